@@ -1,0 +1,35 @@
+# mlx-gpt. `make train` and `make test` work as the first command in a fresh clone.
+# ARGS go to the program: make train ARGS="--corpus notes.txt --steps 5000"
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup train generate eval test lint docs interop
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: ## install what the build needs; every other target does it by itself
+	@bash scripts/setup.sh
+
+train: setup ## train a small GPT on Shakespeare
+	@cargo run --quiet -- train $(ARGS)
+
+generate: setup ## write text with the newest run
+	@cargo run --quiet -- generate $(ARGS)
+
+eval: setup ## exact loss of the newest run
+	@cargo run --quiet -- eval $(ARGS)
+
+test: setup ## all tests
+	cargo test
+
+lint: setup ## formatting and clippy, warnings denied
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+docs: setup ## write docs/cli.md from --help
+	UPDATE_DOCS=1 cargo test --quiet --test cli_docs
+
+interop: setup ## open a checkpoint in transformers and mlx-lm (installs them into .interop/)
+	cargo build --quiet
+	bash scripts/interop.sh

@@ -1,0 +1,146 @@
+"""Makes the files in tests/fixtures, which the Rust tests compare against.
+
+    pip install torch transformers safetensors numpy
+    python scripts/fixtures.py              # or: python scripts/fixtures.py OTHER_FOLDER
+
+The model is `transformers`' GPT-2; the loss, the gradients, the clipping and AdamW are torch's. Nothing of the
+reference is this project's own code, so a test that passes cannot be passing because both sides share a mistake.
+
+The model has 3 layers of 5 heads, is 80 wide, sees 24 positions and knows 65 tokens; it has no dropout, and its head
+is tied to the token embedding. Every parameter is random, biases and layer-norm gains too: at their usual start of 0
+and 1, one left out or mixed up with another would go unnoticed. All are rounded to float16, so that they can be stored
+as such and be exact; everything is computed in float32.
+
+gpt2-parameters.safetensors
+    The parameters (float16), named as in a Hugging Face GPT-2 file; matrices are [inputs, outputs].
+
+gpt2-reference.safetensors
+    x, y            int32 [12, 24]      a batch of random tokens, and the random tokens to predict for them
+    logits          float32 [3, 24, 65] of the batch's first 3 rows
+    loss            float32 [1]         mean cross-entropy over the whole batch
+    grad.NAME       float32             gradient of that loss by each parameter, before clipping
+    grad_norm       float32 [1]         the L2 norm of all gradients together
+    losses          float32 [10]        the batch's loss before each of 10 steps of AdamW that overfit it: gradients
+                                        clipped to norm 1, learning rate 0.001, betas 0.9 and 0.99, epsilon 1e-8,
+                                        weight decay 0.1 on whatever has two dimensions and none on the rest
+
+The metadata of each file says which versions made it, and with which seed. Running this again on the same machine with
+the same versions writes the same bytes; elsewhere the last digits can differ.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors.torch import save_file
+from torch.nn.functional import cross_entropy
+from transformers import GPT2Config, GPT2LMHeadModel
+
+SEED = 1337
+LAYERS, HEADS, WIDTH, CONTEXT, VOCABULARY = 3, 5, 80, 24, 65
+BATCH, LOGIT_ROWS, STEPS = 12, 3, 10
+PREFIX = ""
+
+
+def random_model(generator):
+    config = GPT2Config(
+        n_layer=LAYERS,
+        n_head=HEADS,
+        n_embd=WIDTH,
+        n_positions=CONTEXT,
+        vocab_size=VOCABULARY,
+        activation_function="gelu_new",
+        layer_norm_epsilon=1e-5,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        resid_pdrop=0.0,
+        bos_token_id=None,
+        eos_token_id=None,
+        tie_word_embeddings=True,
+        attn_implementation="eager",
+    )
+    model = GPT2LMHeadModel(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            is_gain = parameter.ndim == 1 and name.endswith(".weight")
+            parameter.copy_((1 + 0.1 * noise if is_gain else 0.05 * noise).half())
+    return model
+
+
+def named_parameters(model):
+    """The model's parameters by the names that the files use. The head, being the token embedding, has none."""
+    return {PREFIX + name.removeprefix("transformer."): parameter for name, parameter in model.named_parameters()}
+
+
+def logits_and_loss(model, x, y):
+    # GPT2LMHeadModel's own `labels` are its inputs, shifted; these targets are any tokens.
+    logits = model(x, use_cache=False).logits
+    return logits, cross_entropy(logits.flatten(0, 1), y.flatten())
+
+
+def overfit(model, x, y):
+    """Trains the model on one batch; returns the loss before each step."""
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.1},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ],
+        lr=1e-3,
+        betas=(0.9, 0.99),
+        eps=1e-8,
+    )
+    losses = []
+    for _ in range(STEPS):
+        _, loss = logits_and_loss(model, x, y)
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+    return torch.tensor(losses)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Makes the files that the Rust tests compare against.")
+    default = Path(__file__).resolve().parent.parent / "tests" / "fixtures"
+    parser.add_argument("folder", nargs="?", type=Path, default=default, help="where to (default: tests/fixtures)")
+    folder = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    generator = torch.Generator().manual_seed(SEED)
+    # One entry: safetensors writes several in an order that changes from run to run.
+    metadata = {"made_by": f"torch {torch.__version__}, transformers {transformers.__version__}, seed {SEED}"}
+
+    model = random_model(generator)
+    x = torch.randint(VOCABULARY, (BATCH, CONTEXT), generator=generator)
+    y = torch.randint(VOCABULARY, (BATCH, CONTEXT), generator=generator)
+    parameters = {name: parameter.detach().half() for name, parameter in named_parameters(model).items()}
+    save_file(parameters, folder / "gpt2-parameters.safetensors", metadata)
+
+    logits, loss = logits_and_loss(model, x, y)
+    loss.backward()
+    gradients = {f"grad.{name}": parameter.grad.clone() for name, parameter in named_parameters(model).items()}
+    reference = {
+        "x": x.int(),
+        "y": y.int(),
+        "logits": logits.detach()[:LOGIT_ROWS].clone(),
+        "loss": loss.detach().reshape(1),
+        "grad_norm": torch.nn.utils.get_total_norm(gradients.values()).reshape(1),
+        "losses": overfit(model, x, y),
+        **gradients,
+    }
+    save_file(reference, folder / "gpt2-reference.safetensors", metadata)
+
+    for path in sorted(folder.glob("gpt2-*.safetensors")):
+        print(f"{path}: {path.stat().st_size:,} bytes")
+    print(f"loss {loss.item():.6f}, gradient norm {reference['grad_norm'].item():.6f}")
+    print("overfitting:", " ".join(f"{value:.4f}" for value in reference["losses"].tolist()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+//! Files and folders that are complete or not there.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// Begins the names of what is still being written; safe to delete when no program runs.
+const MAKING: &str = ".making-";
+
+fn making(place: &Path) -> Result<PathBuf> {
+    let name = place.file_name().context("a path to write needs a name")?;
+    Ok(place.with_file_name(format!("{MAKING}{}-{}", std::process::id(), name.to_string_lossy())))
+}
+
+/// Makes a folder by `fill`, which gets an empty one beside its place; flushes what it wrote and renames it into place.
+pub fn write_folder(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let making = making(place)?;
+    let result = (|| {
+        fs::create_dir(&making)?;
+        fill(&making)?;
+        for entry in fs::read_dir(&making)? {
+            File::open(entry?.path())?.sync_all()?;
+        }
+        sync_folder(&making)?;
+        fs::rename(&making, place)?;
+        sync_folder(place.parent().unwrap_or(Path::new(".")))
+    })();
+    if result.is_err() {
+        let _ = fs::remove_dir_all(&making);
+    }
+    result
+}
+
+/// Replaces a file's contents in one step.
+pub fn write_file(place: &Path, contents: &[u8]) -> Result<()> {
+    let making = making(place)?;
+    let result = (|| {
+        let mut file = File::create(&making)?;
+        file.write_all(contents)?;
+        file.sync_all()?;
+        fs::rename(&making, place)?;
+        sync_folder(place.parent().unwrap_or(Path::new(".")))
+    })();
+    if result.is_err() {
+        let _ = fs::remove_file(&making);
+    }
+    result.with_context(|| format!("{} could not be written", place.display()))
+}
+
+/// Points the link `place` at `target`, relative to the link's folder, in one step.
+pub fn replace_link(place: &Path, target: &str) -> Result<()> {
+    let making = making(place)?;
+    let _ = fs::remove_file(&making);
+    std::os::unix::fs::symlink(target, &making)
+        .and_then(|()| fs::rename(&making, place))
+        .with_context(|| format!("link {} could not be written", place.display()))?;
+    sync_folder(place.parent().unwrap_or(Path::new(".")))
+}
+
+/// Removes what programs that died left in `folder`.
+pub fn remove_leftovers(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(MAKING) {
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A rename is on disk only once its folder is.
+fn sync_folder(folder: &Path) -> Result<()> {
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    Ok(File::open(folder)?.sync_all()?)
+}

@@ -1,0 +1,116 @@
+//! `config.json` as Hugging Face's GPT2Config has it.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::config::ModelConfig;
+use crate::model::layers::LAYER_NORM_EPSILON;
+
+/// What of a GPT2Config decides the model; fields that GPT-2 knows and this model has not are refused in
+/// [`read_config`].
+#[derive(Deserialize)]
+struct Gpt2Config {
+    model_type: String,
+    vocab_size: usize,
+    n_positions: usize,
+    n_embd: usize,
+    n_layer: usize,
+    n_head: usize,
+    #[serde(default = "gelu_new")]
+    activation_function: String,
+    #[serde(default = "default_epsilon")]
+    layer_norm_epsilon: f64,
+    #[serde(default = "yes")]
+    tie_word_embeddings: bool,
+    n_inner: Option<usize>,
+    #[serde(default)]
+    resid_pdrop: f32,
+}
+
+fn gelu_new() -> String {
+    "gelu_new".into()
+}
+
+fn default_epsilon() -> f64 {
+    f64::from(LAYER_NORM_EPSILON)
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The file's contents for a model. Of special tokens there are none, and saying so keeps `transformers` from assuming
+/// GPT-2's.
+pub fn config_json(model: &ModelConfig) -> Value {
+    json!({
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": model.vocab_size,
+        "n_positions": model.context,
+        "n_ctx": model.context,
+        "n_embd": model.embd,
+        "n_layer": model.layers,
+        "n_head": model.heads,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "embd_pdrop": model.dropout,
+        "attn_pdrop": model.dropout,
+        "resid_pdrop": model.dropout,
+        "bos_token_id": null,
+        "eos_token_id": null,
+        "tie_word_embeddings": true,
+        "torch_dtype": "float32"
+    })
+}
+
+/// The model that a `config.json` describes.
+///
+/// # Errors
+/// Not there, not JSON, another architecture, or a GPT-2 with a part that this model has not.
+pub fn read_config(path: &Path) -> Result<ModelConfig> {
+    let shown = path.display();
+    let bytes = fs::read(path).with_context(|| format!("{shown} cannot be read; a checkpoint needs it"))?;
+    let value: Value = serde_json::from_slice(&bytes).with_context(|| format!("{shown} is not valid JSON"))?;
+    let kind = value["model_type"].as_str().unwrap_or("none");
+    ensure!(
+        kind == "gpt2",
+        "{shown} describes a model of type {kind}; only gpt2 is supported"
+    );
+    let config: Gpt2Config =
+        serde_json::from_value(value).with_context(|| format!("{shown} is not a GPT-2 configuration"))?;
+    debug_assert_eq!(config.model_type, "gpt2");
+    ensure!(
+        config.activation_function == "gelu_new",
+        "{shown}: activation_function is {}; only gelu_new is supported",
+        config.activation_function
+    );
+    ensure!(
+        (config.layer_norm_epsilon - 1e-5).abs() < 1e-9,
+        "{shown}: layer_norm_epsilon is {}; only 1e-5 is supported",
+        config.layer_norm_epsilon
+    );
+    ensure!(
+        config.tie_word_embeddings,
+        "{shown}: the output head is not tied; only tied heads are supported"
+    );
+    ensure!(
+        config.n_inner.is_none_or(|inner| inner == 4 * config.n_embd),
+        "{shown}: n_inner is not four times n_embd, the only width supported"
+    );
+    let model = ModelConfig {
+        layers: config.n_layer,
+        heads: config.n_head,
+        embd: config.n_embd,
+        context: config.n_positions,
+        vocab_size: config.vocab_size,
+        dropout: config.resid_pdrop,
+    };
+    model
+        .validate()
+        .with_context(|| format!("{shown} describes an impossible model"))?;
+    Ok(model)
+}

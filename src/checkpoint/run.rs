@@ -1,0 +1,261 @@
+//! A run's folder: what started it, its metrics, its checkpoints.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{Checkpoint, Moments, Progress, atomic, read_progress};
+use crate::config::TrainConfig;
+
+/// Where runs go unless `--out` says otherwise, below the current folder.
+pub const RUNS: &str = "runs";
+
+const CONFIG: &str = "config.toml";
+const METRICS: &str = "metrics.jsonl";
+const CURVE: &str = "loss.svg";
+const LATEST: &str = "latest";
+const BEST: &str = "best";
+
+/// A run on disk.
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub folder: PathBuf,
+}
+
+impl Run {
+    /// Makes the folder of a new run.
+    ///
+    /// # Errors
+    /// There is a run already, or the folder cannot be made or written.
+    pub fn create(folder: &Path, config: &TrainConfig) -> Result<Self> {
+        let run = Self {
+            folder: folder.to_owned(),
+        };
+        ensure!(
+            !run.config_path().exists(),
+            "{} holds a run already; continue it with --resume {0}, or choose another --out",
+            folder.display()
+        );
+        let made = first_missing(folder);
+        fs::create_dir_all(folder)
+            .with_context(|| format!("run folder {} cannot be made; choose another --out", folder.display()))?;
+        if let Err(error) = run.write_config(config) {
+            // Leave nothing behind of a run that never began.
+            let _ = made.map(fs::remove_dir_all);
+            return Err(error.context(format!(
+                "run folder {} cannot be written; choose another --out",
+                folder.display()
+            )));
+        }
+        Ok(run)
+    }
+
+    /// Opens an existing run.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let run = Self {
+            folder: folder.to_owned(),
+        };
+        ensure!(
+            run.config_path().is_file(),
+            "{} holds no run; `mlx-gpt runs` lists those that are there",
+            folder.display()
+        );
+        Ok(run)
+    }
+
+    /// The folder's name.
+    pub fn name(&self) -> String {
+        self.folder
+            .file_name()
+            .unwrap_or(self.folder.as_os_str())
+            .to_string_lossy()
+            .into_owned()
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.folder.join(CONFIG)
+    }
+
+    pub fn metrics_path(&self) -> PathBuf {
+        self.folder.join(METRICS)
+    }
+
+    pub fn curve_path(&self) -> PathBuf {
+        self.folder.join(CURVE)
+    }
+
+    /// # Errors
+    /// `config.toml` is missing or not what a run has.
+    pub fn config(&self) -> Result<TrainConfig> {
+        let path = self.config_path();
+        let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("{} is not the configuration of a run", path.display()))
+    }
+
+    pub fn write_config(&self, config: &TrainConfig) -> Result<()> {
+        atomic::write_file(&self.config_path(), toml::to_string(config)?.as_bytes())
+    }
+
+    /// Replaces the metrics or the curve.
+    pub fn write_file(&self, path: &Path, contents: &[u8]) -> Result<()> {
+        atomic::write_file(path, contents)
+    }
+
+    pub fn step_folder(&self, step: u64) -> PathBuf {
+        self.folder.join(step_name(step))
+    }
+
+    /// Saves a checkpoint into the run and points `latest`, and `best` where it is, at it.
+    pub fn save(&self, checkpoint: &Checkpoint, moments: &Moments, progress: Progress, sample: &str) -> Result<()> {
+        let (step, best) = (progress.step, progress.best);
+        if !checkpoint.folder.exists() {
+            checkpoint.save(moments, progress, sample)?;
+        }
+        atomic::replace_link(&self.folder.join(LATEST), &step_name(step))?;
+        if best.is_some_and(|best| best.step == step) {
+            atomic::replace_link(&self.folder.join(BEST), &step_name(step))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what an earlier process that died was writing.
+    pub fn clean(&self) -> Result<()> {
+        atomic::remove_leftovers(&self.folder).with_context(|| format!("{} cannot be cleaned", self.folder.display()))
+    }
+
+    /// The steps that have a checkpoint, ascending. A folder with a step's name is complete: it got that name last.
+    pub fn steps(&self) -> Result<Vec<u64>> {
+        let mut steps: Vec<u64> = fs::read_dir(&self.folder)
+            .with_context(|| format!("run {} cannot be read", self.folder.display()))?
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix("step-")?.parse().ok())
+            .collect();
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    /// The newest complete checkpoint's folder.
+    ///
+    /// # Errors
+    /// The run has none yet.
+    pub fn newest_checkpoint(&self) -> Result<PathBuf> {
+        match self.steps()?.last() {
+            Some(&step) => Ok(self.step_folder(step)),
+            None => bail!(
+                "run {} has no checkpoint yet; the first comes at the first multiple of save-every",
+                self.folder.display()
+            ),
+        }
+    }
+
+    pub fn summary(&self) -> Result<Summary> {
+        let config = self.config()?;
+        let progress = self
+            .newest_checkpoint()
+            .ok()
+            .and_then(|folder| read_progress(&folder).ok());
+        Ok(Summary {
+            folder: self.folder.clone(),
+            age: self.modified().elapsed().unwrap_or_default(),
+            bytes: size_of_folder(&self.folder)?,
+            total_steps: config.steps,
+            progress,
+        })
+    }
+
+    fn modified(&self) -> SystemTime {
+        [self.metrics_path(), self.config_path()]
+            .iter()
+            .filter_map(|path| fs::metadata(path).ok()?.modified().ok())
+            .max()
+            .unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+}
+
+/// A line of `runs`.
+#[derive(Debug)]
+pub struct Summary {
+    pub folder: PathBuf,
+    /// Since it last wrote something.
+    pub age: Duration,
+    pub bytes: u64,
+    pub total_steps: u64,
+    /// Of the newest checkpoint.
+    pub progress: Option<Progress>,
+}
+
+/// The runs below `folder`, the one that last wrote something last.
+pub fn list(folder: &Path) -> Result<Vec<Run>> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let mut runs: Vec<Run> = fs::read_dir(folder)
+        .with_context(|| format!("{} cannot be read", folder.display()))?
+        .filter_map(|entry| Run::open(&entry.ok()?.path()).ok())
+        .collect();
+    runs.sort_by_key(|run| (run.modified(), run.folder.clone()));
+    Ok(runs)
+}
+
+/// The newest run below `folder`.
+///
+/// # Errors
+/// There is none.
+pub fn newest(folder: &Path) -> Result<Run> {
+    list(folder)?.pop().with_context(|| {
+        format!(
+            "there is no run in {}; start one with `mlx-gpt train`",
+            folder.display()
+        )
+    })
+}
+
+/// The checkpoint that a user means: a checkpoint's folder, a run's (its newest), or nothing (the newest run's).
+///
+/// # Errors
+/// There is none.
+pub fn find_checkpoint(path: Option<&Path>) -> Result<PathBuf> {
+    match path {
+        None => newest(Path::new(RUNS))?.newest_checkpoint(),
+        Some(path) => match Run::open(path) {
+            Ok(run) => run.newest_checkpoint(),
+            Err(_) => Ok(path.to_owned()),
+        },
+    }
+}
+
+/// The run that a checkpoint belongs to, if it is still inside one.
+pub fn run_of(checkpoint: &Path) -> Option<Run> {
+    let real = checkpoint.canonicalize().ok()?;
+    Run::open(real.parent()?).ok()
+}
+
+fn step_name(step: u64) -> String {
+    format!("step-{step:06}")
+}
+
+fn first_missing(folder: &Path) -> Option<PathBuf> {
+    folder
+        .ancestors()
+        .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+        .last()
+        .map(Path::to_owned)
+}
+
+fn size_of_folder(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?; // of a link itself, not of what it points to
+        bytes += if metadata.is_dir() {
+            size_of_folder(&entry.path())?
+        } else {
+            metadata.len()
+        };
+    }
+    Ok(bytes)
+}

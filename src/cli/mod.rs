@@ -1,0 +1,52 @@
+//! The command line: options to library calls, nothing else. `docs/cli.md` is made from the comments here.
+
+mod doctor;
+mod eval;
+mod generate;
+mod output;
+mod runs;
+mod train;
+mod train_options;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+/// What `--version` says: this program's version and that of the MLX it is linked with.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (MLX ", env!("MLX_VERSION"), ")");
+
+/// Builds, trains and samples GPT-2 from scratch on Apple's MLX.
+///
+/// Start with `mlx-gpt train`, which trains a small GPT on Shakespeare in minutes, then `mlx-gpt generate`.
+///
+/// Results go to standard output, progress to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage,
+/// 130 or 143 stopped by Ctrl-C or SIGTERM after a save.
+#[derive(Parser)]
+#[command(name = "mlx-gpt", version = VERSION, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Train(Box<train::Options>),
+    Generate(generate::Options),
+    Eval(eval::Options),
+    Runs(runs::Options),
+    Doctor(doctor::Options),
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let result = match cli.command {
+        Command::Train(options) => train::run(*options),
+        Command::Generate(options) => generate::run(&options),
+        Command::Eval(options) => eval::run(&options),
+        Command::Runs(options) => runs::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
+    };
+    result.unwrap_or_else(|error| output::failure(&error))
+}

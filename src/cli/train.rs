@@ -1,0 +1,92 @@
+//! `mlx-gpt train`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::train_options::Settings;
+use crate::checkpoint::run::{self, Run};
+use crate::config::{Preset, TrainConfig};
+use crate::data::corpus::Corpus;
+use crate::train::{Outcome, Session, train};
+
+/// Train a GPT, from scratch or from a checkpoint
+///
+/// Reads text, trains, and leaves a run: a folder with checkpoints, metrics and a loss curve. Presets choose
+/// everything; a file overrides the preset, options override the file. Ctrl-C saves before it stops, and --resume
+/// goes on exactly where a run was.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  mlx-gpt train                                       a small GPT on Shakespeare, in minutes
+  mlx-gpt train --corpus notes/ --steps 5000          on your own text
+  mlx-gpt train --layers 6 --embd 192 --heads 6       another shape
+  mlx-gpt train --resume                              go on with the newest run
+  mlx-gpt train --resume runs/x --steps 4000          and for longer than planned")]
+pub struct Options {
+    /// Size and recipe to start from [default: nano on a CPU, baby on a GPU]
+    #[arg(long, value_enum)]
+    preset: Option<Preset>,
+    /// Folder of the run [default: runs/<corpus>-<preset>-<time>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on with a run from its newest checkpoint [without DIR: the one in --out, or the newest]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with_all = ["preset", "init_from"])]
+    resume: Option<Option<PathBuf>>,
+    /// A file of settings: the options below as TOML keys, such as a run's config.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+pub fn run(options: Options) -> Result<ExitCode> {
+    let file = match &options.config {
+        Some(path) => Settings::read(path)?,
+        None => Settings::default(),
+    };
+    let mut session = match &options.resume {
+        Some(folder) => resume(folder.as_deref().or(options.out.as_deref()), &options.settings)?,
+        None => {
+            let (config, preset) = options.settings.resolve(&file, options.preset)?;
+            config.device.select()?;
+            let corpus = open_corpus(&config)?;
+            let folder = options.out.unwrap_or_else(|| default_folder(&corpus, preset));
+            Session::start(config, &corpus, &folder)?
+        }
+    };
+    Ok(match train(&mut session)? {
+        Outcome::Finished => ExitCode::SUCCESS,
+        Outcome::Interrupted { signal } => ExitCode::from(128 + signal as u8),
+    })
+}
+
+fn resume(folder: Option<&Path>, settings: &Settings) -> Result<Session> {
+    let run = match folder {
+        Some(folder) => Run::open(folder)?,
+        None => run::newest(Path::new(run::RUNS))?,
+    };
+    let (config, changes) = settings.change(&run.config()?)?;
+    config.device.select()?;
+    for change in changes {
+        eprintln!("changed  {change}");
+    }
+    let corpus = open_corpus(&config)?;
+    Session::resume(run, config, &corpus)
+}
+
+fn open_corpus(config: &TrainConfig) -> Result<Corpus> {
+    let corpus = Corpus::open(&config.corpus)?;
+    for remark in &corpus.remarks {
+        eprintln!("note     corpus {}: {remark}", config.corpus);
+    }
+    Ok(corpus)
+}
+
+fn default_folder(corpus: &Corpus, preset: Preset) -> PathBuf {
+    let preset = clap::ValueEnum::to_possible_value(&preset).map_or_else(String::new, |value| value.get_name().into());
+    let time = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S");
+    Path::new(run::RUNS).join(format!("{}-{preset}-{time}", corpus.name))
+}

@@ -1,0 +1,200 @@
+//! The options of `train`, which are also the keys of its configuration file.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::run::find_checkpoint;
+use crate::config::{Optimizer, Precision, Preset, TokenizerKind, TrainConfig};
+use crate::device::Compute;
+
+/// Settings that may be given or left to the preset. The file of `--config` has the same names with underscores.
+#[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Text to learn from: a UTF-8 file, or a folder of them [default: Shakespeare's plays, built in]
+    #[arg(long, value_name = "PATH", help_heading = "Data")]
+    corpus: Option<String>,
+    /// How text becomes tokens [default: char]
+    #[arg(long, value_enum, help_heading = "Data")]
+    tokenizer: Option<TokenizerKind>,
+    /// Start from this checkpoint's weights, shape and tokenizer instead of random weights
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    init_from: Option<String>,
+
+    /// Transformer blocks
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    layers: Option<usize>,
+    /// Attention heads; they must divide --embd
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    heads: Option<usize>,
+    /// Width: channels of a token's vector
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    embd: Option<usize>,
+    /// Tokens that the model sees at once
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    context: Option<usize>,
+    /// Share of activations dropped in training, 0 to below 1
+    #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = "Model")]
+    dropout: Option<f32>,
+
+    /// Optimizer steps in total, those before a resume included
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    steps: Option<u64>,
+    /// Rows of a batch
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    batch_size: Option<usize>,
+    /// Batches whose gradients are added up for one step, for larger batches than memory holds
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    grad_accum: Option<usize>,
+    /// The optimizer
+    #[arg(long, value_enum, help_heading = "Training")]
+    optimizer: Option<Optimizer>,
+    /// Highest learning rate, reached after the warm-up
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Training")]
+    lr: Option<f32>,
+    /// Learning rate at the last step, at the end of the cosine
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Training")]
+    min_lr: Option<f32>,
+    /// Steps over which the rate rises
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    warmup: Option<u64>,
+    /// AdamW's decay of parameters with two or more dimensions
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
+    weight_decay: Option<f32>,
+    /// AdamW's memory of squared gradients
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
+    beta2: Option<f32>,
+    /// Gradients are cut to this norm; 0 turns it off
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
+    grad_clip: Option<f32>,
+    /// Number format of the forward and backward pass; weights stay float32
+    #[arg(long, value_enum, help_heading = "Training")]
+    dtype: Option<Precision>,
+    /// Decides initial weights, batches and dropout
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    seed: Option<u64>,
+
+    /// Where MLX computes [default: its GPU where there is one]
+    #[arg(long, value_enum, help_heading = "Machine")]
+    device: Option<Compute>,
+    /// CPU threads that share a batch's rows [default: all cores; 1 on a GPU]
+    #[arg(long, value_name = "N", help_heading = "Machine")]
+    threads: Option<usize>,
+
+    /// Steps between estimates of the loss on both splits
+    #[arg(long, value_name = "N", help_heading = "Watching and saving")]
+    eval_every: Option<u64>,
+    /// Batches of either split that an estimate reads
+    #[arg(long, value_name = "N", help_heading = "Watching and saving")]
+    eval_batches: Option<usize>,
+    /// Steps between checkpoints
+    #[arg(long, value_name = "N", help_heading = "Watching and saving")]
+    save_every: Option<u64>,
+}
+
+/// Options that a resumed run may change; the others would silently make it another run.
+const MAY_CHANGE: [&str; 13] = [
+    "steps",
+    "lr",
+    "min_lr",
+    "warmup",
+    "weight_decay",
+    "beta2",
+    "grad_clip",
+    "device",
+    "threads",
+    "eval_every",
+    "eval_batches",
+    "save_every",
+    "corpus",
+];
+
+impl Settings {
+    /// Reads the file of `--config`.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("configuration {} cannot be read", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("configuration {} is not valid", path.display()))
+    }
+
+    /// `base` with what is given here in its place.
+    fn over(&self, base: &TrainConfig) -> Result<TrainConfig> {
+        let mut table = toml::Table::try_from(base)?;
+        table.extend(toml::Table::try_from(self)?);
+        Ok(table.try_into()?)
+    }
+
+    /// The configuration of a new run: these flags over `file` over the preset. Without a preset, the device decides.
+    pub fn resolve(&self, file: &Settings, preset: Option<Preset>) -> Result<(TrainConfig, Preset)> {
+        let device = match self.device.or(file.device) {
+            Some(device) => device,
+            None => Compute::preferred()?,
+        };
+        let preset = preset.unwrap_or(Preset::for_device(device));
+        let mut base = preset.train(device);
+        if let Some(path) = self.init_from.as_ref().or(file.init_from.as_ref()) {
+            let folder = find_checkpoint(Some(Path::new(path)))?;
+            let model = Checkpoint::load_model_config(&folder)?;
+            for (name, given, of_model) in [
+                ("layers", self.layers.or(file.layers), model.layers),
+                ("heads", self.heads.or(file.heads), model.heads),
+                ("embd", self.embd.or(file.embd), model.embd),
+            ] {
+                ensure!(
+                    given.is_none_or(|given| given == of_model),
+                    "{name} is {of_model} in the checkpoint of --init-from; leave --{name} out"
+                );
+            }
+            (base.layers, base.heads, base.embd, base.context) = (model.layers, model.heads, model.embd, model.context);
+        }
+        let mut config = self.over(&file.over(&base)?)?;
+        config.corpus = absolute_corpus(&config.corpus)?;
+        if let Some(path) = &config.init_from {
+            let folder = find_checkpoint(Some(Path::new(path)))?;
+            config.init_from = Some(absolute(&folder, "checkpoint")?);
+        }
+        Ok((config, preset))
+    }
+
+    /// The configuration of a resumed run: `before` with what is given here, where that may change; and what differs,
+    /// a line each.
+    pub fn change(&self, before: &TrainConfig) -> Result<(TrainConfig, Vec<String>)> {
+        let mut config = self.over(before)?;
+        config.corpus = absolute_corpus(&config.corpus)?;
+        let (old, new) = (toml::Table::try_from(before)?, toml::Table::try_from(&config)?);
+        let mut changes = Vec::new();
+        for (key, value) in &new {
+            let Some(before) = old.get(key).filter(|before| *before != value) else {
+                continue;
+            };
+            let option = key.replace('_', "-");
+            ensure!(
+                MAY_CHANGE.contains(&key.as_str()),
+                "--{option} {value} would make another run of it, which has {before}; leave it out, or start a new run with --init-from"
+            );
+            changes.push(format!("{option} {before} is now {value}"));
+        }
+        Ok((config, changes))
+    }
+}
+
+/// Runs remember where their text is, whatever folder they are resumed from.
+fn absolute_corpus(corpus: &str) -> Result<String> {
+    if corpus == crate::data::corpus::DEFAULT_CORPUS {
+        return Ok(corpus.into());
+    }
+    absolute(Path::new(corpus), "corpus")
+}
+
+fn absolute(path: &Path, what: &str) -> Result<String> {
+    let real: PathBuf = path
+        .canonicalize()
+        .with_context(|| format!("{what} {} cannot be opened; check the path", path.display()))?;
+    real.into_os_string()
+        .into_string()
+        .map_err(|path| anyhow::anyhow!("{what} {} has a name that is not UTF-8; rename it", path.display()))
+}

@@ -1,0 +1,111 @@
+//! What this machine has and lacks.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use indicatif::HumanBytes;
+use mlx_rs::transforms::compile::compile;
+use mlx_rs::{Array, ops};
+use sysinfo::System;
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::device::Compute;
+
+/// One thing looked at.
+pub struct Finding {
+    pub what: &'static str,
+    pub found: String,
+    /// The command that mends it, if it needs mending.
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    fn good(what: &'static str, found: String) -> Self {
+        Self {
+            what,
+            found,
+            remedy: None,
+        }
+    }
+}
+
+/// Processor, memory, MLX's device, and whether MLX really computes and compiles here.
+pub fn machine() -> Vec<Finding> {
+    let mut system = System::new();
+    system.refresh_memory();
+    system.refresh_cpu_all();
+    let name = system.cpus().first().map_or("unknown", |cpu| cpu.brand().trim());
+    let mut findings = vec![
+        Finding::good("processor", format!("{name}, {} cores", system.cpus().len())),
+        Finding::good(
+            "memory",
+            format!(
+                "{}, {} available",
+                HumanBytes(system.total_memory()),
+                HumanBytes(system.available_memory())
+            ),
+        ),
+        match Compute::preferred() {
+            Ok(Compute::Gpu) => Finding::good("MLX device", "gpu (Metal)".into()),
+            Ok(Compute::Cpu) => Finding::good("MLX device", "cpu (MLX has no GPU here)".into()),
+            Err(error) => Finding {
+                what: "MLX device",
+                found: format!("{error:#}"),
+                remedy: Some("make setup".into()),
+            },
+        },
+    ];
+    let started = Instant::now();
+    findings.push(match compute() {
+        Ok(()) => Finding::good(
+            "MLX",
+            format!("computes and compiles ({:.1} s)", started.elapsed().as_secs_f64()),
+        ),
+        Err(error) => Finding {
+            what: "MLX",
+            found: format!("{error:#}"),
+            remedy: Some("make setup".into()),
+        },
+    });
+    findings
+}
+
+/// A compiled function over small whole numbers, whose result is exact on every device.
+fn compute() -> Result<()> {
+    let mut function = compile(
+        |inputs: &[Array]| {
+            Ok(vec![
+                inputs[0].matmul(&inputs[0])?.multiply(&inputs[0])?.add(&inputs[0])?,
+            ])
+        },
+        false,
+    );
+    let ones = ops::ones::<f32>(&[16, 16])?;
+    let result = function(&[ones])?;
+    ensure!(
+        result[0].try_as_slice::<f32>()?.iter().all(|&x| x == 17.0),
+        "MLX computes wrong numbers"
+    );
+    Ok(())
+}
+
+/// Whether a checkpoint is as it was written, and loads.
+pub fn checkpoint(folder: &Path) -> Finding {
+    let looked = checkpoint::verify(folder).and_then(|files| Ok((files, Checkpoint::load(folder)?)));
+    match looked {
+        Ok((files, checkpoint)) => Finding::good(
+            "checkpoint",
+            format!(
+                "{}: {files} files as they were written, {:.2} million parameters",
+                folder.display(),
+                checkpoint.parameters.count() as f64 / 1e6
+            ),
+        ),
+        Err(error) => Finding {
+            what: "checkpoint",
+            found: format!("{error:#}"),
+            remedy: Some("another step of the run; `mlx-gpt runs` lists them".into()),
+        },
+    }
+}

@@ -1,0 +1,34 @@
+//! A transformer block, normalised before each branch as in GPT-2 (Radford et al. 2019, section 2.3).
+
+use mlx_rs::Array;
+use mlx_rs::error::Result;
+
+use super::attention::Attention;
+use super::dropout::Dropout;
+use super::layers::LayerNorm;
+use super::mlp::Mlp;
+use super::parameters::Scope;
+
+pub struct Block {
+    ln_1: LayerNorm,
+    attn: Attention,
+    ln_2: LayerNorm,
+    mlp: Mlp,
+}
+
+impl Block {
+    pub fn new(parameters: &Scope, heads: i32) -> Result<Self> {
+        Ok(Self {
+            ln_1: LayerNorm::new(&parameters.under("ln_1"))?,
+            attn: Attention::new(&parameters.under("attn"), heads)?,
+            ln_2: LayerNorm::new(&parameters.under("ln_2"))?,
+            mlp: Mlp::new(&parameters.under("mlp"))?,
+        })
+    }
+
+    /// `[B, T, C]` to `[B, T, C]`.
+    pub fn forward(&self, x: &Array, dropout: Option<&Dropout>) -> Result<Array> {
+        let x = x.add(self.attn.forward(&self.ln_1.forward(x)?, dropout)?)?;
+        x.add(self.mlp.forward(&self.ln_2.forward(&x)?, dropout)?)
+    }
+}

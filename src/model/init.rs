@@ -1,0 +1,108 @@
+//! Which parameters a model has, and what they start as.
+
+use mlx_rs::error::Result;
+use mlx_rs::{Array, random};
+
+use super::parameters::Parameters;
+use crate::config::ModelConfig;
+
+/// What a parameter starts as.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    Zeros,
+    Ones,
+    Normal { std: f32 },
+}
+
+/// A parameter before it exists.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParameterSpec {
+    pub name: String,
+    pub shape: Vec<i32>,
+    pub init: Init,
+}
+
+/// Every parameter of a model, in the order of the forward pass: the one list that initialisation, strict loading and
+/// parameter counts go by.
+///
+/// Initialisation is GPT-2's (Radford et al. 2019, section 2.3, and OpenAI's code): N(0, 0.02) for matrices and
+/// embeddings, with the projections back into the residual stream scaled down by √(2 · layers), as that many branches
+/// add up there; zero biases.
+pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
+    let [c, v, t] = [config.embd, config.vocab_size, config.context].map(|n| n as i32);
+    let normal = Init::Normal { std: 0.02 };
+    let residual = Init::Normal {
+        std: 0.02 / (2.0 * config.layers as f32).sqrt(),
+    };
+    let mut specs = Vec::new();
+    let mut add = |name: String, shape: &[i32], init: Init| {
+        specs.push(ParameterSpec {
+            name,
+            shape: shape.to_vec(),
+            init,
+        });
+    };
+
+    add("wte.weight".into(), &[v, c], normal);
+    add("wpe.weight".into(), &[t, c], normal);
+    for layer in 0..config.layers {
+        let linears = [
+            ("attn.c_attn", c, 3 * c, normal),
+            ("attn.c_proj", c, c, residual),
+            ("mlp.c_fc", c, 4 * c, normal),
+            ("mlp.c_proj", 4 * c, c, residual),
+        ];
+        for norm in ["ln_1", "ln_2"] {
+            add(format!("h.{layer}.{norm}.weight"), &[c], Init::Ones);
+            add(format!("h.{layer}.{norm}.bias"), &[c], Init::Zeros);
+        }
+        for (name, from, to, init) in linears {
+            add(format!("h.{layer}.{name}.weight"), &[from, to], init);
+            add(format!("h.{layer}.{name}.bias"), &[to], Init::Zeros);
+        }
+    }
+    add("ln_f.weight".into(), &[c], Init::Ones);
+    add("ln_f.bias".into(), &[c], Init::Zeros);
+    specs
+}
+
+/// How many numbers a model of this shape has, without making it.
+pub fn parameter_count(config: &ModelConfig) -> usize {
+    layout(config)
+        .iter()
+        .map(|spec| spec.shape.iter().map(|&n| n as usize).product::<usize>())
+        .sum()
+}
+
+/// Fresh parameters, float32; the same for the same seed.
+pub fn initialize(config: &ModelConfig, seed: u64) -> Result<Parameters> {
+    let mut state = random::RandomState::with_seed(seed)?;
+    let entries = layout(config)
+        .into_iter()
+        .map(|ParameterSpec { name, shape, init }| {
+            let array = match init {
+                Init::Zeros => Array::zeros::<f32>(&shape)?,
+                Init::Ones => Array::ones::<f32>(&shape)?,
+                Init::Normal { std } => random::normal::<f32>(&shape, None, std, &state.next_key()?)?,
+            };
+            Ok((name, array))
+        })
+        .collect::<Result<_>>()?;
+    Ok(Parameters::from_entries(entries))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Preset;
+
+    /// The published sizes, biases and position embeddings counted, the tied head once.
+    #[test]
+    fn parameter_counts_are_the_published_ones() {
+        let count = |preset: Preset| parameter_count(&preset.model(50257));
+        assert_eq!(count(Preset::Gpt2), 124_439_808);
+        assert_eq!(count(Preset::Gpt2Medium), 354_823_168);
+        assert_eq!(count(Preset::Gpt2Large), 774_030_080);
+        assert_eq!(count(Preset::Gpt2Xl), 1_557_611_200);
+    }
+}

@@ -1,0 +1,20 @@
+//! GPT-2, from small to large: [`layers`], [`attention`], [`mlp`], [`block`], [`gpt`].
+//!
+//! A model is a [`ModelConfig`](crate::config::ModelConfig) and a set of named arrays ([`Parameters`]). Layers are plain
+//! structs of arrays taken from that set by GPT-2's own names, and a forward pass is a pure function of them, which is
+//! what MLX's `value_and_grad` and `compile` want.
+//!
+//! Shapes in the comments: B rows of a batch, T tokens of a row, C channels (`embd`), H heads, D = C / H, V vocabulary.
+
+pub mod attention;
+pub mod block;
+pub mod dropout;
+pub mod gpt;
+pub mod init;
+pub mod layers;
+pub mod loss;
+pub mod mlp;
+pub mod parameters;
+
+pub use gpt::Gpt;
+pub use parameters::Parameters;

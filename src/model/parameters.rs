@@ -1,0 +1,109 @@
+//! Named parameter arrays, in one fixed order.
+
+use std::sync::Arc;
+
+use mlx_rs::Array;
+use mlx_rs::error::{Exception, Result};
+
+/// The names of a model's parameters, `h.0.attn.c_attn.weight` as in GPT-2, sorted.
+pub type Names = Arc<[String]>;
+
+/// A model's parameters, or anything that goes with them one to one, such as an optimizer's moments.
+///
+/// Cloning copies handles, not numbers.
+#[derive(Clone, Debug)]
+pub struct Parameters {
+    names: Names,
+    arrays: Vec<Array>,
+}
+
+impl Parameters {
+    /// Arrays in the order of `names`.
+    ///
+    /// # Errors
+    /// Fewer or more arrays than names.
+    pub fn new(names: &Names, arrays: Vec<Array>) -> Result<Self> {
+        if arrays.len() != names.len() {
+            return Err(Exception::custom(format!(
+                "{} arrays for {} parameters",
+                arrays.len(),
+                names.len()
+            )));
+        }
+        Ok(Self {
+            names: Arc::clone(names),
+            arrays,
+        })
+    }
+
+    /// Entries in any order.
+    pub fn from_entries(mut entries: Vec<(String, Array)>) -> Self {
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        let (names, arrays): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
+        Self {
+            names: names.into(),
+            arrays,
+        }
+    }
+
+    /// The array of that name; an error if the model has none.
+    pub fn get(&self, name: &str) -> Result<&Array> {
+        self.names
+            .binary_search_by(|known| known.as_str().cmp(name))
+            .map(|at| &self.arrays[at])
+            .map_err(|_| Exception::custom(format!("the model has no parameter {name}")))
+    }
+
+    /// How many numbers the parameters hold: arrays times their sizes.
+    pub fn count(&self) -> usize {
+        self.arrays.iter().map(Array::size).sum()
+    }
+
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    pub fn arrays(&self) -> &[Array] {
+        &self.arrays
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Array)> {
+        self.names.iter().map(String::as_str).zip(&self.arrays)
+    }
+
+    /// The same names, each array mapped by `f`.
+    pub fn map(&self, f: impl Fn(&Array) -> Result<Array>) -> Result<Self> {
+        Ok(Self {
+            names: Arc::clone(&self.names),
+            arrays: self.arrays.iter().map(f).collect::<Result<_>>()?,
+        })
+    }
+
+    /// A view of the parameters whose names begin with `prefix` and a dot.
+    pub fn under(&self, prefix: &str) -> Scope<'_> {
+        Scope {
+            parameters: self,
+            prefix: prefix.to_owned(),
+        }
+    }
+}
+
+/// The parameters under one prefix: what a layer is built from.
+pub struct Scope<'a> {
+    parameters: &'a Parameters,
+    prefix: String,
+}
+
+impl Scope<'_> {
+    /// A handle on the parameter `prefix.name`.
+    pub fn array(&self, name: &str) -> Result<Array> {
+        Ok(self.parameters.get(&format!("{}.{name}", self.prefix))?.clone())
+    }
+
+    pub fn under(&self, name: &str) -> Self {
+        Self {
+            parameters: self.parameters,
+            prefix: format!("{}.{name}", self.prefix),
+        }
+    }
+}

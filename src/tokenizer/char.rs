@@ -1,0 +1,184 @@
+//! One token a character: the simplest tokenizer that loses nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+/// The characters of a text, numbered in code-point order.
+///
+/// ```
+/// use mlx_gpt::tokenizer::CharTokenizer;
+///
+/// let tokenizer = CharTokenizer::from_text("hello");
+/// assert_eq!(tokenizer.encode("hole")?, [1, 3, 2, 0]); // of e, h, l, o
+/// assert_eq!(tokenizer.decode(&[1, 3, 2, 0])?, "hole");
+/// # anyhow::Ok(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct CharTokenizer {
+    characters: Vec<char>,
+    ids: HashMap<char, u32>,
+}
+
+impl CharTokenizer {
+    /// The tokenizer of every character that occurs in `text`.
+    pub fn from_text(text: &str) -> Self {
+        Self::from_characters(text.chars().collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    fn from_characters(characters: Vec<char>) -> Self {
+        let ids = (0u32..)
+            .zip(&characters)
+            .map(|(id, &character)| (character, id))
+            .collect();
+        Self { characters, ids }
+    }
+
+    pub fn vocab_size(&self) -> usize {
+        self.characters.len()
+    }
+
+    /// What a text begins with when its writer says nothing: a new line, or else the first token.
+    pub fn default_prompt(&self) -> Vec<u32> {
+        vec![self.ids.get(&'\n').copied().unwrap_or(0)]
+    }
+
+    /// # Errors
+    /// A character that the vocabulary has not, with its position in characters, counted from 1.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        text.chars()
+            .enumerate()
+            .map(|(at, character)| {
+                self.ids.get(&character).copied().with_context(|| {
+                    format!(
+                        "character {character:?} (U+{:04X}) at position {} is not among the tokenizer's {} characters; leave it out, or train on text that has it",
+                        character as u32,
+                        at + 1,
+                        self.vocab_size()
+                    )
+                })
+            })
+            .collect()
+    }
+
+    /// # Errors
+    /// An id that the vocabulary has not.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        ids.iter()
+            .map(|&id| {
+                self.characters.get(id as usize).copied().with_context(|| {
+                    format!(
+                        "token id {id} is out of range; the tokenizer has {} tokens",
+                        self.vocab_size()
+                    )
+                })
+            })
+            .collect()
+    }
+
+    /// The tokenizer as `tokenizer.json`, which Hugging Face's `tokenizers` loads: a word-level model without unknown
+    /// token, a split at every character, and a decoder that joins.
+    pub fn to_json(&self) -> Value {
+        let vocab: serde_json::Map<_, _> = (0u32..)
+            .zip(&self.characters)
+            .map(|(id, character)| (character.to_string(), json!(id)))
+            .collect();
+        json!({
+            "version": "1.0",
+            "truncation": null,
+            "padding": null,
+            "added_tokens": [],
+            "normalizer": null,
+            "pre_tokenizer": {
+                "type": "Split",
+                "pattern": { "Regex": "[\\s\\S]" },
+                "behavior": "Isolated",
+                "invert": false
+            },
+            "post_processor": null,
+            "decoder": { "type": "Fuse" },
+            "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "" }
+        })
+    }
+
+    /// What `transformers` needs beside `tokenizer.json`; without it, AutoTokenizer builds GPT-2's own tokenizer.
+    pub fn config_json(&self, context: usize) -> Value {
+        json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": false,
+            "model_input_names": ["input_ids", "attention_mask"],
+            "model_max_length": context
+        })
+    }
+
+    /// Reads what [`to_json`](Self::to_json) makes.
+    ///
+    /// # Errors
+    /// No such file, not JSON, or another kind of tokenizer.
+    pub fn load(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let bytes = fs::read(path).with_context(|| format!("tokenizer {shown} cannot be read"))?;
+        let json: Value =
+            serde_json::from_slice(&bytes).with_context(|| format!("tokenizer {shown} is not valid JSON"))?;
+        let model = &json["model"];
+        let kind = model["type"].as_str().unwrap_or("none");
+        ensure!(
+            kind == "WordLevel",
+            "tokenizer {shown} has a model of type {kind}; only character tokenizers (WordLevel) are supported"
+        );
+        let vocab = model["vocab"]
+            .as_object()
+            .with_context(|| format!("tokenizer {shown} has no vocabulary"))?;
+        let mut by_id = BTreeMap::new();
+        for (token, id) in vocab {
+            let mut characters = token.chars();
+            let (Some(character), None) = (characters.next(), characters.next()) else {
+                anyhow::bail!("tokenizer {shown}: token {token:?} is not one character");
+            };
+            let id = id
+                .as_u64()
+                .with_context(|| format!("tokenizer {shown}: token {token:?} has id {id}"))?;
+            ensure!(
+                by_id.insert(id, character).is_none(),
+                "tokenizer {shown}: two tokens have the id {id}"
+            );
+        }
+        ensure!(
+            !by_id.is_empty() && by_id.keys().copied().eq(0..by_id.len() as u64),
+            "tokenizer {shown}: its ids are not 0, 1, 2, … without a gap"
+        );
+        Ok(Self::from_characters(by_id.into_values().collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str =
+        "To be,\n\tor not to be: \"that\" is the question — ça va? e\u{301}\u{308} 😀 \u{2581}\u{a0}\u{0}";
+
+    #[test]
+    fn an_unknown_character_is_named_with_its_position() {
+        let error = CharTokenizer::from_text("abc").encode("abca☃").unwrap_err().to_string();
+        assert!(error.contains("'☃' (U+2603) at position 5"), "{error}");
+    }
+
+    #[test]
+    fn saved_and_loaded_it_is_the_same_here_and_in_tokenizers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        let ours = CharTokenizer::from_text(TEXT);
+        fs::write(&path, ours.to_json().to_string()).unwrap();
+        assert_eq!(CharTokenizer::load(&path).unwrap(), ours);
+
+        let theirs = tokenizers::Tokenizer::from_file(&path).unwrap();
+        let ids = theirs.encode(TEXT, false).unwrap().get_ids().to_vec();
+        assert_eq!(ids, ours.encode(TEXT).unwrap());
+        assert_eq!(theirs.decode(&ids, false).unwrap(), TEXT);
+        assert!(theirs.encode("☃", false).is_err());
+    }
+}

@@ -1,0 +1,143 @@
+//! Loss and gradients of a batch, or of a share of its rows, by compiled functions.
+
+use mlx_rs::error::{Exception, Result as MlxResult};
+use mlx_rs::transforms::{eval, value_and_grad_with_argnums};
+use mlx_rs::{Array, Dtype};
+
+use super::compiled::{Compiled, compiled};
+use crate::config::{ModelConfig, Precision};
+use crate::data::batches::Batch;
+use crate::model::Gpt;
+use crate::model::dropout::Dropout;
+use crate::model::loss::negative_log_likelihood;
+use crate::model::parameters::{Names, Parameters};
+
+/// Float16 gradients below 6e-8 are zero; losses are scaled up by this before the backward pass and gradients scaled
+/// down after it, in float32 (Micikevicius et al. 2018, section 3.2).
+pub const FLOAT16_LOSS_SCALE: f32 = 1024.0;
+
+/// A micro-batch and the random keys of its dropout masks, `[sites, 2]`.
+#[derive(Clone)]
+pub struct MicroBatch {
+    pub batch: Batch,
+    pub dropout_keys: Vec<u32>,
+}
+
+/// What the compiled functions are specialised for.
+#[derive(Clone)]
+pub struct GradientSpec {
+    pub model: ModelConfig,
+    /// Names of the parameters, to rebuild the set inside the traced function.
+    pub names: Names,
+    pub precision: Precision,
+    pub batch_rows: usize,
+    pub micro_batches: usize,
+    /// Tokens in a row; at most the model's context.
+    pub row_tokens: usize,
+}
+
+/// Computes gradients for a share of the rows.
+pub(super) struct Share {
+    first_row: usize,
+    rows: usize,
+    micro_batches: usize,
+    /// Parameters and batch to loss and gradients.
+    first: Compiled,
+    /// The same, added to a loss and gradients given.
+    next: Compiled,
+}
+
+impl Share {
+    pub fn new(spec: &GradientSpec, first_row: usize, rows: usize) -> Self {
+        Self {
+            first_row,
+            rows,
+            micro_batches: spec.micro_batches,
+            first: compiled(gradient_function(spec.clone(), first_row, false)),
+            next: compiled(gradient_function(spec.clone(), first_row, true)),
+        }
+    }
+
+    /// The summed loss and gradients of this share of the micro-batches. Between micro-batches it evaluates, so that
+    /// memory does not grow with their number.
+    pub fn compute(&mut self, parameters: &[Array], micro_batches: &[MicroBatch]) -> MlxResult<Vec<Array>> {
+        let mut sums: Vec<Array> = Vec::new();
+        for micro in micro_batches {
+            let context = micro.batch.context();
+            let range = self.first_row * context..(self.first_row + self.rows) * context;
+            let shape = [self.rows as i32, context as i32];
+            let keys = &micro.dropout_keys;
+            let inputs = [
+                Array::from_slice(&micro.batch.inputs[range.clone()], &shape),
+                Array::from_slice(&micro.batch.targets[range], &shape),
+                Array::from_slice(keys, &[keys.len() as i32 / 2, 2]),
+            ];
+            let function = if sums.is_empty() {
+                &mut self.first
+            } else {
+                &mut self.next
+            };
+            let arguments: Vec<Array> = sums.drain(..).chain(parameters.iter().cloned()).chain(inputs).collect();
+            sums = function(&arguments)?;
+            drop(arguments);
+            if self.micro_batches > 1 {
+                eval(&sums)?;
+            }
+        }
+        Ok(sums)
+    }
+}
+
+/// The function of `[sums…,] parameters…, inputs, targets, dropout keys` to `loss, gradients…`.
+fn gradient_function(
+    spec: GradientSpec,
+    first_row: usize,
+    adds_to_sums: bool,
+) -> impl FnMut(&[Array]) -> MlxResult<Vec<Array>> + 'static {
+    let count = spec.names.len();
+    let tokens = (spec.batch_rows * spec.micro_batches * spec.row_tokens) as f32;
+    let (dtype, scale) = match spec.precision {
+        Precision::Float32 => (Dtype::Float32, 1.0),
+        Precision::Bfloat16 => (Dtype::Bfloat16, 1.0),
+        Precision::Float16 => (Dtype::Float16, FLOAT16_LOSS_SCALE),
+    };
+    // Of parameters…, inputs, targets, dropout keys.
+    let scaled_loss = move |arguments: &[Array]| -> MlxResult<Vec<Array>> {
+        let (parameters, [inputs, targets, keys]) = arguments.split_at(count) else {
+            return Err(Exception::custom(
+                "a training step has three inputs beside the parameters",
+            ));
+        };
+        let parameters = Parameters::new(&spec.names, parameters.to_vec())?.map(|array| array.as_dtype(dtype))?;
+        let model = Gpt::new(&spec.model, &parameters)?;
+        let dropout = (spec.model.dropout > 0.0).then(|| {
+            Dropout::new(
+                spec.model.dropout,
+                keys.clone(),
+                spec.batch_rows as i32,
+                first_row as i32,
+            )
+        });
+        let logits = model.forward(inputs, dropout.as_ref())?;
+        let losses = negative_log_likelihood(&logits, targets)?; // [rows, T]
+        Ok(vec![losses.sum(None)?.multiply(Array::from_f32(scale / tokens))?])
+    };
+    let argnums: Vec<i32> = (0..count as i32).collect();
+    move |arguments: &[Array]| -> MlxResult<Vec<Array>> {
+        let (sums, arguments) = arguments.split_at(if adds_to_sums { count + 1 } else { 0 });
+        let (losses, gradients) = value_and_grad_with_argnums(scaled_loss.clone(), argnums.as_slice())(arguments)?;
+        let mut outputs = Vec::with_capacity(count + 1);
+        for (index, array) in losses.iter().chain(&gradients).enumerate() {
+            let array = if scale == 1.0 {
+                array.clone()
+            } else {
+                array.multiply(Array::from_f32(1.0 / scale))?
+            };
+            outputs.push(match sums.get(index) {
+                Some(sum) => sum.add(array)?,
+                None => array,
+            });
+        }
+        Ok(outputs)
+    }
+}

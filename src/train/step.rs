@@ -1,0 +1,201 @@
+//! One optimizer step: gradients, then a compiled update of parameters and moments.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use mlx_rs::Array;
+use mlx_rs::error::Result as MlxResult;
+use mlx_rs::ops;
+use mlx_rs::transforms::eval;
+use rand::RngExt;
+
+use super::compiled::{Compiled, compiled};
+use super::data_parallel::DataParallel;
+use super::gradients::{GradientSpec, MicroBatch};
+use super::optimizer::{self, AdamW, BETA1, Rates, Slot};
+use super::schedule::learning_rate;
+use crate::config::{ModelConfig, TrainConfig};
+use crate::data::batches::{self, Batch};
+use crate::model::dropout::Dropout;
+use crate::model::parameters::{Names, Parameters};
+
+/// Everything that training changes.
+#[derive(Clone)]
+pub struct TrainState {
+    /// Optimizer steps done.
+    pub step: u64,
+    pub parameters: Parameters,
+    /// AdamW's running mean of the gradients, by the parameters' names.
+    pub m: Parameters,
+    /// AdamW's running mean of their squares.
+    pub v: Parameters,
+}
+
+impl TrainState {
+    /// The state before the first step.
+    pub fn new(parameters: Parameters) -> Result<Self> {
+        let zeros = parameters.map(|array| ops::zeros_like(array))?;
+        let state = Self {
+            step: 0,
+            parameters,
+            m: zeros.clone(),
+            v: zeros,
+        };
+        // Streams belong to threads: what gradient threads are handed must be numbers, not a graph of this thread's.
+        eval(state.arrays())?;
+        Ok(state)
+    }
+
+    fn arrays(&self) -> impl Iterator<Item = &Array> {
+        [&self.parameters, &self.m, &self.v]
+            .into_iter()
+            .flat_map(Parameters::arrays)
+    }
+}
+
+/// What a step says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct StepReport {
+    /// Mean over the step's tokens, before the update, in nats.
+    pub loss: f32,
+    /// Global norm of the gradient before clipping.
+    pub grad_norm: f32,
+    pub lr: f32,
+    /// Loss and gradients were finite; otherwise nothing was changed.
+    pub finite: bool,
+}
+
+/// The compiled step of a run.
+pub struct Stepper {
+    config: TrainConfig,
+    dropout_sites: usize,
+    gradients: DataParallel,
+    update: Compiled,
+}
+
+impl Stepper {
+    pub fn new(config: &TrainConfig, model: &ModelConfig, names: &Names) -> Result<Self> {
+        let spec = GradientSpec {
+            model: model.clone(),
+            names: Arc::clone(names),
+            precision: config.dtype,
+            batch_rows: config.batch_size,
+            micro_batches: config.grad_accum,
+            row_tokens: config.context,
+        };
+        Ok(Self {
+            config: config.clone(),
+            dropout_sites: Dropout::sites(model.layers),
+            gradients: DataParallel::new(&spec, config.threads)?,
+            update: compiled(update(config, names.len())),
+        })
+    }
+
+    /// The micro-batches of a step and the keys of their dropout masks.
+    pub fn micro_batches(&self, tokens: &[u32], step: u64) -> Vec<MicroBatch> {
+        let config = &self.config;
+        let mut rng = batches::step_rng(config.seed, step);
+        let rows = config.batch_size * config.grad_accum;
+        batches::row_starts(&mut rng, rows, tokens.len(), config.context)
+            .chunks(config.batch_size)
+            .map(|starts| MicroBatch {
+                batch: Batch::gather(tokens, starts, config.context),
+                dropout_keys: (0..2 * self.dropout_sites).map(|_| rng.random()).collect(),
+            })
+            .collect()
+    }
+
+    /// Takes the step that `state` is at, on `micro_batches`.
+    pub fn step(&mut self, state: &mut TrainState, micro_batches: Vec<MicroBatch>) -> Result<StepReport> {
+        let lr = learning_rate(&self.config, state.step);
+        let t = state.step as i32 + 1;
+        let correction = |beta: f32| Array::from_f32((1.0 / (1.0 - f64::from(beta).powi(t))) as f32);
+
+        let mut inputs = vec![Array::from_f32(lr), correction(BETA1), correction(self.config.beta2)];
+        inputs.extend(state.arrays().cloned());
+        for part in self.gradients.compute(&state.parameters, micro_batches)? {
+            inputs.push(part.loss);
+            inputs.extend(part.gradients);
+        }
+        let mut outputs = (self.update)(&inputs)?;
+        drop(inputs);
+        let mut arrays = outputs.split_off(3).into_iter();
+        let [finite, loss, grad_norm] = [0, 1, 2].map(|index| outputs[index].clone());
+        // The old state's last handles go here, before the evaluation, so that MLX writes the new one into its buffers.
+        let names = Arc::clone(state.parameters.names());
+        for part in [&mut state.parameters, &mut state.m, &mut state.v] {
+            *part = Parameters::new(&names, arrays.by_ref().take(names.len()).collect())?;
+        }
+        eval(state.arrays().chain([&loss, &grad_norm, &finite]))?;
+
+        let report = StepReport {
+            loss: loss.try_item_exact()?,
+            grad_norm: grad_norm.try_item_exact()?,
+            lr,
+            finite: finite.try_item_exact()?,
+        };
+        if report.finite {
+            state.step += 1;
+        }
+        Ok(report)
+    }
+}
+
+/// The function of `lr, two bias corrections, parameters…, m…, v…, (loss, gradients…) for each thread` to
+/// `finite, loss, gradient norm, parameters…, m…, v…`. Where loss or gradients are not finite, the state comes back as
+/// it went in.
+fn update(config: &TrainConfig, count: usize) -> impl FnMut(&[Array]) -> MlxResult<Vec<Array>> + 'static {
+    let adamw = AdamW {
+        beta2: config.beta2,
+        weight_decay: config.weight_decay,
+    };
+    let grad_clip = config.grad_clip;
+    move |inputs| {
+        let (rates, inputs) = inputs.split_at(3);
+        let rates = Rates {
+            lr: &rates[0],
+            correction1: &rates[1],
+            correction2: &rates[2],
+        };
+        let (state, parts) = inputs.split_at(3 * count);
+
+        // Loss and gradients, summed over the threads.
+        let mut sums = parts[..count + 1].to_vec();
+        for part in parts[count + 1..].chunks(count + 1) {
+            for (sum, array) in sums.iter_mut().zip(part) {
+                *sum = sum.add(array)?;
+            }
+        }
+        let loss = sums.remove(0);
+        let mut gradients = sums;
+
+        let norm = optimizer::global_norm(&gradients)?;
+        let finite = ops::logical_and(loss.is_finite()?, norm.is_finite()?)?;
+        if grad_clip > 0.0 {
+            let factor = optimizer::clip_factor(&norm, grad_clip)?;
+            for gradient in &mut gradients {
+                *gradient = gradient.multiply(&factor)?;
+            }
+        }
+
+        let mut columns = [
+            Vec::with_capacity(count),
+            Vec::with_capacity(count),
+            Vec::with_capacity(count),
+        ];
+        for (index, gradient) in gradients.iter().enumerate() {
+            let old = Slot {
+                parameter: state[index].clone(),
+                m: state[count + index].clone(),
+                v: state[2 * count + index].clone(),
+            };
+            let new = adamw.update(&old, gradient, &rates)?;
+            columns[0].push(ops::select(&finite, &new.parameter, &old.parameter)?);
+            columns[1].push(ops::select(&finite, &new.m, &old.m)?);
+            columns[2].push(ops::select(&finite, &new.v, &old.v)?);
+        }
+        let mut outputs = vec![finite, loss, norm];
+        outputs.extend(columns.into_iter().flatten());
+        Ok(outputs)
+    }
+}

@@ -1,0 +1,174 @@
+//! What the tests share: the program as a user runs it, and the stored answers of PyTorch.
+
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use mlx_gpt::config::{ModelConfig, Preset, TrainConfig};
+use mlx_gpt::data::batches::Batch;
+use mlx_gpt::device::Compute;
+use mlx_gpt::model::Parameters;
+use mlx_rs::{Array, Dtype};
+use tempfile::TempDir;
+
+/// Options of a model that trains in a moment, on the CPU device of any machine.
+pub const TINY: [&str; 20] = [
+    "--layers",
+    "2",
+    "--heads",
+    "2",
+    "--embd",
+    "16",
+    "--context",
+    "16",
+    "--batch-size",
+    "4",
+    "--eval-batches",
+    "2",
+    "--warmup",
+    "5",
+    "--dropout",
+    "0.1",
+    "--device",
+    "cpu",
+    "--threads",
+    "2",
+];
+
+/// An empty folder for one test, not where MLX keeps its kernels.
+pub fn folder() -> TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// The program, to be started in `folder`.
+pub fn mlx_gpt(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mlx-gpt"));
+    command.current_dir(folder);
+    command
+}
+
+/// `train` of a tiny model with more options.
+pub fn train_tiny(folder: &Path, options: &[&str]) -> Command {
+    let mut command = mlx_gpt(folder);
+    command.arg("train").args(TINY).args(options);
+    command
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Runs a command that must succeed.
+pub fn succeed(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}\n{}", stderr(&output));
+    output
+}
+
+/// Runs a command that must fail with one line, and gives that line.
+pub fn fail(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{command:?}\n{text}");
+    let errors: Vec<&str> = text.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "one line that says what is wrong: {text}");
+    assert_eq!(text.lines().last(), Some(errors[0]), "the error comes last: {text}");
+    assert!(!text.contains("panicked"), "{text}");
+    errors[0].to_owned()
+}
+
+/// A tiny run of `steps` steps in `folder/run`.
+pub fn trained(folder: &Path, steps: &str) -> PathBuf {
+    succeed(&mut train_tiny(folder, &["--out", "run", "--steps", steps]));
+    folder.join("run")
+}
+
+/// Every file of a folder and its contents.
+pub fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, std::fs::read(path).unwrap())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// The model of `tests/fixtures`, made by `scripts/fixtures.py` with transformers.
+pub struct Fixture {
+    pub model: ModelConfig,
+    pub parameters: Parameters,
+    pub batch: Batch,
+    /// Everything of `gpt2-reference.safetensors`.
+    pub reference: std::collections::HashMap<String, Array>,
+}
+
+impl Fixture {
+    pub fn load() -> Self {
+        Compute::Cpu.select().unwrap();
+        let load = |name: &str| {
+            Array::load_safetensors(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)).unwrap()
+        };
+        let parameters = load("gpt2-parameters.safetensors")
+            .into_iter()
+            .map(|(name, array)| (name, array.as_dtype(Dtype::Float32).unwrap()))
+            .collect();
+        let reference = load("gpt2-reference.safetensors");
+        let ids = |name: &str| {
+            let ids: Vec<i32> = reference[name].try_as_slice::<i32>().unwrap().to_vec();
+            ids.into_iter().map(|id| id as u32).collect()
+        };
+        Self {
+            model: ModelConfig {
+                layers: 3,
+                heads: 5,
+                embd: 80,
+                context: 24,
+                vocab_size: 65,
+                dropout: 0.0,
+            },
+            parameters: Parameters::from_entries(parameters),
+            batch: Batch {
+                inputs: ids("x"),
+                targets: ids("y"),
+                rows: 12,
+            },
+            reference,
+        }
+    }
+
+    pub fn numbers(&self, name: &str) -> Vec<f32> {
+        self.reference[name].try_as_slice::<f32>().unwrap().to_vec()
+    }
+
+    /// The recipe of the ten stored losses: AdamW at a constant rate of 1e-3, clipped to 1.
+    pub fn recipe(&self, threads: usize, grad_accum: usize) -> TrainConfig {
+        TrainConfig {
+            layers: self.model.layers,
+            heads: self.model.heads,
+            embd: self.model.embd,
+            context: self.model.context,
+            batch_size: 12 / grad_accum,
+            grad_accum,
+            lr: 1e-3,
+            min_lr: 1e-3,
+            warmup: 0,
+            threads,
+            ..Preset::Nano.train(Compute::Cpu)
+        }
+    }
+}
+
+/// The largest difference of two lists of one length.
+pub fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}

@@ -1,0 +1,170 @@
+//! A run that stopped, however it stopped, goes on as if it never had.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{fail, folder, mlx_gpt, stderr, succeed, train_tiny};
+use serde_json::Value;
+
+const OPTIONS: [&str; 8] = [
+    "--steps",
+    "400",
+    "--save-every",
+    "20",
+    "--eval-every",
+    "10",
+    "--out",
+    "run",
+];
+
+/// Weights, moments, and metrics without what no run repeats.
+fn state(run: &Path) -> (Vec<u8>, Vec<u8>, Vec<Value>) {
+    let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let lines = metrics.lines().map(|line| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        let entries = line.as_object_mut().unwrap();
+        entries.remove("tokens_per_second");
+        entries.remove("memory");
+        line
+    });
+    (
+        std::fs::read(run.join("latest/model.safetensors")).unwrap(),
+        std::fs::read(run.join("latest/optimizer.safetensors")).unwrap(),
+        lines.collect(),
+    )
+}
+
+fn spawn(folder: &Path, options: &[&str]) -> Child {
+    train_tiny(folder, options).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(
+            started.elapsed() < Duration::from_secs(300),
+            "still waiting for: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = std::process::Command::new("kill")
+        .args([name, &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+fn undisturbed() -> (Vec<u8>, Vec<u8>, Vec<Value>) {
+    let folder = folder();
+    succeed(&mut train_tiny(folder.path(), &OPTIONS));
+    state(&folder.path().join("run"))
+}
+
+#[test]
+fn killed_after_twenty_steps_and_resumed() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    let mut child = spawn(folder.path(), &OPTIONS);
+    wait_until("step 20 saved", || run.join("step-000020").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(
+        !run.join("step-000400").exists(),
+        "the kill came too late to show anything"
+    );
+    // What a process that died while it was writing leaves, and half a line.
+    std::fs::create_dir(run.join(".making-1-step-000030")).unwrap();
+    let mut metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    metrics.push_str("{\"step\":30,\"lo");
+    std::fs::write(run.join("metrics.jsonl"), metrics).unwrap();
+
+    succeed(mlx_gpt(folder.path()).args(["train", "--resume", "run"]));
+    assert!(!run.join(".making-1-step-000030").exists());
+    assert!(
+        state(&run) == undisturbed(),
+        "weights, moments and metrics are the same to the bit"
+    );
+}
+
+#[test]
+fn signals_save_and_say_how_to_go_on() {
+    let expected = undisturbed();
+    for (name, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+        let folder = folder();
+        let run = folder.path().join("run");
+        let child = spawn(folder.path(), &OPTIONS);
+        wait_until("the first step", || {
+            std::fs::read_to_string(run.join("metrics.jsonl")).is_ok_and(|text| text.contains("\"loss\""))
+        });
+        signal(&child, name);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        assert!(stderr(&output).contains("--resume"), "{}", stderr(&output));
+        let saved = std::fs::read_link(run.join("latest")).unwrap();
+        assert_ne!(
+            saved.to_str(),
+            Some("step-000400"),
+            "the signal came too late to show anything"
+        );
+        // Without a folder, --resume takes the one in --out.
+        succeed(mlx_gpt(folder.path()).args(["train", "--out", "run", "--resume"]));
+        assert!(
+            state(&run) == expected,
+            "{name}: weights, moments and metrics are the same to the bit"
+        );
+    }
+}
+
+#[test]
+fn a_longer_run_goes_on_and_another_run_is_refused() {
+    let folder = folder();
+    succeed(&mut train_tiny(folder.path(), &["--steps", "4", "--out", "run"]));
+    let resume = |options: &[&str]| {
+        let mut command = mlx_gpt(folder.path());
+        command.args(["train", "--resume", "run"]).args(options);
+        command
+    };
+    let said = stderr(&succeed(&mut resume(&["--steps", "6"])));
+    assert!(
+        said.contains("steps 4 is now 6") && said.contains("resuming after step 4"),
+        "{said}"
+    );
+    assert!(
+        std::fs::read_to_string(folder.path().join("run/config.toml"))
+            .unwrap()
+            .contains("steps = 6")
+    );
+    for options in [
+        ["--embd", "32"],
+        ["--seed", "8"],
+        ["--batch-size", "2"],
+        ["--dropout", "0"],
+    ] {
+        let said = fail(&mut resume(&options));
+        assert!(said.contains(options[0]), "{said}");
+    }
+
+    std::fs::write(folder.path().join("other.txt"), "another text ".repeat(50)).unwrap();
+    let said = fail(&mut resume(&["--corpus", "other.txt", "--steps", "8"]));
+    assert!(said.contains("is not the text that the run learned from"), "{said}");
+}
+
+#[test]
+fn dropout_and_threads_and_accumulation_resume_too() {
+    let folder = folder();
+    let options = |steps, out| ["--grad-accum", "3", "--steps", steps, "--save-every", "2", "--out", out];
+    succeed(&mut train_tiny(folder.path(), &options("6", "whole")));
+    succeed(&mut train_tiny(folder.path(), &options("6", "cut")));
+    // Back to step 2, as if it had died there.
+    for step in ["step-000004", "step-000006"] {
+        std::fs::remove_dir_all(folder.path().join("cut").join(step)).unwrap();
+    }
+    succeed(mlx_gpt(folder.path()).args(["train", "--resume", "cut"]));
+    assert!(state(&folder.path().join("cut")) == state(&folder.path().join("whole")));
+}
