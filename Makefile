@@ -12,13 +12,13 @@ setup: ## install what the build needs; every other target does it by itself
 	@bash scripts/setup.sh
 
 train: setup ## train a small GPT on Shakespeare
-	@cargo run --quiet -- train $(ARGS)
+	cargo run -- train $(ARGS)
 
 generate: setup ## write text with the newest run
-	@cargo run --quiet -- generate $(ARGS)
+	cargo run -- generate $(ARGS)
 
 eval: setup ## exact loss of the newest run
-	@cargo run --quiet -- eval $(ARGS)
+	cargo run -- eval $(ARGS)
 
 test: setup ## all tests
 	cargo test

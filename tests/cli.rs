@@ -289,6 +289,15 @@ fn every_command_explains_itself() {
 }
 
 #[test]
+fn it_runs_from_anywhere_with_no_environment() {
+    let folder = folder();
+    let run = trained(folder.path(), "1");
+    for arguments in [&["doctor", "--checkpoint"][..], &["eval", "--json", "--device", "cpu", "--checkpoint"]] {
+        succeed(mlx_gpt(std::path::Path::new("/")).env_clear().args(arguments).arg(&run));
+    }
+}
+
+#[test]
 fn text_with_marks_and_carriage_returns_trains_and_says_so() {
     let folder = folder();
     std::fs::create_dir(folder.path().join("notes")).unwrap();

@@ -49,7 +49,7 @@ static uint64_t hash_processor(uint64_t h) {
 }
 
 static uint64_t hash_compiler(uint64_t h, const char *search) {
-  char *copy = strdup(search ? search : ""), *rest = copy, path[PATH_MAX], real[PATH_MAX];
+  char *copy = strdup(search), *rest = copy, path[PATH_MAX], real[PATH_MAX];
   for (char *dir; (dir = strsep(&rest, ":"));) {
     snprintf(path, sizeof path, "%s/g++", *dir ? dir : ".");
     if (access(path, X_OK) == 0 && realpath(path, real)) {
@@ -92,7 +92,8 @@ __attribute__((constructor)) static void prepare_kernel_compiler(void) {
 
   const char *search = getenv("PATH"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME"), *tmp = getenv("TMPDIR");
   size_t own = strlen(bin);
-  if (search && strncmp(search, bin, own) == 0 && search[own] == ':') return; // started by a process already prepared
+  if (!search || !*search) search = "/usr/local/bin:/usr/bin:/bin"; // what a shell assumes
+  if (strncmp(search, bin, own) == 0 && search[own] == ':') return; // started by a process already prepared
   uint64_t key = hash_file_identity(hash_compiler(hash_processor(0xcbf29ce484222325u), search), wrapper);
   int found = 0;
   if (xdg && *xdg == '/') {
@@ -109,10 +110,10 @@ __attribute__((constructor)) static void prepare_kernel_compiler(void) {
   }
   if (!found) return;
 
-  size_t size = own + (search ? strlen(search) : 0) + 2;
+  size_t size = own + strlen(search) + 2;
   char *prepared = malloc(size);
   if (!prepared) return;
-  snprintf(prepared, size, "%s:%s", bin, search ? search : "");
+  snprintf(prepared, size, "%s:%s", bin, search);
   setenv("PATH", prepared, 1);
   setenv("TMPDIR", cache, 1);
   free(prepared);

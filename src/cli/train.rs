@@ -19,6 +19,17 @@ use crate::train::{Outcome, Session, train};
 /// goes on exactly where a run was.
 #[derive(Args)]
 #[command(after_long_help = "\
+Presets:
+              layers  heads  embd  context  batch  steps   lr           dropout
+  nano             4      4   128       64     12   2000   1e-3..1e-4   0
+  baby             6      6   384      256     64   5000   1e-3..1e-4   0.2
+  gpt2            12     12   768     1024    4x8   600000 6e-4..6e-5   0
+  gpt2-medium     24     16  1024     1024    4x8   600000 6e-4..6e-5   0
+  gpt2-large      36     20  1280     1024    4x8   600000 6e-4..6e-5   0
+  gpt2-xl         48     25  1600     1024    4x8   600000 6e-4..6e-5   0
+  All: weight decay 0.1, gradients clipped to norm 1, seed 1337. nano and baby: warm-up 100 steps, beta2 0.99,
+  evaluated and saved every 250 steps; the others: 2000, 0.95, 1000.
+
 Examples:
   mlx-gpt train                                       a small GPT on Shakespeare, in minutes
   mlx-gpt train --corpus notes/ --steps 5000          on your own text
@@ -33,7 +44,7 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Go on with a run from its newest checkpoint [without DIR: the one in --out, or the newest]
-    #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with_all = ["preset", "init_from"])]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with_all = ["preset", "init_from", "config"])]
     resume: Option<Option<PathBuf>>,
     /// A file of settings: the options below as TOML keys, such as a run's config.toml
     #[arg(long, value_name = "FILE")]
