@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .PHONY: help setup train generate eval test lint docs interop
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what the build needs; every other target does it by itself
 	@bash scripts/setup.sh

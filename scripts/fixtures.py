@@ -40,7 +40,6 @@ from transformers import GPT2Config, GPT2LMHeadModel
 SEED = 1337
 LAYERS, HEADS, WIDTH, CONTEXT, VOCABULARY = 3, 5, 80, 24, 65
 BATCH, LOGIT_ROWS, STEPS = 12, 3, 10
-PREFIX = ""
 
 
 def random_model(generator):
@@ -71,7 +70,7 @@ def random_model(generator):
 
 def named_parameters(model):
     """The model's parameters by the names that the files use. The head, being the token embedding, has none."""
-    return {PREFIX + name.removeprefix("transformer."): parameter for name, parameter in model.named_parameters()}
+    return {name.removeprefix("transformer."): parameter for name, parameter in model.named_parameters()}
 
 
 def logits_and_loss(model, x, y):

@@ -1,7 +1,7 @@
 """Checks that a checkpoint folder saved by `mlx-gpt train` opens, as it is, in `transformers` and in `mlx-lm`.
 
     pip install torch transformers mlx-lm       # outside macOS also: pip install "mlx[cpu]"
-    python scripts/interop.py CHECKPOINT_FOLDER TEXT_FILE [--mlx-gpt target/release/mlx-gpt]
+    python scripts/interop.py CHECKPOINT_FOLDER TEXT_FILE [--mlx-gpt target/debug/mlx-gpt]
 
 For each of the two libraries:
 
@@ -107,7 +107,7 @@ def mlx_gpt_loss(program, folder, text_file, ids):
     try:
         run = subprocess.run(command, stdout=subprocess.PIPE, text=True)  # its own messages go to the terminal
     except FileNotFoundError:
-        raise Problem(f"there is no {program}: `cargo build --release` makes it") from None
+        raise Problem(f"there is no {program}: `cargo build` makes it") from None
     if run.returncode != 0:
         raise Problem(f"{program} eval failed with status {run.returncode}")
     try:
@@ -155,7 +155,7 @@ def main():
     parser = argparse.ArgumentParser(description="Checks a checkpoint folder against transformers and mlx-lm.")
     parser.add_argument("folder", metavar="CHECKPOINT_FOLDER", type=Path)
     parser.add_argument("text", metavar="TEXT_FILE", type=Path)
-    parser.add_argument("--mlx-gpt", type=Path, default=Path("target/release/mlx-gpt"), help="default: %(default)s")
+    parser.add_argument("--mlx-gpt", type=Path, default=Path("target/debug/mlx-gpt"), help="default: %(default)s")
     arguments = parser.parse_args()
     # What these would say is checked above; the rest is about a text longer than the context, which is meant.
     transformers.logging.set_verbosity_error()

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::Compute;
 
+/// What a configuration calls the corpus that comes with the program; no path is called that.
+pub const DEFAULT_CORPUS: &str = "builtin:shakespeare";
+
 /// The shape of a GPT-2.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
@@ -33,14 +36,25 @@ pub enum Precision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Optimizer {
+    /// Adam with decoupled weight decay.
     Adamw,
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Float32 => "float32",
+            Self::Bfloat16 => "bfloat16",
+            Self::Float16 => "float16",
+        })
+    }
 }
 
 /// A training run: what its `config.toml` holds, key by key the long options of `train`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
-    /// A text file or a folder of them, or [`DEFAULT_CORPUS`](crate::data::corpus::DEFAULT_CORPUS).
+    /// A text file or a folder of them, or [`DEFAULT_CORPUS`].
     pub corpus: String,
     pub tokenizer: TokenizerKind,
     /// A checkpoint whose weights the run starts from.
@@ -60,7 +74,7 @@ pub struct TrainConfig {
     pub optimizer: Optimizer,
     /// Peak learning rate.
     pub lr: f32,
-    /// Learning rate at the last step.
+    /// Learning rate at the end of the cosine.
     pub min_lr: f32,
     /// Steps over which the rate rises to `lr`.
     pub warmup: u64,
@@ -85,6 +99,14 @@ pub struct TrainConfig {
 pub enum TokenizerKind {
     /// One token a character of the corpus.
     Char,
+}
+
+/// All cores of a CPU; a GPU is kept busy by one thread.
+pub fn default_threads(device: Compute) -> usize {
+    match device {
+        Compute::Cpu => std::thread::available_parallelism().map_or(1, |n| n.get()),
+        Compute::Gpu => 1,
+    }
 }
 
 /// Named sizes and recipes.
@@ -132,7 +154,7 @@ impl Preset {
         }
     }
 
-    /// The preset's whole recipe. `threads` is the device's default.
+    /// The preset's whole recipe.
     pub fn train(self, device: Compute) -> TrainConfig {
         let model = self.model(0);
         let character_level = matches!(self, Self::Nano | Self::Baby);
@@ -143,7 +165,7 @@ impl Preset {
         };
         let every = if character_level { 250 } else { 1000 };
         TrainConfig {
-            corpus: crate::data::corpus::DEFAULT_CORPUS.into(),
+            corpus: DEFAULT_CORPUS.into(),
             tokenizer: TokenizerKind::Char,
             init_from: None,
             layers: model.layers,
@@ -163,10 +185,7 @@ impl Preset {
             grad_clip: 1.0,
             dtype: Precision::Float32,
             device,
-            threads: match device {
-                Compute::Cpu => std::thread::available_parallelism().map_or(1, |n| n.get()),
-                Compute::Gpu => 1,
-            },
+            threads: default_threads(device),
             seed: 1337,
             eval_every: every,
             eval_batches: 20,
@@ -179,15 +198,15 @@ impl ModelConfig {
     /// # Errors
     /// A number that no model can have, with what to do about it.
     pub fn validate(&self) -> Result<()> {
-        for (name, value) in [
-            ("layers", self.layers),
-            ("heads", self.heads),
-            ("embd", self.embd),
-            ("context", self.context),
-            ("vocab_size", self.vocab_size),
+        for (name, value, most) in [
+            ("layers", self.layers, 1 << 10),
+            ("heads", self.heads, 1 << 10),
+            ("embd", self.embd, 1 << 17),
+            ("context", self.context, 1 << 20),
+            ("vocab_size", self.vocab_size, 1 << 24),
         ] {
             ensure!(value >= 1, "{name} is 0; it must be at least 1");
-            ensure!(value <= 1 << 24, "{name} is {value}; no model is that large");
+            ensure!(value <= most, "{name} is {value}; it can be at most {most}");
         }
         ensure!(
             self.embd.is_multiple_of(self.heads),
@@ -229,17 +248,25 @@ impl TrainConfig {
     /// # Errors
     /// A value outside of what training can do, with its name.
     pub fn validate(&self) -> Result<()> {
-        for (name, value) in [
-            ("steps", self.steps),
-            ("batch-size", self.batch_size as u64),
-            ("grad-accum", self.grad_accum as u64),
-            ("threads", self.threads as u64),
-            ("eval-every", self.eval_every),
-            ("eval-batches", self.eval_batches as u64),
-            ("save-every", self.save_every),
+        for (name, value, most) in [
+            ("steps", self.steps, u64::from(u32::MAX)),
+            ("context", self.context as u64, 1 << 20),
+            ("batch-size", self.batch_size as u64, 1 << 20),
+            ("grad-accum", self.grad_accum as u64, 1 << 20),
+            ("threads", self.threads as u64, 1024),
+            ("eval-every", self.eval_every, u64::MAX),
+            ("eval-batches", self.eval_batches as u64, 1 << 20),
+            ("save-every", self.save_every, u64::MAX),
         ] {
             ensure!(value >= 1, "{name} is 0; it must be at least 1");
+            ensure!(value <= most, "{name} is {value}; it can be at most {most}");
         }
+        ensure!(
+            self.batch_size * self.context <= i32::MAX as usize,
+            "batch-size {} times context {} is more than one array can hold; use --grad-accum for larger batches",
+            self.batch_size,
+            self.context
+        );
         for (name, value) in [
             ("lr", self.lr),
             ("min-lr", self.min_lr),

@@ -9,6 +9,7 @@ use mlx_rs::transforms::compile::compile;
 use mlx_rs::{Array, ops};
 use sysinfo::System;
 
+use crate::checkpoint::run::run_of;
 use crate::checkpoint::{self, Checkpoint};
 use crate::device::Compute;
 
@@ -48,7 +49,7 @@ pub fn machine() -> Vec<Finding> {
         ),
         match Compute::preferred() {
             Ok(Compute::Gpu) => Finding::good("MLX device", "gpu (Metal)".into()),
-            Ok(Compute::Cpu) => Finding::good("MLX device", "cpu (MLX has no GPU here)".into()),
+            Ok(Compute::Cpu) => Finding::good("MLX device", "cpu".into()),
             Err(error) => Finding {
                 what: "MLX device",
                 found: format!("{error:#}"),
@@ -105,7 +106,17 @@ pub fn checkpoint(folder: &Path) -> Finding {
         Err(error) => Finding {
             what: "checkpoint",
             found: format!("{error:#}"),
-            remedy: Some("another step of the run; `mlx-gpt runs` lists them".into()),
+            remedy: Some(older_checkpoint(folder)),
         },
+    }
+}
+
+/// The command that makes the checkpoint before this one the run's newest.
+fn older_checkpoint(folder: &Path) -> String {
+    match run_of(folder).and_then(|run| Some((run.newest_checkpoint().ok()?, run.steps().ok()?.len()))) {
+        Some((newest, steps)) if steps > 1 => {
+            format!("rm -r {}    (the one before it is then the newest)", newest.display())
+        }
+        _ => "copying it again from where it came, or training again".into(),
     }
 }

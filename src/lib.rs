@@ -6,13 +6,14 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`config`] | plain structs with named presets, validated once |
 //! | [`device`] | which of MLX's devices computes |
-//! | [`data`] | text to splits, splits to batches; no MLX |
+//! | [`config`] | plain structs with named presets, validated once |
+//! | `console`, `durable`, `hash` | what is said; files that are complete or not there; SHA-256 |
 //! | [`tokenizer`] | text to token ids and back; no MLX |
+//! | [`data`] | text to splits, splits to batches; no MLX |
 //! | [`model`] | GPT-2 on MLX arrays: never sees text, paths or the command line |
-//! | [`checkpoint`] | runs and checkpoints on disk, in Hugging Face's names and layout |
 //! | [`generate`](mod@generate) | sampling, the token loop |
+//! | [`checkpoint`] | runs and checkpoints on disk, in Hugging Face's names and layout |
 //! | [`train`](mod@train) | the loop, the compiled step, optimizer, schedule, evaluation, metrics |
 //! | [`doctor`] | what this machine has and lacks |
 //! | [`cli`] | the command line: options to library calls, nothing else |
@@ -23,10 +24,13 @@
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
+mod console;
 pub mod data;
 pub mod device;
 pub mod doctor;
+mod durable;
 pub mod generate;
+mod hash;
 pub mod model;
 pub mod tokenizer;
 pub mod train;

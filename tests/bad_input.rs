@@ -49,6 +49,11 @@ fn settings_that_no_model_can_have() {
         (&["--steps", "0"], "steps is 0"),
         (&["--dropout", "1"], "dropout 1"),
         (&["--lr", "NaN"], "lr is NaN"),
+        (&["--eval-batches", "9000000000000000000"], "eval-batches is"),
+        (
+            &["--batch-size", "1000000", "--context", "100000"],
+            "more than one array can hold",
+        ),
         (&["--min-lr", "1"], "min-lr 1"),
         (&["--config", "typo.toml"], "stepz"),
         (&["--config", "none.toml"], "none.toml cannot be read"),
@@ -84,6 +89,13 @@ fn starting_from_a_checkpoint_that_does_not_fit() {
     };
     let said = fail(&mut start(&["--context", "17"]));
     assert!(said.contains("context 17 is over the 16"), "{said}");
+    for (options, expected) in [
+        (["--dropout", "1.5"], "dropout 1.5"),
+        (["--context", "0"], "context is 0"),
+    ] {
+        let said = fail(&mut start(&options));
+        assert!(said.contains(expected), "{said}");
+    }
     let said = fail(&mut start(&["--embd", "32"]));
     assert!(said.contains("embd is 16"), "{said}");
     fs::write(folder.path().join("greek.txt"), "μῆνιν ἄειδε θεά ".repeat(50)).unwrap();
@@ -185,6 +197,43 @@ fn a_damaged_or_foreign_checkpoint() {
 }
 
 #[test]
+fn numbers_that_run_away_stop_the_run_and_keep_its_checkpoint() {
+    let folder = folder();
+    let options = [
+        "--steps",
+        "50",
+        "--save-every",
+        "1",
+        "--lr",
+        "1e30",
+        "--warmup",
+        "3",
+        "--out",
+        "run",
+    ];
+    let mut command = mlx_gpt(folder.path());
+    command.args([
+        "train",
+        "--device",
+        "cpu",
+        "--layers",
+        "1",
+        "--heads",
+        "1",
+        "--embd",
+        "8",
+        "--context",
+        "8",
+    ]);
+    let said = fail(command.args(["--batch-size", "2", "--eval-batches", "1"]).args(options));
+    assert!(
+        said.contains("error: step ") && said.contains("not both finite") && said.contains("--lr"),
+        "{said}"
+    );
+    assert!(folder.path().join("run/config.toml").exists());
+}
+
+#[test]
 fn an_existing_run_is_not_overwritten() {
     let folder = folder();
     let run = trained(folder.path(), "1");
@@ -214,7 +263,9 @@ fn a_folder_that_cannot_be_written() {
         assert!(said.contains(place) && said.contains("choose another --out"), "{said}");
     }
     fs::write(folder.path().join("file"), "").unwrap();
+    let before = fs::read_dir(folder.path()).unwrap().count();
     let said = fail(&mut train_tiny(folder.path(), &["--steps", "1", "--out", "file/run"]));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), before);
     assert!(
         said.contains("file/run") && said.contains("choose another --out"),
         "{said}"

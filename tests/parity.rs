@@ -6,9 +6,10 @@
 mod common;
 
 use common::{Fixture, largest_difference};
-use mlx_gpt::config::{Precision, Preset};
+use mlx_gpt::config::{DEFAULT_CORPUS, Precision, Preset};
 use mlx_gpt::data::batches::{Batch, step_rng};
-use mlx_gpt::data::corpus::{Corpus, DEFAULT_CORPUS, Split};
+use mlx_gpt::data::corpus::{Corpus, Split};
+use mlx_gpt::data::tokens::Tokens;
 use mlx_gpt::device::Compute;
 use mlx_gpt::model::dropout::Dropout;
 use mlx_gpt::model::{Gpt, init};
@@ -113,7 +114,7 @@ fn ten_losses_of_an_overfitted_batch_are_those_of_pytorch() {
     let fixture = Fixture::load();
     let reports = ten_steps(&fixture, 1, 1);
     let losses: Vec<f32> = reports.iter().map(|report| report.loss).collect();
-    // 1e-4 tells apart: beta2 0.999 (3e-3), no decay (1e-3), decay on everything (1.3e-3), epsilon 1e-6 (7e-4).
+    // What a wrong recipe would be off by: beta2 0.999 (3e-3), no decay (1e-3), decay on everything (1.3e-3), epsilon 1e-6 (7e-4).
     close("losses", &losses, &fixture.numbers("losses"), 2e-5);
     close(
         "gradient norm",
@@ -193,7 +194,7 @@ fn train_for_a_while(dtype: Precision) -> f32 {
     Compute::Cpu.select().unwrap();
     let corpus = Corpus::open(DEFAULT_CORPUS).unwrap();
     let tokenizer = CharTokenizer::from_text(corpus.text(Split::All));
-    let tokens = tokenizer.encode(corpus.text(Split::Train)).unwrap();
+    let tokens = Tokens::Memory(tokenizer.encode(corpus.text(Split::Train)).unwrap());
     let mut config = Preset::Nano.train(Compute::Cpu);
     (config.layers, config.embd, config.context, config.steps, config.dtype) = (2, 64, 32, 300, dtype);
     config.lr = 3e-3;
@@ -223,8 +224,8 @@ fn half_precision_ends_where_float32_does() {
     }
 }
 
-/// What the sites of a compiled step draw, for rows `first` to `first + rows` of 12: a mask a site.
-fn masks(keys: &[u32], first: i32, rows: i32) -> Vec<Vec<f32>> {
+/// A compiled function of dropout keys to the mask of each site, for rows `first` to `first + rows` of 12.
+fn compiled_masks(first: i32, rows: i32) -> impl FnMut(&[u32]) -> Vec<Vec<f32>> {
     let mut function = mlx_rs::transforms::compile::compile(
         move |inputs: &[Array]| {
             let dropout = Dropout::new(0.25, inputs[0].clone(), 12, first);
@@ -234,21 +235,24 @@ fn masks(keys: &[u32], first: i32, rows: i32) -> Vec<Vec<f32>> {
         },
         false,
     );
-    let keys = Array::from_slice(keys, &[keys.len() as i32 / 2, 2]);
-    let ones = mlx_rs::ops::ones::<f32>(&[rows, 40]).unwrap();
-    let masks = function(&[keys, ones]).unwrap();
-    masks.iter().map(|mask| mask.to_vec_exact::<f32>().unwrap()).collect()
+    move |keys| {
+        let keys = Array::from_slice(keys, &[keys.len() as i32 / 2, 2]);
+        let ones = mlx_rs::ops::ones::<f32>(&[rows, 40]).unwrap();
+        let masks = function(&[keys, ones]).unwrap();
+        masks.iter().map(|mask| mask.to_vec_exact::<f32>().unwrap()).collect()
+    }
 }
 
 #[test]
 fn dropout_masks_differ_by_step_and_site_and_not_by_thread() {
     let fixture = Fixture::load();
-    let tokens: Vec<u32> = (0..1000).map(|i| i % 65).collect();
+    let tokens = Tokens::Memory((0..1000).map(|i| i % 65).collect());
     let mut model = fixture.model.clone();
     model.dropout = 0.25;
     let stepper = Stepper::new(&fixture.recipe(1, 1), &model, fixture.parameters.names()).unwrap();
     let keys = |step| stepper.micro_batches(&tokens, step).remove(0).dropout_keys;
-    let (first, second) = (masks(&keys(0), 0, 12), masks(&keys(1), 0, 12));
+    let mut masks = compiled_masks(0, 12);
+    let (first, second) = (masks(&keys(0)), masks(&keys(1)));
     assert_eq!(first.len(), Dropout::sites(3));
     for site in 0..first.len() {
         assert_ne!(first[site], second[site], "site {site} draws anew at every step");
@@ -260,10 +264,34 @@ fn dropout_masks_differ_by_step_and_site_and_not_by_thread() {
         assert!((82..=158).contains(&zeros), "site {site}: {zeros} zeros");
         assert!(first[site].iter().all(|&x| x == 0.0 || (x - 1.0 / 0.75).abs() < 1e-6));
     }
-    let (upper, lower) = (masks(&keys(0), 0, 5), masks(&keys(0), 5, 7));
+    let (upper, lower) = (compiled_masks(0, 5)(&keys(0)), compiled_masks(5, 7)(&keys(0)));
     for site in 0..first.len() {
         assert_eq!([&upper[site][..], &lower[site][..]].concat(), first[site]);
     }
+}
+
+/// The keys are inputs of the compiled step, not constants of its trace; and the thread does not matter.
+#[test]
+fn steps_draw_their_own_masks() {
+    let fixture = Fixture::load();
+    let mut model = fixture.model.clone();
+    model.dropout = 0.25;
+    let losses = |threads| {
+        let mut config = fixture.recipe(threads, 1);
+        (config.lr, config.min_lr) = (0.0, 0.0); // the parameters stay, so that only masks can change the loss
+        let mut stepper = Stepper::new(&config, &model, fixture.parameters.names()).unwrap();
+        let mut state = TrainState::new(fixture.parameters.clone()).unwrap();
+        [[1; 20], [2; 20], [1; 20]].map(|keys| {
+            stepper
+                .step(&mut state, micro_batches(&fixture.batch, 1, &keys))
+                .unwrap()
+                .loss
+        })
+    };
+    let [first, second, again] = losses(1);
+    assert_ne!(first, second);
+    assert_eq!(first, again);
+    close("two threads", &losses(2), &[first, second, again], 1e-5);
 }
 
 #[test]

@@ -7,10 +7,14 @@ use common::{TINY, folder, mlx_gpt, succeed};
 /// The program's command lines in the README, as words, without comments.
 fn commands() -> Vec<Vec<String>> {
     let readme = include_str!("../README.md");
-    let lines = readme.lines().filter_map(|line| line.trim_start_matches("$ ").strip_prefix("cargo run -- "));
+    let lines = readme
+        .lines()
+        .filter_map(|line| line.trim_start_matches("$ ").strip_prefix("cargo run -- "));
     let words = lines.map(|line| {
         let line = line.split('#').next().unwrap_or_default();
-        line.split_whitespace().map(|word| word.trim_matches('\'').to_owned()).collect::<Vec<_>>()
+        line.split_whitespace()
+            .map(|word| word.trim_matches('\'').to_owned())
+            .collect::<Vec<_>>()
     });
     words.collect()
 }
@@ -18,7 +22,11 @@ fn commands() -> Vec<Vec<String>> {
 #[test]
 fn every_command_runs() {
     let folder = folder();
-    std::fs::write(folder.path().join("notes.txt"), "A note to myself: measure first.\n".repeat(50)).unwrap();
+    std::fs::write(
+        folder.path().join("notes.txt"),
+        "A note to myself: measure first.\n".repeat(50),
+    )
+    .unwrap();
     let commands = commands();
     assert!(commands.len() >= 9, "the README lost its commands: {commands:?}");
     // Each in a folder with one run behind it, of the default corpus.
@@ -34,7 +42,7 @@ fn every_command_runs() {
                 command.args(["--steps", "2"]);
             }
         }
-        if words[0] == "generate" || words[0] == "eval" {
+        if ["generate", "eval", "doctor"].contains(&words[0].as_str()) {
             command.args(["--device", "cpu"]);
         }
         succeed(&mut command);

@@ -41,9 +41,10 @@ fn spawn(folder: &Path, options: &[&str]) -> Child {
     train_tiny(folder, options).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
+fn wait_until(what: &str, child: &mut Child, condition: impl Fn() -> bool) {
     let started = Instant::now();
     while !condition() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before: {what}");
         assert!(
             started.elapsed() < Duration::from_secs(300),
             "still waiting for: {what}"
@@ -71,7 +72,7 @@ fn killed_after_twenty_steps_and_resumed() {
     let folder = folder();
     let run = folder.path().join("run");
     let mut child = spawn(folder.path(), &OPTIONS);
-    wait_until("step 20 saved", || run.join("step-000020").exists());
+    wait_until("step 20 saved", &mut child, || run.join("step-000020").exists());
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(
@@ -98,8 +99,8 @@ fn signals_save_and_say_how_to_go_on() {
     for (name, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
         let folder = folder();
         let run = folder.path().join("run");
-        let child = spawn(folder.path(), &OPTIONS);
-        wait_until("the first step", || {
+        let mut child = spawn(folder.path(), &OPTIONS);
+        wait_until("the first step", &mut child, || {
             std::fs::read_to_string(run.join("metrics.jsonl")).is_ok_and(|text| text.contains("\"loss\""))
         });
         signal(&child, name);
@@ -167,4 +168,57 @@ fn dropout_and_threads_and_accumulation_resume_too() {
     }
     succeed(mlx_gpt(folder.path()).args(["train", "--resume", "cut"]));
     assert!(state(&folder.path().join("cut")) == state(&folder.path().join("whole")));
+}
+
+#[test]
+fn a_run_that_died_before_its_first_checkpoint_begins_again() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    let mut child = spawn(folder.path(), &OPTIONS);
+    wait_until("the run's folder", &mut child, || run.join("config.toml").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let _ = std::fs::remove_dir_all(run.join("step-000020")); // where the kill came late
+    succeed(mlx_gpt(folder.path()).args(["train", "--resume", "run"]));
+    assert!(state(&run) == undisturbed());
+}
+
+#[test]
+fn links_lost_in_a_crash_come_back_and_damage_is_found() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    succeed(&mut train_tiny(
+        folder.path(),
+        &["--steps", "4", "--save-every", "2", "--out", "run"],
+    ));
+    for link in ["latest", "best"] {
+        std::fs::remove_file(run.join(link)).unwrap();
+    }
+    let said = stderr(&succeed(mlx_gpt(folder.path()).args(["train", "--resume", "run"])));
+    assert!(said.contains("is complete at step 4"), "{said}");
+    assert!(run.join("latest/model.safetensors").exists() && run.join("best/model.safetensors").exists());
+    let said = fail(mlx_gpt(folder.path()).args(["train", "--resume", "run", "--steps", "3"]));
+    assert!(said.contains("steps 3 are fewer than the 4"), "{said}");
+
+    let optimizer = run.join("step-000004/optimizer.safetensors");
+    let mut bytes = std::fs::read(&optimizer).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&optimizer, bytes).unwrap();
+    let said = fail(mlx_gpt(folder.path()).args(["train", "--resume", "run", "--steps", "6"]));
+    assert!(said.contains("optimizer.safetensors was changed or damaged"), "{said}");
+}
+
+#[test]
+fn one_process_at_a_time() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    let mut child = spawn(folder.path(), &["--steps", "100000", "--out", "run"]);
+    wait_until("the first step", &mut child, || {
+        std::fs::read_to_string(run.join("metrics.jsonl")).is_ok_and(|text| text.contains("\"loss\""))
+    });
+    let said = fail(mlx_gpt(folder.path()).args(["train", "--resume", "run"]));
+    assert!(said.contains("is being trained by another process"), "{said}");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

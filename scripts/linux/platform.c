@@ -69,7 +69,10 @@ static int make_folders(char *path) {
       *p = '/';
       if (!made) return 0;
     }
-  return (mkdir(path, 0700) == 0 || errno == EEXIST) && access(path, W_OK) == 0;
+  if (mkdir(path, 0700) != 0 && errno != EEXIST) return 0;
+  // What is in it will be loaded as code: it must be ours, and writable by nobody else.
+  struct stat s;
+  return lstat(path, &s) == 0 && S_ISDIR(s.st_mode) && s.st_uid == geteuid() && !(s.st_mode & 022);
 }
 
 // MLX's CPU backend compiles its fused kernels with the `g++` that PATH finds, for no processor in particular, into

@@ -12,7 +12,11 @@ here=scripts/linux
 triple=$(rustc -vV | sed -n 's/^host: //p')
 want=$(cat "$here"/* <(grep -A 2 '^name = "mlx-sys"' Cargo.lock) | sha256sum | cut -d" " -f1)-$root-$triple
 
-[ "$(cat "$mlx/complete" 2>/dev/null)" = "$want" ] && [ -f .cargo/config.toml ] && exit 0
+is_complete() {
+  [ "$(cat "$mlx/complete" 2>/dev/null)" = "$want" ] && [ -f .cargo/config.toml ] && [ -e "$mlx/lib/libmlxc.a" ] &&
+    [ -e "$mlx/mlx/lib/libmlx.so" ] && [ -x "$mlx/bin/g++" ] && for blas in "$mlx"/mlx_cpu.libs/libblas-*; do [ -e "$blas" ]; done
+}
+is_complete && exit 0
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() {
@@ -20,9 +24,15 @@ die() {
   exit 1
 }
 trap 'rm -rf "$mlx"/making.*' EXIT
+mkdir -p "$mlx" .cargo
+exec 9>"$mlx/lock"
+flock 9 # one at a time
+is_complete && exit 0
+if [ -f .cargo/config.toml ] && ! grep -q scripts/linux/setup.sh .cargo/config.toml; then
+  die ".cargo/config.toml is not this script's; move it away (or to ~/.cargo/config.toml), then run this again"
+fi
 started=$SECONDS
 say "preparing MLX's CPU backend in .mlx/ (once per checkout, about two minutes)"
-mkdir -p "$mlx" .cargo
 rm -f "$mlx/complete"
 
 # 1. Build packages. bindgen reads mlx-c's headers, {fmt} stands in for std::format before GCC 13, OpenBLAS replaces the
@@ -31,7 +41,7 @@ blas=$(ls /usr/lib/*/openblas-pthread/libblas.so.3 2>/dev/null | head -n 1 || tr
 packages=()
 command -v g++ >/dev/null || packages+=(g++)
 command -v bindgen >/dev/null || packages+=(bindgen)
-ls /usr/lib/llvm-*/lib/libclang.so /usr/lib/*/libclang*.so* >/dev/null 2>&1 || packages+=(libclang-dev)
+ls /usr/lib/llvm-*/lib/libclang.so >/dev/null 2>&1 || ls /usr/lib/*/libclang*.so* >/dev/null 2>&1 || packages+=(libclang-dev)
 [ -e /usr/include/fmt/format.h ] || packages+=(libfmt-dev)
 [ -n "$blas" ] || packages+=(libopenblas0-pthread)
 python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
@@ -78,8 +88,9 @@ rm -rf "$making"
 mkdir -p "$making"
 cflags=(-O2 -fPIC "-I$mlx_c" "-I$mlx/mlx/include")
 export making
-printf '%s\0' "$mlx_c"/mlx/c/*.cpp | xargs -0 -P "$(nproc)" -I{} sh -c 'g++ -std=c++20 "$@" -c {} -o "$making/$(basename {} .cpp).o"' \
-  - "${cflags[@]}" -include "$root/$here/format.h" -include "$root/$here/half.h" ||
+printf '%s\0' "$mlx_c"/mlx/c/*.cpp | xargs -0 -P "$(nproc)" -n 1 sh -c \
+  'for source; do :; done; g++ -std=c++20 -c "$@" -o "$making/$(basename "$source" .cpp).o"' - \
+  "${cflags[@]}" -include "$root/$here/format.h" -include "$root/$here/half.h" ||
   die "the C interface did not compile; the compiler's message is above"
 gcc "${cflags[@]}" -c $here/platform.c -o "$making/platform.o"
 ar crs "$making/libmlxc.a" "$making"/*.o

@@ -14,7 +14,6 @@ use crate::model::layers::LAYER_NORM_EPSILON;
 /// [`read_config`].
 #[derive(Deserialize)]
 struct Gpt2Config {
-    model_type: String,
     vocab_size: usize,
     n_positions: usize,
     n_embd: usize,
@@ -27,6 +26,12 @@ struct Gpt2Config {
     #[serde(default = "yes")]
     tie_word_embeddings: bool,
     n_inner: Option<usize>,
+    #[serde(default = "yes")]
+    scale_attn_weights: bool,
+    #[serde(default)]
+    scale_attn_by_inverse_layer_idx: bool,
+    #[serde(default)]
+    add_cross_attention: bool,
     #[serde(default)]
     resid_pdrop: f32,
 }
@@ -46,6 +51,8 @@ fn yes() -> bool {
 /// The file's contents for a model. Of special tokens there are none, and saying so keeps `transformers` from assuming
 /// GPT-2's.
 pub fn config_json(model: &ModelConfig) -> Value {
+    // As written by the user: 0.2, not the nearest float32's sixteen digits.
+    let dropout = (f64::from(model.dropout) * 1e6).round() / 1e6;
     json!({
         "model_type": "gpt2",
         "architectures": ["GPT2LMHeadModel"],
@@ -57,9 +64,9 @@ pub fn config_json(model: &ModelConfig) -> Value {
         "n_head": model.heads,
         "activation_function": "gelu_new",
         "layer_norm_epsilon": 1e-5,
-        "embd_pdrop": model.dropout,
-        "attn_pdrop": model.dropout,
-        "resid_pdrop": model.dropout,
+        "embd_pdrop": dropout,
+        "attn_pdrop": dropout,
+        "resid_pdrop": dropout,
         "bos_token_id": null,
         "eos_token_id": null,
         "tie_word_embeddings": true,
@@ -82,7 +89,6 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
     );
     let config: Gpt2Config =
         serde_json::from_value(value).with_context(|| format!("{shown} is not a GPT-2 configuration"))?;
-    debug_assert_eq!(config.model_type, "gpt2");
     ensure!(
         config.activation_function == "gelu_new",
         "{shown}: activation_function is {}; only gelu_new is supported",
@@ -100,6 +106,10 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
     ensure!(
         config.n_inner.is_none_or(|inner| inner == 4 * config.n_embd),
         "{shown}: n_inner is not four times n_embd, the only width supported"
+    );
+    ensure!(
+        config.scale_attn_weights && !config.scale_attn_by_inverse_layer_idx && !config.add_cross_attention,
+        "{shown} asks for another scaling of attention, or for cross-attention, which GPT-2 itself does not have"
     );
     let model = ModelConfig {
         layers: config.n_layer,

@@ -3,22 +3,20 @@
 //! A checkpoint ([`Checkpoint`]) is a folder in Hugging Face's names and layout with its tokenizer; a run
 //! ([`run::Run`]) is a folder of them with what started it and its metrics.
 
-mod atomic;
 pub mod hugging_face;
 pub mod run;
 mod tensors;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::config::ModelConfig;
-use crate::data::corpus::hex;
+use crate::durable;
+use crate::hash::sha256_of_file;
 use crate::model::init::layout;
 use crate::model::parameters::Parameters;
 use crate::tokenizer::CharTokenizer;
@@ -101,10 +99,13 @@ impl Progress {
         }
     }
 
-    /// Notes the losses of a step that is about to be saved.
-    pub fn evaluated(&mut self, step: u64, losses: Losses) {
-        self.evaluation = Some(losses);
-        if self.best.is_none_or(|best| losses.val < best.val_loss) {
+    /// Moves on to a step that is about to be saved, with the losses of an evaluation at it, if there was one.
+    pub fn advance(&mut self, step: u64, evaluation: Option<Losses>) {
+        self.step = step;
+        self.evaluation = evaluation;
+        if let Some(losses) = evaluation
+            && self.best.is_none_or(|best| losses.val < best.val_loss)
+        {
             self.best = Some(Best {
                 step,
                 val_loss: losses.val,
@@ -151,6 +152,11 @@ impl Checkpoint {
         hugging_face::read_config(&folder.join(CONFIG))
     }
 
+    /// What the sample file says.
+    pub fn load_sample(&self) -> String {
+        fs::read_to_string(self.folder.join(SAMPLE)).unwrap_or_default()
+    }
+
     /// Reads where the run stood, and the optimizer's moments.
     ///
     /// # Errors
@@ -175,8 +181,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// The disk is full or the place cannot be written.
-    pub fn save(&self, moments: &Moments, mut progress: Progress, sample: &str) -> Result<()> {
-        atomic::write_folder(&self.folder, |making| {
+    pub fn save(&self, moments: &Moments, progress: &Progress, sample: &str) -> Result<()> {
+        durable::write_folder(&self.folder, |making| {
             tensors::write(
                 &making.join(MODEL),
                 self.parameters.iter().map(|(name, array)| (name.to_owned(), array)),
@@ -200,10 +206,12 @@ impl Checkpoint {
                 fs::write(making.join(name), serde_json::to_string_pretty(&json)?)?;
             }
             fs::write(making.join(SAMPLE), sample)?;
+            let mut progress = progress.clone();
+            progress.files.clear();
             for entry in fs::read_dir(making)? {
                 let entry = entry?;
                 let name = entry.file_name().to_string_lossy().into_owned();
-                progress.files.insert(name, sha256_of(&entry.path())?);
+                progress.files.insert(name, sha256_of_file(&entry.path())?);
             }
             fs::write(making.join(STATE), serde_json::to_string_pretty(&progress)?)?;
             Ok(())
@@ -244,24 +252,12 @@ pub fn verify(folder: &Path) -> Result<usize> {
         );
         let path = folder.join(name);
         ensure!(
-            sha256_of(&path)? == *recorded,
-            "{} was changed or damaged after it was written; use another checkpoint of the run",
+            sha256_of_file(&path)? == *recorded,
+            "{} was changed or damaged after it was written; delete its folder to use the checkpoint before it",
             path.display()
         );
     }
     Ok(progress.files.len())
-}
-
-fn sha256_of(path: &Path) -> Result<String> {
-    let mut file = fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let mut hash = Sha256::new();
-    let mut block = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut block)? {
-            0 => return Ok(hex(&hash.finalize())),
-            read => hash.update(&block[..read]),
-        }
-    }
 }
 
 /// The names and shapes that a file must have: the model's, once for each prefix.

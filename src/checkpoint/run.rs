@@ -1,13 +1,14 @@
 //! A run's folder: what started it, its metrics, its checkpoints.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Checkpoint, Moments, Progress, atomic, read_progress};
+use super::{Checkpoint, Moments, Progress, read_progress};
 use crate::config::TrainConfig;
+use crate::durable;
 
 /// Where runs go unless `--out` says otherwise, below the current folder.
 pub const RUNS: &str = "runs";
@@ -17,11 +18,14 @@ const METRICS: &str = "metrics.jsonl";
 const CURVE: &str = "loss.svg";
 const LATEST: &str = "latest";
 const BEST: &str = "best";
+const LOCK: &str = ".lock";
 
 /// A run on disk.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Run {
     pub folder: PathBuf,
+    /// Held while this program trains the run.
+    lock: Option<File>,
 }
 
 impl Run {
@@ -30,18 +34,20 @@ impl Run {
     /// # Errors
     /// There is a run already, or the folder cannot be made or written.
     pub fn create(folder: &Path, config: &TrainConfig) -> Result<Self> {
-        let run = Self {
+        let mut run = Self {
             folder: folder.to_owned(),
+            lock: None,
         };
         ensure!(
-            !run.config_path().exists(),
+            !run.config_path().exists() && !run.metrics_path().exists() && run.steps().unwrap_or_default().is_empty(),
             "{} holds a run already; continue it with --resume {0}, or choose another --out",
             folder.display()
         );
         let made = first_missing(folder);
         fs::create_dir_all(folder)
             .with_context(|| format!("run folder {} cannot be made; choose another --out", folder.display()))?;
-        if let Err(error) = run.write_config(config) {
+        let written = run.write_config(config).and_then(|()| run.lock());
+        if let Err(error) = written {
             // Leave nothing behind of a run that never began.
             let _ = made.map(fs::remove_dir_all);
             return Err(error.context(format!(
@@ -49,7 +55,27 @@ impl Run {
                 folder.display()
             )));
         }
+        if let Some(parent) = made.as_deref().and_then(Path::parent) {
+            durable::sync_folder(parent)?;
+        }
         Ok(run)
+    }
+
+    /// Keeps other processes from training the run as long as this value lives, or the process does.
+    ///
+    /// # Errors
+    /// Another process trains it.
+    pub fn lock(&mut self) -> Result<()> {
+        let path = self.folder.join(LOCK);
+        let file = File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?;
+        file.try_lock().map_err(|_| {
+            anyhow::anyhow!(
+                "run {} is being trained by another process; wait for it, or stop it",
+                self.folder.display()
+            )
+        })?;
+        self.lock = Some(file);
+        Ok(())
     }
 
     /// Opens an existing run.
@@ -59,6 +85,7 @@ impl Run {
     pub fn open(folder: &Path) -> Result<Self> {
         let run = Self {
             folder: folder.to_owned(),
+            lock: None,
         };
         ensure!(
             run.config_path().is_file(),
@@ -98,34 +125,44 @@ impl Run {
     }
 
     pub fn write_config(&self, config: &TrainConfig) -> Result<()> {
-        atomic::write_file(&self.config_path(), toml::to_string(config)?.as_bytes())
+        durable::write_file(&self.config_path(), toml::to_string(config)?.as_bytes())
     }
 
     /// Replaces the metrics or the curve.
     pub fn write_file(&self, path: &Path, contents: &[u8]) -> Result<()> {
-        atomic::write_file(path, contents)
+        durable::write_file(path, contents)
     }
 
     pub fn step_folder(&self, step: u64) -> PathBuf {
         self.folder.join(step_name(step))
     }
 
-    /// Saves a checkpoint into the run and points `latest`, and `best` where it is, at it.
-    pub fn save(&self, checkpoint: &Checkpoint, moments: &Moments, progress: Progress, sample: &str) -> Result<()> {
-        let (step, best) = (progress.step, progress.best);
-        if !checkpoint.folder.exists() {
-            checkpoint.save(moments, progress, sample)?;
+    /// Saves a checkpoint into the run and points the links at it.
+    pub fn save(&self, checkpoint: &Checkpoint, moments: &Moments, progress: &Progress, sample: &str) -> Result<()> {
+        checkpoint.save(moments, progress, sample)?;
+        self.point_links(progress)
+    }
+
+    /// Points `latest` at the step of `progress`, the run's newest, and `best` at the best.
+    pub fn point_links(&self, progress: &Progress) -> Result<()> {
+        durable::replace_link(&self.folder.join(LATEST), &step_name(progress.step))?;
+        match progress.best {
+            Some(best) if self.step_folder(best.step).exists() => {
+                durable::replace_link(&self.folder.join(BEST), &step_name(best.step))
+            }
+            _ => Ok(()),
         }
-        atomic::replace_link(&self.folder.join(LATEST), &step_name(step))?;
-        if best.is_some_and(|best| best.step == step) {
-            atomic::replace_link(&self.folder.join(BEST), &step_name(step))?;
-        }
-        Ok(())
+    }
+
+    /// Where the best checkpoint is, if one is known.
+    pub fn best(&self) -> Option<PathBuf> {
+        let link = self.folder.join(BEST);
+        link.exists().then_some(link)
     }
 
     /// Removes what an earlier process that died was writing.
     pub fn clean(&self) -> Result<()> {
-        atomic::remove_leftovers(&self.folder).with_context(|| format!("{} cannot be cleaned", self.folder.display()))
+        durable::remove_leftovers(&self.folder).with_context(|| format!("{} cannot be cleaned", self.folder.display()))
     }
 
     /// The steps that have a checkpoint, ascending. A folder with a step's name is complete: it got that name last.
@@ -146,7 +183,7 @@ impl Run {
         match self.steps()?.last() {
             Some(&step) => Ok(self.step_folder(step)),
             None => bail!(
-                "run {} has no checkpoint yet; the first comes at the first multiple of save-every",
+                "run {} has no checkpoint yet; the first comes at the first multiple of save-every, or `train --resume {0}` begins it again",
                 self.folder.display()
             ),
         }

@@ -3,27 +3,36 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::{VERSION, output};
+use super::VERSION;
 use crate::checkpoint::run::find_checkpoint;
+use crate::console;
+use crate::device::Compute;
 use crate::doctor;
 
 /// Say what this machine has, what is missing, and the command that fixes it
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
-  mlx-gpt doctor                         the machine
-  mlx-gpt doctor --checkpoint runs/x     and whether that checkpoint is whole")]
+
+    mlx-gpt doctor                         the machine
+    mlx-gpt doctor --checkpoint runs/x     and whether that checkpoint is whole")]
 pub struct Options {
     /// Also verify this checkpoint: every file against its recorded hash, then load it
     #[arg(long, value_name = "DIR")]
     checkpoint: Option<PathBuf>,
+    /// Look at this device of MLX's [default: its GPU where there is one]
+    #[arg(long, value_enum)]
+    device: Option<Compute>,
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
-    output::write(&format!("mlx-gpt     {VERSION}\n"))?;
+    console::print(format_args!("mlx-gpt     {VERSION}\n"))?;
+    if let Some(device) = options.device {
+        device.select()?;
+    }
     let mut findings = doctor::machine();
     if let Some(path) = &options.checkpoint {
         findings.push(doctor::checkpoint(&find_checkpoint(Some(path))?));
@@ -31,16 +40,13 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let mut healthy = true;
     for finding in &findings {
         healthy &= finding.remedy.is_none();
-        let mark = if finding.remedy.is_none() { "" } else { "MISSING: " };
-        output::write(&format!("{:<11} {mark}{}\n", finding.what, finding.found))?;
+        let mark = if finding.remedy.is_none() { "" } else { "PROBLEM: " };
+        console::print(format_args!("{:<11} {mark}{}\n", finding.what, finding.found))?;
         if let Some(remedy) = &finding.remedy {
-            output::write(&format!("            fix it with: {remedy}\n"))?;
+            console::print(format_args!("            fix it with: {remedy}\n"))?;
         }
     }
-    output::write(if healthy {
-        "all is well\n"
-    } else {
-        "something is missing, see above\n"
-    })?;
-    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    ensure!(healthy, "something is missing or damaged, see above");
+    console::print("all is well\n")?;
+    Ok(ExitCode::SUCCESS)
 }

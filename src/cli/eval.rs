@@ -8,11 +8,12 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::output;
 use crate::checkpoint::run::{find_checkpoint, run_of};
 use crate::checkpoint::{Checkpoint, read_progress};
+use crate::console::{self, say};
 use crate::data::batches::windows;
 use crate::data::corpus::{Corpus, Split};
+use crate::data::tokens::Tokens;
 use crate::device::Compute;
 use crate::train::evaluate::Evaluator;
 
@@ -27,9 +28,10 @@ const BATCH_TOKENS: usize = 4096;
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
-  mlx-gpt eval                                     the newest run, on its validation text
-  mlx-gpt eval --checkpoint runs/x --split train   on what it learned from
-  mlx-gpt eval --corpus other.txt --json           on another text, for programs")]
+
+    mlx-gpt eval                                     the newest run, on its validation text
+    mlx-gpt eval --checkpoint runs/x --split train   on what it learned from
+    mlx-gpt eval --corpus other.txt --json           on another text, for programs")]
 pub struct Options {
     /// A run, or one of its step folders [default: the newest run below runs/]
     #[arg(long, value_name = "DIR")]
@@ -55,6 +57,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let folder = find_checkpoint(options.checkpoint.as_deref())?;
     let checkpoint = Checkpoint::load(&folder)?;
     let (corpus, is_the_runs) = open_corpus(&folder, options.corpus.as_deref())?;
+    for remark in &corpus.remarks {
+        say(format_args!("note: corpus {}: {remark}", corpus.name));
+    }
     let split = options
         .split
         .unwrap_or(if is_the_runs { Split::Val } else { Split::All });
@@ -65,14 +70,15 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     );
 
     let text = corpus.text(split);
-    let tokens = checkpoint
+    let ids = checkpoint
         .tokenizer
         .encode(text)
         .with_context(|| format!("corpus {}", corpus.name))?;
     let first = text.chars().next().map_or(0, char::len_utf8);
-    let bar = ProgressBar::new(tokens.len() as u64)
+    let bar = ProgressBar::new(ids.len() as u64)
         .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} tokens {eta} left")?);
     let context = checkpoint.model.context;
+    let tokens = Tokens::Memory(ids);
     let batches = windows(&tokens, (BATCH_TOKENS / context).max(1), context);
     let mut evaluator = Evaluator::new(&checkpoint.model, checkpoint.parameters.names());
     let result = evaluator.evaluate(&checkpoint.parameters, batches, |tokens| bar.inc(tokens as u64))?;
@@ -86,9 +92,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             "bits_per_byte": bits_per_byte,
             "tokens": result.tokens,
         });
-        output::write(&format!("{output}\n"))?;
+        console::print(format_args!("{output}\n"))?;
     } else {
-        output::write(&format!(
+        console::print(format_args!(
             "loss           {:.4} nats per token\nperplexity     {:.4}\nbits per byte  {bits_per_byte:.4}\ntokens         {}\n",
             result.loss(),
             result.perplexity(),
@@ -102,7 +108,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 fn open_corpus(checkpoint: &Path, given: Option<&str>) -> Result<(Corpus, bool)> {
     let learned_from = read_progress(checkpoint).ok().map(|progress| progress.corpus.sha256);
     if let Some(path) = given {
-        let corpus = Corpus::read(Path::new(path))?;
+        let corpus = Corpus::open(path)?;
         let same = learned_from.is_some_and(|sha256| sha256 == corpus.sha256());
         return Ok((corpus, same));
     }

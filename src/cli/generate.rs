@@ -8,9 +8,9 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
 
-use super::output;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::run::find_checkpoint;
+use crate::console::{self, say};
 use crate::device::Compute;
 use crate::generate::Generator;
 use crate::generate::sampler::Sampling;
@@ -22,10 +22,11 @@ use crate::generate::sampler::Sampling;
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
-  mlx-gpt generate                                        more of the newest run
-  mlx-gpt generate --prompt 'ROMEO:' --temperature 0.7    a speech, with fewer surprises
-  mlx-gpt generate --temperature 0                        the most likely text, always the same
-  mlx-gpt generate --samples 3 --seed 1 --json            for programs")]
+
+    mlx-gpt generate                                        more of the newest run
+    mlx-gpt generate --prompt 'ROMEO:' --temperature 0.7    a speech, with fewer surprises
+    mlx-gpt generate --temperature 0                        the most likely text, always the same
+    mlx-gpt generate --samples 3 --seed 1 --json            for programs")]
 pub struct Options {
     /// A run, or one of its step folders [default: the newest run below runs/]
     #[arg(long, value_name = "DIR")]
@@ -89,7 +90,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         None => tokenizer.default_prompt(),
     };
     let seed = options.seed.unwrap_or_else(|| u64::from(rand_seed()));
-    eprintln!("{} · seed {seed}", folder.display());
+    say(format_args!("{} · seed {seed}", folder.display()));
 
     let generator = Generator::new(&checkpoint.model, &checkpoint.parameters)?;
     let sampling = Sampling {
@@ -106,12 +107,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             } else {
                 String::new()
             };
-            output::write(&(heading + options.prompt.as_deref().unwrap_or_default()))?;
+            console::print(&(heading + options.prompt.as_deref().unwrap_or_default()))?;
         }
         generator.generate(&prompt, options.max_new_tokens, &sampling, seed, number, |choice| {
             let text = tokenizer.decode(&[choice.id])?;
             if !options.json {
-                output::write(&text)?;
+                console::print(&text)?;
             }
             sample.text.push_str(&text);
             sample.ids.push(choice.id);
@@ -119,22 +120,22 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             Ok(true)
         })?;
         if !options.json {
-            output::write("\n")?;
+            console::print("\n")?;
         }
         samples.push(sample);
     }
     let tokens: usize = samples.iter().map(|sample| sample.ids.len()).sum();
-    eprintln!(
+    say(format_args!(
         "{tokens} tokens, {:.0} a second",
         tokens as f64 / started.elapsed().as_secs_f64()
-    );
+    ));
     if options.json {
         let output = Output {
             samples,
             prompt: tokenizer.decode(&prompt)?,
             seed,
         };
-        output::write(&(serde_json::to_string(&output)? + "\n"))?;
+        console::print(&(serde_json::to_string(&output)? + "\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ mod train_options;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 /// What `--version` says: this program's version and that of the MLX it is linked with.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (MLX ", env!("MLX_VERSION"), ")");
@@ -39,9 +39,7 @@ enum Command {
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
-    let matches = Cli::command().get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let result = match cli.command {
+    let result = match Cli::parse().command {
         Command::Train(options) => train::run(*options),
         Command::Generate(options) => generate::run(&options),
         Command::Eval(options) => eval::run(&options),

@@ -1,17 +1,11 @@
-//! Results on standard output, failures as one line on standard error.
+//! Failures, as one line on standard error.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use mlx_rs::error::Exception;
 
-/// Writes to standard output at once; a reader that went away is an error, not a panic.
-pub fn write(text: &str) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()?;
-    Ok(())
-}
+use crate::console::say;
 
 /// The exit code of an error, said in one line. A reader that closed the pipe wanted no more: that is no failure.
 pub fn failure(error: &anyhow::Error) -> ExitCode {
@@ -22,7 +16,19 @@ pub fn failure(error: &anyhow::Error) -> ExitCode {
     if closed_pipe {
         return ExitCode::SUCCESS;
     }
-    let line = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
-    eprintln!("error: {line}");
+    let causes: Vec<String> = error.chain().map(describe).collect();
+    let line = causes.join(": ");
+    say(format_args!(
+        "error: {}",
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    ));
     ExitCode::FAILURE
+}
+
+/// An error's own words. MLX adds where in its sources it stood, which helps no user.
+fn describe(cause: &(dyn std::error::Error + 'static)) -> String {
+    match cause.downcast_ref::<Exception>() {
+        Some(exception) => exception.what().split(" at /").next().unwrap_or_default().to_owned(),
+        None => cause.to_string(),
+    }
 }

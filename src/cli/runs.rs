@@ -8,14 +8,15 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{HumanBytes, HumanDuration};
 
-use super::output;
 use crate::checkpoint::run::{self, RUNS, Summary};
+use crate::console;
 
 /// List runs: step, loss, age, size, whether complete
 #[derive(Args)]
 #[command(after_long_help = "\
 Example:
-  mlx-gpt runs")]
+
+    mlx-gpt runs")]
 pub struct Options {
     /// The folder that holds the runs
     #[arg(default_value = RUNS)]
@@ -25,7 +26,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<ExitCode> {
     let runs = run::list(&options.folder)?;
     if runs.is_empty() {
-        output::write(&format!(
+        console::print(format_args!(
             "no runs in {}; start one with: mlx-gpt train\n",
             options.folder.display()
         ))?;
@@ -33,7 +34,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let mut table = format!(
         "{:<44} {:>15} {:>8} {:>10}  {:<14} state\n",
-        "run", "step", "val loss", "size", "last written"
+        "run", "step", "best val", "size", "last written"
     );
     for run in runs.iter().rev() {
         table += &match run.summary() {
@@ -41,7 +42,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             Err(error) => format!("{:<44} damaged: {error:#}\n", run.folder.display()),
         };
     }
-    output::write(&table)?;
+    console::print(&table)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,6 +9,7 @@ use clap::Args;
 use super::train_options::Settings;
 use crate::checkpoint::run::{self, Run};
 use crate::config::{Preset, TrainConfig};
+use crate::console::say;
 use crate::data::corpus::Corpus;
 use crate::train::{Outcome, Session, train};
 
@@ -20,27 +21,29 @@ use crate::train::{Outcome, Session, train};
 #[derive(Args)]
 #[command(after_long_help = "\
 Presets:
-              layers  heads  embd  context  batch  steps   lr           dropout
-  nano             4      4   128       64     12   2000   1e-3..1e-4   0
-  baby             6      6   384      256     64   5000   1e-3..1e-4   0.2
-  gpt2            12     12   768     1024    4x8   600000 6e-4..6e-5   0
-  gpt2-medium     24     16  1024     1024    4x8   600000 6e-4..6e-5   0
-  gpt2-large      36     20  1280     1024    4x8   600000 6e-4..6e-5   0
-  gpt2-xl         48     25  1600     1024    4x8   600000 6e-4..6e-5   0
-  All: weight decay 0.1, gradients clipped to norm 1, seed 1337. nano and baby: warm-up 100 steps, beta2 0.99,
-  evaluated and saved every 250 steps; the others: 2000, 0.95, 1000.
+
+                layers  heads  embd  context  batch  steps   lr           dropout
+    nano             4      4   128       64     12   2000   1e-3..1e-4   0
+    baby             6      6   384      256     64   5000   1e-3..1e-4   0.2
+    gpt2            12     12   768     1024    4x8   600000 6e-4..6e-5   0
+    gpt2-medium     24     16  1024     1024    4x8   600000 6e-4..6e-5   0
+    gpt2-large      36     20  1280     1024    4x8   600000 6e-4..6e-5   0
+    gpt2-xl         48     25  1600     1024    4x8   600000 6e-4..6e-5   0
+    All: weight decay 0.1, gradients clipped to norm 1, seed 1337. nano and baby: warm-up 100 steps, beta2 0.99,
+    evaluated and saved every 250 steps; the others: 2000, 0.95, 1000.
 
 Examples:
-  mlx-gpt train                                       a small GPT on Shakespeare, in minutes
-  mlx-gpt train --corpus notes/ --steps 5000          on your own text
-  mlx-gpt train --layers 6 --embd 192 --heads 6       another shape
-  mlx-gpt train --resume                              go on with the newest run
-  mlx-gpt train --resume runs/x --steps 4000          and for longer than planned")]
+
+    mlx-gpt train                                       a small GPT on Shakespeare, in minutes
+    mlx-gpt train --corpus notes/ --steps 5000          on your own text
+    mlx-gpt train --layers 6 --embd 192 --heads 6       another shape
+    mlx-gpt train --resume                              go on with the newest run
+    mlx-gpt train --resume runs/x --steps 4000          and for longer than planned")]
 pub struct Options {
     /// Size and recipe to start from [default: nano on a CPU, baby on a GPU]
     #[arg(long, value_enum)]
     preset: Option<Preset>,
-    /// Folder of the run [default: runs/<corpus>-<preset>-<time>]
+    /// Folder of the run [default: runs/CORPUS-PRESET-TIME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Go on with a run from its newest checkpoint [without DIR: the one in --out, or the newest]
@@ -82,7 +85,7 @@ fn resume(folder: Option<&Path>, settings: &Settings) -> Result<Session> {
     let (config, changes) = settings.change(&run.config()?)?;
     config.device.select()?;
     for change in changes {
-        eprintln!("changed  {change}");
+        say(format_args!("changed  {change}"));
     }
     let corpus = open_corpus(&config)?;
     Session::resume(run, config, &corpus)
@@ -91,7 +94,7 @@ fn resume(folder: Option<&Path>, settings: &Settings) -> Result<Session> {
 fn open_corpus(config: &TrainConfig) -> Result<Corpus> {
     let corpus = Corpus::open(&config.corpus)?;
     for remark in &corpus.remarks {
-        eprintln!("note     corpus {}: {remark}", config.corpus);
+        say(format_args!("note     corpus {}: {remark}", config.corpus));
     }
     Ok(corpus)
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::run::find_checkpoint;
-use crate::config::{Optimizer, Precision, Preset, TokenizerKind, TrainConfig};
+use crate::config::{DEFAULT_CORPUS, Optimizer, Precision, Preset, TokenizerKind, TrainConfig, default_threads};
 use crate::device::Compute;
 
 /// Settings that may be given or left to the preset. The file of `--config` has the same names with underscores.
@@ -42,7 +42,7 @@ pub struct Settings {
     dropout: Option<f32>,
 
     /// Optimizer steps in total, those before a resume included
-    #[arg(long, value_name = "N", help_heading = "Training")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Training")]
     steps: Option<u64>,
     /// Rows of a batch
     #[arg(long, value_name = "N", help_heading = "Training")]
@@ -56,11 +56,11 @@ pub struct Settings {
     /// Highest learning rate, reached after the warm-up
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Training")]
     lr: Option<f32>,
-    /// Learning rate at the last step, at the end of the cosine
+    /// Learning rate at the end of the cosine
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Training")]
     min_lr: Option<f32>,
     /// Steps over which the rate rises
-    #[arg(long, value_name = "N", help_heading = "Training")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Training")]
     warmup: Option<u64>,
     /// AdamW's decay of parameters with two or more dimensions
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
@@ -75,7 +75,7 @@ pub struct Settings {
     #[arg(long, value_enum, help_heading = "Training")]
     dtype: Option<Precision>,
     /// Decides initial weights, batches and dropout
-    #[arg(long, value_name = "N", help_heading = "Training")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Training")]
     seed: Option<u64>,
 
     /// Where MLX computes [default: its GPU where there is one]
@@ -164,6 +164,9 @@ impl Settings {
     /// a line each.
     pub fn change(&self, before: &TrainConfig) -> Result<(TrainConfig, Vec<String>)> {
         let mut config = self.over(before)?;
+        if config.device != before.device && self.threads.is_none() {
+            config.threads = default_threads(config.device);
+        }
         config.corpus = absolute_corpus(&config.corpus)?;
         let (old, new) = (toml::Table::try_from(before)?, toml::Table::try_from(&config)?);
         let mut changes = Vec::new();
@@ -184,7 +187,7 @@ impl Settings {
 
 /// Runs remember where their text is, whatever folder they are resumed from.
 fn absolute_corpus(corpus: &str) -> Result<String> {
-    if corpus == crate::data::corpus::DEFAULT_CORPUS {
+    if corpus == DEFAULT_CORPUS {
         return Ok(corpus.into());
     }
     absolute(Path::new(corpus), "corpus")

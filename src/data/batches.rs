@@ -3,6 +3,8 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::tokens::Tokens;
+
 /// The randomness of one step. ChaCha's streams are independent, so a step's numbers need no step before it.
 pub fn step_rng(seed: u64, step: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -28,13 +30,13 @@ pub struct Batch {
 
 impl Batch {
     /// The rows that begin at `starts`: inputs `[start, start + T)`, targets one further.
-    pub fn gather(tokens: &[u32], starts: &[usize], context: usize) -> Self {
+    pub fn gather(tokens: &Tokens, starts: &[usize], context: usize) -> Self {
         let rows = |shift: usize| {
+            let mut ids = Vec::with_capacity(starts.len() * context);
             starts
                 .iter()
-                .flat_map(|&start| &tokens[start + shift..start + shift + context])
-                .copied()
-                .collect()
+                .for_each(|start| tokens.read(start + shift, context, &mut ids));
+            ids
         };
         Self {
             inputs: rows(0),
@@ -51,7 +53,7 @@ impl Batch {
 
 /// Consecutive windows over a whole split, `rows` to a batch, so that every token but the first is predicted exactly
 /// once; the last window may be shorter and comes alone.
-pub fn windows(tokens: &[u32], rows: usize, context: usize) -> impl Iterator<Item = Batch> {
+pub fn windows(tokens: &Tokens, rows: usize, context: usize) -> impl Iterator<Item = Batch> {
     let predicted = tokens.len().saturating_sub(1);
     let whole: Vec<usize> = (0..predicted / context).map(|window| window * context).collect();
     let rest = predicted % context;
@@ -63,7 +65,7 @@ pub fn windows(tokens: &[u32], rows: usize, context: usize) -> impl Iterator<Ite
 }
 
 /// `count` batches of `rows` windows each, spread evenly over the split: the same ones at every evaluation.
-pub fn spread(tokens: &[u32], count: usize, rows: usize, context: usize) -> impl Iterator<Item = Batch> {
+pub fn spread(tokens: &Tokens, count: usize, rows: usize, context: usize) -> impl Iterator<Item = Batch> {
     let possible = tokens.len() - context;
     let total = (count * rows).min(possible);
     let starts: Vec<usize> = (0..total).map(|row| row * possible / total).collect();
@@ -103,7 +105,9 @@ mod tests {
     fn windows_predict_every_token_but_the_first_once() {
         for length in [2, 9, 16, 17, 65, 100] {
             let tokens: Vec<u32> = (0..length).collect();
-            let mut predicted: Vec<u32> = windows(&tokens, 3, 8).flat_map(|batch| batch.targets).collect();
+            let mut predicted: Vec<u32> = windows(&Tokens::Memory(tokens.clone()), 3, 8)
+                .flat_map(|batch| batch.targets)
+                .collect();
             predicted.sort_unstable();
             assert_eq!(predicted, tokens[1..]);
         }

@@ -1,18 +1,18 @@
 //! The text that a run learns from.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
-use sha2::{Digest, Sha256};
+use anyhow::{Result, ensure};
 
-/// The name of the corpus that comes with the program: Shakespeare's plays, see `assets/README.md`.
-pub const DEFAULT_CORPUS: &str = "shakespeare";
+use super::text_files::{Place, TextFiles};
+use crate::config::DEFAULT_CORPUS;
+use crate::hash::sha256;
 
+/// The corpus that comes with the program: Shakespeare's plays, see `assets/README.md`.
 const SHAKESPEARE: &str = include_str!("../../assets/shakespeare.txt");
 
 /// The share of a corpus's characters that is trained on; the rest is for validation.
-const TRAIN_SHARE: f64 = 0.9;
+pub(super) const TRAIN_SHARE: f64 = 0.9;
 
 /// A part of a corpus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -21,6 +21,7 @@ pub enum Split {
     Train,
     /// The last 10 %.
     Val,
+    /// The whole text.
     All,
 }
 
@@ -42,7 +43,7 @@ impl Corpus {
     /// As [`read`](Self::read).
     pub fn open(name: &str) -> Result<Self> {
         if name == DEFAULT_CORPUS {
-            Self::from_text(DEFAULT_CORPUS.into(), SHAKESPEARE.into(), Vec::new())
+            Self::from_text("shakespeare".into(), SHAKESPEARE.into(), Vec::new())
         } else {
             Self::read(Path::new(name))
         }
@@ -54,53 +55,26 @@ impl Corpus {
     /// # Errors
     /// Nothing there, not UTF-8 (the file and the offset of the first bad byte), or empty.
     pub fn read(path: &Path) -> Result<Self> {
-        let mut files = Vec::new();
-        list_files(path, &mut files)?;
-        ensure!(
-            !files.is_empty(),
-            "corpus {}: the folder holds no files; put text files into it",
-            path.display()
-        );
+        let files = TextFiles::find(path)?;
         let mut text = String::new();
         let (mut marks, mut carriage_returns) = (0, 0);
-        for file in &files {
-            let bytes = fs::read(file).with_context(|| format!("corpus {} cannot be read", file.display()))?;
-            let part = String::from_utf8(bytes).map_err(|error| {
-                let at = error.utf8_error().valid_up_to();
-                let byte = error.as_bytes()[at];
-                anyhow::anyhow!(
-                    "corpus {}: not UTF-8 text, byte {at} is {byte:#04x}; convert it (iconv -t utf-8) or leave the file out",
-                    file.display()
-                )
-            })?;
-            let part = match part.strip_prefix('\u{feff}') {
-                Some(rest) => {
-                    marks += 1;
-                    rest
-                }
-                None => &part,
-            };
-            carriage_returns += part.matches("\r\n").count();
-            text.push_str(&part.replace("\r\n", "\n"));
+        for block in files.blocks(Place::default(), None) {
+            let block = block?;
+            text.push_str(&block.text);
+            marks += usize::from(block.had_mark);
+            carriage_returns += block.carriage_returns;
         }
-        let mut remarks = Vec::new();
-        if marks > 0 {
-            remarks.push(format!("dropped {marks} byte-order mark(s)"));
-        }
-        if carriage_returns > 0 {
-            remarks.push(format!("turned {carriage_returns} CRLF line ends into LF"));
-        }
-        let name = path
-            .file_stem()
-            .unwrap_or(path.as_os_str())
-            .to_string_lossy()
-            .into_owned();
         ensure!(
             !text.is_empty(),
             "corpus {} is empty; it needs text to learn from",
             path.display()
         );
-        Self::from_text(name, text, remarks)
+        let name = path
+            .file_stem()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy()
+            .into_owned();
+        Self::from_text(name, text, remarks(marks, carriage_returns))
     }
 
     fn from_text(name: String, text: String, remarks: Vec<String>) -> Result<Self> {
@@ -133,41 +107,26 @@ impl Corpus {
 
     /// SHA-256 of the text as trained on, in hexadecimal.
     pub fn sha256(&self) -> String {
-        hex(&Sha256::digest(self.text.as_bytes()))
+        sha256(&self.text)
     }
 }
 
-/// Bytes as lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn list_files(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let kind = fs::metadata(path)
-        .with_context(|| format!("corpus {} cannot be opened; check the path", path.display()))?
-        .file_type();
-    if kind.is_file() {
-        files.push(path.to_owned());
-    } else if kind.is_dir() {
-        let entries = fs::read_dir(path).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
-        let mut paths: Vec<_> = entries
-            .with_context(|| format!("corpus folder {} cannot be read", path.display()))?
-            .into_iter()
-            .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
-            .map(|entry| entry.path())
-            .collect();
-        paths.sort();
-        for path in paths {
-            list_files(&path, files)?;
-        }
-    } else {
-        bail!("corpus {} is neither a file nor a folder", path.display());
+/// What was changed in reading, for the user to know.
+pub(super) fn remarks(marks: usize, carriage_returns: usize) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if marks > 0 {
+        remarks.push(format!("dropped {marks} byte-order mark(s)"));
     }
-    Ok(())
+    if carriage_returns > 0 {
+        remarks.push(format!("turned {carriage_returns} CRLF line ends into LF"));
+    }
+    remarks
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

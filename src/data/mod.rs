@@ -2,3 +2,6 @@
 
 pub mod batches;
 pub mod corpus;
+pub mod prepare;
+mod text_files;
+pub mod tokens;

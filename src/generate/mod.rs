@@ -3,34 +3,27 @@
 pub mod sampler;
 
 use anyhow::{Result, ensure};
-use mlx_rs::ops::indexing::IndexOp;
 use mlx_rs::{Array, Dtype};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::config::ModelConfig;
+use crate::model::kv_cache::KvCache;
 use crate::model::{Gpt, Parameters};
 use sampler::{Choice, Sampling};
 
 /// A model ready to continue token sequences.
 pub struct Generator {
     gpt: Gpt,
-    context: usize,
+    model: ModelConfig,
 }
 
 impl Generator {
     pub fn new(model: &ModelConfig, parameters: &Parameters) -> Result<Self> {
         Ok(Self {
             gpt: Gpt::new(model, parameters)?,
-            context: model.context,
+            model: model.clone(),
         })
-    }
-
-    /// Logits `[V]` of the token after `ids`, of which there must be 1 to the context.
-    fn logits(&self, ids: &[u32]) -> Result<Vec<f32>> {
-        let ids = Array::from_slice(ids, &[1, ids.len() as i32]);
-        let logits = self.gpt.forward(&ids, None)?.index((0, -1)).as_dtype(Dtype::Float32)?;
-        Ok(logits.try_as_slice::<f32>()?.to_vec())
     }
 
     /// Continues `prompt` by `count` tokens, whatever the context: when it is full, its last half is kept and filled
@@ -50,15 +43,29 @@ impl Generator {
         ensure!(!prompt.is_empty(), "the prompt is empty; give at least one character");
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(sample);
-        let mut window = Window::new(prompt, self.context);
+        let mut window = Window::new(self.model.context);
+        prompt.iter().for_each(|&id| window.push(id));
+        let mut cache = KvCache::new(&self.model, 1, Dtype::Float32)?;
         for _ in 0..count {
-            let choice = sampling.choose(&self.logits(window.ids())?, &mut rng);
+            let choice = sampling.choose(&self.next_logits(&window, &mut cache)?, &mut rng)?;
             window.push(choice.id);
             if !on_token(choice)? {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Logits `[V]` of the token after the window's; only those that are not in the cache yet are computed.
+    fn next_logits(&self, window: &Window, cache: &mut KvCache) -> Result<Vec<f32>> {
+        if window.restarted(cache.len()) {
+            cache.clear();
+        }
+        let ids = &window.ids[cache.len()..];
+        let logits = self
+            .gpt
+            .forward_cached(&Array::from_slice(ids, &[1, ids.len() as i32]), cache)?; // [1, V]
+        Ok(logits.as_dtype(Dtype::Float32)?.to_vec_exact()?)
     }
 }
 
@@ -69,24 +76,25 @@ struct Window {
 }
 
 impl Window {
-    fn new(prompt: &[u32], context: usize) -> Self {
-        let mut window = Self {
+    fn new(context: usize) -> Self {
+        Self {
             ids: Vec::with_capacity(context),
             context,
-        };
-        prompt.iter().for_each(|&id| window.push(id));
-        window
+        }
     }
 
-    fn ids(&self) -> &[u32] {
-        &self.ids
-    }
-
+    /// Adds a token; before that, a full window keeps its last half only.
     fn push(&mut self, id: u32) {
         if self.ids.len() == self.context {
             self.ids.drain(..self.context - self.context / 2);
         }
         self.ids.push(id);
+    }
+
+    /// Whether the first `cached` tokens that were seen are not the window's any more: it only ever grows or restarts
+    /// shorter.
+    fn restarted(&self, cached: usize) -> bool {
+        self.ids.len() <= cached
     }
 }
 
@@ -96,12 +104,15 @@ mod tests {
 
     #[test]
     fn a_full_window_keeps_its_last_half() {
-        let mut window = Window::new(&[0, 1, 2, 3, 4, 5], 6);
-        assert_eq!(window.ids(), [0, 1, 2, 3, 4, 5]);
+        let mut window = Window::new(6);
+        (0..6).for_each(|id| window.push(id));
+        assert_eq!(window.ids, [0, 1, 2, 3, 4, 5]);
         window.push(6);
-        assert_eq!(window.ids(), [3, 4, 5, 6]);
-        let mut smallest = Window::new(&[7], 1);
-        smallest.push(8);
-        assert_eq!(smallest.ids(), [8]);
+        assert_eq!(window.ids, [3, 4, 5, 6]);
+        assert!(window.restarted(6));
+        let mut smallest = Window::new(1);
+        (7..9).for_each(|id| smallest.push(id));
+        assert_eq!(smallest.ids, [8]);
+        assert!(smallest.restarted(1));
     }
 }

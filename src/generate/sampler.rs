@@ -1,5 +1,6 @@
 //! From logits to one token: temperature, top-k, and a draw. Arithmetic on numbers, no MLX.
 
+use anyhow::{Result, ensure};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -21,26 +22,32 @@ pub struct Choice {
 }
 
 impl Sampling {
-    /// Chooses a token. `logits` has one number a token of the vocabulary, at least one.
-    pub fn choose(&self, logits: &[f32], rng: &mut ChaCha8Rng) -> Choice {
+    /// Chooses a token. `logits` has one number a token of the vocabulary.
+    ///
+    /// # Errors
+    /// None of them is a finite number: the model is broken.
+    pub fn choose(&self, logits: &[f32], rng: &mut ChaCha8Rng) -> Result<Choice> {
+        ensure!(
+            logits[most_likely(logits)].is_finite(),
+            "the model's logits are not finite numbers; its weights are broken, use an earlier checkpoint"
+        );
         let index = if self.temperature == 0.0 {
             most_likely(logits)
         } else {
             draw(&self.candidates(logits), rng)
         };
-        Choice {
+        Ok(Choice {
             id: index as u32,
             logprob: logits[index] - log_sum_exp(logits.iter().copied()),
-        }
+        })
     }
 
     /// The tokens that may be drawn, with their probabilities, most likely first; equal ones in the order of their ids.
     pub fn candidates(&self, logits: &[f32]) -> Vec<(usize, f32)> {
-        let mut kept: Vec<(usize, f32)> = logits
-            .iter()
-            .map(|logit| logit / self.temperature)
-            .enumerate()
-            .collect();
+        // From the largest down, so that no temperature makes an infinity of two.
+        let largest = logits[most_likely(logits)];
+        let scaled = logits.iter().map(|logit| (logit - largest) / self.temperature);
+        let mut kept: Vec<(usize, f32)> = scaled.enumerate().collect();
         let by_likelihood = |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
         if (1..kept.len()).contains(&self.top_k) {
             kept.select_nth_unstable_by(self.top_k - 1, by_likelihood);
@@ -58,7 +65,7 @@ impl Sampling {
 fn most_likely(logits: &[f32]) -> usize {
     let mut best = 0;
     for (index, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] {
+        if logit > logits[best] || logits[best].is_nan() {
             best = index;
         }
     }
@@ -96,10 +103,23 @@ mod tests {
             temperature: 0.0,
             top_k: 0,
         };
-        let choice = sampling.choose(&LOGITS, &mut ChaCha8Rng::seed_from_u64(0));
+        let choice = sampling.choose(&LOGITS, &mut ChaCha8Rng::seed_from_u64(0)).unwrap();
         let total: f32 = LOGITS.iter().map(|x| x.exp()).sum();
         assert_eq!(choice.id, 1);
         assert!((choice.logprob - (2.0f32.exp() / total).ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn no_temperature_is_too_small_and_no_broken_model_speaks() {
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let mut sampling = Sampling {
+            temperature: 1e-40,
+            top_k: 0,
+        };
+        assert!([1, 3].contains(&sampling.choose(&LOGITS, &mut rng).unwrap().id));
+        sampling.temperature = 1.0;
+        assert!(sampling.choose(&[f32::NAN; 3], &mut rng).is_err());
+        assert!(sampling.choose(&[f32::INFINITY, 0.0], &mut rng).is_err());
     }
 
     #[test]
@@ -129,7 +149,7 @@ mod tests {
         let draws = 100_000;
         let mut counts = [0u32; 5];
         for _ in 0..draws {
-            counts[sampling.choose(&LOGITS, &mut rng).id as usize] += 1;
+            counts[sampling.choose(&LOGITS, &mut rng).unwrap().id as usize] += 1;
         }
         let chi_square: f64 = sampling
             .candidates(&LOGITS)

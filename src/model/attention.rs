@@ -6,6 +6,7 @@ use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::ops;
 
 use super::dropout::{self, Dropout};
+use super::kv_cache::LayerCache;
 use super::layers::Linear;
 use super::parameters::Scope;
 
@@ -25,8 +26,8 @@ impl Attention {
         })
     }
 
-    /// `[B, T, C]` to `[B, T, C]`: each token gathers from itself and the tokens before it.
-    pub fn forward(&self, x: &Array, dropout: Option<&Dropout>) -> Result<Array> {
+    /// `[B, T, C]` to `[B, T, C]`: each token gathers from itself and the tokens before it, those in `cache` included.
+    pub fn forward(&self, x: &Array, dropout: Option<&Dropout>, cache: Option<&mut LayerCache>) -> Result<Array> {
         let [b, t, c] = [x.dim(0), x.dim(1), x.dim(2)];
         let head_size = c / self.heads;
         let scale = (head_size as f32).powf(-0.5);
@@ -37,6 +38,10 @@ impl Attention {
                 .transpose_axes(&[0, 2, 1, 3]) // [B, H, T, D]
         };
         let (q, k, v) = (heads(&qkv[0])?, heads(&qkv[1])?, heads(&qkv[2])?);
+        let (k, v) = match cache {
+            Some(cache) => cache.extend(&k, &v)?, // [B, H, all tokens so far, D]
+            None => (k, v),
+        };
 
         let y = match dropout {
             None => scaled_dot_product_attention(&q, &k, &v, scale, ScaledDotProductAttentionMask::Causal, None)?,

@@ -5,6 +5,7 @@ use mlx_rs::error::Result;
 
 use super::attention::Attention;
 use super::dropout::Dropout;
+use super::kv_cache::LayerCache;
 use super::layers::LayerNorm;
 use super::mlp::Mlp;
 use super::parameters::Scope;
@@ -27,8 +28,8 @@ impl Block {
     }
 
     /// `[B, T, C]` to `[B, T, C]`.
-    pub fn forward(&self, x: &Array, dropout: Option<&Dropout>) -> Result<Array> {
-        let x = x.add(self.attn.forward(&self.ln_1.forward(x)?, dropout)?)?;
+    pub fn forward(&self, x: &Array, dropout: Option<&Dropout>, cache: Option<&mut LayerCache>) -> Result<Array> {
+        let x = x.add(self.attn.forward(&self.ln_1.forward(x)?, dropout, cache)?)?;
         x.add(self.mlp.forward(&self.ln_2.forward(&x)?, dropout)?)
     }
 }

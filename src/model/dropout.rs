@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use mlx_rs::Array;
 use mlx_rs::error::{Exception, Result};
-use mlx_rs::ops::indexing::IndexOp;
+use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{ops, random};
 
 /// Dropout of one forward pass (Srivastava et al. 2014), scaled so that nothing changes in expectation.
@@ -55,10 +55,10 @@ impl Dropout {
         let keep = random::bernoulli(
             &Array::from_f32(1.0 - self.rate),
             shape.as_slice(),
-            &self.keys.index(site),
+            &self.keys.try_index(site)?,
         )?;
         let scale = Array::from_f32(1.0 / (1.0 - self.rate)).as_dtype(x.dtype())?;
-        ops::multiply(x.multiply(keep.index(rows).as_dtype(x.dtype())?)?, scale)
+        ops::multiply(x.multiply(keep.try_index(rows)?.as_dtype(x.dtype())?)?, scale)
     }
 }
 

@@ -3,9 +3,11 @@
 use mlx_rs::Array;
 use mlx_rs::error::Result;
 use mlx_rs::ops;
+use mlx_rs::ops::indexing::TryIndexOp;
 
 use super::block::Block;
 use super::dropout::{self, Dropout};
+use super::kv_cache::KvCache;
 use super::layers::LayerNorm;
 use super::parameters::Parameters;
 use crate::config::ModelConfig;
@@ -35,15 +37,37 @@ impl Gpt {
 
     /// Token ids `[B, T]`, T at most the context, to logits `[B, T, V]`: what the model expects after each token.
     pub fn forward(&self, ids: &Array, dropout: Option<&Dropout>) -> Result<Array> {
-        let positions = ops::arange::<_, i32>(None, ids.dim(1), None)?; // [T]
-        let x = self
-            .wte
-            .take_axis(ids, 0)? // [B, T, C]
-            .add(self.wpe.take_axis(&positions, 0)?)?; // + [T, C]
-        let mut x = dropout::maybe(dropout, x)?;
+        let mut x = dropout::maybe(dropout, self.embed(ids, 0)?)?;
         for block in &self.h {
-            x = block.forward(&x, dropout)?;
+            x = block.forward(&x, dropout, None)?;
         }
-        self.ln_f.forward(&x)?.matmul(self.wte.t()) // [B, T, V]
+        self.logits(&x)
+    }
+
+    /// The next token ids `[B, T]` of sequences whose earlier tokens are in `cache`, which takes these too, to logits
+    /// `[B, V]` of what comes after the last.
+    ///
+    /// # Errors
+    /// More tokens than the context in all.
+    pub fn forward_cached(&self, ids: &Array, cache: &mut KvCache) -> Result<Array> {
+        let (start, caches) = cache.begin(ids.dim(1));
+        let mut x = self.embed(ids, start)?;
+        for (block, cache) in self.h.iter().zip(caches) {
+            x = block.forward(&x, None, Some(cache))?;
+        }
+        self.logits(&x.try_index((.., -1))?)
+    }
+
+    /// Token and position embeddings: ids `[B, T]` at positions from `start` on to `[B, T, C]`.
+    fn embed(&self, ids: &Array, start: i32) -> Result<Array> {
+        let positions = ops::arange::<_, i32>(start, start + ids.dim(1), None)?; // [T]
+        self.wte
+            .take_axis(ids, 0)? // [B, T, C]
+            .add(self.wpe.take_axis(&positions, 0)?) // + [T, C]
+    }
+
+    /// The head: `[…, C]` to `[…, V]`.
+    fn logits(&self, x: &Array) -> Result<Array> {
+        self.ln_f.forward(x)?.matmul(self.wte.transpose()?)
     }
 }

@@ -11,6 +11,7 @@ pub mod block;
 pub mod dropout;
 pub mod gpt;
 pub mod init;
+pub mod kv_cache;
 pub mod layers;
 pub mod loss;
 pub mod mlp;

@@ -34,7 +34,7 @@ enum Mode {
 impl DataParallel {
     /// With as many threads as asked for, but no more than a micro-batch has rows.
     pub fn new(spec: &GradientSpec, threads: usize) -> Result<Self> {
-        let threads = threads.min(spec.batch_rows);
+        let threads = threads.clamp(1, spec.batch_rows);
         if threads == 1 {
             return Ok(Self(Mode::Inline(Share::new(spec, 0, spec.batch_rows))));
         }
@@ -45,7 +45,18 @@ impl DataParallel {
         Ok(Self(Mode::Threads(workers.collect::<Result<_>>()?)))
     }
 
+    /// Threads that compute.
+    pub fn threads(&self) -> usize {
+        match &self.0 {
+            Mode::Inline(_) => 1,
+            Mode::Threads(workers) => workers.len(),
+        }
+    }
+
     /// One set of gradients a thread; the sum of them, and of their losses, is the step's.
+    ///
+    /// # Errors
+    /// MLX's, or a thread that ended; the computer is of no use after that.
     pub fn compute(&mut self, parameters: &Parameters, micro_batches: Vec<MicroBatch>) -> Result<Vec<Gradients>> {
         let outputs = match &mut self.0 {
             Mode::Inline(share) => vec![share.compute(parameters.arrays(), &micro_batches)?],
@@ -60,10 +71,13 @@ impl DataParallel {
         };
         outputs
             .into_iter()
-            .map(|mut arrays| {
-                let gradients = arrays.split_off(1);
-                let loss = arrays.pop().context("a gradient function returned nothing")?;
-                Ok(Gradients { loss, gradients })
+            .map(|arrays| {
+                let mut arrays = arrays.into_iter();
+                let loss = arrays.next().context("a gradient function returned nothing")?;
+                Ok(Gradients {
+                    loss,
+                    gradients: arrays.collect(),
+                })
             })
             .collect()
     }

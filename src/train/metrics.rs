@@ -6,6 +6,7 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::Losses;
 use crate::checkpoint::run::Run;
 
 /// A line of the file.
@@ -67,7 +68,7 @@ impl Metrics {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
         };
-        // A process that died may have left half a line at the end; it is of a step that is done again.
+        // A process that died may have left half a line; it is of a step that is done again.
         let parsed = text
             .lines()
             .filter_map(|line| Some((line, serde_json::from_str::<Line>(line).ok()?)));
@@ -94,6 +95,20 @@ impl Metrics {
             .context("metrics.jsonl cannot be written")?;
         self.lines.push(line);
         Ok(())
+    }
+
+    /// Flushes to disk: a checkpoint never outlives the lines before it.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().context("metrics.jsonl cannot be written")
+    }
+
+    /// The losses of an evaluation after `step` steps, if there was one.
+    pub fn evaluation_at(&self, step: u64) -> Option<Losses> {
+        let line = self.evaluations().last().filter(|line| line.step == step)?;
+        Some(Losses {
+            train: line.train_loss,
+            val: line.val_loss,
+        })
     }
 
     pub fn steps(&self) -> impl Iterator<Item = &StepLine> {

@@ -15,7 +15,7 @@ pub mod step;
 
 pub use session::Session;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 
 use metrics::{EvaluationLine, Line};
 
@@ -32,44 +32,44 @@ pub enum Outcome {
 /// Trains until the last step or a signal, saving on the way and at the end.
 ///
 /// # Errors
-/// A step whose loss or gradients are not finite; a disk that cannot be written.
+/// A step or an evaluation whose numbers are not finite; a disk that cannot be written.
 pub fn train(session: &mut Session) -> Result<Outcome> {
+    if session.state.step == session.config.steps {
+        report::already_complete(session);
+        return Ok(Outcome::Finished);
+    }
     let signals = signals::Signals::register()?;
-    let mut report = session.announce()?;
+    let mut report = report::Report::start(session)?;
     if session.state.step == 0 {
         evaluate(session, &mut report)?;
     }
     while session.state.step < session.config.steps {
-        let batches = session.stepper.micro_batches(&session.train_tokens, session.state.step);
-        let step = session.stepper.step(&mut session.state, batches)?;
-        if !step.finite {
-            let kept = session
-                .run
-                .newest_checkpoint()
-                .map_or("none was saved yet".into(), |folder| folder.display().to_string());
-            bail!(
-                "step {}: loss {} and gradient norm {} are not both finite; nothing was changed by it; last checkpoint: {kept}; try a lower --lr",
-                session.state.step + 1,
-                step.loss,
-                step.grad_norm
-            );
-        }
-        report.step(session, &step)?;
-
-        let (now, last) = (session.state.step, session.config.steps);
-        let signal = signals.received();
-        let save = now.is_multiple_of(session.config.save_every) || now == last;
-        if save || now.is_multiple_of(session.config.eval_every) {
-            evaluate(session, &mut report)?;
-        }
-        if save || signal.is_some() {
+        if let Some(signal) = signals.received() {
             session.save()?;
-        }
-        if let (Some(signal), true) = (signal, now < last) {
             report.interrupted(session);
             return Ok(Outcome::Interrupted { signal });
         }
-        report.resume_clock();
+        report.start_clock();
+        let batches = session.stepper.micro_batches(&session.train_tokens, session.state.step);
+        let step = session.stepper.step(&mut session.state, batches)?;
+        ensure!(
+            step.finite,
+            "step {}: loss {} and gradient norm {} are not both finite; nothing was changed by it; last checkpoint: {}; try a lower --lr",
+            session.state.step + 1,
+            step.loss,
+            step.grad_norm,
+            session.last_checkpoint()
+        );
+        report.step(session, &step)?;
+
+        let now = session.state.step;
+        let save = now.is_multiple_of(session.config.save_every) || now == session.config.steps;
+        if save || now.is_multiple_of(session.config.eval_every) {
+            evaluate(session, &mut report)?;
+        }
+        if save {
+            session.save()?;
+        }
     }
     report.finished(session);
     Ok(Outcome::Finished)
@@ -78,8 +78,15 @@ pub fn train(session: &mut Session) -> Result<Outcome> {
 /// Estimates both losses, samples, and draws the curve.
 fn evaluate(session: &mut Session, report: &mut report::Report) -> Result<()> {
     let losses = session.estimate_losses()?;
+    ensure!(
+        losses.train.is_finite() && losses.val.is_finite(),
+        "step {}: the losses {} and {} are not both finite; last checkpoint: {}; try a lower --lr",
+        session.state.step,
+        losses.train,
+        losses.val,
+        session.last_checkpoint()
+    );
     session.sample = session.write_sample()?;
-    session.progress.evaluated(session.state.step, losses);
     session.metrics.log(Line::Evaluation(EvaluationLine {
         step: session.state.step,
         train_loss: losses.train,

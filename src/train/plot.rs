@@ -25,7 +25,13 @@ pub fn loss_curve(title: &str, metrics: &Metrics) -> Result<String> {
         .evaluations()
         .map(|line| (line.step as f64, line.val_loss))
         .collect();
-    let points = || batch.iter().chain(&train).chain(&val);
+    let points = || {
+        batch
+            .iter()
+            .chain(&train)
+            .chain(&val)
+            .filter(|point| point.1.is_finite())
+    };
     let last = points().map(|point| point.0).fold(1.0, f64::max);
     let low = points().map(|point| point.1).fold(f64::INFINITY, f64::min);
     let high = points().map(|point| point.1).fold(f64::NEG_INFINITY, f64::max);

@@ -10,11 +10,12 @@ use super::metrics::{Line, StepLine};
 use super::session::Session;
 use super::step::StepReport;
 use crate::checkpoint::Losses;
+use crate::console::say;
 
 /// Steps between two logged ones; the first and the last are logged too.
 const LOG_EVERY: u64 = 10;
 
-/// A compilation that takes longer than this gets an explanation.
+/// Said while the step is traced, and its kernels are built where that is still to do.
 const COMPILING: &str =
     "compiling the training step (the first time on a machine: up to half a minute; kept afterwards)";
 
@@ -30,57 +31,58 @@ pub struct Report {
 }
 
 impl Report {
-    /// Announces the run: what, how long by a measured step, memory and disk.
+    /// Announces the run: what will be trained, how long by a measured step, in how much memory and disk.
     pub fn start(session: &mut Session) -> Result<Self> {
         let interactive = std::io::stderr().is_terminal();
         let config = &session.config;
         let parameters = session.state.parameters.count();
-        eprintln!("run      {}", session.run.folder.display());
-        eprintln!(
+        say(format_args!("run      {}", session.run.folder.display()));
+        say(format_args!(
             "corpus   {}: {} training tokens, {} validation tokens, vocabulary {}",
             config.corpus,
             session.train_tokens.len(),
             session.val_tokens.len(),
             session.model.vocab_size
-        );
-        eprintln!(
+        ));
+        say(format_args!(
             "model    {} layers, {} heads, {} wide, context {}: {:.2} million parameters",
             session.model.layers,
             session.model.heads,
             session.model.embd,
             session.model.context,
             parameters as f64 / 1e6
-        );
-        eprintln!(
-            "training {} steps of {} tokens on the {}, {} thread(s), {:?}",
+        ));
+        say(format_args!(
+            "training {} steps of {} tokens on the {}, {} thread(s), {}",
             config.steps,
             config.tokens_per_step(),
             config.device,
-            config.threads,
+            session.stepper.threads(),
             config.dtype
-        );
+        ));
 
         let spinner = ProgressBar::new_spinner().with_message(COMPILING);
         if interactive {
             spinner.enable_steady_tick(Duration::from_millis(120));
         } else {
-            eprintln!("{COMPILING}");
+            say(COMPILING);
         }
         let step = session.measure_step()?;
         spinner.finish_and_clear();
 
         let left = session.config.steps.saturating_sub(session.state.step);
-        let saves = session.config.steps.div_ceil(session.config.save_every);
+        let saves = left.div_ceil(session.config.save_every);
         let checkpoint = 3 * 4 * parameters as u64; // weights and two moments, float32
-        eprintln!(
+        say(format_args!(
             "needs    about {} ({:.0} ms a step), {} of memory, {} of disk for {saves} checkpoint(s)",
             HumanDuration(step * left.min(u64::from(u32::MAX)) as u32),
             step.as_secs_f64() * 1e3,
-            HumanBytes(mlx_rs::memory::peak_memory()? as u64),
+            // Measuring held a second state.
+            HumanBytes((mlx_rs::memory::peak_memory()? as u64).saturating_sub(checkpoint)),
             HumanBytes(saves * checkpoint)
-        );
+        ));
         if session.state.step > 0 {
-            eprintln!("resuming after step {}", session.state.step);
+            say(format_args!("resuming after step {}", session.state.step));
         }
 
         let bar = if interactive {
@@ -88,9 +90,8 @@ impl Report {
         } else {
             ProgressBar::hidden()
         };
-        bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {eta} left")?);
+        bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}")?);
         bar.set_position(session.state.step);
-        bar.reset_eta();
         Ok(Self {
             bar,
             interactive,
@@ -104,7 +105,6 @@ impl Report {
     /// Shows a step, and logs it when its turn has come.
     pub fn step(&mut self, session: &mut Session, step: &StepReport) -> Result<()> {
         self.clock += self.running_since.elapsed();
-        self.running_since = Instant::now();
         self.steps_since += 1;
         let (now, last) = (session.state.step, session.config.steps);
         if now == 1 || now.is_multiple_of(LOG_EVERY) || now == last {
@@ -119,18 +119,20 @@ impl Report {
                 memory: mlx_rs::memory::active_memory()? + mlx_rs::memory::cache_memory()?,
             }))?;
             (self.clock, self.steps_since) = (Duration::ZERO, 0);
+            let left = (last - now) as f64 * session.config.tokens_per_step() as f64 / self.tokens_per_second;
             self.bar.set_message(format!(
-                "loss {:.4}  {:.1}k tokens/s ",
+                "loss {:.4}  {:.1}k tokens/s  {} left",
                 step.loss,
-                self.tokens_per_second / 1e3
+                self.tokens_per_second / 1e3,
+                HumanDuration(Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX))
             ));
         }
         self.bar.set_position(now);
         Ok(())
     }
 
-    /// Evaluation and saving are over: time counts as training again.
-    pub fn resume_clock(&mut self) {
+    /// A step begins: time counts as training until it is reported.
+    pub fn start_clock(&mut self) {
         self.running_since = Instant::now();
     }
 
@@ -151,31 +153,57 @@ impl Report {
                 .find(|line| line.chars().count() > 10)
                 .unwrap_or_default();
             self.bar
-                .suspend(|| eprintln!("{line}  “{}”", first.chars().take(48).collect::<String>()));
+                .suspend(|| say(format_args!("{line}  “{}”", first.chars().take(48).collect::<String>())));
         } else {
-            eprintln!("{line}");
+            say(&line);
         }
-        self.resume_clock();
     }
 
     pub fn interrupted(&self, session: &Session) {
         self.bar.finish_and_clear();
-        eprintln!(
-            "stopped and saved after step {}; go on with: mlx-gpt train --resume {}",
+        say(format_args!(
+            "stopped and saved after step {}; go on with: {} train --resume {}",
             session.state.step,
+            program(),
             session.run.folder.display()
-        );
+        ));
     }
 
     pub fn finished(&self, session: &Session) {
         self.bar.finish_and_clear();
         let folder = session.run.folder.display();
         if let Some(best) = session.progress.best {
-            eprintln!("best     validation loss {:.4} after step {}", best.val_loss, best.step);
+            say(format_args!(
+                "best     validation loss {:.4} after step {}",
+                best.val_loss, best.step
+            ));
         }
-        eprintln!("sample   {}", session.sample.trim().replace('\n', "\n         "));
-        eprintln!("saved    {folder}/latest, {folder}/best; curve: {folder}/loss.svg");
-        eprintln!("next     mlx-gpt generate --checkpoint {folder}    (or: cargo run -- generate)");
-        eprintln!("         mlx-gpt eval --checkpoint {folder}        exact loss on the whole validation text");
+        say(format_args!(
+            "sample   {}",
+            session.sample.trim().replace('\n', "\n         ")
+        ));
+        let best = session
+            .run
+            .best()
+            .map_or(String::new(), |best| format!(", {}", best.display()));
+        say(format_args!("saved    {folder}/latest{best}; curve: {folder}/loss.svg"));
+        say(format_args!("next     {} generate --checkpoint {folder}", program()));
+        say(format_args!("         {} eval --checkpoint {folder}", program()));
     }
+}
+
+/// Of a run that was resumed and has nothing left to do.
+pub fn already_complete(session: &Session) {
+    say(format_args!(
+        "run {} is complete at step {}; train it for longer with: {} train --resume {0} --steps {}",
+        session.run.folder.display(),
+        session.state.step,
+        program(),
+        2 * session.config.steps
+    ));
+}
+
+/// How the user calls this program.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "mlx-gpt".into())
 }

@@ -2,7 +2,8 @@
 
 use crate::config::TrainConfig;
 
-/// The learning rate of `step` (from 0): linear warm-up, then a cosine from `lr` down to `min_lr` at the last step
+/// The learning rate of `step` (from 0): linear warm-up, then a cosine from `lr` down to `min_lr`,
+/// which the step after the last would reach
 /// (Loshchilov and Hutter 2017, without restarts).
 pub fn learning_rate(config: &TrainConfig, step: u64) -> f32 {
     let (lr, min_lr) = (f64::from(config.lr), f64::from(config.min_lr));

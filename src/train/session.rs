@@ -1,19 +1,19 @@
 //! A training run in memory: made new, or read back from its newest checkpoint.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use super::evaluate::Evaluator;
 use super::metrics::Metrics;
-use super::report::Report;
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
-use crate::checkpoint::{Checkpoint, CorpusRecord, Losses, Moments, Progress};
+use crate::checkpoint::{self, Checkpoint, CorpusRecord, Losses, Moments, Progress};
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::batches;
 use crate::data::corpus::{Corpus, Split};
+use crate::data::tokens::Tokens;
 use crate::generate::Generator;
 use crate::generate::sampler::Sampling;
 use crate::model::init;
@@ -24,19 +24,28 @@ const SAMPLE_TOKENS: usize = 300;
 
 /// Everything that the loop works on.
 pub struct Session {
-    pub config: TrainConfig,
-    pub model: ModelConfig,
-    pub tokenizer: CharTokenizer,
-    pub train_tokens: Vec<u32>,
-    pub val_tokens: Vec<u32>,
-    pub run: Run,
-    pub state: TrainState,
-    pub stepper: Stepper,
-    pub evaluator: Evaluator,
-    pub progress: Progress,
-    pub metrics: Metrics,
+    pub(super) config: TrainConfig,
+    pub(super) model: ModelConfig,
+    pub(super) tokenizer: CharTokenizer,
+    pub(super) train_tokens: Tokens,
+    pub(super) val_tokens: Tokens,
+    pub(super) run: Run,
+    pub(super) state: TrainState,
+    pub(super) stepper: Stepper,
+    pub(super) evaluator: Evaluator,
+    pub(super) progress: Progress,
+    pub(super) metrics: Metrics,
     /// Text of the last evaluation.
-    pub sample: String,
+    pub(super) sample: String,
+}
+
+/// A run before its first step, without a folder.
+struct Beginning {
+    model: ModelConfig,
+    tokenizer: CharTokenizer,
+    tokens: (Tokens, Tokens),
+    state: TrainState,
+    progress: Progress,
 }
 
 impl Session {
@@ -46,87 +55,69 @@ impl Session {
     /// A configuration, corpus or checkpoint that cannot be trained with; a folder that holds a run already. Nothing
     /// is left behind.
     pub fn start(config: TrainConfig, corpus: &Corpus, folder: &Path) -> Result<Self> {
-        config.validate()?;
-        let (model, tokenizer, state) = match &config.init_from {
-            None => {
-                let tokenizer = CharTokenizer::from_text(corpus.text(Split::All));
-                let model = config.model(tokenizer.vocab_size());
-                model.validate()?;
-                check_length(&config, corpus)?;
-                let state = TrainState::new(init::initialize(&model, config.seed)?)?;
-                (model, tokenizer, state)
-            }
-            Some(path) => {
-                let Checkpoint {
-                    mut model,
-                    tokenizer,
-                    parameters,
-                    ..
-                } = Checkpoint::load(Path::new(path))?;
-                model.dropout = config.dropout;
-                (model, tokenizer, TrainState::new(parameters)?)
-            }
-        };
-        ensure!(
-            config.context <= model.context,
-            "context {} is over the {} of the model that the run starts from; choose --context {1} or less",
-            config.context,
-            model.context
-        );
-        check_length(&config, corpus)?;
-        let tokens = encode(&tokenizer, corpus)?;
-        let record = CorpusRecord {
-            sha256: corpus.sha256(),
-            cut: corpus.cut(),
-        };
-        let progress = Progress::new(config.seed, record);
+        let beginning = Beginning::new(&config, corpus)?;
         let run = Run::create(folder, &config)?;
-        Self::assemble(config, model, tokenizer, tokens, run, state, progress)
+        Self::assemble(config, run, beginning)
     }
 
-    /// The run again, as its newest checkpoint has it, with `config` from now on.
+    /// The run again, as its newest checkpoint has it, with `config` from now on. A run that died before its first
+    /// checkpoint begins again.
     ///
     /// # Errors
-    /// The run has no complete checkpoint, or its corpus is not the one that it learned from.
-    pub fn resume(run: Run, config: TrainConfig, corpus: &Corpus) -> Result<Self> {
+    /// A damaged checkpoint, a corpus that is not the one that it learned from, or another process that trains it.
+    pub fn resume(mut run: Run, config: TrainConfig, corpus: &Corpus) -> Result<Self> {
         config.validate()?;
+        run.lock()?;
         run.clean()?;
-        let checkpoint = Checkpoint::load(&run.newest_checkpoint()?)?;
+        if run.steps()?.is_empty() {
+            let beginning = Beginning::new(&config, corpus)?;
+            return Self::assemble(config, run, beginning);
+        }
+        let folder = run.newest_checkpoint()?;
+        checkpoint::verify(&folder)?;
+        let mut checkpoint = Checkpoint::load(&folder)?;
         let (progress, Moments { m, v }) = checkpoint.load_progress()?;
         ensure!(
-            progress.corpus.sha256 == corpus.sha256(),
+            progress.corpus == record(corpus),
             "corpus {} is not the text that the run learned from; put the old text back, or start a new run with --init-from {}",
             config.corpus,
-            checkpoint.folder.display()
+            folder.display()
         );
-        let tokens = encode(&checkpoint.tokenizer, corpus)?;
+        ensure!(
+            config.steps >= progress.step,
+            "steps {} are fewer than the {} that the run has done; give more, or none",
+            config.steps,
+            progress.step
+        );
         run.write_config(&config)?;
-        let state = TrainState {
-            step: progress.step,
-            parameters: checkpoint.parameters,
-            m,
-            v,
-        };
-        Self::assemble(
-            config,
-            checkpoint.model,
-            checkpoint.tokenizer,
-            tokens,
-            run,
-            state,
+        run.point_links(&progress)?;
+        checkpoint.model.dropout = config.dropout;
+        let sample = checkpoint.load_sample();
+        let beginning = Beginning {
+            tokens: encode(&checkpoint.tokenizer, corpus)?,
+            model: checkpoint.model,
+            tokenizer: checkpoint.tokenizer,
+            state: TrainState {
+                step: progress.step,
+                parameters: checkpoint.parameters,
+                m,
+                v,
+            },
             progress,
-        )
+        };
+        let mut session = Self::assemble(config, run, beginning)?;
+        session.sample = sample;
+        Ok(session)
     }
 
-    fn assemble(
-        config: TrainConfig,
-        model: ModelConfig,
-        tokenizer: CharTokenizer,
-        (train_tokens, val_tokens): (Vec<u32>, Vec<u32>),
-        run: Run,
-        state: TrainState,
-        progress: Progress,
-    ) -> Result<Self> {
+    fn assemble(config: TrainConfig, run: Run, beginning: Beginning) -> Result<Self> {
+        let Beginning {
+            model,
+            tokenizer,
+            tokens: (train_tokens, val_tokens),
+            state,
+            progress,
+        } = beginning;
         let names = state.parameters.names();
         Ok(Self {
             stepper: Stepper::new(&config, &model, names)?,
@@ -144,23 +135,20 @@ impl Session {
         })
     }
 
-    /// Says what will be trained, how long it will take and what it needs.
-    pub(super) fn announce(&mut self) -> Result<Report> {
-        Report::start(self)
-    }
-
-    /// How long a step takes: one micro-batch is computed twice, the first time to compile, and forgotten.
+    /// How long a step takes: one of at most two micro-batches is taken twice, the first time to compile, and
+    /// forgotten.
     pub(super) fn measure_step(&mut self) -> Result<Duration> {
-        let mut seconds = Duration::ZERO;
+        let measured = self.config.grad_accum.min(2);
+        let mut time = Duration::ZERO;
         for _ in 0..2 {
             let mut trial = self.state.clone();
             let mut batches = self.stepper.micro_batches(&self.train_tokens, self.state.step);
-            batches.truncate(1);
-            let started = std::time::Instant::now();
+            batches.truncate(measured);
+            let started = Instant::now();
             self.stepper.step(&mut trial, batches)?;
-            seconds = started.elapsed();
+            time = started.elapsed();
         }
-        Ok(seconds * self.config.grad_accum as u32)
+        Ok(time * self.config.grad_accum as u32 / measured as u32)
     }
 
     /// Losses over the same `eval_batches` batches of either split each time.
@@ -192,16 +180,20 @@ impl Session {
         self.tokenizer.decode(&ids)
     }
 
+    /// Saves a checkpoint of this step, unless there is one.
     pub(super) fn save(&mut self) -> Result<()> {
         let step = self.state.step;
-        self.progress.step = step;
-        let evaluated_now = self.metrics.evaluations().last().is_some_and(|line| line.step == step);
-        if !evaluated_now {
-            self.progress.evaluation = None;
+        let folder = self.run.step_folder(step);
+        if folder.exists() {
+            return Ok(());
+        }
+        let evaluation = self.metrics.evaluation_at(step);
+        if evaluation.is_none() {
             self.sample = self.write_sample()?;
         }
+        self.progress.advance(step, evaluation);
         let checkpoint = Checkpoint {
-            folder: self.run.step_folder(step),
+            folder,
             model: self.model.clone(),
             parameters: self.state.parameters.clone(),
             tokenizer: self.tokenizer.clone(),
@@ -210,8 +202,61 @@ impl Session {
             m: self.state.m.clone(),
             v: self.state.v.clone(),
         };
+        self.metrics.sync()?;
+        self.run.save(&checkpoint, &moments, &self.progress, &self.sample)
+    }
+
+    /// The newest checkpoint's folder, in words.
+    pub(super) fn last_checkpoint(&self) -> String {
         self.run
-            .save(&checkpoint, &moments, self.progress.clone(), &self.sample)
+            .newest_checkpoint()
+            .map_or("none yet".into(), |folder| folder.display().to_string())
+    }
+}
+
+impl Beginning {
+    /// From random weights, or from those of the configuration's `init_from`.
+    fn new(config: &TrainConfig, corpus: &Corpus) -> Result<Self> {
+        config.validate()?;
+        let (model, tokenizer, parameters) = match &config.init_from {
+            None => {
+                let tokenizer = CharTokenizer::from_text(corpus.text(Split::All));
+                let model = config.model(tokenizer.vocab_size());
+                (model, tokenizer, None)
+            }
+            Some(path) => {
+                let mut checkpoint = Checkpoint::load(Path::new(path))?;
+                checkpoint.model.dropout = config.dropout;
+                (checkpoint.model, checkpoint.tokenizer, Some(checkpoint.parameters))
+            }
+        };
+        model.validate()?;
+        ensure!(
+            config.context <= model.context,
+            "context {} is over the {} of the model that the run starts from; choose --context {1} or less",
+            config.context,
+            model.context
+        );
+        check_length(config, corpus)?;
+        let tokens = encode(&tokenizer, corpus)?;
+        let parameters = match parameters {
+            Some(parameters) => parameters,
+            None => init::initialize(&model, config.seed)?,
+        };
+        Ok(Self {
+            model,
+            tokenizer,
+            tokens,
+            state: TrainState::new(parameters)?,
+            progress: Progress::new(config.seed, record(corpus)),
+        })
+    }
+}
+
+fn record(corpus: &Corpus) -> CorpusRecord {
+    CorpusRecord {
+        sha256: corpus.sha256(),
+        cut: corpus.cut(),
     }
 }
 
@@ -229,11 +274,11 @@ fn check_length(config: &TrainConfig, corpus: &Corpus) -> Result<()> {
     Ok(())
 }
 
-fn encode(tokenizer: &CharTokenizer, corpus: &Corpus) -> Result<(Vec<u32>, Vec<u32>)> {
+fn encode(tokenizer: &CharTokenizer, corpus: &Corpus) -> Result<(Tokens, Tokens)> {
     let part = |split| {
         tokenizer
             .encode(corpus.text(split))
             .with_context(|| format!("corpus {}", corpus.name))
     };
-    Ok((part(Split::Train)?, part(Split::Val)?))
+    Ok((Tokens::Memory(part(Split::Train)?), Tokens::Memory(part(Split::Val)?)))
 }

@@ -16,6 +16,7 @@ use super::optimizer::{self, AdamW, BETA1, Rates, Slot};
 use super::schedule::learning_rate;
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::batches::{self, Batch};
+use crate::data::tokens::Tokens;
 use crate::model::dropout::Dropout;
 use crate::model::parameters::{Names, Parameters};
 
@@ -91,8 +92,13 @@ impl Stepper {
         })
     }
 
+    /// Threads that compute gradients.
+    pub fn threads(&self) -> usize {
+        self.gradients.threads()
+    }
+
     /// The micro-batches of a step and the keys of their dropout masks.
-    pub fn micro_batches(&self, tokens: &[u32], step: u64) -> Vec<MicroBatch> {
+    pub fn micro_batches(&self, tokens: &Tokens, step: u64) -> Vec<MicroBatch> {
         let config = &self.config;
         let mut rng = batches::step_rng(config.seed, step);
         let rows = config.batch_size * config.grad_accum;

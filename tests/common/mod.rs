@@ -79,6 +79,10 @@ pub fn fail(command: &mut Command) -> String {
     assert_eq!(errors.len(), 1, "one line that says what is wrong: {text}");
     assert_eq!(text.lines().last(), Some(errors[0]), "the error comes last: {text}");
     assert!(!text.contains("panicked"), "{text}");
+    assert!(
+        !errors[0].contains(".cargo") && !errors[0].contains("rustc"),
+        "no places in sources: {text}"
+    );
     errors[0].to_owned()
 }
 

@@ -1,7 +1,6 @@
 //! Files and folders that are complete or not there.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -9,7 +8,8 @@ use anyhow::{Context, Result};
 /// Begins the names of what is still being written; safe to delete when no program runs.
 const MAKING: &str = ".making-";
 
-fn making(place: &Path) -> Result<PathBuf> {
+/// Where something is written before it is renamed into `place`.
+pub fn making(place: &Path) -> Result<PathBuf> {
     let name = place.file_name().context("a path to write needs a name")?;
     Ok(place.with_file_name(format!("{MAKING}{}-{}", std::process::id(), name.to_string_lossy())))
 }
@@ -37,11 +37,8 @@ pub fn write_folder(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Res
 pub fn write_file(place: &Path, contents: &[u8]) -> Result<()> {
     let making = making(place)?;
     let result = (|| {
-        let mut file = File::create(&making)?;
-        file.write_all(contents)?;
-        file.sync_all()?;
-        fs::rename(&making, place)?;
-        sync_folder(place.parent().unwrap_or(Path::new(".")))
+        fs::write(&making, contents)?;
+        publish(&making, place)
     })();
     if result.is_err() {
         let _ = fs::remove_file(&making);
@@ -74,8 +71,15 @@ pub fn remove_leftovers(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Gives a finished file its name.
+pub fn publish(making: &Path, place: &Path) -> Result<()> {
+    File::open(making)?.sync_all()?;
+    fs::rename(making, place)?;
+    sync_folder(place.parent().unwrap_or(Path::new(".")))
+}
+
 /// A rename is on disk only once its folder is.
-fn sync_folder(folder: &Path) -> Result<()> {
+pub fn sync_folder(folder: &Path) -> Result<()> {
     let folder = if folder.as_os_str().is_empty() {
         Path::new(".")
     } else {

@@ -1,0 +1,22 @@
+//! Results on standard output, everything else on standard error.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use anyhow::Result;
+
+/// Writes a result to standard output, at once.
+///
+/// # Errors
+/// The reader went away, or the disk behind it is full.
+pub fn print(text: impl Display) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    write!(stdout, "{text}")?;
+    stdout.flush()?;
+    Ok(())
+}
+
+/// Says a line on standard error. That nobody listens any more is no reason to stop a run.
+pub fn say(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}

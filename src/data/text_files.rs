@@ -1,0 +1,309 @@
+//! Text files of any size, block by block.
+//!
+//! A block ends after a line whose end and whose successor's beginning are not white space, or at the end of the file.
+//! There every split pattern of byte-level tokenizers ends a chunk too, so that blocks encode to the same tokens as the
+//! whole. Where a block ends depends on where it began and on nothing else: an interrupted run goes on with the same
+//! blocks.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// Bytes of a block, unless a line is longer.
+const BLOCK: usize = 1 << 20;
+/// A block without a line end grows up to this, then is cut between two characters.
+const LONGEST_BLOCK: usize = 1 << 24;
+
+/// The files of a corpus, in the order of their paths.
+pub struct TextFiles {
+    files: Vec<TextFile>,
+}
+
+struct TextFile {
+    path: PathBuf,
+    bytes: u64,
+}
+
+/// A place in the files: the byte `offset` of file number `file`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Place {
+    pub file: usize,
+    pub offset: u64,
+}
+
+/// A piece of text: byte-order mark dropped, CRLF turned into LF.
+pub struct Block {
+    pub text: String,
+    /// Bytes that it has on disk.
+    pub bytes: u64,
+    /// Where the next one begins.
+    pub end: Place,
+    /// It is the last of its file.
+    pub ends_file: bool,
+    pub had_mark: bool,
+    pub carriage_returns: usize,
+}
+
+impl TextFiles {
+    /// A file, or all files below a folder but hidden ones.
+    ///
+    /// # Errors
+    /// Nothing there, or a folder without files.
+    pub fn find(path: &Path) -> Result<Self> {
+        let mut files = Vec::new();
+        list(path, &mut files)?;
+        ensure!(
+            !files.is_empty(),
+            "corpus {}: the folder holds no files; put text files into it",
+            path.display()
+        );
+        Ok(Self { files })
+    }
+
+    /// Bytes on disk of all files.
+    pub fn bytes(&self) -> u64 {
+        self.bytes_before(self.end())
+    }
+
+    /// Bytes on disk that lie before `place`.
+    pub fn bytes_before(&self, place: Place) -> u64 {
+        self.files[..place.file].iter().map(|file| file.bytes).sum::<u64>() + place.offset
+    }
+
+    /// The place behind the last file.
+    pub fn end(&self) -> Place {
+        Place {
+            file: self.files.len(),
+            offset: 0,
+        }
+    }
+
+    /// The blocks from `start` to `end` (excluded; `None` is the end of the last file). A block never crosses `end`.
+    pub fn blocks(&self, start: Place, end: Option<Place>) -> impl Iterator<Item = Result<Block>> {
+        let mut place = start;
+        std::iter::from_fn(move || {
+            if place.file >= self.files.len() || end.is_some_and(|end| place >= end) {
+                return None;
+            }
+            let block = self.block(place, end);
+            match &block {
+                Ok(block) => place = block.end,
+                Err(_) => place.file = self.files.len(),
+            }
+            Some(block)
+        })
+    }
+
+    fn block(&self, start: Place, end: Option<Place>) -> Result<Block> {
+        let TextFile { path, bytes } = &self.files[start.file];
+        let limit = match end {
+            Some(end) if end.file == start.file => end.offset.min(*bytes),
+            _ => *bytes,
+        };
+        let file = File::open(path).with_context(|| format!("corpus {} cannot be read", path.display()))?;
+        let mut size = BLOCK;
+        let (raw, cut) = loop {
+            let want = size.min((limit - start.offset) as usize);
+            let mut raw = vec![0; want];
+            file.read_exact_at(&mut raw, start.offset)
+                .with_context(|| format!("corpus {} became shorter while it was read", path.display()))?;
+            if start.offset + want as u64 == limit {
+                break (raw, want);
+            }
+            if let Some(cut) = last_line_end(&raw) {
+                break (raw, cut);
+            }
+            if size >= LONGEST_BLOCK {
+                // Before the last character that begins here, and not within a CRLF.
+                let cut = (1..want).rev().find(|&at| raw[at] & 0xc0 != 0x80 && raw[at] != b'\n');
+                break (raw, cut.unwrap_or(want));
+            }
+            size *= 2;
+        };
+        let text = match std::str::from_utf8(&raw[..cut]) {
+            Ok(text) => text,
+            Err(error) => {
+                let at = error.valid_up_to();
+                bail!(
+                    "corpus {}: not UTF-8 text, byte {} is {:#04x}; convert it (iconv -t utf-8) or leave the file out",
+                    path.display(),
+                    start.offset + at as u64,
+                    raw[at]
+                );
+            }
+        };
+        let unmarked = if start.offset == 0 {
+            text.strip_prefix('\u{feff}')
+        } else {
+            None
+        };
+        let carriage_returns = text.matches("\r\n").count();
+        let text = unmarked.unwrap_or(text);
+        let end_offset = start.offset + cut as u64;
+        let ends_file = end_offset == *bytes;
+        Ok(Block {
+            text: if carriage_returns > 0 {
+                text.replace("\r\n", "\n")
+            } else {
+                text.to_owned()
+            },
+            bytes: cut as u64,
+            end: if ends_file {
+                Place {
+                    file: start.file + 1,
+                    offset: 0,
+                }
+            } else {
+                Place {
+                    file: start.file,
+                    offset: end_offset,
+                }
+            },
+            ends_file,
+            had_mark: unmarked.is_some(),
+            carriage_returns,
+        })
+    }
+
+    /// The place of the character number `skip` (from 0) of the text that begins at `start`, where a block begins.
+    ///
+    /// # Errors
+    /// As reading.
+    pub fn place_of_character(&self, start: Place, mut skip: u64) -> Result<Place> {
+        let block = self.block(start, None)?;
+        let mut offset = start.offset + if block.had_mark { 3 } else { 0 };
+        let file = File::open(&self.files[start.file].path)?;
+        let mut raw = vec![0; (start.offset + block.bytes - offset) as usize];
+        file.read_exact_at(&mut raw, offset)?;
+        let text = std::str::from_utf8(&raw)?;
+        let mut characters = text.chars().peekable();
+        while skip > 0 {
+            let Some(character) = characters.next() else { break };
+            offset += character.len_utf8() as u64;
+            if character == '\r' && characters.peek() == Some(&'\n') {
+                continue; // half of a line end that counts once
+            }
+            skip -= 1;
+        }
+        Ok(Place {
+            file: start.file,
+            offset,
+        })
+    }
+}
+
+/// The end of the last line in `raw` that ends and is followed by something other than white space.
+fn last_line_end(raw: &[u8]) -> Option<usize> {
+    (1..raw.len()).rev().filter(|&at| raw[at - 1] == b'\n').find(|&at| {
+        let line = raw[..at - 1].strip_suffix(b"\r").unwrap_or(&raw[..at - 1]);
+        let is_text = |character: Option<char>| character.is_some_and(|character| !character.is_whitespace());
+        is_text(last_character(line)) && is_text(first_character(&raw[at..]))
+    })
+}
+
+/// The character that `bytes` end with, if it is whole.
+fn last_character(bytes: &[u8]) -> Option<char> {
+    let start = (0..bytes.len()).rev().take(4).find(|&at| bytes[at] & 0xc0 != 0x80)?;
+    first_character(&bytes[start..])
+}
+
+/// The character that `bytes` begin with, if it is whole.
+fn first_character(bytes: &[u8]) -> Option<char> {
+    let head = &bytes[..bytes.len().min(4)];
+    let whole = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&head[..error.valid_up_to()]).ok()?,
+    };
+    whole.chars().next()
+}
+
+fn list(path: &Path, files: &mut Vec<TextFile>) -> Result<()> {
+    let metadata =
+        fs::metadata(path).with_context(|| format!("corpus {} cannot be opened; check the path", path.display()))?;
+    if metadata.is_file() {
+        files.push(TextFile {
+            path: path.to_owned(),
+            bytes: metadata.len(),
+        });
+    } else if metadata.is_dir() {
+        let entries = fs::read_dir(path).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+        let mut paths: Vec<_> = entries
+            .with_context(|| format!("corpus folder {} cannot be read", path.display()))?
+            .into_iter()
+            .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
+            .map(|entry| entry.path())
+            .collect();
+        paths.sort();
+        for path in paths {
+            list(&path, files)?;
+        }
+    } else {
+        bail!("corpus {} is neither a file nor a folder", path.display());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(files: &TextFiles, start: Place, end: Option<Place>) -> Vec<Block> {
+        files.blocks(start, end).map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn blocks_add_up_to_the_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = "Ein Männlein steht im Walde,\r\n\r\n  ganz still und stumm\r\n";
+        fs::write(
+            folder.path().join("a.txt"),
+            "\u{feff}".to_owned() + &line.repeat(60_000),
+        )
+        .unwrap();
+        fs::write(folder.path().join("b.txt"), "€".repeat(7 << 20)).unwrap(); // a line of over 16 MiB
+        fs::write(folder.path().join("c.txt"), "").unwrap();
+        let files = TextFiles::find(folder.path()).unwrap();
+        let blocks = read(&files, Place::default(), None);
+        let text: String = blocks.iter().map(|block| block.text.as_str()).collect();
+        let expected = line.replace("\r\n", "\n").repeat(60_000) + &"€".repeat(7 << 20);
+        assert!(text == expected);
+        assert_eq!(blocks.iter().map(|block| block.bytes).sum::<u64>(), files.bytes());
+        assert_eq!(
+            blocks.iter().map(|block| block.carriage_returns).sum::<usize>(),
+            180_000
+        );
+        assert!(blocks.len() > 4);
+        assert!(
+            blocks[0].text.ends_with("stumm\n"),
+            "between lines, not before white space"
+        );
+    }
+
+    #[test]
+    fn reading_can_begin_at_any_block_and_end_anywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.txt"), "\u{feff}äöü\r\nabc\r\n".repeat(100_000)).unwrap();
+        let files = TextFiles::find(folder.path()).unwrap();
+        let all = read(&files, Place::default(), None);
+        let again = read(&files, all[0].end, None);
+        assert!(
+            again
+                .iter()
+                .map(|block| &block.text)
+                .eq(all[1..].iter().map(|block| &block.text))
+        );
+
+        let text: String = all.iter().map(|block| block.text.as_str()).collect();
+        for characters in [0, 1, 3, 4, 5, 1000, 77_777] {
+            let place = files.place_of_character(Place::default(), characters).unwrap();
+            let head: String = read(&files, Place::default(), Some(place))
+                .iter()
+                .map(|b| b.text.as_str())
+                .collect();
+            let expected: String = text.chars().take(characters as usize).collect();
+            assert!(head == expected, "{characters}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Token ids, in memory or mapped from shards on disk.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use memmap2::Mmap;
+
+/// How shards store a token: little-endian, two bytes where the vocabulary allows, as nanoGPT's `train.bin`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenWidth {
+    U16,
+    U32,
+}
+
+impl TokenWidth {
+    /// The narrowest that holds every id of a vocabulary.
+    pub fn for_vocabulary(size: usize) -> Self {
+        if size <= 1 << 16 { Self::U16 } else { Self::U32 }
+    }
+
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::U16 => 2,
+            Self::U32 => 4,
+        }
+    }
+
+    /// Appends ids as they are stored.
+    pub fn write(self, ids: &[u32], out: &mut Vec<u8>) {
+        match self {
+            Self::U16 => out.extend(ids.iter().flat_map(|&id| (id as u16).to_le_bytes())),
+            Self::U32 => out.extend(ids.iter().flat_map(|&id| id.to_le_bytes())),
+        }
+    }
+}
+
+/// A sequence of token ids.
+pub enum Tokens {
+    Memory(Vec<u32>),
+    Shards(Vec<Shard>),
+}
+
+/// A file of token ids, read as it is needed.
+pub struct Shard {
+    map: Mmap,
+    width: TokenWidth,
+}
+
+impl Shard {
+    /// Maps a file of tokens.
+    ///
+    /// # Errors
+    /// It is missing, empty, or its size is not a whole number of tokens.
+    pub fn open(path: &Path, width: TokenWidth) -> Result<Self> {
+        let shown = path.display();
+        let file = File::open(path).with_context(|| format!("token shard {shown} cannot be read"))?;
+        let bytes = file.metadata()?.len();
+        ensure!(bytes > 0, "token shard {shown} is empty; prepare the data again");
+        ensure!(
+            bytes.is_multiple_of(width.bytes() as u64),
+            "token shard {shown} was cut: {bytes} bytes are not whole tokens of {}; prepare the data again",
+            width.bytes()
+        );
+        // SAFETY: shards are replaced by renaming, never written in place.
+        let map = unsafe { Mmap::map(&file) }.with_context(|| format!("token shard {shown} cannot be mapped"))?;
+        Ok(Self { map, width })
+    }
+
+    pub fn len(&self) -> usize {
+        self.map.len() / self.width.bytes()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn read(&self, start: usize, count: usize, out: &mut Vec<u32>) {
+        let bytes = &self.map[start * self.width.bytes()..(start + count) * self.width.bytes()];
+        match self.width {
+            TokenWidth::U16 => {
+                out.extend(
+                    bytes
+                        .as_chunks::<2>()
+                        .0
+                        .iter()
+                        .map(|&token| u32::from(u16::from_le_bytes(token))),
+                );
+            }
+            TokenWidth::U32 => out.extend(bytes.as_chunks::<4>().0.iter().map(|&token| u32::from_le_bytes(token))),
+        }
+    }
+}
+
+impl Tokens {
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Memory(ids) => ids.len(),
+            Self::Shards(shards) => shards.iter().map(Shard::len).sum(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends the `count` tokens from `start` on, which must be there.
+    pub fn read(&self, mut start: usize, mut count: usize, out: &mut Vec<u32>) {
+        match self {
+            Self::Memory(ids) => out.extend_from_slice(&ids[start..start + count]),
+            Self::Shards(shards) => {
+                for shard in shards {
+                    let here = count.min(shard.len().saturating_sub(start));
+                    if here > 0 {
+                        shard.read(start, here, out);
+                        (start, count) = (start + here, count - here);
+                    }
+                    start = start.saturating_sub(shard.len());
+                    if count == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_read_as_one_sequence() {
+        let folder = tempfile::tempdir().unwrap();
+        let ids: Vec<u32> = (0..100).map(|id| id * 600).collect();
+        for width in [TokenWidth::U16, TokenWidth::U32] {
+            let parts = [&ids[..30], &ids[30..31], &ids[31..]];
+            let shards = parts.iter().enumerate().map(|(number, part)| {
+                let path = folder.path().join(format!("{number}.bin"));
+                let mut bytes = Vec::new();
+                width.write(part, &mut bytes);
+                std::fs::write(&path, bytes).unwrap();
+                Shard::open(&path, width).unwrap()
+            });
+            let tokens = Tokens::Shards(shards.collect());
+            assert_eq!(tokens.len(), 100);
+            for (start, count) in [(0, 100), (0, 30), (29, 3), (30, 1), (31, 69), (99, 1), (50, 0)] {
+                let mut read = Vec::new();
+                tokens.read(start, count, &mut read);
+                assert_eq!(read, ids[start..start + count], "{start}, {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_shard_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cut.bin");
+        std::fs::write(&path, [1, 2, 3]).unwrap();
+        assert!(Shard::open(&path, TokenWidth::U16).is_err());
+        std::fs::write(&path, []).unwrap();
+        assert!(Shard::open(&path, TokenWidth::U16).is_err());
+    }
+}
