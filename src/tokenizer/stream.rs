@@ -6,7 +6,9 @@ use anyhow::{Context, Result};
 use super::Tokenizer;
 
 /// Decodes a stream of tokens. What [`push`](Self::push) and [`finish`](Self::finish) give is, joined, what
-/// [`Tokenizer::decode`] gives for all tokens at once.
+/// [`Tokenizer::decode`] gives for all tokens at once. The one exception is bytes that are not UTF-8 in a tokenizer with
+/// byte fallback, which Hugging Face's library judges by the run: a byte that makes one invalid cannot take back what
+/// was given before it.
 ///
 /// ```
 /// use mlx_gpt::tokenizer::{StreamDecoder, Tokenizer};
@@ -75,7 +77,7 @@ impl<'a> StreamDecoder<'a> {
                         return Err(error);
                     }
                 };
-                let new = text.strip_prefix(given.as_str()).unwrap_or_default();
+                let new = after(&text, given);
                 if new.is_empty() || new.ends_with(char::REPLACEMENT_CHARACTER) {
                     return Ok(String::new());
                 }
@@ -96,10 +98,20 @@ impl<'a> StreamDecoder<'a> {
             Held::Bytes(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Held::Tokens { ids, given, .. } => {
                 let text = self.tokenizer.decode(&ids)?;
-                Ok(text.strip_prefix(given.as_str()).unwrap_or_default().to_owned())
+                Ok(after(&text, &given).to_owned())
             }
         }
     }
+}
+
+/// What `text` has beyond the text that was given for its beginning.
+fn after<'a>(text: &'a str, given: &str) -> &'a str {
+    text.strip_prefix(given).unwrap_or_else(|| {
+        // It reads differently now; go on after as many characters.
+        let mut characters = text.chars();
+        given.chars().for_each(|_| _ = characters.next());
+        characters.as_str()
+    })
 }
 
 /// Takes from `bytes` all but a character that is not whole yet. What can be no character becomes U+FFFD.
