@@ -78,12 +78,14 @@ pub enum Part<'a> {
 /// # Errors
 /// A token that is in the text and disallowed, named.
 pub fn parts<'a>(text: &'a str, specials: &BTreeMap<String, u32>, choice: &SpecialChoice) -> Result<Vec<Part<'a>>> {
-    for token in specials.keys().filter(|token| choice.raises(token)) {
-        if let Some(at) = text.find(token.as_str()) {
-            bail!(
-                "the text has the special token {token} at byte {at}; allow special tokens, or have them encoded as ordinary text"
-            );
-        }
+    let disallowed = specials.keys().filter(|token| choice.raises(token));
+    if let Some((at, token)) = disallowed
+        .filter_map(|token| Some((text.find(token.as_str())?, token)))
+        .min()
+    {
+        bail!(
+            "the text has the special token {token} at byte {at}; allow special tokens, or have them encoded as ordinary text"
+        );
     }
     let allowed: Vec<(&str, u32)> = specials
         .iter()
