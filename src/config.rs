@@ -54,9 +54,10 @@ impl std::fmt::Display for Precision {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
-    /// A text file or a folder of them, or [`DEFAULT_CORPUS`].
+    /// A text file, a folder of them, a folder of tokens, or [`DEFAULT_CORPUS`].
     pub corpus: String,
-    pub tokenizer: TokenizerKind,
+    /// `char`, `gpt2`, `cl100k`, or the path of a `tokenizer.json`.
+    pub tokenizer: String,
     /// A checkpoint whose weights the run starts from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_from: Option<String>,
@@ -91,14 +92,6 @@ pub struct TrainConfig {
     /// Batches of either split that an evaluation reads, spread evenly over it.
     pub eval_batches: usize,
     pub save_every: u64,
-}
-
-/// Where a run's tokenizer comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum TokenizerKind {
-    /// One token a character of the corpus.
-    Char,
 }
 
 /// All cores of a CPU; a GPU is kept busy by one thread.
@@ -166,7 +159,7 @@ impl Preset {
         let every = if character_level { 250 } else { 1000 };
         TrainConfig {
             corpus: DEFAULT_CORPUS.into(),
-            tokenizer: TokenizerKind::Char,
+            tokenizer: if character_level { "char" } else { "gpt2" }.into(),
             init_from: None,
             layers: model.layers,
             heads: model.heads,

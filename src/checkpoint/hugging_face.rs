@@ -48,9 +48,9 @@ fn yes() -> bool {
     true
 }
 
-/// The file's contents for a model. Of special tokens there are none, and saying so keeps `transformers` from assuming
-/// GPT-2's.
-pub fn config_json(model: &ModelConfig) -> Value {
+/// The file's contents for a model. `end_of_text` begins and ends texts, as in GPT-2; where there is none, saying so
+/// keeps `transformers` from assuming GPT-2's.
+pub fn config_json(model: &ModelConfig, end_of_text: Option<u32>) -> Value {
     // As written by the user: 0.2, not the nearest float32's sixteen digits.
     let dropout = (f64::from(model.dropout) * 1e6).round() / 1e6;
     json!({
@@ -67,8 +67,8 @@ pub fn config_json(model: &ModelConfig) -> Value {
         "embd_pdrop": dropout,
         "attn_pdrop": dropout,
         "resid_pdrop": dropout,
-        "bos_token_id": null,
-        "eos_token_id": null,
+        "bos_token_id": end_of_text,
+        "eos_token_id": end_of_text,
         "tie_word_embeddings": true,
         "torch_dtype": "float32"
     })

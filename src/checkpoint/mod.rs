@@ -15,11 +15,12 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ModelConfig;
+use crate::data::dataset::CorpusRecord;
 use crate::durable;
 use crate::hash::sha256_of_file;
 use crate::model::init::layout;
 use crate::model::parameters::Parameters;
-use crate::tokenizer::CharTokenizer;
+use crate::tokenizer::Tokenizer;
 
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -37,7 +38,7 @@ pub struct Checkpoint {
     pub folder: PathBuf,
     pub model: ModelConfig,
     pub parameters: Parameters,
-    pub tokenizer: CharTokenizer,
+    pub tokenizer: Tokenizer,
 }
 
 /// Where a run stood when a checkpoint was written: `state.json`.
@@ -69,14 +70,6 @@ pub struct Losses {
 pub struct Best {
     pub step: u64,
     pub val_loss: f64,
-}
-
-/// Which text a run learned from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CorpusRecord {
-    pub sha256: String,
-    /// The byte at which validation begins.
-    pub cut: usize,
 }
 
 /// AdamW's moments, by the names of their parameters.
@@ -127,7 +120,7 @@ impl Checkpoint {
             folder.display()
         );
         let model = hugging_face::read_config(&folder.join(CONFIG))?;
-        let tokenizer = CharTokenizer::load(&folder.join(TOKENIZER))?;
+        let tokenizer = Tokenizer::load(&folder.join(TOKENIZER))?;
         ensure!(
             tokenizer.vocab_size() == model.vocab_size,
             "checkpoint {}: its model has a vocabulary of {}, its tokenizer of {}; they belong to different checkpoints",
@@ -199,8 +192,11 @@ impl Checkpoint {
                 both.iter().map(|(name, array)| (name.clone(), array)),
             )?;
             for (name, json) in [
-                (CONFIG, hugging_face::config_json(&self.model)),
-                (TOKENIZER, self.tokenizer.to_json()),
+                (
+                    CONFIG,
+                    hugging_face::config_json(&self.model, self.tokenizer.end_of_text()),
+                ),
+                (TOKENIZER, self.tokenizer.to_json()?),
                 (TOKENIZER_CONFIG, self.tokenizer.config_json(self.model.context)),
             ] {
                 fs::write(making.join(name), serde_json::to_string_pretty(&json)?)?;

@@ -12,8 +12,8 @@ use crate::checkpoint::run::{find_checkpoint, run_of};
 use crate::checkpoint::{Checkpoint, read_progress};
 use crate::console::{self, say};
 use crate::data::batches::windows;
-use crate::data::corpus::{Corpus, Split};
-use crate::data::tokens::Tokens;
+use crate::data::corpus::Split;
+use crate::data::dataset::{Dataset, Part};
 use crate::device::Compute;
 use crate::train::evaluate::Evaluator;
 
@@ -56,9 +56,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let folder = find_checkpoint(options.checkpoint.as_deref())?;
     let checkpoint = Checkpoint::load(&folder)?;
-    let (corpus, is_the_runs) = open_corpus(&folder, options.corpus.as_deref())?;
-    for remark in &corpus.remarks {
-        say(format_args!("note: corpus {}: {remark}", corpus.name));
+    let (dataset, is_the_runs) = open_dataset(&folder, options.corpus.as_deref())?;
+    for remark in dataset.remarks() {
+        say(format_args!("note: corpus {}: {remark}", dataset.name()));
     }
     let split = options
         .split
@@ -66,25 +66,31 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     ensure!(
         is_the_runs || split == Split::All,
         "corpus {} is not the one that the model learned from, so it has no training and validation part; leave --split out",
-        corpus.name
+        dataset.name()
     );
 
-    let text = corpus.text(split);
-    let ids = checkpoint
-        .tokenizer
-        .encode(text)
-        .with_context(|| format!("corpus {}", corpus.name))?;
-    let first = text.chars().next().map_or(0, char::len_utf8);
-    let bar = ProgressBar::new(ids.len() as u64)
+    let Part { tokens, bytes } = dataset.part(&checkpoint.tokenizer, split)?;
+    let bar = ProgressBar::new(tokens.len() as u64)
         .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} tokens {eta} left")?);
     let context = checkpoint.model.context;
-    let tokens = Tokens::Memory(ids);
     let batches = windows(&tokens, (BATCH_TOKENS / context).max(1), context);
     let mut evaluator = Evaluator::new(&checkpoint.model, checkpoint.parameters.names());
     let result = evaluator.evaluate(&checkpoint.parameters, batches, |tokens| bar.inc(tokens as u64))?;
     bar.finish_and_clear();
 
-    let bits_per_byte = result.bits_per_byte(text.len() - first);
+    // The first token is not predicted.
+    let bits_per_byte = match bytes {
+        Some(bytes) => {
+            let mut first = Vec::new();
+            tokens.read(0, 1, &mut first);
+            let unpredicted = checkpoint
+                .tokenizer
+                .token_bytes(first[0])
+                .map_or(0, |bytes| bytes.len() as u64);
+            Some(result.bits_per_byte(bytes - unpredicted))
+        }
+        None => None,
+    };
     if options.json {
         let output = json!({
             "loss": result.loss(),
@@ -94,8 +100,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         });
         console::print(format_args!("{output}\n"))?;
     } else {
+        let bits_per_byte = bits_per_byte.map_or("unknown for these tokens".into(), |bits| format!("{bits:.4}"));
         console::print(format_args!(
-            "loss           {:.4} nats per token\nperplexity     {:.4}\nbits per byte  {bits_per_byte:.4}\ntokens         {}\n",
+            "loss           {:.4} nats per token\nperplexity     {:.4}\nbits per byte  {bits_per_byte}\ntokens         {}\n",
             result.loss(),
             result.perplexity(),
             result.tokens
@@ -104,13 +111,13 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The text to measure on, and whether it is the one that the checkpoint's run learned from.
-fn open_corpus(checkpoint: &Path, given: Option<&str>) -> Result<(Corpus, bool)> {
-    let learned_from = read_progress(checkpoint).ok().map(|progress| progress.corpus.sha256);
-    if let Some(path) = given {
-        let corpus = Corpus::open(path)?;
-        let same = learned_from.is_some_and(|sha256| sha256 == corpus.sha256());
-        return Ok((corpus, same));
+/// What to measure on, and whether it is what the checkpoint's run learned from.
+fn open_dataset(checkpoint: &Path, given: Option<&str>) -> Result<(Dataset, bool)> {
+    let learned_from = read_progress(checkpoint).ok().map(|progress| progress.corpus);
+    if let Some(name) = given {
+        let dataset = Dataset::open(name)?;
+        let same = learned_from == Some(dataset.record()?);
+        return Ok((dataset, same));
     }
     let run = run_of(checkpoint).with_context(|| {
         format!(
@@ -118,11 +125,11 @@ fn open_corpus(checkpoint: &Path, given: Option<&str>) -> Result<(Corpus, bool)>
             checkpoint.display()
         )
     })?;
-    let corpus = Corpus::open(&run.config()?.corpus)?;
+    let dataset = Dataset::open(&run.config()?.corpus)?;
     ensure!(
-        learned_from.is_some_and(|sha256| sha256 == corpus.sha256()),
+        learned_from == Some(dataset.record()?),
         "corpus {} has changed since the run learned from it; give a text with --corpus",
-        corpus.name
+        dataset.name()
     );
-    Ok((corpus, true))
+    Ok((dataset, true))
 }

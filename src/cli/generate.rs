@@ -14,6 +14,7 @@ use crate::console::{self, say};
 use crate::device::Compute;
 use crate::generate::Generator;
 use crate::generate::sampler::Sampling;
+use crate::tokenizer::StreamDecoder;
 
 /// Write text with a trained model
 ///
@@ -31,7 +32,7 @@ pub struct Options {
     /// A run, or one of its step folders [default: the newest run below runs/]
     #[arg(long, value_name = "DIR")]
     checkpoint: Option<PathBuf>,
-    /// Text to continue [default: a new line]
+    /// Text to continue [default: the token that begins a text; for characters, a new line]
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
     /// Tokens to write
@@ -101,6 +102,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let mut samples = Vec::new();
     for number in 0..options.samples {
         let mut sample = Sample::default();
+        let mut decoder = StreamDecoder::new(tokenizer);
+        let show = |sample: &mut Sample, text: String| {
+            sample.text.push_str(&text);
+            if options.json { Ok(()) } else { console::print(text) }
+        };
         if !options.json {
             let heading = if options.samples > 1 {
                 format!("── sample {} ──\n", number + 1)
@@ -110,15 +116,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             console::print(&(heading + options.prompt.as_deref().unwrap_or_default()))?;
         }
         generator.generate(&prompt, options.max_new_tokens, &sampling, seed, number, |choice| {
-            let text = tokenizer.decode(&[choice.id])?;
-            if !options.json {
-                console::print(&text)?;
-            }
-            sample.text.push_str(&text);
             sample.ids.push(choice.id);
             sample.logprobs.push(choice.logprob);
+            show(&mut sample, decoder.push(choice.id)?)?;
             Ok(true)
         })?;
+        show(&mut sample, decoder.finish()?)?;
         if !options.json {
             console::print("\n")?;
         }

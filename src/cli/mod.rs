@@ -1,5 +1,6 @@
 //! The command line: options to library calls, nothing else. `docs/cli.md` is made from the comments here.
 
+mod data;
 mod doctor;
 mod eval;
 mod generate;
@@ -33,6 +34,7 @@ enum Command {
     Train(Box<train::Options>),
     Generate(generate::Options),
     Eval(eval::Options),
+    Data(data::Options),
     Runs(runs::Options),
     Doctor(doctor::Options),
 }
@@ -43,6 +45,7 @@ pub fn main() -> ExitCode {
         Command::Train(options) => train::run(*options),
         Command::Generate(options) => generate::run(&options),
         Command::Eval(options) => eval::run(&options),
+        Command::Data(options) => data::run(&options),
         Command::Runs(options) => runs::run(&options),
         Command::Doctor(options) => doctor::run(&options),
     };

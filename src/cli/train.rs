@@ -10,7 +10,7 @@ use super::train_options::Settings;
 use crate::checkpoint::run::{self, Run};
 use crate::config::{Preset, TrainConfig};
 use crate::console::say;
-use crate::data::corpus::Corpus;
+use crate::data::dataset::Dataset;
 use crate::train::{Outcome, Session, train};
 
 /// Train a GPT, from scratch or from a checkpoint
@@ -64,11 +64,15 @@ pub fn run(options: Options) -> Result<ExitCode> {
     let mut session = match &options.resume {
         Some(folder) => resume(folder.as_deref().or(options.out.as_deref()), &options.settings)?,
         None => {
-            let (config, preset) = options.settings.resolve(&file, options.preset)?;
+            let (mut config, preset) = options.settings.resolve(&file, options.preset)?;
             config.device.select()?;
-            let corpus = open_corpus(&config)?;
-            let folder = options.out.unwrap_or_else(|| default_folder(&corpus, preset));
-            Session::start(config, &corpus, &folder)?
+            let dataset = open_dataset(&config)?;
+            let named = options.settings.names_tokenizer() || file.names_tokenizer();
+            if let (false, Some(own)) = (named, dataset.own_tokenizer()) {
+                config.tokenizer = own;
+            }
+            let folder = options.out.unwrap_or_else(|| default_folder(&dataset, preset));
+            Session::start(config, &dataset, &folder)?
         }
     };
     Ok(match train(&mut session)? {
@@ -87,20 +91,20 @@ fn resume(folder: Option<&Path>, settings: &Settings) -> Result<Session> {
     for change in changes {
         say(format_args!("changed  {change}"));
     }
-    let corpus = open_corpus(&config)?;
-    Session::resume(run, config, &corpus)
+    let dataset = open_dataset(&config)?;
+    Session::resume(run, config, &dataset)
 }
 
-fn open_corpus(config: &TrainConfig) -> Result<Corpus> {
-    let corpus = Corpus::open(&config.corpus)?;
-    for remark in &corpus.remarks {
+fn open_dataset(config: &TrainConfig) -> Result<Dataset> {
+    let dataset = Dataset::open(&config.corpus)?;
+    for remark in dataset.remarks() {
         say(format_args!("note     corpus {}: {remark}", config.corpus));
     }
-    Ok(corpus)
+    Ok(dataset)
 }
 
-fn default_folder(corpus: &Corpus, preset: Preset) -> PathBuf {
+fn default_folder(dataset: &Dataset, preset: Preset) -> PathBuf {
     let preset = clap::ValueEnum::to_possible_value(&preset).map_or_else(String::new, |value| value.get_name().into());
     let time = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S");
-    Path::new(run::RUNS).join(format!("{}-{preset}-{time}", corpus.name))
+    Path::new(run::RUNS).join(format!("{}-{preset}-{time}", dataset.name()))
 }

@@ -8,19 +8,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::run::find_checkpoint;
-use crate::config::{DEFAULT_CORPUS, Optimizer, Precision, Preset, TokenizerKind, TrainConfig, default_threads};
+use crate::config::{DEFAULT_CORPUS, Optimizer, Precision, Preset, TrainConfig, default_threads};
 use crate::device::Compute;
 
 /// Settings that may be given or left to the preset. The file of `--config` has the same names with underscores.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Text to learn from: a UTF-8 file, or a folder of them [default: Shakespeare's plays, built in]
+    /// Text to learn from: a UTF-8 file, a folder of them, or a folder of tokens (from `data prepare`, or nanoGPT's
+    /// train.bin and val.bin) [default: Shakespeare's plays, built in]
     #[arg(long, value_name = "PATH", help_heading = "Data")]
     corpus: Option<String>,
-    /// How text becomes tokens [default: char]
-    #[arg(long, value_enum, help_heading = "Data")]
-    tokenizer: Option<TokenizerKind>,
+    /// How text becomes tokens: char, gpt2, cl100k, or the path of a tokenizer.json [default: that of a folder of
+    /// tokens; else char for nano and baby, gpt2 for the others]
+    #[arg(long, value_name = "NAME_OR_PATH", help_heading = "Data")]
+    tokenizer: Option<String>,
     /// Start from this checkpoint's weights, shape and tokenizer instead of random weights
     #[arg(long, value_name = "DIR", help_heading = "Data")]
     init_from: Option<String>,
@@ -128,6 +130,11 @@ impl Settings {
         Ok(table.try_into()?)
     }
 
+    /// Whether these say which tokenizer.
+    pub fn names_tokenizer(&self) -> bool {
+        self.tokenizer.is_some()
+    }
+
     /// The configuration of a new run: these flags over `file` over the preset. Without a preset, the device decides.
     pub fn resolve(&self, file: &Settings, preset: Option<Preset>) -> Result<(TrainConfig, Preset)> {
         let device = match self.device.or(file.device) {
@@ -153,6 +160,7 @@ impl Settings {
         }
         let mut config = self.over(&file.over(&base)?)?;
         config.corpus = absolute_corpus(&config.corpus)?;
+        config.tokenizer = absolute_tokenizer(&config.tokenizer)?;
         if let Some(path) = &config.init_from {
             let folder = find_checkpoint(Some(Path::new(path)))?;
             config.init_from = Some(absolute(&folder, "checkpoint")?);
@@ -168,6 +176,7 @@ impl Settings {
             config.threads = default_threads(config.device);
         }
         config.corpus = absolute_corpus(&config.corpus)?;
+        config.tokenizer = absolute_tokenizer(&config.tokenizer)?;
         let (old, new) = (toml::Table::try_from(before)?, toml::Table::try_from(&config)?);
         let mut changes = Vec::new();
         for (key, value) in &new {
@@ -191,6 +200,13 @@ fn absolute_corpus(corpus: &str) -> Result<String> {
         return Ok(corpus.into());
     }
     absolute(Path::new(corpus), "corpus")
+}
+
+fn absolute_tokenizer(tokenizer: &str) -> Result<String> {
+    match tokenizer {
+        "char" | "gpt2" | "cl100k" => Ok(tokenizer.into()),
+        path => absolute(Path::new(path), "tokenizer"),
+    }
 }
 
 fn absolute(path: &Path, what: &str) -> Result<String> {

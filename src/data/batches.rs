@@ -1,5 +1,6 @@
 //! Which tokens a step sees: a pure function of (seed, step), so that a resumed run goes on where it stopped.
 
+use anyhow::{Result, bail};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -42,6 +43,22 @@ impl Batch {
             inputs: rows(0),
             targets: rows(1),
             rows: starts.len(),
+        }
+    }
+
+    /// # Errors
+    /// A token that a vocabulary of that size has not: MLX would look it up somewhere else in memory.
+    pub fn check(&self, vocab_size: usize) -> Result<()> {
+        match self
+            .inputs
+            .iter()
+            .chain(&self.targets)
+            .find(|&&id| id as usize >= vocab_size)
+        {
+            Some(id) => bail!(
+                "the data holds token {id}, the model's vocabulary has {vocab_size}; data and tokenizer do not belong together"
+            ),
+            None => Ok(()),
         }
     }
 

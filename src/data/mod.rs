@@ -1,7 +1,9 @@
-//! Text to splits ([`corpus`]), splits to rows of tokens ([`batches`]). No MLX here.
+//! Text to splits ([`corpus`]), or to token shards on disk ([`prepare`]); either to tokens ([`dataset`]); tokens to
+//! batches ([`batches`]). No MLX here.
 
 pub mod batches;
 pub mod corpus;
+pub mod dataset;
 pub mod prepare;
 mod text_files;
 pub mod tokens;

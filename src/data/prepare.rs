@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -14,15 +15,12 @@ use super::text_files::{Block, Place, TextFiles};
 use super::tokens::{Shard, TokenWidth, Tokens};
 use crate::durable;
 use crate::hash::{self, sha256};
-use crate::tokenizer::CharTokenizer as Tokenizer;
+use crate::tokenizer::Tokenizer;
 
 const MANIFEST: &str = "manifest.json";
 const JOURNAL: &str = "journal.json";
-const TOKENIZER: &str = "tokenizer.json";
+pub(super) const TOKENIZER: &str = "tokenizer.json";
 const FORMAT: u32 = 1;
-
-/// Text of a shard, in bytes; a shard ends with the block that reaches it.
-const SHARD_TEXT: u64 = 256 << 20;
 
 /// What a prepared folder holds: `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +31,8 @@ pub struct Manifest {
     pub tokenizer_sha256: String,
     pub vocab_size: usize,
     pub width: TokenWidth,
+    /// Bytes of text that fill a shard.
+    pub shard_text: u64,
     pub train: Vec<ShardRecord>,
     pub val: Vec<ShardRecord>,
 }
@@ -85,22 +85,30 @@ struct Split {
     cut: Place,
 }
 
-/// Turns the text at `corpus` into token shards in `folder`. A folder in which this was interrupted is completed; one
+/// Turns the text at `corpus` into token shards in `folder`, each of `shard_text` bytes of text and the rest of the block
+/// that reaches it. A folder in which this was interrupted is completed; one
 /// that is complete stays as it is.
 ///
 /// # Errors
 /// Text that cannot be read or encoded, a folder that holds something else, a disk that cannot be written.
-pub fn prepare(corpus: &Path, folder: &Path, tokenizer: &Tokenizer, mut on: impl FnMut(Event)) -> Result<Manifest> {
+pub fn prepare(
+    corpus: &Path,
+    folder: &Path,
+    tokenizer: &Tokenizer,
+    shard_text: u64,
+    mut on: impl FnMut(Event),
+) -> Result<Manifest> {
     let files = TextFiles::find(corpus)?;
     on(Event::Found(files.bytes()));
     let Split { survey, cut } = survey(&files, corpus, &mut on)?;
-    let tokenizer_json = serde_json::to_string_pretty(&tokenizer.to_json())?;
+    let tokenizer_json = serde_json::to_string_pretty(&tokenizer.to_json()?)?;
     let empty = Manifest {
         format: FORMAT,
         corpus: survey,
         tokenizer_sha256: sha256(&tokenizer_json),
         vocab_size: tokenizer.vocab_size(),
         width: TokenWidth::for_vocabulary(tokenizer.vocab_size()),
+        shard_text,
         train: Vec::new(),
         val: Vec::new(),
     };
@@ -108,7 +116,7 @@ pub fn prepare(corpus: &Path, folder: &Path, tokenizer: &Tokenizer, mut on: impl
         let made = Manifest::read(folder)?;
         ensure!(
             made.is_of_the_same(&empty),
-            "{} holds tokens of another text or tokenizer; choose another --out",
+            "{} holds tokens of another text, tokenizer or shard size; choose another --out",
             folder.display()
         );
         on(Event::Remark(format!("{} is prepared already", folder.display())));
@@ -127,7 +135,7 @@ pub fn prepare(corpus: &Path, folder: &Path, tokenizer: &Tokenizer, mut on: impl
             })?;
             ensure!(
                 journal.manifest.is_of_the_same(&empty),
-                "{} was begun with another text or tokenizer; choose another --out, or delete it",
+                "{} was begun with another text, tokenizer or shard size; choose another --out, or delete it",
                 folder.display()
             );
             let done = journal.manifest.shards().count();
@@ -151,6 +159,12 @@ pub fn prepare(corpus: &Path, folder: &Path, tokenizer: &Tokenizer, mut on: impl
     on(Event::Encoded(files.bytes_before(journal.next)));
 
     let end = files.end();
+    let shards = ShardWriter {
+        files: &files,
+        tokenizer,
+        width: journal.manifest.width,
+        shard_text,
+    };
     while journal.next < end {
         let training = journal.next < cut;
         let limit = if training { cut } else { end };
@@ -162,8 +176,9 @@ pub fn prepare(corpus: &Path, folder: &Path, tokenizer: &Tokenizer, mut on: impl
         let name = format!("{}-{:05}.bin", if training { "train" } else { "val" }, records.len());
         let place = folder.join(&name);
         let making = durable::making(&place)?;
-        let (record, next) =
-            write_shard(&files, journal.next, limit, tokenizer, &making, name, &mut on).inspect_err(|_| {
+        let (record, next) = shards
+            .write(journal.next..limit, &making, name, &mut on)
+            .inspect_err(|_| {
                 let _ = fs::remove_file(&making);
             })?;
         durable::publish(&making, &place).with_context(|| format!("shard {} could not be written", place.display()))?;
@@ -221,52 +236,63 @@ fn survey(files: &TextFiles, corpus: &Path, on: &mut impl FnMut(Event)) -> Resul
     Ok(Split { survey, cut })
 }
 
-/// Writes the tokens of the text from `start`, up to `limit` or to what a shard holds; where the next one begins.
-fn write_shard(
-    files: &TextFiles,
-    start: Place,
-    limit: Place,
-    tokenizer: &Tokenizer,
-    path: &Path,
-    name: String,
-    on: &mut impl FnMut(Event),
-) -> Result<(ShardRecord, Place)> {
-    let width = TokenWidth::for_vocabulary(tokenizer.vocab_size());
-    let mut out = BufWriter::new(File::create(path).with_context(|| format!("{} cannot be written", path.display()))?);
-    let mut hash = Sha256::new();
-    let mut record = ShardRecord {
-        file: name,
-        tokens: 0,
-        text_bytes: 0,
-        sha256: String::new(),
-    };
-    let mut next = start;
-    let mut blocks = files.blocks(start, Some(limit));
-    let at_once = 2 * rayon::current_num_threads();
-    while next < limit && record.text_bytes < SHARD_TEXT {
-        // As many blocks as threads can work on, encoded side by side and written in their order.
-        let batch = blocks.by_ref().take(at_once).collect::<Result<Vec<Block>>>()?;
-        let encoded = batch
-            .par_iter()
-            .map(|block| {
-                let ids = tokenizer.encode(&block.text)?;
-                let mut bytes = Vec::with_capacity(ids.len() * width.bytes());
-                width.write(&ids, &mut bytes);
-                Ok(bytes)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        for (block, bytes) in batch.iter().zip(encoded) {
-            out.write_all(&bytes)?;
-            hash.update(&bytes);
-            record.tokens += (bytes.len() / width.bytes()) as u64;
-            record.text_bytes += block.text.len() as u64;
-            next = block.end;
-            on(Event::Encoded(block.bytes));
+/// What shards are made of.
+struct ShardWriter<'a> {
+    files: &'a TextFiles,
+    tokenizer: &'a Tokenizer,
+    width: TokenWidth,
+    shard_text: u64,
+}
+
+impl ShardWriter<'_> {
+    /// Writes the tokens of the text in `range`, or as much as a shard holds, to `path`; the shard will be called `name`.
+    /// Where the next one begins.
+    fn write(
+        &self,
+        range: Range<Place>,
+        path: &Path,
+        name: String,
+        on: &mut impl FnMut(Event),
+    ) -> Result<(ShardRecord, Place)> {
+        let (width, limit) = (self.width, range.end);
+        let mut out =
+            BufWriter::new(File::create(path).with_context(|| format!("{} cannot be written", path.display()))?);
+        let mut hash = Sha256::new();
+        let mut record = ShardRecord {
+            file: name,
+            tokens: 0,
+            text_bytes: 0,
+            sha256: String::new(),
+        };
+        let mut next = range.start;
+        let mut blocks = self.files.blocks(next, Some(limit));
+        let at_once = 2 * rayon::current_num_threads();
+        while next < limit && record.text_bytes < self.shard_text {
+            // As many blocks as threads can work on, encoded side by side and written in their order.
+            let batch = blocks.by_ref().take(at_once).collect::<Result<Vec<Block>>>()?;
+            let encoded = batch
+                .par_iter()
+                .map(|block| {
+                    let mut ids = self.tokenizer.encode(&block.text)?;
+                    ids.extend(self.tokenizer.end_of_text().filter(|_| block.ends_file));
+                    let mut bytes = Vec::with_capacity(ids.len() * width.bytes());
+                    width.write(&ids, &mut bytes);
+                    Ok(bytes)
+                })
+                .collect::<Result<Vec<_>>>()?;
+            for (block, bytes) in batch.iter().zip(encoded) {
+                out.write_all(&bytes)?;
+                hash.update(&bytes);
+                record.tokens += (bytes.len() / width.bytes()) as u64;
+                record.text_bytes += block.text.len() as u64;
+                next = block.end;
+                on(Event::Encoded(block.bytes));
+            }
         }
+        out.flush()?;
+        record.sha256 = hash::finish(hash);
+        Ok((record, next))
     }
-    out.flush()?;
-    record.sha256 = hash::finish(hash);
-    Ok((record, next))
 }
 
 impl Manifest {
@@ -298,15 +324,17 @@ impl Manifest {
     }
 
     fn is_of_the_same(&self, other: &Self) -> bool {
-        self.corpus == other.corpus && self.tokenizer_sha256 == other.tokenizer_sha256 && self.format == other.format
+        self.corpus == other.corpus
+            && self.tokenizer_sha256 == other.tokenizer_sha256
+            && (self.format, self.shard_text) == (other.format, other.shard_text)
     }
 }
 
-/// Maps the shards of one split.
+/// Maps some of a folder's shards.
 ///
 /// # Errors
 /// A shard is missing, cut, or of another length than the manifest says.
-pub fn open_shards(folder: &Path, records: &[ShardRecord], width: TokenWidth) -> Result<Tokens> {
+pub fn open_shards(folder: &Path, records: &[&ShardRecord], width: TokenWidth) -> Result<Tokens> {
     let shards = records.iter().map(|record| {
         ensure!(
             Path::new(&record.file).file_name() == Some(record.file.as_ref()),

@@ -1,5 +1,47 @@
 //! Text to token ids and back. No MLX here.
+//!
+//! To read it as a lesson, begin with [`basic`], byte-pair encoding as it is taught. The rest is what makes the same
+//! thing fast, exact and interchangeable:
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `char.rs` | a token a character |
+//! | `basic.rs` | byte-level BPE in its simplest form; the oracle of the tests |
+//! | `unicode.rs`, `split.rs` | classes of characters; text to chunks, by the patterns of GPT-2 and GPT-4 |
+//! | `train.rs` | learning merges with counts that are kept up to date |
+//! | `ranks.rs`, `recover.rs` | merging a chunk; merges from ranks |
+//! | `bpe.rs`, `published.rs` | the BPE tokenizer; those of GPT-2 and GPT-4 |
+//! | `special.rs` | special tokens in a text |
+//! | `byte_unicode.rs`, `hugging_face.rs` | bytes as printable characters; BPE as `tokenizer.json` |
+//! | `library.rs`, `library_train.rs` | every other `tokenizer.json`, and training other kinds, by Hugging Face's library |
+//! | `any.rs`, `stream.rs` | all kinds behind one type; text from tokens that come one by one |
 
+mod any;
+pub mod basic;
+mod bpe;
+pub mod byte_unicode;
 mod char;
+mod hugging_face;
+mod library;
+mod library_train;
+pub mod published;
+mod ranks;
+mod recover;
+mod special;
+mod split;
+mod stream;
+mod train;
+mod unicode;
 
+pub use any::Tokenizer;
+pub use bpe::Bpe;
 pub use char::CharTokenizer;
+pub use library::Library;
+pub use library_train::{train_sentencepiece, train_unigram};
+pub use special::{SpecialChoice, Specials};
+pub use split::{Chunks, Pattern};
+pub use stream::StreamDecoder;
+pub use train::train_merges;
+
+/// The special token between documents, in GPT-2 and GPT-4, which also begins a text out of nothing.
+pub const END_OF_TEXT: &str = "<|endoftext|>";

@@ -32,18 +32,20 @@ impl Evaluation {
     }
 
     /// Bits per byte, of predicted tokens that stand for `bytes` bytes of text.
-    pub fn bits_per_byte(&self, bytes: usize) -> f64 {
+    pub fn bits_per_byte(&self, bytes: u64) -> f64 {
         self.nats / std::f64::consts::LN_2 / bytes as f64
     }
 }
 
 /// Sums losses of batches by a compiled forward pass, one per shape of batch.
 pub struct Evaluator {
+    vocab_size: usize,
     forward: Compiled,
 }
 
 impl Evaluator {
     pub fn new(model: &ModelConfig, names: &Names) -> Self {
+        let vocab_size = model.vocab_size;
         let (model, names) = (model.clone(), Arc::clone(names));
         let function = move |arguments: &[Array]| -> MlxResult<Vec<Array>> {
             let (parameters, [inputs, targets]) = arguments.split_at(names.len()) else {
@@ -54,6 +56,7 @@ impl Evaluator {
             Ok(vec![negative_log_likelihood(&logits, targets)?.sum(None)?])
         };
         Self {
+            vocab_size,
             forward: compiled(function),
         }
     }
@@ -70,6 +73,7 @@ impl Evaluator {
     ) -> Result<Evaluation> {
         let mut total = Evaluation::default();
         for batch in batches {
+            batch.check(self.vocab_size)?;
             let shape = [batch.rows as i32, batch.context() as i32];
             let mut inputs = parameters.arrays().to_vec();
             inputs.push(Array::from_slice(&batch.inputs, &shape));

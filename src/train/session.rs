@@ -3,21 +3,22 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::evaluate::Evaluator;
 use super::metrics::Metrics;
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
-use crate::checkpoint::{self, Checkpoint, CorpusRecord, Losses, Moments, Progress};
+use crate::checkpoint::{self, Checkpoint, Losses, Moments, Progress};
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::batches;
-use crate::data::corpus::{Corpus, Split};
+use crate::data::corpus::Split;
+use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
 use crate::generate::Generator;
 use crate::generate::sampler::Sampling;
 use crate::model::init;
-use crate::tokenizer::CharTokenizer;
+use crate::tokenizer::Tokenizer;
 
 /// Tokens of the sample that an evaluation writes.
 const SAMPLE_TOKENS: usize = 300;
@@ -26,7 +27,7 @@ const SAMPLE_TOKENS: usize = 300;
 pub struct Session {
     pub(super) config: TrainConfig,
     pub(super) model: ModelConfig,
-    pub(super) tokenizer: CharTokenizer,
+    pub(super) tokenizer: Tokenizer,
     pub(super) train_tokens: Tokens,
     pub(super) val_tokens: Tokens,
     pub(super) run: Run,
@@ -42,7 +43,7 @@ pub struct Session {
 /// A run before its first step, without a folder.
 struct Beginning {
     model: ModelConfig,
-    tokenizer: CharTokenizer,
+    tokenizer: Tokenizer,
     tokens: (Tokens, Tokens),
     state: TrainState,
     progress: Progress,
@@ -54,8 +55,8 @@ impl Session {
     /// # Errors
     /// A configuration, corpus or checkpoint that cannot be trained with; a folder that holds a run already. Nothing
     /// is left behind.
-    pub fn start(config: TrainConfig, corpus: &Corpus, folder: &Path) -> Result<Self> {
-        let beginning = Beginning::new(&config, corpus)?;
+    pub fn start(config: TrainConfig, dataset: &Dataset, folder: &Path) -> Result<Self> {
+        let beginning = Beginning::new(&config, dataset)?;
         let run = Run::create(folder, &config)?;
         Self::assemble(config, run, beginning)
     }
@@ -65,12 +66,12 @@ impl Session {
     ///
     /// # Errors
     /// A damaged checkpoint, a corpus that is not the one that it learned from, or another process that trains it.
-    pub fn resume(mut run: Run, config: TrainConfig, corpus: &Corpus) -> Result<Self> {
+    pub fn resume(mut run: Run, config: TrainConfig, dataset: &Dataset) -> Result<Self> {
         config.validate()?;
         run.lock()?;
         run.clean()?;
         if run.steps()?.is_empty() {
-            let beginning = Beginning::new(&config, corpus)?;
+            let beginning = Beginning::new(&config, dataset)?;
             return Self::assemble(config, run, beginning);
         }
         let folder = run.newest_checkpoint()?;
@@ -78,7 +79,7 @@ impl Session {
         let mut checkpoint = Checkpoint::load(&folder)?;
         let (progress, Moments { m, v }) = checkpoint.load_progress()?;
         ensure!(
-            progress.corpus == record(corpus),
+            progress.corpus == dataset.record()?,
             "corpus {} is not the text that the run learned from; put the old text back, or start a new run with --init-from {}",
             config.corpus,
             folder.display()
@@ -94,7 +95,7 @@ impl Session {
         checkpoint.model.dropout = config.dropout;
         let sample = checkpoint.load_sample();
         let beginning = Beginning {
-            tokens: encode(&checkpoint.tokenizer, corpus)?,
+            tokens: tokenize(&config, &checkpoint.tokenizer, dataset)?,
             model: checkpoint.model,
             tokenizer: checkpoint.tokenizer,
             state: TrainState {
@@ -216,11 +217,11 @@ impl Session {
 
 impl Beginning {
     /// From random weights, or from those of the configuration's `init_from`.
-    fn new(config: &TrainConfig, corpus: &Corpus) -> Result<Self> {
+    fn new(config: &TrainConfig, dataset: &Dataset) -> Result<Self> {
         config.validate()?;
         let (model, tokenizer, parameters) = match &config.init_from {
             None => {
-                let tokenizer = CharTokenizer::from_text(corpus.text(Split::All));
+                let tokenizer = dataset.tokenizer(&config.tokenizer)?;
                 let model = config.model(tokenizer.vocab_size());
                 (model, tokenizer, None)
             }
@@ -237,8 +238,7 @@ impl Beginning {
             config.context,
             model.context
         );
-        check_length(config, corpus)?;
-        let tokens = encode(&tokenizer, corpus)?;
+        let tokens = tokenize(config, &tokenizer, dataset)?;
         let parameters = match parameters {
             Some(parameters) => parameters,
             None => init::initialize(&model, config.seed)?,
@@ -248,37 +248,23 @@ impl Beginning {
             tokenizer,
             tokens,
             state: TrainState::new(parameters)?,
-            progress: Progress::new(config.seed, record(corpus)),
+            progress: Progress::new(config.seed, dataset.record()?),
         })
     }
 }
 
-fn record(corpus: &Corpus) -> CorpusRecord {
-    CorpusRecord {
-        sha256: corpus.sha256(),
-        cut: corpus.cut(),
-    }
-}
-
-/// Both splits must hold a row and the token after it.
-fn check_length(config: &TrainConfig, corpus: &Corpus) -> Result<()> {
-    for (name, split) in [("training", Split::Train), ("validation", Split::Val)] {
-        let characters = corpus.text(split).chars().count();
+/// The tokens to train on and those to validate on; each must be a row and the token after it at least.
+fn tokenize(config: &TrainConfig, tokenizer: &Tokenizer, dataset: &Dataset) -> Result<(Tokens, Tokens)> {
+    let part = |name: &str, split| {
+        let tokens = dataset.part(tokenizer, split)?.tokens;
         ensure!(
-            characters > config.context,
-            "corpus {} is too short: its {name} part has {characters} characters, a context of {} needs more than that; use more text or a smaller --context",
+            tokens.len() > config.context,
+            "corpus {} is too short: its {name} part has {} tokens, a context of {} needs more than that; use more text or a smaller --context",
             config.corpus,
+            tokens.len(),
             config.context
         );
-    }
-    Ok(())
-}
-
-fn encode(tokenizer: &CharTokenizer, corpus: &Corpus) -> Result<(Tokens, Tokens)> {
-    let part = |split| {
-        tokenizer
-            .encode(corpus.text(split))
-            .with_context(|| format!("corpus {}", corpus.name))
+        Ok(tokens)
     };
-    Ok((Tokens::Memory(part(Split::Train)?), Tokens::Memory(part(Split::Val)?)))
+    Ok((part("training", Split::Train)?, part("validation", Split::Val)?))
 }

@@ -70,6 +70,7 @@ pub struct StepReport {
 pub struct Stepper {
     config: TrainConfig,
     dropout_sites: usize,
+    vocab_size: usize,
     gradients: DataParallel,
     update: Compiled,
 }
@@ -87,6 +88,7 @@ impl Stepper {
         Ok(Self {
             config: config.clone(),
             dropout_sites: Dropout::sites(model.layers),
+            vocab_size: model.vocab_size,
             gradients: DataParallel::new(&spec, config.threads)?,
             update: compiled(update(config, names.len())),
         })
@@ -113,6 +115,9 @@ impl Stepper {
 
     /// Takes the step that `state` is at, on `micro_batches`.
     pub fn step(&mut self, state: &mut TrainState, micro_batches: Vec<MicroBatch>) -> Result<StepReport> {
+        for micro in &micro_batches {
+            micro.batch.check(self.vocab_size)?;
+        }
         let lr = learning_rate(&self.config, state.step);
         let t = state.step as i32 + 1;
         let correction = |beta: f32| Array::from_f32((1.0 / (1.0 - f64::from(beta).powi(t))) as f32);

@@ -1,0 +1,246 @@
+//! Every kind of tokenizer behind one type.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::library::Library;
+use super::special::{Part, SpecialChoice, parts};
+use super::{Bpe, CharTokenizer, END_OF_TEXT, hugging_face, published};
+
+/// A tokenizer of any kind.
+///
+/// ```
+/// use mlx_gpt::tokenizer::{SpecialChoice, Tokenizer};
+///
+/// let tokenizer = Tokenizer::gpt2()?;
+/// assert_eq!(tokenizer.encode("hello world")?, [31373, 995]);
+/// assert_eq!(tokenizer.decode(&[31373, 995])?, "hello world");
+/// assert_eq!(tokenizer.encode_with("<|endoftext|>", &SpecialChoice::ALLOW)?, [50256]);
+/// assert!(tokenizer.encode_with("<|endoftext|>", &SpecialChoice::RAISE).is_err());
+/// # anyhow::Ok(())
+/// ```
+#[derive(Clone, Debug)]
+pub enum Tokenizer {
+    Char(CharTokenizer),
+    Bpe(Box<Bpe>),
+    Library(Box<Library>),
+}
+
+impl From<CharTokenizer> for Tokenizer {
+    fn from(tokenizer: CharTokenizer) -> Self {
+        Self::Char(tokenizer)
+    }
+}
+
+impl From<Bpe> for Tokenizer {
+    fn from(tokenizer: Bpe) -> Self {
+        Self::Bpe(Box::new(tokenizer))
+    }
+}
+
+impl From<Library> for Tokenizer {
+    fn from(tokenizer: Library) -> Self {
+        Self::Library(Box::new(tokenizer))
+    }
+}
+
+impl Tokenizer {
+    /// GPT-2's.
+    ///
+    /// # Errors
+    /// As [`published::gpt2`].
+    pub fn gpt2() -> Result<Self> {
+        Ok(published::gpt2()?.into())
+    }
+
+    /// GPT-4's.
+    ///
+    /// # Errors
+    /// As [`published::cl100k`].
+    pub fn cl100k() -> Result<Self> {
+        Ok(published::cl100k()?.into())
+    }
+
+    /// The tokenizer of that name, as `--tokenizer` takes it: `char`, whose characters only a text can tell; `gpt2`;
+    /// `cl100k`; or else a path as for [`load`](Self::load).
+    ///
+    /// # Errors
+    /// As `load`, or `char`'s own.
+    pub fn open(name: &str, char: impl FnOnce() -> Result<CharTokenizer>) -> Result<Self> {
+        match name {
+            "char" => Ok(char()?.into()),
+            "gpt2" => Self::gpt2(),
+            "cl100k" => Self::cl100k(),
+            path => Self::load(Path::new(path)),
+        }
+    }
+
+    /// A `tokenizer.json`, or a folder that holds one. Characters and byte-level BPE by the patterns of GPT-2 or GPT-4
+    /// run here; anything else runs through Hugging Face's `tokenizers`.
+    ///
+    /// # Errors
+    /// No such file, not a `tokenizer.json`, or one that is broken.
+    pub fn load(path: &Path) -> Result<Self> {
+        let file = if path.is_dir() {
+            Cow::Owned(path.join("tokenizer.json"))
+        } else {
+            Cow::Borrowed(path)
+        };
+        let shown = file.display();
+        let bytes = fs::read(&file).with_context(|| {
+            format!("tokenizer {shown} cannot be read; give char, gpt2, cl100k or a tokenizer.json")
+        })?;
+        let json: Value = serde_json::from_slice(&bytes)
+            .with_context(|| format!("tokenizer {shown} is not valid JSON; give a tokenizer.json"))?;
+        ensure!(
+            json["model"].is_object(),
+            "tokenizer {shown} is JSON but not a tokenizer.json: it has no model; make one with: mlx-gpt tokenizer train"
+        );
+        if json["model"]["type"] == "WordLevel" && json["pre_tokenizer"]["pattern"]["Regex"] == "[\\s\\S]" {
+            return Ok(CharTokenizer::load(&file)?.into());
+        }
+        let tokens = json["model"]["vocab"]
+            .as_object()
+            .map_or(usize::MAX, serde_json::Map::len);
+        ensure!(
+            tokens >= 256 || json["pre_tokenizer"]["type"] != "ByteLevel",
+            "tokenizer {shown} is byte-level but has only {tokens} tokens, fewer than the 256 bytes; train it anew with a larger vocabulary"
+        );
+        if let Some(bpe) = hugging_face::from_json(&json) {
+            return Ok(bpe.into());
+        }
+        let library = Library::from_json(json)
+            .with_context(|| format!("tokenizer {shown} is not a tokenizer.json that can be used"))?;
+        Ok(library.into())
+    }
+
+    /// One more than the highest id: what a model's vocabulary must be.
+    pub fn vocab_size(&self) -> usize {
+        match self {
+            Self::Char(tokenizer) => tokenizer.vocab_size(),
+            Self::Bpe(tokenizer) => tokenizer.vocab_size(),
+            Self::Library(tokenizer) => tokenizer.vocab_size(),
+        }
+    }
+
+    /// The special tokens and their ids.
+    pub fn special_tokens(&self) -> &BTreeMap<String, u32> {
+        static NONE: BTreeMap<String, u32> = BTreeMap::new();
+        match self {
+            Self::Char(_) => &NONE,
+            Self::Bpe(tokenizer) => tokenizer.special_tokens(),
+            Self::Library(tokenizer) => tokenizer.special_tokens(),
+        }
+    }
+
+    /// The special token that ends a document and begins a text, if there is one.
+    pub fn end_of_text(&self) -> Option<u32> {
+        let specials = self.special_tokens();
+        [END_OF_TEXT, "</s>"]
+            .iter()
+            .find_map(|&token| specials.get(token).copied())
+    }
+
+    /// What a text begins with when its writer says nothing: the token between documents; without one, a new line; or
+    /// else the first token.
+    pub fn default_prompt(&self) -> Vec<u32> {
+        if let Self::Char(tokenizer) = self {
+            return tokenizer.default_prompt();
+        }
+        match (self.end_of_text(), self.encode("\n")) {
+            (Some(id), _) => vec![id],
+            (None, Ok(ids)) if !ids.is_empty() => ids,
+            _ => vec![0],
+        }
+    }
+
+    /// The ids of `text`; special tokens in it are text like any other.
+    ///
+    /// # Errors
+    /// Text that the tokenizer cannot write: a character it has not.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        match self {
+            Self::Char(tokenizer) => tokenizer.encode(text),
+            Self::Bpe(tokenizer) => Ok(tokenizer.encode(text)),
+            Self::Library(tokenizer) => tokenizer.encode(text),
+        }
+    }
+
+    /// The ids of `text`, with special tokens as `choice` has them.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode), and a special token that is disallowed, named.
+    pub fn encode_with(&self, text: &str, choice: &SpecialChoice) -> Result<Vec<u32>> {
+        let mut ids = Vec::new();
+        for part in parts(text, self.special_tokens(), choice)? {
+            match part {
+                Part::Text(text) => ids.extend(self.encode(text)?),
+                Part::Special(id) => ids.push(id),
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The text of `ids`; bytes that are not UTF-8, as a part of a character is not, become U+FFFD.
+    ///
+    /// # Errors
+    /// An id that no token has.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        match self {
+            Self::Char(tokenizer) => tokenizer.decode(ids),
+            Self::Bpe(tokenizer) => Ok(match String::from_utf8(tokenizer.decode_bytes(ids)?) {
+                Ok(text) => text,
+                Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+            }),
+            Self::Library(tokenizer) => tokenizer.decode(ids),
+        }
+    }
+
+    /// The bytes of `ids`, which need not be UTF-8.
+    ///
+    /// # Errors
+    /// An id that no token has.
+    pub fn decode_bytes(&self, ids: &[u32]) -> Result<Vec<u8>> {
+        match self {
+            Self::Bpe(tokenizer) => tokenizer.decode_bytes(ids),
+            _ => Ok(self.decode(ids)?.into_bytes()),
+        }
+    }
+
+    /// The bytes that a token stands for by itself; none where no token has the id.
+    pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
+        match self {
+            Self::Char(tokenizer) => tokenizer.decode(&[id]).ok().map(String::into_bytes),
+            Self::Bpe(tokenizer) => tokenizer.token_bytes(id).map(<[u8]>::to_vec),
+            Self::Library(tokenizer) => tokenizer.token_bytes(id),
+        }
+    }
+
+    /// The tokenizer as `tokenizer.json`.
+    ///
+    /// # Errors
+    /// As [`Bpe::merges`].
+    pub fn to_json(&self) -> Result<Value> {
+        match self {
+            Self::Char(tokenizer) => Ok(tokenizer.to_json()),
+            Self::Bpe(tokenizer) => hugging_face::to_json(tokenizer),
+            Self::Library(tokenizer) => Ok(tokenizer.to_json().clone()),
+        }
+    }
+
+    /// What `transformers` needs beside `tokenizer.json`, for a model of that context.
+    pub fn config_json(&self, context: usize) -> Value {
+        match self {
+            Self::Char(tokenizer) => tokenizer.config_json(context),
+            _ => {
+                let specials: Vec<&str> = self.special_tokens().keys().map(String::as_str).collect();
+                hugging_face::config_json(&specials, context)
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The tokenizers of GPT-2 and GPT-4 (cl100k) from the files in `assets/`, which are part of the program and read only
+//! when asked for.
+
+use anyhow::{Context, Result};
+
+use super::byte_unicode::{from_characters, shuffled_bytes};
+use super::{Bpe, END_OF_TEXT, Pattern};
+
+const GPT2_MERGES: &str = include_str!("../../assets/gpt2/vocab.bpe");
+const CL100K_RANKS: &str = include_str!("../../assets/cl100k/cl100k_base.tiktoken");
+
+/// GPT-2's tokenizer: 256 bytes in an order of its own, 50,000 merges, `<|endoftext|>`.
+///
+/// ```
+/// let gpt2 = mlx_gpt::tokenizer::published::gpt2()?;
+/// assert_eq!(gpt2.encode("hello world"), [31373, 995]);
+/// # anyhow::Ok(())
+/// ```
+///
+/// # Errors
+/// Never with the file as it is; it is checked all the same.
+pub fn gpt2() -> Result<Bpe> {
+    let broken = "assets/gpt2/vocab.bpe is not as published";
+    let mut tokens: Vec<Box<[u8]>> = shuffled_bytes().map(|byte| [byte].into()).collect();
+    // The first line is a version; each of the others is a merge, its two parts written in GPT-2's characters.
+    for line in GPT2_MERGES.lines().skip(1) {
+        let (left, right) = line.split_once(' ').context(broken)?;
+        let mut token = from_characters(left).context(broken)?;
+        token.extend(from_characters(right).context(broken)?);
+        tokens.push(token.into());
+    }
+    let end_of_text = tokens.len() as u32;
+    Bpe::new(
+        tokens.into_iter().zip(0..).collect(),
+        Pattern::Gpt2,
+        vec![(END_OF_TEXT.to_owned(), end_of_text)],
+    )
+    .context(broken)
+}
+
+/// GPT-4's tokenizer, cl100k: 100,256 tokens, five special ones, and gaps among their ids.
+///
+/// ```
+/// let cl100k = mlx_gpt::tokenizer::published::cl100k()?;
+/// assert_eq!(cl100k.encode("hello world"), [15339, 1917]);
+/// # anyhow::Ok(())
+/// ```
+///
+/// # Errors
+/// Never with the file as it is; it is checked all the same.
+pub fn cl100k() -> Result<Bpe> {
+    let tokens = CL100K_RANKS
+        .lines()
+        .map(|line| {
+            let (token, id) = line.split_once(' ')?;
+            Some((from_base64(token)?.into(), id.parse().ok()?))
+        })
+        .collect::<Option<Vec<(Box<[u8]>, u32)>>>();
+    let specials = [
+        (END_OF_TEXT, 100257),
+        ("<|fim_prefix|>", 100258),
+        ("<|fim_middle|>", 100259),
+        ("<|fim_suffix|>", 100260),
+        ("<|endofprompt|>", 100276),
+    ];
+    let broken = "assets/cl100k/cl100k_base.tiktoken is not as published";
+    let specials = specials.into_iter().map(|(token, id)| (token.to_owned(), id)).collect();
+    Bpe::new(tokens.context(broken)?, Pattern::Gpt4, specials).context(broken)
+}
+
+/// The bytes of base64 with padding (RFC 4648).
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    let (mut word, mut bits) = (0u32, 0);
+    for digit in text.trim_end_matches('=').bytes() {
+        let value = match digit {
+            b'A'..=b'Z' => digit - b'A',
+            b'a'..=b'z' => digit - b'a' + 26,
+            b'0'..=b'9' => digit - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        word = (word << 6) | u32::from(value);
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push((word >> bits) as u8);
+            word &= (1 << bits) - 1;
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::fs;
+
+    use super::super::byte_unicode::to_characters;
+    use super::*;
+
+    #[test]
+    fn gpt2_has_the_ids_of_its_published_vocabulary() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/gpt2/encoder.json");
+        let published: HashMap<String, u32> = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        let ours = gpt2().unwrap();
+        assert_eq!(ours.vocab_size(), published.len());
+        for (id, token) in ours.ordinary_tokens() {
+            assert_eq!(published[&to_characters(token)], id);
+        }
+        assert_eq!(published[END_OF_TEXT], ours.special_tokens()[END_OF_TEXT]);
+    }
+
+    #[test]
+    fn gpt2s_merges_are_recovered_from_its_tokens() {
+        let ours = gpt2().unwrap();
+        let recovered: Vec<String> = ours
+            .merges()
+            .unwrap()
+            .into_iter()
+            .map(|(left, right)| {
+                [left, right]
+                    .map(|id| to_characters(ours.token_bytes(id).unwrap()))
+                    .join(" ")
+            })
+            .collect();
+        assert!(recovered.iter().map(String::as_str).eq(GPT2_MERGES.lines().skip(1)));
+    }
+
+    /// minbpe's exercise: GPT-4's tokenizer by merges over bytes in their natural order is the one by published ranks.
+    #[test]
+    fn cl100ks_recovered_merges_encode_as_its_ranks() {
+        let published = cl100k().unwrap();
+        // The published ids of the 256 bytes are shuffled; undo it.
+        let mut natural: HashMap<u32, u32> = (256..published.vocab_size() as u32).map(|id| (id, id)).collect();
+        for (id, token) in published.ordinary_tokens().take(256) {
+            natural.insert(id, u32::from(token[0]));
+        }
+        let merges: Vec<_> = published
+            .merges()
+            .unwrap()
+            .into_iter()
+            .map(|(left, right)| (natural[&left], natural[&right]))
+            .collect();
+        let recovered = super::super::basic::Basic::from_merges(merges, Pattern::Gpt4);
+        let text = "Hello, WORLD's 12345 tokens!\n\n  fn main() { naïve 字 👩‍👩‍👧 }\t\r\n ";
+        let ids: Vec<u32> = published.encode(text).iter().map(|id| natural[id]).collect();
+        assert_eq!(recovered.encode(text), ids);
+    }
+}
