@@ -3,7 +3,7 @@
 //! A checkpoint ([`Checkpoint`]) is a folder in Hugging Face's names and layout with its tokenizer; a run
 //! ([`run::Run`]) is a folder of them with what started it and its metrics.
 
-mod atomic;
+pub mod atomic;
 pub mod hugging_face;
 pub mod run;
 mod tensors;

@@ -5,6 +5,7 @@ mod eval;
 mod generate;
 mod output;
 mod runs;
+mod tokenizer;
 mod train;
 mod train_options;
 
@@ -33,6 +34,7 @@ enum Command {
     Train(Box<train::Options>),
     Generate(generate::Options),
     Eval(eval::Options),
+    Tokenizer(tokenizer::Options),
     Runs(runs::Options),
     Doctor(doctor::Options),
 }
@@ -45,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Train(options) => train::run(*options),
         Command::Generate(options) => generate::run(&options),
         Command::Eval(options) => eval::run(&options),
+        Command::Tokenizer(options) => tokenizer::run(&options),
         Command::Runs(options) => runs::run(&options),
         Command::Doctor(options) => doctor::run(&options),
     };

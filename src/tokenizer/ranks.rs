@@ -106,12 +106,9 @@ impl Ranks {
     /// Looks for the lowest rank by going through them all: quickest for a chunk of few bytes.
     fn merge_by_scan<'a>(&self, chunk: &'a [u8], limit: u32, mut part: impl FnMut(&'a [u8])) {
         // Where each part begins, and what it makes with the one after it. The last entry is the end.
-        let mut starts = [0u8; LONG + 1];
+        let mut starts: [u8; LONG + 1] = std::array::from_fn(|at| at as u8);
         let mut ranks = [NONE; LONG + 1];
         let mut parts = chunk.len();
-        for at in 0..=parts {
-            starts[at] = at as u8;
-        }
         for at in 1..parts {
             ranks[at - 1] = self.rank(&chunk[at - 1..=at], limit);
         }
