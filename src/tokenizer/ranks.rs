@@ -197,3 +197,38 @@ fn key(bytes: &[u8]) -> u128 {
     word[SHORT] = bytes.len() as u8;
     u128::from_le_bytes(word)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_byte_without_token_is_found() {
+        let ranks = Ranks::new([(b"a".as_slice(), 0), (b"ab", 1)].into_iter());
+        assert_eq!(ranks.missing_byte(), Some(0));
+        assert_eq!(
+            (ranks.get(b"ab"), ranks.get(b"b"), ranks.get(b"abababababababababab")),
+            (Some(1), None, None)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn scan_and_heap_merge_alike(
+            tokens in prop::collection::btree_set("[ab]{2,5}|[a-c]{2,20}", 0..30),
+            chunk in "[ab]{1,128}|[a-c]{1,60}",
+            limit in 0u32..40,
+        ) {
+            // Any tokens at all, not just those that training would make, in an order that is not theirs.
+            let bytes = ["a", "b", "c"].map(String::from);
+            let tokens: Vec<String> = bytes.into_iter().chain(tokens.into_iter().rev()).collect();
+            let ranks = Ranks::new(tokens.iter().map(String::as_bytes).zip(0u32..).collect::<Vec<_>>().into_iter());
+            let (mut by_scan, mut by_heap) = (Vec::new(), Vec::new());
+            ranks.merge_by_scan(chunk.as_bytes(), limit, |part| by_scan.push(part));
+            ranks.merge_by_heap(chunk.as_bytes(), limit, |part| by_heap.push(part));
+            prop_assert_eq!(by_scan, by_heap);
+        }
+    }
+}
