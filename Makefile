@@ -3,10 +3,10 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup train generate eval test lint docs interop
+.PHONY: help setup train generate eval test lint docs interop bench-tokenizer
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what the build needs; every other target does it by itself
 	@bash scripts/setup.sh
@@ -33,3 +33,6 @@ docs: setup ## write docs/cli.md from --help
 interop: setup ## open a checkpoint in transformers and mlx-lm (installs them into .interop/)
 	cargo build --quiet
 	bash scripts/interop.sh
+
+bench-tokenizer: setup ## speed of the tokenizer beside tiktoken and tokenizers (installs them into .peers/)
+	bash scripts/bench_tokenizer.sh

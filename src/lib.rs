@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`device`] | which of MLX's devices computes |
 //! | [`config`] | plain structs with named presets, validated once |
-//! | `console`, `durable`, `hash` | what is said; files that are complete or not there; SHA-256 |
+//! | `console`, `durable`, [`hash`] | what is said; files that are complete or not there; SHA-256 |
 //! | [`tokenizer`] | text to token ids and back; no MLX |
 //! | [`data`] | text to splits, splits to batches; no MLX |
 //! | [`model`] | GPT-2 on MLX arrays: never sees text, paths or the command line |
@@ -30,7 +30,7 @@ pub mod device;
 pub mod doctor;
 mod durable;
 pub mod generate;
-mod hash;
+pub mod hash;
 pub mod model;
 pub mod tokenizer;
 pub mod train;

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use mlx_gpt::data::corpus::{Corpus, DEFAULT_CORPUS, Split};
+use mlx_gpt::config::DEFAULT_CORPUS;
+use mlx_gpt::data::corpus::{Corpus, Split};
 use mlx_gpt::tokenizer::{
     Bpe, CharTokenizer, Pattern, SpecialChoice, StreamDecoder, Tokenizer, train_sentencepiece, train_unigram,
 };
@@ -200,6 +201,18 @@ fn bad_files_are_errors_that_name_them() {
     };
     assert!(error(255).contains("255") && error(255).contains("256 bytes"));
     assert!(error(5000).contains("fewer than the 5000 asked for"));
+    let error = |special: [&str; 2]| {
+        Bpe::train("the the", 260, Pattern::Gpt2, &special, |_| ())
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(error(["<a>", "<a>"]).contains("<a> is there twice"));
+    assert!(error(["<a>", ""]).contains("empty"));
+    assert!(error(["<a>", "x"]).contains("x is an ordinary token too"));
+    let error = train_sentencepiece(corpus(), 700, &["and"])
+        .err()
+        .map(|error| error.to_string());
+    assert!(error.is_some_and(|error| error.contains("and is an ordinary token too")));
 }
 
 proptest! {

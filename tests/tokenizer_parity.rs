@@ -1,6 +1,8 @@
 //! Equality with tiktoken 0.14, whose answers `scripts/tokenizer_fixtures.py` stored.
 
-use mlx_gpt::data::corpus::{Corpus, DEFAULT_CORPUS, Split, hex};
+use mlx_gpt::config::DEFAULT_CORPUS;
+use mlx_gpt::data::corpus::{Corpus, Split};
+use mlx_gpt::hash::finish;
 use mlx_gpt::tokenizer::{Pattern, SpecialChoice, Specials, Tokenizer, train_merges};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -29,7 +31,7 @@ fn digest(lists: impl Iterator<Item = Vec<u32>>) -> String {
     for id in lists.flatten() {
         hasher.update(id.to_le_bytes());
     }
-    hex(&hasher.finalize())
+    finish(hasher)
 }
 
 #[test]

@@ -11,14 +11,10 @@ use serde_json::json;
 use crate::checkpoint::run::{find_checkpoint, run_of};
 use crate::checkpoint::{Checkpoint, read_progress};
 use crate::console::{self, say};
-use crate::data::batches::windows;
 use crate::data::corpus::Split;
-use crate::data::dataset::{Dataset, Part};
+use crate::data::dataset::Dataset;
 use crate::device::Compute;
-use crate::train::evaluate::Evaluator;
-
-/// Tokens that are evaluated at once: enough to keep MLX busy, little enough for any memory.
-const BATCH_TOKENS: usize = 4096;
+use crate::train::evaluate::measure;
 
 /// Measure a model's exact loss on text
 ///
@@ -69,28 +65,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         dataset.name()
     );
 
-    let Part { tokens, bytes } = dataset.part(&checkpoint.tokenizer, split)?;
-    let bar = ProgressBar::new(tokens.len() as u64)
+    let part = dataset.part(&checkpoint.tokenizer, split)?;
+    let bar = ProgressBar::new(part.tokens.len() as u64)
         .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} tokens {eta} left")?);
-    let context = checkpoint.model.context;
-    let batches = windows(&tokens, (BATCH_TOKENS / context).max(1), context);
-    let mut evaluator = Evaluator::new(&checkpoint.model, checkpoint.parameters.names());
-    let result = evaluator.evaluate(&checkpoint.parameters, batches, |tokens| bar.inc(tokens as u64))?;
+    let (result, bits_per_byte) = measure(&checkpoint, &part, |tokens| bar.inc(tokens as u64))?;
     bar.finish_and_clear();
-
-    // The first token is not predicted.
-    let bits_per_byte = match bytes {
-        Some(bytes) => {
-            let mut first = Vec::new();
-            tokens.read(0, 1, &mut first);
-            let unpredicted = checkpoint
-                .tokenizer
-                .token_bytes(first[0])
-                .map_or(0, |bytes| bytes.len() as u64);
-            Some(result.bits_per_byte(bytes - unpredicted))
-        }
-        None => None,
-    };
     if options.json {
         let output = json!({
             "loss": result.loss(),

@@ -6,6 +6,7 @@ mod eval;
 mod generate;
 mod output;
 mod runs;
+mod tokenizer;
 mod train;
 mod train_options;
 
@@ -35,6 +36,7 @@ enum Command {
     Generate(generate::Options),
     Eval(eval::Options),
     Data(data::Options),
+    Tokenizer(tokenizer::Options),
     Runs(runs::Options),
     Doctor(doctor::Options),
 }
@@ -46,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Generate(options) => generate::run(&options),
         Command::Eval(options) => eval::run(&options),
         Command::Data(options) => data::run(&options),
+        Command::Tokenizer(options) => tokenizer::run(&options),
         Command::Runs(options) => runs::run(&options),
         Command::Doctor(options) => doctor::run(&options),
     };

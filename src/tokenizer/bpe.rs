@@ -6,9 +6,10 @@ use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
 use super::basic::{BYTES, Pair};
+use super::byte_unicode::from_characters;
 use super::ranks::Ranks;
 use super::recover::recover_merge;
-use super::{Pattern, train_merges};
+use super::{END_OF_TEXT, Pattern, train_merges};
 
 /// Texts beyond this length, in bytes, are encoded on all of rayon's threads, in segments of this length.
 const SEGMENT: usize = 1 << 18;
@@ -94,7 +95,7 @@ impl Bpe {
     /// The tokenizer of tokens given by their bytes and ids, of which a lower id merges first, and of special tokens.
     ///
     /// # Errors
-    /// A byte without token, an id or token that is there twice, an empty special token.
+    /// A byte without token, an id or token that is there twice, a special token that is empty or an ordinary one too.
     pub fn new(tokens: Vec<(Box<[u8]>, u32)>, pattern: Pattern, specials: Vec<(String, u32)>) -> Result<Self> {
         let ids = tokens.iter().map(|(_, id)| id).chain(specials.iter().map(|(_, id)| id));
         let highest = ids.max().copied().unwrap_or(0);
@@ -117,6 +118,11 @@ impl Bpe {
         let mut named = BTreeMap::new();
         for (token, id) in specials {
             ensure!(!token.is_empty(), "a special token is empty");
+            // tokenizer.json has one vocabulary for both, by how they are written.
+            ensure!(
+                from_characters(&token).is_none_or(|bytes| ranks.get(&bytes).is_none()),
+                "special token {token} is an ordinary token too; choose one that no text merges into, like {END_OF_TEXT}"
+            );
             ensure!(by_id[id as usize].is_empty(), "two tokens have the id {id}");
             by_id[id as usize] = token.as_bytes().into();
             if let Some((token, _)) = named.insert(token.clone(), id).map(|id| (token, id)) {

@@ -112,7 +112,7 @@ pub fn from_json(json: &Value) -> Option<Bpe> {
     let model = &json["model"];
     let plain = model["type"] == "BPE"
         && json["normalizer"].is_null()
-        && ["dropout", "unk_token"].iter().all(|key| model[key].is_null())
+        && model["dropout"].is_null()
         && ["continuing_subword_prefix", "end_of_word_suffix"]
             .iter()
             .all(|key| model[key].as_str().unwrap_or_default().is_empty())

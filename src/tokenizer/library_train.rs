@@ -12,6 +12,7 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::models::unigram::{Unigram, UnigramTrainer};
 use tokenizers::{AddedToken, Model, ModelWrapper, PreTokenizerWrapper, Trainer};
 
+use super::END_OF_TEXT;
 use super::hugging_face::added_token;
 use super::library::Library;
 
@@ -127,7 +128,7 @@ fn assemble(model: Value, size: usize, specials: &[&str]) -> Result<Library> {
         .zip(specials)
         .map(|(id, token)| added_token(token, id))
         .collect();
-    Library::from_json(json!({
+    let library = Library::from_json(json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
@@ -144,5 +145,12 @@ fn assemble(model: Value, size: usize, specials: &[&str]) -> Result<Library> {
             ]
         },
         "model": model
-    }))
+    }))?;
+    for (id, token) in (size as u32..).zip(specials) {
+        ensure!(
+            library.special_tokens().get(*token) == Some(&id),
+            "special token {token} is an ordinary token too; choose one that is no word, like {END_OF_TEXT}"
+        );
+    }
+    Ok(library)
 }

@@ -106,12 +106,9 @@ impl Ranks {
     /// Looks for the lowest rank by going through them all: quickest for a chunk of few bytes.
     fn merge_by_scan<'a>(&self, chunk: &'a [u8], limit: u32, mut part: impl FnMut(&'a [u8])) {
         // Where each part begins, and what it makes with the one after it. The last entry is the end.
-        let mut starts = [0u8; LONG + 1];
+        let mut starts: [u8; LONG + 1] = std::array::from_fn(|at| at as u8);
         let mut ranks = [NONE; LONG + 1];
         let mut parts = chunk.len();
-        for at in 0..=parts {
-            starts[at] = at as u8;
-        }
         for at in 1..parts {
             ranks[at - 1] = self.rank(&chunk[at - 1..=at], limit);
         }
@@ -199,4 +196,39 @@ fn key(bytes: &[u8]) -> u128 {
     word[..bytes.len()].copy_from_slice(bytes);
     word[SHORT] = bytes.len() as u8;
     u128::from_le_bytes(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_byte_without_token_is_found() {
+        let ranks = Ranks::new([(b"a".as_slice(), 0), (b"ab", 1)].into_iter());
+        assert_eq!(ranks.missing_byte(), Some(0));
+        assert_eq!(
+            (ranks.get(b"ab"), ranks.get(b"b"), ranks.get(b"abababababababababab")),
+            (Some(1), None, None)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn scan_and_heap_merge_alike(
+            tokens in prop::collection::btree_set("[ab]{2,5}|[a-c]{2,20}", 0..30),
+            chunk in "[ab]{1,128}|[a-c]{1,60}",
+            limit in 0u32..40,
+        ) {
+            // Any tokens at all, not just those that training would make, in an order that is not theirs.
+            let bytes = ["a", "b", "c"].map(String::from);
+            let tokens: Vec<String> = bytes.into_iter().chain(tokens.into_iter().rev()).collect();
+            let ranks = Ranks::new(tokens.iter().map(String::as_bytes).zip(0u32..).collect::<Vec<_>>().into_iter());
+            let (mut by_scan, mut by_heap) = (Vec::new(), Vec::new());
+            ranks.merge_by_scan(chunk.as_bytes(), limit, |part| by_scan.push(part));
+            ranks.merge_by_heap(chunk.as_bytes(), limit, |part| by_heap.push(part));
+            prop_assert_eq!(by_scan, by_heap);
+        }
+    }
 }

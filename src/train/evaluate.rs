@@ -7,11 +7,16 @@ use mlx_rs::Array;
 use mlx_rs::error::{Exception, Result as MlxResult};
 
 use super::compiled::{Compiled, compiled};
+use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
-use crate::data::batches::Batch;
+use crate::data::batches::{Batch, windows};
+use crate::data::dataset::Part;
 use crate::model::Gpt;
 use crate::model::loss::negative_log_likelihood;
 use crate::model::parameters::{Names, Parameters};
+
+/// Tokens that [`measure`] evaluates at once: enough to keep MLX busy, little enough for any memory.
+const BATCH_TOKENS: usize = 4096;
 
 /// A total of losses over predicted tokens.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +40,29 @@ impl Evaluation {
     pub fn bits_per_byte(&self, bytes: u64) -> f64 {
         self.nats / std::f64::consts::LN_2 / bytes as f64
     }
+}
+
+/// The exact loss of a checkpoint's model on all tokens of `part`, in consecutive windows of its context; and bits per
+/// byte of the text that was predicted, where its size is known. `progress` hears the tokens of each batch.
+///
+/// # Errors
+/// Fewer than two tokens, or tokens that the model's vocabulary has not.
+pub fn measure(checkpoint: &Checkpoint, part: &Part, progress: impl FnMut(usize)) -> Result<(Evaluation, Option<f64>)> {
+    let context = checkpoint.model.context;
+    let batches = windows(&part.tokens, (BATCH_TOKENS / context).max(1), context);
+    let mut evaluator = Evaluator::new(&checkpoint.model, checkpoint.parameters.names());
+    let result = evaluator.evaluate(&checkpoint.parameters, batches, progress)?;
+    let bits_per_byte = part.bytes.map(|bytes| {
+        let mut first = Vec::new();
+        part.tokens.read(0, 1, &mut first);
+        // The first token is not predicted.
+        let unpredicted = checkpoint
+            .tokenizer
+            .token_bytes(first[0])
+            .map_or(0, |bytes| bytes.len() as u64);
+        result.bits_per_byte(bytes.saturating_sub(unpredicted))
+    });
+    Ok((result, bits_per_byte))
 }
 
 /// Sums losses of batches by a compiled forward pass, one per shape of batch.

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Times the tokenizer beside tiktoken and Hugging Face's tokenizers, which are installed into .peers/ the first time.
+#
+#     bash scripts/bench_tokenizer.sh              # the built-in corpus ten times over
+#     bash scripts/bench_tokenizer.sh FILE         # another text, ten times over
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=.peers/bin/python
+[ -e .peers/complete ] || {
+  echo "bench: installing tiktoken and tokenizers into .peers/ (once)" >&2
+  rm -rf .peers
+  python3 -m venv .peers
+  $python -m pip install --quiet --disable-pip-version-check tiktoken==0.14.0 tokenizers==0.23.3
+  touch .peers/complete
+}
+
+program=$(cargo build --quiet --release --bench tokenizer --message-format=json |
+  $python -c '
+import json, sys
+built = (json.loads(line) for line in sys.stdin)
+print(*(one["executable"] for one in built if one.get("target", {}).get("kind") == ["bench"]))')
+$python scripts/bench_tokenizer.py "$program" "${1:-assets/shakespeare.txt}"

@@ -1,0 +1,129 @@
+//! `mlx-gpt tokenizer compare`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::input::{Input, open};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::run::find_checkpoint;
+use crate::console;
+use crate::data::dataset::Part;
+use crate::data::tokens::Tokens;
+use crate::tokenizer::Tokenizer;
+use crate::train::evaluate::measure;
+
+/// Compare tokenizers on one text: tokens, bytes per token, vocabulary, and bits per byte of models
+///
+/// Fewer tokens mean that a model's context reaches further; a smaller vocabulary means a smaller model.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+
+    mlx-gpt tokenizer compare 'The quick brown fox'
+    mlx-gpt tokenizer compare --file notes.txt --tokenizer gpt2 --tokenizer my-tok")]
+pub struct Options {
+    #[command(flatten)]
+    input: Input,
+    /// char, gpt2, cl100k, a tokenizer.json, or a folder that holds one; give it several times
+    #[arg(long, value_name = "NAME", default_values = ["char", "gpt2", "cl100k"])]
+    tokenizer: Vec<String>,
+    /// A run or a checkpoint: its tokenizer, and how many bits its model needs for a byte of the text; give it several
+    /// times
+    #[arg(long, value_name = "DIR")]
+    checkpoint: Vec<PathBuf>,
+    /// The text whose characters `char` knows [default: the built-in corpus]
+    #[arg(long, value_name = "PATH")]
+    corpus: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What one tokenizer makes of the text.
+struct Row {
+    name: String,
+    vocab_size: usize,
+    /// Tokens, or why it cannot write the text.
+    tokens: Result<usize>,
+    /// Of a checkpoint's model.
+    bits_per_byte: Option<f64>,
+}
+
+impl Row {
+    fn of_tokenizer(name: &str, tokenizer: &Tokenizer, text: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            vocab_size: tokenizer.vocab_size(),
+            tokens: tokenizer.encode(text).map(|ids| ids.len()),
+            bits_per_byte: None,
+        }
+    }
+
+    fn of_checkpoint(folder: &Path, text: &str) -> Result<Self> {
+        let checkpoint = Checkpoint::load(&find_checkpoint(Some(folder))?)?;
+        let mut row = Self::of_tokenizer(&folder.display().to_string(), &checkpoint.tokenizer, text);
+        if row.tokens.is_ok() {
+            let part = Part {
+                tokens: Tokens::Memory(checkpoint.tokenizer.encode(text)?),
+                bytes: Some(text.len() as u64),
+            };
+            row.bits_per_byte = measure(&checkpoint, &part, |_| ())?.1;
+        }
+        Ok(row)
+    }
+
+    fn bytes_per_token(&self, text: &str) -> Option<f64> {
+        let tokens = self.tokens.as_ref().ok()?;
+        Some(text.len() as f64 / (*tokens).max(1) as f64)
+    }
+
+    fn line(&self, text: &str) -> String {
+        let number = |value: Option<f64>, digits| value.map_or("–".into(), |value| format!("{value:.digits$}"));
+        let (tokens, problem) = match &self.tokens {
+            Ok(tokens) => (tokens.to_string(), String::new()),
+            // One that cannot write the text says why, and the others are compared all the same.
+            Err(error) => ("–".into(), format!("  {error:#}")),
+        };
+        format!(
+            "{:<24} {tokens:>10} {:>15} {:>13} {:>11}{problem}\n",
+            self.name,
+            number(self.bytes_per_token(text), 2),
+            number(self.bits_per_byte, 3),
+            self.vocab_size
+        )
+    }
+
+    fn json(&self, text: &str) -> Value {
+        json!({
+            "tokenizer": self.name,
+            "tokens": self.tokens.as_ref().ok(),
+            "error": self.tokens.as_ref().err().map(|error| format!("{error:#}")),
+            "bytes_per_token": self.bytes_per_token(text),
+            "bits_per_byte": self.bits_per_byte,
+            "vocab_size": self.vocab_size,
+        })
+    }
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    let text = options.input.read()?;
+    let mut rows = Vec::new();
+    for name in &options.tokenizer {
+        rows.push(Row::of_tokenizer(name, &open(name, options.corpus.as_deref())?, &text));
+    }
+    for folder in &options.checkpoint {
+        rows.push(Row::of_checkpoint(folder, &text)?);
+    }
+    if options.json {
+        let rows: Vec<Value> = rows.iter().map(|row| row.json(&text)).collect();
+        return console::print(format_args!("{}\n", json!({ "bytes": text.len(), "tokenizers": rows })));
+    }
+    let heading = format!(
+        "{:<24} {:>10} {:>15} {:>13} {:>11}\n",
+        "tokenizer", "tokens", "bytes per token", "bits per byte", "vocabulary"
+    );
+    console::print(heading + &rows.iter().map(|row| row.line(&text)).collect::<String>())
+}

@@ -1,0 +1,43 @@
+//! `mlx-gpt tokenizer encode`.
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+
+use super::input::{Input, Special, open};
+use crate::console;
+
+/// Turn text into token ids
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+
+    mlx-gpt tokenizer encode --tokenizer gpt2 'hello world'            31373 995
+    mlx-gpt tokenizer encode --tokenizer my-tok --file notes.txt --json
+    mlx-gpt tokenizer encode --tokenizer gpt2 --special allow '<|endoftext|>'")]
+pub struct Options {
+    #[command(flatten)]
+    input: Input,
+    /// char, gpt2, cl100k, a tokenizer.json, or a folder that holds one
+    #[arg(long, value_name = "NAME")]
+    tokenizer: String,
+    /// The text whose characters `char` knows [default: the built-in corpus]
+    #[arg(long, value_name = "PATH")]
+    corpus: Option<String>,
+    /// What becomes of special tokens in the text
+    #[arg(long, value_enum, default_value = "text")]
+    special: Special,
+    /// Print one JSON object, {"ids": […]}
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    let tokenizer = open(&options.tokenizer, options.corpus.as_deref())?;
+    let ids = tokenizer.encode_with(&options.input.read()?, &options.special.choice())?;
+    if options.json {
+        return console::print(format_args!("{}\n", json!({ "ids": ids })));
+    }
+    let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+    console::print(format_args!("{}\n", ids.join(" ")))
+}

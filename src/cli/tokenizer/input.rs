@@ -1,0 +1,80 @@
+//! What the tokenizer commands have in common: which tokenizer, which text.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+
+use crate::config::DEFAULT_CORPUS;
+use crate::data::corpus::{Corpus, Split};
+use crate::tokenizer::{CharTokenizer, SpecialChoice, Tokenizer};
+
+/// Opens the tokenizer of that name or path; the characters of `char` are those of the corpus.
+pub fn open(name: &str, corpus: Option<&str>) -> Result<Tokenizer> {
+    Tokenizer::open(name, || {
+        let corpus = Corpus::open(corpus.unwrap_or(DEFAULT_CORPUS))?;
+        Ok(CharTokenizer::from_text(corpus.text(Split::All)))
+    })
+}
+
+/// The text to work on.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct Input {
+    /// The text
+    #[arg(allow_hyphen_values = true)]
+    text: Option<String>,
+    /// A file with the text, taken as it is; - for standard input
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+impl Input {
+    pub fn read(&self) -> Result<String> {
+        match (&self.text, &self.file) {
+            (Some(text), _) => Ok(text.clone()),
+            (None, Some(file)) => read_text(file),
+            (None, None) => Ok(String::new()),
+        }
+    }
+}
+
+/// A file's text; `-` is standard input.
+pub fn read_text(file: &Path) -> Result<String> {
+    let shown = file.display();
+    let mut bytes = Vec::new();
+    if file == Path::new("-") {
+        std::io::stdin()
+            .lock()
+            .read_to_end(&mut bytes)
+            .context("standard input cannot be read")?;
+    } else {
+        bytes = std::fs::read(file).with_context(|| format!("file {shown} cannot be read"))?;
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        anyhow::anyhow!("file {shown}: not UTF-8 text, from byte {at} on; convert it (iconv -t utf-8)")
+    })
+}
+
+/// What becomes of special tokens in the text.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Special {
+    /// They become their ids.
+    Allow,
+    /// They are text like any other.
+    Text,
+    /// They are an error.
+    Raise,
+}
+
+impl Special {
+    pub fn choice(self) -> SpecialChoice {
+        match self {
+            Self::Allow => SpecialChoice::ALLOW,
+            Self::Text => SpecialChoice::TEXT,
+            Self::Raise => SpecialChoice::RAISE,
+        }
+    }
+}
