@@ -15,7 +15,7 @@ const OPTIONS: [&str; 8] = [
     "--save-every",
     "20",
     "--eval-every",
-    "10",
+    "100",
     "--out",
     "run",
 ];
