@@ -168,7 +168,10 @@ fn a_damaged_or_foreign_checkpoint() {
     restore();
     fs::write(broken.join("tokenizer.json"), "{\"model\": {\"type\": \"BPE\"}}").unwrap();
     let said = generate();
-    assert!(said.contains("tokenizer.json") && said.contains("not a tokenizer.json that can be used"), "{said}");
+    assert!(
+        said.contains("tokenizer.json") && said.contains("not a tokenizer.json that can be used"),
+        "{said}"
+    );
 
     // A bit that no reader notices is found by its hash.
     restore();

@@ -33,6 +33,11 @@ fn every_command_runs() {
     succeed(mlx_gpt(folder.path()).arg("train").args(TINY).args(["--steps", "2"]));
     for words in commands {
         let mut command = mlx_gpt(folder.path());
+        // A few steps show that it runs.
+        let mut words = words;
+        if let Some(at) = words.iter().position(|word| word == "--steps") {
+            words[at + 1] = "2".into();
+        }
         command.args(&words);
         if words[0] == "train" && !words.contains(&"--resume".into()) {
             let given = |option: &str| words.iter().any(|word| word == option);
