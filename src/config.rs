@@ -247,18 +247,19 @@ impl TrainConfig {
             ("batch-size", self.batch_size as u64, 1 << 20),
             ("grad-accum", self.grad_accum as u64, 1 << 20),
             ("threads", self.threads as u64, 1024),
-            ("eval-every", self.eval_every, u64::MAX),
+            ("eval-every", self.eval_every, i64::MAX as u64),
             ("eval-batches", self.eval_batches as u64, 1 << 20),
-            ("save-every", self.save_every, u64::MAX),
+            ("save-every", self.save_every, i64::MAX as u64),
         ] {
             ensure!(value >= 1, "{name} is 0; it must be at least 1");
             ensure!(value <= most, "{name} is {value}; it can be at most {most}");
         }
         ensure!(
-            self.batch_size * self.context <= i32::MAX as usize,
-            "batch-size {} times context {} is more than one array can hold; use --grad-accum for larger batches",
+            self.batch_size * self.context * self.grad_accum <= i32::MAX as usize,
+            "batch-size {} times context {} times grad-accum {} is more tokens than a step can hold; lower one of them",
             self.batch_size,
-            self.context
+            self.context,
+            self.grad_accum
         );
         for (name, value) in [
             ("lr", self.lr),

@@ -52,7 +52,7 @@ fn settings_that_no_model_can_have() {
         (&["--eval-batches", "9000000000000000000"], "eval-batches is"),
         (
             &["--batch-size", "1000000", "--context", "100000"],
-            "more than one array can hold",
+            "more tokens than a step can hold",
         ),
         (&["--min-lr", "1"], "min-lr 1"),
         (&["--config", "typo.toml"], "stepz"),

@@ -210,6 +210,30 @@ fn links_lost_in_a_crash_come_back_and_damage_is_found() {
 }
 
 #[test]
+fn a_configuration_that_is_not_the_runs_is_refused() {
+    let folder = folder();
+    succeed(&mut train_tiny(folder.path(), &["--steps", "2", "--out", "run"]));
+    let path = folder.path().join("run/config.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    for (from, to, expected) in [
+        ("context = 16", "context = 64", "is not the configuration"),
+        ("layers = 2", "layers = 3", "is not the configuration"),
+        ("seed = 1337", "seed = 1338", "is not the configuration"),
+        ("dropout = 0.1", "dropout = 2.0", "dropout 2"),
+        ("steps = 2", "steps = \"two\"", "is not the configuration of a run"),
+    ] {
+        assert!(config.contains(from), "{config}");
+        std::fs::write(&path, config.replace(from, to)).unwrap();
+        let said = fail(mlx_gpt(folder.path()).args(["train", "--resume", "run", "--steps", "4"]));
+        assert!(said.contains(expected), "{to}: {said}");
+    }
+    std::fs::write(&path, config).unwrap();
+    succeed(mlx_gpt(folder.path()).args(["train", "--resume", "run/latest", "--steps", "3"]));
+    let said = fail(mlx_gpt(folder.path()).args(["train", "--resume", "run/step-000002"]));
+    assert!(said.contains("older checkpoint"), "{said}");
+}
+
+#[test]
 fn one_process_at_a_time() {
     let folder = folder();
     let run = folder.path().join("run");

@@ -29,33 +29,36 @@ pub struct Run {
 }
 
 impl Run {
-    /// Makes the folder of a new run.
+    /// Makes the folder of a new run, and locks it.
     ///
     /// # Errors
     /// There is a run already, or the folder cannot be made or written.
     pub fn create(folder: &Path, config: &TrainConfig) -> Result<Self> {
+        let missing = first_missing(folder);
+        let made = make_folder(folder)
+            .with_context(|| format!("run folder {} cannot be made; choose another --out", folder.display()))?;
         let mut run = Self {
             folder: folder.to_owned(),
             lock: None,
         };
+        // From here on the folder is this process's alone: another that wants it, too, fails at the lock.
+        run.lock()?;
         ensure!(
             !run.config_path().exists() && !run.metrics_path().exists() && run.steps().unwrap_or_default().is_empty(),
             "{} holds a run already; continue it with --resume {0}, or choose another --out",
             folder.display()
         );
-        let made = first_missing(folder);
-        fs::create_dir_all(folder)
-            .with_context(|| format!("run folder {} cannot be made; choose another --out", folder.display()))?;
-        let written = run.write_config(config).and_then(|()| run.lock());
-        if let Err(error) = written {
+        if let Err(error) = run.write_config(config) {
             // Leave nothing behind of a run that never began.
-            let _ = made.map(fs::remove_dir_all);
+            if made {
+                let _ = fs::remove_dir_all(folder);
+            }
             return Err(error.context(format!(
                 "run folder {} cannot be written; choose another --out",
                 folder.display()
             )));
         }
-        if let Some(parent) = made.as_deref().and_then(Path::parent) {
+        if let Some(parent) = missing.as_deref().and_then(Path::parent) {
             durable::sync_folder(parent)?;
         }
         Ok(run)
@@ -67,7 +70,8 @@ impl Run {
     /// Another process trains it.
     pub fn lock(&mut self) -> Result<()> {
         let path = self.folder.join(LOCK);
-        let file = File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?;
+        let file = File::create(&path)
+            .with_context(|| format!("{} cannot be written; choose another --out", path.display()))?;
         file.try_lock().map_err(|_| {
             anyhow::anyhow!(
                 "run {} is being trained by another process; wait for it, or stop it",
@@ -84,7 +88,7 @@ impl Run {
     /// There is none.
     pub fn open(folder: &Path) -> Result<Self> {
         let run = Self {
-            folder: folder.to_owned(),
+            folder: folder.components().collect(), // no slash at the end
             lock: None,
         };
         ensure!(
@@ -273,6 +277,18 @@ pub fn run_of(checkpoint: &Path) -> Option<Run> {
 
 fn step_name(step: u64) -> String {
     format!("step-{step:06}")
+}
+
+/// Makes a folder and those above it; whether it was this call that made it.
+fn make_folder(folder: &Path) -> std::io::Result<bool> {
+    if let Some(parent) = folder.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match fs::create_dir(folder) {
+        Ok(()) => Ok(true),
+        Err(_) if folder.is_dir() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn first_missing(folder: &Path) -> Option<PathBuf> {

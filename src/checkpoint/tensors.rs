@@ -79,7 +79,10 @@ pub fn write<'a>(path: &Path, arrays: impl Iterator<Item = (String, &'a Array)>)
         .collect::<Result<Vec<_>>>()?;
     // Readers such as transformers look for the framework whose conventions the layout follows.
     let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    // The library makes files for the owner alone; this one is to have the permissions that new files have here.
+    let permissions = File::create(path)?.metadata()?.permissions();
     safetensors::serialize_to_file(tensors, Some(metadata), path)?;
+    std::fs::set_permissions(path, permissions)?;
     Ok(())
 }
 

@@ -24,7 +24,7 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (MLX ", env!("MLX
 /// Results go to standard output, progress to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage,
 /// 130 or 143 stopped by Ctrl-C or SIGTERM after a save.
 #[derive(Parser)]
-#[command(name = "mlx-gpt", version = VERSION, propagate_version = true, max_term_width = 100)]
+#[command(name = "mlx-gpt", version = VERSION, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -16,8 +16,14 @@ pub fn failure(error: &anyhow::Error) -> ExitCode {
     if closed_pipe {
         return ExitCode::SUCCESS;
     }
-    let causes: Vec<String> = error.chain().map(describe).collect();
-    let line = causes.join(": ");
+    let mut line = String::new();
+    for cause in error.chain().map(describe) {
+        // Some libraries repeat their cause in their own words.
+        if !line.contains(&cause) {
+            line += if line.is_empty() { "" } else { ": " };
+            line += &cause;
+        }
+    }
     say(format_args!(
         "error: {}",
         line.split_whitespace().collect::<Vec<_>>().join(" ")

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::train_options::Settings;
@@ -29,8 +29,10 @@ Presets:
     gpt2-medium     24     16  1024     1024    4x8   600000 6e-4..6e-5   0
     gpt2-large      36     20  1280     1024    4x8   600000 6e-4..6e-5   0
     gpt2-xl         48     25  1600     1024    4x8   600000 6e-4..6e-5   0
-    All: weight decay 0.1, gradients clipped to norm 1, seed 1337. nano and baby: warm-up 100 steps, beta2 0.99,
-    evaluated and saved every 250 steps; the others: 2000, 0.95, 1000.
+
+    All: weight decay 0.1, gradients clipped to norm 1, seed 1337.
+    nano and baby: characters, warm-up 100 steps, beta2 0.99, evaluated and saved every 250 steps;
+    the others: GPT-2's tokenizer, 2000, 0.95, 1000.
 
 Examples:
 
@@ -83,16 +85,31 @@ pub fn run(options: Options) -> Result<ExitCode> {
 
 fn resume(folder: Option<&Path>, settings: &Settings) -> Result<Session> {
     let run = match folder {
-        Some(folder) => Run::open(folder)?,
+        Some(folder) => open_run(folder)?,
         None => run::newest(Path::new(run::RUNS))?,
     };
     let (config, changes) = settings.change(&run.config()?)?;
     config.device.select()?;
+    let dataset = open_dataset(&config)?;
+    let session = Session::resume(run, config, &dataset)?;
     for change in changes {
         say(format_args!("changed  {change}"));
     }
-    let dataset = open_dataset(&config)?;
-    Session::resume(run, config, &dataset)
+    Ok(session)
+}
+
+/// A run's folder, or its newest checkpoint's.
+fn open_run(folder: &Path) -> Result<Run> {
+    let Some(run) = run::run_of(folder) else {
+        return Run::open(folder);
+    };
+    ensure!(
+        run.newest_checkpoint()?.canonicalize()? == folder.canonicalize()?,
+        "{} is an older checkpoint of its run; go on from the newest with --resume {}, or start a new run with --init-from {0}",
+        folder.display(),
+        run.folder.display()
+    );
+    Ok(run)
 }
 
 fn open_dataset(config: &TrainConfig) -> Result<Dataset> {
@@ -106,5 +123,12 @@ fn open_dataset(config: &TrainConfig) -> Result<Dataset> {
 fn default_folder(dataset: &Dataset, preset: Preset) -> PathBuf {
     let preset = clap::ValueEnum::to_possible_value(&preset).map_or_else(String::new, |value| value.get_name().into());
     let time = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S");
-    Path::new(run::RUNS).join(format!("{}-{preset}-{time}", dataset.name()))
+    let name = format!("{}-{preset}-{time}", dataset.name());
+    let numbered = (2..).map(|number| format!("{name}-{number}"));
+    let mut folders = std::iter::once(name.clone())
+        .chain(numbered)
+        .map(|name| Path::new(run::RUNS).join(name));
+    folders
+        .find(|folder| !folder.exists())
+        .unwrap_or_else(|| Path::new(run::RUNS).join(&name))
 }

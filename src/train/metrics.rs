@@ -63,8 +63,8 @@ impl Metrics {
     /// The file cannot be read or written.
     pub fn open(run: &Run, step: u64) -> Result<Self> {
         let path = run.metrics_path();
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
+        let text = match std::fs::read(&path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
         };

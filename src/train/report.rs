@@ -10,6 +10,7 @@ use super::metrics::{Line, StepLine};
 use super::session::Session;
 use super::step::StepReport;
 use crate::checkpoint::Losses;
+use crate::config::DEFAULT_CORPUS;
 use crate::console::say;
 
 /// Steps between two logged ones; the first and the last are logged too.
@@ -36,10 +37,14 @@ impl Report {
         let interactive = std::io::stderr().is_terminal();
         let config = &session.config;
         let parameters = session.state.parameters.count();
+        let corpus = match config.corpus.as_str() {
+            DEFAULT_CORPUS => "Shakespeare's plays (built in)",
+            path => path,
+        };
         say(format_args!("run      {}", session.run.folder.display()));
         say(format_args!(
             "corpus   {}: {} training tokens, {} validation tokens, vocabulary {}",
-            config.corpus,
+            corpus,
             session.train_tokens.len(),
             session.val_tokens.len(),
             session.model.vocab_size
@@ -74,7 +79,7 @@ impl Report {
         let saves = left.div_ceil(session.config.save_every);
         let checkpoint = 3 * 4 * parameters as u64; // weights and two moments, float32
         say(format_args!(
-            "needs    about {} ({:.0} ms a step), {} of memory, {} of disk for {saves} checkpoint(s)",
+            "needs    about {} of training ({:.0} ms a step) besides evaluations, {} of memory, {} of disk for {saves} checkpoint(s)",
             HumanDuration(step * left.min(u64::from(u32::MAX)) as u32),
             step.as_secs_f64() * 1e3,
             // Measuring held a second state.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::evaluate::Evaluator;
 use super::metrics::Metrics;
@@ -90,9 +90,19 @@ impl Session {
             config.steps,
             progress.step
         );
+        checkpoint.model.dropout = config.dropout;
+        checkpoint.model.validate()?;
+        let model = &checkpoint.model;
+        ensure!(
+            (config.layers, config.heads, config.embd) == (model.layers, model.heads, model.embd)
+                && config.context <= model.context
+                && config.seed == progress.seed,
+            "{} is not the configuration that {} was trained with: layers, heads, embd, context or seed differ; put the old one back",
+            run.config_path().display(),
+            folder.display()
+        );
         run.write_config(&config)?;
         run.point_links(&progress)?;
-        checkpoint.model.dropout = config.dropout;
         let sample = checkpoint.load_sample();
         let beginning = Beginning {
             tokens: tokenize(&config, &checkpoint.tokenizer, dataset)?,
@@ -203,8 +213,16 @@ impl Session {
             m: self.state.m.clone(),
             v: self.state.v.clone(),
         };
-        self.metrics.sync()?;
-        self.run.save(&checkpoint, &moments, &self.progress, &self.sample)
+        let last = self.last_checkpoint();
+        self.metrics
+            .sync()
+            .and_then(|()| self.run.save(&checkpoint, &moments, &self.progress, &self.sample))
+            .with_context(|| {
+                format!(
+                    "step {step} could not be saved (last checkpoint: {last}); make space, then go on with --resume {}",
+                    self.run.folder.display()
+                )
+            })
     }
 
     /// The newest checkpoint's folder, in words.
