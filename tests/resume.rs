@@ -54,8 +54,9 @@ fn wait_until(what: &str, child: &mut Child, condition: impl Fn() -> bool) {
 }
 
 fn signal(child: &Child, name: &str) {
-    let status = std::process::Command::new("kill")
-        .args([name, &child.id().to_string()])
+    // The shell's own `kill`: small systems have no other.
+    let status = std::process::Command::new("sh")
+        .args(["-c", "kill $0 $1", name, &child.id().to_string()])
         .status()
         .unwrap();
     assert!(status.success());
