@@ -6,14 +6,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-python=.peers/bin/python
-[ -e .peers/complete ] || {
-  echo "bench: installing tiktoken and tokenizers into .peers/ (once)" >&2
-  rm -rf .peers
-  python3 -m venv .peers
-  $python -m pip install --quiet --disable-pip-version-check tiktoken==0.14.0 tokenizers==0.23.3
-  touch .peers/complete
-}
+source scripts/python_env.sh
+python_env .peers tiktoken==0.14.0 tokenizers==0.23.3
 
 program=$(cargo build --quiet --release --bench tokenizer --message-format=json |
   $python -c '

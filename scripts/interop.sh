@@ -4,15 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-python=.interop/bin/python
-[ -e .interop/complete ] || {
-  echo "interop: installing transformers, torch and mlx-lm into .interop/ (once)" >&2
-  rm -rf .interop
-  python3 -m venv .interop
-  $python -m pip install --quiet --disable-pip-version-check torch transformers mlx-lm
-  [ "$(uname -s)" = Darwin ] || $python -m pip install --quiet --disable-pip-version-check 'mlx[cpu]'
-  touch .interop/complete
-}
+source scripts/python_env.sh
+mlx=mlx
+[ "$(uname -s)" = Darwin ] || mlx='mlx[cpu]' # elsewhere mlx alone has no backend
+python_env .interop torch transformers mlx-lm "$mlx"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
