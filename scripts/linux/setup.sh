@@ -41,7 +41,8 @@ blas=$(ls /usr/lib/*/openblas-pthread/libblas.so.3 2>/dev/null | head -n 1 || tr
 packages=()
 command -v g++ >/dev/null || packages+=(g++)
 command -v bindgen >/dev/null || packages+=(bindgen)
-ls /usr/lib/llvm-*/lib/libclang.so >/dev/null 2>&1 || ls /usr/lib/*/libclang*.so* >/dev/null 2>&1 || packages+=(libclang-dev)
+compgen -G '/usr/lib/*/libclang.so*' >/dev/null || compgen -G '/usr/lib/*/libclang-[0-9]*.so*' >/dev/null ||
+  compgen -G '/usr/lib/llvm-*/lib/libclang.so*' >/dev/null || packages+=(libclang-dev) # libclang-cpp is another library
 [ -e /usr/include/fmt/format.h ] || packages+=(libfmt-dev)
 [ -n "$blas" ] || packages+=(libopenblas0-pthread)
 python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
