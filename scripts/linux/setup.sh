@@ -93,7 +93,7 @@ printf '%s\0' "$mlx_c"/mlx/c/*.cpp | xargs -0 -P "$(nproc)" -n 1 sh -c \
   'for source; do :; done; g++ -std=c++20 -c "$@" -o "$making/$(basename "$source" .cpp).o"' - \
   "${cflags[@]}" -include "$root/$here/format.h" -include "$root/$here/half.h" ||
   die "the C interface did not compile; the compiler's message is above"
-gcc "${cflags[@]}" -c $here/platform.c -o "$making/platform.o"
+gcc "${cflags[@]}" -r $here/platform.c $here/blas.c -o "$making/platform.o" # one object, so that none is left out
 ar crs "$making/libmlxc.a" "$making"/*.o
 
 for header in "$mlx_c"/mlx/c/*.h; do printf '#include "%s"\n' "$header"; done >"$making/all.h"
