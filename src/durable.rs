@@ -33,6 +33,16 @@ pub fn write_folder(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Res
     result
 }
 
+/// Makes the folders above a place.
+pub fn make_parents(place: &Path) -> Result<()> {
+    match place.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => {
+            fs::create_dir_all(parent).with_context(|| format!("folder {} cannot be made", parent.display()))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Replaces a file's contents in one step.
 pub fn write_file(place: &Path, contents: &[u8]) -> Result<()> {
     let making = making(place)?;

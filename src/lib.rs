@@ -14,6 +14,7 @@
 //! | [`model`] | GPT-2 on MLX arrays: never sees text, paths or the command line |
 //! | [`generate`](mod@generate) | sampling, the token loop |
 //! | [`checkpoint`] | runs and checkpoints on disk, in Hugging Face's names and layout |
+//! | [`hub`] | models from Hugging Face's hub |
 //! | [`train`](mod@train) | the loop, the compiled step, optimizer, schedule, evaluation, metrics |
 //! | [`doctor`] | what this machine has and lacks |
 //! | [`cli`] | the command line: options to library calls, nothing else |
@@ -31,6 +32,7 @@ pub mod doctor;
 mod durable;
 pub mod generate;
 pub mod hash;
+pub mod hub;
 pub mod model;
 pub mod tokenizer;
 pub mod train;

@@ -1,8 +1,10 @@
 //! Training: the loop, and what each line of it calls.
 
+mod beginning;
 mod compiled;
 pub mod data_parallel;
 pub mod evaluate;
+pub mod freeze;
 pub mod gradients;
 pub mod metrics;
 pub mod optimizer;

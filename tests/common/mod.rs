@@ -138,6 +138,8 @@ impl Fixture {
                 context: 24,
                 vocab_size: 65,
                 dropout: 0.0,
+                lora: None,
+                quantization: None,
             },
             parameters: Parameters::from_entries(parameters),
             batch: Batch {
