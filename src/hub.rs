@@ -21,7 +21,7 @@ const GPT2: [(&str, &str); 4] = [
 const WEIGHTS: &str = "model.safetensors";
 
 /// Times that a download is taken up again after the connection broke.
-const RETRIES: usize = 5;
+const RETRIES: usize = 3;
 
 /// The hub's name for a model, if `name` can be one: one of OpenAI's four, or any `owner/model`.
 pub fn repository(name: &str) -> Option<&str> {
