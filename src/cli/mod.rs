@@ -3,6 +3,7 @@
 mod data;
 mod doctor;
 mod eval;
+mod export;
 mod generate;
 mod output;
 mod runs;
@@ -35,6 +36,7 @@ enum Command {
     Train(Box<train::Options>),
     Generate(generate::Options),
     Eval(eval::Options),
+    Export(export::Options),
     Data(data::Options),
     Tokenizer(tokenizer::Options),
     Runs(runs::Options),
@@ -47,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Train(options) => train::run(*options),
         Command::Generate(options) => generate::run(&options),
         Command::Eval(options) => eval::run(&options),
+        Command::Export(options) => export::run(&options),
         Command::Data(options) => data::run(&options),
         Command::Tokenizer(options) => tokenizer::run(&options),
         Command::Runs(options) => runs::run(&options),
