@@ -45,11 +45,13 @@ pub fn make_parents(place: &Path) -> Result<()> {
 
 /// Replaces a file's contents in one step.
 pub fn write_file(place: &Path, contents: &[u8]) -> Result<()> {
+    fill_file(place, |making| Ok(fs::write(making, contents)?))
+}
+
+/// Makes a file by `fill`, which gets a path beside its place; flushes what it wrote and renames it into place.
+pub fn fill_file(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let making = making(place)?;
-    let result = (|| {
-        fs::write(&making, contents)?;
-        publish(&making, place)
-    })();
+    let result = fill(&making).and_then(|()| publish(&making, place));
     if result.is_err() {
         let _ = fs::remove_file(&making);
     }

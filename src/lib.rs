@@ -14,6 +14,7 @@
 //! | [`model`] | GPT-2 on MLX arrays: never sees text, paths or the command line |
 //! | [`generate`](mod@generate) | sampling, the token loop |
 //! | [`checkpoint`] | runs and checkpoints on disk, in Hugging Face's names and layout |
+//! | [`export`] | checkpoints as files of other programs: GGUF |
 //! | [`hub`] | models from Hugging Face's hub |
 //! | [`train`](mod@train) | the loop, the compiled step, optimizer, schedule, evaluation, metrics |
 //! | [`doctor`] | what this machine has and lacks |
@@ -30,6 +31,7 @@ pub mod data;
 pub mod device;
 pub mod doctor;
 mod durable;
+pub mod export;
 pub mod generate;
 pub mod hash;
 pub mod hub;

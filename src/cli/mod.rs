@@ -3,6 +3,7 @@
 mod data;
 mod doctor;
 mod eval;
+mod export;
 mod generate;
 mod import;
 mod output;
@@ -36,6 +37,7 @@ enum Command {
     Train(Box<train::Options>),
     Generate(generate::Options),
     Eval(eval::Options),
+    Export(export::Options),
     Import(import::Options),
     Data(data::Options),
     Tokenizer(tokenizer::Options),
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
         Command::Train(options) => train::run(*options),
         Command::Generate(options) => generate::run(&options),
         Command::Eval(options) => eval::run(&options),
+        Command::Export(options) => export::run(&options),
         Command::Import(options) => import::run(&options),
         Command::Data(options) => data::run(&options),
         Command::Tokenizer(options) => tokenizer::run(&options),

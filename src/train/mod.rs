@@ -12,7 +12,7 @@ pub mod plot;
 mod report;
 pub mod schedule;
 mod session;
-mod signals;
+pub mod signals;
 pub mod step;
 
 pub use session::Session;
