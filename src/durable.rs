@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// Begins the names of what is still being written; safe to delete when no program runs.
 const MAKING: &str = ".making-";
@@ -31,6 +31,17 @@ pub fn write_folder(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Res
         let _ = fs::remove_dir_all(&making);
     }
     result
+}
+
+/// # Errors
+/// Something is at `place` already.
+pub fn ensure_free(place: &Path) -> Result<()> {
+    ensure!(
+        place.symlink_metadata().is_err(),
+        "{} exists already; choose another --out",
+        place.display()
+    );
+    Ok(())
 }
 
 /// Makes the folders above a place.
@@ -98,4 +109,19 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
         folder
     };
     Ok(File::open(folder)?.sync_all()?)
+}
+
+/// Bytes of the files in a folder and those below it.
+pub fn size_of_folder(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?; // of a link itself, not of what it points to
+        bytes += if metadata.is_dir() {
+            size_of_folder(&entry.path())?
+        } else {
+            metadata.len()
+        };
+    }
+    Ok(bytes)
 }

@@ -14,7 +14,7 @@
 //! | [`model`] | GPT-2 on MLX arrays: never sees text, paths or the command line |
 //! | [`generate`](mod@generate) | sampling, the token loop |
 //! | [`checkpoint`] | runs and checkpoints on disk, in Hugging Face's names and layout |
-//! | [`export`] | checkpoints as files of other programs: GGUF |
+//! | [`export`] | checkpoints for other programs: `transformers`, llama.cpp, `mlx-lm` |
 //! | [`hub`] | models from Hugging Face's hub |
 //! | [`train`](mod@train) | the loop, the compiled step, optimizer, schedule, evaluation, metrics |
 //! | [`doctor`] | what this machine has and lacks |

@@ -267,7 +267,7 @@ fn an_import_is_a_checkpoint_like_any_other() {
     assert!(config.contains("\"n_layer\": 3"), "{config}");
 
     let said = fail(&mut import(folder.path(), "source", "models/small"));
-    assert!(said.contains("models/small is there already"), "{said}");
+    assert!(said.contains("models/small exists already"), "{said}");
 }
 
 /// What is wrong, how to make it, and what must be said.

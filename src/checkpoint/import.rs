@@ -19,7 +19,7 @@ const GPT2_VOCAB: usize = 50257;
 /// What [`Checkpoint::load`] refuses, a folder without tokenizer, or an `out` that is there already. Nothing is written
 /// then.
 pub fn import(source: &Path, out: &Path, tokenizer: Option<Tokenizer>, origin: &str) -> Result<Checkpoint> {
-    ensure_free(out)?;
+    durable::ensure_free(out)?;
     ensure!(
         source.is_dir(),
         "{} is not a folder; give one with config.json, model.safetensors and tokenizer.json",
@@ -43,17 +43,6 @@ pub fn import(source: &Path, out: &Path, tokenizer: Option<Tokenizer>, origin: &
     })
     .with_context(|| format!("checkpoint {} could not be written", out.display()))?;
     Ok(checkpoint)
-}
-
-/// # Errors
-/// Something is at `out` already.
-pub fn ensure_free(out: &Path) -> Result<()> {
-    ensure!(
-        out.symlink_metadata().is_err(),
-        "{} is there already; choose another --out, or remove it",
-        out.display()
-    );
-    Ok(())
 }
 
 /// What `source` is called in the record of an import.

@@ -7,8 +7,9 @@ use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::HumanBytes;
 
-use crate::checkpoint::import::{ensure_free, import, origin};
+use crate::checkpoint::import::{import, origin};
 use crate::console::{program, say};
+use crate::durable;
 use crate::hub;
 use crate::tokenizer::Tokenizer;
 
@@ -40,7 +41,7 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
-    ensure_free(&options.out)?;
+    durable::ensure_free(&options.out)?;
     let tokenizer = match &options.tokenizer {
         Some(name) => Some(Tokenizer::open(name, || {
             bail!("characters of which text? give the path of a tokenizer.json")

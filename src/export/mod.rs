@@ -1,5 +1,6 @@
-//! Checkpoints as files of other programs.
+//! Checkpoints as files and folders of other programs.
 
+pub mod folder;
 pub mod gguf;
 
 use clap::ValueEnum;
