@@ -119,6 +119,8 @@ pub fn random_checkpoint(folder: &Path, tokenizer: Tokenizer, embd: usize, heads
         context: 16,
         vocab_size: tokenizer.vocab_size(),
         dropout: 0.0,
+        lora: None,
+        quantization: None,
     };
     let mut state = random::RandomState::with_seed(1).unwrap();
     let parameters = layout(&model)
@@ -133,6 +135,7 @@ pub fn random_checkpoint(folder: &Path, tokenizer: Tokenizer, embd: usize, heads
         parameters: Parameters::from_entries(parameters),
         model,
         tokenizer,
+        base: None,
     }
 }
 
@@ -146,7 +149,7 @@ pub fn saved(checkpoint: Checkpoint) -> Checkpoint {
         m: checkpoint.parameters.clone(),
         v: checkpoint.parameters.clone(),
     };
-    checkpoint.save(&moments, &Progress::new(1, corpus), "").unwrap();
+    checkpoint.save(&moments, &Progress::new(1, corpus, None), "").unwrap();
     checkpoint
 }
 
