@@ -244,3 +244,34 @@ fn absolute(path: &Path, what: &str) -> Result<String> {
         .into_string()
         .map_err(|path| anyhow::anyhow!("{what} {} has a name that is not UTF-8; rename it", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A large model that is trained further gets few steps and low rates, unless a preset is named; a small one trains
+    /// on as it began.
+    #[test]
+    fn large_models_are_finetuned_gently() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = |embd: usize, settings: &str, preset| {
+            let json = serde_json::json!({
+                "model_type": "gpt2", "n_layer": 12, "n_head": 4, "n_embd": embd, "n_positions": 1024, "vocab_size": 257
+            });
+            std::fs::write(folder.path().join("config.json"), json.to_string()).unwrap();
+            let mut settings: Settings = toml::from_str(settings).unwrap();
+            settings.init_from = Some(folder.path().to_str().unwrap().into());
+            settings.device = Some(Compute::Cpu);
+            settings.resolve(&Settings::default(), preset).unwrap().0
+        };
+        let gentle = config(768, "", None);
+        assert_eq!(
+            (gentle.lr, gentle.steps, gentle.context, gentle.batch_size),
+            (1e-4, 200, 256, 4)
+        );
+        assert_eq!(config(768, "lora_rank = 4", None).lr, 2e-4);
+        assert_eq!(config(768, "lr = 3e-5\ncontext = 64", None).lr, 3e-5);
+        assert_eq!(config(768, "", Some(Preset::Nano)).lr, 1e-3);
+        assert_eq!(config(64, "", None).lr, 1e-3);
+    }
+}
