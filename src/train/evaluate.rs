@@ -6,12 +6,12 @@ use anyhow::{Result, ensure};
 use mlx_rs::Array;
 use mlx_rs::error::{Exception, Result as MlxResult};
 
-use super::compiled::{Compiled, compiled};
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::data::batches::{Batch, windows};
 use crate::data::dataset::Part;
 use crate::model::Gpt;
+use crate::model::compiled::{Compiled, compiled};
 use crate::model::loss::negative_log_likelihood;
 use crate::model::parameters::{Names, Parameters};
 

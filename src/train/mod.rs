@@ -1,6 +1,5 @@
 //! Training: the loop, and what each line of it calls.
 
-mod compiled;
 pub mod data_parallel;
 pub mod evaluate;
 pub mod gradients;
