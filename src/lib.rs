@@ -14,12 +14,13 @@
 //! | [`model`] | GPT-2 on MLX arrays: never sees text, paths or the command line |
 //! | [`generate`](mod@generate) | sampling, the token loop |
 //! | [`checkpoint`] | runs and checkpoints on disk, in Hugging Face's names and layout |
-//! | [`train`](mod@train) | the loop, the compiled step, optimizer, schedule, evaluation, metrics |
+//! | [`evaluate`] | exact losses of texts |
+//! | [`train`](mod@train) | the loop, the compiled step, optimizer, schedule, metrics |
 //! | [`doctor`] | what this machine has and lacks |
 //! | [`cli`] | the command line: options to library calls, nothing else |
 //!
 //! A module uses those above it in this list, never those below: the training loop comes late because it saves
-//! checkpoints and samples as it goes.
+//! checkpoints, evaluates and samples as it goes.
 
 pub mod checkpoint;
 pub mod cli;
@@ -29,6 +30,7 @@ pub mod data;
 pub mod device;
 pub mod doctor;
 mod durable;
+pub mod evaluate;
 pub mod generate;
 pub mod hash;
 pub mod model;

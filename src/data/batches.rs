@@ -68,19 +68,6 @@ impl Batch {
     }
 }
 
-/// Consecutive windows over a whole split, `rows` to a batch, so that every token but the first is predicted exactly
-/// once; the last window may be shorter and comes alone.
-pub fn windows(tokens: &Tokens, rows: usize, context: usize) -> impl Iterator<Item = Batch> {
-    let predicted = tokens.len().saturating_sub(1);
-    let whole: Vec<usize> = (0..predicted / context).map(|window| window * context).collect();
-    let rest = predicted % context;
-    let last = (rest > 0).then(|| Batch::gather(tokens, &[predicted - rest], rest));
-    let full: Vec<_> = whole.chunks(rows).map(<[usize]>::to_vec).collect();
-    full.into_iter()
-        .map(move |starts| Batch::gather(tokens, &starts, context))
-        .chain(last)
-}
-
 /// `count` batches of `rows` windows each, spread evenly over the split: the same ones at every evaluation.
 pub fn spread(tokens: &Tokens, count: usize, rows: usize, context: usize) -> impl Iterator<Item = Batch> {
     let possible = tokens.len() - context;
@@ -116,17 +103,5 @@ mod tests {
         // 24,000 draws over 12 positions; chi-square with 11 degrees of freedom is below 31.3 with probability 0.999.
         let chi_square: f64 = counts.iter().map(|&n| (f64::from(n) - 2000.0).powi(2) / 2000.0).sum();
         assert!(chi_square < 31.3, "{counts:?}");
-    }
-
-    #[test]
-    fn windows_predict_every_token_but_the_first_once() {
-        for length in [2, 9, 16, 17, 65, 100] {
-            let tokens: Vec<u32> = (0..length).collect();
-            let mut predicted: Vec<u32> = windows(&Tokens::Memory(tokens.clone()), 3, 8)
-                .flat_map(|batch| batch.targets)
-                .collect();
-            predicted.sort_unstable();
-            assert_eq!(predicted, tokens[1..]);
-        }
     }
 }

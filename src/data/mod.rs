@@ -1,5 +1,5 @@
 //! Text to splits ([`corpus`]), or to token shards on disk ([`prepare`]); either to tokens ([`dataset`]); tokens to
-//! batches ([`batches`]). No MLX here.
+//! batches ([`batches`]), a text to overlapping windows ([`windows`]). No MLX here.
 
 pub mod batches;
 pub mod corpus;
@@ -7,3 +7,4 @@ pub mod dataset;
 pub mod prepare;
 mod text_files;
 pub mod tokens;
+pub mod windows;

@@ -1,7 +1,6 @@
 //! Training: the loop, and what each line of it calls.
 
 pub mod data_parallel;
-pub mod evaluate;
 pub mod gradients;
 pub mod metrics;
 pub mod optimizer;

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::evaluate::Evaluator;
 use super::metrics::Metrics;
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
@@ -15,6 +14,7 @@ use crate::data::batches;
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
+use crate::evaluate::{Evaluation, Evaluator};
 use crate::generate::Generator;
 use crate::generate::sampler::Sampling;
 use crate::model::init;
@@ -165,13 +165,16 @@ impl Session {
     /// Losses over the same `eval_batches` batches of either split each time.
     pub(super) fn estimate_losses(&mut self) -> Result<Losses> {
         let (count, rows, context) = (self.config.eval_batches, self.config.batch_size, self.config.context);
-        let [train, val] = [&self.train_tokens, &self.val_tokens].map(|tokens| {
-            let batches = batches::spread(tokens, count, rows, context);
-            self.evaluator.evaluate(&self.state.parameters, batches, |_| ())
-        });
+        let mut estimate = |tokens| {
+            let mut total = Evaluation::default();
+            for batch in batches::spread(tokens, count, rows, context) {
+                total.add(&self.evaluator.losses(&self.state.parameters, &batch)?);
+            }
+            anyhow::Ok(total.loss())
+        };
         Ok(Losses {
-            train: train?.loss(),
-            val: val?.loss(),
+            train: estimate(&self.train_tokens)?,
+            val: estimate(&self.val_tokens)?,
         })
     }
 
