@@ -14,7 +14,7 @@
 //! | [`model`] | GPT-2 on MLX arrays: never sees text, paths or the command line |
 //! | [`generate`](mod@generate) | sampling, the token loop |
 //! | [`checkpoint`] | runs and checkpoints on disk, in Hugging Face's names and layout |
-//! | [`evaluate`] | exact losses of texts |
+//! | [`evaluate`] | exact losses of texts, choices among endings |
 //! | [`train`](mod@train) | the loop, the compiled step, optimizer, schedule, metrics |
 //! | [`doctor`] | what this machine has and lacks |
 //! | [`cli`] | the command line: options to library calls, nothing else |

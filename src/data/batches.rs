@@ -46,6 +46,25 @@ impl Batch {
         }
     }
 
+    /// Sequences of two tokens or more as rows: all of a sequence but its last token as inputs, all but its first as
+    /// targets. Shorter ones are filled up at their end, which a causal model's earlier positions cannot see.
+    pub fn padded(sequences: &[Vec<u32>]) -> Self {
+        let longest = sequences.iter().map(Vec::len).max().unwrap_or(1);
+        let rows = |shift: usize| {
+            let mut ids = Vec::with_capacity(sequences.len() * (longest - 1));
+            for sequence in sequences {
+                ids.extend(&sequence[shift..sequence.len() - 1 + shift]);
+                ids.extend(std::iter::repeat_n(0, longest - sequence.len()));
+            }
+            ids
+        };
+        Self {
+            inputs: rows(0),
+            targets: rows(1),
+            rows: sequences.len(),
+        }
+    }
+
     /// # Errors
     /// A token that a vocabulary of that size has not: MLX would look it up somewhere else in memory.
     pub fn check(&self, vocab_size: usize) -> Result<()> {
@@ -89,6 +108,14 @@ mod tests {
         assert_eq!(starts(1, 5), starts(1, 5));
         assert_ne!(starts(1, 5), starts(1, 6));
         assert_ne!(starts(1, 5), starts(2, 5));
+    }
+
+    #[test]
+    fn sequences_of_unequal_lengths_are_padded_at_their_end() {
+        let batch = Batch::padded(&[vec![1, 2, 3, 4], vec![5, 6]]);
+        assert_eq!((batch.rows, batch.context()), (2, 3));
+        assert_eq!(batch.inputs, [1, 2, 3, 5, 0, 0]);
+        assert_eq!(batch.targets, [2, 3, 4, 6, 0, 0]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
-//! How well a model predicts: its exact loss on a text ([`text`]).
+//! How well a model predicts: its exact loss on a text ([`text`]), and which ending of a text it finds the likeliest
+//! ([`hellaswag`]).
 
+pub mod hellaswag;
 pub mod text;
 
 use std::sync::Arc;
