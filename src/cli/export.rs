@@ -14,7 +14,7 @@ use crate::console::{self, program, say};
 use crate::durable;
 use crate::export::gguf::Gguf;
 use crate::export::{Dtype, folder};
-use crate::train::signals::Signals;
+use crate::signals::Signals;
 
 /// Write a checkpoint for other programs, or smaller
 ///

@@ -8,6 +8,7 @@
 
 pub mod attention;
 pub mod block;
+pub mod compiled;
 pub mod dropout;
 pub mod gpt;
 pub mod init;

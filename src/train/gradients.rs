@@ -4,10 +4,10 @@ use mlx_rs::error::{Exception, Result as MlxResult};
 use mlx_rs::transforms::{eval, value_and_grad_with_argnums};
 use mlx_rs::{Array, Dtype};
 
-use super::compiled::{Compiled, compiled};
 use crate::config::{ModelConfig, Precision};
 use crate::data::batches::Batch;
 use crate::model::Gpt;
+use crate::model::compiled::{Compiled, compiled};
 use crate::model::dropout::Dropout;
 use crate::model::loss::negative_log_likelihood;
 use crate::model::parameters::{Names, Parameters};

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::beginning::Beginning;
-use super::evaluate::Evaluator;
 use super::metrics::Metrics;
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
@@ -15,6 +14,7 @@ use crate::config::{ModelConfig, TrainConfig};
 use crate::data::batches;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
+use crate::evaluate::{Evaluation, Evaluator};
 use crate::generate::Generator;
 use crate::generate::sampler::Sampling;
 use crate::tokenizer::Tokenizer;
@@ -113,13 +113,16 @@ impl Session {
     pub(super) fn estimate_losses(&mut self) -> Result<Losses> {
         let (count, rows, context) = (self.config.eval_batches, self.config.batch_size, self.config.context);
         let parameters = self.state.model_parameters();
-        let [train, val] = [&self.train_tokens, &self.val_tokens].map(|tokens| {
-            let batches = batches::spread(tokens, count, rows, context);
-            self.evaluator.evaluate(&parameters, batches, |_| ())
-        });
+        let mut estimate = |tokens| {
+            let mut total = Evaluation::default();
+            for batch in batches::spread(tokens, count, rows, context) {
+                total.add(&self.evaluator.losses(&parameters, &batch)?);
+            }
+            anyhow::Ok(total.loss())
+        };
         Ok(Losses {
-            train: train?.loss(),
-            val: val?.loss(),
+            train: estimate(&self.train_tokens)?,
+            val: estimate(&self.val_tokens)?,
         })
     }
 

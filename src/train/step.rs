@@ -9,7 +9,6 @@ use mlx_rs::ops;
 use mlx_rs::transforms::eval;
 use rand::RngExt;
 
-use super::compiled::{Compiled, compiled};
 use super::data_parallel::DataParallel;
 use super::gradients::{GradientSpec, MicroBatch};
 use super::optimizer::{self, AdamW, BETA1, Rates, Slot};
@@ -17,6 +16,7 @@ use super::schedule::learning_rate;
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::batches::{self, Batch};
 use crate::data::tokens::Tokens;
+use crate::model::compiled::{Compiled, compiled};
 use crate::model::dropout::Dropout;
 use crate::model::parameters::{Names, Parameters};
 
