@@ -62,6 +62,7 @@ fn checkpoint(folder: &Path) -> Checkpoint {
         model: fixture.model,
         parameters: fixture.parameters,
         tokenizer: CharTokenizer::from_text(Corpus::open(DEFAULT_CORPUS).unwrap().text(Split::All)).into(),
+        base: None,
     }
 }
 
@@ -75,7 +76,7 @@ fn save(checkpoint: &Checkpoint) {
         sha256: String::new(),
         cut: 0,
     };
-    checkpoint.save(&moments, &Progress::new(0, corpus), "").unwrap();
+    checkpoint.save(&moments, &Progress::new(0, corpus, None), "").unwrap();
 }
 
 fn examples(checkpoint: &Checkpoint) -> Vec<Example> {

@@ -45,7 +45,7 @@ impl Source {
                 "n_layer": 3, "n_head": 5, "n_embd": 80, "n_positions": 24, "n_inner": null, "vocab_size": 65,
                 "bos_token_id": null, "eos_token_id": null, "layer_norm_epsilon": 1e-05, "reorder_and_upcast_attn": false
             }),
-            tokenizer: CharTokenizer::from_text(&corpus.text(Split::All)).to_json(),
+            tokenizer: CharTokenizer::from_text(corpus.text(Split::All)).to_json(),
             tensors: tensors.collect(),
         }
     }
@@ -251,6 +251,18 @@ fn an_import_is_a_checkpoint_like_any_other() {
     let measured: Value =
         serde_json::from_str(&run(&[&["eval", "--corpus", "text.txt", "--json"][..], &model].concat())).unwrap();
     assert!(measured["loss"].as_f64().unwrap() > 3.0);
+    // Nobody here knows what it learned from, so that any part of any text may be measured on.
+    let part = run(&[
+        &["eval", "--corpus", "text.txt", "--split", "val", "--json"][..],
+        &model,
+    ]
+    .concat());
+    let part: Value = serde_json::from_str(&part).unwrap();
+    assert_eq!(
+        part["tokens"].as_u64(),
+        Some(40 * 43 / 10 - 1),
+        "a tenth of the text but its first character"
+    );
     let train = [
         "train",
         "--init-from",

@@ -6,7 +6,6 @@ use std::fs;
 use std::path::Path;
 
 use common::{fail, folder, mlx_gpt, succeed};
-use mlx_gpt::checkpoint::Checkpoint;
 use mlx_gpt::config::Quantization;
 use mlx_gpt::model::quantized::quantize;
 use mlx_rs::{Array, Dtype};

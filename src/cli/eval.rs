@@ -12,7 +12,7 @@ use crate::checkpoint::run::{find_checkpoint, run_of};
 use crate::checkpoint::{Checkpoint, read_progress};
 use crate::console::{self, say};
 use crate::data::corpus::Split;
-use crate::data::dataset::Dataset;
+use crate::data::dataset::{CorpusRecord, Dataset};
 use crate::data::hellaswag;
 use crate::device::Compute;
 use crate::evaluate::hellaswag::score;
@@ -48,7 +48,7 @@ pub struct Options {
     /// Text to measure on [default: the run's corpus]
     #[arg(long, value_name = "PATH")]
     corpus: Option<String>,
-    /// Which part of the text [default: val of the run's corpus, all of another]
+    /// Which part of the text: its last tenth is val [default: val of the run's corpus, all of another]
     #[arg(long, value_enum)]
     split: Option<Split>,
     /// Tokens from the beginning of one window to that of the next, at most the model's context [default: the context]
@@ -85,15 +85,18 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 }
 
 fn measure_loss(checkpoint: &Checkpoint, options: &Options) -> Result<()> {
-    let (dataset, is_the_runs) = open_dataset(&checkpoint.folder, options.corpus.as_deref())?;
+    let learned_from = read_progress(&checkpoint.folder).ok().map(|progress| progress.corpus);
+    let dataset = open_dataset(&checkpoint.folder, options.corpus.as_deref(), learned_from.as_ref())?;
     for remark in dataset.remarks() {
         say(format_args!("note: corpus {}: {remark}", dataset.name()));
     }
+    let is_the_runs = learned_from == Some(dataset.record()?);
     let split = options
         .split
         .unwrap_or(if is_the_runs { Split::Val } else { Split::All });
+    // Of an import or an export it is not known what it learned from: its user may.
     ensure!(
-        is_the_runs || split == Split::All,
+        is_the_runs || split == Split::All || learned_from.is_none(),
         "corpus {} is not the one that the model learned from, so it has no training and validation part; leave --split out",
         dataset.name()
     );
@@ -144,13 +147,10 @@ fn progress_bar(length: usize, unit: &str) -> Result<ProgressBar> {
     Ok(ProgressBar::new(length as u64).with_style(style))
 }
 
-/// What to measure on, and whether it is what the checkpoint's run learned from.
-fn open_dataset(checkpoint: &Path, given: Option<&str>) -> Result<(Dataset, bool)> {
-    let learned_from = read_progress(checkpoint).ok().map(|progress| progress.corpus);
+/// What to measure on: the text that was given, or that of the checkpoint's run.
+fn open_dataset(checkpoint: &Path, given: Option<&str>, learned_from: Option<&CorpusRecord>) -> Result<Dataset> {
     if let Some(name) = given {
-        let dataset = Dataset::open(name)?;
-        let same = learned_from == Some(dataset.record()?);
-        return Ok((dataset, same));
+        return Dataset::open(name);
     }
     let run = run_of(checkpoint).with_context(|| {
         format!(
@@ -160,9 +160,9 @@ fn open_dataset(checkpoint: &Path, given: Option<&str>) -> Result<(Dataset, bool
     })?;
     let dataset = Dataset::open(&run.config()?.corpus)?;
     ensure!(
-        learned_from == Some(dataset.record()?),
+        learned_from == Some(&dataset.record()?),
         "corpus {} has changed since the run learned from it; give a text with --corpus",
         dataset.name()
     );
-    Ok((dataset, true))
+    Ok(dataset)
 }
