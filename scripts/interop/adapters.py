@@ -6,25 +6,24 @@
 The loss on the text must be within 1e-5 of the one here, and another one than without the adapters.
 """
 
-import argparse
 import json
-from pathlib import Path
 
 import peft
-from compare import Problem, check_close, check_ids, main, mlx_gpt_loss, transformers, transformers_loss, transformers_model
+from compare import check_ids, mlx_gpt_loss, transformers, transformers_loss, transformers_model
+from program import Problem, arguments, check_close, main
 
 TOLERANCE = 1e-5
 
 
-def check(arguments):
-    text = arguments.text.read_bytes().decode("utf-8")
-    base = json.loads((arguments.folder / "adapter_config.json").read_text())["base_model_name_or_path"]
-    tokenizer = transformers.AutoTokenizer.from_pretrained(arguments.folder)
-    ids = check_ids("adapters", arguments.mlx_gpt, arguments.folder, tokenizer, arguments.text, text)
+def check(options):
+    text = options.text_file.read_bytes().decode("utf-8")
+    base = json.loads((options.adapter_folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(options.adapter_folder)
+    ids = check_ids("adapters", options.mlx_gpt, options.adapter_folder, tokenizer, options.text_file, text)
     model = transformers_model(base)
     without = transformers_loss(model, ids)
-    adapted = peft.PeftModel.from_pretrained(model, arguments.folder).eval()
-    ours, theirs = mlx_gpt_loss(arguments.mlx_gpt, arguments.folder, arguments.text, ids), transformers_loss(adapted, ids)
+    adapted = peft.PeftModel.from_pretrained(model, options.adapter_folder).eval()
+    ours, theirs = mlx_gpt_loss(options.mlx_gpt, options.adapter_folder, options.text_file, ids), transformers_loss(adapted, ids)
     print(
         f"  peft {peft.__version__}: loss over {len(ids) - 1:,} tokens {theirs:.7f}, here {ours:.7f}, "
         f"off by {abs(ours - theirs):.1e}; {without:.7f} without adapters"
@@ -35,8 +34,4 @@ def check(arguments):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Opens low-rank adapters in peft.")
-    parser.add_argument("folder", metavar="ADAPTER_FOLDER", type=Path)
-    parser.add_argument("text", metavar="TEXT_FILE", type=Path)
-    parser.add_argument("--mlx-gpt", type=Path, default=Path("target/debug/mlx-gpt"), help="default: %(default)s")
-    main(check, parser.parse_args())
+    main(check, arguments("Opens low-rank adapters in peft.", "ADAPTER_FOLDER", "TEXT_FILE").parse_args())

@@ -18,13 +18,11 @@ exits with status 1.
 mlx-lm tries every tokenizer that it opens on the text "a ,b": a vocabulary must have these four characters.
 """
 
-import argparse
-from pathlib import Path
-
 from compare import (
-    Problem, check_close, check_greedy, check_ids, main, mlx_gpt_loss, mlx_lm, mlx_lm_loss, mlx_lm_model, mlx_lm_next,
-    transformers, transformers_loss, transformers_model, transformers_next,
+    check_greedy, check_ids, mlx_gpt_loss, mlx_lm, mlx_lm_loss, mlx_lm_model, mlx_lm_next, transformers,
+    transformers_loss, transformers_model, transformers_next,
 )  # fmt: skip
+from program import Problem, arguments, check_close, main
 
 
 def opened(library, check, *arguments):
@@ -54,30 +52,27 @@ LIBRARIES = {
 }
 
 
-def check(arguments):
-    text = arguments.text.read_bytes().decode("utf-8")  # not read_text(), which would replace "\r\n" by "\n"
-    prompt = arguments.prompt or text[:8]
+def check(options):
+    text = options.text_file.read_bytes().decode("utf-8")  # not read_text(), which would replace "\r\n" by "\n"
+    prompt = options.prompt or text[:8]
     for name, (version, open_folder) in LIBRARIES.items():
-        if arguments.only not in (None, name):
+        if options.only not in (None, name):
             continue
-        tokenizer, context, loss_of, next_logits = opened(name, open_folder, arguments.folder)
-        ids = check_ids(name, arguments.mlx_gpt, arguments.folder, tokenizer, arguments.text, text)
-        ours = mlx_gpt_loss(arguments.mlx_gpt, arguments.folder, arguments.text, ids)
+        tokenizer, context, loss_of, next_logits = opened(name, open_folder, options.checkpoint_folder)
+        ids = check_ids(name, options.mlx_gpt, options.checkpoint_folder, tokenizer, options.text_file, text)
+        ours = mlx_gpt_loss(options.mlx_gpt, options.checkpoint_folder, options.text_file, ids)
         theirs = opened(name, loss_of, ids)
         print(
             f"  {name} {version}: loss over {len(ids) - 1:,} tokens {theirs:.7f}, here {ours:.7f}, "
             f"off by {abs(theirs - ours):.1e}"
         )
-        check_close(f"loss in {name}", ours, theirs, arguments.tolerance)
-        count, ties = check_greedy(name, arguments.mlx_gpt, arguments.folder, tokenizer, next_logits, prompt, context)
+        check_close(f"loss in {name}", ours, theirs, options.tolerance)
+        count, ties = check_greedy(name, options.mlx_gpt, options.checkpoint_folder, tokenizer, next_logits, prompt, context)
         print(f"  {name} {version}: {count} greedy tokens alike, {ties} of them ties")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Checks a checkpoint folder against transformers and mlx-lm.")
-    parser.add_argument("folder", metavar="CHECKPOINT_FOLDER", type=Path)
-    parser.add_argument("text", metavar="TEXT_FILE", type=Path)
-    parser.add_argument("--mlx-gpt", type=Path, default=Path("target/debug/mlx-gpt"), help="default: %(default)s")
+    parser = arguments("Checks a checkpoint folder against transformers and mlx-lm.", "CHECKPOINT_FOLDER", "TEXT_FILE")
     parser.add_argument("--prompt", help="default: the text's first eight characters")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="of the loss; default: %(default)s")
     parser.add_argument("--only", choices=LIBRARIES)

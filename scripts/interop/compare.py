@@ -1,9 +1,6 @@
-"""What the scripts in this folder share: running mlx-gpt, and losses and greedy text in `transformers` and `mlx-lm`."""
+"""Losses and greedy text in `transformers` and in `mlx-lm`, to compare with mlx-gpt's."""
 
-import json
 import os
-import subprocess
-import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a folder has to do, without anything from the hub
 
@@ -13,6 +10,7 @@ import mlx_lm
 import numpy as np
 import torch
 import transformers
+from program import Problem, mlx_gpt_json
 
 WINDOWS_AT_ONCE = 16
 
@@ -21,30 +19,6 @@ TIE = 1e-5
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
-
-
-class Problem(Exception):
-    """What is not as it should be, in words for the user."""
-
-
-def mlx_gpt(program, *arguments):
-    """Runs the program, which must succeed, and gives what it prints; its own messages go to the terminal."""
-    command = [str(program), *map(str, arguments)]
-    try:
-        run = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    except FileNotFoundError:
-        raise Problem(f"there is no {program}: `cargo build` makes it") from None
-    if run.returncode != 0:
-        raise Problem(f"{' '.join(command)} failed with status {run.returncode}")
-    return run.stdout
-
-
-def mlx_gpt_json(program, *arguments):
-    printed = mlx_gpt(program, *arguments, "--json")
-    try:
-        return json.loads(printed)
-    except ValueError:
-        raise Problem(f"{program} {' '.join(map(str, arguments))} printed no JSON object") from None
 
 
 def mlx_gpt_loss(program, folder, text_file, ids):
@@ -140,11 +114,6 @@ def check_greedy(what, program, folder, tokenizer, next_logits, prompt, context,
     return count, ties
 
 
-def check_close(what, ours, theirs, tolerance):
-    if not abs(ours - theirs) <= tolerance:  # put this way round so that NaN is a difference
-        raise Problem(f"{what}: {ours} here, {theirs} there; the difference must be at most {tolerance}")
-
-
 def check_ids(what, program, folder, tokenizer, text_file, text):
     """The ids of the text in mlx-gpt, which must be those of `tokenizer`, and must read as the text again."""
     ours = mlx_gpt_json(program, "tokenizer", "encode", "--tokenizer", folder, "--file", text_file)["ids"]
@@ -154,11 +123,3 @@ def check_ids(what, program, folder, tokenizer, text_file, text):
     if tokenizer.decode(theirs, clean_up_tokenization_spaces=False) != text:
         raise Problem(f"{what}: the text, encoded and decoded, is not the same text")
     return ours
-
-
-def main(check, *arguments):
-    """Runs a check; what is wrong becomes a sentence and exit status 1."""
-    try:
-        check(*arguments)
-    except (Problem, OSError, UnicodeDecodeError) as problem:
-        sys.exit(f"interop: {problem}")

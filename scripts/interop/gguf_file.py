@@ -1,7 +1,7 @@
 """Checks that a file written by `mlx-gpt export --format gguf` holds the checkpoint that it was made from.
 
     pip install gguf safetensors            # and, to run the file too: pip install llama-cpp-python
-    python scripts/interop/gguf_file.py CHECKPOINT_FOLDER FILE.gguf [--mlx-gpt target/debug/mlx-gpt]
+    python scripts/interop/gguf_file.py CHECKPOINT_FOLDER FILE [--mlx-gpt target/debug/mlx-gpt]
 
 With the `gguf` package, which llama.cpp's own converter is built on:
 
@@ -16,16 +16,13 @@ no more than the file's format explains.
 Prints figures; where something differs, it says what and exits with status 1.
 """
 
-import argparse
 import json
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import gguf
 import numpy as np
 from gguf import GGMLQuantizationType, LlamaFileType, TokenType
+from program import Problem, arguments, main, mlx_gpt_json
 from safetensors.numpy import load_file
 
 try:
@@ -54,10 +51,6 @@ TOLERANCES = {
 TEXT = "What's this?  The 12345 kings'll say: naïve\n\n  and\tqueens — 😀 字, don't they?!\r\n \n Yes. \n  "
 PROMPT = "First"
 MOST_TOKENS = 100
-
-
-class Problem(Exception):
-    """What is not as it should be, in words for the user."""
 
 
 def same(what, found, expected):
@@ -125,29 +118,19 @@ def check_tokenizer(metadata, folder, config):
     return f"{len(ordinary)} tokens, {len(special)} special, {len(merges)} merges"
 
 
-def mlx_gpt(program, *arguments):
-    try:
-        run = subprocess.run([program.absolute(), *arguments, "--json"], capture_output=True, text=True)
-    except FileNotFoundError:
-        raise Problem(f"there is no {program}: `cargo build` makes it") from None
-    if run.returncode != 0:
-        raise Problem(f"{program} {arguments[0]} failed: {run.stderr.strip()}")
-    return json.loads(run.stdout)
-
-
 def check_llama_cpp(file, folder, config, kind, program):
     f32 = llama_cpp.GGML_TYPE_F32  # keys and values: otherwise float16
     model = llama_cpp.Llama(
         str(file), n_ctx=config["n_positions"], logits_all=True, type_k=f32, type_v=f32, verbose=False
     )
     for text in (TEXT, PROMPT):
-        ids = mlx_gpt(program, "tokenizer", "encode", "--tokenizer", folder, text)["ids"]
+        ids = mlx_gpt_json(program, "tokenizer", "encode", "--tokenizer", folder, text)["ids"]
         same(f"llama.cpp's ids of {text!r}", model.tokenize(text.encode(), add_bos=False), ids)
 
     # Each token of the continuation, given those before it.
     new = min(config["n_positions"] - len(ids), MOST_TOKENS)
     options = ["--checkpoint", folder, "--prompt", PROMPT, "--max-new-tokens", str(new), "--temperature", "0"]
-    sample = mlx_gpt(program, "generate", "--device", "cpu", *options)["samples"][0]
+    sample = mlx_gpt_json(program, "generate", "--device", "cpu", *options)["samples"][0]
     model.eval(ids + sample["ids"][:-1])
     logits = np.array(model.scores[len(ids) - 1 : len(ids) - 1 + new], dtype=np.float64)
     logits -= logits.max(1, keepdims=True)
@@ -164,7 +147,8 @@ def check_llama_cpp(file, folder, config, kind, program):
     return f"{len(ids) + new} ids and {new} greedy tokens, {others} near ties; log-probabilities off by {off:.1e}"
 
 
-def check(folder, file, program):
+def check(options):
+    folder, file = options.checkpoint_folder, options.file
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     try:
         reader = gguf.GGUFReader(file)
@@ -180,20 +164,9 @@ def check(folder, file, program):
     if llama_cpp is None:
         print("llama.cpp: llama-cpp-python is not installed, so that the file was read but not run")
     else:
-        print(f"llama.cpp: {check_llama_cpp(file, folder, config, kind, program)}")
-
-
-def main():
-    parser = argparse.ArgumentParser(description="Checks a GGUF file against the checkpoint it was made from.")
-    parser.add_argument("folder", metavar="CHECKPOINT_FOLDER", type=Path)
-    parser.add_argument("file", metavar="FILE.gguf", type=Path)
-    parser.add_argument("--mlx-gpt", type=Path, default=Path("target/debug/mlx-gpt"), help="default: %(default)s")
-    arguments = parser.parse_args()
-    try:
-        check(arguments.folder, arguments.file, arguments.mlx_gpt)
-    except (Problem, OSError, ValueError) as problem:
-        sys.exit(f"interop: {arguments.file}: {problem}")
+        print(f"llama.cpp: {check_llama_cpp(file, folder, config, kind, options.mlx_gpt)}")
 
 
 if __name__ == "__main__":
-    main()
+    parser = arguments("Checks a GGUF file against the checkpoint it was made from.", "CHECKPOINT_FOLDER", "FILE")
+    main(check, parser.parse_args())

@@ -1,7 +1,7 @@
 """Scores a file of HellaSwag's format in `transformers` and compares with `mlx-gpt eval --hellaswag`.
 
-    pip install torch transformers
-    python scripts/interop/hellaswag.py CHECKPOINT_FOLDER FILE.jsonl [--mlx-gpt target/debug/mlx-gpt]
+    pip install torch transformers mlx-lm       # outside macOS also: pip install "mlx[cpu]"
+    python scripts/interop/hellaswag.py CHECKPOINT_FOLDER FILE [--mlx-gpt target/debug/mlx-gpt]
 
 The rule is the one of hellaswag.py in Karpathy's build-nanogpt and of llm.c: an ending's loss is the sum of the
 negative log-likelihoods of the tokens of " " + ending after the tokens of ctx. The ending with the smallest sum is
@@ -15,24 +15,13 @@ million parameters stay well within. Prints both accuracies of both; where a sum
 which and exits with status 1. A choice may differ where the two best endings are closer than their sums may be off.
 """
 
-import argparse
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # the folder has to do, without anything from the hub
-
-import torch
-import transformers
+from compare import torch, transformers, transformers_model
+from program import Problem, arguments, main, mlx_gpt_json
 from torch.nn.functional import cross_entropy
 
 SUM_TOLERANCE, TOKEN_TOLERANCE = 1e-4, 1e-5  # nats
-
-
-class Problem(Exception):
-    """What is not as it should be, in words for the user."""
 
 
 def read_examples(file):
@@ -72,11 +61,7 @@ def accuracies(scores):
 def transformers_scores(folder, examples):
     """(sums, token counts, label) of each example."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model, loading = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
-    for complaint, names in loading.items():  # missing_keys, unexpected_keys, ...
-        if names:
-            raise Problem(f"transformers: {complaint}: {', '.join(map(str, sorted(names)))}")
-    model.float().eval()
+    model = transformers_model(folder)
 
     def encode(text):
         return tokenizer.encode(text, add_special_tokens=False)
@@ -86,17 +71,6 @@ def transformers_scores(folder, examples):
         ctx, endings = tokens_of(example, encode, model.config.n_positions)
         scores.append((summed_losses(model, ctx, endings), list(map(len, endings)), int(example["label"])))
     return scores
-
-
-def mlx_gpt_result(program, folder, file):
-    command = [program.absolute(), "eval", "--checkpoint", folder, "--hellaswag", file, "--json"]
-    try:
-        run = subprocess.run(command, stdout=subprocess.PIPE, text=True)  # its own messages go to the terminal
-    except FileNotFoundError:
-        raise Problem(f"there is no {program}: `cargo build` makes it") from None
-    if run.returncode != 0:
-        raise Problem(f"{program} eval failed with status {run.returncode}")
-    return json.loads(run.stdout)
 
 
 def compare(number, ours, theirs):
@@ -119,8 +93,12 @@ def compare(number, ours, theirs):
     return max(off)
 
 
-def check(folder, file, program):
-    ours = mlx_gpt_result(program, folder, file)  # which refuses a file that is not in order
+def check(options):
+    folder, file = options.checkpoint_folder, options.file
+    # It refuses a file that is not in order.
+    ours = mlx_gpt_json(
+        options.mlx_gpt, "eval", "--checkpoint", folder, "--hellaswag", file, "--device", "cpu"
+    )
     examples = read_examples(file)
     try:
         theirs = transformers_scores(folder, examples)
@@ -143,21 +121,5 @@ def check(folder, file, program):
         raise Problem(f"mlx-gpt's accuracies are {reported}, those of its own losses {accuracies(own)}")
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Compares HellaSwag scores with those of transformers.")
-    parser.add_argument("folder", metavar="CHECKPOINT_FOLDER", type=Path)
-    parser.add_argument("file", metavar="FILE.jsonl", type=Path)
-    parser.add_argument("--mlx-gpt", type=Path, default=Path("target/debug/mlx-gpt"), help="default: %(default)s")
-    arguments = parser.parse_args()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        check(arguments.folder, arguments.file, arguments.mlx_gpt)
-    except (Problem, OSError) as problem:
-        sys.exit(f"hellaswag: {problem}")
-    except (ValueError, TypeError, LookupError) as problem:
-        sys.exit(f"hellaswag: mlx-gpt printed something else than its scores: {problem!r}")
-
-
 if __name__ == "__main__":
-    main()
+    main(check, arguments("Compares HellaSwag scores with those of transformers.", "CHECKPOINT_FOLDER", "FILE").parse_args())

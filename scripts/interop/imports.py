@@ -1,23 +1,20 @@
 """Imports GPT-2s of several shapes that `transformers` makes, with random weights, and compares them with it.
 
     pip install torch transformers mlx-lm       # outside macOS also: pip install "mlx[cpu]"
-    python scripts/interop/imports.py TEXT_FILE WORK_FOLDER [--mlx-gpt target/debug/mlx-gpt]
+    python scripts/interop/imports.py TEXT_FILE WORK [--mlx-gpt target/debug/mlx-gpt]
 
 Each model is saved by `save_pretrained` (as it is, in shards, in float16 or bfloat16), brought in by `mlx-gpt import`, and
 must then have the loss that `transformers` finds on the same tokens within 1e-5, and the same greedy text up to its
 context, at most 100 tokens. The weights are drawn ten times larger than GPT-2 draws them, so that the logits differ.
 
-The imports stay in WORK_FOLDER.
+The imports stay in WORK.
 """
-
-import argparse
-from pathlib import Path
 
 import tokenizers
 from compare import (
-    check_close, check_greedy, check_ids, main, mlx_gpt, mlx_gpt_loss, torch, transformers, transformers_loss,
-    transformers_next,
+    check_greedy, check_ids, mlx_gpt_loss, torch, transformers, transformers_loss, transformers_next,
 )  # fmt: skip
+from program import arguments, check_close, main, mlx_gpt
 from transformers import GPT2Config, GPT2LMHeadModel
 
 TOLERANCE = 1e-5
@@ -58,24 +55,24 @@ def random_model(layers, heads, width, context, vocabulary):
     return model
 
 
-def check(arguments):
-    text = arguments.text.read_bytes().decode("utf-8")
+def check(options):
+    text = options.text_file.read_bytes().decode("utf-8")
     torch.manual_seed(0)
     for name, (*shape, dtype, shard) in MODELS.items():
-        source, out = arguments.work / f"{name}-transformers", arguments.work / name
+        source, out = options.work / f"{name}-transformers", options.work / name
         model = random_model(*shape).to(getattr(torch, dtype))
         model.save_pretrained(source, **({"max_shard_size": shard} if shard else {}))
         if shape[-1] == 257:
             byte_tokenizer(source)  # the others have GPT-2's own, which import knows
-        mlx_gpt(arguments.mlx_gpt, "import", source, "--out", out)
+        mlx_gpt(options.mlx_gpt, "import", source, "--out", out)
 
         tokenizer = transformers.AutoTokenizer.from_pretrained(out)
-        ids = check_ids(name, arguments.mlx_gpt, out, tokenizer, arguments.text, text)
+        ids = check_ids(name, options.mlx_gpt, out, tokenizer, options.text_file, text)
         model = model.float()
-        ours, theirs = mlx_gpt_loss(arguments.mlx_gpt, out, arguments.text, ids), transformers_loss(model, ids)
+        ours, theirs = mlx_gpt_loss(options.mlx_gpt, out, options.text_file, ids), transformers_loss(model, ids)
         check_close(f"{name}: loss", ours, theirs, TOLERANCE)
         count, ties = check_greedy(
-            name, arguments.mlx_gpt, out, tokenizer, transformers_next(model), text[:8], shape[3]
+            name, options.mlx_gpt, out, tokenizer, transformers_next(model), text[:8], shape[3]
         )
         print(
             f"  {name}: loss over {len(ids) - 1:,} tokens {theirs:.7f}, here {ours:.7f}, off by {abs(ours - theirs):.1e}; "
@@ -84,8 +81,4 @@ def check(arguments):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Imports random GPT-2s and compares them with transformers.")
-    parser.add_argument("text", metavar="TEXT_FILE", type=Path)
-    parser.add_argument("work", metavar="WORK_FOLDER", type=Path)
-    parser.add_argument("--mlx-gpt", type=Path, default=Path("target/debug/mlx-gpt"), help="default: %(default)s")
-    main(check, parser.parse_args())
+    main(check, arguments("Imports random GPT-2s and compares them with transformers.", "TEXT_FILE", "WORK").parse_args())
