@@ -97,6 +97,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let sampling = Sampling {
         temperature: options.temperature,
         top_k: options.top_k,
+        ..Sampling::PLAIN
     };
     let started = Instant::now();
     let mut samples = Vec::new();
@@ -115,12 +116,14 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             };
             console::print(&(heading + options.prompt.as_deref().unwrap_or_default()))?;
         }
-        generator.generate(&prompt, options.max_new_tokens, &sampling, seed, number, |choice| {
-            sample.ids.push(choice.id);
-            sample.logprobs.push(choice.logprob);
-            show(&mut sample, decoder.push(choice.id)?)?;
-            Ok(true)
-        })?;
+        if options.max_new_tokens > 0 {
+            generator.generate(&prompt, number..number + 1, &sampling, seed, |_, choice| {
+                sample.ids.push(choice.id);
+                sample.logprobs.push(choice.logprob);
+                show(&mut sample, decoder.push(choice.id)?)?;
+                Ok(sample.ids.len() < options.max_new_tokens)
+            })?;
+        }
         show(&mut sample, decoder.finish()?)?;
         if !options.json {
             console::print("\n")?;

@@ -1,19 +1,34 @@
-//! From logits to one token: temperature, top-k, and a draw. Arithmetic on numbers, no MLX.
+//! From logits to one token: repetition penalty, temperature, top-k, top-p, min-p, and a draw. Arithmetic on numbers, no
+//! MLX.
+//!
+//! GPT-2 has 50257 tokens to choose from, for every token of every sample: nothing here sorts them. Filters find the
+//! last token that they keep by selection, in linear time, and a draw adds up weights in the order of the ids.
 
 use anyhow::{Result, ensure};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-/// How the next token is chosen.
+/// How the next token is chosen. The fields are in the order that they work in, which is that of `transformers`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
+    /// Logits of tokens that the model sees already are divided by this where they are positive and multiplied where
+    /// they are negative, once each (Keskar et al. 2019, section 4.1; the negative ones as in `transformers`); 1 leaves
+    /// them.
+    pub repetition_penalty: f32,
     /// Logits are divided by this; 0 always takes the most likely token (greedy).
     pub temperature: f32,
-    /// Only the k most likely tokens are drawn from (Fan et al. 2018); 0 keeps all.
+    /// Only the k most likely tokens are drawn from (Fan et al. 2018), of equal ones those with the lower ids; 0 keeps
+    /// all.
     pub top_k: usize,
+    /// Of those, only the fewest most likely whose probability reaches p (Holtzman et al. 2020, section 3.1); 1 keeps
+    /// all.
+    pub top_p: f32,
+    /// Of those, only tokens at least this many times as likely as the most likely one (Nguyen et al. 2024); 0 keeps
+    /// all.
+    pub min_p: f32,
 }
 
-/// A token, and how likely the model found it before temperature and filters.
+/// A token, and how likely the model found it: before penalty, temperature and filters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Choice {
     pub id: u32,
@@ -21,148 +36,181 @@ pub struct Choice {
     pub logprob: f32,
 }
 
+/// A token that may be drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    pub id: u32,
+    /// How likely it is, the most likely one being 1.
+    pub weight: f32,
+}
+
 impl Sampling {
-    /// Chooses a token. `logits` has one number a token of the vocabulary.
+    /// Draws from what the model expects, as it is.
+    pub const PLAIN: Self = Self {
+        repetition_penalty: 1.0,
+        temperature: 1.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+    };
+
+    /// Always takes the most likely token.
+    pub const GREEDY: Self = Self {
+        temperature: 0.0,
+        ..Self::PLAIN
+    };
+
+    /// # Errors
+    /// A number that cannot be, with its name.
+    pub fn validate(&self) -> Result<()> {
+        let Self {
+            repetition_penalty,
+            temperature,
+            top_p,
+            min_p,
+            ..
+        } = *self;
+        ensure!(
+            repetition_penalty > 0.0 && repetition_penalty.is_finite(),
+            "repetition-penalty is {repetition_penalty}; it must be a number over 0, and 1 is none"
+        );
+        ensure!(
+            temperature >= 0.0 && temperature.is_finite(),
+            "temperature is {temperature}; it must be a number, 0 or more"
+        );
+        ensure!(
+            top_p > 0.0 && top_p <= 1.0,
+            "top-p is {top_p}; it must be over 0 and at most 1, which keeps all"
+        );
+        ensure!(
+            (0.0..1.0).contains(&min_p),
+            "min-p is {min_p}; it must be from 0, which keeps all, up to, but not including, 1"
+        );
+        Ok(())
+    }
+
+    /// Chooses a token. `logits` has one number a token of the vocabulary; `seen` are the ids that the model looks at.
     ///
     /// # Errors
-    /// None of them is a finite number: the model is broken.
-    pub fn choose(&self, logits: &[f32], rng: &mut ChaCha8Rng) -> Result<Choice> {
+    /// The logits are no distribution: the model is broken.
+    pub fn choose(&self, logits: &[f32], seen: &[u32], rng: &mut ChaCha8Rng) -> Result<Choice> {
+        let log_total = log_sum_exp(logits);
         ensure!(
-            logits[most_likely(logits)].is_finite(),
+            log_total.is_finite(),
             "the model's logits are not finite numbers; its weights are broken, use an earlier checkpoint"
         );
-        let index = if self.temperature == 0.0 {
-            most_likely(logits)
+        let id = if self.temperature == 0.0 {
+            most_likely(&self.penalized(logits, seen))
         } else {
-            draw(&self.candidates(logits), rng)
+            draw(&self.candidates(logits, seen), rng)
         };
         Ok(Choice {
-            id: index as u32,
-            logprob: logits[index] - log_sum_exp(logits.iter().copied()),
+            id,
+            logprob: logits[id as usize] - log_total,
         })
     }
 
-    /// The tokens that may be drawn, with their probabilities, most likely first; equal ones in the order of their ids.
-    pub fn candidates(&self, logits: &[f32]) -> Vec<(usize, f32)> {
+    /// The tokens that may be drawn at a temperature over 0, in the order of their ids.
+    pub fn candidates(&self, logits: &[f32], seen: &[u32]) -> Vec<Candidate> {
+        let scores = self.penalized(logits, seen);
+        let largest = scores[most_likely(&scores) as usize];
         // From the largest down, so that no temperature makes an infinity of two.
-        let largest = logits[most_likely(logits)];
-        let scaled = logits.iter().map(|logit| (logit - largest) / self.temperature);
-        let mut kept: Vec<(usize, f32)> = scaled.enumerate().collect();
-        let by_likelihood = |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-        if (1..kept.len()).contains(&self.top_k) {
-            kept.select_nth_unstable_by(self.top_k - 1, by_likelihood);
-            kept.truncate(self.top_k);
-        }
-        kept.sort_unstable_by(by_likelihood);
-        let total = log_sum_exp(kept.iter().map(|&(_, logit)| logit));
-        for (_, value) in &mut kept {
-            *value = (*value - total).exp();
-        }
+        let weights = scores.iter().map(|score| ((score - largest) / self.temperature).exp());
+        let mut kept: Vec<Candidate> = (0..)
+            .zip(weights)
+            .map(|(id, weight)| Candidate { id, weight })
+            .filter(|candidate| candidate.weight > 0.0)
+            .collect();
+        keep_top_k(&mut kept, self.top_k);
+        keep_top_p(&mut kept, self.top_p);
+        kept.retain(|candidate| candidate.weight >= self.min_p);
         kept
+    }
+
+    fn penalized(&self, logits: &[f32], seen: &[u32]) -> Vec<f32> {
+        let mut scores = logits.to_vec();
+        if self.repetition_penalty != 1.0 {
+            for &id in seen {
+                // From the logits, so that a token seen twice is not penalized twice.
+                let logit = logits[id as usize];
+                let score = if logit > 0.0 {
+                    logit / self.repetition_penalty
+                } else {
+                    logit * self.repetition_penalty
+                };
+                scores[id as usize] = score.clamp(f32::MIN, f32::MAX);
+            }
+        }
+        scores
     }
 }
 
-fn most_likely(logits: &[f32]) -> usize {
+/// Most likely first; of equal ones, the lower id.
+fn by_likelihood(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
+    b.weight.total_cmp(&a.weight).then(a.id.cmp(&b.id))
+}
+
+fn keep_top_k(kept: &mut Vec<Candidate>, k: usize) {
+    if (1..kept.len()).contains(&k) {
+        let (_, &mut last, _) = kept.clone().select_nth_unstable_by(k - 1, by_likelihood);
+        kept.retain(|candidate| by_likelihood(candidate, &last).is_le());
+    }
+}
+
+fn keep_top_p(kept: &mut Vec<Candidate>, p: f32) {
+    if p == 1.0 {
+        return;
+    }
+    let enough = f64::from(p) * total_weight(kept);
+    let mut ranked = kept.clone();
+    // The last token to keep is in `part`, and tokens likelier than all of `part` weigh `before`.
+    let (mut part, mut before) = (&mut ranked[..], 0.0);
+    while part.len() > 1 {
+        let half = part.len() / 2;
+        part.select_nth_unstable_by(half, by_likelihood);
+        let (likelier, others) = part.split_at_mut(half);
+        let weight = total_weight(likelier);
+        if before + weight >= enough {
+            part = likelier;
+        } else {
+            before += weight;
+            part = others;
+        }
+    }
+    let last = part[0];
+    kept.retain(|candidate| by_likelihood(candidate, &last).is_le());
+}
+
+fn draw(candidates: &[Candidate], rng: &mut ChaCha8Rng) -> u32 {
+    let mut left = rng.random::<f64>() * total_weight(candidates);
+    for candidate in candidates {
+        left -= f64::from(candidate.weight);
+        if left < 0.0 {
+            return candidate.id;
+        }
+    }
+    // Rounding left a crumb.
+    candidates[candidates.len() - 1].id
+}
+
+fn total_weight(candidates: &[Candidate]) -> f64 {
+    candidates.iter().map(|candidate| f64::from(candidate.weight)).sum()
+}
+
+/// The first of the largest.
+fn most_likely(scores: &[f32]) -> u32 {
     let mut best = 0;
-    for (index, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] || logits[best].is_nan() {
+    for (index, &score) in scores.iter().enumerate() {
+        if score > scores[best] {
             best = index;
         }
     }
-    best
-}
-
-fn draw(candidates: &[(usize, f32)], rng: &mut ChaCha8Rng) -> usize {
-    let mut left: f32 = rng.random();
-    for &(index, probability) in candidates {
-        left -= probability;
-        if left < 0.0 {
-            return index;
-        }
-    }
-    // Rounding left a crumb: it belongs to the least likely token.
-    candidates[candidates.len() - 1].0
+    best as u32
 }
 
 /// `ln Σ exp(x)`, without overflow.
-fn log_sum_exp(values: impl Iterator<Item = f32> + Clone) -> f32 {
-    let largest = values.clone().fold(f32::NEG_INFINITY, f32::max);
-    largest + values.map(|value| f64::from(value - largest).exp()).sum::<f64>().ln() as f32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rand::SeedableRng;
-
-    const LOGITS: [f32; 5] = [0.0, 2.0, 1.0, 2.0, -1.0];
-
-    #[test]
-    fn greedy_takes_the_first_of_the_largest_and_says_its_probability() {
-        let sampling = Sampling {
-            temperature: 0.0,
-            top_k: 0,
-        };
-        let choice = sampling.choose(&LOGITS, &mut ChaCha8Rng::seed_from_u64(0)).unwrap();
-        let total: f32 = LOGITS.iter().map(|x| x.exp()).sum();
-        assert_eq!(choice.id, 1);
-        assert!((choice.logprob - (2.0f32.exp() / total).ln()).abs() < 1e-6);
-    }
-
-    #[test]
-    fn no_temperature_is_too_small_and_no_broken_model_speaks() {
-        let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let mut sampling = Sampling {
-            temperature: 1e-40,
-            top_k: 0,
-        };
-        assert!([1, 3].contains(&sampling.choose(&LOGITS, &mut rng).unwrap().id));
-        sampling.temperature = 1.0;
-        assert!(sampling.choose(&[f32::NAN; 3], &mut rng).is_err());
-        assert!(sampling.choose(&[f32::INFINITY, 0.0], &mut rng).is_err());
-    }
-
-    #[test]
-    fn top_k_keeps_exactly_the_k_most_likely() {
-        let kept = |top_k| {
-            let sampling = Sampling {
-                temperature: 1.0,
-                top_k,
-            };
-            let mut ids: Vec<_> = sampling.candidates(&LOGITS).iter().map(|&(id, _)| id).collect();
-            ids.sort_unstable();
-            ids
-        };
-        assert_eq!(kept(1), [1]);
-        assert_eq!(kept(3), [1, 2, 3]);
-        assert_eq!(kept(0), [0, 1, 2, 3, 4]);
-        assert_eq!(kept(99), [0, 1, 2, 3, 4]);
-    }
-
-    #[test]
-    fn draws_follow_the_distribution() {
-        let sampling = Sampling {
-            temperature: 0.7,
-            top_k: 4,
-        };
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let draws = 100_000;
-        let mut counts = [0u32; 5];
-        for _ in 0..draws {
-            counts[sampling.choose(&LOGITS, &mut rng).unwrap().id as usize] += 1;
-        }
-        let chi_square: f64 = sampling
-            .candidates(&LOGITS)
-            .iter()
-            .map(|&(id, probability)| {
-                let expected = f64::from(probability) * f64::from(draws);
-                (f64::from(counts[id]) - expected).powi(2) / expected
-            })
-            .sum();
-        assert_eq!(counts[4], 0);
-        assert!(
-            chi_square < 16.3,
-            "{chi_square}: 3 degrees of freedom stay below 16.3 with probability 0.999"
-        );
-    }
+fn log_sum_exp(values: &[f32]) -> f32 {
+    let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total: f64 = values.iter().map(|value| f64::from((value - largest).exp())).sum();
+    largest + total.ln() as f32
 }

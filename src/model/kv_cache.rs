@@ -2,7 +2,7 @@
 
 use mlx_rs::error::{Exception, Result};
 use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};
-use mlx_rs::{Array, Dtype, ops};
+use mlx_rs::{Array, Dtype, ops, transforms};
 
 use crate::config::ModelConfig;
 
@@ -49,6 +49,36 @@ impl KvCache {
     pub fn clear(&mut self) {
         self.length = 0;
         self.layers.iter_mut().for_each(|layer| layer.length = 0);
+    }
+
+    /// Makes `rows` rows of the one, which are the same until they go on differently.
+    pub fn repeat(&mut self, rows: usize) -> Result<()> {
+        // No copy yet: the first write makes one.
+        self.map(|array| {
+            let shape = [&[rows as i32], &array.shape()[1..]].concat();
+            ops::broadcast_to(array, &shape)
+        })
+    }
+
+    /// Keeps these rows only, in this order.
+    pub fn keep(&mut self, rows: &[usize]) -> Result<()> {
+        let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
+        let rows = Array::from_slice(&rows, &[rows.len() as i32]);
+        self.map(|array| array.take_axis(&rows, 0))
+    }
+
+    /// Computes what is in it. Without that, a cache that is filled in pieces is a graph of them all, which is computed
+    /// at once.
+    pub fn evaluate(&self) -> Result<()> {
+        transforms::eval(self.layers.iter().flat_map(|layer| [&layer.keys, &layer.values]))
+    }
+
+    fn map(&mut self, f: impl Fn(&Array) -> Result<Array>) -> Result<()> {
+        for layer in &mut self.layers {
+            layer.keys = f(&layer.keys)?;
+            layer.values = f(&layer.values)?;
+        }
+        Ok(())
     }
 
     /// The layers' caches, for a forward pass over `tokens` more tokens; the position of the first of them.

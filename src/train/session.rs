@@ -180,13 +180,13 @@ impl Session {
         let generator = Generator::new(&self.model, &self.state.parameters)?;
         let sampling = Sampling {
             temperature: 0.8,
-            top_k: 0,
+            ..Sampling::PLAIN
         };
         let mut ids = Vec::with_capacity(SAMPLE_TOKENS);
         let prompt = self.tokenizer.default_prompt();
-        generator.generate(&prompt, SAMPLE_TOKENS, &sampling, self.config.seed, 0, |choice| {
+        generator.generate(&prompt, 0..1, &sampling, self.config.seed, |_, choice| {
             ids.push(choice.id);
-            Ok(true)
+            Ok(ids.len() < SAMPLE_TOKENS)
         })?;
         self.tokenizer.decode(&ids)
     }

@@ -1,0 +1,51 @@
+//! The tokens that a model looks at: as many as its context holds.
+
+/// The last tokens of a sequence of any length.
+#[derive(Clone, Debug)]
+pub struct Window {
+    ids: Vec<u32>,
+    context: usize,
+}
+
+impl Window {
+    pub fn new(context: usize) -> Self {
+        Self {
+            ids: Vec::with_capacity(context),
+            context,
+        }
+    }
+
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Adds a token. A full window keeps its last half only, before that; then the answer is true.
+    ///
+    /// Dropping half at once, and not the first token at each step, leaves the others where they are for half a context:
+    /// GPT-2 learned a vector for each position, so that tokens that move have to be computed anew.
+    pub fn push(&mut self, id: u32) -> bool {
+        let full = self.ids.len() == self.context;
+        if full {
+            self.ids.drain(..self.context - self.context / 2);
+        }
+        self.ids.push(id);
+        full
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_window_keeps_its_last_half() {
+        let mut window = Window::new(6);
+        assert!((0..6).all(|id| !window.push(id)));
+        assert_eq!(window.ids(), [0, 1, 2, 3, 4, 5]);
+        assert!(window.push(6));
+        assert_eq!(window.ids(), [3, 4, 5, 6]);
+        let mut smallest = Window::new(1);
+        assert!(!smallest.push(7) && smallest.push(8));
+        assert_eq!(smallest.ids(), [8]);
+    }
+}
