@@ -4,9 +4,12 @@
 //! |---|---|
 //! | `sampler.rs` | from logits to one token; arithmetic |
 //! | `window.rs`, `sequences.rs` | the tokens that the model looks at; rows of them with their key-value cache |
+//! | `stop.rs`, `completion.rs` | text up to a stop string; tokens to text, and when it ends |
 
+mod completion;
 pub mod sampler;
 mod sequences;
+pub mod stop;
 mod window;
 
 use std::ops::Range;
@@ -17,6 +20,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::config::ModelConfig;
 use crate::model::{Gpt, Parameters};
+pub use completion::{Completion, Ending, FinishReason, Writer};
 use sampler::{Choice, Sampling};
 pub use sequences::Sequences;
 
