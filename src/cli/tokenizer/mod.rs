@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+pub use input::read_text;
 
 /// Train, apply, look at and compare tokenizers
 ///

@@ -1,0 +1,173 @@
+//! `generate --interactive`: a text that a person and the model write in turns.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use rand_chacha::ChaCha8Rng;
+use signal_hook::consts::SIGINT;
+use signal_hook::flag;
+
+use super::Task;
+use super::line_reader::{Line, LineReader};
+use super::speed::Speed;
+use crate::console::{self, say};
+use crate::generate::{Sequences, Writer, sample_rng};
+
+const HELP: &str = "\
+TEXT               the text goes on with this, on a new line, and then the model goes on
+(an empty line)    the model goes on
+//TEXT             a text that begins with /
+/set NAME VALUE    sets temperature, top-k, top-p, min-p, repetition-penalty or max-new-tokens
+/reset             forgets the text so far
+/help              shows this
+/quit              ends it, as Ctrl-D does; Ctrl-C stops the model";
+
+/// The text so far, and how it goes on.
+struct Conversation<'a> {
+    task: Task<'a>,
+    sequence: Sequences<'a>,
+    rng: ChaCha8Rng,
+    /// Nothing is being written: so Ctrl-C ends the program. While something is, Ctrl-C raises this.
+    idle: Arc<AtomicBool>,
+}
+
+/// What follows a line.
+enum Next {
+    Speak,
+    Listen,
+    End,
+}
+
+pub fn run(mut task: Task) -> Result<ExitCode> {
+    let prompt = task.prompt.take();
+    let mut conversation = Conversation::new(task)?;
+    let mut lines = LineReader::new()?;
+    say("what you type goes on from the text so far, and the model from there; /help says more");
+    if let Some(prompt) = prompt {
+        conversation.hear(&prompt).context("prompt")?;
+        console::print(prompt)?;
+        conversation.speak()?;
+    }
+    loop {
+        match lines.read()? {
+            Line::End => break,
+            Line::Interrupted => say("Ctrl-D ends it"),
+            Line::Text(line) => match conversation.obey(&line) {
+                Ok(Next::Speak) => conversation.speak()?,
+                Ok(Next::Listen) => {}
+                Ok(Next::End) => break,
+                Err(error) => say(format_args!("not taken: {error:#}")),
+            },
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl<'a> Conversation<'a> {
+    fn new(task: Task<'a>) -> Result<Self> {
+        let idle = Arc::new(AtomicBool::new(true));
+        // In this order: a signal that finds the flag down only raises it.
+        flag::register_conditional_shutdown(SIGINT, 128 + SIGINT, Arc::clone(&idle))
+            .and_then(|_| flag::register(SIGINT, Arc::clone(&idle)))
+            .context("signals cannot be handled")?;
+        Ok(Self {
+            sequence: task.generator.sequence()?,
+            rng: sample_rng(task.seed, 0),
+            task,
+            idle,
+        })
+    }
+
+    /// Does what a line says, short of letting the model write.
+    fn obey(&mut self, line: &str) -> Result<Next> {
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["/set", name, value] => self.set(name, value)?,
+            ["/reset"] => self.sequence = self.task.generator.sequence()?,
+            ["/help"] => say(HELP),
+            ["/quit"] => return Ok(Next::End),
+            _ if line.starts_with('/') && !line.starts_with("//") => {
+                bail!("{line} is no command; /help lists them, and a text that begins with / is given as /{line}")
+            }
+            _ => {
+                self.hear(line.strip_prefix('/').unwrap_or(line))?;
+                return Ok(Next::Speak);
+            }
+        }
+        Ok(Next::Listen)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let what = || format!("{name} cannot be {value}");
+        let mut sampling = self.task.sampling;
+        match name {
+            "temperature" => sampling.temperature = value.parse().with_context(what)?,
+            "top-k" => sampling.top_k = value.parse().with_context(what)?,
+            "top-p" => sampling.top_p = value.parse().with_context(what)?,
+            "min-p" => sampling.min_p = value.parse().with_context(what)?,
+            "repetition-penalty" => sampling.repetition_penalty = value.parse().with_context(what)?,
+            "max-new-tokens" => self.task.ending.max_new_tokens = value.parse().with_context(what)?,
+            _ => bail!("there is nothing to set that is called {name}; /help lists what there is"),
+        }
+        sampling.validate()?;
+        self.task.sampling = sampling;
+        Ok(())
+    }
+
+    /// Puts what a person wrote behind the text so far.
+    fn hear(&mut self, text: &str) -> Result<()> {
+        let tokenizer = self.task.tokenizer;
+        let mut ids = if text.is_empty() {
+            Vec::new()
+        } else if self.is_in_a_line()? {
+            // Not every tokenizer has a new line.
+            tokenizer
+                .encode(&format!("\n{text}"))
+                .or_else(|_| tokenizer.encode(text))?
+        } else {
+            tokenizer.encode(text)?
+        };
+        if ids.is_empty() && self.sequence.window(0).is_empty() {
+            ids = tokenizer.default_prompt();
+        }
+        ids.iter().for_each(|&id| self.sequence.push(&[id]));
+        Ok(())
+    }
+
+    /// Whether the text so far ends neither with a new line nor with the end of a text.
+    fn is_in_a_line(&self) -> Result<bool> {
+        let tokenizer = self.task.tokenizer;
+        let Some(&last) = self.sequence.window(0).last() else {
+            return Ok(false);
+        };
+        Ok(tokenizer.end_of_text() != Some(last) && !tokenizer.decode(&[last])?.ends_with('\n'))
+    }
+
+    /// Lets the model write, until the text ends or Ctrl-C.
+    fn speak(&mut self) -> Result<()> {
+        self.idle.store(false, Ordering::Relaxed);
+        let mut writer = Writer::new(self.task.tokenizer, &self.task.ending);
+        let mut speed = Speed::start();
+        while !writer.is_finished() {
+            let logits = self.sequence.next_logits()?;
+            let choice = self
+                .task
+                .sampling
+                .choose(&logits, self.sequence.window(0), &mut self.rng)?;
+            self.sequence.push(&[choice.id]);
+            speed.token(writer.completion().ids.len());
+            console::print(writer.push(choice)?)?;
+            if self.idle.load(Ordering::Relaxed) {
+                console::print(writer.finish()?)?;
+                break;
+            }
+        }
+        self.idle.store(true, Ordering::Relaxed);
+        if !writer.completion().text.ends_with('\n') {
+            console::print("\n")?;
+        }
+        say(&speed);
+        Ok(())
+    }
+}

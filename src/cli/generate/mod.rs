@@ -1,0 +1,156 @@
+//! `mlx-gpt generate`.
+
+mod in_order;
+mod interactive;
+mod line_reader;
+mod samples;
+mod sampling;
+mod speed;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use super::tokenizer::read_text;
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::run::find_checkpoint;
+use crate::console::say;
+use crate::device::Compute;
+use crate::generate::sampler::Sampling;
+use crate::generate::{Ending, Generator};
+use crate::tokenizer::Tokenizer;
+use sampling::SamplingOptions;
+
+/// Write text with a trained model
+///
+/// Continues a prompt, one token at a time, as it comes; any length: when the model's context is full, its last half is
+/// kept and filled up again. How many tokens a second, and how long the first took, is said on standard error.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+
+    mlx-gpt generate                                        more of the newest run
+    mlx-gpt generate --prompt 'ROMEO:' --temperature 0.7    a speech, with fewer surprises
+    mlx-gpt generate --temperature 0                        the most likely text, always the same
+    mlx-gpt generate --prompt 'ROMEO:' --stop $'\\n\\n'       one speech: up to an empty line
+    mlx-gpt generate --interactive                          write in turns with the model
+    mlx-gpt generate --samples 3 --seed 1 --json            for programs")]
+pub struct Options {
+    /// A run, or one of its step folders [default: the newest run below runs/]
+    #[arg(long, value_name = "DIR")]
+    checkpoint: Option<PathBuf>,
+    /// Text to continue [default: the token that begins a text; for characters, a new line]
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// A file with the text to continue, taken as it is; - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    prompt_file: Option<PathBuf>,
+    /// Write in turns: what is typed goes on from the text so far, and the model from there
+    ///
+    /// The text so far stays in the model's context and is not computed again. A line begins a new line of the text; an
+    /// empty one lets the model go on. Ctrl-C stops the model, Ctrl-D ends it; /help lists what else there is. Lines
+    /// typed at a terminal are kept for the next time.
+    #[arg(long)]
+    interactive: bool,
+    /// Tokens to write, at most
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    max_new_tokens: usize,
+    #[command(flatten)]
+    sampling: SamplingOptions,
+    /// End where this text comes, and leave it out; give it several times for several texts
+    ///
+    /// The one that is complete first counts. Its tokens are the last of --json's ids.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    stop: Vec<String>,
+    /// Go on after the end-of-text token
+    #[arg(long)]
+    ignore_eos: bool,
+    /// How many texts to write; side by side, and shown one after the other, the first as it comes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    samples: u64,
+    /// Repeats a draw [default: another one each time, said on standard error]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Print one JSON object: texts, new token ids, their log-probabilities as the model gave them, and why each ended
+    /// (length, stop or end_of_text)
+    #[arg(long)]
+    json: bool,
+    /// Where MLX computes [default: its GPU where there is one]
+    #[arg(long, value_enum)]
+    device: Option<Compute>,
+}
+
+/// What to write, and with what.
+struct Task<'a> {
+    generator: &'a Generator,
+    tokenizer: &'a Tokenizer,
+    /// The prompt as it was given, if it was.
+    prompt: Option<String>,
+    sampling: Sampling,
+    ending: Ending,
+    seed: u64,
+}
+
+/// More samples than anybody reads; each takes some memory from the start.
+const MOST_SAMPLES: u64 = 1 << 20;
+
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let sampling = options.sampling.sampling()?;
+    ensure!(options.samples >= 1, "samples is 0; it must be at least 1");
+    ensure!(
+        options.samples <= MOST_SAMPLES,
+        "samples is {}; it can be at most {MOST_SAMPLES}",
+        options.samples
+    );
+    ensure!(
+        options.stop.iter().all(|stop| !stop.is_empty()),
+        "stop is empty; give at least one character"
+    );
+    if options.interactive {
+        ensure!(!options.json, "--interactive writes no JSON; leave out one of them");
+        ensure!(
+            options.samples == 1,
+            "--interactive writes one text; leave --samples out"
+        );
+        ensure!(
+            options.prompt_file.as_deref() != Some(Path::new("-")),
+            "--interactive reads standard input itself; give --prompt-file a file"
+        );
+    }
+    if let Some(device) = options.device {
+        device.select()?;
+    }
+    let prompt = match (&options.prompt, &options.prompt_file) {
+        (None, Some(file)) => Some(read_text(file).context("prompt")?),
+        (text, _) => text.clone(),
+    };
+    let folder = find_checkpoint(options.checkpoint.as_deref())?;
+    let checkpoint = Checkpoint::load(&folder)?;
+    let seed = options.seed.unwrap_or_else(|| u64::from(rand_seed()));
+    let task = Task {
+        generator: &Generator::new(&checkpoint.model, &checkpoint.parameters)?,
+        tokenizer: &checkpoint.tokenizer,
+        prompt,
+        sampling,
+        ending: Ending {
+            max_new_tokens: options.max_new_tokens,
+            stop: options.stop.clone(),
+            end_of_text: checkpoint.tokenizer.end_of_text().filter(|_| !options.ignore_eos),
+        },
+        seed,
+    };
+    say(format_args!("{} · seed {seed}", folder.display()));
+    if options.interactive {
+        interactive::run(task)
+    } else {
+        samples::run(&task, options.samples, options.json)
+    }
+}
+
+/// A seed that differs from one start of the program to the next, short enough to type.
+fn rand_seed() -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0) as u32
+}
