@@ -1,17 +1,63 @@
 #!/usr/bin/env bash
-# Opens a checkpoint that this program trains in `transformers` and in `mlx-lm`, and compares ids and losses. Both are
-# installed into .interop/ the first time (about 1 GB; minutes).
+# Holds what this program reads and writes against the libraries that others read and write it with: transformers,
+# mlx-lm, peft, gguf, and llama.cpp where `make interop-llama` has built it. They are installed into .interop/ the first
+# time (about 1 GB; minutes). Every figure that a part compares is printed; the first difference ends it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 source scripts/python_env.sh
 mlx=mlx
 [ "$(uname -s)" = Darwin ] || mlx='mlx[cpu]' # elsewhere mlx alone has no backend
-python_env .interop torch transformers mlx-lm "$mlx"
+python_env .interop torch transformers mlx-lm "$mlx" peft gguf
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+log=$work/log
 mlx_gpt=target/debug/mlx-gpt
-"$mlx_gpt" train --device cpu --steps 50 --layers 3 --heads 5 --embd 80 --context 24 --out "$work/run"
+export PYTHONWARNINGS=ignore
+started=$SECONDS
+
+part() { printf '\n%s (after %d s)\n' "$1" "$((SECONDS - started))"; }
+quietly() { "$@" >>"$log" 2>&1 || { tail -n 20 "$log" >&2 && return 1; }; }
+# Checks print to standard output; what the program says of its work goes to the log, shown where a check fails.
+check() { "$python" "scripts/interop/$1.py" "${@:2}" --mlx-gpt "$mlx_gpt" 2>"$log" || { tail -n 20 "$log" >&2 && return 1; }; }
+
 head -c 20000 assets/shakespeare.txt >"$work/text.txt"
-$python scripts/interop.py "$work/run/latest" "$work/text.txt" --mlx-gpt "$mlx_gpt"
+small=(--device cpu --steps 50 --layers 3 --heads 5 --embd 80 --context 24 --eval-batches 2)
+
+part "A run, as it is, in transformers and mlx-lm"
+quietly "$mlx_gpt" train "${small[@]}" --out "$work/run"
+check checkpoint "$work/run/latest" "$work/text.txt"
+
+part "Models of transformers, imported"
+check imports "$work/text.txt" "$work"
+
+part "Exports of an import, in transformers and mlx-lm"
+quietly "$mlx_gpt" export --checkpoint "$work/shards" --format hf --out "$work/hf"
+check checkpoint "$work/hf" "$work/text.txt" --tolerance 1e-5
+quietly "$mlx_gpt" export --checkpoint "$work/shards" --format hf --dtype float16 --out "$work/hf16"
+check checkpoint "$work/hf16" "$work/text.txt" --tolerance 1e-5 --only transformers
+for bits in 8 4; do
+  quietly "$mlx_gpt" export --checkpoint "$work/shards" --format mlx --bits "$bits" --group-size 32 --out "$work/mlx$bits"
+  check checkpoint "$work/mlx$bits" "$work/text.txt" --only mlx-lm
+done
+
+part "Low-rank adapters in peft, and merged in transformers"
+quietly "$mlx_gpt" train --device cpu --init-from "$work/run/latest" --steps 20 --lr 0.01 --context 24 --eval-batches 2 \
+  --warmup 1 --lora-rank 4 --lora-targets c_attn,mlp.c_proj --out "$work/lora"
+check adapters "$work/lora/latest" "$work/text.txt"
+quietly "$mlx_gpt" export --checkpoint "$work/lora/latest" --format hf --out "$work/merged"
+check checkpoint "$work/merged" "$work/text.txt" --only transformers --tolerance 1e-5
+
+part "GGUF, read back by the gguf package"
+for dtype in float16 q8_0; do
+  quietly "$mlx_gpt" export --checkpoint "$work/shards" --format gguf --dtype "$dtype" --out "$work/$dtype.gguf"
+  check gguf_file "$work/shards" "$work/$dtype.gguf"
+done
+
+part "HellaSwag's rule in transformers"
+for model in run/latest shards; do
+  check hellaswag "$work/$model" assets/endings.jsonl
+done
+
+printf '\nall alike, in %d s\n' "$((SECONDS - started))"

@@ -20,3 +20,8 @@ pub fn print(text: impl Display) -> Result<()> {
 pub fn say(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
+
+/// How the user calls this program, for commands that it proposes.
+pub fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "mlx-gpt".into())
+}

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// Begins the names of what is still being written; safe to delete when no program runs.
 const MAKING: &str = ".making-";
@@ -33,13 +33,36 @@ pub fn write_folder(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Res
     result
 }
 
+/// # Errors
+/// Something is at `place` already.
+pub fn ensure_free(place: &Path) -> Result<()> {
+    ensure!(
+        place.symlink_metadata().is_err(),
+        "{} exists already; choose another --out",
+        place.display()
+    );
+    Ok(())
+}
+
+/// Makes the folders above a place.
+pub fn make_parents(place: &Path) -> Result<()> {
+    match place.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => {
+            fs::create_dir_all(parent).with_context(|| format!("folder {} cannot be made", parent.display()))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Replaces a file's contents in one step.
 pub fn write_file(place: &Path, contents: &[u8]) -> Result<()> {
+    fill_file(place, |making| Ok(fs::write(making, contents)?))
+}
+
+/// Makes a file by `fill`, which gets a path beside its place; flushes what it wrote and renames it into place.
+pub fn fill_file(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let making = making(place)?;
-    let result = (|| {
-        fs::write(&making, contents)?;
-        publish(&making, place)
-    })();
+    let result = fill(&making).and_then(|()| publish(&making, place));
     if result.is_err() {
         let _ = fs::remove_file(&making);
     }
@@ -86,4 +109,19 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
         folder
     };
     Ok(File::open(folder)?.sync_all()?)
+}
+
+/// Bytes of the files in a folder and those below it.
+pub fn size_of_folder(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?; // of a link itself, not of what it points to
+        bytes += if metadata.is_dir() {
+            size_of_folder(&entry.path())?
+        } else {
+            metadata.len()
+        };
+    }
+    Ok(bytes)
 }

@@ -8,18 +8,21 @@
 //! |---|---|
 //! | [`device`] | which of MLX's devices computes |
 //! | [`config`] | plain structs with named presets, validated once |
-//! | `console`, `durable`, [`hash`] | what is said; files that are complete or not there; SHA-256 |
+//! | `console`, `durable`, [`hash`], `signals` | what is said; files that are complete or not there; SHA-256; Ctrl-C |
 //! | [`tokenizer`] | text to token ids and back; no MLX |
 //! | [`data`] | text to splits, splits to batches; no MLX |
 //! | [`model`] | GPT-2 on MLX arrays: never sees text, paths or the command line |
 //! | [`generate`](mod@generate) | sampling, the token loop |
 //! | [`checkpoint`] | runs and checkpoints on disk, in Hugging Face's names and layout |
-//! | [`train`](mod@train) | the loop, the compiled step, optimizer, schedule, evaluation, metrics |
+//! | [`evaluate`] | exact losses of texts, choices among endings |
+//! | [`export`] | checkpoints for other programs: `transformers`, llama.cpp, `mlx-lm` |
+//! | [`hub`] | models from Hugging Face's hub |
+//! | [`train`](mod@train) | the loop, the compiled step, optimizer, schedule, metrics |
 //! | [`doctor`] | what this machine has and lacks |
 //! | [`cli`] | the command line: options to library calls, nothing else |
 //!
 //! A module uses those above it in this list, never those below: the training loop comes late because it saves
-//! checkpoints and samples as it goes.
+//! checkpoints, evaluates and samples as it goes.
 
 pub mod checkpoint;
 pub mod cli;
@@ -29,8 +32,12 @@ pub mod data;
 pub mod device;
 pub mod doctor;
 mod durable;
+pub mod evaluate;
+pub mod export;
 pub mod generate;
 pub mod hash;
+pub mod hub;
 pub mod model;
+mod signals;
 pub mod tokenizer;
 pub mod train;

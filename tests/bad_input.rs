@@ -298,3 +298,73 @@ fn a_prompt_or_sampling_that_cannot_be() {
     let said = fail(mlx_gpt(folder.path()).args(["generate", "--checkpoint", "nowhere"]));
     assert!(said.contains("nowhere is not there"), "{said}");
 }
+
+#[test]
+fn a_file_of_endings_that_cannot_be_scored() {
+    let folder = folder();
+    trained(folder.path(), "1");
+    let good = r#"{"ctx": "To be", "endings": ["or not", "to be"], "label": 1}"#;
+    let eval = |content: &str| {
+        fs::write(folder.path().join("q.jsonl"), content).unwrap();
+        let mut command = mlx_gpt(folder.path());
+        command.args([
+            "eval",
+            "--device",
+            "cpu",
+            "--checkpoint",
+            "run",
+            "--hellaswag",
+            "q.jsonl",
+        ]);
+        command
+    };
+    // A blank line is no example, and lines end as on any system.
+    let output = succeed(&mut eval(&format!("{good}\r\n\n{good}\n")));
+    assert!(common::stdout(&output).contains("examples    2"));
+    for (line, expected) in [
+        ("{\"ctx\": \"To", "not JSON from column"),
+        ("[1, 2]", "no text under \"ctx\""),
+        (r#"{"endings": ["a", "b"], "label": 0}"#, "no text under \"ctx\""),
+        (r#"{"ctx": "a", "label": 0}"#, "no list under \"endings\""),
+        (
+            r#"{"ctx": "a", "endings": ["b"], "label": 0}"#,
+            "no list under \"endings\"",
+        ),
+        (r#"{"ctx": "a", "endings": ["b", "c"]}"#, "no \"label\""),
+        (
+            r#"{"ctx": "a", "endings": ["b", "c"], "label": 2}"#,
+            "label is 2; it must be the number of an ending, from 0 to 1",
+        ),
+        (r#"{"ctx": "a", "endings": ["b", "c"], "label": ""}"#, "label is \"\""),
+        (
+            r#"{"ctx": "a", "endings": ["b", ""], "label": 0}"#,
+            "endings[1]: it has no tokens",
+        ),
+        (
+            r#"{"ctx": "a", "endings": ["b", 7], "label": 0}"#,
+            "endings[1]: it is not a text",
+        ),
+        (
+            r#"{"ctx": "", "endings": ["b", "c"], "label": 0}"#,
+            "ctx: it has no tokens",
+        ),
+        (
+            r#"{"ctx": "a", "endings": ["b", "naïve"], "label": 0}"#,
+            "endings[1]: character 'ï' (U+00EF)",
+        ),
+        (
+            r#"{"ctx": "a", "endings": ["b", "twenty characters .."], "label": 0}"#,
+            "endings[1] has 21 tokens, the model's context is 16",
+        ),
+    ] {
+        let said = fail(&mut eval(&format!("{good}\n{line}\n{good}\n")));
+        assert!(said.contains("q.jsonl, line 2: ") && said.contains(expected), "{said}");
+    }
+    for empty in ["", "\n \n"] {
+        let said = fail(&mut eval(empty));
+        assert!(said.contains("q.jsonl is empty"), "{said}");
+    }
+    fs::remove_file(folder.path().join("q.jsonl")).unwrap();
+    let said = fail(mlx_gpt(folder.path()).args(["eval", "--checkpoint", "run", "--hellaswag", "q.jsonl"]));
+    assert!(said.contains("q.jsonl cannot be read"), "{said}");
+}

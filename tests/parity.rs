@@ -12,6 +12,7 @@ use mlx_gpt::data::corpus::{Corpus, Split};
 use mlx_gpt::data::tokens::Tokens;
 use mlx_gpt::device::Compute;
 use mlx_gpt::model::dropout::Dropout;
+use mlx_gpt::model::parameters::{Names, Parameters};
 use mlx_gpt::model::{Gpt, init};
 use mlx_gpt::tokenizer::CharTokenizer;
 use mlx_gpt::train::data_parallel::DataParallel;
@@ -68,6 +69,7 @@ fn every_gradient_is_that_of_pytorch() {
         let spec = GradientSpec {
             model: fixture.model.clone(),
             names: fixture.parameters.names().clone(),
+            frozen: Names::default(),
             precision: Precision::Float32,
             batch_rows: 12,
             micro_batches: 1,
@@ -75,7 +77,9 @@ fn every_gradient_is_that_of_pytorch() {
         };
         let mut computer = DataParallel::new(&spec, threads).unwrap();
         let batches = micro_batches(&fixture.batch, 1, &[0; 20]);
-        let parts = computer.compute(&fixture.parameters, batches).unwrap();
+        let parts = computer
+            .compute(&fixture.parameters, &Parameters::default(), batches)
+            .unwrap();
         assert_eq!(parts.len(), threads);
         let loss: f32 = parts.iter().map(|part| part.loss.item_exact::<f32>()).sum();
         close("loss", &[loss], &fixture.numbers("loss"), 2e-6);
@@ -98,8 +102,8 @@ fn every_gradient_is_that_of_pytorch() {
 
 fn ten_steps(fixture: &Fixture, threads: usize, grad_accum: usize) -> Vec<StepReport> {
     let config = fixture.recipe(threads, grad_accum);
-    let mut stepper = Stepper::new(&config, &fixture.model, fixture.parameters.names()).unwrap();
-    let mut state = TrainState::new(fixture.parameters.clone()).unwrap();
+    let mut stepper = Stepper::new(&config, &fixture.model, fixture.parameters.names(), &Names::default()).unwrap();
+    let mut state = TrainState::new(fixture.parameters.clone(), Parameters::default()).unwrap();
     (0..10)
         .map(|_| {
             stepper
@@ -157,8 +161,8 @@ fn a_step_that_is_not_finite_changes_nothing() {
         .collect();
     let broken = mlx_gpt::model::Parameters::from_entries(broken);
     let before: Vec<Vec<u32>> = bits(&broken);
-    let mut stepper = Stepper::new(&config, &fixture.model, broken.names()).unwrap();
-    let mut state = TrainState::new(broken).unwrap();
+    let mut stepper = Stepper::new(&config, &fixture.model, broken.names(), &Names::default()).unwrap();
+    let mut state = TrainState::new(broken, Parameters::default()).unwrap();
     let report = stepper
         .step(&mut state, micro_batches(&fixture.batch, 1, &[0; 20]))
         .unwrap();
@@ -200,8 +204,8 @@ fn train_for_a_while(dtype: Precision) -> f32 {
     config.lr = 3e-3;
     let model = config.model(tokenizer.vocab_size());
     let parameters = init::initialize(&model, 1).unwrap();
-    let mut stepper = Stepper::new(&config, &model, parameters.names()).unwrap();
-    let mut state = TrainState::new(parameters).unwrap();
+    let mut stepper = Stepper::new(&config, &model, parameters.names(), &Names::default()).unwrap();
+    let mut state = TrainState::new(parameters, Parameters::default()).unwrap();
     let mut last = 0.0;
     for step in 0..300 {
         let batches = stepper.micro_batches(&tokens, step);
@@ -249,7 +253,13 @@ fn dropout_masks_differ_by_step_and_site_and_not_by_thread() {
     let tokens = Tokens::Memory((0..1000).map(|i| i % 65).collect());
     let mut model = fixture.model.clone();
     model.dropout = 0.25;
-    let stepper = Stepper::new(&fixture.recipe(1, 1), &model, fixture.parameters.names()).unwrap();
+    let stepper = Stepper::new(
+        &fixture.recipe(1, 1),
+        &model,
+        fixture.parameters.names(),
+        &Names::default(),
+    )
+    .unwrap();
     let keys = |step| stepper.micro_batches(&tokens, step).remove(0).dropout_keys;
     let mut masks = compiled_masks(0, 12);
     let (first, second) = (masks(&keys(0)), masks(&keys(1)));
@@ -279,8 +289,8 @@ fn steps_draw_their_own_masks() {
     let losses = |threads| {
         let mut config = fixture.recipe(threads, 1);
         (config.lr, config.min_lr) = (0.0, 0.0); // the parameters stay, so that only masks can change the loss
-        let mut stepper = Stepper::new(&config, &model, fixture.parameters.names()).unwrap();
-        let mut state = TrainState::new(fixture.parameters.clone()).unwrap();
+        let mut stepper = Stepper::new(&config, &model, fixture.parameters.names(), &Names::default()).unwrap();
+        let mut state = TrainState::new(fixture.parameters.clone(), Parameters::default()).unwrap();
         [[1; 20], [2; 20], [1; 20]].map(|keys| {
             stepper
                 .step(&mut state, micro_batches(&fixture.batch, 1, &keys))

@@ -121,10 +121,3 @@ __attribute__((constructor)) static void prepare_kernel_compiler(void) {
   setenv("TMPDIR", cache, 1);
   free(prepared);
 }
-
-// The program computes on a thread for each core, each with its own matrix products. OpenBLAS splitting those again
-// would have the threads wait for each other: 62 ms a step of the nano preset on two cores without, 124 ms with.
-__attribute__((constructor)) static void give_each_thread_its_own_blas(void) {
-  void (*set_threads)(int) = (void (*)(int))dlsym(RTLD_DEFAULT, "openblas_set_num_threads");
-  if (set_threads && !getenv("OPENBLAS_NUM_THREADS")) set_threads(1);
-}

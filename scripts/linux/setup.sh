@@ -41,7 +41,8 @@ blas=$(ls /usr/lib/*/openblas-pthread/libblas.so.3 2>/dev/null | head -n 1 || tr
 packages=()
 command -v g++ >/dev/null || packages+=(g++)
 command -v bindgen >/dev/null || packages+=(bindgen)
-ls /usr/lib/llvm-*/lib/libclang.so >/dev/null 2>&1 || ls /usr/lib/*/libclang*.so* >/dev/null 2>&1 || packages+=(libclang-dev)
+compgen -G '/usr/lib/*/libclang.so*' >/dev/null || compgen -G '/usr/lib/*/libclang-[0-9]*.so*' >/dev/null ||
+  compgen -G '/usr/lib/llvm-*/lib/libclang.so*' >/dev/null || packages+=(libclang-dev) # libclang-cpp is another library
 [ -e /usr/include/fmt/format.h ] || packages+=(libfmt-dev)
 [ -n "$blas" ] || packages+=(libopenblas0-pthread)
 python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
@@ -92,7 +93,7 @@ printf '%s\0' "$mlx_c"/mlx/c/*.cpp | xargs -0 -P "$(nproc)" -n 1 sh -c \
   'for source; do :; done; g++ -std=c++20 -c "$@" -o "$making/$(basename "$source" .cpp).o"' - \
   "${cflags[@]}" -include "$root/$here/format.h" -include "$root/$here/half.h" ||
   die "the C interface did not compile; the compiler's message is above"
-gcc "${cflags[@]}" -c $here/platform.c -o "$making/platform.o"
+gcc "${cflags[@]}" -r $here/platform.c $here/blas.c -o "$making/platform.o" # one object, so that none is left out
 ar crs "$making/libmlxc.a" "$making"/*.o
 
 for header in "$mlx_c"/mlx/c/*.h; do printf '#include "%s"\n' "$header"; done >"$making/all.h"

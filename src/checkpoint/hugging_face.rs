@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, Precision, Quantization};
 use crate::model::layers::LAYER_NORM_EPSILON;
 
 /// What of a GPT2Config decides the model; fields that GPT-2 knows and this model has not are refused in
@@ -34,6 +34,22 @@ struct Gpt2Config {
     add_cross_attention: bool,
     #[serde(default)]
     resid_pdrop: f32,
+    /// mlx-lm's.
+    quantization: Option<QuantizationConfig>,
+}
+
+/// What mlx-lm says of a quantized model. It can also name layers that are quantized otherwise, which is refused.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct QuantizationConfig {
+    group_size: usize,
+    bits: usize,
+    #[serde(default = "affine")]
+    mode: String,
+}
+
+fn affine() -> String {
+    "affine".into()
 }
 
 fn gelu_new() -> String {
@@ -49,11 +65,11 @@ fn yes() -> bool {
 }
 
 /// The file's contents for a model. `end_of_text` begins and ends texts, as in GPT-2; where there is none, saying so
-/// keeps `transformers` from assuming GPT-2's.
-pub fn config_json(model: &ModelConfig, end_of_text: Option<u32>) -> Value {
+/// keeps `transformers` from assuming GPT-2's. `precision` is the file's.
+pub fn config_json(model: &ModelConfig, end_of_text: Option<u32>, precision: Precision) -> Value {
     // As written by the user: 0.2, not the nearest float32's sixteen digits.
     let dropout = (f64::from(model.dropout) * 1e6).round() / 1e6;
-    json!({
+    let mut config = json!({
         "model_type": "gpt2",
         "architectures": ["GPT2LMHeadModel"],
         "vocab_size": model.vocab_size,
@@ -70,8 +86,12 @@ pub fn config_json(model: &ModelConfig, end_of_text: Option<u32>) -> Value {
         "bos_token_id": end_of_text,
         "eos_token_id": end_of_text,
         "tie_word_embeddings": true,
-        "torch_dtype": "float32"
-    })
+        "torch_dtype": precision.to_string()
+    });
+    if let Some(Quantization { group_size, bits }) = model.quantization {
+        config["quantization"] = json!({ "group_size": group_size, "bits": bits });
+    }
+    config
 }
 
 /// The model that a `config.json` describes.
@@ -90,7 +110,8 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
     let config: Gpt2Config =
         serde_json::from_value(value).with_context(|| format!("{shown} is not a GPT-2 configuration"))?;
     ensure!(
-        config.activation_function == "gelu_new",
+        // Two names of one function.
+        ["gelu_new", "gelu_pytorch_tanh"].contains(&config.activation_function.as_str()),
         "{shown}: activation_function is {}; only gelu_new is supported",
         config.activation_function
     );
@@ -111,6 +132,13 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
         config.scale_attn_weights && !config.scale_attn_by_inverse_layer_idx && !config.add_cross_attention,
         "{shown} asks for another scaling of attention, or for cross-attention, which GPT-2 itself does not have"
     );
+    if let Some(QuantizationConfig { mode, .. }) = &config.quantization {
+        ensure!(
+            mode == "affine",
+            "{shown}: its quantization is {mode}; only affine is supported"
+        );
+    }
+    let quantization = config.quantization;
     let model = ModelConfig {
         layers: config.n_layer,
         heads: config.n_head,
@@ -118,9 +146,16 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
         context: config.n_positions,
         vocab_size: config.vocab_size,
         dropout: config.resid_pdrop,
+        lora: None,
+        quantization: quantization.map(|QuantizationConfig { group_size, bits, .. }| Quantization { group_size, bits }),
     };
     model
         .validate()
+        .and_then(|()| {
+            model
+                .quantization
+                .map_or(Ok(()), |quantization| quantization.validate(model.embd))
+        })
         .with_context(|| format!("{shown} describes an impossible model"))?;
     Ok(model)
 }

@@ -3,35 +3,35 @@
 //! A checkpoint ([`Checkpoint`]) is a folder in Hugging Face's names and layout with its tokenizer; a run
 //! ([`run::Run`]) is a folder of them with what started it and its metrics.
 
+pub mod adapter;
 pub mod hugging_face;
+pub mod import;
+mod progress;
 pub mod run;
 mod tensors;
+mod tokenizer_files;
+mod weights;
 
-use std::collections::BTreeMap;
+pub use progress::{Best, Losses, Moments, Progress, has_hashes, read_progress, verify};
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use serde::{Deserialize, Serialize};
+use mlx_rs::Array;
 
-use crate::config::ModelConfig;
-use crate::data::dataset::CorpusRecord;
+use crate::config::{ModelConfig, Precision};
 use crate::durable;
-use crate::hash::sha256_of_file;
-use crate::model::init::layout;
+use crate::model::low_rank;
 use crate::model::parameters::Parameters;
 use crate::tokenizer::Tokenizer;
+use tensors::{Expected, TensorFile};
 
-const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-const STATE: &str = "state.json";
 const SAMPLE: &str = "sample.txt";
-
-/// The layout of `state.json`; a program that knows only older ones refuses newer ones.
-const FORMAT: u32 = 1;
 
 /// A model that can speak: weights, their shape, and the tokenizer that they were trained with.
 pub struct Checkpoint {
@@ -39,88 +39,33 @@ pub struct Checkpoint {
     pub model: ModelConfig,
     pub parameters: Parameters,
     pub tokenizer: Tokenizer,
-}
-
-/// Where a run stood when a checkpoint was written: `state.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
-    pub format: u32,
-    /// Optimizer steps done. Batches and dropout masks are functions of seed and step, so these two are the random
-    /// state and the position in the data.
-    pub step: u64,
-    pub seed: u64,
-    /// Losses of the evaluation at this step, if there was one.
-    pub evaluation: Option<Losses>,
-    /// The lowest validation loss of the run's checkpoints so far.
-    pub best: Option<Best>,
-    pub corpus: CorpusRecord,
-    /// SHA-256 of each other file of the folder.
-    pub files: BTreeMap<String, String>,
-}
-
-/// What an evaluation in training found, in nats per token.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Losses {
-    pub train: f64,
-    pub val: f64,
-}
-
-/// The checkpoint with the lowest validation loss.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Best {
-    pub step: u64,
-    pub val_loss: f64,
-}
-
-/// AdamW's moments, by the names of their parameters.
-pub struct Moments {
-    pub m: Parameters,
-    pub v: Parameters,
-}
-
-impl Progress {
-    /// Of a run that begins.
-    pub fn new(seed: u64, corpus: CorpusRecord) -> Self {
-        Self {
-            format: FORMAT,
-            step: 0,
-            seed,
-            evaluation: None,
-            best: None,
-            corpus,
-            files: BTreeMap::new(),
-        }
-    }
-
-    /// Moves on to a step that is about to be saved, with the losses of an evaluation at it, if there was one.
-    pub fn advance(&mut self, step: u64, evaluation: Option<Losses>) {
-        self.step = step;
-        self.evaluation = evaluation;
-        if let Some(losses) = evaluation
-            && self.best.is_none_or(|best| losses.val < best.val_loss)
-        {
-            self.best = Some(Best {
-                step,
-                val_loss: losses.val,
-            });
-        }
-    }
+    /// Where the weights are that this checkpoint's adapters belong to, if it is adapters that it holds.
+    pub base: Option<PathBuf>,
 }
 
 impl Checkpoint {
-    /// Reads a checkpoint's model and tokenizer; nothing is taken that does not match `config.json` exactly.
+    /// Reads a checkpoint's model and tokenizer; nothing is taken that does not match `config.json` exactly. Adapters are
+    /// read together with the model that they belong to.
     ///
     /// # Errors
     /// A file that is missing, cut short, of another shape or of another architecture; a vocabulary and a tokenizer
     /// that disagree.
     pub fn load(folder: &Path) -> Result<Self> {
+        Self::load_with(folder, |_| tokenizer_files::read(folder))
+    }
+
+    /// The same with the tokenizer that `tokenizer` gives.
+    fn load_with(folder: &Path, tokenizer: impl FnOnce(&ModelConfig) -> Result<Tokenizer>) -> Result<Self> {
         ensure!(
             folder.is_dir(),
             "checkpoint {} is not there; `mlx-gpt runs` lists those that are",
             folder.display()
         );
+        if adapter::is_adapter_folder(folder) {
+            return Self::load_adapters(folder);
+        }
         let model = hugging_face::read_config(&folder.join(CONFIG))?;
-        let tokenizer = Tokenizer::load(&folder.join(TOKENIZER))?;
+        let tokenizer = tokenizer(&model)?;
         ensure!(
             tokenizer.vocab_size() == model.vocab_size,
             "checkpoint {}: its model has a vocabulary of {}, its tokenizer of {}; they belong to different checkpoints",
@@ -128,12 +73,37 @@ impl Checkpoint {
             model.vocab_size,
             tokenizer.vocab_size()
         );
-        let parameters = tensors::read(&folder.join(MODEL), &expected(&model, &[""]))?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            parameters: weights::read(folder, &model)?,
+            model,
+            tokenizer,
+            base: None,
+        })
+    }
+
+    fn load_adapters(folder: &Path) -> Result<Self> {
+        let base = adapter::base_of(folder)?;
+        ensure!(
+            base.is_dir(),
+            "the adapters in {} belong to the model in {}, which is not there; put it back, or say in adapter_config.json where it is",
+            folder.display(),
+            base.display()
+        );
+        ensure!(
+            !adapter::is_adapter_folder(&base),
+            "the adapters in {} belong to {}, which holds adapters itself; export that one merged first",
+            folder.display(),
+            base.display()
+        );
+        let whole = Self::load(&base)?;
+        let (model, parameters) = adapter::read(folder, whole.model, &whole.parameters)?;
         Ok(Self {
             folder: folder.to_owned(),
             model,
             parameters,
-            tokenizer,
+            tokenizer: whole.tokenizer,
+            base: Some(base),
         })
     }
 
@@ -150,13 +120,22 @@ impl Checkpoint {
         fs::read_to_string(self.folder.join(SAMPLE)).unwrap_or_default()
     }
 
-    /// Reads where the run stood, and the optimizer's moments.
+    /// Reads where the run stood, and the optimizer's moments of the parameters that learn.
     ///
     /// # Errors
     /// As [`load`](Self::load); a checkpoint that was imported or exported has none.
-    pub fn load_progress(&self) -> Result<(Progress, Moments)> {
+    pub fn load_progress(&self, learning: &Parameters) -> Result<(Progress, Moments)> {
         let progress = read_progress(&self.folder)?;
-        let both = tensors::read(&self.folder.join(OPTIMIZER), &expected(&self.model, &["m.", "v."]))?;
+        let expected: Expected = ["m.", "v."]
+            .iter()
+            .flat_map(|prefix| {
+                learning
+                    .iter()
+                    .map(move |(name, array)| (format!("{prefix}{name}"), array.shape().to_vec()))
+            })
+            .collect();
+        let file = TensorFile::open(&self.folder.join(OPTIMIZER))?;
+        let both = tensors::read(&[file], |name| Some(name.to_owned()), &expected)?;
         let part = |prefix: &str| {
             let entries = both
                 .iter()
@@ -170,17 +149,28 @@ impl Checkpoint {
         Ok((progress, moments))
     }
 
+    /// The same model with its adapters added to the weights.
+    ///
+    /// # Errors
+    /// MLX's.
+    pub fn merged(self) -> Result<Self> {
+        let (model, parameters) = low_rank::merge(&self.model, &self.parameters)?;
+        Ok(Self {
+            model,
+            parameters,
+            base: None,
+            ..self
+        })
+    }
+
     /// Writes the folder whole, or not at all: beside its place, flushed to disk, then renamed into it.
     ///
     /// # Errors
     /// The disk is full or the place cannot be written.
     pub fn save(&self, moments: &Moments, progress: &Progress, sample: &str) -> Result<()> {
         durable::write_folder(&self.folder, |making| {
-            tensors::write(
-                &making.join(MODEL),
-                self.parameters.iter().map(|(name, array)| (name.to_owned(), array)),
-            )?;
-            let prefixed = |prefix: &'static str, parameters: &'_ Parameters| -> Vec<(String, mlx_rs::Array)> {
+            self.write_model(making, Precision::Float32)?;
+            let prefixed = |prefix: &'static str, parameters: &'_ Parameters| -> Vec<(String, Array)> {
                 parameters
                     .iter()
                     .map(|(name, array)| (format!("{prefix}{name}"), array.clone()))
@@ -189,81 +179,43 @@ impl Checkpoint {
             let both = [prefixed("m.", &moments.m), prefixed("v.", &moments.v)].concat();
             tensors::write(
                 &making.join(OPTIMIZER),
+                Precision::Float32,
                 both.iter().map(|(name, array)| (name.clone(), array)),
             )?;
-            for (name, json) in [
-                (
-                    CONFIG,
-                    hugging_face::config_json(&self.model, self.tokenizer.end_of_text()),
-                ),
-                (TOKENIZER, self.tokenizer.to_json()?),
-                (TOKENIZER_CONFIG, self.tokenizer.config_json(self.model.context)),
-            ] {
-                fs::write(making.join(name), serde_json::to_string_pretty(&json)?)?;
-            }
             fs::write(making.join(SAMPLE), sample)?;
-            let mut progress = progress.clone();
-            progress.files.clear();
-            for entry in fs::read_dir(making)? {
-                let entry = entry?;
-                let name = entry.file_name().to_string_lossy().into_owned();
-                progress.files.insert(name, sha256_of_file(&entry.path())?);
-            }
-            fs::write(making.join(STATE), serde_json::to_string_pretty(&progress)?)?;
-            Ok(())
+            progress.write(making)
         })
         .with_context(|| format!("checkpoint {} could not be written", self.folder.display()))
     }
-}
 
-/// Reads `state.json`.
-///
-/// # Errors
-/// It is missing, not what this program writes, or of a newer format.
-pub fn read_progress(folder: &Path) -> Result<Progress> {
-    let path = folder.join(STATE);
-    let bytes = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let progress: Progress =
-        serde_json::from_slice(&bytes).with_context(|| format!("{} is not a training state", path.display()))?;
-    ensure!(
-        progress.format <= FORMAT,
-        "{} has format {}, this program knows up to {FORMAT}; use a newer mlx-gpt",
-        path.display(),
-        progress.format
-    );
-    Ok(progress)
-}
-
-/// Compares every file with the hash that was recorded when the checkpoint was written; the number of files.
-///
-/// # Errors
-/// The first file that is missing or changed.
-pub fn verify(folder: &Path) -> Result<usize> {
-    let progress = read_progress(folder)?;
-    for (name, recorded) in &progress.files {
-        ensure!(
-            Path::new(name).file_name() == Some(name.as_ref()),
-            "{}: {name:?} is not the name of a file in this folder",
-            folder.join(STATE).display()
-        );
-        let path = folder.join(name);
-        ensure!(
-            sha256_of_file(&path)? == *recorded,
-            "{} was changed or damaged after it was written; delete its folder to use the checkpoint before it",
-            path.display()
-        );
+    /// Writes what a model needs to speak, here and elsewhere: weights, their shape, the tokenizer. Of a model with
+    /// adapters, only these are written.
+    ///
+    /// # Errors
+    /// The files cannot be written.
+    pub fn write_model(&self, folder: &Path, precision: Precision) -> Result<()> {
+        match (&self.model.lora, &self.base) {
+            (Some(lora), Some(base)) => adapter::write(folder, lora, &self.parameters, base)?,
+            _ => {
+                let prefix = self.model.quantization.map_or("", |_| weights::MLX_LM);
+                let arrays = self.parameters.iter();
+                tensors::write(
+                    &folder.join(weights::MODEL),
+                    precision,
+                    arrays.map(|(name, array)| (format!("{prefix}{name}"), array)),
+                )?;
+            }
+        }
+        for (name, json) in [
+            (
+                CONFIG,
+                hugging_face::config_json(&self.model, self.tokenizer.end_of_text(), precision),
+            ),
+            (TOKENIZER, self.tokenizer.to_json()?),
+            (TOKENIZER_CONFIG, self.tokenizer.config_json(self.model.context)),
+        ] {
+            fs::write(folder.join(name), serde_json::to_string_pretty(&json)?)?;
+        }
+        Ok(())
     }
-    Ok(progress.files.len())
-}
-
-/// The names and shapes that a file must have: the model's, once for each prefix.
-fn expected(model: &ModelConfig, prefixes: &[&str]) -> BTreeMap<String, Vec<i32>> {
-    prefixes
-        .iter()
-        .flat_map(|prefix| {
-            layout(model)
-                .into_iter()
-                .map(move |spec| (format!("{prefix}{}", spec.name), spec.shape))
-        })
-        .collect()
 }

@@ -202,7 +202,7 @@ impl Run {
         Ok(Summary {
             folder: self.folder.clone(),
             age: self.modified().elapsed().unwrap_or_default(),
-            bytes: size_of_folder(&self.folder)?,
+            bytes: durable::size_of_folder(&self.folder)?,
             total_steps: config.steps,
             progress,
         })
@@ -297,18 +297,4 @@ fn first_missing(folder: &Path) -> Option<PathBuf> {
         .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
         .last()
         .map(Path::to_owned)
-}
-
-fn size_of_folder(folder: &Path) -> Result<u64> {
-    let mut bytes = 0;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?; // of a link itself, not of what it points to
-        bytes += if metadata.is_dir() {
-            size_of_folder(&entry.path())?
-        } else {
-            metadata.len()
-        };
-    }
-    Ok(bytes)
 }

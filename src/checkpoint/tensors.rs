@@ -1,84 +1,180 @@
 //! safetensors files to MLX arrays and back, strictly.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use memmap2::Mmap;
-use mlx_rs::Array;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
+use half::{bf16, f16};
+use memmap2::{Mmap, MmapOptions};
+use mlx_rs::{Array, Dtype};
+use safetensors::tensor::{Dtype as Stored, Metadata, SafeTensors, TensorInfo, View};
 
+use crate::config::Precision;
 use crate::model::parameters::Parameters;
 
-/// Reads float32 arrays whose names and shapes are exactly `expected`.
+/// The tensors that a file must have, and their shapes.
+pub type Expected = BTreeMap<String, Vec<i32>>;
+
+/// An open file, of which each tensor is mapped into memory for as long as it is read.
+pub struct TensorFile {
+    path: PathBuf,
+    file: File,
+    metadata: Metadata,
+    /// Where the tensors begin.
+    data: usize,
+}
+
+impl TensorFile {
+    /// # Errors
+    /// No such file, not safetensors, or cut short.
+    pub fn open(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let file = File::open(path).with_context(|| format!("{shown} cannot be read"))?;
+        // SAFETY: only the header is read, here; checkpoints are replaced by renaming, never written in place.
+        let whole = unsafe { Mmap::map(&file) }.with_context(|| format!("{shown} cannot be read"))?;
+        let (header, metadata) = SafeTensors::read_metadata(&whole).with_context(|| {
+            format!("{shown} is damaged or not a safetensors file; copy it again from where it came")
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            metadata,
+            data: size_of::<u64>() + header,
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names of its tensors, in the order of their data.
+    pub fn names(&self) -> Vec<String> {
+        self.metadata.offset_keys()
+    }
+
+    /// The bytes of a tensor, which must be in the file.
+    pub fn bytes(&self, name: &str) -> Result<Mmap> {
+        let (from, to) = self.info(name)?.data_offsets;
+        let mut options = MmapOptions::new();
+        options.offset((self.data + from) as u64).len(to - from);
+        // SAFETY: as in `open`; the map lives as long as one tensor is read.
+        unsafe { options.map(&self.file) }.with_context(|| format!("{} cannot be read", self.path.display()))
+    }
+
+    /// The number format of a tensor.
+    pub fn dtype(&self, name: &str) -> Result<Stored> {
+        Ok(self.info(name)?.dtype)
+    }
+
+    fn info(&self, name: &str) -> Result<&TensorInfo> {
+        self.metadata
+            .info(name)
+            .with_context(|| format!("{} has no tensor {name}", self.path.display()))
+    }
+
+    /// A tensor as an array: float32 of any floating-point format, or uint32.
+    fn read(&self, name: &str, shape: &[i32]) -> Result<Array> {
+        let bytes = self.bytes(name)?;
+        Ok(match self.info(name)?.dtype {
+            Stored::F32 => Array::from_slice(&numbers::<f32>(&bytes), shape),
+            Stored::U32 => Array::from_slice(&numbers::<u32>(&bytes), shape),
+            Stored::F16 => widened(&numbers::<f16>(&bytes), shape, f16::to_f32),
+            Stored::BF16 => widened(&numbers::<bf16>(&bytes), shape, bf16::to_f32),
+            other => bail!(
+                "{}: tensor {name} has format {other}; only F32, F16 and BF16 are read",
+                self.path.display()
+            ),
+        })
+    }
+}
+
+/// Bytes as numbers: without a copy where they lie on a number's boundary, as they do in all but odd files. All
+/// processors that MLX runs on have the bytes in safetensors' order.
+fn numbers<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(bytes: &[u8]) -> Cow<'_, [T]> {
+    match bytemuck::try_cast_slice(bytes) {
+        Ok(numbers) => Cow::Borrowed(numbers),
+        Err(_) => Cow::Owned(bytemuck::allocation::pod_collect_to_vec(bytes)),
+    }
+}
+
+fn widened<T: Copy>(numbers: &[T], shape: &[i32], widen: impl Fn(T) -> f32) -> Array {
+    let wide: Vec<f32> = numbers.iter().map(|&number| widen(number)).collect();
+    Array::from_slice(&wide, shape)
+}
+
+/// Reads arrays whose names and shapes are exactly `expected`. `name_of` gives the name here of a file's tensor, or none
+/// for one that is left alone.
+///
+/// The largest come first, while there is little else in memory: what is mapped for reading counts as memory too.
 ///
 /// # Errors
-/// A file that is not safetensors or cut short; a missing, additional or differently shaped tensor.
-pub fn read(path: &Path, expected: &BTreeMap<String, Vec<i32>>) -> Result<Parameters> {
-    let shown = path.display();
-    let file = File::open(path).with_context(|| format!("{shown} cannot be read"))?;
-    // SAFETY: the map is read once, here; checkpoints are replaced by renaming, never written in place.
-    let map = unsafe { Mmap::map(&file) }.with_context(|| format!("{shown} cannot be read"))?;
-    let tensors = SafeTensors::deserialize(&map)
-        .with_context(|| format!("{shown} is damaged or not a safetensors file; copy it again from where it came"))?;
-    if let Some(name) = tensors.names().iter().find(|name| !expected.contains_key(**name)) {
-        bail!("{shown} has a tensor {name} that a model of this config.json has not");
+/// A missing, additional or differently shaped tensor.
+pub fn read(files: &[TensorFile], name_of: impl Fn(&str) -> Option<String>, expected: &Expected) -> Result<Parameters> {
+    let mut found: BTreeMap<String, (&TensorFile, String)> = BTreeMap::new();
+    for file in files {
+        let shown = file.path.display();
+        for stored in file.names() {
+            let Some(name) = name_of(&stored) else { continue };
+            ensure!(
+                expected.contains_key(&name),
+                "{shown} has a tensor {stored} that a model of this config.json has not"
+            );
+            if let Some((_, other)) = found.insert(name, (file, stored.clone())) {
+                bail!("{shown} has {other} and {stored}, which are the same parameter; remove one of them");
+            }
+        }
     }
-    let entries = expected.iter().map(|(name, shape)| {
-        let tensor = tensors
-            .tensor(name)
-            .map_err(|_| anyhow::anyhow!("{shown} has no tensor {name}, which a model of this config.json needs"))?;
-        let same = tensor
-            .shape()
-            .iter()
-            .map(|&n| n as i64)
-            .eq(shape.iter().map(|&n| i64::from(n)));
+    let mut places = Vec::with_capacity(expected.len());
+    for (name, shape) in expected {
+        let (file, stored) = found.get(name).with_context(|| {
+            let shown: Vec<_> = files.iter().map(|file| file.path.display().to_string()).collect();
+            format!(
+                "{} has no tensor {name}, which a model of this config.json needs",
+                shown.join(", ")
+            )
+        })?;
+        let shown = file.path.display();
+        let info = file.info(stored)?;
         ensure!(
-            same,
-            "{shown}: tensor {name} has shape {:?}, the model needs {shape:?}",
-            tensor.shape()
+            info.shape
+                .iter()
+                .map(|&n| n as i64)
+                .eq(shape.iter().map(|&n| i64::from(n))),
+            "{shown}: tensor {stored} has shape {:?}, the model needs {shape:?}",
+            info.shape
         );
-        Ok((
-            name.clone(),
-            array(&tensor, shape).with_context(|| format!("{shown}: tensor {name}"))?,
-        ))
-    });
+        let layer = name.strip_suffix(".weight").unwrap_or(name);
+        let packed = expected.contains_key(&format!("{layer}.scales")) && layer != name;
+        ensure!(
+            packed == (info.dtype == Stored::U32),
+            "{shown}: tensor {stored} has format {}, the model needs {}",
+            info.dtype,
+            if packed { "U32" } else { "floating-point numbers" }
+        );
+        places.push((name, file, stored, shape));
+    }
+    places.sort_by_key(|(.., shape)| std::cmp::Reverse(shape.iter().map(|&n| n as usize).product::<usize>()));
+    let entries = places
+        .into_iter()
+        .map(|(name, file, stored, shape)| Ok((name.clone(), file.read(stored, shape)?)));
     Ok(Parameters::from_entries(entries.collect::<Result<_>>()?))
 }
 
-fn array(tensor: &TensorView, shape: &[i32]) -> Result<Array> {
-    ensure!(
-        tensor.dtype() == Dtype::F32,
-        "has format {:?}; only F32 is read",
-        tensor.dtype()
-    );
-    let numbers: Vec<f32> = tensor
-        .data()
-        .as_chunks::<4>()
-        .0
-        .iter()
-        .map(|&bytes| f32::from_le_bytes(bytes))
-        .collect();
-    Ok(Array::from_slice(&numbers, shape))
-}
-
-/// Writes float32 arrays.
+/// Writes arrays: uint32 as they are, float32 as `precision` has it.
 ///
 /// # Errors
-/// The file cannot be written, or an array is not float32.
-pub fn write<'a>(path: &Path, arrays: impl Iterator<Item = (String, &'a Array)>) -> Result<()> {
+/// The file cannot be written, an array is of another kind, or a number is too large for float16.
+pub fn write<'a>(path: &Path, precision: Precision, arrays: impl Iterator<Item = (String, &'a Array)>) -> Result<()> {
     let tensors = arrays
         .map(|(name, array)| {
-            // Parameters are whole buffers in order; a view would be an error here, not a wrong file.
-            let numbers = array.try_as_slice::<f32>().with_context(|| format!("tensor {name}"))?;
-            let shape = array.shape().iter().map(|&n| n as usize).collect();
-            Ok((name, Tensor { numbers, shape }))
+            let tensor = Tensor::new(array, precision).with_context(|| format!("tensor {name}"))?;
+            Ok((name, tensor))
         })
         .collect::<Result<Vec<_>>>()?;
     // Readers such as transformers look for the framework whose conventions the layout follows.
-    let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     // The library makes files for the owner alone; this one is to have the permissions that new files have here.
     let permissions = File::create(path)?.metadata()?.permissions();
     safetensors::serialize_to_file(tensors, Some(metadata), path)?;
@@ -86,14 +182,45 @@ pub fn write<'a>(path: &Path, arrays: impl Iterator<Item = (String, &'a Array)>)
     Ok(())
 }
 
+/// An array on its way into a file.
 struct Tensor<'a> {
-    numbers: &'a [f32],
+    numbers: Numbers<'a>,
     shape: Vec<usize>,
 }
 
+enum Numbers<'a> {
+    Float(&'a [f32], Precision),
+    Packed(&'a [u32]),
+}
+
+impl<'a> Tensor<'a> {
+    fn new(array: &'a Array, precision: Precision) -> Result<Self> {
+        // Parameters are whole buffers in order; a view would be an error here, not a wrong file.
+        let numbers = if array.dtype() == Dtype::Uint32 {
+            Numbers::Packed(array.try_as_slice()?)
+        } else {
+            let numbers = array.try_as_slice::<f32>()?;
+            let most = f16::MAX.to_f32();
+            if let (Precision::Float16, Some(number)) = (precision, numbers.iter().find(|number| number.abs() > most)) {
+                bail!("holds {number}, more than float16 can; choose bfloat16 or float32");
+            }
+            Numbers::Float(numbers, precision)
+        };
+        Ok(Self {
+            numbers,
+            shape: array.shape().iter().map(|&n| n as usize).collect(),
+        })
+    }
+}
+
 impl View for Tensor<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
+    fn dtype(&self) -> Stored {
+        match self.numbers {
+            Numbers::Packed(_) => Stored::U32,
+            Numbers::Float(_, Precision::Float32) => Stored::F32,
+            Numbers::Float(_, Precision::Float16) => Stored::F16,
+            Numbers::Float(_, Precision::Bfloat16) => Stored::BF16,
+        }
     }
 
     fn shape(&self) -> &[usize] {
@@ -101,10 +228,25 @@ impl View for Tensor<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        self.numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+        match self.numbers {
+            Numbers::Packed(numbers) => Cow::Borrowed(bytemuck::cast_slice(numbers)),
+            Numbers::Float(numbers, Precision::Float32) => Cow::Borrowed(bytemuck::cast_slice(numbers)),
+            Numbers::Float(numbers, Precision::Float16) => numbers
+                .iter()
+                .flat_map(|&number| f16::from_f32(number).to_le_bytes())
+                .collect(),
+            Numbers::Float(numbers, Precision::Bfloat16) => numbers
+                .iter()
+                .flat_map(|&number| bf16::from_f32(number).to_le_bytes())
+                .collect(),
+        }
     }
 
     fn data_len(&self) -> usize {
-        size_of_val(self.numbers)
+        match self.numbers {
+            Numbers::Packed(numbers) => size_of_val(numbers),
+            Numbers::Float(numbers, Precision::Float32) => size_of_val(numbers),
+            Numbers::Float(numbers, _) => size_of::<f16>() * numbers.len(),
+        }
     }
 }

@@ -3,7 +3,9 @@
 mod data;
 mod doctor;
 mod eval;
+mod export;
 mod generate;
+mod import;
 mod output;
 mod runs;
 mod tokenizer;
@@ -35,6 +37,8 @@ enum Command {
     Train(Box<train::Options>),
     Generate(generate::Options),
     Eval(eval::Options),
+    Export(export::Options),
+    Import(import::Options),
     Data(data::Options),
     Tokenizer(tokenizer::Options),
     Runs(runs::Options),
@@ -47,6 +51,8 @@ pub fn main() -> ExitCode {
         Command::Train(options) => train::run(*options),
         Command::Generate(options) => generate::run(&options),
         Command::Eval(options) => eval::run(&options),
+        Command::Export(options) => export::run(&options),
+        Command::Import(options) => import::run(&options),
         Command::Data(options) => data::run(&options),
         Command::Tokenizer(options) => tokenizer::run(&options),
         Command::Runs(options) => runs::run(&options),

@@ -10,6 +10,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::run::find_checkpoint;
 use crate::config::{DEFAULT_CORPUS, Optimizer, Precision, Preset, TrainConfig, default_threads};
 use crate::device::Compute;
+use crate::model::init::parameter_count;
 
 /// Settings that may be given or left to the preset. The file of `--config` has the same names with underscores.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
@@ -26,6 +27,25 @@ pub struct Settings {
     /// Start from this checkpoint's weights, shape and tokenizer instead of random weights
     #[arg(long, value_name = "DIR", help_heading = "Data")]
     init_from: Option<String>,
+
+    /// Keep parameters as they are whose names match this pattern, such as 'wte.*' or 'h.[0-5].*'; may be given several
+    /// times
+    #[arg(long, value_name = "PATTERN", help_heading = "Finetuning")]
+    freeze: Option<Vec<String>>,
+    /// Train low-rank adapters of this rank beside the weights of --init-from, which stay (LoRA); 0 for none
+    #[arg(long, value_name = "R", help_heading = "Finetuning")]
+    lora_rank: Option<usize>,
+    /// Adapters are scaled by ALPHA / R [default: 16]
+    #[arg(
+        long,
+        value_name = "ALPHA",
+        allow_negative_numbers = true,
+        help_heading = "Finetuning"
+    )]
+    lora_alpha: Option<f32>,
+    /// Linear layers that get adapters, by the ends of their names, with commas between [default: c_attn]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Finetuning")]
+    lora_targets: Option<Vec<String>>,
 
     /// Transformer blocks
     #[arg(long, value_name = "N", help_heading = "Model")]
@@ -98,6 +118,9 @@ pub struct Settings {
     save_every: Option<u64>,
 }
 
+/// Parameters from which on a model is finetuned more carefully than a small one is trained further.
+const LARGE: usize = 50_000_000;
+
 /// Options that a resumed run may change; the others would silently make it another run.
 const MAY_CHANGE: [&str; 13] = [
     "steps",
@@ -141,6 +164,7 @@ impl Settings {
             Some(device) => device,
             None => Compute::preferred()?,
         };
+        let recipe = preset;
         let preset = preset.unwrap_or(Preset::for_device(device));
         let mut base = preset.train(device);
         if let Some(path) = self.init_from.as_ref().or(file.init_from.as_ref()) {
@@ -157,6 +181,9 @@ impl Settings {
                 );
             }
             (base.layers, base.heads, base.embd, base.context) = (model.layers, model.heads, model.embd, model.context);
+            if recipe.is_none() && parameter_count(&model) >= LARGE {
+                base.finetune(self.lora_rank.or(file.lora_rank).is_some_and(|rank| rank > 0));
+            }
         }
         let mut config = self.over(&file.over(&base)?)?;
         config.corpus = absolute_corpus(&config.corpus)?;
@@ -216,4 +243,35 @@ fn absolute(path: &Path, what: &str) -> Result<String> {
     real.into_os_string()
         .into_string()
         .map_err(|path| anyhow::anyhow!("{what} {} has a name that is not UTF-8; rename it", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A large model that is trained further gets few steps and low rates, unless a preset is named; a small one trains
+    /// on as it began.
+    #[test]
+    fn large_models_are_finetuned_gently() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = |embd: usize, settings: &str, preset| {
+            let json = serde_json::json!({
+                "model_type": "gpt2", "n_layer": 12, "n_head": 4, "n_embd": embd, "n_positions": 1024, "vocab_size": 257
+            });
+            std::fs::write(folder.path().join("config.json"), json.to_string()).unwrap();
+            let mut settings: Settings = toml::from_str(settings).unwrap();
+            settings.init_from = Some(folder.path().to_str().unwrap().into());
+            settings.device = Some(Compute::Cpu);
+            settings.resolve(&Settings::default(), preset).unwrap().0
+        };
+        let gentle = config(768, "", None);
+        assert_eq!(
+            (gentle.lr, gentle.steps, gentle.context, gentle.batch_size),
+            (1e-4, 200, 256, 4)
+        );
+        assert_eq!(config(768, "lora_rank = 4", None).lr, 2e-4);
+        assert_eq!(config(768, "lr = 3e-5\ncontext = 64", None).lr, 3e-5);
+        assert_eq!(config(768, "", Some(Preset::Nano)).lr, 1e-3);
+        assert_eq!(config(64, "", None).lr, 1e-3);
+    }
 }

@@ -46,6 +46,25 @@ impl Batch {
         }
     }
 
+    /// Sequences of two tokens or more as rows: all of a sequence but its last token as inputs, all but its first as
+    /// targets. Shorter ones are filled up at their end, which a causal model's earlier positions cannot see.
+    pub fn padded(sequences: &[Vec<u32>]) -> Self {
+        let longest = sequences.iter().map(Vec::len).max().unwrap_or(1);
+        let rows = |shift: usize| {
+            let mut ids = Vec::with_capacity(sequences.len() * (longest - 1));
+            for sequence in sequences {
+                ids.extend(&sequence[shift..sequence.len() - 1 + shift]);
+                ids.extend(std::iter::repeat_n(0, longest - sequence.len()));
+            }
+            ids
+        };
+        Self {
+            inputs: rows(0),
+            targets: rows(1),
+            rows: sequences.len(),
+        }
+    }
+
     /// # Errors
     /// A token that a vocabulary of that size has not: MLX would look it up somewhere else in memory.
     pub fn check(&self, vocab_size: usize) -> Result<()> {
@@ -66,19 +85,6 @@ impl Batch {
     pub fn context(&self) -> usize {
         self.inputs.len() / self.rows
     }
-}
-
-/// Consecutive windows over a whole split, `rows` to a batch, so that every token but the first is predicted exactly
-/// once; the last window may be shorter and comes alone.
-pub fn windows(tokens: &Tokens, rows: usize, context: usize) -> impl Iterator<Item = Batch> {
-    let predicted = tokens.len().saturating_sub(1);
-    let whole: Vec<usize> = (0..predicted / context).map(|window| window * context).collect();
-    let rest = predicted % context;
-    let last = (rest > 0).then(|| Batch::gather(tokens, &[predicted - rest], rest));
-    let full: Vec<_> = whole.chunks(rows).map(<[usize]>::to_vec).collect();
-    full.into_iter()
-        .map(move |starts| Batch::gather(tokens, &starts, context))
-        .chain(last)
 }
 
 /// `count` batches of `rows` windows each, spread evenly over the split: the same ones at every evaluation.
@@ -105,6 +111,14 @@ mod tests {
     }
 
     #[test]
+    fn sequences_of_unequal_lengths_are_padded_at_their_end() {
+        let batch = Batch::padded(&[vec![1, 2, 3, 4], vec![5, 6]]);
+        assert_eq!((batch.rows, batch.context()), (2, 3));
+        assert_eq!(batch.inputs, [1, 2, 3, 5, 0, 0]);
+        assert_eq!(batch.targets, [2, 3, 4, 6, 0, 0]);
+    }
+
+    #[test]
     fn every_position_is_equally_likely() {
         let (tokens, context) = (20, 8);
         let mut counts = [0u32; 12];
@@ -116,17 +130,5 @@ mod tests {
         // 24,000 draws over 12 positions; chi-square with 11 degrees of freedom is below 31.3 with probability 0.999.
         let chi_square: f64 = counts.iter().map(|&n| (f64::from(n) - 2000.0).powi(2) / 2000.0).sum();
         assert!(chi_square < 31.3, "{counts:?}");
-    }
-
-    #[test]
-    fn windows_predict_every_token_but_the_first_once() {
-        for length in [2, 9, 16, 17, 65, 100] {
-            let tokens: Vec<u32> = (0..length).collect();
-            let mut predicted: Vec<u32> = windows(&Tokens::Memory(tokens.clone()), 3, 8)
-                .flat_map(|batch| batch.targets)
-                .collect();
-            predicted.sort_unstable();
-            assert_eq!(predicted, tokens[1..]);
-        }
     }
 }

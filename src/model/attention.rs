@@ -9,6 +9,7 @@ use super::dropout::{self, Dropout};
 use super::kv_cache::LayerCache;
 use super::layers::Linear;
 use super::parameters::Scope;
+use crate::config::ModelConfig;
 
 pub struct Attention {
     /// C to 3C: queries, keys and values of all heads in one product.
@@ -18,11 +19,11 @@ pub struct Attention {
 }
 
 impl Attention {
-    pub fn new(parameters: &Scope, heads: i32) -> Result<Self> {
+    pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Self> {
         Ok(Self {
-            c_attn: Linear::new(&parameters.under("c_attn"))?,
-            c_proj: Linear::new(&parameters.under("c_proj"))?,
-            heads,
+            c_attn: Linear::new(&parameters.under("c_attn"), config)?,
+            c_proj: Linear::new(&parameters.under("c_proj"), config)?,
+            heads: config.heads as i32,
         })
     }
 

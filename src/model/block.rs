@@ -9,6 +9,7 @@ use super::kv_cache::LayerCache;
 use super::layers::LayerNorm;
 use super::mlp::Mlp;
 use super::parameters::Scope;
+use crate::config::ModelConfig;
 
 pub struct Block {
     ln_1: LayerNorm,
@@ -18,12 +19,12 @@ pub struct Block {
 }
 
 impl Block {
-    pub fn new(parameters: &Scope, heads: i32) -> Result<Self> {
+    pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Self> {
         Ok(Self {
             ln_1: LayerNorm::new(&parameters.under("ln_1"))?,
-            attn: Attention::new(&parameters.under("attn"), heads)?,
+            attn: Attention::new(&parameters.under("attn"), config)?,
             ln_2: LayerNorm::new(&parameters.under("ln_2"))?,
-            mlp: Mlp::new(&parameters.under("mlp"))?,
+            mlp: Mlp::new(&parameters.under("mlp"), config)?,
         })
     }
 

@@ -8,13 +8,13 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use super::block::Block;
 use super::dropout::{self, Dropout};
 use super::kv_cache::KvCache;
-use super::layers::LayerNorm;
+use super::layers::{Embedding, LayerNorm};
 use super::parameters::Parameters;
 use crate::config::ModelConfig;
 
 pub struct Gpt {
-    /// Token embeddings, `[V, C]`; tied to the output head.
-    wte: Array,
+    /// Token embeddings; tied to the output head.
+    wte: Embedding,
     /// Position embeddings, `[context, C]`.
     wpe: Array,
     h: Vec<Block>,
@@ -23,13 +23,14 @@ pub struct Gpt {
 
 impl Gpt {
     /// A model over handles of `parameters`, which must have the names that
-    /// [`init::layout`](super::init::layout) lists for `config`.
+    /// [`init::layout`](super::init::layout) lists for `config`, or
+    /// [`quantized_layout`](super::quantized::quantized_layout) for a quantized one.
     pub fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
         Ok(Self {
-            wte: parameters.get("wte.weight")?.clone(),
+            wte: Embedding::new(&parameters.under("wte"), config)?,
             wpe: parameters.get("wpe.weight")?.clone(),
             h: (0..config.layers)
-                .map(|layer| Block::new(&parameters.under(&format!("h.{layer}")), config.heads as i32))
+                .map(|layer| Block::new(&parameters.under(&format!("h.{layer}")), config))
                 .collect::<Result<_>>()?,
             ln_f: LayerNorm::new(&parameters.under("ln_f"))?,
         })
@@ -62,12 +63,12 @@ impl Gpt {
     fn embed(&self, ids: &Array, start: i32) -> Result<Array> {
         let positions = ops::arange::<_, i32>(start, start + ids.dim(1), None)?; // [T]
         self.wte
-            .take_axis(ids, 0)? // [B, T, C]
+            .forward(ids)? // [B, T, C]
             .add(self.wpe.take_axis(&positions, 0)?) // + [T, C]
     }
 
     /// The head: `[…, C]` to `[…, V]`.
     fn logits(&self, x: &Array) -> Result<Array> {
-        self.ln_f.forward(x)?.matmul(self.wte.transpose()?)
+        self.wte.as_head(&self.ln_f.forward(x)?)
     }
 }

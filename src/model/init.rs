@@ -3,8 +3,9 @@
 use mlx_rs::error::Result;
 use mlx_rs::{Array, random};
 
+use super::low_rank;
 use super::parameters::Parameters;
-use crate::config::ModelConfig;
+use crate::config::{LINEAR_LAYERS, ModelConfig};
 
 /// What a parameter starts as.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,18 +48,28 @@ pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
     add("wpe.weight".into(), &[t, c], normal);
     for layer in 0..config.layers {
         let linears = [
-            ("attn.c_attn", c, 3 * c, normal),
-            ("attn.c_proj", c, c, residual),
-            ("mlp.c_fc", c, 4 * c, normal),
-            ("mlp.c_proj", 4 * c, c, residual),
+            (c, 3 * c, normal),   // attn.c_attn
+            (c, c, residual),     // attn.c_proj
+            (c, 4 * c, normal),   // mlp.c_fc
+            (4 * c, c, residual), // mlp.c_proj
         ];
         for norm in ["ln_1", "ln_2"] {
             add(format!("h.{layer}.{norm}.weight"), &[c], Init::Ones);
             add(format!("h.{layer}.{norm}.bias"), &[c], Init::Zeros);
         }
-        for (name, from, to, init) in linears {
-            add(format!("h.{layer}.{name}.weight"), &[from, to], init);
-            add(format!("h.{layer}.{name}.bias"), &[to], Init::Zeros);
+        for (name, (from, to, init)) in LINEAR_LAYERS.iter().zip(linears) {
+            let linear = format!("h.{layer}.{name}");
+            add(format!("{linear}.weight"), &[from, to], init);
+            add(format!("{linear}.bias"), &[to], Init::Zeros);
+            if let Some(lora) = config.lora.as_ref().filter(|lora| lora.adapts(&linear)) {
+                let rank = lora.rank as i32;
+                // A as peft draws it, uniformly, in its standard deviation; B zero, so that an adapter begins as nothing.
+                let spread = Init::Normal {
+                    std: (3.0 * from as f32).powf(-0.5),
+                };
+                add(format!("{linear}.{}", low_rank::A), &[rank, from], spread);
+                add(format!("{linear}.{}", low_rank::B), &[to, rank], Init::Zeros);
+            }
         }
     }
     add("ln_f.weight".into(), &[c], Init::Ones);
@@ -76,9 +87,22 @@ pub fn parameter_count(config: &ModelConfig) -> usize {
 
 /// Fresh parameters, float32; the same for the same seed.
 pub fn initialize(config: &ModelConfig, seed: u64) -> Result<Parameters> {
+    draw(layout(config).into_iter(), seed)
+}
+
+/// Fresh adapters of a model that has its other parameters already.
+pub fn initialize_adapters(config: &ModelConfig, seed: u64) -> Result<Parameters> {
+    draw(
+        layout(config)
+            .into_iter()
+            .filter(|spec| low_rank::is_adapter(&spec.name)),
+        seed,
+    )
+}
+
+fn draw(specs: impl Iterator<Item = ParameterSpec>, seed: u64) -> Result<Parameters> {
     let mut state = random::RandomState::with_seed(seed)?;
-    let entries = layout(config)
-        .into_iter()
+    let entries = specs
         .map(|ParameterSpec { name, shape, init }| {
             let array = match init {
                 Init::Zeros => Array::zeros::<f32>(&shape)?,

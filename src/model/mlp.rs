@@ -7,6 +7,7 @@ use mlx_rs::ops;
 use super::dropout::{self, Dropout};
 use super::layers::Linear;
 use super::parameters::Scope;
+use crate::config::ModelConfig;
 
 pub struct Mlp {
     /// C to 4C.
@@ -16,10 +17,10 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    pub fn new(parameters: &Scope) -> Result<Self> {
+    pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Self> {
         Ok(Self {
-            c_fc: Linear::new(&parameters.under("c_fc"))?,
-            c_proj: Linear::new(&parameters.under("c_proj"))?,
+            c_fc: Linear::new(&parameters.under("c_fc"), config)?,
+            c_proj: Linear::new(&parameters.under("c_proj"), config)?,
         })
     }
 

@@ -8,14 +8,17 @@
 
 pub mod attention;
 pub mod block;
+pub mod compiled;
 pub mod dropout;
 pub mod gpt;
 pub mod init;
 pub mod kv_cache;
 pub mod layers;
 pub mod loss;
+pub mod low_rank;
 pub mod mlp;
 pub mod parameters;
+pub mod quantized;
 
 pub use gpt::Gpt;
 pub use parameters::Parameters;

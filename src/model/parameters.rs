@@ -11,7 +11,7 @@ pub type Names = Arc<[String]>;
 /// A model's parameters, or anything that goes with them one to one, such as an optimizer's moments.
 ///
 /// Cloning copies handles, not numbers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Parameters {
     names: Names,
     arrays: Vec<Array>,
@@ -79,6 +79,19 @@ impl Parameters {
         })
     }
 
+    /// Those whose names `choose` takes, and the others.
+    pub fn partition(&self, choose: impl Fn(&str) -> bool) -> (Self, Self) {
+        let entries = self.iter().map(|(name, array)| (name.to_owned(), array.clone()));
+        let (chosen, others) = entries.partition(|(name, _)| choose(name));
+        (Self::from_entries(chosen), Self::from_entries(others))
+    }
+
+    /// These and `others` as one set.
+    pub fn with(&self, others: &Self) -> Self {
+        let all = self.iter().chain(others.iter());
+        Self::from_entries(all.map(|(name, array)| (name.to_owned(), array.clone())).collect())
+    }
+
     /// A view of the parameters whose names begin with `prefix` and a dot.
     pub fn under(&self, prefix: &str) -> Scope<'_> {
         Scope {
@@ -95,6 +108,11 @@ pub struct Scope<'a> {
 }
 
 impl Scope<'_> {
+    /// What the names begin with: the layer's own name.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// A handle on the parameter `prefix.name`.
     pub fn array(&self, name: &str) -> Result<Array> {
         Ok(self.parameters.get(&format!("{}.{name}", self.prefix))?.clone())

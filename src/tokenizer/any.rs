@@ -97,12 +97,21 @@ impl Tokenizer {
         })?;
         let json: Value = serde_json::from_slice(&bytes)
             .with_context(|| format!("tokenizer {shown} is not valid JSON; give a tokenizer.json"))?;
+        Self::from_json(json, &file)
+    }
+
+    /// The tokenizer that the contents of a `tokenizer.json` describe, as [`load`](Self::load); errors name `file`.
+    ///
+    /// # Errors
+    /// Not a tokenizer, or one that is broken.
+    pub fn from_json(json: Value, file: &Path) -> Result<Self> {
+        let shown = file.display();
         ensure!(
             json["model"].is_object(),
             "tokenizer {shown} is JSON but not a tokenizer.json: it has no model; make one with: mlx-gpt tokenizer train"
         );
         if json["model"]["type"] == "WordLevel" && json["pre_tokenizer"]["pattern"]["Regex"] == "[\\s\\S]" {
-            return Ok(CharTokenizer::load(&file)?.into());
+            return Ok(CharTokenizer::load(file)?.into());
         }
         let tokens = json["model"]["vocab"]
             .as_object()

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
 use super::basic::{BYTES, Pair};
-use super::byte_unicode::from_characters;
+use super::byte_unicode::{from_characters, to_characters};
 use super::ranks::Ranks;
 use super::recover::recover_merge;
 use super::{END_OF_TEXT, Pattern, train_merges};
@@ -217,5 +217,17 @@ impl Bpe {
                     .with_context(|| format!("token {id} is not made by a merge of two others"))
             })
             .collect()
+    }
+
+    /// The merges as files list them: two tokens in GPT-2's characters, a space between them.
+    ///
+    /// # Errors
+    /// As [`merges`](Self::merges).
+    pub fn written_merges(&self) -> Result<Vec<String>> {
+        let written = |id: u32| to_characters(self.token_bytes(id).unwrap_or_default());
+        let merges = self.merges()?.into_iter();
+        Ok(merges
+            .map(|(left, right)| format!("{} {}", written(left), written(right)))
+            .collect())
     }
 }

@@ -14,7 +14,6 @@ use super::{Bpe, END_OF_TEXT, Pattern};
 /// # Errors
 /// As [`Bpe::merges`].
 pub fn to_json(bpe: &Bpe) -> Result<Value> {
-    let written = |id: u32| to_characters(bpe.token_bytes(id).unwrap_or_default());
     let mut vocab: Map<String, Value> = bpe
         .ordinary_tokens()
         .map(|(id, token)| (to_characters(token), json!(id)))
@@ -25,11 +24,6 @@ pub fn to_json(bpe: &Bpe) -> Result<Value> {
             .iter()
             .map(|(token, &id)| (token.clone(), json!(id))),
     );
-    let merges: Vec<String> = bpe
-        .merges()?
-        .into_iter()
-        .map(|(left, right)| format!("{} {}", written(left), written(right)))
-        .collect();
     let mut specials: Vec<_> = bpe.special_tokens().iter().collect();
     specials.sort_by_key(|&(_, id)| id);
     let added_tokens: Vec<Value> = specials
@@ -55,7 +49,7 @@ pub fn to_json(bpe: &Bpe) -> Result<Value> {
             "byte_fallback": false,
             "ignore_merges": false,
             "vocab": vocab,
-            "merges": merges
+            "merges": bpe.written_merges()?
         }
     }))
 }

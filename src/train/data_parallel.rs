@@ -53,18 +53,26 @@ impl DataParallel {
         }
     }
 
-    /// One set of gradients a thread; the sum of them, and of their losses, is the step's.
+    /// One set of gradients of `parameters` a thread; the sum of them, and of their losses, is the step's. The model's
+    /// other parameters are `frozen`.
     ///
     /// # Errors
     /// MLX's, or a thread that ended; the computer is of no use after that.
-    pub fn compute(&mut self, parameters: &Parameters, micro_batches: Vec<MicroBatch>) -> Result<Vec<Gradients>> {
+    pub fn compute(
+        &mut self,
+        parameters: &Parameters,
+        frozen: &Parameters,
+        micro_batches: Vec<MicroBatch>,
+    ) -> Result<Vec<Gradients>> {
+        let arrays = [parameters.arrays(), frozen.arrays()].concat();
         let outputs = match &mut self.0 {
-            Mode::Inline(share) => vec![share.compute(parameters.arrays(), &micro_batches)?],
+            Mode::Inline(share) => vec![share.compute(&arrays, &micro_batches)?],
             Mode::Threads(workers) => {
                 let micro_batches = Arc::new(micro_batches);
                 for worker in workers.iter() {
-                    worker.send(parameters.arrays().to_vec(), Arc::clone(&micro_batches))?;
+                    worker.send(arrays.clone(), Arc::clone(&micro_batches))?;
                 }
+                drop(arrays);
                 let outputs: Vec<_> = workers.iter().map(Worker::receive).collect();
                 outputs.into_iter().collect::<Result<_>>()?
             }

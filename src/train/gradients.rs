@@ -4,10 +4,10 @@ use mlx_rs::error::{Exception, Result as MlxResult};
 use mlx_rs::transforms::{eval, value_and_grad_with_argnums};
 use mlx_rs::{Array, Dtype};
 
-use super::compiled::{Compiled, compiled};
 use crate::config::{ModelConfig, Precision};
 use crate::data::batches::Batch;
 use crate::model::Gpt;
+use crate::model::compiled::{Compiled, compiled};
 use crate::model::dropout::Dropout;
 use crate::model::loss::negative_log_likelihood;
 use crate::model::parameters::{Names, Parameters};
@@ -27,8 +27,10 @@ pub struct MicroBatch {
 #[derive(Clone)]
 pub struct GradientSpec {
     pub model: ModelConfig,
-    /// Names of the parameters, to rebuild the set inside the traced function.
+    /// Names of the parameters that learn, to rebuild the set inside the traced function.
     pub names: Names,
+    /// Names of those that stay as they are.
+    pub frozen: Names,
     pub precision: Precision,
     pub batch_rows: usize,
     pub micro_batches: usize,
@@ -58,7 +60,8 @@ impl Share {
         }
     }
 
-    /// The summed loss and gradients of this share of the micro-batches. Between micro-batches it evaluates, so that
+    /// The summed loss and gradients of this share of the micro-batches, from the arrays of the parameters that learn and
+    /// of those that do not. Between micro-batches it evaluates, so that
     /// memory does not grow with their number.
     pub fn compute(&mut self, parameters: &[Array], micro_batches: &[MicroBatch]) -> MlxResult<Vec<Array>> {
         let mut sums: Vec<Array> = Vec::new();
@@ -88,7 +91,7 @@ impl Share {
     }
 }
 
-/// The function of `[sums…,] parameters…, inputs, targets, dropout keys` to `loss, gradients…`.
+/// The function of `[sums…,] parameters…, frozen parameters…, inputs, targets, dropout keys` to `loss, gradients…`.
 fn gradient_function(
     spec: GradientSpec,
     first_row: usize,
@@ -101,14 +104,16 @@ fn gradient_function(
         Precision::Bfloat16 => (Dtype::Bfloat16, 1.0),
         Precision::Float16 => (Dtype::Float16, FLOAT16_LOSS_SCALE),
     };
-    // Of parameters…, inputs, targets, dropout keys.
+    let names: Names = spec.names.iter().chain(spec.frozen.iter()).cloned().collect();
+    // Of parameters…, frozen parameters…, inputs, targets, dropout keys.
     let scaled_loss = move |arguments: &[Array]| -> MlxResult<Vec<Array>> {
-        let (parameters, [inputs, targets, keys]) = arguments.split_at(count) else {
+        let (parameters, [inputs, targets, keys]) = arguments.split_at(names.len()) else {
             return Err(Exception::custom(
                 "a training step has three inputs beside the parameters",
             ));
         };
-        let parameters = Parameters::new(&spec.names, parameters.to_vec())?.map(|array| array.as_dtype(dtype))?;
+        let entries = names.iter().cloned().zip(parameters.iter().cloned());
+        let parameters = Parameters::from_entries(entries.collect()).map(|array| array.as_dtype(dtype))?;
         let model = Gpt::new(&spec.model, &parameters)?;
         let dropout = (spec.model.dropout > 0.0).then(|| {
             Dropout::new(

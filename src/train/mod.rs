@@ -1,8 +1,8 @@
 //! Training: the loop, and what each line of it calls.
 
-mod compiled;
+mod beginning;
 pub mod data_parallel;
-pub mod evaluate;
+pub mod freeze;
 pub mod gradients;
 pub mod metrics;
 pub mod optimizer;
@@ -10,13 +10,13 @@ pub mod plot;
 mod report;
 pub mod schedule;
 mod session;
-mod signals;
 pub mod step;
 
 pub use session::Session;
 
 use anyhow::{Result, ensure};
 
+use crate::signals::Signals;
 use metrics::{EvaluationLine, Line};
 
 /// How a training run ended.
@@ -38,7 +38,7 @@ pub fn train(session: &mut Session) -> Result<Outcome> {
         report::already_complete(session);
         return Ok(Outcome::Finished);
     }
-    let signals = signals::Signals::register()?;
+    let signals = Signals::register()?;
     let mut report = report::Report::start(session)?;
     if session.state.step == 0 {
         evaluate(session, &mut report)?;

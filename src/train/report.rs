@@ -11,7 +11,7 @@ use super::session::Session;
 use super::step::StepReport;
 use crate::checkpoint::Losses;
 use crate::config::DEFAULT_CORPUS;
-use crate::console::say;
+use crate::console::{program, say};
 
 /// Steps between two logged ones; the first and the last are logged too.
 const LOG_EVERY: u64 = 10;
@@ -36,7 +36,8 @@ impl Report {
     pub fn start(session: &mut Session) -> Result<Self> {
         let interactive = std::io::stderr().is_terminal();
         let config = &session.config;
-        let parameters = session.state.parameters.count();
+        let learning = session.state.parameters.count();
+        let parameters = learning + session.state.frozen.count();
         let corpus = match config.corpus.as_str() {
             DEFAULT_CORPUS => "Shakespeare's plays (built in)",
             path => path,
@@ -57,6 +58,13 @@ impl Report {
             session.model.context,
             parameters as f64 / 1e6
         ));
+        if learning < parameters {
+            say(format_args!(
+                "learning {:.2} million of them ({:.1} %); the others stay as they are",
+                learning as f64 / 1e6,
+                100.0 * learning as f64 / parameters as f64
+            ));
+        }
         say(format_args!(
             "training {} steps of {} tokens on the {}, {} thread(s), {}",
             config.steps,
@@ -77,13 +85,16 @@ impl Report {
 
         let left = session.config.steps.saturating_sub(session.state.step);
         let saves = left.div_ceil(session.config.save_every);
-        let checkpoint = 3 * 4 * parameters as u64; // weights and two moments, float32
+        // Float32 weights, only the adapters' where there are any, and two moments of what learns.
+        let saved = if session.base.is_some() { learning } else { parameters };
+        let checkpoint = 4 * (saved + 2 * learning) as u64;
+        let second_state = 4 * 3 * learning as u64;
         say(format_args!(
             "needs    about {} of training ({:.0} ms a step) besides evaluations, {} of memory, {} of disk for {saves} checkpoint(s)",
             HumanDuration(step * left.min(u64::from(u32::MAX)) as u32),
             step.as_secs_f64() * 1e3,
             // Measuring held a second state.
-            HumanBytes((mlx_rs::memory::peak_memory()? as u64).saturating_sub(checkpoint)),
+            HumanBytes((mlx_rs::memory::peak_memory()? as u64).saturating_sub(second_state)),
             HumanBytes(saves * checkpoint)
         ));
         if session.state.step > 0 {
@@ -206,9 +217,4 @@ pub fn already_complete(session: &Session) {
         program(),
         2 * session.config.steps
     ));
-}
-
-/// How the user calls this program.
-fn program() -> String {
-    std::env::args().next().unwrap_or_else(|| "mlx-gpt".into())
 }

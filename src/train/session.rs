@@ -1,23 +1,22 @@
 //! A training run in memory: made new, or read back from its newest checkpoint.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
-use super::evaluate::Evaluator;
+use super::beginning::Beginning;
 use super::metrics::Metrics;
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
-use crate::checkpoint::{self, Checkpoint, Losses, Moments, Progress};
+use crate::checkpoint::{Checkpoint, Losses, Moments, Progress};
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::batches;
-use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
+use crate::evaluate::{Evaluation, Evaluator};
 use crate::generate::Generator;
 use crate::generate::sampler::Sampling;
-use crate::model::init;
 use crate::tokenizer::Tokenizer;
 
 /// Tokens of the sample that an evaluation writes.
@@ -36,17 +35,10 @@ pub struct Session {
     pub(super) evaluator: Evaluator,
     pub(super) progress: Progress,
     pub(super) metrics: Metrics,
+    /// Where the weights are that adapters are trained on top of, if it is they that learn.
+    pub(super) base: Option<PathBuf>,
     /// Text of the last evaluation.
     pub(super) sample: String,
-}
-
-/// A run before its first step, without a folder.
-struct Beginning {
-    model: ModelConfig,
-    tokenizer: Tokenizer,
-    tokens: (Tokens, Tokens),
-    state: TrainState,
-    progress: Progress,
 }
 
 impl Session {
@@ -70,79 +62,34 @@ impl Session {
         config.validate()?;
         run.lock()?;
         run.clean()?;
-        if run.steps()?.is_empty() {
-            let beginning = Beginning::new(&config, dataset)?;
-            return Self::assemble(config, run, beginning);
-        }
-        let folder = run.newest_checkpoint()?;
-        checkpoint::verify(&folder)?;
-        let mut checkpoint = Checkpoint::load(&folder)?;
-        let (progress, Moments { m, v }) = checkpoint.load_progress()?;
-        ensure!(
-            progress.corpus == dataset.record()?,
-            "corpus {} is not the text that the run learned from; put the old text back, or start a new run with --init-from {}",
-            config.corpus,
-            folder.display()
-        );
-        ensure!(
-            config.steps >= progress.step,
-            "steps {} are fewer than the {} that the run has done; give more, or none",
-            config.steps,
-            progress.step
-        );
-        checkpoint.model.dropout = config.dropout;
-        checkpoint.model.validate()?;
-        let model = &checkpoint.model;
-        ensure!(
-            (config.layers, config.heads, config.embd) == (model.layers, model.heads, model.embd)
-                && config.context <= model.context
-                && config.seed == progress.seed,
-            "{} is not the configuration that {} was trained with: layers, heads, embd, context or seed differ; put the old one back",
-            run.config_path().display(),
-            folder.display()
-        );
-        run.write_config(&config)?;
-        run.point_links(&progress)?;
-        let sample = checkpoint.load_sample();
-        let beginning = Beginning {
-            tokens: tokenize(&config, &checkpoint.tokenizer, dataset)?,
-            model: checkpoint.model,
-            tokenizer: checkpoint.tokenizer,
-            state: TrainState {
-                step: progress.step,
-                parameters: checkpoint.parameters,
-                m,
-                v,
-            },
-            progress,
+        let beginning = if run.steps()?.is_empty() {
+            Beginning::new(&config, dataset)?
+        } else {
+            Beginning::resume(&run, &config, dataset)?
         };
-        let mut session = Self::assemble(config, run, beginning)?;
-        session.sample = sample;
-        Ok(session)
+        run.write_config(&config)?;
+        if beginning.progress.step > 0 {
+            run.point_links(&beginning.progress)?;
+        }
+        Self::assemble(config, run, beginning)
     }
 
     fn assemble(config: TrainConfig, run: Run, beginning: Beginning) -> Result<Self> {
-        let Beginning {
-            model,
-            tokenizer,
-            tokens: (train_tokens, val_tokens),
-            state,
-            progress,
-        } = beginning;
-        let names = state.parameters.names();
+        let Beginning { model, state, .. } = &beginning;
         Ok(Self {
-            stepper: Stepper::new(&config, &model, names)?,
-            evaluator: Evaluator::new(&model, names),
+            stepper: Stepper::new(&config, model, state.parameters.names(), state.frozen.names())?,
+            evaluator: Evaluator::new(model, state.model_parameters().names()),
             metrics: Metrics::open(&run, state.step)?,
             config,
-            model,
-            tokenizer,
-            train_tokens,
-            val_tokens,
             run,
-            state,
-            progress,
-            sample: String::new(),
+            model: beginning.model,
+            tokenizer: beginning.tokenizer,
+            train_tokens: beginning.train_tokens,
+            val_tokens: beginning.val_tokens,
+            state: beginning.state,
+            progress: beginning.progress,
+            base: beginning.base,
+            sample: beginning.sample,
         })
     }
 
@@ -165,19 +112,23 @@ impl Session {
     /// Losses over the same `eval_batches` batches of either split each time.
     pub(super) fn estimate_losses(&mut self) -> Result<Losses> {
         let (count, rows, context) = (self.config.eval_batches, self.config.batch_size, self.config.context);
-        let [train, val] = [&self.train_tokens, &self.val_tokens].map(|tokens| {
-            let batches = batches::spread(tokens, count, rows, context);
-            self.evaluator.evaluate(&self.state.parameters, batches, |_| ())
-        });
+        let parameters = self.state.model_parameters();
+        let mut estimate = |tokens| {
+            let mut total = Evaluation::default();
+            for batch in batches::spread(tokens, count, rows, context) {
+                total.add(&self.evaluator.losses(&parameters, &batch)?);
+            }
+            anyhow::Ok(total.loss())
+        };
         Ok(Losses {
-            train: train?.loss(),
-            val: val?.loss(),
+            train: estimate(&self.train_tokens)?,
+            val: estimate(&self.val_tokens)?,
         })
     }
 
     /// What the model says now.
     pub(super) fn write_sample(&self) -> Result<String> {
-        let generator = Generator::new(&self.model, &self.state.parameters)?;
+        let generator = Generator::new(&self.model, &self.state.model_parameters())?;
         let sampling = Sampling {
             temperature: 0.8,
             ..Sampling::PLAIN
@@ -206,8 +157,9 @@ impl Session {
         let checkpoint = Checkpoint {
             folder,
             model: self.model.clone(),
-            parameters: self.state.parameters.clone(),
+            parameters: self.state.model_parameters(),
             tokenizer: self.tokenizer.clone(),
+            base: self.base.clone(),
         };
         let moments = Moments {
             m: self.state.m.clone(),
@@ -231,58 +183,4 @@ impl Session {
             .newest_checkpoint()
             .map_or("none yet".into(), |folder| folder.display().to_string())
     }
-}
-
-impl Beginning {
-    /// From random weights, or from those of the configuration's `init_from`.
-    fn new(config: &TrainConfig, dataset: &Dataset) -> Result<Self> {
-        config.validate()?;
-        let (model, tokenizer, parameters) = match &config.init_from {
-            None => {
-                let tokenizer = dataset.tokenizer(&config.tokenizer)?;
-                let model = config.model(tokenizer.vocab_size());
-                (model, tokenizer, None)
-            }
-            Some(path) => {
-                let mut checkpoint = Checkpoint::load(Path::new(path))?;
-                checkpoint.model.dropout = config.dropout;
-                (checkpoint.model, checkpoint.tokenizer, Some(checkpoint.parameters))
-            }
-        };
-        model.validate()?;
-        ensure!(
-            config.context <= model.context,
-            "context {} is over the {} of the model that the run starts from; choose --context {1} or less",
-            config.context,
-            model.context
-        );
-        let tokens = tokenize(config, &tokenizer, dataset)?;
-        let parameters = match parameters {
-            Some(parameters) => parameters,
-            None => init::initialize(&model, config.seed)?,
-        };
-        Ok(Self {
-            model,
-            tokenizer,
-            tokens,
-            state: TrainState::new(parameters)?,
-            progress: Progress::new(config.seed, dataset.record()?),
-        })
-    }
-}
-
-/// The tokens to train on and those to validate on; each must be a row and the token after it at least.
-fn tokenize(config: &TrainConfig, tokenizer: &Tokenizer, dataset: &Dataset) -> Result<(Tokens, Tokens)> {
-    let part = |name: &str, split| {
-        let tokens = dataset.part(tokenizer, split)?.tokens;
-        ensure!(
-            tokens.len() > config.context,
-            "corpus {} is too short: its {name} part has {} tokens, a context of {} needs more than that; use more text or a smaller --context",
-            config.corpus,
-            tokens.len(),
-            config.context
-        );
-        Ok(tokens)
-    };
-    Ok((part("training", Split::Train)?, part("validation", Split::Val)?))
 }

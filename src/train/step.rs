@@ -9,7 +9,6 @@ use mlx_rs::ops;
 use mlx_rs::transforms::eval;
 use rand::RngExt;
 
-use super::compiled::{Compiled, compiled};
 use super::data_parallel::DataParallel;
 use super::gradients::{GradientSpec, MicroBatch};
 use super::optimizer::{self, AdamW, BETA1, Rates, Slot};
@@ -17,6 +16,7 @@ use super::schedule::learning_rate;
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::batches::{self, Batch};
 use crate::data::tokens::Tokens;
+use crate::model::compiled::{Compiled, compiled};
 use crate::model::dropout::Dropout;
 use crate::model::parameters::{Names, Parameters};
 
@@ -25,7 +25,10 @@ use crate::model::parameters::{Names, Parameters};
 pub struct TrainState {
     /// Optimizer steps done.
     pub step: u64,
+    /// The parameters that learn.
     pub parameters: Parameters,
+    /// Those that do not: frozen ones, or all that adapters are added to.
+    pub frozen: Parameters,
     /// AdamW's running mean of the gradients, by the parameters' names.
     pub m: Parameters,
     /// AdamW's running mean of their squares.
@@ -34,17 +37,23 @@ pub struct TrainState {
 
 impl TrainState {
     /// The state before the first step.
-    pub fn new(parameters: Parameters) -> Result<Self> {
+    pub fn new(parameters: Parameters, frozen: Parameters) -> Result<Self> {
         let zeros = parameters.map(|array| ops::zeros_like(array))?;
         let state = Self {
             step: 0,
             parameters,
+            frozen,
             m: zeros.clone(),
             v: zeros,
         };
         // Streams belong to threads: what gradient threads are handed must be numbers, not a graph of this thread's.
-        eval(state.arrays())?;
+        eval(state.arrays().chain(state.frozen.arrays()))?;
         Ok(state)
+    }
+
+    /// All parameters of the model.
+    pub fn model_parameters(&self) -> Parameters {
+        self.parameters.with(&self.frozen)
     }
 
     fn arrays(&self) -> impl Iterator<Item = &Array> {
@@ -76,10 +85,12 @@ pub struct Stepper {
 }
 
 impl Stepper {
-    pub fn new(config: &TrainConfig, model: &ModelConfig, names: &Names) -> Result<Self> {
+    /// For parameters of those `names` that learn and those that are `frozen`.
+    pub fn new(config: &TrainConfig, model: &ModelConfig, names: &Names, frozen: &Names) -> Result<Self> {
         let spec = GradientSpec {
             model: model.clone(),
             names: Arc::clone(names),
+            frozen: Arc::clone(frozen),
             precision: config.dtype,
             batch_rows: config.batch_size,
             micro_batches: config.grad_accum,
@@ -124,7 +135,10 @@ impl Stepper {
 
         let mut inputs = vec![Array::from_f32(lr), correction(BETA1), correction(self.config.beta2)];
         inputs.extend(state.arrays().cloned());
-        for part in self.gradients.compute(&state.parameters, micro_batches)? {
+        for part in self
+            .gradients
+            .compute(&state.parameters, &state.frozen, micro_batches)?
+        {
             inputs.push(part.loss);
             inputs.extend(part.gradients);
         }

@@ -5,11 +5,15 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use mlx_gpt::checkpoint::{Checkpoint, Moments, Progress};
 use mlx_gpt::config::{ModelConfig, Preset, TrainConfig};
 use mlx_gpt::data::batches::Batch;
+use mlx_gpt::data::dataset::CorpusRecord;
 use mlx_gpt::device::Compute;
 use mlx_gpt::model::Parameters;
-use mlx_rs::{Array, Dtype};
+use mlx_gpt::model::init::layout;
+use mlx_gpt::tokenizer::Tokenizer;
+use mlx_rs::{Array, Dtype, random};
 use tempfile::TempDir;
 
 /// Options of a model that trains in a moment, on the CPU device of any machine.
@@ -106,6 +110,49 @@ pub fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
+/// A model of two layers whose every parameter, biases too, is drawn at random.
+pub fn random_checkpoint(folder: &Path, tokenizer: Tokenizer, embd: usize, heads: usize) -> Checkpoint {
+    let model = ModelConfig {
+        layers: 2,
+        heads,
+        embd,
+        context: 16,
+        vocab_size: tokenizer.vocab_size(),
+        dropout: 0.0,
+        lora: None,
+        quantization: None,
+    };
+    let mut state = random::RandomState::with_seed(1).unwrap();
+    let parameters = layout(&model)
+        .into_iter()
+        .map(|spec| {
+            let key = state.next_key().unwrap();
+            (spec.name, random::normal::<f32>(&spec.shape, None, None, &key).unwrap())
+        })
+        .collect();
+    Checkpoint {
+        folder: folder.join("model"),
+        parameters: Parameters::from_entries(parameters),
+        model,
+        tokenizer,
+        base: None,
+    }
+}
+
+/// The checkpoint in its folder, `model`.
+pub fn saved(checkpoint: Checkpoint) -> Checkpoint {
+    let corpus = CorpusRecord {
+        sha256: String::new(),
+        cut: 0,
+    };
+    let moments = Moments {
+        m: checkpoint.parameters.clone(),
+        v: checkpoint.parameters.clone(),
+    };
+    checkpoint.save(&moments, &Progress::new(1, corpus, None), "").unwrap();
+    checkpoint
+}
+
 /// The model of `tests/fixtures`, made by `scripts/fixtures.py` with transformers.
 pub struct Fixture {
     pub model: ModelConfig,
@@ -138,6 +185,8 @@ impl Fixture {
                 context: 24,
                 vocab_size: 65,
                 dropout: 0.0,
+                lora: None,
+                quantization: None,
             },
             parameters: Parameters::from_entries(parameters),
             batch: Batch {

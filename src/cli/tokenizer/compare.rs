@@ -12,8 +12,8 @@ use crate::checkpoint::run::find_checkpoint;
 use crate::console;
 use crate::data::dataset::Part;
 use crate::data::tokens::Tokens;
+use crate::evaluate::text::measure;
 use crate::tokenizer::Tokenizer;
-use crate::train::evaluate::measure;
 
 /// Compare tokenizers on one text: tokens, bytes per token, vocabulary, and bits per byte of models
 ///
@@ -70,7 +70,7 @@ impl Row {
                 tokens: Tokens::Memory(checkpoint.tokenizer.encode(text)?),
                 bytes: Some(text.len() as u64),
             };
-            row.bits_per_byte = measure(&checkpoint, &part, |_| ())?.1;
+            row.bits_per_byte = measure(&checkpoint, &part, checkpoint.model.context, |_| ())?.1;
         }
         Ok(row)
     }

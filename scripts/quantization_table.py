@@ -1,0 +1,76 @@
+"""Prints what quantizing a checkpoint costs and gains: size, loss and speed of each choice of bits and group size.
+
+    python scripts/quantization_table.py CHECKPOINT [--corpus TEXT] [--mlx-gpt target/debug/mlx-gpt]
+
+Exports the checkpoint with `mlx-gpt export --format mlx` for 8 and 4 bits in groups of 32, 64 and 128, measures each with
+`mlx-gpt eval` (on the run's validation text, or on all of --corpus) and `mlx-gpt generate` (the median of three times
+200 tokens), and prints a table in Markdown. The exports go to a temporary folder.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import tempfile
+from pathlib import Path
+
+TOKENS = 200
+
+
+def run(program, *arguments):
+    command = [str(program), *map(str, arguments)]
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
+
+
+def measure(program, folder, corpus, context):
+    evaluation = json.loads(run(program, "eval", "--checkpoint", folder, *corpus, "--json"))
+    speeds = []
+    for seed in range(3):
+        text = run(
+            program, "generate", "--checkpoint", folder, "--max-new-tokens", min(TOKENS, context), "--seed", seed,
+            "--ignore-eos", "--json",
+        )  # fmt: skip
+        speeds.append(json.loads(text)["tokens_per_second"])
+    weights = sum(file.stat().st_size for file in Path(folder).glob("model*.safetensors"))
+    return weights, evaluation["loss"], statistics.median(speeds)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="What quantizing a checkpoint costs and gains.")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--corpus", help="default: the validation text of the checkpoint's run")
+    parser.add_argument("--mlx-gpt", type=Path, default=Path("target/debug/mlx-gpt"), help="default: %(default)s")
+    arguments = parser.parse_args()
+    program, checkpoint = arguments.mlx_gpt, arguments.checkpoint
+    if (checkpoint / "latest").exists():
+        checkpoint = checkpoint / "latest"
+    corpus = ["--corpus", arguments.corpus, "--split", "all"] if arguments.corpus else []
+    config = json.loads((checkpoint / "config.json").read_text())
+
+    if not corpus:  # an export is no run: it must be told what its run's text was
+        settings = (checkpoint.resolve().parent / "config.toml").read_text()
+        name = next(line.split('"')[1] for line in settings.splitlines() if line.startswith("corpus"))
+        corpus = ["--corpus", name, "--split", "val"]
+    print("| weights | size | of float32 | loss | more than float32 | tokens/s |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    full_size, full_loss, speed = measure(program, checkpoint, corpus, config["n_positions"])
+    print(f"| float32 | {full_size / 1e6:.2f} MB | 1.00 | {full_loss:.4f} | | {speed:.0f} |")
+    with tempfile.TemporaryDirectory() as work:
+        for bits in (8, 4):
+            for group_size in (32, 64, 128):
+                if config["n_embd"] % group_size:
+                    continue
+                out = Path(work) / f"{bits}-{group_size}"
+                run(
+                    program, "export", "--checkpoint", checkpoint, "--format", "mlx", "--bits", bits, "--group-size",
+                    group_size, "--out", out,
+                )  # fmt: skip
+                size, loss, speed = measure(program, out, corpus, config["n_positions"])
+                print(
+                    f"| {bits} bits, groups of {group_size} | {size / 1e6:.2f} MB | {size / full_size:.2f} | {loss:.4f} "
+                    f"| {loss - full_loss:+.4f} | {speed:.0f} |"
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+//! A GPT-2 in Hugging Face's layout, made elsewhere, to a checkpoint here.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{Checkpoint, progress, tokenizer_files};
+use crate::config::{ModelConfig, Precision};
+use crate::durable;
+use crate::tokenizer::Tokenizer;
+
+/// The vocabulary of OpenAI's GPT-2.
+const GPT2_VOCAB: usize = 50257;
+
+/// Reads the model in `source` and writes it to `out` as a checkpoint, with hashes of its files. `tokenizer` takes the
+/// place of the folder's own; a model with GPT-2's vocabulary and no tokenizer gets GPT-2's.
+///
+/// # Errors
+/// What [`Checkpoint::load`] refuses, a folder without tokenizer, or an `out` that is there already. Nothing is written
+/// then.
+pub fn import(source: &Path, out: &Path, tokenizer: Option<Tokenizer>, origin: &str) -> Result<Checkpoint> {
+    durable::ensure_free(out)?;
+    ensure!(
+        source.is_dir(),
+        "{} is not a folder; give one with config.json, model.safetensors and tokenizer.json",
+        source.display()
+    );
+    let tokenizer = |model: &ModelConfig| match tokenizer {
+        Some(tokenizer) => Ok(tokenizer),
+        None if tokenizer_files::are_in(source) => tokenizer_files::read(source),
+        None if model.vocab_size == GPT2_VOCAB => Tokenizer::gpt2(),
+        None => bail!(
+            "{} has no tokenizer.json, and without a tokenizer a model is of no use; give one with --tokenizer",
+            source.display()
+        ),
+    };
+    let mut checkpoint = Checkpoint::load_with(source, tokenizer)?.merged()?;
+    checkpoint.folder = out.to_owned();
+    durable::make_parents(out)?;
+    durable::write_folder(out, |making| {
+        checkpoint.write_model(making, Precision::Float32)?;
+        progress::write_imported(making, origin)
+    })
+    .with_context(|| format!("checkpoint {} could not be written", out.display()))?;
+    Ok(checkpoint)
+}
+
+/// What `source` is called in the record of an import.
+pub fn origin(source: &Path) -> String {
+    let absolute: PathBuf = source.canonicalize().unwrap_or_else(|_| source.to_owned());
+    absolute.display().to_string()
+}

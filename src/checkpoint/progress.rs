@@ -1,0 +1,205 @@
+//! `state.json`: where a checkpoint comes from, and the hashes of its files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::adapter;
+use crate::data::dataset::CorpusRecord;
+use crate::hash::sha256_of_file;
+use crate::model::parameters::Parameters;
+
+const STATE: &str = "state.json";
+
+/// The layout of `state.json`; a program that knows only older ones refuses newer ones.
+const FORMAT: u32 = 1;
+
+/// Where a run stood when a checkpoint was written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    pub format: u32,
+    /// Optimizer steps done. Batches and dropout masks are functions of seed and step, so these two are the random
+    /// state and the position in the data.
+    pub step: u64,
+    pub seed: u64,
+    /// Losses of the evaluation at this step, if there was one.
+    pub evaluation: Option<Losses>,
+    /// The lowest validation loss of the run's checkpoints so far.
+    pub best: Option<Best>,
+    pub corpus: CorpusRecord,
+    /// SHA-256 of the weights that low-rank adapters belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// SHA-256 of each other file of the folder.
+    pub files: BTreeMap<String, String>,
+}
+
+/// What an evaluation in training found, in nats per token.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Losses {
+    pub train: f64,
+    pub val: f64,
+}
+
+/// The checkpoint with the lowest validation loss.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    pub step: u64,
+    pub val_loss: f64,
+}
+
+/// AdamW's moments, by the names of their parameters.
+pub struct Moments {
+    pub m: Parameters,
+    pub v: Parameters,
+}
+
+/// What an imported checkpoint records: that it was not made by training, and the hashes.
+#[derive(Serialize, Deserialize)]
+struct Imported {
+    format: u32,
+    imported_from: String,
+    files: BTreeMap<String, String>,
+}
+
+/// What any `state.json` has.
+#[derive(Deserialize)]
+struct Hashes {
+    format: u32,
+    imported_from: Option<String>,
+    base: Option<String>,
+    files: BTreeMap<String, String>,
+}
+
+impl Progress {
+    /// Of a run that begins, on top of the weights of that hash if it trains adapters.
+    pub fn new(seed: u64, corpus: CorpusRecord, base: Option<String>) -> Self {
+        Self {
+            format: FORMAT,
+            step: 0,
+            seed,
+            evaluation: None,
+            best: None,
+            corpus,
+            base,
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// Moves on to a step that is about to be saved, with the losses of an evaluation at it, if there was one.
+    pub fn advance(&mut self, step: u64, evaluation: Option<Losses>) {
+        self.step = step;
+        self.evaluation = evaluation;
+        if let Some(losses) = evaluation
+            && self.best.is_none_or(|best| losses.val < best.val_loss)
+        {
+            self.best = Some(Best {
+                step,
+                val_loss: losses.val,
+            });
+        }
+    }
+
+    /// Writes it as the last of a folder's files, with the hashes of the others.
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+        let progress = Self {
+            files: hashes(folder)?,
+            ..self.clone()
+        };
+        write(folder, &progress)
+    }
+}
+
+/// Writes the record of an imported checkpoint as the last of its files.
+pub(super) fn write_imported(folder: &Path, source: &str) -> Result<()> {
+    let imported = Imported {
+        format: FORMAT,
+        imported_from: source.to_owned(),
+        files: hashes(folder)?,
+    };
+    write(folder, &imported)
+}
+
+fn write(folder: &Path, state: &impl Serialize) -> Result<()> {
+    Ok(fs::write(folder.join(STATE), serde_json::to_string_pretty(state)?)?)
+}
+
+fn hashes(folder: &Path) -> Result<BTreeMap<String, String>> {
+    fs::read_dir(folder)?
+        .map(|entry| {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            Ok((name, sha256_of_file(&entry.path())?))
+        })
+        .collect()
+}
+
+/// Reads where a run stood.
+///
+/// # Errors
+/// `state.json` is missing, not what training writes, or of a newer format.
+pub fn read_progress(folder: &Path) -> Result<Progress> {
+    let (hashes, bytes) = read_hashes(folder)?;
+    let path = folder.join(STATE);
+    if let Some(source) = hashes.imported_from {
+        anyhow::bail!(
+            "{} was imported from {source}, not trained here, so there is nothing to go on with; start a run with --init-from",
+            folder.display()
+        );
+    }
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is not a training state", path.display()))
+}
+
+fn read_hashes(folder: &Path) -> Result<(Hashes, Vec<u8>)> {
+    let path = folder.join(STATE);
+    let bytes = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let hashes: Hashes =
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is not a training state", path.display()))?;
+    ensure!(
+        hashes.format <= FORMAT,
+        "{} has format {}, this program knows up to {FORMAT}; use a newer mlx-gpt",
+        path.display(),
+        hashes.format
+    );
+    Ok((hashes, bytes))
+}
+
+/// Whether hashes were recorded when the folder was written; an export has none.
+pub fn has_hashes(folder: &Path) -> bool {
+    folder.join(STATE).exists()
+}
+
+/// Compares every file with the hash that was recorded when the checkpoint was written, and the weights that its
+/// adapters belong to; the number of files.
+///
+/// # Errors
+/// The first file that is missing or changed.
+pub fn verify(folder: &Path) -> Result<usize> {
+    let (recorded, _) = read_hashes(folder)?;
+    for (name, hash) in &recorded.files {
+        ensure!(
+            Path::new(name).file_name() == Some(name.as_ref()),
+            "{}: {name:?} is not the name of a file in this folder",
+            folder.join(STATE).display()
+        );
+        let path = folder.join(name);
+        ensure!(
+            sha256_of_file(&path)? == *hash,
+            "{} was changed or damaged after it was written; delete its folder to use the checkpoint before it",
+            path.display()
+        );
+    }
+    if let Some(hash) = &recorded.base {
+        let base = adapter::base_of(folder)?;
+        ensure!(
+            adapter::hash_of_base(&base)? == *hash,
+            "the weights in {} are not those that the adapters in {} were trained on; put the old ones back",
+            base.display(),
+            folder.display()
+        );
+    }
+    Ok(recorded.files.len())
+}

@@ -1,0 +1,149 @@
+//! `mlx-gpt export`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, bail, ensure};
+use clap::{Args, ValueEnum};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::run::find_checkpoint;
+use crate::config::{Precision, Quantization};
+use crate::console::{self, program, say};
+use crate::durable;
+use crate::export::gguf::Gguf;
+use crate::export::{Dtype, folder};
+use crate::signals::Signals;
+
+/// Write a checkpoint for other programs, or smaller
+///
+/// hf is a folder for transformers, without what only training needs. gguf is one file for llama.cpp and what is built on
+/// it; it takes byte-level BPE tokenizers, such as gpt2 and those of `tokenizer train`. mlx is a folder for mlx-lm with
+/// weights of 4 or 8 bits, which generate and eval here take as well. Low-rank adapters are merged into the weights that
+/// they belong to.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+
+    mlx-gpt export --format hf --out my-gpt                        the newest run
+    mlx-gpt export --format hf --dtype float16 --out my-gpt        half the size
+    mlx-gpt export --format mlx --bits 4 --out my-gpt-4bit
+    mlx-gpt generate --checkpoint my-gpt-4bit
+    mlx-gpt export --checkpoint runs/x --format gguf --dtype q8_0 --out x-q8_0.gguf
+    llama-completion -m x-q8_0.gguf -p 'Once upon a time'          runs it, in llama.cpp")]
+pub struct Options {
+    /// A run, or one of its step folders [default: the newest run below runs/]
+    #[arg(long, value_name = "DIR")]
+    checkpoint: Option<PathBuf>,
+    /// What to write
+    #[arg(long, value_enum)]
+    format: Format,
+    /// The file or folder to write; it must not exist yet
+    #[arg(long, value_name = "PATH")]
+    out: PathBuf,
+    /// How hf and gguf store weights [default: float32 for hf, float16 for gguf]
+    #[arg(long, value_enum)]
+    dtype: Option<Dtype>,
+    /// Bits of a weight in mlx: 4 or 8 [default: 4]
+    #[arg(long, value_name = "N")]
+    bits: Option<usize>,
+    /// Weights of mlx that share a scale: 32, 64 or 128; fewer are more exact [default: 64, or 32 for an odd width]
+    #[arg(long, value_name = "N")]
+    group_size: Option<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Format {
+    /// A folder for transformers
+    Hf,
+    /// One file for llama.cpp
+    Gguf,
+    /// A folder for mlx-lm, quantized
+    Mlx,
+}
+
+pub fn run(options: &Options) -> Result<ExitCode> {
+    ensure!(
+        options.format == Format::Mlx || (options.bits, options.group_size) == (None, None),
+        "--bits and --group-size are of --format mlx; hf and gguf have --dtype"
+    );
+    durable::ensure_free(&options.out)?;
+    let source = find_checkpoint(options.checkpoint.as_deref())?;
+    let checkpoint = Checkpoint::load(&source)?.merged()?;
+    ensure!(
+        checkpoint.model.quantization.is_none(),
+        "the weights in {} are quantized already; export the checkpoint that they were made from",
+        source.display()
+    );
+    say(format_args!("{}", source.display()));
+    match options.format {
+        Format::Hf => hugging_face(&checkpoint, options.dtype, &options.out),
+        Format::Gguf => gguf(&checkpoint, options.dtype.unwrap_or(Dtype::Float16), &options.out),
+        Format::Mlx => mlx(checkpoint, options),
+    }
+}
+
+fn hugging_face(checkpoint: &Checkpoint, dtype: Option<Dtype>, out: &Path) -> Result<ExitCode> {
+    let precision = match dtype {
+        None | Some(Dtype::Float32) => Precision::Float32,
+        Some(Dtype::Float16) => Precision::Float16,
+        Some(Dtype::Bfloat16) => Precision::Bfloat16,
+        Some(Dtype::Q8_0) => bail!("--dtype q8_0 is gguf's; hf has float32, float16 and bfloat16"),
+    };
+    folder::hugging_face(checkpoint, precision, out)?;
+    console::print(format_args!(
+        "{}: {}, {precision}, for transformers\nopen it with: GPT2LMHeadModel.from_pretrained({:?})\n",
+        out.display(),
+        HumanBytes(durable::size_of_folder(out)?),
+        out.display().to_string()
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn mlx(checkpoint: Checkpoint, options: &Options) -> Result<ExitCode> {
+    ensure!(
+        options.dtype.is_none(),
+        "--dtype is of hf and gguf; --format mlx has --bits and --group-size"
+    );
+    let odd = !checkpoint.model.embd.is_multiple_of(64);
+    let quantization = Quantization {
+        bits: options.bits.unwrap_or(4),
+        group_size: options.group_size.unwrap_or(if odd { 32 } else { 64 }),
+    };
+    folder::mlx_lm(checkpoint, quantization, &options.out)?;
+    let out = options.out.display();
+    console::print(format_args!(
+        "{out}: {}, {} bits a weight in groups of {}, for mlx-lm\nrun it with: {} generate --checkpoint {out}\n",
+        HumanBytes(durable::size_of_folder(&options.out)?),
+        quantization.bits,
+        quantization.group_size,
+        program()
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn gguf(checkpoint: &Checkpoint, dtype: Dtype, out: &Path) -> Result<ExitCode> {
+    let file = Gguf::new(checkpoint, dtype)?;
+    durable::make_parents(out)?;
+    let bar = ProgressBar::new(file.size()).with_style(ProgressStyle::with_template(
+        "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
+    )?);
+    let signals = Signals::register()?;
+    let result = file.write(out, |bytes| {
+        bar.inc(bytes);
+        ensure!(signals.received().is_none(), "stopped by a signal");
+        Ok(())
+    });
+    bar.finish_and_clear();
+    match (result, signals.received()) {
+        (Err(_), Some(signal)) => return Ok(ExitCode::from(128 + signal as u8)),
+        (result, _) => result?,
+    }
+    console::print(format_args!(
+        "{}: {}, GGUF for llama.cpp\nrun it with: llama-completion -m {0} -p 'Once upon a time'\n",
+        out.display(),
+        HumanBytes(file.size())
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}

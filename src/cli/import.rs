@@ -1,0 +1,77 @@
+//! `mlx-gpt import`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use indicatif::HumanBytes;
+
+use crate::checkpoint::import::{import, origin};
+use crate::console::{program, say};
+use crate::durable;
+use crate::hub;
+use crate::tokenizer::Tokenizer;
+
+/// Bring a GPT-2 in: OpenAI's, or any in Hugging Face's layout
+///
+/// Reads config.json, model.safetensors (one file or shards, float32, float16 or bfloat16) and the tokenizer, checks every
+/// name and shape, and writes a checkpoint that generate, eval, export and train --init-from use. OpenAI's models are
+/// downloaded from Hugging Face's hub into the cache that transformers uses too ($HF_HOME); an interrupted download goes
+/// on where it stopped.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+
+    mlx-gpt import gpt2 --out models/gpt2                OpenAI's 124 million parameters, 548 MB to download
+    mlx-gpt import distilbert/distilgpt2 --out models/d  another GPT-2 from the hub
+    mlx-gpt import downloads/gpt2 --out models/gpt2      a folder
+    mlx-gpt generate --checkpoint models/gpt2 --prompt 'Hello, I am'
+    mlx-gpt train --init-from models/gpt2 --corpus notes.txt")]
+pub struct Options {
+    /// A folder; or gpt2, gpt2-medium, gpt2-large, gpt2-xl; or the hub's OWNER/MODEL
+    #[arg(value_name = "DIR_OR_NAME")]
+    source: String,
+    /// Folder to write
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Take this tokenizer instead of the folder's: gpt2, cl100k, or the path of a tokenizer.json
+    #[arg(long, value_name = "NAME_OR_PATH")]
+    tokenizer: Option<String>,
+}
+
+pub fn run(options: &Options) -> Result<ExitCode> {
+    durable::ensure_free(&options.out)?;
+    let tokenizer = match &options.tokenizer {
+        Some(name) => Some(Tokenizer::open(name, || {
+            bail!("characters of which text? give the path of a tokenizer.json")
+        })?),
+        None => None,
+    };
+    let folder = Path::new(&options.source);
+    let (folder, origin) = match hub::repository(&options.source) {
+        Some(repository) if !folder.exists() => (hub::download(repository)?, repository.to_owned()),
+        _ => (folder.to_owned(), origin(folder)),
+    };
+    say(format_args!("reading  {}", folder.display()));
+    let checkpoint = import(&folder, &options.out, tokenizer, &origin)?;
+    let model = &checkpoint.model;
+    say(format_args!(
+        "model    {} layers, {} heads, {} wide, context {}, vocabulary {}: {:.2} million parameters, {}",
+        model.layers,
+        model.heads,
+        model.embd,
+        model.context,
+        model.vocab_size,
+        checkpoint.parameters.count() as f64 / 1e6,
+        HumanBytes(4 * checkpoint.parameters.count() as u64)
+    ));
+    let out = options.out.display();
+    say(format_args!("saved    {out}"));
+    say(format_args!("next     {} generate --checkpoint {out}", program()));
+    say(format_args!(
+        "         {} train --init-from {out} --corpus YOUR_TEXT",
+        program()
+    ));
+    Ok(ExitCode::SUCCESS)
+}

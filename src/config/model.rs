@@ -1,0 +1,121 @@
+//! The shape of a model, and what is done to its matrices.
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+
+/// The linear layers of a block, by their names under it.
+pub const LINEAR_LAYERS: [&str; 4] = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"];
+
+/// The shape of a GPT-2.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelConfig {
+    pub layers: usize,
+    /// Attention heads; they divide `embd`.
+    pub heads: usize,
+    /// Channels of the residual stream.
+    pub embd: usize,
+    /// The most tokens that the model can look at.
+    pub context: usize,
+    pub vocab_size: usize,
+    /// Share of activations dropped in training, at GPT-2's three sites.
+    pub dropout: f32,
+    /// Low-rank adapters beside some of the linear layers.
+    pub lora: Option<Lora>,
+    /// How matrices are stored, if not as floating-point numbers.
+    pub quantization: Option<Quantization>,
+}
+
+/// Low-rank adapters (Hu et al. 2021, section 4.1): a linear layer `x W + b` becomes `x W + b + alpha/rank · x Aᵀ Bᵀ`, of
+/// which only A and B learn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lora {
+    /// Columns of A and rows of B.
+    pub rank: usize,
+    pub alpha: f32,
+    /// Names of linear layers, or their last parts: `c_attn`, `mlp.c_proj`, `h.0.attn.c_attn`.
+    pub targets: Vec<String>,
+}
+
+/// MLX's affine quantization: of each group of numbers along a row, whole numbers of `bits` bits, a scale and a bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quantization {
+    pub group_size: usize,
+    pub bits: usize,
+}
+
+impl Lora {
+    /// The factor of the adapters' product.
+    pub fn scale(&self) -> f32 {
+        self.alpha / self.rank as f32
+    }
+
+    /// Whether the linear layer of that name, such as `h.0.attn.c_attn`, has an adapter.
+    pub fn adapts(&self, linear: &str) -> bool {
+        self.targets.iter().any(|target| {
+            linear
+                .strip_suffix(target.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
+    }
+}
+
+impl Quantization {
+    /// The numbers of bits that a weight may have.
+    pub const BITS: [usize; 2] = [4, 8];
+    /// The sizes that a group may have.
+    pub const GROUP_SIZES: [usize; 3] = [32, 64, 128];
+
+    /// # Errors
+    /// Bits or a group size that are not offered, or a width that does not divide into groups.
+    pub fn validate(&self, embd: usize) -> Result<()> {
+        let Self { group_size, bits } = *self;
+        ensure!(Self::BITS.contains(&bits), "{bits} bits are not offered; choose 4 or 8");
+        ensure!(
+            Self::GROUP_SIZES.contains(&group_size),
+            "a group size of {group_size} is not offered; choose 32, 64 or 128"
+        );
+        ensure!(
+            embd.is_multiple_of(group_size),
+            "a width of {embd} does not divide into groups of {group_size}; {}",
+            match Self::GROUP_SIZES.iter().rev().find(|&&size| embd.is_multiple_of(size)) {
+                Some(size) => format!("choose a group size of {size}"),
+                None => "only widths that are multiples of 32 can be quantized".into(),
+            }
+        );
+        Ok(())
+    }
+}
+
+impl ModelConfig {
+    /// # Errors
+    /// A number that no model can have, with what to do about it.
+    pub fn validate(&self) -> Result<()> {
+        for (name, value, most) in [
+            ("layers", self.layers, 1 << 10),
+            ("heads", self.heads, 1 << 10),
+            ("embd", self.embd, 1 << 17),
+            ("context", self.context, 1 << 20),
+            ("vocab_size", self.vocab_size, 1 << 24),
+        ] {
+            ensure!(value >= 1, "{name} is 0; it must be at least 1");
+            ensure!(value <= most, "{name} is {value}; it can be at most {most}");
+        }
+        ensure!(
+            self.embd.is_multiple_of(self.heads),
+            "heads {} does not divide embd {}; choose a number of heads that does, such as {}",
+            self.heads,
+            self.embd,
+            largest_divisor_up_to(self.embd, self.heads)
+        );
+        ensure!(
+            (0.0..1.0).contains(&self.dropout),
+            "dropout {} is not from 0 up to, but not including, 1",
+            self.dropout
+        );
+        Ok(())
+    }
+}
+
+fn largest_divisor_up_to(n: usize, limit: usize) -> usize {
+    (1..=limit.min(n)).rev().find(|d| n.is_multiple_of(*d)).unwrap_or(1)
+}

@@ -1,0 +1,112 @@
+//! Named sizes and recipes.
+
+use clap::ValueEnum;
+
+use super::train::{default_lora_alpha, default_lora_targets, default_threads};
+use super::{DEFAULT_CORPUS, ModelConfig, Optimizer, Precision, TrainConfig};
+use crate::device::Compute;
+
+/// Named sizes and recipes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Preset {
+    /// 0.8 million parameters, minutes on a CPU: nanoGPT's shakespeare_char recipe for CPUs.
+    Nano,
+    /// 10.7 million parameters, for a Mac's GPU: nanoGPT's shakespeare_char recipe for GPUs.
+    Baby,
+    /// OpenAI's 124 million parameters.
+    Gpt2,
+    /// 355 million parameters.
+    Gpt2Medium,
+    /// 774 million parameters.
+    Gpt2Large,
+    /// 1.56 billion parameters.
+    Gpt2Xl,
+}
+
+impl TrainConfig {
+    /// Makes the recipe one for training a large model a little further: few steps of few tokens at the low rates that
+    /// llm.c finetunes GPT-2 with (1e-4), twice that where only adapters learn (Hu et al. 2021, table 11).
+    pub fn finetune(&mut self, adapters: bool) {
+        (self.steps, self.batch_size, self.grad_accum) = (200, 4, 1);
+        self.context = self.context.min(256);
+        self.lr = if adapters { 2e-4 } else { 1e-4 };
+        self.min_lr = self.lr / 10.0;
+        self.warmup = 20;
+        (self.eval_every, self.save_every) = (50, 100);
+        self.dropout = 0.0;
+    }
+}
+
+impl Preset {
+    /// The preset that trains in minutes on such a device.
+    pub fn for_device(device: Compute) -> Self {
+        match device {
+            Compute::Cpu => Self::Nano,
+            Compute::Gpu => Self::Baby,
+        }
+    }
+
+    pub fn model(self, vocab_size: usize) -> ModelConfig {
+        let (layers, heads, embd, context, dropout) = match self {
+            Self::Nano => (4, 4, 128, 64, 0.0),
+            Self::Baby => (6, 6, 384, 256, 0.2),
+            Self::Gpt2 => (12, 12, 768, 1024, 0.0),
+            Self::Gpt2Medium => (24, 16, 1024, 1024, 0.0),
+            Self::Gpt2Large => (36, 20, 1280, 1024, 0.0),
+            Self::Gpt2Xl => (48, 25, 1600, 1024, 0.0),
+        };
+        ModelConfig {
+            layers,
+            heads,
+            embd,
+            context,
+            vocab_size,
+            dropout,
+            lora: None,
+            quantization: None,
+        }
+    }
+
+    /// The preset's whole recipe.
+    pub fn train(self, device: Compute) -> TrainConfig {
+        let model = self.model(0);
+        let character_level = matches!(self, Self::Nano | Self::Baby);
+        let (steps, batch_size, grad_accum) = match self {
+            Self::Nano => (2000, 12, 1),
+            Self::Baby => (5000, 64, 1),
+            _ => (600_000, 4, 8),
+        };
+        let every = if character_level { 250 } else { 1000 };
+        TrainConfig {
+            corpus: DEFAULT_CORPUS.into(),
+            tokenizer: if character_level { "char" } else { "gpt2" }.into(),
+            init_from: None,
+            layers: model.layers,
+            heads: model.heads,
+            embd: model.embd,
+            context: model.context,
+            dropout: model.dropout,
+            steps,
+            batch_size,
+            grad_accum,
+            optimizer: Optimizer::Adamw,
+            lr: if character_level { 1e-3 } else { 6e-4 },
+            min_lr: if character_level { 1e-4 } else { 6e-5 },
+            warmup: if character_level { 100 } else { 2000 },
+            freeze: Vec::new(),
+            lora_rank: 0,
+            lora_alpha: default_lora_alpha(),
+            lora_targets: default_lora_targets(),
+            weight_decay: 0.1,
+            beta2: if character_level { 0.99 } else { 0.95 },
+            grad_clip: 1.0,
+            dtype: Precision::Float32,
+            device,
+            threads: default_threads(device),
+            seed: 1337,
+            eval_every: every,
+            eval_batches: 20,
+            save_every: every,
+        }
+    }
+}

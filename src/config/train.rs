@@ -1,0 +1,221 @@
+//! A training run.
+
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use super::{LINEAR_LAYERS, Lora, ModelConfig};
+use crate::device::Compute;
+
+/// The number format that the forward and backward pass compute in; master weights are always float32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    Float32,
+    Bfloat16,
+    Float16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// Adam with decoupled weight decay.
+    Adamw,
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Float32 => "float32",
+            Self::Bfloat16 => "bfloat16",
+            Self::Float16 => "float16",
+        })
+    }
+}
+
+/// A training run: what its `config.toml` holds, key by key the long options of `train`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// A text file, a folder of them, a folder of tokens, or [`DEFAULT_CORPUS`].
+    pub corpus: String,
+    /// `char`, `gpt2`, `cl100k`, or the path of a `tokenizer.json`.
+    pub tokenizer: String,
+    /// A checkpoint whose weights the run starts from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_from: Option<String>,
+    /// Patterns of the names of parameters that keep what they are, such as `wte.*`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<String>,
+    /// Rank of the low-rank adapters, which then are all that learns; 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lora_rank: usize,
+    /// Adapters are scaled by this over their rank.
+    #[serde(default = "default_lora_alpha")]
+    pub lora_alpha: f32,
+    /// The linear layers that have adapters, by the last parts of their names.
+    #[serde(default = "default_lora_targets")]
+    pub lora_targets: Vec<String>,
+    pub layers: usize,
+    pub heads: usize,
+    pub embd: usize,
+    pub context: usize,
+    pub dropout: f32,
+    /// Optimizer steps in total.
+    pub steps: u64,
+    /// Rows of a micro-batch.
+    pub batch_size: usize,
+    /// Micro-batches, different ones, whose gradients are added up for a step.
+    pub grad_accum: usize,
+    pub optimizer: Optimizer,
+    /// Peak learning rate.
+    pub lr: f32,
+    /// Learning rate at the end of the cosine.
+    pub min_lr: f32,
+    /// Steps over which the rate rises to `lr`.
+    pub warmup: u64,
+    pub weight_decay: f32,
+    pub beta2: f32,
+    /// The gradient's global L2 norm is cut to this; 0 leaves it.
+    pub grad_clip: f32,
+    pub dtype: Precision,
+    pub device: Compute,
+    /// Threads that compute gradients, each on its share of a batch's rows.
+    pub threads: usize,
+    pub seed: u64,
+    pub eval_every: u64,
+    /// Batches of either split that an evaluation reads, spread evenly over it.
+    pub eval_batches: usize,
+    pub save_every: u64,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+pub(super) fn default_lora_alpha() -> f32 {
+    16.0
+}
+
+/// The layers that Hugging Face's `peft` adapts in a GPT-2 unless told otherwise.
+pub(super) fn default_lora_targets() -> Vec<String> {
+    vec!["c_attn".into()]
+}
+
+/// All cores of a CPU; a GPU is kept busy by one thread.
+pub fn default_threads(device: Compute) -> usize {
+    match device {
+        Compute::Cpu => std::thread::available_parallelism().map_or(1, |n| n.get()),
+        Compute::Gpu => 1,
+    }
+}
+
+impl TrainConfig {
+    pub fn model(&self, vocab_size: usize) -> ModelConfig {
+        ModelConfig {
+            layers: self.layers,
+            heads: self.heads,
+            embd: self.embd,
+            context: self.context,
+            vocab_size,
+            dropout: self.dropout,
+            lora: self.lora(),
+            quantization: None,
+        }
+    }
+
+    /// The adapters to train, if it is they that learn.
+    pub fn lora(&self) -> Option<Lora> {
+        (self.lora_rank > 0).then(|| Lora {
+            rank: self.lora_rank,
+            alpha: self.lora_alpha,
+            targets: self.lora_targets.clone(),
+        })
+    }
+
+    /// Tokens that one optimizer step learns from.
+    pub fn tokens_per_step(&self) -> usize {
+        self.batch_size * self.context * self.grad_accum
+    }
+
+    /// # Errors
+    /// A value outside of what training can do, with its name.
+    pub fn validate(&self) -> Result<()> {
+        for (name, value, most) in [
+            ("steps", self.steps, u64::from(u32::MAX)),
+            ("context", self.context as u64, 1 << 20),
+            ("batch-size", self.batch_size as u64, 1 << 20),
+            ("grad-accum", self.grad_accum as u64, 1 << 20),
+            ("threads", self.threads as u64, 1024),
+            ("eval-every", self.eval_every, i64::MAX as u64),
+            ("eval-batches", self.eval_batches as u64, 1 << 20),
+            ("save-every", self.save_every, i64::MAX as u64),
+        ] {
+            ensure!(value >= 1, "{name} is 0; it must be at least 1");
+            ensure!(value <= most, "{name} is {value}; it can be at most {most}");
+        }
+        ensure!(
+            self.batch_size * self.context * self.grad_accum <= i32::MAX as usize,
+            "batch-size {} times context {} times grad-accum {} is more tokens than a step can hold; lower one of them",
+            self.batch_size,
+            self.context,
+            self.grad_accum
+        );
+        if self.lora_rank > 0 {
+            ensure!(
+                self.init_from.is_some(),
+                "lora-rank {} needs a model to adapt; give one with --init-from",
+                self.lora_rank
+            );
+            ensure!(
+                self.lora_alpha > 0.0 && self.lora_alpha.is_finite(),
+                "lora-alpha is {}; it must be a number above 0",
+                self.lora_alpha
+            );
+            ensure!(
+                self.freeze.is_empty(),
+                "freeze says nothing beside lora-rank: the adapters are all that learns; leave one of them out"
+            );
+            for target in &self.lora_targets {
+                let lora = Lora {
+                    targets: vec![target.clone()],
+                    rank: self.lora_rank,
+                    alpha: self.lora_alpha,
+                };
+                ensure!(
+                    (0..self.layers).any(|layer| LINEAR_LAYERS
+                        .iter()
+                        .any(|linear| lora.adapts(&format!("h.{layer}.{linear}")))),
+                    "lora-targets {target:?} is the name of no linear layer; they are c_attn, c_proj, c_fc, attn.c_proj, mlp.c_proj"
+                );
+            }
+            ensure!(
+                !self.lora_targets.is_empty(),
+                "lora-targets is empty; leave it out for c_attn"
+            );
+        }
+        for (name, value) in [
+            ("lr", self.lr),
+            ("min-lr", self.min_lr),
+            ("weight-decay", self.weight_decay),
+            ("grad-clip", self.grad_clip),
+        ] {
+            ensure!(
+                value >= 0.0 && value.is_finite(),
+                "{name} is {value}; it must be a number, 0 or more"
+            );
+        }
+        ensure!(
+            self.min_lr <= self.lr,
+            "min-lr {} is above lr {}; lower it",
+            self.min_lr,
+            self.lr
+        );
+        ensure!(
+            (0.0..1.0).contains(&self.beta2),
+            "beta2 {} is not from 0 up to, but not including, 1",
+            self.beta2
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,43 @@
+//! Checkpoints as folders for `transformers` and for `mlx-lm`: what a model needs to speak, without what training needs.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::checkpoint::Checkpoint;
+use crate::config::{Precision, Quantization};
+use crate::durable;
+use crate::model::quantized::quantize;
+
+/// Writes the model in Hugging Face's layout, its numbers as `precision` has them.
+///
+/// # Errors
+/// A number that float16 cannot hold; a disk that cannot be written. Nothing is left behind.
+pub fn hugging_face(checkpoint: &Checkpoint, precision: Precision, out: &Path) -> Result<()> {
+    write(checkpoint, precision, out)
+}
+
+/// Writes the model in mlx-lm's layout, its matrices quantized.
+///
+/// # Errors
+/// A width that does not divide into groups; a disk that cannot be written. Nothing is left behind.
+pub fn mlx_lm(checkpoint: Checkpoint, quantization: Quantization, out: &Path) -> Result<()> {
+    quantization.validate(checkpoint.model.embd)?;
+    let (model, parameters) = quantize(&checkpoint.model, &checkpoint.parameters, quantization)?;
+    let quantized = Checkpoint {
+        model,
+        parameters,
+        ..checkpoint
+    };
+    write(&quantized, Precision::Float32, out)
+}
+
+fn write(checkpoint: &Checkpoint, precision: Precision, out: &Path) -> Result<()> {
+    ensure!(
+        checkpoint.base.is_none(),
+        "adapters have to be merged before they are exported"
+    );
+    durable::make_parents(out)?;
+    durable::write_folder(out, |making| checkpoint.write_model(making, precision))
+        .with_context(|| format!("{} could not be written", out.display()))
+}

@@ -1,0 +1,103 @@
+//! The container, version 3 (ggml's docs/gguf.md): a magic word and counts, key-values, the tensors' names, shapes and
+//! places, then their data, each tensor from a multiple of 32 bytes on. Numbers are little-endian.
+
+use super::encoding::Encoding;
+
+const MAGIC: &[u8; 4] = b"GGUF";
+const VERSION: u32 = 3;
+
+/// Where a tensor may begin, in bytes; readers assume 32 of a file that says nothing.
+const ALIGNMENT: u64 = 32;
+
+/// The value of a key.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    U32(u32),
+    F32(f32),
+    Bool(bool),
+    String(String),
+    I32s(Vec<i32>),
+    Strings(Vec<String>),
+}
+
+/// A tensor, without its numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorInfo {
+    pub name: String,
+    /// ggml's `ne`: the length of a row comes first.
+    pub shape: Vec<u64>,
+    pub encoding: Encoding,
+}
+
+impl TensorInfo {
+    /// What its data takes, without padding.
+    pub fn bytes(&self) -> u64 {
+        self.encoding.bytes(self.shape.iter().product())
+    }
+}
+
+/// Everything before the data of `tensors`, which follows in their order, each one [`padded`].
+pub fn header<'a>(metadata: &[(&str, Value)], tensors: impl ExactSizeIterator<Item = &'a TensorInfo>) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.extend(MAGIC);
+    out.extend(VERSION.to_le_bytes());
+    out.extend((tensors.len() as u64).to_le_bytes());
+    out.extend((metadata.len() as u64).to_le_bytes());
+    for (key, value) in metadata {
+        put_string(&mut out, key);
+        put_value(&mut out, value);
+    }
+    let mut offset = 0_u64;
+    for tensor in tensors {
+        put_string(&mut out, &tensor.name);
+        out.extend((tensor.shape.len() as u32).to_le_bytes());
+        out.extend(tensor.shape.iter().flat_map(|n| n.to_le_bytes()));
+        out.extend(tensor.encoding.code().to_le_bytes());
+        out.extend(offset.to_le_bytes());
+        offset += padded(tensor.bytes());
+    }
+    out.resize(padded(out.len() as u64) as usize, 0);
+    out
+}
+
+/// Bytes up to where the next tensor may begin.
+pub fn padded(bytes: u64) -> u64 {
+    bytes.next_multiple_of(ALIGNMENT)
+}
+
+/// A value's type and the value itself.
+fn put_value(out: &mut Vec<u8>, value: &Value) {
+    const ARRAY: u32 = 9;
+    let kind: u32 = match value {
+        Value::U32(_) => 4,
+        Value::I32s(_) => 5,
+        Value::F32(_) => 6,
+        Value::Bool(_) => 7,
+        Value::String(_) | Value::Strings(_) => 8,
+    };
+    let length = match value {
+        Value::I32s(numbers) => Some(numbers.len()),
+        Value::Strings(texts) => Some(texts.len()),
+        _ => None,
+    };
+    if length.is_some() {
+        out.extend(ARRAY.to_le_bytes());
+    }
+    out.extend(kind.to_le_bytes());
+    if let Some(length) = length {
+        out.extend((length as u64).to_le_bytes());
+    }
+    match value {
+        Value::U32(number) => out.extend(number.to_le_bytes()),
+        Value::F32(number) => out.extend(number.to_le_bytes()),
+        Value::Bool(yes) => out.push(u8::from(*yes)),
+        Value::String(text) => put_string(out, text),
+        Value::I32s(numbers) => out.extend(numbers.iter().flat_map(|number| number.to_le_bytes())),
+        Value::Strings(texts) => texts.iter().for_each(|text| put_string(out, text)),
+    }
+}
+
+fn put_string(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
+}

@@ -1,0 +1,98 @@
+//! The tokenizer in GGUF's words.
+
+use anyhow::{Context, Result, bail};
+
+use super::container::Value;
+use crate::tokenizer::byte_unicode::to_characters;
+use crate::tokenizer::{Bpe, Pattern, Tokenizer};
+
+// GGUF's token types.
+const NORMAL: i32 = 1;
+const CONTROL: i32 = 3;
+const UNUSED: i32 = 5;
+
+/// A byte that UTF-8 never has, so that its token comes from no text.
+const NO_TEXT: u8 = 0xff;
+
+/// Tokens, merges and special ids of a tokenizer for a model of so many tokens.
+///
+/// # Errors
+/// A tokenizer that is not byte-level BPE.
+pub fn metadata(tokenizer: &Tokenizer, vocab_size: usize) -> Result<Vec<(&'static str, Value)>> {
+    const REMEDY: &str = "train with --tokenizer gpt2, or with one that `mlx-gpt tokenizer train` makes";
+    let bpe = match tokenizer {
+        Tokenizer::Bpe(bpe) => bpe,
+        Tokenizer::Char(_) => bail!("its tokenizer is one of characters, which GGUF does not know; {REMEDY}"),
+        Tokenizer::Library(_) => bail!(
+            "its tokenizer is run by Hugging Face's library; only byte-level BPE by GPT-2's or GPT-4's pattern is written; {REMEDY}"
+        ),
+    };
+    let (tokens, types) = tokens(bpe, vocab_size);
+    let merges = bpe.written_merges().context("its tokenizer")?;
+    let end = end_of_generation(tokenizer, bpe).context("its tokenizer lacks a byte")?;
+    Ok(vec![
+        ("tokenizer.ggml.model", Value::String("gpt2".into())),
+        ("tokenizer.ggml.pre", Value::String(pre_tokenizer(bpe.pattern()).into())),
+        ("tokenizer.ggml.tokens", Value::Strings(tokens)),
+        ("tokenizer.ggml.token_type", Value::I32s(types)),
+        ("tokenizer.ggml.merges", Value::Strings(merges)),
+        ("tokenizer.ggml.bos_token_id", Value::U32(end)),
+        ("tokenizer.ggml.eos_token_id", Value::U32(end)),
+        // GPT-2 is prompted with the text alone.
+        ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
+    ])
+}
+
+/// llama.cpp knows patterns by the first model that had them; DBRX has GPT-4's tokenizer. Its expression is an older one
+/// of tiktoken's, which at the very end of a text cuts between a line end and the spaces after it. No token of cl100k
+/// crosses that cut, so the ids are the same.
+fn pre_tokenizer(pattern: Pattern) -> &'static str {
+    match pattern {
+        Pattern::Gpt2 => "gpt-2",
+        Pattern::Gpt4 => "dbrx",
+    }
+}
+
+/// Each id's token as llama.cpp writes it, and its type. Ids that no token has get a name, because each must have one.
+fn tokens(bpe: &Bpe, vocab_size: usize) -> (Vec<String>, Vec<i32>) {
+    let mut tokens: Vec<String> = (0..vocab_size).map(|id| format!("[PAD{id}]")).collect();
+    let mut types = vec![UNUSED; vocab_size];
+    for (id, token) in bpe.ordinary_tokens() {
+        tokens[id as usize] = to_characters(token);
+        types[id as usize] = NORMAL;
+    }
+    for (token, &id) in bpe.special_tokens() {
+        tokens[id as usize].clone_from(token);
+        types[id as usize] = CONTROL;
+    }
+    (tokens, types)
+}
+
+/// The token that ends a generation. Left to itself, llama.cpp takes the one with id 11, GPT-2's comma: a tokenizer
+/// without special tokens names one that no text has.
+fn end_of_generation(tokenizer: &Tokenizer, bpe: &Bpe) -> Option<u32> {
+    let unreachable = || {
+        bpe.ordinary_tokens()
+            .find(|&(_, token)| token == [NO_TEXT])
+            .map(|(id, _)| id)
+    };
+    tokenizer.end_of_text().or_else(unreachable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What [`pre_tokenizer`] relies on.
+    #[test]
+    fn no_token_of_cl100k_crosses_from_a_line_end_to_spaces() -> Result<()> {
+        let cl100k = crate::tokenizer::published::cl100k()?;
+        let crosses =
+            |token: &str| token.trim().is_empty() && token.contains(['\r', '\n']) && !token.ends_with(['\r', '\n']);
+        let mut texts = cl100k
+            .ordinary_tokens()
+            .filter_map(|(_, token)| str::from_utf8(token).ok());
+        assert_eq!(texts.find(|token| crosses(token)), None);
+        Ok(())
+    }
+}

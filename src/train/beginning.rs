@@ -1,0 +1,168 @@
+//! What a run begins with: random weights, those of a checkpoint, or where it stopped.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+
+use super::freeze;
+use super::step::TrainState;
+use crate::checkpoint::run::Run;
+use crate::checkpoint::{self, Checkpoint, Moments, Progress, adapter};
+use crate::config::{ModelConfig, TrainConfig};
+use crate::data::corpus::Split;
+use crate::data::dataset::Dataset;
+use crate::data::tokens::Tokens;
+use crate::model::init;
+use crate::tokenizer::Tokenizer;
+
+/// A run in memory before its next step, without a folder.
+pub struct Beginning {
+    pub model: ModelConfig,
+    pub tokenizer: Tokenizer,
+    pub train_tokens: Tokens,
+    pub val_tokens: Tokens,
+    pub state: TrainState,
+    pub progress: Progress,
+    /// Where the weights are that adapters are trained on top of, if it is they that learn.
+    pub base: Option<PathBuf>,
+    /// Text of the last evaluation.
+    pub sample: String,
+}
+
+impl Beginning {
+    /// Of a new run: from random weights, or from those of the configuration's `init_from`.
+    ///
+    /// # Errors
+    /// A configuration, a corpus or a checkpoint that cannot be trained with.
+    pub fn new(config: &TrainConfig, dataset: &Dataset) -> Result<Self> {
+        config.validate()?;
+        let (model, tokenizer, parameters, base) = match &config.init_from {
+            None => {
+                let tokenizer = dataset.tokenizer(&config.tokenizer)?;
+                let model = config.model(tokenizer.vocab_size());
+                (model, tokenizer, None, None)
+            }
+            Some(path) => {
+                let (checkpoint, base) = starting_point(config, Path::new(path))?;
+                let model = ModelConfig {
+                    dropout: config.dropout,
+                    lora: config.lora(),
+                    ..checkpoint.model
+                };
+                (model, checkpoint.tokenizer, Some(checkpoint.parameters), base)
+            }
+        };
+        model.validate()?;
+        ensure!(
+            config.context <= model.context,
+            "context {} is over the {} of the model that the run starts from; choose --context {1} or less",
+            config.context,
+            model.context
+        );
+        let (train_tokens, val_tokens) = tokenize(config, &tokenizer, dataset)?;
+        let parameters = match parameters {
+            None => init::initialize(&model, config.seed)?,
+            Some(parameters) => parameters.with(&init::initialize_adapters(&model, config.seed)?),
+        };
+        let (learning, frozen) = freeze::partition(config, &parameters)?;
+        let hash = base.as_deref().map(adapter::hash_of_base).transpose()?;
+        Ok(Self {
+            model,
+            tokenizer,
+            train_tokens,
+            val_tokens,
+            state: TrainState::new(learning, frozen)?,
+            progress: Progress::new(config.seed, dataset.record()?, hash),
+            base,
+            sample: String::new(),
+        })
+    }
+
+    /// Of a run that goes on, as its newest checkpoint has it.
+    ///
+    /// # Errors
+    /// A damaged checkpoint, a corpus that is not the one that it learned from, or another model.
+    pub fn resume(run: &Run, config: &TrainConfig, dataset: &Dataset) -> Result<Self> {
+        let folder = run.newest_checkpoint()?;
+        checkpoint::verify(&folder)?;
+        let mut checkpoint = Checkpoint::load(&folder)?;
+        let (learning, frozen) = freeze::partition(config, &checkpoint.parameters)?;
+        let (progress, Moments { m, v }) = checkpoint.load_progress(&learning)?;
+        ensure!(
+            progress.corpus == dataset.record()?,
+            "corpus {} is not the text that the run learned from; put the old text back, or start a new run with --init-from {}",
+            config.corpus,
+            folder.display()
+        );
+        ensure!(
+            config.steps >= progress.step,
+            "steps {} are fewer than the {} that the run has done; give more, or none",
+            config.steps,
+            progress.step
+        );
+        checkpoint.model.dropout = config.dropout;
+        checkpoint.model.validate()?;
+        let model = &checkpoint.model;
+        ensure!(
+            (config.layers, config.heads, config.embd) == (model.layers, model.heads, model.embd)
+                && config.context <= model.context
+                && config.seed == progress.seed
+                && config.lora() == model.lora,
+            "{} is not the configuration that {} was trained with: layers, heads, embd, context, seed or adapters differ; put the old one back",
+            run.config_path().display(),
+            folder.display()
+        );
+        let (train_tokens, val_tokens) = tokenize(config, &checkpoint.tokenizer, dataset)?;
+        Ok(Self {
+            sample: checkpoint.load_sample(),
+            model: checkpoint.model,
+            tokenizer: checkpoint.tokenizer,
+            train_tokens,
+            val_tokens,
+            state: TrainState {
+                step: progress.step,
+                parameters: learning,
+                frozen,
+                m,
+                v,
+            },
+            progress,
+            base: checkpoint.base,
+        })
+    }
+}
+
+/// The checkpoint to start from, and its folder if adapters are to be trained on top of it.
+fn starting_point(config: &TrainConfig, folder: &Path) -> Result<(Checkpoint, Option<PathBuf>)> {
+    let checkpoint = Checkpoint::load(folder)?;
+    ensure!(
+        checkpoint.model.quantization.is_none(),
+        "the weights in {} are quantized, which cannot be trained; start from the checkpoint that they were exported from",
+        folder.display()
+    );
+    if config.lora_rank == 0 {
+        return Ok((checkpoint.merged()?, None));
+    }
+    ensure!(
+        checkpoint.base.is_none(),
+        "{} holds adapters itself; merge them into a model first with: mlx-gpt export --format hf",
+        folder.display()
+    );
+    Ok((checkpoint, Some(folder.to_owned())))
+}
+
+/// The tokens to train on and those to validate on; each must be a row and the token after it at least.
+fn tokenize(config: &TrainConfig, tokenizer: &Tokenizer, dataset: &Dataset) -> Result<(Tokens, Tokens)> {
+    let part = |name: &str, split| {
+        let tokens = dataset.part(tokenizer, split)?.tokens;
+        ensure!(
+            tokens.len() > config.context,
+            "corpus {} is too short: its {name} part has {} tokens, a context of {} needs more than that; use more text or a smaller --context",
+            config.corpus,
+            tokens.len(),
+            config.context
+        );
+        Ok(tokens)
+    };
+    Ok((part("training", Split::Train)?, part("validation", Split::Val)?))
+}
