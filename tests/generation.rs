@@ -5,7 +5,7 @@ mod common;
 use std::ops::Range;
 
 use common::{Fixture, largest_difference};
-use mlx_gpt::config::ModelConfig;
+use mlx_gpt::config::{ModelConfig, Preset};
 use mlx_gpt::generate::sampler::{Choice, Sampling};
 use mlx_gpt::generate::{Generator, sample_rng};
 use mlx_gpt::model::kv_cache::KvCache;
@@ -160,8 +160,7 @@ fn a_prompt_that_is_prefilled_in_pieces_is_one_that_is_prefilled_at_once() {
         heads: 2,
         embd: 16,
         context: 1300,
-        vocab_size: 65,
-        dropout: 0.0,
+        ..Preset::Nano.model(65)
     };
     // Ten times the usual start, so that a token tells from another.
     let parameters: Parameters = init::initialize(&model, 1)
