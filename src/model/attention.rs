@@ -45,7 +45,11 @@ impl Attention {
         };
 
         let y = match dropout {
-            None => scaled_dot_product_attention(&q, &k, &v, scale, ScaledDotProductAttentionMask::Causal, None)?,
+            None => {
+                // One query comes last, and nothing is after it to be hidden.
+                let mask = (t > 1).then_some(ScaledDotProductAttentionMask::Causal);
+                scaled_dot_product_attention(&q, &k, &v, scale, mask, None)?
+            }
             Some(dropout) => {
                 let weights = dropout.apply(&attention_weights(&q, &k, scale)?)?;
                 weights.matmul(&v)?
