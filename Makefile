@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup train generate eval test lint docs interop bench-tokenizer
+.PHONY: help setup train generate eval test lint docs interop interop-llama bench-tokenizer
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,9 +30,12 @@ lint: setup ## formatting and clippy, warnings denied
 docs: setup ## write docs/cli.md from --help
 	UPDATE_DOCS=1 cargo test --quiet --test cli_docs
 
-interop: setup ## open a checkpoint in transformers and mlx-lm (installs them into .interop/)
+interop: setup ## compare with transformers, mlx-lm, peft and gguf (installs them into .interop/)
 	cargo build --quiet
 	bash scripts/interop.sh
+
+interop-llama: setup ## build llama.cpp for `make interop`, which then runs GGUF files in it (once, 10 minutes or more)
+	bash scripts/interop.sh --build-llama
 
 bench-tokenizer: setup ## speed of the tokenizer beside tiktoken and tokenizers (installs them into .peers/)
 	bash scripts/bench_tokenizer.sh

@@ -10,6 +10,12 @@ mlx=mlx
 [ "$(uname -s)" = Darwin ] || mlx='mlx[cpu]' # elsewhere mlx alone has no backend
 python_env .interop torch transformers mlx-lm "$mlx" peft gguf
 
+if [ "${1:-}" = --build-llama ]; then
+  "$python" -m pip install --quiet --disable-pip-version-check llama-cpp-python
+  echo "llama.cpp is built; make interop runs GGUF files in it now" >&2
+  exit
+fi
+
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 log=$work/log

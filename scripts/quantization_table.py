@@ -9,8 +9,10 @@ Exports the checkpoint with `mlx-gpt export --format mlx` for 8 and 4 bits in gr
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,19 +20,22 @@ TOKENS = 200
 
 
 def run(program, *arguments):
-    command = [str(program), *map(str, arguments)]
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
+    """What the program prints, and what it says of its work."""
+    done = subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{program} {arguments[0]} failed: {done.stderr.strip().splitlines()[-1]}")
+    return done.stdout, done.stderr
 
 
 def measure(program, folder, corpus, context):
-    evaluation = json.loads(run(program, "eval", "--checkpoint", folder, *corpus, "--json"))
+    evaluation = json.loads(run(program, "eval", "--checkpoint", folder, *corpus, "--json")[0])
     speeds = []
     for seed in range(3):
-        text = run(
+        _, said = run(
             program, "generate", "--checkpoint", folder, "--max-new-tokens", min(TOKENS, context), "--seed", seed,
-            "--ignore-eos", "--json",
+            "--ignore-eos",
         )  # fmt: skip
-        speeds.append(json.loads(text)["tokens_per_second"])
+        speeds.append(float(re.search(r"tokens, ([\d.]+) a second", said)[1]))
     weights = sum(file.stat().st_size for file in Path(folder).glob("model*.safetensors"))
     return weights, evaluation["loss"], statistics.median(speeds)
 

@@ -17,6 +17,7 @@ pub fn making(place: &Path) -> Result<PathBuf> {
 /// Makes a folder by `fill`, which gets an empty one beside its place; flushes what it wrote and renames it into place.
 pub fn write_folder(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let making = making(place)?;
+    remove_unfinished(place)?;
     let result = (|| {
         fs::create_dir(&making)?;
         fill(&making)?;
@@ -71,12 +72,38 @@ pub fn fill_file(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result
 
 /// Points the link `place` at `target`, relative to the link's folder, in one step.
 pub fn replace_link(place: &Path, target: &str) -> Result<()> {
+    ensure!(
+        !place.symlink_metadata().is_ok_and(|found| found.is_dir()),
+        "{} is a folder where a link belongs, as copying a run without links leaves it; remove it, all it holds is in {target} too",
+        place.display()
+    );
     let making = making(place)?;
     let _ = fs::remove_file(&making);
     std::os::unix::fs::symlink(target, &making)
         .and_then(|()| fs::rename(&making, place))
         .with_context(|| format!("link {} could not be written", place.display()))?;
     sync_folder(place.parent().unwrap_or(Path::new(".")))
+}
+
+/// Removes what programs that died were writing for `place`.
+fn remove_unfinished(place: &Path) -> Result<()> {
+    let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    for entry in fs::read_dir(parent.unwrap_or(Path::new(".")))? {
+        let entry = entry?;
+        let unfinished = entry
+            .file_name()
+            .to_string_lossy()
+            .strip_prefix(MAKING)
+            .is_some_and(|rest| {
+                rest.split_once('-')
+                    .is_some_and(|(process, of)| of == name && process.parse::<u32>().is_ok())
+            });
+        if unfinished && entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes what programs that died left in `folder`.

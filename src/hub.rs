@@ -51,15 +51,16 @@ pub fn download(repository: &str) -> Result<PathBuf> {
         .build()
         .with_context(failed)?;
     let model = api.model(repository.to_owned());
-    let names: Vec<String> = match model.info() {
-        Ok(info) => info.siblings.into_iter().map(|file| file.rfilename).collect(),
+    let info = match model.info() {
+        Ok(info) => info,
         Err(error) => {
-            return match cache.get(WEIGHTS) {
-                Some(weights) => folder_of(&weights),
-                None => Err(error).with_context(failed),
+            return match cache.get("config.json").map(|file| folder_of(&file)).transpose()? {
+                Some(folder) if is_complete(&folder) => Ok(folder),
+                _ => Err(error).with_context(failed),
             };
         }
     };
+    let names: Vec<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
     ensure!(
         names
             .iter()
@@ -67,8 +68,12 @@ pub fn download(repository: &str) -> Result<PathBuf> {
         "{repository} has no {WEIGHTS}, the only format that is read"
     );
     let mut last = None;
-    for name in names.iter().filter(|name| is_wanted(name)) {
-        last = Some(match cache.get(name) {
+    for name in names.into_iter().filter(|name| is_wanted(name)) {
+        // The cache may hold an older revision, which is not to be mixed with this one.
+        let cached = cache
+            .get(name)
+            .filter(|file| file.parent().is_some_and(|folder| folder.ends_with(&info.sha)));
+        last = Some(match cached {
             Some(path) => path,
             None => {
                 say(format_args!("fetching {name}"));
@@ -77,6 +82,12 @@ pub fn download(repository: &str) -> Result<PathBuf> {
         });
     }
     folder_of(&last.with_context(failed)?)
+}
+
+/// Whether a download left all that an import reads.
+fn is_complete(folder: &Path) -> bool {
+    let has = |name: &str| folder.join(name).exists();
+    (has(WEIGHTS) || has("model.safetensors.index.json")) && (has("tokenizer.json") || has("merges.txt"))
 }
 
 fn folder_of(file: &Path) -> Result<PathBuf> {

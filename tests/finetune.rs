@@ -252,6 +252,18 @@ fn finetuning_that_cannot_be() {
     assert!(said.contains("holds adapters itself"), "{said}");
     let said = fail(mlx_gpt(folder.path()).args(["train", "--resume", "tuned", "--lora-alpha", "7"]));
     assert!(said.contains("--lora-alpha 7.0 would make another run of it"), "{said}");
+    let said = fail(mlx_gpt(folder.path()).args(["train", "--resume", "run", "--freeze", "wte.*", "--steps", "2"]));
+    assert!(
+        said.contains("--freeze [\"wte.*\"] would make another run of it"),
+        "{said}"
+    );
+    let said = fail(&mut finetune(folder.path(), &["--tokenizer", "gpt2", "--steps", "1"]));
+    assert!(said.contains("leave --tokenizer out"), "{said}");
+    let said = fail(&mut finetune(folder.path(), &["--lora-rank", "17", "--steps", "1"]));
+    assert!(
+        said.contains("a rank of 17 is not from 1 to the model's width of 16"),
+        "{said}"
+    );
 
     // Adapters of other weights are refused where it matters: the base is another one, or gone.
     let model = run.join("step-000001/model.safetensors");
@@ -264,6 +276,8 @@ fn finetuning_that_cannot_be() {
         said.contains("are not those that the adapters in tuned/step-000001 were trained on"),
         "{said}"
     );
+    let said = fail(mlx_gpt(folder.path()).args(["generate", "--checkpoint", "tuned", "--device", "cpu"]));
+    assert!(said.contains("are not those that the adapters"), "{said}");
     fs::remove_dir_all(&run).unwrap();
     let said = fail(mlx_gpt(folder.path()).args(["generate", "--checkpoint", "tuned", "--device", "cpu"]));
     assert!(said.contains("which is not there; put it back"), "{said}");

@@ -94,7 +94,7 @@ def check_greedy(what, program, folder, tokenizer, next_logits, prompt, context,
     count = min(most, context - len(ids))
     result = mlx_gpt_json(
         program, "generate", "--checkpoint", folder, "--prompt", prompt, "--temperature", 0,
-        "--max-new-tokens", count, "--device", "cpu",
+        "--max-new-tokens", count, "--ignore-eos", "--device", "cpu",
     )  # fmt: skip
     ours, ties = result["samples"][0]["ids"], 0
     if len(ours) != count:

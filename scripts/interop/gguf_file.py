@@ -129,7 +129,7 @@ def check_llama_cpp(file, folder, config, kind, program):
 
     # Each token of the continuation, given those before it.
     new = min(config["n_positions"] - len(ids), MOST_TOKENS)
-    options = ["--checkpoint", folder, "--prompt", PROMPT, "--max-new-tokens", str(new), "--temperature", "0"]
+    options = ["--checkpoint", folder, "--prompt", PROMPT, "--max-new-tokens", str(new), "--temperature", "0", "--ignore-eos"]
     sample = mlx_gpt_json(program, "generate", "--device", "cpu", *options)["samples"][0]
     model.eval(ids + sample["ids"][:-1])
     logits = np.array(model.scores[len(ids) - 1 : len(ids) - 1 + new], dtype=np.float64)

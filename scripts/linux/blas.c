@@ -3,12 +3,14 @@
 #include <dlfcn.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+enum { most_parts = 8 }; // of a product of a row and a matrix, for as many cores
 enum { row_major = 101, no_transpose = 111, transpose = 112 }; // cblas.h
 
 typedef void gemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a, int lda, const float *b,
@@ -106,9 +108,14 @@ static void *help(void *unused) {
   return NULL;
 }
 
+// As many as can be of use, on the cores that this process may use.
 static void start_helpers(void) {
+  cpu_set_t usable;
+  const char *blas_threads = getenv("OPENBLAS_NUM_THREADS");
+  int cores = sched_getaffinity(0, sizeof usable, &usable) == 0 ? CPU_COUNT(&usable) : 1;
+  if (blas_threads && atoi(blas_threads) < cores) cores = atoi(blas_threads);
   helpers = 0;
-  for (long core = 1; core < sysconf(_SC_NPROCESSORS_ONLN); core++) {
+  for (int core = 1; core < cores && core < most_parts; core++) {
     pthread_t thread;
     if (pthread_create(&thread, NULL, help, NULL) != 0) break;
     pthread_detach(thread);
@@ -138,7 +145,7 @@ static void compute_parts(const struct row_product *p) {
 }
 
 static void multiply_row(struct row_product *p) {
-  enum { most_parts = 8, least_of_a_part = 1 << 14 };
+  enum { least_of_a_part = 1 << 14 };
   int64_t parts = (int64_t)p->n * p->k / least_of_a_part;
   p->parts = parts < 2 ? 1 : parts < most_parts ? (int)parts : most_parts;
   static _Thread_local float *sums;

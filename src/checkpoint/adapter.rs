@@ -50,12 +50,14 @@ pub fn is_adapter_folder(folder: &Path) -> bool {
     folder.join(CONFIG).exists()
 }
 
-/// The folder of the model that the adapters in `folder` belong to.
+/// The folder of the model that the adapters in `folder` belong to; a relative path is looked up from there first.
 ///
 /// # Errors
 /// `adapter_config.json` is missing or not what `peft` writes.
 pub fn base_of(folder: &Path) -> Result<PathBuf> {
-    Ok(read_config(folder)?.base_model_name_or_path.into())
+    let named = PathBuf::from(read_config(folder)?.base_model_name_or_path);
+    let beside = folder.join(&named);
+    Ok(if beside.is_dir() { beside } else { named })
 }
 
 /// The hash of the weights that adapters are trained on.
@@ -149,6 +151,7 @@ fn read_config(folder: &Path) -> Result<AdapterConfig> {
         "rank_pattern",
         "alpha_pattern",
         "layers_to_transform",
+        "alora_invocation_tokens",
     ] {
         let value = config.others.get(option).unwrap_or(&Value::Null);
         let off = match value {
@@ -160,5 +163,11 @@ fn read_config(folder: &Path) -> Result<AdapterConfig> {
         };
         ensure!(off, "{shown}: {option} is {value}, which is not supported");
     }
+    // Other ways to begin change the weights that the adapters belong to.
+    let beginning = config.others.get("init_lora_weights").unwrap_or(&Value::Null);
+    ensure!(
+        beginning.is_null() || beginning.is_boolean() || beginning == "gaussian",
+        "{shown}: init_lora_weights is {beginning}, which is not supported"
+    );
     Ok(config)
 }

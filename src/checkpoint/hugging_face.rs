@@ -79,7 +79,7 @@ pub fn config_json(model: &ModelConfig, end_of_text: Option<u32>, precision: Pre
         "n_layer": model.layers,
         "n_head": model.heads,
         "activation_function": "gelu_new",
-        "layer_norm_epsilon": 1e-5,
+        "layer_norm_epsilon": 1e-5, // LAYER_NORM_EPSILON, in as many digits as it is written with
         "embd_pdrop": dropout,
         "attn_pdrop": dropout,
         "resid_pdrop": dropout,
@@ -116,7 +116,7 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
         config.activation_function
     );
     ensure!(
-        (config.layer_norm_epsilon - 1e-5).abs() < 1e-9,
+        (config.layer_norm_epsilon - f64::from(LAYER_NORM_EPSILON)).abs() < 1e-9,
         "{shown}: layer_norm_epsilon is {}; only 1e-5 is supported",
         config.layer_norm_epsilon
     );
@@ -151,11 +151,6 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
     };
     model
         .validate()
-        .and_then(|()| {
-            model
-                .quantization
-                .map_or(Ok(()), |quantization| quantization.validate(model.embd))
-        })
         .with_context(|| format!("{shown} describes an impossible model"))?;
     Ok(model)
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{Checkpoint, progress, tokenizer_files};
 use crate::config::{ModelConfig, Precision};
+use crate::console::say;
 use crate::durable;
 use crate::tokenizer::Tokenizer;
 
@@ -28,7 +29,10 @@ pub fn import(source: &Path, out: &Path, tokenizer: Option<Tokenizer>, origin: &
     let tokenizer = |model: &ModelConfig| match tokenizer {
         Some(tokenizer) => Ok(tokenizer),
         None if tokenizer_files::are_in(source) => tokenizer_files::read(source),
-        None if model.vocab_size == GPT2_VOCAB => Tokenizer::gpt2(),
+        None if model.vocab_size == GPT2_VOCAB => {
+            say("note     the folder has no tokenizer; its vocabulary is of GPT-2's size, so GPT-2's is taken");
+            Tokenizer::gpt2()
+        }
         None => bail!(
             "{} has no tokenizer.json, and without a tokenizer a model is of no use; give one with --tokenizer",
             source.display()

@@ -12,7 +12,7 @@ mod tensors;
 mod tokenizer_files;
 mod weights;
 
-pub use progress::{Best, Losses, Moments, Progress, has_hashes, read_progress, verify};
+pub use progress::{Best, Losses, Moments, Progress, has_hashes, read_progress, read_progress_of_training, verify};
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,8 +62,13 @@ impl Checkpoint {
             folder.display()
         );
         if adapter::is_adapter_folder(folder) {
-            return Self::load_adapters(folder);
+            Self::load_adapters(folder, tokenizer)
+        } else {
+            Self::load_whole(folder, tokenizer)
         }
+    }
+
+    fn load_whole(folder: &Path, tokenizer: impl FnOnce(&ModelConfig) -> Result<Tokenizer>) -> Result<Self> {
         let model = hugging_face::read_config(&folder.join(CONFIG))?;
         let tokenizer = tokenizer(&model)?;
         ensure!(
@@ -82,11 +87,11 @@ impl Checkpoint {
         })
     }
 
-    fn load_adapters(folder: &Path) -> Result<Self> {
+    fn load_adapters(folder: &Path, tokenizer: impl FnOnce(&ModelConfig) -> Result<Tokenizer>) -> Result<Self> {
         let base = adapter::base_of(folder)?;
         ensure!(
             base.is_dir(),
-            "the adapters in {} belong to the model in {}, which is not there; put it back, or say in adapter_config.json where it is",
+            "the adapters in {} belong to the model in {}, which is not there; put it back, or import it and say in adapter_config.json where it is",
             folder.display(),
             base.display()
         );
@@ -96,7 +101,22 @@ impl Checkpoint {
             folder.display(),
             base.display()
         );
-        let whole = Self::load(&base)?;
+        progress::verify_base(folder, &base)?;
+        // A run's adapters have the tokenizer beside them; `peft` leaves it with the model.
+        let whole = Self::load_whole(&base, |model| {
+            let without = !tokenizer_files::are_in(folder) && tokenizer_files::are_in(&base);
+            if without {
+                tokenizer_files::read(&base)
+            } else {
+                tokenizer(model)
+            }
+        })?;
+        ensure!(
+            whole.model.quantization.is_none(),
+            "the adapters in {} belong to the quantized weights in {}, to which they cannot be added; take the checkpoint that those were exported from",
+            folder.display(),
+            base.display()
+        );
         let (model, parameters) = adapter::read(folder, whole.model, &whole.parameters)?;
         Ok(Self {
             folder: folder.to_owned(),
@@ -112,6 +132,9 @@ impl Checkpoint {
     /// # Errors
     /// `config.json` is missing or of another architecture.
     pub fn load_model_config(folder: &Path) -> Result<ModelConfig> {
+        if adapter::is_adapter_folder(folder) && !folder.join(CONFIG).exists() {
+            return hugging_face::read_config(&adapter::base_of(folder)?.join(CONFIG));
+        }
         hugging_face::read_config(&folder.join(CONFIG))
     }
 

@@ -167,6 +167,17 @@ fn read_hashes(folder: &Path) -> Result<(Hashes, Vec<u8>)> {
     Ok((hashes, bytes))
 }
 
+/// Where the run stood, if the folder is one of training: an import or an export is not.
+///
+/// # Errors
+/// `state.json` is there and broken, or of a newer format.
+pub fn read_progress_of_training(folder: &Path) -> Result<Option<Progress>> {
+    if !has_hashes(folder) || read_hashes(folder)?.0.imported_from.is_some() {
+        return Ok(None);
+    }
+    read_progress(folder).map(Some)
+}
+
 /// Whether hashes were recorded when the folder was written; an export has none.
 pub fn has_hashes(folder: &Path) -> bool {
     folder.join(STATE).exists()
@@ -188,18 +199,37 @@ pub fn verify(folder: &Path) -> Result<usize> {
         let path = folder.join(name);
         ensure!(
             sha256_of_file(&path)? == *hash,
-            "{} was changed or damaged after it was written; delete its folder to use the checkpoint before it",
-            path.display()
+            "{} was changed or damaged after it was written; {}",
+            path.display(),
+            if recorded.imported_from.is_some() {
+                "import it again"
+            } else {
+                "delete its folder to use the checkpoint before it"
+            }
         );
     }
-    if let Some(hash) = &recorded.base {
-        let base = adapter::base_of(folder)?;
+    if recorded.base.is_some() {
+        verify_base(folder, &adapter::base_of(folder)?)?;
+    }
+    Ok(recorded.files.len())
+}
+
+/// Whether the weights in `base` are those that the adapters in `folder` were trained on, as far as it was recorded.
+///
+/// # Errors
+/// They are others.
+pub(super) fn verify_base(folder: &Path, base: &Path) -> Result<()> {
+    if !has_hashes(folder) {
+        return Ok(());
+    }
+    let (recorded, _) = read_hashes(folder)?;
+    if let Some(hash) = recorded.base {
         ensure!(
-            adapter::hash_of_base(&base)? == *hash,
+            adapter::hash_of_base(base)? == hash,
             "the weights in {} are not those that the adapters in {} were trained on; put the old ones back",
             base.display(),
             folder.display()
         );
     }
-    Ok(recorded.files.len())
+    Ok(())
 }

@@ -32,7 +32,8 @@ impl TensorFile {
     pub fn open(path: &Path) -> Result<Self> {
         let shown = path.display();
         let file = File::open(path).with_context(|| format!("{shown} cannot be read"))?;
-        // SAFETY: only the header is read, here; checkpoints are replaced by renaming, never written in place.
+        // SAFETY: only the header is read, here. Checkpoints are replaced by renaming, never written in place; of files that
+        // others made it is assumed that nobody cuts them short while they are read.
         let whole = unsafe { Mmap::map(&file) }.with_context(|| format!("{shown} cannot be read"))?;
         let (header, metadata) = SafeTensors::read_metadata(&whole).with_context(|| {
             format!("{shown} is damaged or not a safetensors file; copy it again from where it came")
@@ -74,7 +75,7 @@ impl TensorFile {
             .with_context(|| format!("{} has no tensor {name}", self.path.display()))
     }
 
-    /// A tensor as an array: float32 of any floating-point format, or uint32.
+    /// A tensor as an array: float32 of F32, F16 and BF16, or uint32 of U32.
     fn read(&self, name: &str, shape: &[i32]) -> Result<Array> {
         let bytes = self.bytes(name)?;
         Ok(match self.info(name)?.dtype {
@@ -200,9 +201,13 @@ impl<'a> Tensor<'a> {
             Numbers::Packed(array.try_as_slice()?)
         } else {
             let numbers = array.try_as_slice::<f32>()?;
-            let most = f16::MAX.to_f32();
-            if let (Precision::Float16, Some(number)) = (precision, numbers.iter().find(|number| number.abs() > most)) {
-                bail!("holds {number}, more than float16 can; choose bfloat16 or float32");
+            let held = |number: f32| match precision {
+                Precision::Float32 => true, // as it is, whatever it is
+                Precision::Float16 => f16::from_f32(number).is_finite(),
+                Precision::Bfloat16 => bf16::from_f32(number).is_finite(),
+            };
+            if let Some(number) = numbers.iter().find(|&&number| !held(number)) {
+                bail!("holds {number}, which {precision} cannot hold; choose float32");
             }
             Numbers::Float(numbers, precision)
         };

@@ -17,7 +17,7 @@ const MERGES: &str = "merges.txt";
 /// # Errors
 /// There is none, or it is broken.
 pub fn read(folder: &Path) -> Result<Tokenizer> {
-    if !folder.join(TOKENIZER).exists() && folder.join(VOCAB).exists() && folder.join(MERGES).exists() {
+    if !folder.join(TOKENIZER).exists() && has_gpt2_files(folder) {
         return read_gpt2_files(folder);
     }
     Tokenizer::load(&folder.join(TOKENIZER))
@@ -25,7 +25,11 @@ pub fn read(folder: &Path) -> Result<Tokenizer> {
 
 /// Whether a folder has files of a tokenizer.
 pub fn are_in(folder: &Path) -> bool {
-    [TOKENIZER, VOCAB].iter().any(|name| folder.join(name).exists())
+    folder.join(TOKENIZER).exists() || has_gpt2_files(folder)
+}
+
+fn has_gpt2_files(folder: &Path) -> bool {
+    [VOCAB, MERGES].iter().all(|name| folder.join(name).exists())
 }
 
 /// GPT-2's own pair of files: ids by token, and merges in the order in which they were learned.

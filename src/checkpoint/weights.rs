@@ -39,6 +39,16 @@ struct Index {
 /// the index says; a head that is not the token embedding.
 pub fn read(folder: &Path, model: &ModelConfig) -> Result<Parameters> {
     let files = open(folder)?;
+    let stored = files
+        .iter()
+        .flat_map(TensorFile::names)
+        .find(|name| name.starts_with(MLX_LM));
+    if let (Some(name), None) = (stored, model.quantization) {
+        bail!(
+            "{} has a tensor {name}, in mlx-lm's names without its quantization, which is not read; convert the original model instead",
+            folder.display()
+        );
+    }
     check_head(&files)?;
     tensors::read(&files, parameter_name, &expected(model))
 }

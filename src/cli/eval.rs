@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::checkpoint::run::{find_checkpoint, run_of};
-use crate::checkpoint::{Checkpoint, read_progress};
+use crate::checkpoint::{Checkpoint, read_progress_of_training};
 use crate::console::{self, say};
 use crate::data::corpus::Split;
 use crate::data::dataset::{CorpusRecord, Dataset};
@@ -85,7 +85,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 }
 
 fn measure_loss(checkpoint: &Checkpoint, options: &Options) -> Result<()> {
-    let learned_from = read_progress(&checkpoint.folder).ok().map(|progress| progress.corpus);
+    let learned_from = read_progress_of_training(&checkpoint.folder)?.map(|progress| progress.corpus);
     let dataset = open_dataset(&checkpoint.folder, options.corpus.as_deref(), learned_from.as_ref())?;
     for remark in dataset.remarks() {
         say(format_args!("note: corpus {}: {remark}", dataset.name()));

@@ -180,6 +180,11 @@ impl Settings {
                     "{name} is {of_model} in the checkpoint of --init-from; leave --{name} out"
                 );
             }
+            ensure!(
+                self.tokenizer.is_none(),
+                "the tokenizer is that of the checkpoint of --init-from; leave --tokenizer out"
+            );
+            base.tokenizer = absolute(&folder, "checkpoint")?;
             (base.layers, base.heads, base.embd, base.context) = (model.layers, model.heads, model.embd, model.context);
             if recipe.is_none() && parameter_count(&model) >= LARGE {
                 base.finetune(self.lora_rank.or(file.lora_rank).is_some_and(|rank| rank > 0));

@@ -29,7 +29,7 @@ pub struct ModelConfig {
 /// which only A and B learn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lora {
-    /// Columns of A and rows of B.
+    /// Rows of A and columns of B.
     pub rank: usize,
     pub alpha: f32,
     /// Names of linear layers, or their last parts: `c_attn`, `mlp.c_proj`, `h.0.attn.c_attn`.
@@ -112,6 +112,17 @@ impl ModelConfig {
             "dropout {} is not from 0 up to, but not including, 1",
             self.dropout
         );
+        if let Some(lora) = &self.lora {
+            ensure!(
+                (1..=self.embd).contains(&lora.rank),
+                "a rank of {} is not from 1 to the model's width of {}; choose one that is",
+                lora.rank,
+                self.embd
+            );
+        }
+        if let Some(quantization) = &self.quantization {
+            quantization.validate(self.embd)?;
+        }
         Ok(())
     }
 }

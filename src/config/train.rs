@@ -45,10 +45,10 @@ pub struct TrainConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_from: Option<String>,
     /// Patterns of the names of parameters that keep what they are, such as `wte.*`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub freeze: Vec<String>,
     /// Rank of the low-rank adapters, which then are all that learns; 0 for none.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default)]
     pub lora_rank: usize,
     /// Adapters are scaled by this over their rank.
     #[serde(default = "default_lora_alpha")]
@@ -87,10 +87,6 @@ pub struct TrainConfig {
     /// Batches of either split that an evaluation reads, spread evenly over it.
     pub eval_batches: usize,
     pub save_every: u64,
-}
-
-fn is_zero(number: &usize) -> bool {
-    *number == 0
 }
 
 pub(super) fn default_lora_alpha() -> f32 {

@@ -95,7 +95,7 @@ impl<'a> Writer<'a> {
             }
         }
         if ended.is_some() {
-            text += &self.finish()?;
+            text += &self.rest()?;
         }
         self.completion.finish_reason = if self.stop.stopped() {
             Some(FinishReason::Stop)
@@ -105,11 +105,18 @@ impl<'a> Writer<'a> {
         Ok(text)
     }
 
-    /// Ends the text here, and gives what was waiting.
+    /// Gives what is waiting, for a text that goes on no further.
     ///
     /// # Errors
     /// None that [`push`](Self::push) would not have met.
     pub fn finish(&mut self) -> Result<String> {
+        if self.is_finished() {
+            return Ok(String::new()); // nothing is waiting
+        }
+        self.rest()
+    }
+
+    fn rest(&mut self) -> Result<String> {
         let text = self.stop.push(&self.decoder.clone().finish()?) + &self.stop.finish();
         self.completion.text += &text;
         Ok(text)

@@ -23,7 +23,7 @@ pub struct ParameterSpec {
     pub init: Init,
 }
 
-/// Every parameter of a model, in the order of the forward pass: the one list that initialisation, strict loading and
+/// Every parameter of a model, in a fixed order that random initialisation goes by: the one list that initialisation, strict loading and
 /// parameter counts go by.
 ///
 /// Initialisation is GPT-2's (Radford et al. 2019, section 2.3, and OpenAI's code): N(0, 0.02) for matrices and
@@ -63,7 +63,7 @@ pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
             add(format!("{linear}.bias"), &[to], Init::Zeros);
             if let Some(lora) = config.lora.as_ref().filter(|lora| lora.adapts(&linear)) {
                 let rank = lora.rank as i32;
-                // A as peft draws it, uniformly, in its standard deviation; B zero, so that an adapter begins as nothing.
+                // A normal, with the standard deviation of peft's uniform draw; B zero, so that an adapter begins as nothing.
                 let spread = Init::Normal {
                     std: (3.0 * from as f32).powf(-0.5),
                 };

@@ -148,6 +148,11 @@ fn starting_point(config: &TrainConfig, folder: &Path) -> Result<(Checkpoint, Op
         "{} holds adapters itself; merge them into a model first with: mlx-gpt export --format hf",
         folder.display()
     );
+    ensure!(
+        folder.join("model.safetensors").exists(),
+        "the weights in {} are in shards, which adapters cannot point at; import it first",
+        folder.display()
+    );
     Ok((checkpoint, Some(folder.to_owned())))
 }
 

@@ -76,6 +76,13 @@ pub fn run(options: &Options) -> Result<()> {
         options.kind != Kind::Char || (options.vocab_size.is_none() && options.special.is_empty()),
         "--kind char has one token a character and no others; leave --vocab-size and --special out"
     );
+    let alone = options.out.extension().is_some_and(|extension| extension == "json");
+    let file = if alone {
+        options.out.clone()
+    } else {
+        options.out.join("tokenizer.json")
+    };
+    durable::ensure_free(&file)?;
     let corpus = Corpus::open(options.corpus.as_deref().unwrap_or(DEFAULT_CORPUS))?;
     for remark in &corpus.remarks {
         console::say(format_args!("note: corpus {}: {remark}", corpus.name));
@@ -85,9 +92,7 @@ pub fn run(options: &Options) -> Result<()> {
     let tokens = tokenizer.encode(text)?.len();
 
     let json = serde_json::to_vec(&tokenizer.to_json()?)?;
-    let file = if options.out.extension().is_some_and(|extension| extension == "json") {
-        options.out.clone()
-    } else {
+    if !alone {
         let mut config = tokenizer.config_json(0);
         // How long a text may be is a model's matter.
         config.as_object_mut().map(|config| config.remove("model_max_length"));
@@ -95,8 +100,7 @@ pub fn run(options: &Options) -> Result<()> {
             &options.out.join("tokenizer_config.json"),
             &serde_json::to_vec_pretty(&config)?,
         )?;
-        options.out.join("tokenizer.json")
-    };
+    }
     write(&file, &json)?;
     console::print(format_args!(
         "{}: {} tokens, {:.2} bytes per token of its corpus\n",
