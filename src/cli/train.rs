@@ -34,11 +34,16 @@ Presets:
     nano and baby: characters, warm-up 100 steps, beta2 0.99, evaluated and saved every 250 steps;
     the others: GPT-2's tokenizer, 2000, 0.95, 1000.
 
+    With --init-from and no --preset, a model of 50 million parameters or more is finetuned: 200 steps of
+    4 x 256 tokens, lr 1e-4..1e-5 (low-rank adapters 2e-4..2e-5), warm-up 20, evaluated every 50 and saved
+    every 100 steps.
+
 Examples:
 
     mlx-gpt train                                       a small GPT on Shakespeare, in minutes
     mlx-gpt train --corpus notes/ --steps 5000          on your own text
     mlx-gpt train --layers 6 --embd 192 --heads 6       another shape
+    mlx-gpt train --init-from models/gpt2 --lora-rank 8 --corpus notes/   finetune by low-rank adapters
     mlx-gpt train --resume                              go on with the newest run
     mlx-gpt train --resume runs/x --steps 4000          and for longer than planned")]
 pub struct Options {
