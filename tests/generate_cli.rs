@@ -4,19 +4,10 @@ mod common;
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use common::{fail, folder, mlx_gpt, stderr, stdout, succeed, train_tiny, trained};
+use common::{fail, folder, generate, mlx_gpt, stderr, stdout, succeed, train_tiny, trained};
 use serde_json::Value;
-
-/// `generate` from `run` in `folder`.
-fn generate(folder: &Path, options: &[&str]) -> Command {
-    let mut command = mlx_gpt(folder);
-    command
-        .args(["generate", "--device", "cpu", "--checkpoint", "run"])
-        .args(options);
-    command
-}
 
 fn text(folder: &Path, options: &[&str]) -> String {
     stdout(&succeed(&mut generate(folder, options)))

@@ -4,20 +4,12 @@ mod common;
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
-use common::{folder, mlx_gpt, stderr, stdout, succeed, trained};
+use common::{folder, generate, stderr, stdout, succeed, trained};
 use rexpect::session::{PtySession, spawn_command};
 
 const GREEDY: [&str; 4] = ["--temperature", "0", "--max-new-tokens", "20"];
-
-fn generate(folder: &Path, options: &[&str]) -> Command {
-    let mut command = mlx_gpt(folder);
-    command
-        .args(["generate", "--device", "cpu", "--checkpoint", "run"])
-        .args(options);
-    command
-}
 
 /// The same lines from a pipe.
 fn piped(folder: &Path, options: &[&str], lines: &str) -> Output {

@@ -59,6 +59,15 @@ pub fn train_tiny(folder: &Path, options: &[&str]) -> Command {
     command
 }
 
+/// `generate` from the run `folder/run` with more options.
+pub fn generate(folder: &Path, options: &[&str]) -> Command {
+    let mut command = mlx_gpt(folder);
+    command
+        .args(["generate", "--device", "cpu", "--checkpoint", "run"])
+        .args(options);
+    command
+}
+
 pub fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
