@@ -9,7 +9,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::run::find_checkpoint;
-use crate::config::{Precision, Quantization};
+use crate::config::{Architecture, Precision, Quantization};
 use crate::console::{self, program, say};
 use crate::durable;
 use crate::export::gguf::Gguf;
@@ -75,6 +75,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         checkpoint.model.quantization.is_none(),
         "the weights in {} are quantized already; export the checkpoint that they were made from",
         source.display()
+    );
+    ensure!(
+        checkpoint.model.architecture == Architecture::Gpt2,
+        "the model in {} is of the architecture {}, which no other program knows; only gpt2 can be exported",
+        source.display(),
+        checkpoint.model.architecture.name()
     );
     say(format_args!("{}", source.display()));
     match options.format {

@@ -57,11 +57,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let checkpoint = import(&folder, &options.out, tokenizer, &origin)?;
     let model = &checkpoint.model;
     say(format_args!(
-        "model    {} layers, {} heads, {} wide, context {}, vocabulary {}: {:.2} million parameters, {}",
-        model.layers,
-        model.heads,
-        model.embd,
-        model.context,
+        "model    {}, vocabulary {}: {:.2} million parameters, {}",
+        model.shape(),
         model.vocab_size,
         checkpoint.parameters.count() as f64 / 1e6,
         HumanBytes(4 * checkpoint.parameters.count() as u64)

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::run::find_checkpoint;
-use crate::config::{DEFAULT_CORPUS, Optimizer, Precision, Preset, TrainConfig, default_threads};
+use crate::config::{Architecture, DEFAULT_CORPUS, Optimizer, Precision, Preset, TrainConfig, default_threads};
 use crate::device::Compute;
 use crate::model::init::parameter_count;
 
@@ -47,6 +47,9 @@ pub struct Settings {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Finetuning")]
     lora_targets: Option<Vec<String>>,
 
+    /// The network: GPT-2, or one of the lessons' steps towards it
+    #[arg(long, value_enum, help_heading = "Model")]
+    arch: Option<Architecture>,
     /// Transformer blocks
     #[arg(long, value_name = "N", help_heading = "Model")]
     layers: Option<usize>,
@@ -166,10 +169,16 @@ impl Settings {
         };
         let recipe = preset;
         let preset = preset.unwrap_or(Preset::for_device(device));
-        let mut base = preset.train(device);
+        let arch = self.arch.or(file.arch);
+        let mut base = preset.train(device).with_architecture(arch.unwrap_or_default());
         if let Some(path) = self.init_from.as_ref().or(file.init_from.as_ref()) {
             let folder = find_checkpoint(Some(Path::new(path)))?;
             let model = Checkpoint::load_model_config(&folder)?;
+            ensure!(
+                arch.is_none_or(|arch| arch == model.architecture),
+                "the architecture of the checkpoint of --init-from is {}; leave --arch out",
+                model.architecture.name()
+            );
             for (name, given, of_model) in [
                 ("layers", self.layers.or(file.layers), model.layers),
                 ("heads", self.heads.or(file.heads), model.heads),
@@ -185,6 +194,7 @@ impl Settings {
                 "the tokenizer is that of the checkpoint of --init-from; leave --tokenizer out"
             );
             base.tokenizer = absolute(&folder, "checkpoint")?;
+            base.arch = model.architecture;
             (base.layers, base.heads, base.embd, base.context) = (model.layers, model.heads, model.embd, model.context);
             if recipe.is_none() && parameter_count(&model) >= LARGE {
                 base.finetune(self.lora_rank.or(file.lora_rank).is_some_and(|rank| rank > 0));
@@ -227,7 +237,7 @@ impl Settings {
 }
 
 /// Runs remember where their text is, whatever folder they are resumed from.
-fn absolute_corpus(corpus: &str) -> Result<String> {
+pub(super) fn absolute_corpus(corpus: &str) -> Result<String> {
     if corpus == DEFAULT_CORPUS {
         return Ok(corpus.into());
     }

@@ -4,7 +4,7 @@ mod model;
 mod preset;
 mod train;
 
-pub use model::{LINEAR_LAYERS, Lora, ModelConfig, Quantization};
+pub use model::{Architecture, LINEAR_LAYERS, Lora, ModelConfig, Quantization};
 pub use preset::Preset;
 pub use train::{Optimizer, Precision, TrainConfig, default_threads};
 

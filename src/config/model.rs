@@ -1,14 +1,31 @@
 //! The shape of a model, and what is done to its matrices.
 
 use anyhow::{Result, ensure};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// The linear layers of a block, by their names under it.
 pub const LINEAR_LAYERS: [&str; 4] = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"];
 
-/// The shape of a GPT-2.
+/// Which network it is: GPT-2, or one of those on the way to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// GPT-2.
+    #[default]
+    Gpt2,
+    /// A table of which token follows which.
+    Bigram,
+    /// Embeddings, averaged over the tokens so far.
+    Averaging,
+    /// Embeddings and one layer of attention, without the rest of a block.
+    Attention,
+}
+
+/// The shape of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
+    pub architecture: Architecture,
     pub layers: usize,
     /// Attention heads; they divide `embd`.
     pub heads: usize,
@@ -86,7 +103,46 @@ impl Quantization {
     }
 }
 
+impl Architecture {
+    /// What it is called in settings and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gpt2 => "gpt2",
+            Self::Bigram => "bigram",
+            Self::Averaging => "averaging",
+            Self::Attention => "attention",
+        }
+    }
+
+    /// The numbers of layers, of heads and of channels that it has in any case; none for what can be chosen.
+    pub fn fixed_sizes(self) -> [Option<usize>; 3] {
+        match self {
+            Self::Gpt2 => [None, None, None],
+            Self::Bigram => [Some(1), Some(1), Some(1)],
+            Self::Averaging => [Some(1), Some(1), None],
+            Self::Attention => [Some(1), None, None],
+        }
+    }
+}
+
 impl ModelConfig {
+    /// Its sizes in words, for people.
+    pub fn shape(&self) -> String {
+        let Self {
+            layers,
+            heads,
+            embd,
+            context,
+            ..
+        } = self;
+        match self.architecture {
+            Architecture::Gpt2 => format!("{layers} layers, {heads} heads, {embd} wide, context {context}"),
+            Architecture::Bigram => "bigram table".into(),
+            Architecture::Averaging => format!("averaging, {embd} wide, context {context}"),
+            Architecture::Attention => format!("attention, {heads} heads, {embd} wide, context {context}"),
+        }
+    }
+
     /// # Errors
     /// A number that no model can have, with what to do about it.
     pub fn validate(&self) -> Result<()> {
@@ -111,6 +167,21 @@ impl ModelConfig {
             (0.0..1.0).contains(&self.dropout),
             "dropout {} is not from 0 up to, but not including, 1",
             self.dropout
+        );
+        let name = self.architecture.name();
+        for (fixed, (size, given)) in self.architecture.fixed_sizes().iter().zip([
+            ("layers", self.layers),
+            ("heads", self.heads),
+            ("embd", self.embd),
+        ]) {
+            ensure!(
+                fixed.is_none_or(|fixed| fixed == given),
+                "{size} is {given}; the architecture {name} has 1; leave --{size} out"
+            );
+        }
+        ensure!(
+            self.architecture == Architecture::Gpt2 || (self.lora.is_none() && self.quantization.is_none()),
+            "the architecture is {name}; only gpt2 has low-rank adapters and quantized weights"
         );
         if let Some(lora) = &self.lora {
             ensure!(

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use super::train::{default_lora_alpha, default_lora_targets, default_threads};
-use super::{DEFAULT_CORPUS, ModelConfig, Optimizer, Precision, TrainConfig};
+use super::{Architecture, DEFAULT_CORPUS, ModelConfig, Optimizer, Precision, TrainConfig};
 use crate::device::Compute;
 
 /// Named sizes and recipes.
@@ -24,6 +24,16 @@ pub enum Preset {
 }
 
 impl TrainConfig {
+    /// Makes it one of that architecture, which may have no choice of layers, heads or width.
+    pub fn with_architecture(mut self, arch: Architecture) -> Self {
+        let [layers, heads, embd] = arch.fixed_sizes();
+        self.arch = arch;
+        self.layers = layers.unwrap_or(self.layers);
+        self.heads = heads.unwrap_or(self.heads);
+        self.embd = embd.unwrap_or(self.embd);
+        self
+    }
+
     /// Makes the recipe one for training a large model a little further: few steps of few tokens at the low rates that
     /// llm.c finetunes GPT-2 with (1e-4), twice that where only adapters learn (Hu et al. 2021, table 11).
     pub fn finetune(&mut self, adapters: bool) {
@@ -56,6 +66,7 @@ impl Preset {
             Self::Gpt2Xl => (48, 25, 1600, 1024, 0.0),
         };
         ModelConfig {
+            architecture: Architecture::Gpt2,
             layers,
             heads,
             embd,
@@ -81,6 +92,7 @@ impl Preset {
             corpus: DEFAULT_CORPUS.into(),
             tokenizer: if character_level { "char" } else { "gpt2" }.into(),
             init_from: None,
+            arch: model.architecture,
             layers: model.layers,
             heads: model.heads,
             embd: model.embd,

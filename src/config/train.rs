@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::{LINEAR_LAYERS, Lora, ModelConfig};
+use super::{Architecture, LINEAR_LAYERS, Lora, ModelConfig};
 use crate::device::Compute;
 
 /// The number format that the forward and backward pass compute in; master weights are always float32.
@@ -56,6 +56,8 @@ pub struct TrainConfig {
     /// The linear layers that have adapters, by the last parts of their names.
     #[serde(default = "default_lora_targets")]
     pub lora_targets: Vec<String>,
+    #[serde(default)]
+    pub arch: Architecture,
     pub layers: usize,
     pub heads: usize,
     pub embd: usize,
@@ -109,6 +111,7 @@ pub fn default_threads(device: Compute) -> usize {
 impl TrainConfig {
     pub fn model(&self, vocab_size: usize) -> ModelConfig {
         ModelConfig {
+            architecture: self.arch,
             layers: self.layers,
             heads: self.heads,
             embd: self.embd,

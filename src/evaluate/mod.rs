@@ -12,7 +12,7 @@ use mlx_rs::error::{Exception, Result as MlxResult};
 
 use crate::config::ModelConfig;
 use crate::data::batches::Batch;
-use crate::model::Gpt;
+use crate::model::Model;
 use crate::model::compiled::{Compiled, compiled};
 use crate::model::loss::negative_log_likelihood;
 use crate::model::parameters::{Names, Parameters};
@@ -69,7 +69,7 @@ impl Evaluator {
                 return Err(Exception::custom("an evaluation has two inputs beside the parameters"));
             };
             let parameters = Parameters::new(&names, parameters.to_vec())?;
-            let logits = Gpt::new(&model, &parameters)?.forward(inputs, None)?;
+            let logits = Model::new(&model, &parameters)?.forward(inputs, None)?;
             Ok(vec![negative_log_likelihood(&logits, targets)?])
         };
         Self {

@@ -5,7 +5,7 @@ use mlx_rs::{Array, random};
 
 use super::low_rank;
 use super::parameters::Parameters;
-use crate::config::{LINEAR_LAYERS, ModelConfig};
+use crate::config::{Architecture, LINEAR_LAYERS, ModelConfig};
 
 /// What a parameter starts as.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,8 +44,21 @@ pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
         });
     };
 
+    if config.architecture == Architecture::Bigram {
+        add("wte.weight".into(), &[v, v], normal);
+        return specs;
+    }
     add("wte.weight".into(), &[v, c], normal);
     add("wpe.weight".into(), &[t, c], normal);
+    if config.architecture != Architecture::Gpt2 {
+        let attends = config.architecture == Architecture::Attention;
+        let linears = [("attn.c_attn", 3 * c), ("attn.c_proj", c), ("lm_head", v)];
+        for (linear, to) in linears.into_iter().skip(if attends { 0 } else { 2 }) {
+            add(format!("{linear}.weight"), &[c, to], normal);
+            add(format!("{linear}.bias"), &[to], Init::Zeros);
+        }
+        return specs;
+    }
     for layer in 0..config.layers {
         let linears = [
             (c, 3 * c, normal),   // attn.c_attn

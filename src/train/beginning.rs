@@ -104,11 +104,12 @@ impl Beginning {
         checkpoint.model.validate()?;
         let model = &checkpoint.model;
         ensure!(
-            (config.layers, config.heads, config.embd) == (model.layers, model.heads, model.embd)
+            config.arch == model.architecture
+                && (config.layers, config.heads, config.embd) == (model.layers, model.heads, model.embd)
                 && config.context <= model.context
                 && config.seed == progress.seed
                 && config.lora() == model.lora,
-            "{} is not the configuration that {} was trained with: layers, heads, embd, context, seed or adapters differ; put the old one back",
+            "{} is not the configuration that {} was trained with: arch, layers, heads, embd, context, seed or adapters differ; put the old one back",
             run.config_path().display(),
             folder.display()
         );

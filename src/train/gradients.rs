@@ -6,7 +6,7 @@ use mlx_rs::{Array, Dtype};
 
 use crate::config::{ModelConfig, Precision};
 use crate::data::batches::Batch;
-use crate::model::Gpt;
+use crate::model::Model;
 use crate::model::compiled::{Compiled, compiled};
 use crate::model::dropout::Dropout;
 use crate::model::loss::negative_log_likelihood;
@@ -114,7 +114,7 @@ fn gradient_function(
         };
         let entries = names.iter().cloned().zip(parameters.iter().cloned());
         let parameters = Parameters::from_entries(entries.collect()).map(|array| array.as_dtype(dtype))?;
-        let model = Gpt::new(&spec.model, &parameters)?;
+        let model = Model::new(&spec.model, &parameters)?;
         let dropout = (spec.model.dropout > 0.0).then(|| {
             Dropout::new(
                 spec.model.dropout,

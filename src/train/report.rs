@@ -51,11 +51,8 @@ impl Report {
             session.model.vocab_size
         ));
         say(format_args!(
-            "model    {} layers, {} heads, {} wide, context {}: {:.2} million parameters",
-            session.model.layers,
-            session.model.heads,
-            session.model.embd,
-            session.model.context,
+            "model    {}: {:.2} million parameters",
+            session.model.shape(),
             parameters as f64 / 1e6
         ));
         if learning < parameters {
