@@ -18,6 +18,7 @@
 //! | [`export`] | checkpoints for other programs: `transformers`, llama.cpp, `mlx-lm` |
 //! | [`hub`] | models from Hugging Face's hub |
 //! | [`train`](mod@train) | the loop, the compiled step, optimizer, schedule, metrics |
+//! | [`lessons`] | the series, day by day |
 //! | [`doctor`] | what this machine has and lacks |
 //! | [`cli`] | the command line: options to library calls, nothing else |
 //!
@@ -37,6 +38,7 @@ pub mod export;
 pub mod generate;
 pub mod hash;
 pub mod hub;
+pub mod lessons;
 pub mod model;
 mod signals;
 pub mod tokenizer;

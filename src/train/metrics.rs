@@ -125,3 +125,16 @@ impl Metrics {
         })
     }
 }
+
+/// The lines of a run's metrics, as far as they are whole.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read(run: &Run) -> Result<Vec<Line>> {
+    let path = run.metrics_path();
+    let text = std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    Ok(text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect())
+}

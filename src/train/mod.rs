@@ -12,7 +12,7 @@ pub mod schedule;
 mod session;
 pub mod step;
 
-pub use session::Session;
+pub use session::{Session, time_of_step};
 
 use anyhow::{Result, ensure};
 

@@ -1,7 +1,7 @@
 //! A training run in memory: made new, or read back from its newest checkpoint.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -39,6 +39,20 @@ pub struct Session {
     pub(super) base: Option<PathBuf>,
     /// Text of the last evaluation.
     pub(super) sample: String,
+}
+
+/// How long a step of such a run would take, without making the run.
+///
+/// # Errors
+/// A configuration or a corpus that cannot be trained with.
+pub fn time_of_step(config: &TrainConfig, dataset: &Dataset) -> Result<Duration> {
+    let Beginning {
+        model,
+        state,
+        train_tokens,
+        ..
+    } = Beginning::new(config, dataset)?;
+    Stepper::new(config, &model, state.parameters.names(), state.frozen.names())?.measure(&state, &train_tokens)
 }
 
 impl Session {
@@ -93,20 +107,9 @@ impl Session {
         })
     }
 
-    /// How long a step takes: one of at most two micro-batches is taken twice, the first time to compile, and
-    /// forgotten.
+    /// How long a step takes.
     pub(super) fn measure_step(&mut self) -> Result<Duration> {
-        let measured = self.config.grad_accum.min(2);
-        let mut time = Duration::ZERO;
-        for _ in 0..2 {
-            let mut trial = self.state.clone();
-            let mut batches = self.stepper.micro_batches(&self.train_tokens, self.state.step);
-            batches.truncate(measured);
-            let started = Instant::now();
-            self.stepper.step(&mut trial, batches)?;
-            time = started.elapsed();
-        }
-        Ok(time * self.config.grad_accum as u32 / measured as u32)
+        self.stepper.measure(&self.state, &self.train_tokens)
     }
 
     /// Losses over the same `eval_batches` batches of either split each time.

@@ -1,6 +1,7 @@
 //! One optimizer step: gradients, then a compiled update of parameters and moments.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use mlx_rs::Array;
@@ -122,6 +123,26 @@ impl Stepper {
                 dropout_keys: (0..2 * self.dropout_sites).map(|_| rng.random()).collect(),
             })
             .collect()
+    }
+
+    /// How long a step takes: one of at most two micro-batches is taken twice, the first time to compile, and
+    /// forgotten.
+    ///
+    /// # Errors
+    /// Those of [`step`](Self::step).
+    pub fn measure(&mut self, state: &TrainState, tokens: &Tokens) -> Result<Duration> {
+        let grad_accum = self.config.grad_accum;
+        let measured = grad_accum.min(2);
+        let mut time = Duration::ZERO;
+        for _ in 0..2 {
+            let mut trial = state.clone();
+            let mut batches = self.micro_batches(tokens, state.step);
+            batches.truncate(measured);
+            let started = Instant::now();
+            self.step(&mut trial, batches)?;
+            time = started.elapsed();
+        }
+        Ok(time * grad_accum as u32 / measured as u32)
     }
 
     /// Takes the step that `state` is at, on `micro_batches`.
