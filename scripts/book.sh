@@ -7,7 +7,7 @@ version=0.5.4
 mdbook=.book/bin/mdbook
 if [ "$("$mdbook" --version 2>/dev/null)" != "mdbook v$version" ]; then
   echo "installing mdBook $version into .book/ (once, some minutes)" >&2
-  cargo install --quiet --locked --no-default-features --root .book --version "$version" mdbook
+  cargo install --quiet --locked --debug --no-default-features --root .book --version "$version" mdbook
 fi
 
 rm -rf book/src/shown
