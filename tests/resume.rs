@@ -217,9 +217,18 @@ fn a_configuration_that_is_not_the_runs_is_refused() {
     let path = folder.path().join("run/config.toml");
     let config = std::fs::read_to_string(&path).unwrap();
     for (from, to, expected) in [
-        ("context = 16", "context = 64", "is not the configuration"),
-        ("layers = 2", "layers = 3", "is not the configuration"),
-        ("seed = 1337", "seed = 1338", "is not the configuration"),
+        (
+            "context = 16",
+            "context = 64",
+            "--context 64 would make another run of it, which was trained with 16",
+        ),
+        ("layers = 2", "layers = 3", "--layers 3 would make another run"),
+        ("seed = 1337", "seed = 1338", "--seed 1338 would make another run"),
+        (
+            "batch_size = 4",
+            "batch_size = 3",
+            "--batch-size 3 would make another run",
+        ),
         ("dropout = 0.1", "dropout = 2.0", "dropout 2"),
         ("steps = 2", "steps = \"two\"", "is not the configuration of a run"),
     ] {
@@ -243,7 +252,10 @@ fn one_process_at_a_time() {
         std::fs::read_to_string(run.join("metrics.jsonl")).is_ok_and(|text| text.contains("\"loss\""))
     });
     let said = fail(mlx_gpt(folder.path()).args(["train", "--resume", "run"]));
-    assert!(said.contains("is being trained by another process"), "{said}");
+    assert!(
+        said.contains(&format!("is being trained by another process, number {};", child.id())),
+        "{said}"
+    );
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -125,6 +125,8 @@ impl Beginning {
                 frozen,
                 m,
                 v,
+                skipped: progress.skipped,
+                loss_scale: progress.loss_scale,
             },
             progress,
             base: checkpoint.base,
