@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup train generate eval test lint docs interop interop-llama bench-tokenizer
+.PHONY: help setup train generate eval test faults lint docs interop interop-llama bench-tokenizer
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ eval: setup ## exact loss of the newest run
 
 test: setup ## all tests
 	cargo test
+
+faults: setup ## 200 kills on a small disk and 20,000 steps of a tiny model (SEED=n for other instants)
+	KILLS=$${KILLS:-200} cargo test --test faults -- --nocapture
+	LONG_STEPS=$${LONG_STEPS:-20000} cargo test --test long_run -- --nocapture
 
 lint: setup ## formatting and clippy, warnings denied
 	cargo fmt --check

@@ -65,15 +65,16 @@ pub struct ChangesLine {
 }
 
 impl Line {
-    /// Whether it is of the time before a checkpoint at `step`. Changes at that very step were made by a process that
-    /// got no further.
+    /// Whether it is of the time before a checkpoint at `step`: nothing is, when there is none. Changes at that very step
+    /// were made by a process that got no further.
     fn precedes_checkpoint(&self, step: u64) -> bool {
-        match self {
-            Self::Step(line) => line.step <= step,
-            Self::Evaluation(line) => line.step <= step,
-            Self::NotFinite(line) => line.step <= step,
-            Self::Changes(line) => line.step < step,
-        }
+        step > 0
+            && match self {
+                Self::Step(line) => line.step <= step,
+                Self::Evaluation(line) => line.step <= step,
+                Self::NotFinite(line) => line.step <= step,
+                Self::Changes(line) => line.step < step,
+            }
     }
 }
 
