@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup train generate eval lessons book test lint docs interop interop-llama bench-tokenizer
+.PHONY: help setup train generate eval lessons book test faults lint docs interop interop-llama bench-tokenizer
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ book: setup ## the lessons as a book, in book/out/; needs `make lessons`
 
 test: setup ## all tests
 	cargo test
+
+faults: setup ## 200 kills on a small disk and 20,000 steps of a tiny model (SEED=n for other instants)
+	KILLS=$${KILLS:-200} cargo test --test faults -- --nocapture
+	LONG_STEPS=$${LONG_STEPS:-20000} cargo test --test long_run -- --nocapture
 
 lint: setup ## formatting and clippy, warnings denied
 	cargo fmt --check

@@ -9,6 +9,7 @@
 //! | [`device`] | which of MLX's devices computes |
 //! | [`config`] | plain structs with named presets, validated once |
 //! | `console`, `durable`, [`hash`], `signals` | what is said; files that are complete or not there; SHA-256; Ctrl-C |
+//! | [`memory`] | what work takes of it, before it is begun |
 //! | [`tokenizer`] | text to token ids and back; no MLX |
 //! | [`data`] | text to splits, splits to batches; no MLX |
 //! | [`model`] | GPT-2 on MLX arrays: never sees text, paths or the command line |
@@ -39,6 +40,7 @@ pub mod generate;
 pub mod hash;
 pub mod hub;
 pub mod lessons;
+pub mod memory;
 pub mod model;
 mod signals;
 pub mod tokenizer;

@@ -8,9 +8,9 @@ use clap::{Args, ValueEnum};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::run::find_checkpoint;
+use crate::checkpoint::runs::find_checkpoint;
 use crate::config::{Architecture, Precision, Quantization};
-use crate::console::{self, program, say};
+use crate::console::{self, program, quoted, say};
 use crate::durable;
 use crate::export::gguf::Gguf;
 use crate::export::{Dtype, folder};
@@ -120,11 +120,12 @@ fn mlx(checkpoint: Checkpoint, options: &Options) -> Result<ExitCode> {
     folder::mlx_lm(checkpoint, quantization, &options.out)?;
     let out = options.out.display();
     console::print(format_args!(
-        "{out}: {}, {} bits a weight in groups of {}, for mlx-lm\nrun it with: {} generate --checkpoint {out}\n",
+        "{out}: {}, {} bits a weight in groups of {}, for mlx-lm\nrun it with: {} generate --checkpoint {}\n",
         HumanBytes(durable::size_of_folder(&options.out)?),
         quantization.bits,
         quantization.group_size,
-        program()
+        program(),
+        quoted(&options.out)
     ))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use indicatif::HumanBytes;
 
 use crate::checkpoint::import::{import, origin};
-use crate::console::{program, say};
+use crate::console::{program, quoted, say};
 use crate::durable;
 use crate::hub;
 use crate::tokenizer::Tokenizer;
@@ -63,8 +63,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         checkpoint.parameters.count() as f64 / 1e6,
         HumanBytes(4 * checkpoint.parameters.count() as u64)
     ));
-    let out = options.out.display();
-    say(format_args!("saved    {out}"));
+    say(format_args!("saved    {}", options.out.display()));
+    let out = quoted(&options.out);
     say(format_args!("next     {} generate --checkpoint {out}", program()));
     say(format_args!(
         "         {} train --init-from {out} --corpus YOUR_TEXT",

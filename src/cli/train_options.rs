@@ -7,8 +7,8 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::run::find_checkpoint;
-use crate::config::{Architecture, DEFAULT_CORPUS, Optimizer, Precision, Preset, TrainConfig, default_threads};
+use crate::checkpoint::runs::find_checkpoint;
+use crate::config::{Architecture, DEFAULT_CORPUS, OnNan, Optimizer, Precision, Preset, TrainConfig, default_threads};
 use crate::device::Compute;
 use crate::model::init::parameter_count;
 
@@ -119,27 +119,20 @@ pub struct Settings {
     /// Steps between checkpoints
     #[arg(long, value_name = "N", help_heading = "Watching and saving")]
     save_every: Option<u64>,
+    /// Keep the newest N checkpoints and the best one, and remove the others; 0 keeps all [default: all for nano and baby,
+    /// 3 for the others]
+    #[arg(long, value_name = "N", help_heading = "Watching and saving")]
+    keep_last: Option<usize>,
+    /// Keep the checkpoints of every Nth step as well
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Watching and saving")]
+    keep_every: Option<u64>,
+    /// What happens when the loss or the gradients of a step are not finite numbers [default: stop]
+    #[arg(long, value_enum, help_heading = "Watching and saving")]
+    on_nan: Option<OnNan>,
 }
 
 /// Parameters from which on a model is finetuned more carefully than a small one is trained further.
 const LARGE: usize = 50_000_000;
-
-/// Options that a resumed run may change; the others would silently make it another run.
-const MAY_CHANGE: [&str; 13] = [
-    "steps",
-    "lr",
-    "min_lr",
-    "warmup",
-    "weight_decay",
-    "beta2",
-    "grad_clip",
-    "device",
-    "threads",
-    "eval_every",
-    "eval_batches",
-    "save_every",
-    "corpus",
-];
 
 impl Settings {
     /// Reads the file of `--config`.
@@ -210,29 +203,15 @@ impl Settings {
         Ok((config, preset))
     }
 
-    /// The configuration of a resumed run: `before` with what is given here, where that may change; and what differs,
-    /// a line each.
-    pub fn change(&self, before: &TrainConfig) -> Result<(TrainConfig, Vec<String>)> {
+    /// The configuration of a resumed run: `before` with what is given here.
+    pub fn resume(&self, before: &TrainConfig) -> Result<TrainConfig> {
         let mut config = self.over(before)?;
         if config.device != before.device && self.threads.is_none() {
             config.threads = default_threads(config.device);
         }
         config.corpus = absolute_corpus(&config.corpus)?;
         config.tokenizer = absolute_tokenizer(&config.tokenizer)?;
-        let (old, new) = (toml::Table::try_from(before)?, toml::Table::try_from(&config)?);
-        let mut changes = Vec::new();
-        for (key, value) in &new {
-            let Some(before) = old.get(key).filter(|before| *before != value) else {
-                continue;
-            };
-            let option = key.replace('_', "-");
-            ensure!(
-                MAY_CHANGE.contains(&key.as_str()),
-                "--{option} {value} would make another run of it, which has {before}; leave it out, or start a new run with --init-from"
-            );
-            changes.push(format!("{option} {before} is now {value}"));
-        }
-        Ok((config, changes))
+        Ok(config)
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use super::train::{default_lora_alpha, default_lora_targets, default_threads};
-use super::{Architecture, DEFAULT_CORPUS, ModelConfig, Optimizer, Precision, TrainConfig};
+use super::{Architecture, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Precision, TrainConfig};
 use crate::device::Compute;
 
 /// Named sizes and recipes.
@@ -43,6 +43,7 @@ impl TrainConfig {
         self.min_lr = self.lr / 10.0;
         self.warmup = 20;
         (self.eval_every, self.save_every) = (50, 100);
+        self.keep_last = 3;
         self.dropout = 0.0;
     }
 }
@@ -119,6 +120,9 @@ impl Preset {
             eval_every: every,
             eval_batches: 20,
             save_every: every,
+            keep_last: if character_level { 0 } else { 3 },
+            keep_every: 0,
+            on_nan: OnNan::Stop,
         }
     }
 }

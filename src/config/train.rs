@@ -89,7 +89,50 @@ pub struct TrainConfig {
     /// Batches of either split that an evaluation reads, spread evenly over it.
     pub eval_batches: usize,
     pub save_every: u64,
+    /// Checkpoints that stay, the newest ones; 0 for all. The best one stays as well.
+    #[serde(default)]
+    pub keep_last: usize,
+    /// Checkpoints whose step is a multiple of this stay as well; 0 for none.
+    #[serde(default)]
+    pub keep_every: u64,
+    /// What happens to a step whose loss or gradients are not finite.
+    #[serde(default)]
+    pub on_nan: OnNan,
 }
+
+/// What happens to a step whose loss or gradients are not finite. Either way nothing is changed by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OnNan {
+    /// The run ends, and says which batch it was
+    #[default]
+    Stop,
+    /// The step is left out and counted, and the run goes on with the next batch
+    Skip,
+}
+
+type Entries = serde_json::Map<String, serde_json::Value>;
+
+/// Settings that a run that goes on may change; the others would silently make it another run.
+const MAY_CHANGE: [&str; 17] = [
+    "steps",
+    "lr",
+    "min_lr",
+    "warmup",
+    "weight_decay",
+    "beta2",
+    "grad_clip",
+    "device",
+    "threads",
+    "eval_every",
+    "eval_batches",
+    "save_every",
+    "keep_last",
+    "keep_every",
+    "on_nan",
+    "corpus",    // its text is compared
+    "init_from", // read once, at the beginning
+];
 
 pub(super) fn default_lora_alpha() -> f32 {
     16.0
@@ -135,6 +178,34 @@ impl TrainConfig {
     /// Tokens that one optimizer step learns from.
     pub fn tokens_per_step(&self) -> usize {
         self.batch_size * self.context * self.grad_accum
+    }
+
+    /// What differs from the settings that a run was trained with `before`, a line each.
+    ///
+    /// # Errors
+    /// A setting that cannot change without making another run of it.
+    pub fn changes_since(&self, before: &Self) -> Result<Vec<String>> {
+        let (old, new) = (before.entries()?, self.entries()?);
+        let mut changes = Vec::new();
+        for key in old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))) {
+            let value = |entries: &Entries| entries.get(key).map_or("nothing".into(), serde_json::Value::to_string);
+            let (before, now) = (value(&old), value(&new));
+            if before == now {
+                continue;
+            }
+            let option = key.replace('_', "-");
+            ensure!(
+                MAY_CHANGE.contains(&key.as_str()),
+                "--{option} {now} would make another run of it, which was trained with {before}; leave that as it was, or start a new run with --init-from"
+            );
+            changes.push(format!("{option} {before} is now {now}"));
+        }
+        Ok(changes)
+    }
+
+    /// Key by key, with numbers as a person writes them.
+    fn entries(&self) -> Result<Entries> {
+        Ok(serde_json::from_str(&serde_json::to_string(self)?)?)
     }
 
     /// # Errors

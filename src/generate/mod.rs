@@ -19,6 +19,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::config::ModelConfig;
+use crate::memory;
 use crate::model::{Model, Parameters};
 pub use completion::{Completion, Ending, FinishReason, Writer};
 use sampler::{Choice, Sampling};
@@ -46,7 +47,14 @@ struct Row {
 }
 
 impl Generator {
+    /// # Errors
+    /// Parameters that are not the model's, or a context whose keys and values no memory here can hold.
     pub fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
+        memory::ensure_fits(
+            format_args!("generation with a context of {} tokens", config.context),
+            memory::of_generation(config),
+            "take a model with a smaller context, or a machine with more memory",
+        )?;
         Ok(Self {
             model: Model::new(config, parameters)?,
             config: config.clone(),

@@ -9,9 +9,12 @@ use crate::config::ModelConfig;
 use crate::model::Model;
 use crate::model::kv_cache::KvCache;
 
-/// Tokens, over all rows, that one forward pass puts into the cache. Each attends to the whole context, so that this
-/// bounds the memory for attention: 52 MB a layer for GPT-2's largest size (25 heads, 512 × 1024 scores).
+/// Tokens, over all rows, that one forward pass puts into the cache.
 const PREFILL_TOKENS: usize = 512;
+
+/// Each of those tokens attends to all before it. This bounds the memory for attention, whatever the context: 52 MB a
+/// layer for GPT-2's largest size (25 heads).
+const PREFILL_SCORES: usize = PREFILL_TOKENS * 1024;
 
 /// Sequences of one length, a row each: the tokens that the model looks at, and the keys and values of those that it has
 /// seen.
@@ -79,7 +82,8 @@ impl<'a> Sequences<'a> {
             .copied()
             .collect();
         let ids = Array::from_slice(&ids, &[rows as i32, new as i32]);
-        let chunk = (PREFILL_TOKENS / rows).max(1);
+        let length = self.windows[0].ids().len();
+        let chunk = (PREFILL_TOKENS.min(PREFILL_SCORES / length) / rows).max(1);
         let last = (new - 1) / chunk * chunk;
         for start in (0..last).step_by(chunk) {
             self.model.forward_cached(

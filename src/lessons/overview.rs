@@ -108,7 +108,7 @@ fn curve(lab: &Lab, recipe: &Recipe, day: u8) -> Result<Curve> {
     let lines = metrics::read(&Run::open(&lab.folder(recipe.folder))?)?;
     let evaluations = lines.iter().filter_map(|line| match line {
         Line::Evaluation(line) => Some((line.step as f64, line.val_loss)),
-        Line::Step(_) => None,
+        _ => None,
     });
     Ok(Curve {
         name: format!("{day}: {}", recipe.what),

@@ -23,6 +23,13 @@ pub struct ParameterSpec {
     pub init: Init,
 }
 
+impl ParameterSpec {
+    /// How many numbers it has.
+    pub fn count(&self) -> usize {
+        self.shape.iter().map(|&n| n as usize).product()
+    }
+}
+
 /// Every parameter of a model, in a fixed order that random initialisation goes by: the one list that initialisation, strict loading and
 /// parameter counts go by.
 ///
@@ -92,10 +99,7 @@ pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
 
 /// How many numbers a model of this shape has, without making it.
 pub fn parameter_count(config: &ModelConfig) -> usize {
-    layout(config)
-        .iter()
-        .map(|spec| spec.shape.iter().map(|&n| n as usize).product::<usize>())
-        .sum()
+    layout(config).iter().map(ParameterSpec::count).sum()
 }
 
 /// Fresh parameters, float32; the same for the same seed.

@@ -12,6 +12,7 @@ use crate::config::{ModelConfig, TrainConfig};
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
+use crate::memory;
 use crate::model::init;
 use crate::tokenizer::Tokenizer;
 
@@ -59,6 +60,7 @@ impl Beginning {
             config.context,
             model.context
         );
+        ensure_fits(config, &model)?;
         let (train_tokens, val_tokens) = tokenize(config, &tokenizer, dataset)?;
         let parameters = match parameters {
             None => init::initialize(&model, config.seed)?,
@@ -113,6 +115,7 @@ impl Beginning {
             run.config_path().display(),
             folder.display()
         );
+        ensure_fits(config, model)?;
         let (train_tokens, val_tokens) = tokenize(config, &checkpoint.tokenizer, dataset)?;
         Ok(Self {
             sample: checkpoint.load_sample(),
@@ -126,6 +129,8 @@ impl Beginning {
                 frozen,
                 m,
                 v,
+                skipped: progress.skipped,
+                loss_scale: progress.loss_scale,
             },
             progress,
             base: checkpoint.base,
@@ -155,6 +160,20 @@ fn starting_point(config: &TrainConfig, folder: &Path) -> Result<(Checkpoint, Op
         folder.display()
     );
     Ok((checkpoint, Some(folder.to_owned())))
+}
+
+/// # Errors
+/// A step needs more memory than the machine has.
+fn ensure_fits(config: &TrainConfig, model: &ModelConfig) -> Result<()> {
+    let learning = freeze::learning_count(config, model)?;
+    memory::ensure_fits(
+        format_args!(
+            "a step of {} rows of {} tokens through {} layers of width {}",
+            config.batch_size, config.context, model.layers, model.embd
+        ),
+        memory::of_step(config, model, init::parameter_count(model), learning),
+        "lower --batch-size (--grad-accum makes up for it) or --context, or choose a smaller --preset",
+    )
 }
 
 /// The tokens to train on and those to validate on; each must be a row and the token after it at least.
