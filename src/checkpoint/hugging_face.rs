@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::config::{Architecture, ModelConfig, Precision, Quantization};
+use crate::config::{Architecture, ModelConfig, Parts, Precision, Quantization};
 use crate::model::layers::LAYER_NORM_EPSILON;
 
 /// What of a GPT2Config decides the model; fields that GPT-2 knows and this model has not are refused in
@@ -92,6 +92,9 @@ pub fn config_json(model: &ModelConfig, end_of_text: Option<u32>, precision: Pre
     if let Some(Quantization { group_size, bits }) = model.quantization {
         config["quantization"] = json!({ "group_size": group_size, "bits": bits });
     }
+    if model.architecture == Architecture::Modern {
+        config["parts"] = json!(model.parts);
+    }
     if model.architecture != Architecture::Gpt2 {
         // Nothing else should take it for a GPT-2.
         config["architectures"] = json!([]);
@@ -122,6 +125,11 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
         .copied()
         .find(|&architecture| model_type(architecture) == kind)
         .with_context(|| format!("{shown} describes a model of type {kind}; only gpt2 is supported"))?;
+    let parts = match architecture {
+        Architecture::Modern => Parts::deserialize(&value["parts"])
+            .with_context(|| format!("{shown} does not say which parts its model is made of"))?,
+        _ => Parts::GPT2,
+    };
     let config: Gpt2Config =
         serde_json::from_value(value).with_context(|| format!("{shown} is not a GPT-2 configuration"))?;
     ensure!(
@@ -156,6 +164,7 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
     let quantization = config.quantization;
     let model = ModelConfig {
         architecture,
+        parts,
         layers: config.n_layer,
         heads: config.n_head,
         embd: config.n_embd,

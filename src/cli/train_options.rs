@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::runs::find_checkpoint;
-use crate::config::{Architecture, DEFAULT_CORPUS, OnNan, Optimizer, Precision, Preset, TrainConfig, default_threads};
+use crate::config::{
+    Activation, Architecture, DEFAULT_CORPUS, Norm, OnNan, Optimizer, Position, Precision, Preset, TrainConfig,
+    default_threads,
+};
 use crate::device::Compute;
 use crate::model::init::parameter_count;
 
@@ -50,6 +53,24 @@ pub struct Settings {
     /// The network: GPT-2, or one of the lessons' steps towards it
     #[arg(long, value_enum, help_heading = "Model")]
     arch: Option<Architecture>,
+    /// How a token's place is told [default: learned; modern: rotary]
+    #[arg(long, value_enum, help_heading = "Model")]
+    position: Option<Position>,
+    /// How vectors are brought to one scale [default: layer; modern: rms]
+    #[arg(long, value_enum, help_heading = "Model")]
+    norm: Option<Norm>,
+    /// Normalise queries and keys [default: no; modern: yes]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = "Model")]
+    qk_norm: Option<bool>,
+    /// What bends the MLP's hidden numbers [default: gelu; modern: relu2]
+    #[arg(long, value_enum, help_heading = "Model")]
+    activation: Option<Activation>,
+    /// Take the token embedding as the output head; with false it is a matrix of its own [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = "Model")]
+    tie_head: Option<bool>,
+    /// Heads of keys and values, which the --heads of queries share [default: as many as --heads]
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    kv_heads: Option<usize>,
     /// Transformer blocks
     #[arg(long, value_name = "N", help_heading = "Model")]
     layers: Option<usize>,
@@ -188,6 +209,7 @@ impl Settings {
             );
             base.tokenizer = absolute(&folder, "checkpoint")?;
             base.arch = model.architecture;
+            base.set_parts(model.parts);
             (base.layers, base.heads, base.embd, base.context) = (model.layers, model.heads, model.embd, model.context);
             if recipe.is_none() && parameter_count(&model) >= LARGE {
                 base.finetune(self.lora_rank.or(file.lora_rank).is_some_and(|rank| rank > 0));

@@ -1,10 +1,12 @@
 //! Everything that starts a run, as plain structs with named presets.
 
 mod model;
+mod parts;
 mod preset;
 mod train;
 
 pub use model::{Architecture, LINEAR_LAYERS, Lora, ModelConfig, Quantization};
+pub use parts::{Activation, Norm, Parts, Position};
 pub use preset::Preset;
 pub use train::{OnNan, Optimizer, Precision, TrainConfig, default_threads};
 

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use super::train::{default_lora_alpha, default_lora_targets, default_threads};
-use super::{Architecture, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Precision, TrainConfig};
+use super::{Architecture, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, TrainConfig};
 use crate::device::Compute;
 
 /// Named sizes and recipes.
@@ -24,10 +24,25 @@ pub enum Preset {
 }
 
 impl TrainConfig {
+    /// Makes its model one of those parts.
+    pub fn set_parts(&mut self, parts: Parts) {
+        self.position = parts.position;
+        self.norm = parts.norm;
+        self.qk_norm = parts.qk_norm;
+        self.activation = parts.activation;
+        self.tie_head = !parts.own_head;
+        self.kv_heads = parts.kv_heads;
+    }
+
     /// Makes it one of that architecture, which may have no choice of layers, heads or width.
     pub fn with_architecture(mut self, arch: Architecture) -> Self {
         let [layers, heads, embd] = arch.fixed_sizes();
         self.arch = arch;
+        self.set_parts(if arch == Architecture::Modern {
+            Parts::MODERN
+        } else {
+            Parts::GPT2
+        });
         self.layers = layers.unwrap_or(self.layers);
         self.heads = heads.unwrap_or(self.heads);
         self.embd = embd.unwrap_or(self.embd);
@@ -68,6 +83,7 @@ impl Preset {
         };
         ModelConfig {
             architecture: Architecture::Gpt2,
+            parts: Parts::GPT2,
             layers,
             heads,
             embd,
@@ -94,6 +110,12 @@ impl Preset {
             tokenizer: if character_level { "char" } else { "gpt2" }.into(),
             init_from: None,
             arch: model.architecture,
+            position: model.parts.position,
+            norm: model.parts.norm,
+            qk_norm: model.parts.qk_norm,
+            activation: model.parts.activation,
+            tie_head: !model.parts.own_head,
+            kv_heads: model.parts.kv_heads,
             layers: model.layers,
             heads: model.heads,
             embd: model.embd,

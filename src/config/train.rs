@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, LINEAR_LAYERS, Lora, ModelConfig};
+use super::{Activation, Architecture, LINEAR_LAYERS, Lora, ModelConfig, Norm, Parts, Position};
 use crate::device::Compute;
 
 /// The number format that the forward and backward pass compute in; master weights are always float32.
@@ -58,6 +58,21 @@ pub struct TrainConfig {
     pub lora_targets: Vec<String>,
     #[serde(default)]
     pub arch: Architecture,
+    #[serde(default)]
+    pub position: Position,
+    #[serde(default)]
+    pub norm: Norm,
+    /// Queries and keys are normalised.
+    #[serde(default)]
+    pub qk_norm: bool,
+    #[serde(default)]
+    pub activation: Activation,
+    /// The output head is the token embedding once more.
+    #[serde(default = "yes")]
+    pub tie_head: bool,
+    /// Heads of keys and values, if fewer than `heads`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_heads: Option<usize>,
     pub layers: usize,
     pub heads: usize,
     pub embd: usize,
@@ -134,6 +149,10 @@ const MAY_CHANGE: [&str; 17] = [
     "init_from", // read once, at the beginning
 ];
 
+fn yes() -> bool {
+    true
+}
+
 pub(super) fn default_lora_alpha() -> f32 {
     16.0
 }
@@ -153,8 +172,22 @@ pub fn default_threads(device: Compute) -> usize {
 
 impl TrainConfig {
     pub fn model(&self, vocab_size: usize) -> ModelConfig {
+        let parts = Parts {
+            position: self.position,
+            norm: self.norm,
+            qk_norm: self.qk_norm,
+            activation: self.activation,
+            own_head: !self.tie_head,
+            kv_heads: self.kv_heads.filter(|&kv_heads| kv_heads != self.heads),
+        };
         ModelConfig {
-            architecture: self.arch,
+            // One other part makes it another model than GPT-2.
+            architecture: match self.arch {
+                Architecture::Gpt2 | Architecture::Modern if parts == Parts::GPT2 => Architecture::Gpt2,
+                Architecture::Gpt2 => Architecture::Modern,
+                other => other,
+            },
+            parts,
             layers: self.layers,
             heads: self.heads,
             embd: self.embd,

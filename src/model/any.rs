@@ -25,7 +25,7 @@ impl Model {
     /// [`quantized_layout`](super::quantized::quantized_layout) for a quantized one.
     pub fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
         Ok(match config.architecture {
-            Architecture::Gpt2 => Self::Gpt2(Gpt::new(config, parameters)?),
+            Architecture::Gpt2 | Architecture::Modern => Self::Gpt2(Gpt::new(config, parameters)?),
             Architecture::Bigram => Self::Bigram(Bigram::new(parameters)?),
             Architecture::Averaging => Self::Shallow(Shallow::averaging(config, parameters)?),
             Architecture::Attention => Self::Shallow(Shallow::attention(config, parameters)?),

@@ -6,30 +6,35 @@ use mlx_rs::ops;
 
 use super::layers::Embedding;
 use super::parameters::Parameters;
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, Position};
 
 pub struct Embeddings {
     /// By token id, `[V, C]`.
     wte: Embedding,
-    /// By position, `[context, C]`.
-    wpe: Array,
+    /// By position, `[context, C]`, where places have learned vectors.
+    wpe: Option<Array>,
 }
 
 impl Embeddings {
     pub fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
         Ok(Self {
             wte: Embedding::new(&parameters.under("wte"), config)?,
-            wpe: parameters.get("wpe.weight")?.clone(),
+            wpe: match config.parts.position {
+                Position::Learned => Some(parameters.get("wpe.weight")?.clone()),
+                Position::Rotary => None,
+            },
         })
     }
 
     // ANCHOR: embeddings
     /// Ids `[B, T]` at positions from `start` on to `[B, T, C]`.
     pub fn forward(&self, ids: &Array, start: i32) -> Result<Array> {
+        let tokens = self.wte.forward(ids)?; // [B, T, C]
+        let Some(wpe) = &self.wpe else {
+            return Ok(tokens);
+        };
         let positions = ops::arange::<_, i32>(start, start + ids.dim(1), None)?; // [T]
-        self.wte
-            .forward(ids)? // [B, T, C]
-            .add(self.wpe.take_axis(&positions, 0)?) // + [T, C]
+        tokens.add(wpe.take_axis(&positions, 0)?) // + [T, C]
     }
     // ANCHOR_END: embeddings
 

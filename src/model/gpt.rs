@@ -8,15 +8,17 @@ use super::block::Block;
 use super::dropout::{self, Dropout};
 use super::embeddings::Embeddings;
 use super::kv_cache::KvCache;
-use super::layers::LayerNorm;
+use super::layers::Embedding;
+use super::norm::Norm;
 use super::parameters::Parameters;
 use crate::config::ModelConfig;
 
 pub struct Gpt {
-    /// Those of the tokens are the output head, too.
+    /// Those of the tokens are the output head, too, unless it has its own.
     embeddings: Embeddings,
     h: Vec<Block>,
-    ln_f: LayerNorm,
+    ln_f: Norm,
+    lm_head: Option<Embedding>,
 }
 
 impl Gpt {
@@ -29,7 +31,11 @@ impl Gpt {
             h: (0..config.layers)
                 .map(|layer| Block::new(&parameters.under(&format!("h.{layer}")), config))
                 .collect::<Result<_>>()?,
-            ln_f: LayerNorm::new(&parameters.under("ln_f"))?,
+            ln_f: Norm::new(config.parts.norm, &parameters.under("ln_f"))?,
+            lm_head: match config.parts.own_head {
+                true => Some(Embedding::new(&parameters.under("lm_head"), config)?),
+                false => None,
+            },
         })
     }
 
@@ -58,6 +64,10 @@ impl Gpt {
 
     /// The head: `[…, C]` to `[…, V]`.
     fn logits(&self, x: &Array) -> Result<Array> {
-        self.embeddings.as_head(&self.ln_f.forward(x)?)
+        let x = self.ln_f.forward(x)?;
+        match &self.lm_head {
+            Some(head) => head.as_head(&x),
+            None => self.embeddings.as_head(&x),
+        }
     }
 }

@@ -22,6 +22,7 @@ pub mod layers;
 pub mod loss;
 pub mod low_rank;
 pub mod mlp;
+pub mod norm;
 pub mod parameters;
 pub mod quantized;
 pub mod shallow;

@@ -105,13 +105,13 @@ impl Beginning {
         checkpoint.model.dropout = config.dropout;
         checkpoint.model.validate()?;
         let model = &checkpoint.model;
+        let configured = ModelConfig {
+            context: model.context,
+            ..config.model(model.vocab_size)
+        };
         ensure!(
-            config.arch == model.architecture
-                && (config.layers, config.heads, config.embd) == (model.layers, model.heads, model.embd)
-                && config.context <= model.context
-                && config.seed == progress.seed
-                && config.lora() == model.lora,
-            "{} is not the configuration that {} was trained with: arch, layers, heads, embd, context, seed or adapters differ; put the old one back",
+            configured == *model && config.context <= model.context && config.seed == progress.seed,
+            "{} is not the configuration that {} was trained with: the model, context, seed or adapters differ; put the old one back",
             run.config_path().display(),
             folder.display()
         );

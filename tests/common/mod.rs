@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 use mlx_gpt::checkpoint::{Checkpoint, Moments, Progress};
-use mlx_gpt::config::{Architecture, ModelConfig, Preset, TrainConfig};
+use mlx_gpt::config::{Architecture, ModelConfig, Parts, Preset, TrainConfig};
 use mlx_gpt::data::batches::Batch;
 use mlx_gpt::data::dataset::CorpusRecord;
 use mlx_gpt::device::Compute;
@@ -177,6 +177,7 @@ pub fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
 pub fn random_checkpoint(folder: &Path, tokenizer: Tokenizer, embd: usize, heads: usize) -> Checkpoint {
     let model = ModelConfig {
         architecture: Architecture::Gpt2,
+        parts: Parts::GPT2,
         layers: 2,
         heads,
         embd,
@@ -244,6 +245,7 @@ impl Fixture {
         Self {
             model: ModelConfig {
                 architecture: Architecture::Gpt2,
+                parts: Parts::GPT2,
                 layers: 3,
                 heads: 5,
                 embd: 80,
