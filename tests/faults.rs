@@ -1,7 +1,7 @@
 //! Processes killed at random instants on a small disk that is sometimes full: each next start goes on, and in the end the
 //! weights are those of a run that nothing happened to.
 //!
-//! `KILLS` says how many (12 unless told otherwise), `SEED` which; `make faults` is the long version.
+//! `KILLS` says how many (8 unless told otherwise), `SEED` which; `make faults` is the long version.
 
 mod common;
 
@@ -152,7 +152,7 @@ fn number(variable: &str, default: u64) -> u64 {
 
 #[test]
 fn killed_again_and_again_on_a_small_disk() {
-    let (kills, seed) = (number("KILLS", 12) as usize, number("SEED", 1));
+    let (kills, seed) = (number("KILLS", 8) as usize, number("SEED", 1));
     eprintln!("KILLS={kills} SEED={seed}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let disk = Disk::mount();
