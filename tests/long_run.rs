@@ -15,6 +15,16 @@ use sysinfo::{Pid, ProcessesToUpdate, System};
 
 const SAVE_EVERY: u64 = 500;
 
+/// The program, which ends with the test however that ends.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Bytes of resident memory and open files of a process.
 fn taken(child: &Child) -> (u64, usize) {
     let pid = Pid::from_u32(child.id());
@@ -56,7 +66,7 @@ fn memory_and_open_files_stay_what_they_were_at_step_500() {
     let run = folder.path().join("run");
     // It goes on after the steps that are looked at, so that it is still there.
     let more = (2 * steps).to_string();
-    let mut child = mlx_gpt(folder.path())
+    let child = mlx_gpt(folder.path())
         .args([
             "train",
             "--device",
@@ -86,10 +96,12 @@ fn memory_and_open_files_stay_what_they_were_at_step_500() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let early = taken_at(&mut child, &run, 500);
-    let late = taken_at(&mut child, &run, steps);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let mut program = Program(child);
+    let early = taken_at(&mut program.0, &run, 500);
+    for on_the_way in (1000..steps).step_by(1000) {
+        eprintln!("step {on_the_way}: {:?}", taken_at(&mut program.0, &run, on_the_way));
+    }
+    let late = taken_at(&mut program.0, &run, steps);
     eprintln!("step 500: {early:?}, step {steps}: {late:?} (bytes resident, files open)");
     assert!(
         late.0 as f64 <= 1.02 * early.0 as f64,

@@ -150,6 +150,18 @@ fn every_kind_of_run_resumes_to_the_bit() {
 }
 
 #[test]
+fn a_run_needs_its_starting_point_no_more() {
+    let folder = folder();
+    succeed(&mut train_tiny(folder.path(), &["--steps", "1", "--out", "base"]));
+    succeed(&mut train_tiny(
+        folder.path(),
+        &["--steps", "2", "--init-from", "base", "--out", "run"],
+    ));
+    std::fs::remove_dir_all(folder.path().join("base")).unwrap();
+    succeed(mlx_gpt(folder.path()).args(["train", "--resume", "run", "--steps", "3"]));
+}
+
+#[test]
 fn a_run_that_died_before_its_first_checkpoint_begins_again() {
     let folder = folder();
     let run = folder.path().join("run");

@@ -249,10 +249,10 @@ fn a_disk_without_space_for_a_checkpoint_is_not_written_to() {
     if !disk.mounted {
         return;
     }
-    // 2 layers of width 256 and two moments are 19 MB, the disk has 16.
+    // 2 layers of width 512 and two moments are 76 MB, the disk has 32.
     let said = fail(&mut train_tiny(
         disk.path(),
-        &["--embd", "256", "--steps", "1", "--out", "run"],
+        &["--embd", "512", "--steps", "1", "--out", "run"],
     ));
     assert!(said.contains("it takes") && said.contains("the disk has"), "{said}");
     assert!(

@@ -231,8 +231,13 @@ impl Settings {
         if config.device != before.device && self.threads.is_none() {
             config.threads = default_threads(config.device);
         }
-        config.corpus = absolute_corpus(&config.corpus)?;
-        config.tokenizer = absolute_tokenizer(&config.tokenizer)?;
+        if self.corpus.is_some() {
+            config.corpus = absolute_corpus(&config.corpus)?;
+        }
+        // That of a run is in its checkpoints, wherever it came from.
+        if self.tokenizer.is_some() {
+            config.tokenizer = absolute_tokenizer(&config.tokenizer)?;
+        }
         Ok(config)
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-/// A disk of 16 megabytes.
+/// A disk of 32 megabytes.
 pub struct Disk {
     place: TempDir,
     pub mounted: bool,
@@ -17,7 +17,7 @@ impl Disk {
     pub fn mount() -> Self {
         let place = super::folder();
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", "size=32m", "tmpfs"])
             .arg(place.path())
             .stderr(Stdio::null())
             .status()
