@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use indicatif::HumanBytes;
 use sysinfo::System;
 
-use crate::config::{ModelConfig, Precision, TrainConfig};
+use crate::config::{Architecture, ModelConfig, Precision, TrainConfig};
 
 /// Bytes of a float32.
 const FLOAT32: f64 = 4.0;
@@ -41,8 +41,12 @@ pub fn of_step(config: &TrainConfig, model: &ModelConfig, parameters: usize, lea
     let (parameters, learning) = (parameters as f64, learning as f64);
     let state = FLOAT32 * (parameters + 3.0 * learning);
     let tokens = (config.batch_size * config.context) as f64;
-    let [layers, heads, channels, vocabulary] =
-        [model.layers, model.heads, model.embd, model.vocab_size].map(|n| n as f64);
+    // The early architectures have less than a block.
+    let blocks = match model.architecture {
+        Architecture::Gpt2 | Architecture::Modern => model.layers,
+        Architecture::Bigram | Architecture::Averaging | Architecture::Attention => 0,
+    };
+    let [layers, heads, channels, vocabulary] = [blocks, model.heads, model.embd, model.vocab_size].map(|n| n as f64);
     // Attention's weights are [B, H, T, T]; with dropout also before it, and the mask.
     let weights = heads * config.context as f64 * if config.dropout > 0.0 { 3.0 } else { 1.0 };
     let block = KEPT_CHANNELS * channels + weights;
