@@ -5,6 +5,8 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 
+use crate::visible::visible;
+
 /// Writes a result to standard output, at once.
 ///
 /// # Errors
@@ -18,7 +20,7 @@ pub fn print(text: impl Display) -> Result<()> {
 
 /// Says a line on standard error. That nobody listens any more is no reason to stop a run.
 pub fn say(line: impl Display) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", visible(&line.to_string()));
 }
 
 /// How the user calls this program, for commands that it proposes.

@@ -1,13 +1,14 @@
 //! `config.json` as Hugging Face's GPT2Config has it.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::ending;
 use crate::config::{ModelConfig, Precision, Quantization};
+use crate::files;
 use crate::model::layers::LAYER_NORM_EPSILON;
 
 /// What of a GPT2Config decides the model; fields that GPT-2 knows and this model has not are refused in
@@ -100,13 +101,14 @@ pub fn config_json(model: &ModelConfig, end_of_text: Option<u32>, precision: Pre
 /// Not there, not JSON, another architecture, or a GPT-2 with a part that this model has not.
 pub fn read_config(path: &Path) -> Result<ModelConfig> {
     let shown = path.display();
-    let bytes = fs::read(path).with_context(|| format!("{shown} cannot be read; a checkpoint needs it"))?;
+    let bytes = files::read(path).with_context(|| format!("{shown} cannot be read; a checkpoint needs it"))?;
     let value: Value = serde_json::from_slice(&bytes).with_context(|| format!("{shown} is not valid JSON"))?;
     let kind = value["model_type"].as_str().unwrap_or("none");
     ensure!(
         kind == "gpt2",
         "{shown} describes a model of type {kind}; only gpt2 is supported"
     );
+    ending::ids(&value).with_context(|| format!("{shown} is broken"))?;
     let config: Gpt2Config =
         serde_json::from_value(value).with_context(|| format!("{shown} is not a GPT-2 configuration"))?;
     ensure!(

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::{Checkpoint, Moments, Progress, read_progress};
 use crate::config::TrainConfig;
 use crate::durable;
+use crate::files;
 
 /// Where runs go unless `--out` says otherwise, below the current folder.
 pub const RUNS: &str = "runs";
@@ -124,8 +125,8 @@ impl Run {
     /// `config.toml` is missing or not what a run has.
     pub fn config(&self) -> Result<TrainConfig> {
         let path = self.config_path();
-        let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("{} is not the configuration of a run", path.display()))
+        let bytes = files::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        toml::from_slice(&bytes).with_context(|| format!("{} is not the configuration of a run", path.display()))
     }
 
     pub fn write_config(&self, config: &TrainConfig) -> Result<()> {
