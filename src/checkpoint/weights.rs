@@ -105,6 +105,7 @@ fn open_shards(folder: &Path) -> Result<Vec<TensorFile>> {
     let bytes = files::read(&path).with_context(|| format!("{shown} cannot be read"))?;
     let index: Index =
         serde_json::from_slice(&bytes).with_context(|| format!("{shown} is not an index of safetensors files"))?;
+    ensure!(!index.weight_map.is_empty(), "{shown} lists no tensors");
     let mut shards: BTreeMap<&str, TensorFile> = BTreeMap::new();
     for (tensor, name) in &index.weight_map {
         ensure!(

@@ -102,15 +102,16 @@ impl Target<'_> {
                 panic!("{}: {reason}; kept as {}; {mutations:?}", self.name, kept.display());
             }
         }
+        let left = memory::live().saturating_sub(live);
         println!(
-            "{}: {} refused, {} taken; at most {} KB of memory",
+            "{}: {} refused, {} taken; at most {} KB of memory, {} KB kept",
             self.name,
             refused.get(),
             cases - refused.get(),
-            most.get() >> 10
+            most.get() >> 10,
+            left >> 10
         );
         // Caches may fill; what is lost at each input shows after so many.
-        let left = memory::live().saturating_sub(live);
         assert!(
             left < BASE,
             "{}: {left} bytes are still held after {cases} inputs",

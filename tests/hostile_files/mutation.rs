@@ -17,6 +17,8 @@ pub enum Mutation {
     Swap(Index, Index, usize),
     /// A stretch repeated.
     Grow(Index, usize, usize),
+    /// Something that opens, so many times.
+    Nest(Index, usize, Index),
     /// A number, wherever it stands, replaced by another.
     Number(Index, Index),
     /// A text that means something to somebody put in.
@@ -80,6 +82,12 @@ const TEXTS: [&str; 24] = [
 /// Values that are not what is expected somewhere.
 fn odd(which: &Index) -> Value {
     let nested = |depth: usize| (0..depth).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+    let sequences = |list: &str, depth: usize| {
+        (0..depth).fold(
+            Value::Null,
+            |inner, _| serde_json::json!({ "type": "Sequence", list: [inner] }),
+        )
+    };
     let texts = [
         "",
         ".",
@@ -106,6 +114,10 @@ fn odd(which: &Index) -> Value {
         Value::Object(serde_json::Map::new()),
         nested(3),
         nested(120),
+        sequences("normalizers", 50),
+        sequences("pretokenizers", 50),
+        sequences("decoders", 50),
+        "(".repeat(5000).into(),
         "x".repeat(5000).into(),
         Value::Array(vec![0.into(); 2000]),
         serde_json::json!({ "type": "Sequence", "normalizers": [], "pretokenizers": [], "decoders": [], "processors": [] }),
@@ -124,6 +136,7 @@ pub fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
         2 => (at(), length(), at()).prop_map(|(from, length, to)| Mutation::Splice(from, length, to)),
         1 => (at(), at(), length()).prop_map(|(a, b, length)| Mutation::Swap(a, b, length)),
         1 => (at(), 1usize..64, 2usize..400).prop_map(|(at, length, times)| Mutation::Grow(at, length, times)),
+        1 => (at(), 1usize..20_000, at()).prop_map(|(at, depth, what)| Mutation::Nest(at, depth, what)),
         3 => (at(), at()).prop_map(|(at, number)| Mutation::Number(at, number)),
         2 => (at(), at()).prop_map(|(at, text)| Mutation::Insert(at, text)),
         4 => (at(), at()).prop_map(|(at, odd)| Mutation::Odd(at, odd)),
@@ -183,6 +196,11 @@ pub fn mutated(bytes: &[u8], mutation: &Mutation, form: Form) -> Vec<u8> {
             let at = at.index(len);
             let stretch = bytes[at..len.min(at + length)].repeat(*times);
             bytes.splice(at..at, stretch);
+        }
+        Mutation::Nest(at, depth, what) => {
+            let at = at.index(len);
+            let opening = what.get(&["[", "{\"a\":", "(", "a.", "{a={"]);
+            bytes.splice(at..at, opening.repeat(*depth).into_bytes());
         }
         Mutation::Number(at, number) => {
             let number = number.get(&NUMBERS).bytes();
