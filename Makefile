@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup train generate eval test lint fuzz deny docs interop interop-llama bench-tokenizer
+.PHONY: help setup train generate eval lessons book test faults fuzz lint deny docs interop interop-llama bench-tokenizer
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,8 +20,23 @@ generate: setup ## write text with the newest run
 eval: setup ## exact loss of the newest run
 	cargo run -- eval $(ARGS)
 
+lessons: setup ## all ten days, one after the other; ends with a table of their models
+	@cargo build --quiet
+	@for day in 1 2 3 4 5 6 7 8 9 10; do \
+	  echo "day      $$day of 10" >&2; \
+	  cargo run --quiet -- lesson $$day $(ARGS) > /dev/null || exit; \
+	done
+	@cargo run --quiet -- lesson compare $(ARGS)
+
+book: setup ## the lessons as a book, in book/out/; needs `make lessons`
+	@bash scripts/book.sh
+
 test: setup ## all tests
 	cargo test
+
+faults: setup ## 200 kills on a small disk and 20,000 steps of a tiny model (SEED=n for other instants)
+	KILLS=$${KILLS:-200} cargo test --test faults -- --nocapture
+	LONG_STEPS=$${LONG_STEPS:-20000} cargo test --test long_run -- --nocapture
 
 lint: setup ## formatting and clippy, warnings denied
 	cargo fmt --check

@@ -9,8 +9,9 @@ use mlx_rs::transforms::compile::compile;
 use mlx_rs::{Array, ops};
 use sysinfo::System;
 
-use crate::checkpoint::run::run_of;
+use crate::checkpoint::runs::run_of;
 use crate::checkpoint::{self, Checkpoint};
+use crate::console::quoted;
 use crate::device::Compute;
 
 /// One thing looked at.
@@ -120,7 +121,7 @@ pub fn checkpoint(folder: &Path) -> Finding {
 fn older_checkpoint(folder: &Path) -> String {
     match run_of(folder).and_then(|run| Some((run.newest_checkpoint().ok()?, run.steps().ok()?.len()))) {
         Some((newest, steps)) if steps > 1 => {
-            format!("rm -r {}    (the one before it is then the newest)", newest.display())
+            format!("rm -r {}    (the one before it is then the newest)", quoted(&newest))
         }
         _ => "copying it again from where it came, or training again".into(),
     }

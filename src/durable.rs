@@ -1,5 +1,6 @@
 //! Files and folders that are complete or not there.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -92,6 +93,25 @@ pub fn replace_link(place: &Path, target: &str) -> Result<()> {
     sync_folder(place.parent().unwrap_or(Path::new(".")))
 }
 
+/// Removes a folder, which loses its name first: whatever happens, it is whole or gone.
+pub fn remove_folder(place: &Path) -> Result<()> {
+    let making = making(place)?;
+    fs::rename(place, &making)
+        .map_err(anyhow::Error::from)
+        .and_then(|()| sync_folder(place.parent().unwrap_or(Path::new("."))))
+        .and_then(|()| Ok(fs::remove_dir_all(&making)?))
+        .with_context(|| format!("{} could not be removed", place.display()))
+}
+
+/// Bytes that can still be written where `place` is.
+///
+/// # Errors
+/// There is no such place.
+pub fn free_space(place: &Path) -> Result<u64> {
+    let space = rustix::fs::statvfs(place).with_context(|| format!("{} cannot be looked at", place.display()))?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
 /// Removes what programs that died were writing for `place`.
 ///
 /// # Errors
@@ -120,11 +140,16 @@ fn remove_unfinished(place: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether that is the name of something that was still being written.
+pub fn is_leftover(name: &OsStr) -> bool {
+    name.to_string_lossy().starts_with(MAKING)
+}
+
 /// Removes what programs that died left in `folder`.
 pub fn remove_leftovers(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(MAKING) {
+        if is_leftover(&entry.file_name()) {
             if entry.file_type()?.is_dir() {
                 fs::remove_dir_all(entry.path())?;
             } else {

@@ -9,6 +9,7 @@
 //! | [`device`] | which of MLX's devices computes |
 //! | [`config`] | plain structs with named presets, validated once |
 //! | `visible`, `console`, `files`, `durable`, [`hash`], `numbers`, `signals` | text that steers no terminal; what is said; reading what others made; files that are complete or not there; SHA-256; numbers in files; Ctrl-C |
+//! | [`memory`] | what work takes of it, before it is begun |
 //! | [`tokenizer`] | text to token ids and back; no MLX |
 //! | [`data`] | text to splits, splits to batches; no MLX |
 //! | [`model`] | GPT-2 on MLX arrays: never sees text, paths or the command line |
@@ -18,6 +19,7 @@
 //! | [`export`] | checkpoints for other programs: `transformers`, llama.cpp, `mlx-lm` |
 //! | [`hub`] | models from Hugging Face's hub |
 //! | [`train`](mod@train) | the loop, the compiled step, optimizer, schedule, metrics |
+//! | [`lessons`] | the series, day by day |
 //! | [`doctor`] | what this machine has and lacks |
 //! | [`cli`] | the command line: options to library calls, nothing else |
 //!
@@ -40,6 +42,8 @@ mod files;
 pub mod generate;
 pub mod hash;
 pub mod hub;
+pub mod lessons;
+pub mod memory;
 pub mod model;
 mod numbers;
 mod signals;

@@ -5,6 +5,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{Fixture, largest_difference};
 use mlx_gpt::config::{DEFAULT_CORPUS, Precision, Preset};
 use mlx_gpt::data::batches::{Batch, step_rng};
@@ -76,9 +78,9 @@ fn every_gradient_is_that_of_pytorch() {
             row_tokens: 24,
         };
         let mut computer = DataParallel::new(&spec, threads).unwrap();
-        let batches = micro_batches(&fixture.batch, 1, &[0; 20]);
+        let batches = Arc::new(micro_batches(&fixture.batch, 1, &[0; 20]));
         let parts = computer
-            .compute(&fixture.parameters, &Parameters::default(), batches)
+            .compute(&fixture.parameters, &Parameters::default(), &batches, 1.0)
             .unwrap();
         assert_eq!(parts.len(), threads);
         let loss: f32 = parts.iter().map(|part| part.loss.item_exact::<f32>()).sum();

@@ -80,6 +80,9 @@ fn every_command_runs() {
                 command.args(["--steps", "2"]);
             }
         }
+        if words[0] == "lesson" {
+            command.args(["--steps", "2", "--device", "cpu"]);
+        }
         if ["generate", "eval", "doctor"].contains(&words[0].as_str()) {
             command.args(["--device", "cpu"]);
         }

@@ -4,9 +4,8 @@ mod common;
 
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
-use common::{fail, folder, mlx_gpt, stderr, succeed, train_tiny};
+use common::{fail, folder, learned, mlx_gpt, says, signal, stderr, succeed, train_tiny, wait_until};
 use serde_json::Value;
 
 const OPTIONS: [&str; 8] = [
@@ -20,52 +19,14 @@ const OPTIONS: [&str; 8] = [
     "run",
 ];
 
-/// Weights, moments, and metrics without what no run repeats.
-fn state(run: &Path) -> (Vec<u8>, Vec<u8>, Vec<Value>) {
-    let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let lines = metrics.lines().map(|line| {
-        let mut line: Value = serde_json::from_str(line).unwrap();
-        let entries = line.as_object_mut().unwrap();
-        entries.remove("tokens_per_second");
-        entries.remove("memory");
-        line
-    });
-    (
-        std::fs::read(run.join("latest/model.safetensors")).unwrap(),
-        std::fs::read(run.join("latest/optimizer.safetensors")).unwrap(),
-        lines.collect(),
-    )
-}
-
 fn spawn(folder: &Path, options: &[&str]) -> Child {
     train_tiny(folder, options).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-fn wait_until(what: &str, child: &mut Child, condition: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before: {what}");
-        assert!(
-            started.elapsed() < Duration::from_secs(300),
-            "still waiting for: {what}"
-        );
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-fn signal(child: &Child, name: &str) {
-    // The shell's own `kill`: small systems have no other.
-    let status = std::process::Command::new("sh")
-        .args(["-c", "kill $0 $1", name, &child.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(status.success());
-}
-
-fn undisturbed() -> (Vec<u8>, Vec<u8>, Vec<Value>) {
+fn undisturbed() -> (Vec<(String, Vec<u8>)>, Vec<Value>) {
     let folder = folder();
     succeed(&mut train_tiny(folder.path(), &OPTIONS));
-    state(&folder.path().join("run"))
+    learned(&folder.path().join("run"))
 }
 
 #[test]
@@ -89,8 +50,8 @@ fn killed_after_twenty_steps_and_resumed() {
     succeed(mlx_gpt(folder.path()).args(["train", "--resume", "run"]));
     assert!(!run.join(".making-1-step-000030").exists());
     assert!(
-        state(&run) == undisturbed(),
-        "weights, moments and metrics are the same to the bit"
+        learned(&run) == undisturbed(),
+        "weights, moments, state and metrics are the same to the bit"
     );
 }
 
@@ -102,7 +63,7 @@ fn signals_save_and_say_how_to_go_on() {
         let run = folder.path().join("run");
         let mut child = spawn(folder.path(), &OPTIONS);
         wait_until("the first step", &mut child, || {
-            std::fs::read_to_string(run.join("metrics.jsonl")).is_ok_and(|text| text.contains("\"loss\""))
+            says(&run.join("metrics.jsonl"), "\"loss\"")
         });
         signal(&child, name);
         let output = child.wait_with_output().unwrap();
@@ -117,7 +78,7 @@ fn signals_save_and_say_how_to_go_on() {
         // Without a folder, --resume takes the one in --out.
         succeed(mlx_gpt(folder.path()).args(["train", "--out", "run", "--resume"]));
         assert!(
-            state(&run) == expected,
+            learned(&run) == expected,
             "{name}: weights, moments and metrics are the same to the bit"
         );
     }
@@ -157,18 +118,35 @@ fn a_longer_run_goes_on_and_another_run_is_refused() {
     assert!(said.contains("is not the text that the run learned from"), "{said}");
 }
 
+/// Each kind of run is trained whole, and cut back to its first checkpoint, as if it had died there, and resumed.
 #[test]
-fn dropout_and_threads_and_accumulation_resume_too() {
+fn every_kind_of_run_resumes_to_the_bit() {
     let folder = folder();
-    let options = |steps, out| ["--grad-accum", "3", "--steps", steps, "--save-every", "2", "--out", out];
-    succeed(&mut train_tiny(folder.path(), &options("6", "whole")));
-    succeed(&mut train_tiny(folder.path(), &options("6", "cut")));
-    // Back to step 2, as if it had died there.
-    for step in ["step-000004", "step-000006"] {
-        std::fs::remove_dir_all(folder.path().join("cut").join(step)).unwrap();
+    succeed(&mut train_tiny(folder.path(), &["--steps", "2", "--out", "base"]));
+    for (kind, options) in [
+        ("accumulation", &["--grad-accum", "3"][..]),
+        ("one thread", &["--threads", "1"]),
+        ("no dropout", &["--dropout", "0"]),
+        ("bfloat16", &["--dtype", "bfloat16"]),
+        ("float16", &["--dtype", "float16", "--grad-accum", "2"]),
+        ("from a checkpoint", &["--init-from", "base"]),
+        (
+            "frozen",
+            &["--init-from", "base", "--freeze", "wte.*", "--freeze", "h.0.*"],
+        ),
+        ("adapters", &["--init-from", "base", "--lora-rank", "2"]),
+    ] {
+        let options: Vec<&str> = [&["--steps", "6", "--save-every", "2", "--out", kind], options].concat();
+        succeed(&mut train_tiny(folder.path(), &options));
+        let run = folder.path().join(kind);
+        let whole = learned(&run);
+        for step in ["step-000004", "step-000006"] {
+            std::fs::remove_dir_all(run.join(step)).unwrap();
+        }
+        let said = stderr(&succeed(mlx_gpt(folder.path()).args(["train", "--resume", kind])));
+        assert!(said.contains("resuming after step 2"), "{kind}: {said}");
+        assert!(learned(&run) == whole, "{kind}: the same to the bit");
     }
-    succeed(mlx_gpt(folder.path()).args(["train", "--resume", "cut"]));
-    assert!(state(&folder.path().join("cut")) == state(&folder.path().join("whole")));
 }
 
 #[test]
@@ -181,7 +159,7 @@ fn a_run_that_died_before_its_first_checkpoint_begins_again() {
     child.wait().unwrap();
     let _ = std::fs::remove_dir_all(run.join("step-000020")); // where the kill came late
     succeed(mlx_gpt(folder.path()).args(["train", "--resume", "run"]));
-    assert!(state(&run) == undisturbed());
+    assert!(learned(&run) == undisturbed());
 }
 
 #[test]
@@ -217,9 +195,18 @@ fn a_configuration_that_is_not_the_runs_is_refused() {
     let path = folder.path().join("run/config.toml");
     let config = std::fs::read_to_string(&path).unwrap();
     for (from, to, expected) in [
-        ("context = 16", "context = 64", "is not the configuration"),
-        ("layers = 2", "layers = 3", "is not the configuration"),
-        ("seed = 1337", "seed = 1338", "is not the configuration"),
+        (
+            "context = 16",
+            "context = 64",
+            "--context 64 would make another run of it, which was trained with 16",
+        ),
+        ("layers = 2", "layers = 3", "--layers 3 would make another run"),
+        ("seed = 1337", "seed = 1338", "--seed 1338 would make another run"),
+        (
+            "batch_size = 4",
+            "batch_size = 3",
+            "--batch-size 3 would make another run",
+        ),
         ("dropout = 0.1", "dropout = 2.0", "dropout 2"),
         ("steps = 2", "steps = \"two\"", "is not the configuration of a run"),
     ] {
@@ -240,10 +227,13 @@ fn one_process_at_a_time() {
     let run = folder.path().join("run");
     let mut child = spawn(folder.path(), &["--steps", "100000", "--out", "run"]);
     wait_until("the first step", &mut child, || {
-        std::fs::read_to_string(run.join("metrics.jsonl")).is_ok_and(|text| text.contains("\"loss\""))
+        says(&run.join("metrics.jsonl"), "\"loss\"")
     });
     let said = fail(mlx_gpt(folder.path()).args(["train", "--resume", "run"]));
-    assert!(said.contains("is being trained by another process"), "{said}");
+    assert!(
+        said.contains(&format!("is being trained by another process, number {};", child.id())),
+        "{said}"
+    );
     child.kill().unwrap();
     child.wait().unwrap();
 }

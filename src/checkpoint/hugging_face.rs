@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::ending;
-use crate::config::{ModelConfig, Precision, Quantization};
+use crate::config::{Architecture, ModelConfig, Parts, Precision, Quantization};
 use crate::files;
 use crate::model::layers::LAYER_NORM_EPSILON;
 
@@ -71,7 +72,7 @@ pub fn config_json(model: &ModelConfig, end_of_text: Option<u32>, precision: Pre
     // As written by the user: 0.2, not the nearest float32's sixteen digits.
     let dropout = (f64::from(model.dropout) * 1e6).round() / 1e6;
     let mut config = json!({
-        "model_type": "gpt2",
+        "model_type": model_type(model.architecture),
         "architectures": ["GPT2LMHeadModel"],
         "vocab_size": model.vocab_size,
         "n_positions": model.context,
@@ -92,7 +93,23 @@ pub fn config_json(model: &ModelConfig, end_of_text: Option<u32>, precision: Pre
     if let Some(Quantization { group_size, bits }) = model.quantization {
         config["quantization"] = json!({ "group_size": group_size, "bits": bits });
     }
+    if model.architecture == Architecture::Modern {
+        config["parts"] = json!(model.parts);
+    }
+    if model.architecture != Architecture::Gpt2 {
+        // Nothing else should take it for a GPT-2.
+        config["architectures"] = json!([]);
+        config["tie_word_embeddings"] = json!(false);
+    }
     config
+}
+
+/// What `config.json` calls an architecture: those that `transformers` does not know have names of their own.
+fn model_type(architecture: Architecture) -> String {
+    match architecture {
+        Architecture::Gpt2 => "gpt2".into(),
+        other => format!("mlx_gpt_{}", other.name()),
+    }
 }
 
 /// The model that a `config.json` describes.
@@ -104,11 +121,17 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
     let bytes = files::read(path).with_context(|| format!("{shown} cannot be read; a checkpoint needs it"))?;
     let value: Value = serde_json::from_slice(&bytes).with_context(|| format!("{shown} is not valid JSON"))?;
     let kind = value["model_type"].as_str().unwrap_or("none");
-    ensure!(
-        kind == "gpt2",
-        "{shown} describes a model of type {kind}; only gpt2 is supported"
-    );
     ending::ids(&value).with_context(|| format!("{shown} is broken"))?;
+    let architecture = Architecture::value_variants()
+        .iter()
+        .copied()
+        .find(|&architecture| model_type(architecture) == kind)
+        .with_context(|| format!("{shown} describes a model of type {kind}; only gpt2 is supported"))?;
+    let parts = match architecture {
+        Architecture::Modern => Parts::deserialize(&value["parts"])
+            .with_context(|| format!("{shown} does not say which parts its model is made of"))?,
+        _ => Parts::GPT2,
+    };
     let config: Gpt2Config =
         serde_json::from_value(value).with_context(|| format!("{shown} is not a GPT-2 configuration"))?;
     ensure!(
@@ -123,7 +146,7 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
         config.layer_norm_epsilon
     );
     ensure!(
-        config.tie_word_embeddings,
+        config.tie_word_embeddings || architecture != Architecture::Gpt2,
         "{shown}: the output head is not tied; only tied heads are supported"
     );
     ensure!(
@@ -142,6 +165,8 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
     }
     let quantization = config.quantization;
     let model = ModelConfig {
+        architecture,
+        parts,
         layers: config.n_layer,
         heads: config.n_head,
         embd: config.n_embd,

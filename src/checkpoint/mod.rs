@@ -9,11 +9,14 @@ pub mod hugging_face;
 pub mod import;
 mod progress;
 pub mod run;
+pub mod runs;
 mod tensors;
 mod tokenizer_files;
 mod weights;
 
-pub use progress::{Best, Losses, Moments, Progress, has_hashes, read_progress, read_progress_of_training, verify};
+pub use progress::{
+    Best, LossScale, Losses, Moments, Progress, has_hashes, read_progress, read_progress_of_training, verify,
+};
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::adapter;
+use crate::config::TrainConfig;
 use crate::data::dataset::CorpusRecord;
 use crate::files;
 use crate::hash::sha256_of_file;
@@ -31,11 +32,28 @@ pub struct Progress {
     /// The lowest validation loss of the run's checkpoints so far.
     pub best: Option<Best>,
     pub corpus: CorpusRecord,
+    /// What the run was trained with up to here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<TrainConfig>,
+    /// Steps left out because their loss or gradients were not finite.
+    #[serde(default)]
+    pub skipped: u64,
+    /// How losses are scaled in float16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
     /// SHA-256 of the weights that low-rank adapters belong to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
     /// SHA-256 of each other file of the folder.
     pub files: BTreeMap<String, String>,
+}
+
+/// What float16 losses are multiplied with before the backward pass, so that small gradients do not become zero.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LossScale {
+    pub scale: f32,
+    /// Finite steps since it last changed.
+    pub finite_steps: u32,
 }
 
 /// What an evaluation in training found, in nats per token.
@@ -85,23 +103,30 @@ impl Progress {
             evaluation: None,
             best: None,
             corpus,
+            config: None,
+            skipped: 0,
+            loss_scale: None,
             base,
             files: BTreeMap::new(),
         }
     }
 
-    /// Moves on to a step that is about to be saved, with the losses of an evaluation at it, if there was one.
-    pub fn advance(&mut self, step: u64, evaluation: Option<Losses>) {
-        self.step = step;
-        self.evaluation = evaluation;
+    /// Where the run stands at a step that is about to be saved, with the losses of an evaluation at it, if there was one.
+    pub fn advanced(&self, step: u64, evaluation: Option<Losses>) -> Self {
+        let mut progress = Self {
+            step,
+            evaluation,
+            ..self.clone()
+        };
         if let Some(losses) = evaluation
             && self.best.is_none_or(|best| losses.val < best.val_loss)
         {
-            self.best = Some(Best {
+            progress.best = Some(Best {
                 step,
                 val_loss: losses.val,
             });
         }
+        progress
     }
 
     /// Writes it as the last of a folder's files, with the hashes of the others.

@@ -1,18 +1,17 @@
 //! A run's folder: what started it, its metrics, its checkpoints.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Checkpoint, Moments, Progress, read_progress};
+use super::Progress;
 use crate::config::TrainConfig;
+use crate::console::quoted;
 use crate::durable;
 use crate::files;
-
-/// Where runs go unless `--out` says otherwise, below the current folder.
-pub const RUNS: &str = "runs";
 
 const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
@@ -27,33 +26,30 @@ pub struct Run {
     pub folder: PathBuf,
     /// Held while this program trains the run.
     lock: Option<File>,
+    /// It was this program that began the run.
+    began: bool,
 }
 
 impl Run {
     /// Makes the folder of a new run, and locks it.
     ///
     /// # Errors
-    /// There is a run already, or the folder cannot be made or written.
+    /// There is a run already, or something else; the folder cannot be made or written.
     pub fn create(folder: &Path, config: &TrainConfig) -> Result<Self> {
         let missing = first_missing(folder);
-        let made = make_folder(folder)
+        fs::create_dir_all(folder)
             .with_context(|| format!("run folder {} cannot be made; choose another --out", folder.display()))?;
         let mut run = Self {
             folder: folder.to_owned(),
             lock: None,
+            began: true,
         };
-        // From here on the folder is this process's alone: another that wants it, too, fails at the lock.
+        run.ensure_unused()?;
+        // From here on the folder is this process's alone: another that wants it, too, fails at the lock, or finds a run.
         run.lock()?;
-        ensure!(
-            !run.config_path().exists() && !run.metrics_path().exists() && run.steps().unwrap_or_default().is_empty(),
-            "{} holds a run already; continue it with --resume {0}, or choose another --out",
-            folder.display()
-        );
+        run.ensure_unused()?;
         if let Err(error) = run.write_config(config) {
-            // Leave nothing behind of a run that never began.
-            if made {
-                let _ = fs::remove_dir_all(folder);
-            }
+            run.discard();
             return Err(error.context(format!(
                 "run folder {} cannot be written; choose another --out",
                 folder.display()
@@ -65,20 +61,61 @@ impl Run {
         Ok(run)
     }
 
+    fn ensure_unused(&self) -> Result<()> {
+        ensure!(
+            !self.config_path().exists() && self.steps()?.is_empty(),
+            "{} holds a run already; continue it with --resume {}, or choose another --out",
+            self.folder.display(),
+            quoted(&self.folder)
+        );
+        for entry in fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            ensure!(
+                name == LOCK || durable::is_leftover(&name),
+                "{} is not empty, and no run: it holds {}; choose another --out",
+                self.folder.display(),
+                name.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Leaves nothing behind of a run that this program began, and of which no step was trained.
+    pub fn discard(&self) {
+        if self.began {
+            for name in [CONFIG, METRICS, CURVE, LOCK] {
+                let _ = fs::remove_file(self.folder.join(name));
+            }
+            let _ = fs::remove_dir(&self.folder); // only if it is empty
+        }
+    }
+
     /// Keeps other processes from training the run as long as this value lives, or the process does.
     ///
     /// # Errors
-    /// Another process trains it.
+    /// Another process trains it, which is named; files cannot be locked there.
     pub fn lock(&mut self) -> Result<()> {
         let path = self.folder.join(LOCK);
-        let file = File::create(&path)
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
             .with_context(|| format!("{} cannot be written; choose another --out", path.display()))?;
-        file.try_lock().map_err(|_| {
-            anyhow::anyhow!(
-                "run {} is being trained by another process; wait for it, or stop it",
-                self.folder.display()
-            )
-        })?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => bail!(
+                "run {} is being trained by another process, number {}; wait for it, or stop it",
+                self.folder.display(),
+                fs::read_to_string(&path).unwrap_or_default().trim()
+            ),
+            Err(TryLockError::Error(error)) => {
+                return Err(error)
+                    .with_context(|| format!("{} cannot be locked; choose another --out", path.display()));
+            }
+        }
+        // Only for the message above: on a full disk the lock holds all the same.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         self.lock = Some(file);
         Ok(())
     }
@@ -91,6 +128,7 @@ impl Run {
         let run = Self {
             folder: folder.components().collect(), // no slash at the end
             lock: None,
+            began: false,
         };
         ensure!(
             run.config_path().is_file(),
@@ -133,19 +171,8 @@ impl Run {
         durable::write_file(&self.config_path(), toml::to_string(config)?.as_bytes())
     }
 
-    /// Replaces the metrics or the curve.
-    pub fn write_file(&self, path: &Path, contents: &[u8]) -> Result<()> {
-        durable::write_file(path, contents)
-    }
-
     pub fn step_folder(&self, step: u64) -> PathBuf {
         self.folder.join(step_name(step))
-    }
-
-    /// Saves a checkpoint into the run and points the links at it.
-    pub fn save(&self, checkpoint: &Checkpoint, moments: &Moments, progress: &Progress, sample: &str) -> Result<()> {
-        checkpoint.save(moments, progress, sample)?;
-        self.point_links(progress)
     }
 
     /// Points `latest` at the step of `progress`, the run's newest, and `best` at the best.
@@ -159,10 +186,29 @@ impl Run {
         }
     }
 
+    /// Removes checkpoints: all but the `last` newest (all stay if it is 0), the best, and those of every `every`th step.
+    ///
+    /// A folder loses its name before its files, so that none is ever a checkpoint with some of them.
+    pub fn keep(&self, last: usize, every: u64, best: Option<u64>) -> Result<()> {
+        let steps = self.steps()?;
+        let old = if last == 0 { 0 } else { steps.len().saturating_sub(last) };
+        for &step in &steps[..old] {
+            if Some(step) != best && (every == 0 || !step.is_multiple_of(every)) {
+                durable::remove_folder(&self.step_folder(step))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Where the best checkpoint is, if one is known.
     pub fn best(&self) -> Option<PathBuf> {
         let link = self.folder.join(BEST);
         link.exists().then_some(link)
+    }
+
+    /// Where `latest` points, though it may not be there any more.
+    pub fn latest(&self) -> Option<PathBuf> {
+        fs::read_link(self.folder.join(LATEST)).ok()
     }
 
     /// Removes what an earlier process that died was writing.
@@ -188,28 +234,15 @@ impl Run {
         match self.steps()?.last() {
             Some(&step) => Ok(self.step_folder(step)),
             None => bail!(
-                "run {} has no checkpoint yet; the first comes at the first multiple of save-every, or `train --resume {0}` begins it again",
-                self.folder.display()
+                "run {} has no checkpoint yet; the first comes at the first multiple of save-every, or `train --resume {}` begins it again",
+                self.folder.display(),
+                quoted(&self.folder)
             ),
         }
     }
 
-    pub fn summary(&self) -> Result<Summary> {
-        let config = self.config()?;
-        let progress = self
-            .newest_checkpoint()
-            .ok()
-            .and_then(|folder| read_progress(&folder).ok());
-        Ok(Summary {
-            folder: self.folder.clone(),
-            age: self.modified().elapsed().unwrap_or_default(),
-            bytes: durable::size_of_folder(&self.folder)?,
-            total_steps: config.steps,
-            progress,
-        })
-    }
-
-    fn modified(&self) -> SystemTime {
+    /// When it last wrote something.
+    pub(super) fn modified(&self) -> SystemTime {
         [self.metrics_path(), self.config_path()]
             .iter()
             .filter_map(|path| fs::metadata(path).ok()?.modified().ok())
@@ -218,78 +251,8 @@ impl Run {
     }
 }
 
-/// A line of `runs`.
-#[derive(Debug)]
-pub struct Summary {
-    pub folder: PathBuf,
-    /// Since it last wrote something.
-    pub age: Duration,
-    pub bytes: u64,
-    pub total_steps: u64,
-    /// Of the newest checkpoint.
-    pub progress: Option<Progress>,
-}
-
-/// The runs below `folder`, the one that last wrote something last.
-pub fn list(folder: &Path) -> Result<Vec<Run>> {
-    if !folder.exists() {
-        return Ok(Vec::new());
-    }
-    let mut runs: Vec<Run> = fs::read_dir(folder)
-        .with_context(|| format!("{} cannot be read", folder.display()))?
-        .filter_map(|entry| Run::open(&entry.ok()?.path()).ok())
-        .collect();
-    runs.sort_by_key(|run| (run.modified(), run.folder.clone()));
-    Ok(runs)
-}
-
-/// The newest run below `folder`.
-///
-/// # Errors
-/// There is none.
-pub fn newest(folder: &Path) -> Result<Run> {
-    list(folder)?.pop().with_context(|| {
-        format!(
-            "there is no run in {}; start one with `mlx-gpt train`",
-            folder.display()
-        )
-    })
-}
-
-/// The checkpoint that a user means: a checkpoint's folder, a run's (its newest), or nothing (the newest run's).
-///
-/// # Errors
-/// There is none.
-pub fn find_checkpoint(path: Option<&Path>) -> Result<PathBuf> {
-    match path {
-        None => newest(Path::new(RUNS))?.newest_checkpoint(),
-        Some(path) => match Run::open(path) {
-            Ok(run) => run.newest_checkpoint(),
-            Err(_) => Ok(path.to_owned()),
-        },
-    }
-}
-
-/// The run that a checkpoint belongs to, if it is still inside one.
-pub fn run_of(checkpoint: &Path) -> Option<Run> {
-    let real = checkpoint.canonicalize().ok()?;
-    Run::open(real.parent()?).ok()
-}
-
 fn step_name(step: u64) -> String {
     format!("step-{step:06}")
-}
-
-/// Makes a folder and those above it; whether it was this call that made it.
-fn make_folder(folder: &Path) -> std::io::Result<bool> {
-    if let Some(parent) = folder.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    match fs::create_dir(folder) {
-        Ok(()) => Ok(true),
-        Err(_) if folder.is_dir() => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 fn first_missing(folder: &Path) -> Option<PathBuf> {

@@ -16,6 +16,8 @@ use crate::model::parameters::Parameters;
 use crate::model::quantized::quantized_layout;
 
 pub const MODEL: &str = "model.safetensors";
+/// The output head, where it is not the token embedding.
+const HEAD: &str = "lm_head.weight";
 const INDEX: &str = "model.safetensors.index.json";
 
 /// What files write before GPT-2's own names: Hugging Face's GPT2LMHeadModel, and mlx-lm.
@@ -50,8 +52,12 @@ pub fn read(folder: &Path, model: &ModelConfig) -> Result<Parameters> {
             folder.display()
         );
     }
+    let expected = expected(model);
+    if expected.contains_key(HEAD) {
+        return tensors::read(&files, |stored| Some(stored.to_owned()), &expected);
+    }
     check_head(&files)?;
-    tensors::read(&files, parameter_name, &expected(model))
+    tensors::read(&files, parameter_name, &expected)
 }
 
 /// The names and shapes of a model's weights.
@@ -136,7 +142,7 @@ fn open_shards(folder: &Path) -> Result<Vec<TensorFile>> {
 fn parameter_name(stored: &str) -> Option<String> {
     let name = without_prefix(stored);
     let mask = name.starts_with("h.") && (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"));
-    (name != "lm_head.weight" && !mask).then(|| name.to_owned())
+    (name != HEAD && !mask).then(|| name.to_owned())
 }
 
 fn without_prefix(stored: &str) -> &str {
@@ -157,7 +163,7 @@ fn check_head(files: &[TensorFile]) -> Result<()> {
             Some((file, stored))
         })
     };
-    let (Some((head_file, head)), Some((file, embedding))) = (find("lm_head.weight"), find("wte.weight")) else {
+    let (Some((head_file, head)), Some((file, embedding))) = (find(HEAD), find("wte.weight")) else {
         return Ok(());
     };
     ensure!(

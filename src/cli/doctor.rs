@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::VERSION;
-use crate::checkpoint::run::find_checkpoint;
+use crate::checkpoint::runs::find_checkpoint;
 use crate::console;
 use crate::device::Compute;
 use crate::doctor;

@@ -8,7 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use crate::checkpoint::run::{find_checkpoint, run_of};
+use crate::checkpoint::runs::{find_checkpoint, run_of};
 use crate::checkpoint::{Checkpoint, read_progress_of_training};
 use crate::console::{self, say};
 use crate::data::corpus::Split;

@@ -8,9 +8,9 @@ use clap::{Args, ValueEnum};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::run::find_checkpoint;
-use crate::config::{Precision, Quantization};
-use crate::console::{self, program, say};
+use crate::checkpoint::runs::find_checkpoint;
+use crate::config::{Architecture, Precision, Quantization};
+use crate::console::{self, program, quoted, say};
 use crate::durable;
 use crate::export::gguf::Gguf;
 use crate::export::{Dtype, folder};
@@ -77,6 +77,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         "the weights in {} are quantized already; export the checkpoint that they were made from",
         source.display()
     );
+    ensure!(
+        checkpoint.model.architecture == Architecture::Gpt2,
+        "the model in {} is of the architecture {}, which no other program knows; only gpt2 can be exported",
+        source.display(),
+        checkpoint.model.architecture.name()
+    );
     say(format_args!("{}", source.display()));
     let written = match options.format {
         Format::Hf => hugging_face(&checkpoint, options, &signals),
@@ -116,11 +122,12 @@ fn mlx(checkpoint: Checkpoint, options: &Options, signals: &Signals) -> Result<(
     folder::mlx_lm(checkpoint, quantization, &options.out, || signals.check())?;
     let out = options.out.display();
     console::print(format_args!(
-        "{out}: {}, {} bits a weight in groups of {}, for mlx-lm\nrun it with: {} generate --checkpoint {out}\n",
+        "{out}: {}, {} bits a weight in groups of {}, for mlx-lm\nrun it with: {} generate --checkpoint {}\n",
         HumanBytes(durable::size_of_folder(&options.out)?),
         quantization.bits,
         quantization.group_size,
-        program()
+        program(),
+        quoted(&options.out)
     ))
 }
 

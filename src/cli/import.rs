@@ -9,8 +9,8 @@ use indicatif::HumanBytes;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::import::{import, origin};
-use crate::checkpoint::run::find_checkpoint;
-use crate::console::{program, say};
+use crate::checkpoint::runs::find_checkpoint;
+use crate::console::{program, quoted, say};
 use crate::durable;
 use crate::hub;
 use crate::signals::Signals;
@@ -72,17 +72,14 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 fn describe(checkpoint: &Checkpoint, out: &Path) {
     let model = &checkpoint.model;
     say(format_args!(
-        "model    {} layers, {} heads, {} wide, context {}, vocabulary {}: {:.2} million parameters, {}",
-        model.layers,
-        model.heads,
-        model.embd,
-        model.context,
+        "model    {}, vocabulary {}: {:.2} million parameters, {}",
+        model.shape(),
         model.vocab_size,
         checkpoint.parameters.count() as f64 / 1e6,
         HumanBytes(4 * checkpoint.parameters.count() as u64)
     ));
-    let out = out.display();
-    say(format_args!("saved    {out}"));
+    say(format_args!("saved    {}", out.display()));
+    let out = quoted(out);
     say(format_args!("next     {} generate --checkpoint {out}", program()));
     say(format_args!(
         "         {} train --init-from {out} --corpus YOUR_TEXT",

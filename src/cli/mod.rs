@@ -6,6 +6,7 @@ mod eval;
 mod export;
 mod generate;
 mod import;
+mod lesson;
 mod output;
 mod runs;
 mod tokenizer;
@@ -39,6 +40,7 @@ enum Command {
     Eval(eval::Options),
     Export(export::Options),
     Import(import::Options),
+    Lesson(lesson::Options),
     Data(data::Options),
     Tokenizer(tokenizer::Options),
     Runs(runs::Options),
@@ -53,6 +55,7 @@ pub fn main() -> ExitCode {
         Command::Eval(options) => eval::run(&options),
         Command::Export(options) => export::run(&options),
         Command::Import(options) => import::run(&options),
+        Command::Lesson(options) => lesson::run(&options),
         Command::Data(options) => data::run(&options),
         Command::Tokenizer(options) => tokenizer::run(&options),
         Command::Runs(options) => runs::run(&options),

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{HumanBytes, HumanDuration};
 
-use crate::checkpoint::run::{self, RUNS, Summary};
+use crate::checkpoint::runs::{self, RUNS, Summary, summarize};
 use crate::console;
 use crate::visible::visible;
 
@@ -25,7 +25,7 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let runs = run::list(&options.folder)?;
+    let runs = runs::list(&options.folder)?;
     if runs.is_empty() {
         console::print(format_args!(
             "no runs in {}; start one with: mlx-gpt train\n",
@@ -38,7 +38,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         "run", "step", "best val", "size", "last written"
     );
     for run in runs.iter().rev() {
-        table += &match run.summary() {
+        table += &match summarize(run) {
             Ok(summary) => line(&summary),
             Err(error) => format!("{:<44} damaged: {error:#}\n", run.folder.display()),
         };

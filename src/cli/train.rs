@@ -7,9 +7,10 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::train_options::Settings;
-use crate::checkpoint::run::{self, Run};
+use crate::checkpoint::run::Run;
+use crate::checkpoint::runs::{self, RUNS};
 use crate::config::{Preset, TrainConfig};
-use crate::console::say;
+use crate::console::{quoted, say};
 use crate::data::dataset::Dataset;
 use crate::train::{Outcome, Session, train};
 
@@ -91,28 +92,24 @@ pub fn run(options: Options) -> Result<ExitCode> {
 fn resume(folder: Option<&Path>, settings: &Settings) -> Result<Session> {
     let run = match folder {
         Some(folder) => open_run(folder)?,
-        None => run::newest(Path::new(run::RUNS))?,
+        None => runs::newest(Path::new(RUNS))?,
     };
-    let (config, changes) = settings.change(&run.config()?)?;
+    let config = settings.resume(&run.config()?)?;
     config.device.select()?;
     let dataset = open_dataset(&config)?;
-    let session = Session::resume(run, config, &dataset)?;
-    for change in changes {
-        say(format_args!("changed  {change}"));
-    }
-    Ok(session)
+    Session::resume(run, config, &dataset)
 }
 
 /// A run's folder, or its newest checkpoint's.
 fn open_run(folder: &Path) -> Result<Run> {
-    let Some(run) = run::run_of(folder) else {
+    let Some(run) = runs::run_of(folder) else {
         return Run::open(folder);
     };
     ensure!(
         run.newest_checkpoint()?.canonicalize()? == folder.canonicalize()?,
-        "{} is an older checkpoint of its run; go on from the newest with --resume {}, or start a new run with --init-from {0}",
+        "{} is an older checkpoint of its run; go on from the newest with --resume {}, or start a new run with --init-from that one",
         folder.display(),
-        run.folder.display()
+        quoted(&run.folder)
     );
     Ok(run)
 }
@@ -132,8 +129,8 @@ fn default_folder(dataset: &Dataset, preset: Preset) -> PathBuf {
     let numbered = (2..).map(|number| format!("{name}-{number}"));
     let mut folders = std::iter::once(name.clone())
         .chain(numbered)
-        .map(|name| Path::new(run::RUNS).join(name));
+        .map(|name| Path::new(RUNS).join(name));
     folders
         .find(|folder| !folder.exists())
-        .unwrap_or_else(|| Path::new(run::RUNS).join(&name))
+        .unwrap_or_else(|| Path::new(RUNS).join(&name))
 }

@@ -7,8 +7,11 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::run::find_checkpoint;
-use crate::config::{DEFAULT_CORPUS, Optimizer, Precision, Preset, TrainConfig, default_threads};
+use crate::checkpoint::runs::find_checkpoint;
+use crate::config::{
+    Activation, Architecture, DEFAULT_CORPUS, Norm, OnNan, Optimizer, Position, Precision, Preset, TrainConfig,
+    default_threads,
+};
 use crate::device::Compute;
 use crate::model::init::parameter_count;
 
@@ -47,6 +50,27 @@ pub struct Settings {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Finetuning")]
     lora_targets: Option<Vec<String>>,
 
+    /// The network: GPT-2, or one of the lessons' steps towards it
+    #[arg(long, value_enum, help_heading = "Model")]
+    arch: Option<Architecture>,
+    /// How a token's place is told [default: learned; modern: rotary]
+    #[arg(long, value_enum, help_heading = "Model")]
+    position: Option<Position>,
+    /// How vectors are brought to one scale [default: layer; modern: rms]
+    #[arg(long, value_enum, help_heading = "Model")]
+    norm: Option<Norm>,
+    /// Normalise queries and keys [default: no; modern: yes]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = "Model")]
+    qk_norm: Option<bool>,
+    /// What bends the MLP's hidden numbers [default: gelu; modern: relu2]
+    #[arg(long, value_enum, help_heading = "Model")]
+    activation: Option<Activation>,
+    /// Take the token embedding as the output head; with false it is a matrix of its own [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = "Model")]
+    tie_head: Option<bool>,
+    /// Heads of keys and values, which the --heads of queries share [default: as many as --heads]
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    kv_heads: Option<usize>,
     /// Transformer blocks
     #[arg(long, value_name = "N", help_heading = "Model")]
     layers: Option<usize>,
@@ -116,27 +140,20 @@ pub struct Settings {
     /// Steps between checkpoints
     #[arg(long, value_name = "N", help_heading = "Watching and saving")]
     save_every: Option<u64>,
+    /// Keep the newest N checkpoints and the best one, and remove the others; 0 keeps all [default: all for nano and baby,
+    /// 3 for the others]
+    #[arg(long, value_name = "N", help_heading = "Watching and saving")]
+    keep_last: Option<usize>,
+    /// Keep the checkpoints of every Nth step as well
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Watching and saving")]
+    keep_every: Option<u64>,
+    /// What happens when the loss or the gradients of a step are not finite numbers [default: stop]
+    #[arg(long, value_enum, help_heading = "Watching and saving")]
+    on_nan: Option<OnNan>,
 }
 
 /// Parameters from which on a model is finetuned more carefully than a small one is trained further.
 const LARGE: usize = 50_000_000;
-
-/// Options that a resumed run may change; the others would silently make it another run.
-const MAY_CHANGE: [&str; 13] = [
-    "steps",
-    "lr",
-    "min_lr",
-    "warmup",
-    "weight_decay",
-    "beta2",
-    "grad_clip",
-    "device",
-    "threads",
-    "eval_every",
-    "eval_batches",
-    "save_every",
-    "corpus",
-];
 
 impl Settings {
     /// Reads the file of `--config`.
@@ -166,10 +183,16 @@ impl Settings {
         };
         let recipe = preset;
         let preset = preset.unwrap_or(Preset::for_device(device));
-        let mut base = preset.train(device);
+        let arch = self.arch.or(file.arch);
+        let mut base = preset.train(device).with_architecture(arch.unwrap_or_default());
         if let Some(path) = self.init_from.as_ref().or(file.init_from.as_ref()) {
             let folder = find_checkpoint(Some(Path::new(path)))?;
             let model = Checkpoint::load_model_config(&folder)?;
+            ensure!(
+                arch.is_none_or(|arch| arch == model.architecture),
+                "the architecture of the checkpoint of --init-from is {}; leave --arch out",
+                model.architecture.name()
+            );
             for (name, given, of_model) in [
                 ("layers", self.layers.or(file.layers), model.layers),
                 ("heads", self.heads.or(file.heads), model.heads),
@@ -185,6 +208,8 @@ impl Settings {
                 "the tokenizer is that of the checkpoint of --init-from; leave --tokenizer out"
             );
             base.tokenizer = absolute(&folder, "checkpoint")?;
+            base.arch = model.architecture;
+            base.set_parts(model.parts);
             (base.layers, base.heads, base.embd, base.context) = (model.layers, model.heads, model.embd, model.context);
             if recipe.is_none() && parameter_count(&model) >= LARGE {
                 base.finetune(self.lora_rank.or(file.lora_rank).is_some_and(|rank| rank > 0));
@@ -200,34 +225,20 @@ impl Settings {
         Ok((config, preset))
     }
 
-    /// The configuration of a resumed run: `before` with what is given here, where that may change; and what differs,
-    /// a line each.
-    pub fn change(&self, before: &TrainConfig) -> Result<(TrainConfig, Vec<String>)> {
+    /// The configuration of a resumed run: `before` with what is given here.
+    pub fn resume(&self, before: &TrainConfig) -> Result<TrainConfig> {
         let mut config = self.over(before)?;
         if config.device != before.device && self.threads.is_none() {
             config.threads = default_threads(config.device);
         }
         config.corpus = absolute_corpus(&config.corpus)?;
         config.tokenizer = absolute_tokenizer(&config.tokenizer)?;
-        let (old, new) = (toml::Table::try_from(before)?, toml::Table::try_from(&config)?);
-        let mut changes = Vec::new();
-        for (key, value) in &new {
-            let Some(before) = old.get(key).filter(|before| *before != value) else {
-                continue;
-            };
-            let option = key.replace('_', "-");
-            ensure!(
-                MAY_CHANGE.contains(&key.as_str()),
-                "--{option} {value} would make another run of it, which has {before}; leave it out, or start a new run with --init-from"
-            );
-            changes.push(format!("{option} {before} is now {value}"));
-        }
-        Ok((config, changes))
+        Ok(config)
     }
 }
 
 /// Runs remember where their text is, whatever folder they are resumed from.
-fn absolute_corpus(corpus: &str) -> Result<String> {
+pub(super) fn absolute_corpus(corpus: &str) -> Result<String> {
     if corpus == DEFAULT_CORPUS {
         return Ok(corpus.into());
     }

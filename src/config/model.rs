@@ -1,14 +1,37 @@
 //! The shape of a model, and what is done to its matrices.
 
 use anyhow::{Result, ensure};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+
+use super::{Activation, Parts, Position};
 
 /// The linear layers of a block, by their names under it.
 pub const LINEAR_LAYERS: [&str; 4] = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"];
 
-/// The shape of a GPT-2.
+/// Which network it is: GPT-2, or one of those on the way to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// GPT-2.
+    #[default]
+    Gpt2,
+    /// GPT-2 with other parts: rotary positions, RMS norms, normalised queries and keys, squared ReLU.
+    Modern,
+    /// A table of which token follows which.
+    Bigram,
+    /// Embeddings, averaged over the tokens so far.
+    Averaging,
+    /// Embeddings and one layer of attention, without the rest of a block.
+    Attention,
+}
+
+/// The shape of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
+    pub architecture: Architecture,
+    /// What its blocks are made of: GPT-2's own, unless it is [`Modern`](Architecture::Modern).
+    pub parts: Parts,
     pub layers: usize,
     /// Attention heads; they divide `embd`.
     pub heads: usize,
@@ -86,7 +109,62 @@ impl Quantization {
     }
 }
 
+impl Architecture {
+    /// What it is called in settings and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gpt2 => "gpt2",
+            Self::Modern => "modern",
+            Self::Bigram => "bigram",
+            Self::Averaging => "averaging",
+            Self::Attention => "attention",
+        }
+    }
+
+    /// The numbers of layers, of heads and of channels that it has in any case; none for what can be chosen.
+    pub fn fixed_sizes(self) -> [Option<usize>; 3] {
+        match self {
+            Self::Gpt2 | Self::Modern => [None, None, None],
+            Self::Bigram => [Some(1), Some(1), Some(1)],
+            Self::Averaging => [Some(1), Some(1), None],
+            Self::Attention => [Some(1), None, None],
+        }
+    }
+}
+
 impl ModelConfig {
+    /// Heads of keys and values.
+    pub fn kv_heads(&self) -> usize {
+        self.parts.kv_heads.unwrap_or(self.heads)
+    }
+
+    /// Hidden channels of the MLP: four times the width; of gated ones two thirds of that, in whole eights, so that there
+    /// are as many parameters.
+    pub fn hidden(&self) -> usize {
+        match self.parts.activation {
+            Activation::Swiglu => (8 * self.embd / 3).next_multiple_of(8),
+            Activation::Gelu | Activation::Relu2 => 4 * self.embd,
+        }
+    }
+
+    /// Its sizes in words, for people.
+    pub fn shape(&self) -> String {
+        let Self {
+            layers,
+            heads,
+            embd,
+            context,
+            ..
+        } = self;
+        match self.architecture {
+            Architecture::Gpt2 => format!("{layers} layers, {heads} heads, {embd} wide, context {context}"),
+            Architecture::Modern => format!("modern, {layers} layers, {heads} heads, {embd} wide, context {context}"),
+            Architecture::Bigram => "bigram table".into(),
+            Architecture::Averaging => format!("averaging, {embd} wide, context {context}"),
+            Architecture::Attention => format!("attention, {heads} heads, {embd} wide, context {context}"),
+        }
+    }
+
     /// # Errors
     /// A number that no model can have, with what to do about it.
     pub fn validate(&self) -> Result<()> {
@@ -111,6 +189,38 @@ impl ModelConfig {
             (0.0..1.0).contains(&self.dropout),
             "dropout {} is not from 0 up to, but not including, 1",
             self.dropout
+        );
+        ensure!(
+            self.kv_heads() >= 1 && self.heads.is_multiple_of(self.kv_heads()),
+            "kv-heads {} does not divide heads {}; choose a number that does, such as {}",
+            self.kv_heads(),
+            self.heads,
+            largest_divisor_up_to(self.heads, self.kv_heads())
+        );
+        ensure!(
+            self.parts.position == Position::Learned || (self.embd / self.heads).is_multiple_of(2),
+            "rotary positions turn pairs of channels, and heads of {} channels have one left over; choose other --heads or --embd",
+            self.embd / self.heads
+        );
+        ensure!(
+            (self.parts == Parts::GPT2) != (self.architecture == Architecture::Modern),
+            "the parts are not those of the architecture {}; leave --arch out",
+            self.architecture.name()
+        );
+        let name = self.architecture.name();
+        for (fixed, (size, given)) in self.architecture.fixed_sizes().iter().zip([
+            ("layers", self.layers),
+            ("heads", self.heads),
+            ("embd", self.embd),
+        ]) {
+            ensure!(
+                fixed.is_none_or(|fixed| fixed == given),
+                "{size} is {given}; the architecture {name} has 1; leave --{size} out"
+            );
+        }
+        ensure!(
+            self.architecture == Architecture::Gpt2 || (self.lora.is_none() && self.quantization.is_none()),
+            "the architecture is {name}; only gpt2 has low-rank adapters and quantized weights"
         );
         if let Some(lora) = &self.lora {
             ensure!(

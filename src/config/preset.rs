@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use super::train::{default_lora_alpha, default_lora_targets, default_threads};
-use super::{DEFAULT_CORPUS, ModelConfig, Optimizer, Precision, TrainConfig};
+use super::{Architecture, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, TrainConfig};
 use crate::device::Compute;
 
 /// Named sizes and recipes.
@@ -24,6 +24,31 @@ pub enum Preset {
 }
 
 impl TrainConfig {
+    /// Makes its model one of those parts.
+    pub fn set_parts(&mut self, parts: Parts) {
+        self.position = parts.position;
+        self.norm = parts.norm;
+        self.qk_norm = parts.qk_norm;
+        self.activation = parts.activation;
+        self.tie_head = !parts.own_head;
+        self.kv_heads = parts.kv_heads;
+    }
+
+    /// Makes it one of that architecture, which may have no choice of layers, heads or width.
+    pub fn with_architecture(mut self, arch: Architecture) -> Self {
+        let [layers, heads, embd] = arch.fixed_sizes();
+        self.arch = arch;
+        self.set_parts(if arch == Architecture::Modern {
+            Parts::MODERN
+        } else {
+            Parts::GPT2
+        });
+        self.layers = layers.unwrap_or(self.layers);
+        self.heads = heads.unwrap_or(self.heads);
+        self.embd = embd.unwrap_or(self.embd);
+        self
+    }
+
     /// Makes the recipe one for training a large model a little further: few steps of few tokens at the low rates that
     /// llm.c finetunes GPT-2 with (1e-4), twice that where only adapters learn (Hu et al. 2021, table 11).
     pub fn finetune(&mut self, adapters: bool) {
@@ -33,6 +58,7 @@ impl TrainConfig {
         self.min_lr = self.lr / 10.0;
         self.warmup = 20;
         (self.eval_every, self.save_every) = (50, 100);
+        self.keep_last = 3;
         self.dropout = 0.0;
     }
 }
@@ -56,6 +82,8 @@ impl Preset {
             Self::Gpt2Xl => (48, 25, 1600, 1024, 0.0),
         };
         ModelConfig {
+            architecture: Architecture::Gpt2,
+            parts: Parts::GPT2,
             layers,
             heads,
             embd,
@@ -81,6 +109,13 @@ impl Preset {
             corpus: DEFAULT_CORPUS.into(),
             tokenizer: if character_level { "char" } else { "gpt2" }.into(),
             init_from: None,
+            arch: model.architecture,
+            position: model.parts.position,
+            norm: model.parts.norm,
+            qk_norm: model.parts.qk_norm,
+            activation: model.parts.activation,
+            tie_head: !model.parts.own_head,
+            kv_heads: model.parts.kv_heads,
             layers: model.layers,
             heads: model.heads,
             embd: model.embd,
@@ -107,6 +142,9 @@ impl Preset {
             eval_every: every,
             eval_batches: 20,
             save_every: every,
+            keep_last: if character_level { 0 } else { 3 },
+            keep_every: 0,
+            on_nan: OnNan::Stop,
         }
     }
 }

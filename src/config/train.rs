@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::{LINEAR_LAYERS, Lora, ModelConfig};
+use super::{Activation, Architecture, LINEAR_LAYERS, Lora, ModelConfig, Norm, Parts, Position};
 use crate::device::Compute;
 
 /// The number format that the forward and backward pass compute in; master weights are always float32.
@@ -56,6 +56,23 @@ pub struct TrainConfig {
     /// The linear layers that have adapters, by the last parts of their names.
     #[serde(default = "default_lora_targets")]
     pub lora_targets: Vec<String>,
+    #[serde(default)]
+    pub arch: Architecture,
+    #[serde(default)]
+    pub position: Position,
+    #[serde(default)]
+    pub norm: Norm,
+    /// Queries and keys are normalised.
+    #[serde(default)]
+    pub qk_norm: bool,
+    #[serde(default)]
+    pub activation: Activation,
+    /// The output head is the token embedding once more.
+    #[serde(default = "yes")]
+    pub tie_head: bool,
+    /// Heads of keys and values, if fewer than `heads`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_heads: Option<usize>,
     pub layers: usize,
     pub heads: usize,
     pub embd: usize,
@@ -87,6 +104,53 @@ pub struct TrainConfig {
     /// Batches of either split that an evaluation reads, spread evenly over it.
     pub eval_batches: usize,
     pub save_every: u64,
+    /// Checkpoints that stay, the newest ones; 0 for all. The best one stays as well.
+    #[serde(default)]
+    pub keep_last: usize,
+    /// Checkpoints whose step is a multiple of this stay as well; 0 for none.
+    #[serde(default)]
+    pub keep_every: u64,
+    /// What happens to a step whose loss or gradients are not finite.
+    #[serde(default)]
+    pub on_nan: OnNan,
+}
+
+/// What happens to a step whose loss or gradients are not finite. Either way nothing is changed by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OnNan {
+    /// The run ends, and says which batch it was
+    #[default]
+    Stop,
+    /// The step is left out and counted, and the run goes on with the next batch
+    Skip,
+}
+
+type Entries = serde_json::Map<String, serde_json::Value>;
+
+/// Settings that a run that goes on may change; the others would silently make it another run.
+const MAY_CHANGE: [&str; 17] = [
+    "steps",
+    "lr",
+    "min_lr",
+    "warmup",
+    "weight_decay",
+    "beta2",
+    "grad_clip",
+    "device",
+    "threads",
+    "eval_every",
+    "eval_batches",
+    "save_every",
+    "keep_last",
+    "keep_every",
+    "on_nan",
+    "corpus",    // its text is compared
+    "init_from", // read once, at the beginning
+];
+
+fn yes() -> bool {
+    true
 }
 
 pub(super) fn default_lora_alpha() -> f32 {
@@ -108,7 +172,22 @@ pub fn default_threads(device: Compute) -> usize {
 
 impl TrainConfig {
     pub fn model(&self, vocab_size: usize) -> ModelConfig {
+        let parts = Parts {
+            position: self.position,
+            norm: self.norm,
+            qk_norm: self.qk_norm,
+            activation: self.activation,
+            own_head: !self.tie_head,
+            kv_heads: self.kv_heads.filter(|&kv_heads| kv_heads != self.heads),
+        };
         ModelConfig {
+            // One other part makes it another model than GPT-2.
+            architecture: match self.arch {
+                Architecture::Gpt2 | Architecture::Modern if parts == Parts::GPT2 => Architecture::Gpt2,
+                Architecture::Gpt2 => Architecture::Modern,
+                other => other,
+            },
+            parts,
             layers: self.layers,
             heads: self.heads,
             embd: self.embd,
@@ -132,6 +211,34 @@ impl TrainConfig {
     /// Tokens that one optimizer step learns from.
     pub fn tokens_per_step(&self) -> usize {
         self.batch_size * self.context * self.grad_accum
+    }
+
+    /// What differs from the settings that a run was trained with `before`, a line each.
+    ///
+    /// # Errors
+    /// A setting that cannot change without making another run of it.
+    pub fn changes_since(&self, before: &Self) -> Result<Vec<String>> {
+        let (old, new) = (before.entries()?, self.entries()?);
+        let mut changes = Vec::new();
+        for key in old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))) {
+            let value = |entries: &Entries| entries.get(key).map_or("nothing".into(), serde_json::Value::to_string);
+            let (before, now) = (value(&old), value(&new));
+            if before == now {
+                continue;
+            }
+            let option = key.replace('_', "-");
+            ensure!(
+                MAY_CHANGE.contains(&key.as_str()),
+                "--{option} {now} would make another run of it, which was trained with {before}; leave that as it was, or start a new run with --init-from"
+            );
+            changes.push(format!("{option} {before} is now {now}"));
+        }
+        Ok(changes)
+    }
+
+    /// Key by key, with numbers as a person writes them.
+    fn entries(&self) -> Result<Entries> {
+        Ok(serde_json::from_str(&serde_json::to_string(self)?)?)
     }
 
     /// # Errors

@@ -12,7 +12,8 @@ use mlx_rs::error::{Exception, Result as MlxResult};
 
 use crate::config::ModelConfig;
 use crate::data::batches::Batch;
-use crate::model::Gpt;
+use crate::memory;
+use crate::model::Model;
 use crate::model::compiled::{Compiled, compiled};
 use crate::model::loss::negative_log_likelihood;
 use crate::model::parameters::{Names, Parameters};
@@ -56,24 +57,24 @@ impl Evaluation {
 
 /// Token losses of batches by a compiled forward pass, traced once for each shape of batch.
 pub struct Evaluator {
-    vocab_size: usize,
+    model: ModelConfig,
     forward: Compiled,
 }
 
 impl Evaluator {
     pub fn new(model: &ModelConfig, names: &Names) -> Self {
-        let vocab_size = model.vocab_size;
+        let evaluated = model.clone();
         let (model, names) = (model.clone(), Arc::clone(names));
         let function = move |arguments: &[Array]| -> MlxResult<Vec<Array>> {
             let (parameters, [inputs, targets]) = arguments.split_at(names.len()) else {
                 return Err(Exception::custom("an evaluation has two inputs beside the parameters"));
             };
             let parameters = Parameters::new(&names, parameters.to_vec())?;
-            let logits = Gpt::new(&model, &parameters)?.forward(inputs, None)?;
+            let logits = Model::new(&model, &parameters)?.forward(inputs, None)?;
             Ok(vec![negative_log_likelihood(&logits, targets)?])
         };
         Self {
-            vocab_size,
+            model: evaluated,
             forward: compiled(function),
         }
     }
@@ -82,9 +83,14 @@ impl Evaluator {
     /// so in float64, where the sum is as exact as its parts.
     ///
     /// # Errors
-    /// A token that the vocabulary has not, or an error of MLX's.
+    /// A token that the vocabulary has not, rows longer than memory can hold, or an error of MLX's.
     pub fn losses(&mut self, parameters: &Parameters, batch: &Batch) -> Result<Vec<f32>> {
-        batch.check(self.vocab_size)?;
+        batch.check(self.model.vocab_size)?;
+        memory::ensure_fits(
+            format_args!("an evaluation of {} row(s) of {} tokens", batch.rows, batch.context()),
+            memory::of_forward(&self.model, batch.rows, batch.context()),
+            "the model's context is longer than can be used here; measure shorter texts",
+        )?;
         let shape = [batch.rows as i32, batch.context() as i32];
         let mut inputs = parameters.arrays().to_vec();
         inputs.push(Array::from_slice(&batch.inputs, &shape));

@@ -19,7 +19,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::config::ModelConfig;
-use crate::model::{Gpt, Parameters};
+use crate::memory;
+use crate::model::{Model, Parameters};
 pub use completion::{Completion, Ending, FinishReason, Writer};
 use sampler::{Choice, Sampling};
 pub use sequences::Sequences;
@@ -34,8 +35,8 @@ const GROUP_ROWS: usize = 64;
 
 /// A model ready to continue token sequences.
 pub struct Generator {
-    gpt: Gpt,
-    model: ModelConfig,
+    model: Model,
+    config: ModelConfig,
 }
 
 /// A sample that is being written.
@@ -46,10 +47,17 @@ struct Row {
 }
 
 impl Generator {
-    pub fn new(model: &ModelConfig, parameters: &Parameters) -> Result<Self> {
+    /// # Errors
+    /// Parameters that are not the model's, or a context whose keys and values no memory here can hold.
+    pub fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
+        memory::ensure_fits(
+            format_args!("generation with a context of {} tokens", config.context),
+            memory::of_generation(config),
+            "take a model with a smaller context, or a machine with more memory",
+        )?;
         Ok(Self {
-            gpt: Gpt::new(model, parameters)?,
-            model: model.clone(),
+            model: Model::new(config, parameters)?,
+            config: config.clone(),
         })
     }
 
@@ -90,7 +98,7 @@ impl Generator {
     /// # Errors
     /// An error of MLX's.
     pub fn sequence(&self) -> Result<Sequences<'_>> {
-        Sequences::new(&self.gpt, &self.model)
+        Sequences::new(&self.model, &self.config)
     }
 
     fn write_group(
@@ -107,7 +115,7 @@ impl Generator {
         sequences.repeat(rows.len())?;
         loop {
             let mut chosen = Vec::with_capacity(rows.len());
-            for (place, (row, logits)) in rows.iter_mut().zip(logits.chunks(self.model.vocab_size)).enumerate() {
+            for (place, (row, logits)) in rows.iter_mut().zip(logits.chunks(self.config.vocab_size)).enumerate() {
                 let choice = sampling.choose(logits, sequences.window(place), &mut row.rng)?;
                 chosen.push(choice.id);
                 row.going = on_token(row.number, choice)?;
@@ -132,7 +140,7 @@ impl Generator {
             embd,
             vocab_size,
             ..
-        } = self.model;
+        } = self.config;
         let numbers = 2 * layers * context * embd + vocab_size;
         (GROUP_BYTES / size_of::<f32>() / numbers).clamp(1, GROUP_ROWS)
     }

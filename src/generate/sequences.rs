@@ -6,28 +6,31 @@ use mlx_rs::{Array, Dtype};
 
 use super::window::Window;
 use crate::config::ModelConfig;
-use crate::model::Gpt;
+use crate::model::Model;
 use crate::model::kv_cache::KvCache;
 
-/// Tokens, over all rows, that one forward pass puts into the cache. Each attends to the whole context, so that this
-/// bounds the memory for attention: 52 MB a layer for GPT-2's largest size (25 heads, 512 × 1024 scores).
+/// Tokens, over all rows, that one forward pass puts into the cache.
 const PREFILL_TOKENS: usize = 512;
+
+/// Each of those tokens attends to all before it. This bounds the memory for attention, whatever the context: 52 MB a
+/// layer for GPT-2's largest size (25 heads).
+const PREFILL_SCORES: usize = PREFILL_TOKENS * 1024;
 
 /// Sequences of one length, a row each: the tokens that the model looks at, and the keys and values of those that it has
 /// seen.
 pub struct Sequences<'a> {
-    gpt: &'a Gpt,
+    model: &'a Model,
     windows: Vec<Window>,
     cache: KvCache,
 }
 
 impl<'a> Sequences<'a> {
     /// One sequence, without tokens yet.
-    pub(super) fn new(gpt: &'a Gpt, model: &ModelConfig) -> Result<Self> {
+    pub(super) fn new(model: &'a Model, config: &ModelConfig) -> Result<Self> {
         Ok(Self {
-            gpt,
-            windows: vec![Window::new(model.context)],
-            cache: KvCache::new(model, 1, Dtype::Float32)?,
+            model,
+            windows: vec![Window::new(config.context)],
+            cache: KvCache::new(config, 1, Dtype::Float32)?,
         })
     }
 
@@ -79,17 +82,18 @@ impl<'a> Sequences<'a> {
             .copied()
             .collect();
         let ids = Array::from_slice(&ids, &[rows as i32, new as i32]);
-        let chunk = (PREFILL_TOKENS / rows).max(1);
+        let length = self.windows[0].ids().len();
+        let chunk = (PREFILL_TOKENS.min(PREFILL_SCORES / length) / rows).max(1);
         let last = (new - 1) / chunk * chunk;
         for start in (0..last).step_by(chunk) {
-            self.gpt.forward_cached(
+            self.model.forward_cached(
                 &ids.try_index((.., start as i32..(start + chunk) as i32))?,
                 &mut self.cache,
             )?;
             self.cache.evaluate()?;
         }
         let logits = self
-            .gpt
+            .model
             .forward_cached(&ids.try_index((.., last as i32..))?, &mut self.cache)?; // [rows, V]
         Ok(logits.as_dtype(Dtype::Float32)?.to_vec_exact()?)
     }

@@ -2,20 +2,29 @@
 
 use mlx_rs::Array;
 use mlx_rs::error::Result;
-use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
+use mlx_rs::fast::{ScaledDotProductAttentionMask, rope, scaled_dot_product_attention};
 use mlx_rs::ops;
 
 use super::dropout::{self, Dropout};
 use super::kv_cache::LayerCache;
 use super::layers::Linear;
+use super::norm::rms_norm;
 use super::parameters::Scope;
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, Position};
+
+/// The slowest of the rotary angles turns once in about 2π times this many places (Su et al. 2021, section 3.2.2, have
+/// 10,000); a smaller one suits contexts of hundreds.
+pub const ROTARY_BASE: f32 = 1000.0;
 
 pub struct Attention {
-    /// C to 3C: queries, keys and values of all heads in one product.
+    /// C to 3C: queries, keys and values of all heads in one product; less where heads share keys and values.
     c_attn: Linear,
     c_proj: Linear,
     heads: i32,
+    /// Heads of keys and values, K.
+    kv_heads: i32,
+    rotary: bool,
+    qk_norm: bool,
 }
 
 impl Attention {
@@ -24,6 +33,9 @@ impl Attention {
             c_attn: Linear::new(&parameters.under("c_attn"), config)?,
             c_proj: Linear::new(&parameters.under("c_proj"), config)?,
             heads: config.heads as i32,
+            kv_heads: config.kv_heads() as i32,
+            rotary: config.parts.position == Position::Rotary,
+            qk_norm: config.parts.qk_norm,
         })
     }
 
@@ -33,12 +45,16 @@ impl Attention {
         let head_size = c / self.heads;
         let scale = (head_size as f32).powf(-0.5);
 
-        let qkv = self.c_attn.forward(x)?.split_equal(3, -1)?; // 3 × [B, T, C]
-        let heads = |x: &Array| -> Result<Array> {
-            x.reshape(&[b, t, self.heads, head_size])? // [B, T, H, D]
+        let keys = c + self.kv_heads * head_size; // where the keys end
+        let qkv = self.c_attn.forward(x)?.split_at_indices(&[c, keys], -1)?; // [B, T, C] and 2 × [B, T, K D]
+        let heads = |x: &Array, heads: i32| -> Result<Array> {
+            x.reshape(&[b, t, heads, head_size])? // [B, T, H, D]
                 .transpose_axes(&[0, 2, 1, 3]) // [B, H, T, D]
         };
-        let (q, k, v) = (heads(&qkv[0])?, heads(&qkv[1])?, heads(&qkv[2])?);
+        let start = cache.as_deref().map_or(0, LayerCache::len);
+        let q = self.placed(heads(&qkv[0], self.heads)?, start)?; // [B, H, T, D]
+        let k = self.placed(heads(&qkv[1], self.kv_heads)?, start)?; // [B, K, T, D]
+        let v = heads(&qkv[2], self.kv_heads)?;
         let (k, v) = match cache {
             Some(cache) => cache.extend(&k, &v)?, // [B, H, all tokens so far, D]
             None => (k, v),
@@ -51,6 +67,8 @@ impl Attention {
                 scaled_dot_product_attention(&q, &k, &v, scale, mask, None)?
             }
             Some(dropout) => {
+                let shared = |x: &Array| ops::repeat_axis::<f32>(x.clone(), self.heads / self.kv_heads, 1);
+                let (k, v) = (shared(&k)?, shared(&v)?); // [B, H, T, D]
                 let weights = dropout.apply(&attention_weights(&q, &k, scale)?)?;
                 weights.matmul(&v)?
             }
@@ -59,6 +77,17 @@ impl Attention {
             .transpose_axes(&[0, 2, 1, 3])? // [B, T, H, D]
             .reshape(&[b, t, c])?; // [B, T, C]
         dropout::maybe(dropout, self.c_proj.forward(&y)?)
+    }
+
+    /// Queries or keys, `[B, H, T, D]`, of tokens at places from `start` on: normalised, and turned by their places, where
+    /// the model does that.
+    fn placed(&self, x: Array, start: i32) -> Result<Array> {
+        let x = if self.qk_norm { rms_norm(&x)? } else { x };
+        if self.rotary {
+            rope(&x, x.dim(-1), false, ROTARY_BASE, 1.0, start, None)
+        } else {
+            Ok(x)
+        }
     }
 }
 

@@ -6,24 +6,24 @@ use mlx_rs::error::Result;
 use super::attention::Attention;
 use super::dropout::Dropout;
 use super::kv_cache::LayerCache;
-use super::layers::LayerNorm;
 use super::mlp::Mlp;
+use super::norm::Norm;
 use super::parameters::Scope;
 use crate::config::ModelConfig;
 
 pub struct Block {
-    ln_1: LayerNorm,
+    ln_1: Norm,
     attn: Attention,
-    ln_2: LayerNorm,
+    ln_2: Norm,
     mlp: Mlp,
 }
 
 impl Block {
     pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Self> {
         Ok(Self {
-            ln_1: LayerNorm::new(&parameters.under("ln_1"))?,
+            ln_1: Norm::new(config.parts.norm, &parameters.under("ln_1"))?,
             attn: Attention::new(&parameters.under("attn"), config)?,
-            ln_2: LayerNorm::new(&parameters.under("ln_2"))?,
+            ln_2: Norm::new(config.parts.norm, &parameters.under("ln_2"))?,
             mlp: Mlp::new(&parameters.under("mlp"), config)?,
         })
     }

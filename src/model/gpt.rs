@@ -2,23 +2,23 @@
 
 use mlx_rs::Array;
 use mlx_rs::error::Result;
-use mlx_rs::ops;
 use mlx_rs::ops::indexing::TryIndexOp;
 
 use super::block::Block;
 use super::dropout::{self, Dropout};
+use super::embeddings::Embeddings;
 use super::kv_cache::KvCache;
-use super::layers::{Embedding, LayerNorm};
+use super::layers::Embedding;
+use super::norm::Norm;
 use super::parameters::Parameters;
 use crate::config::ModelConfig;
 
 pub struct Gpt {
-    /// Token embeddings; tied to the output head.
-    wte: Embedding,
-    /// Position embeddings, `[context, C]`.
-    wpe: Array,
+    /// Those of the tokens are the output head, too, unless it has its own.
+    embeddings: Embeddings,
     h: Vec<Block>,
-    ln_f: LayerNorm,
+    ln_f: Norm,
+    lm_head: Option<Embedding>,
 }
 
 impl Gpt {
@@ -27,18 +27,21 @@ impl Gpt {
     /// [`quantized_layout`](super::quantized::quantized_layout) for a quantized one.
     pub fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
         Ok(Self {
-            wte: Embedding::new(&parameters.under("wte"), config)?,
-            wpe: parameters.get("wpe.weight")?.clone(),
+            embeddings: Embeddings::new(config, parameters)?,
             h: (0..config.layers)
                 .map(|layer| Block::new(&parameters.under(&format!("h.{layer}")), config))
                 .collect::<Result<_>>()?,
-            ln_f: LayerNorm::new(&parameters.under("ln_f"))?,
+            ln_f: Norm::new(config.parts.norm, &parameters.under("ln_f"))?,
+            lm_head: match config.parts.own_head {
+                true => Some(Embedding::new(&parameters.under("lm_head"), config)?),
+                false => None,
+            },
         })
     }
 
     /// Token ids `[B, T]`, T at most the context, to logits `[B, T, V]`: what the model expects after each token.
     pub fn forward(&self, ids: &Array, dropout: Option<&Dropout>) -> Result<Array> {
-        let mut x = dropout::maybe(dropout, self.embed(ids, 0)?)?;
+        let mut x = dropout::maybe(dropout, self.embeddings.forward(ids, 0)?)?;
         for block in &self.h {
             x = block.forward(&x, dropout, None)?;
         }
@@ -52,23 +55,19 @@ impl Gpt {
     /// More tokens than the context in all.
     pub fn forward_cached(&self, ids: &Array, cache: &mut KvCache) -> Result<Array> {
         let (start, caches) = cache.begin(ids.dim(1));
-        let mut x = self.embed(ids, start)?;
+        let mut x = self.embeddings.forward(ids, start)?;
         for (block, cache) in self.h.iter().zip(caches) {
             x = block.forward(&x, None, Some(cache))?;
         }
         self.logits(&x.try_index((.., -1))?)
     }
 
-    /// Token and position embeddings: ids `[B, T]` at positions from `start` on to `[B, T, C]`.
-    fn embed(&self, ids: &Array, start: i32) -> Result<Array> {
-        let positions = ops::arange::<_, i32>(start, start + ids.dim(1), None)?; // [T]
-        self.wte
-            .forward(ids)? // [B, T, C]
-            .add(self.wpe.take_axis(&positions, 0)?) // + [T, C]
-    }
-
     /// The head: `[…, C]` to `[…, V]`.
     fn logits(&self, x: &Array) -> Result<Array> {
-        self.wte.as_head(&self.ln_f.forward(x)?)
+        let x = self.ln_f.forward(x)?;
+        match &self.lm_head {
+            Some(head) => head.as_head(&x),
+            None => self.embeddings.as_head(&x),
+        }
     }
 }

@@ -5,7 +5,7 @@ use mlx_rs::{Array, random};
 
 use super::low_rank;
 use super::parameters::Parameters;
-use crate::config::{LINEAR_LAYERS, ModelConfig};
+use crate::config::{Activation, Architecture, LINEAR_LAYERS, ModelConfig, Norm, Position};
 
 /// What a parameter starts as.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,6 +21,13 @@ pub struct ParameterSpec {
     pub name: String,
     pub shape: Vec<i32>,
     pub init: Init,
+}
+
+impl ParameterSpec {
+    /// How many numbers it has.
+    pub fn count(&self) -> usize {
+        self.shape.iter().map(|&n| n as usize).product()
+    }
 }
 
 /// Every parameter of a model, in a fixed order that random initialisation goes by: the one list that initialisation, strict loading and
@@ -44,16 +51,35 @@ pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
         });
     };
 
+    if config.architecture == Architecture::Bigram {
+        add("wte.weight".into(), &[v, v], normal);
+        return specs;
+    }
     add("wte.weight".into(), &[v, c], normal);
-    add("wpe.weight".into(), &[t, c], normal);
+    if config.parts.position == Position::Learned {
+        add("wpe.weight".into(), &[t, c], normal);
+    }
+    if [Architecture::Averaging, Architecture::Attention].contains(&config.architecture) {
+        let attends = config.architecture == Architecture::Attention;
+        let linears = [("attn.c_attn", 3 * c), ("attn.c_proj", c), ("lm_head", v)];
+        for (linear, to) in linears.into_iter().skip(if attends { 0 } else { 2 }) {
+            add(format!("{linear}.weight"), &[c, to], normal);
+            add(format!("{linear}.bias"), &[to], Init::Zeros);
+        }
+        return specs;
+    }
+    let kv = c / config.heads as i32 * config.kv_heads() as i32;
+    let hidden = config.hidden() as i32;
+    let gated = config.parts.activation == Activation::Swiglu;
+    let has_gains = config.parts.norm == Norm::Layer;
     for layer in 0..config.layers {
         let linears = [
-            (c, 3 * c, normal),   // attn.c_attn
-            (c, c, residual),     // attn.c_proj
-            (c, 4 * c, normal),   // mlp.c_fc
-            (4 * c, c, residual), // mlp.c_proj
+            (c, c + 2 * kv, normal),                              // attn.c_attn
+            (c, c, residual),                                     // attn.c_proj
+            (c, if gated { 2 * hidden } else { hidden }, normal), // mlp.c_fc
+            (hidden, c, residual),                                // mlp.c_proj
         ];
-        for norm in ["ln_1", "ln_2"] {
+        for norm in ["ln_1", "ln_2"].into_iter().filter(|_| has_gains) {
             add(format!("h.{layer}.{norm}.weight"), &[c], Init::Ones);
             add(format!("h.{layer}.{norm}.bias"), &[c], Init::Zeros);
         }
@@ -72,17 +98,19 @@ pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
             }
         }
     }
-    add("ln_f.weight".into(), &[c], Init::Ones);
-    add("ln_f.bias".into(), &[c], Init::Zeros);
+    if has_gains {
+        add("ln_f.weight".into(), &[c], Init::Ones);
+        add("ln_f.bias".into(), &[c], Init::Zeros);
+    }
+    if config.parts.own_head {
+        add("lm_head.weight".into(), &[v, c], normal);
+    }
     specs
 }
 
 /// How many numbers a model of this shape has, without making it.
 pub fn parameter_count(config: &ModelConfig) -> usize {
-    layout(config)
-        .iter()
-        .map(|spec| spec.shape.iter().map(|&n| n as usize).product::<usize>())
-        .sum()
+    layout(config).iter().map(ParameterSpec::count).sum()
 }
 
 /// Fresh parameters, float32; the same for the same seed.

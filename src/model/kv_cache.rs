@@ -22,7 +22,7 @@ pub struct LayerCache {
 impl KvCache {
     /// An empty cache for `rows` sequences of up to the model's context.
     pub fn new(model: &ModelConfig, rows: usize, dtype: Dtype) -> Result<Self> {
-        let shape = [rows, model.heads, model.context, model.embd / model.heads].map(|n| n as i32);
+        let shape = [rows, model.kv_heads(), model.context, model.embd / model.heads].map(|n| n as i32);
         let layer = |_| {
             Ok(LayerCache {
                 keys: ops::zeros_dtype(&shape, dtype)?,
@@ -90,6 +90,11 @@ impl KvCache {
 }
 
 impl LayerCache {
+    /// Tokens in it.
+    pub(super) fn len(&self) -> i32 {
+        self.length
+    }
+
     /// Adds the keys and values of new tokens, `[B, H, T, D]`, and gives those of all tokens so far.
     pub(super) fn extend(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
         let (start, end) = (self.length, self.length + keys.dim(2));

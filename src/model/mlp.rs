@@ -7,13 +7,14 @@ use mlx_rs::ops;
 use super::dropout::{self, Dropout};
 use super::layers::Linear;
 use super::parameters::Scope;
-use crate::config::ModelConfig;
+use crate::config::{Activation, ModelConfig};
 
 pub struct Mlp {
-    /// C to 4C.
+    /// C to the hidden channels, 4C in GPT-2; to twice as many where one half gates the other.
     c_fc: Linear,
-    /// 4C to C.
+    /// The hidden channels to C.
     c_proj: Linear,
+    activation: Activation,
 }
 
 impl Mlp {
@@ -21,12 +22,18 @@ impl Mlp {
         Ok(Self {
             c_fc: Linear::new(&parameters.under("c_fc"), config)?,
             c_proj: Linear::new(&parameters.under("c_proj"), config)?,
+            activation: config.parts.activation,
         })
     }
 
     /// `[B, T, C]` to `[B, T, C]`.
     pub fn forward(&self, x: &Array, dropout: Option<&Dropout>) -> Result<Array> {
-        let x = gelu(&self.c_fc.forward(x)?)?; // [B, T, 4C]
+        let x = self.c_fc.forward(x)?;
+        let x = match self.activation {
+            Activation::Gelu => gelu(&x)?,
+            Activation::Relu2 => relu2(&x)?,
+            Activation::Swiglu => swiglu(&x)?,
+        }; // [B, T, hidden]
         dropout::maybe(dropout, self.c_proj.forward(&x)?)
     }
 }
@@ -44,4 +51,16 @@ pub fn gelu(x: &Array) -> Result<Array> {
         .multiply(scalar(twice_root * 0.044715)?)?
         .add(scalar(twice_root)?)?;
     x.multiply(ops::sigmoid(x.multiply(inner)?)?)
+}
+
+/// `max(x, 0)²` (So et al. 2021, section 4.1).
+pub fn relu2(x: &Array) -> Result<Array> {
+    let zero = Array::from_f32(0.0).as_dtype(x.dtype())?;
+    ops::maximum(x, zero)?.square()
+}
+
+/// `a · sigmoid(a) · b`, a the first half of the channels and b the second (Shazeer 2020, equation 6).
+pub fn swiglu(x: &Array) -> Result<Array> {
+    let halves = x.split_equal(2, -1)?;
+    halves[0].multiply(ops::sigmoid(&halves[0])?)?.multiply(&halves[1])
 }

@@ -1,4 +1,5 @@
-//! GPT-2, from small to large: [`layers`], [`attention`], [`mlp`], [`block`], [`gpt`].
+//! GPT-2, from small to large: [`layers`], [`embeddings`], [`attention`], [`mlp`], [`block`], [`gpt`]; and what comes before it in
+//! the lessons: [`bigram`], [`averaging`], [`shallow`].
 //!
 //! A model is a [`ModelConfig`](crate::config::ModelConfig) and a set of named arrays ([`Parameters`]). Layers are plain
 //! structs of arrays taken from that set by GPT-2's own names, and a forward pass is a pure function of them, which is
@@ -6,10 +7,14 @@
 //!
 //! Shapes in the comments: B rows of a batch, T tokens of a row, C channels (`embd`), H heads, D = C / H, V vocabulary.
 
+pub mod any;
 pub mod attention;
+pub mod averaging;
+pub mod bigram;
 pub mod block;
 pub mod compiled;
 pub mod dropout;
+pub mod embeddings;
 pub mod gpt;
 pub mod init;
 pub mod kv_cache;
@@ -17,8 +22,11 @@ pub mod layers;
 pub mod loss;
 pub mod low_rank;
 pub mod mlp;
+pub mod norm;
 pub mod parameters;
 pub mod quantized;
+pub mod shallow;
 
+pub use any::Model;
 pub use gpt::Gpt;
 pub use parameters::Parameters;

@@ -12,6 +12,7 @@ use crate::config::{ModelConfig, TrainConfig};
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
+use crate::memory;
 use crate::model::init;
 use crate::tokenizer::Tokenizer;
 
@@ -59,6 +60,7 @@ impl Beginning {
             config.context,
             model.context
         );
+        ensure_fits(config, &model)?;
         let (train_tokens, val_tokens) = tokenize(config, &tokenizer, dataset)?;
         let parameters = match parameters {
             None => init::initialize(&model, config.seed)?,
@@ -103,15 +105,17 @@ impl Beginning {
         checkpoint.model.dropout = config.dropout;
         checkpoint.model.validate()?;
         let model = &checkpoint.model;
+        let configured = ModelConfig {
+            context: model.context,
+            ..config.model(model.vocab_size)
+        };
         ensure!(
-            (config.layers, config.heads, config.embd) == (model.layers, model.heads, model.embd)
-                && config.context <= model.context
-                && config.seed == progress.seed
-                && config.lora() == model.lora,
-            "{} is not the configuration that {} was trained with: layers, heads, embd, context, seed or adapters differ; put the old one back",
+            configured == *model && config.context <= model.context && config.seed == progress.seed,
+            "{} is not the configuration that {} was trained with: the model, context, seed or adapters differ; put the old one back",
             run.config_path().display(),
             folder.display()
         );
+        ensure_fits(config, model)?;
         let (train_tokens, val_tokens) = tokenize(config, &checkpoint.tokenizer, dataset)?;
         Ok(Self {
             sample: checkpoint.load_sample(),
@@ -125,6 +129,8 @@ impl Beginning {
                 frozen,
                 m,
                 v,
+                skipped: progress.skipped,
+                loss_scale: progress.loss_scale,
             },
             progress,
             base: checkpoint.base,
@@ -154,6 +160,20 @@ fn starting_point(config: &TrainConfig, folder: &Path) -> Result<(Checkpoint, Op
         folder.display()
     );
     Ok((checkpoint, Some(folder.to_owned())))
+}
+
+/// # Errors
+/// A step needs more memory than the machine has.
+fn ensure_fits(config: &TrainConfig, model: &ModelConfig) -> Result<()> {
+    let learning = freeze::learning_count(config, model)?;
+    memory::ensure_fits(
+        format_args!(
+            "a step of {} rows of {} tokens through {} layers of width {}",
+            config.batch_size, config.context, model.layers, model.embd
+        ),
+        memory::of_step(config, model, init::parameter_count(model), learning),
+        "lower --batch-size (--grad-accum makes up for it) or --context, or choose a smaller --preset",
+    )
 }
 
 /// The tokens to train on and those to validate on; each must be a row and the token after it at least.

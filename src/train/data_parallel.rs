@@ -54,7 +54,7 @@ impl DataParallel {
     }
 
     /// One set of gradients of `parameters` a thread; the sum of them, and of their losses, is the step's. The model's
-    /// other parameters are `frozen`.
+    /// other parameters are `frozen`. In float16, losses are scaled by `loss_scale` before the backward pass.
     ///
     /// # Errors
     /// MLX's, or a thread that ended; the computer is of no use after that.
@@ -62,15 +62,15 @@ impl DataParallel {
         &mut self,
         parameters: &Parameters,
         frozen: &Parameters,
-        micro_batches: Vec<MicroBatch>,
+        micro_batches: &Arc<Vec<MicroBatch>>,
+        loss_scale: f32,
     ) -> Result<Vec<Gradients>> {
         let arrays = [parameters.arrays(), frozen.arrays()].concat();
         let outputs = match &mut self.0 {
-            Mode::Inline(share) => vec![share.compute(&arrays, &micro_batches)?],
+            Mode::Inline(share) => vec![share.compute(&arrays, micro_batches, loss_scale)?],
             Mode::Threads(workers) => {
-                let micro_batches = Arc::new(micro_batches);
                 for worker in workers.iter() {
-                    worker.send(arrays.clone(), Arc::clone(&micro_batches))?;
+                    worker.send(arrays.clone(), Arc::clone(micro_batches), loss_scale)?;
                 }
                 drop(arrays);
                 let outputs: Vec<_> = workers.iter().map(Worker::receive).collect();
@@ -94,6 +94,7 @@ impl DataParallel {
 struct Task {
     parameters: Vec<Array>,
     micro_batches: Arc<Vec<MicroBatch>>,
+    loss_scale: f32,
 }
 
 /// A thread with its own MLX stream and compiled functions.
@@ -114,7 +115,7 @@ impl Worker {
                 let mut share = Share::new(&spec, first_row, rows);
                 for task in inbox {
                     let result = share
-                        .compute(&task.parameters, &task.micro_batches)
+                        .compute(&task.parameters, &task.micro_batches, task.loss_scale)
                         .and_then(|arrays| eval(&arrays).map(|()| arrays));
                     drop(task); // the parameters' buffers may be reused as soon as the answer is there
                     if outbox.send(result).is_err() {
@@ -130,10 +131,11 @@ impl Worker {
         })
     }
 
-    fn send(&self, parameters: Vec<Array>, micro_batches: Arc<Vec<MicroBatch>>) -> Result<()> {
+    fn send(&self, parameters: Vec<Array>, micro_batches: Arc<Vec<MicroBatch>>, loss_scale: f32) -> Result<()> {
         let task = Task {
             parameters,
             micro_batches,
+            loss_scale,
         };
         match &self.tasks {
             Some(tasks) if tasks.send(task).is_ok() => Ok(()),

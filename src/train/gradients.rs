@@ -6,15 +6,11 @@ use mlx_rs::{Array, Dtype};
 
 use crate::config::{ModelConfig, Precision};
 use crate::data::batches::Batch;
-use crate::model::Gpt;
+use crate::model::Model;
 use crate::model::compiled::{Compiled, compiled};
 use crate::model::dropout::Dropout;
 use crate::model::loss::negative_log_likelihood;
 use crate::model::parameters::{Names, Parameters};
-
-/// Float16 gradients below 6e-8 are zero; losses are scaled up by this before the backward pass and gradients scaled
-/// down after it, in float32 (Micikevicius et al. 2018, section 3.2).
-pub const FLOAT16_LOSS_SCALE: f32 = 1024.0;
 
 /// A micro-batch and the random keys of its dropout masks, `[sites, 2]`.
 #[derive(Clone)]
@@ -61,9 +57,14 @@ impl Share {
     }
 
     /// The summed loss and gradients of this share of the micro-batches, from the arrays of the parameters that learn and
-    /// of those that do not. Between micro-batches it evaluates, so that
-    /// memory does not grow with their number.
-    pub fn compute(&mut self, parameters: &[Array], micro_batches: &[MicroBatch]) -> MlxResult<Vec<Array>> {
+    /// of those that do not; in float16, by way of losses scaled by `loss_scale`. Between micro-batches it evaluates, so
+    /// that memory does not grow with their number.
+    pub fn compute(
+        &mut self,
+        parameters: &[Array],
+        micro_batches: &[MicroBatch],
+        loss_scale: f32,
+    ) -> MlxResult<Vec<Array>> {
         let mut sums: Vec<Array> = Vec::new();
         for micro in micro_batches {
             let context = micro.batch.context();
@@ -74,6 +75,7 @@ impl Share {
                 Array::from_slice(&micro.batch.inputs[range.clone()], &shape),
                 Array::from_slice(&micro.batch.targets[range], &shape),
                 Array::from_slice(keys, &[keys.len() as i32 / 2, 2]),
+                Array::from_f32(loss_scale),
             ];
             let function = if sums.is_empty() {
                 &mut self.first
@@ -91,7 +93,11 @@ impl Share {
     }
 }
 
-/// The function of `[sums…,] parameters…, frozen parameters…, inputs, targets, dropout keys` to `loss, gradients…`.
+/// The function of `[sums…,] parameters…, frozen parameters…, inputs, targets, dropout keys, loss scale` to
+/// `loss, gradients…`.
+///
+/// Float16 gradients below 6e-8 are zero; losses are scaled up before the backward pass, and gradients down after it, in
+/// float32 (Micikevicius et al. 2018, section 3.2). The other formats have no need of it.
 fn gradient_function(
     spec: GradientSpec,
     first_row: usize,
@@ -99,22 +105,22 @@ fn gradient_function(
 ) -> impl FnMut(&[Array]) -> MlxResult<Vec<Array>> + 'static {
     let count = spec.names.len();
     let tokens = (spec.batch_rows * spec.micro_batches * spec.row_tokens) as f32;
-    let (dtype, scale) = match spec.precision {
-        Precision::Float32 => (Dtype::Float32, 1.0),
-        Precision::Bfloat16 => (Dtype::Bfloat16, 1.0),
-        Precision::Float16 => (Dtype::Float16, FLOAT16_LOSS_SCALE),
+    let (dtype, scaled) = match spec.precision {
+        Precision::Float32 => (Dtype::Float32, false),
+        Precision::Bfloat16 => (Dtype::Bfloat16, false),
+        Precision::Float16 => (Dtype::Float16, true),
     };
     let names: Names = spec.names.iter().chain(spec.frozen.iter()).cloned().collect();
-    // Of parameters…, frozen parameters…, inputs, targets, dropout keys.
+    // Of parameters…, frozen parameters…, inputs, targets, dropout keys, loss scale.
     let scaled_loss = move |arguments: &[Array]| -> MlxResult<Vec<Array>> {
-        let (parameters, [inputs, targets, keys]) = arguments.split_at(names.len()) else {
+        let (parameters, [inputs, targets, keys, scale]) = arguments.split_at(names.len()) else {
             return Err(Exception::custom(
-                "a training step has three inputs beside the parameters",
+                "a training step has four inputs beside the parameters",
             ));
         };
         let entries = names.iter().cloned().zip(parameters.iter().cloned());
         let parameters = Parameters::from_entries(entries.collect()).map(|array| array.as_dtype(dtype))?;
-        let model = Gpt::new(&spec.model, &parameters)?;
+        let model = Model::new(&spec.model, &parameters)?;
         let dropout = (spec.model.dropout > 0.0).then(|| {
             Dropout::new(
                 spec.model.dropout,
@@ -125,19 +131,17 @@ fn gradient_function(
         });
         let logits = model.forward(inputs, dropout.as_ref())?;
         let losses = negative_log_likelihood(&logits, targets)?; // [rows, T]
-        Ok(vec![losses.sum(None)?.multiply(Array::from_f32(scale / tokens))?])
+        let loss = losses.sum(None)?.multiply(Array::from_f32(1.0 / tokens))?;
+        Ok(vec![if scaled { loss.multiply(scale)? } else { loss }])
     };
     let argnums: Vec<i32> = (0..count as i32).collect();
     move |arguments: &[Array]| -> MlxResult<Vec<Array>> {
         let (sums, arguments) = arguments.split_at(if adds_to_sums { count + 1 } else { 0 });
         let (losses, gradients) = value_and_grad_with_argnums(scaled_loss.clone(), argnums.as_slice())(arguments)?;
+        let scale = &arguments[arguments.len() - 1];
         let mut outputs = Vec::with_capacity(count + 1);
         for (index, array) in losses.iter().chain(&gradients).enumerate() {
-            let array = if scale == 1.0 {
-                array.clone()
-            } else {
-                array.multiply(Array::from_f32(1.0 / scale))?
-            };
+            let array = if scaled { array.divide(scale)? } else { array.clone() };
             outputs.push(match sums.get(index) {
                 Some(sum) => sum.add(array)?,
                 None => array,

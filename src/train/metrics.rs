@@ -1,20 +1,25 @@
-//! `metrics.jsonl`: a line per logged step and a line per evaluation, readable while the run goes on.
+//! `metrics.jsonl`: a line per logged step and a line per evaluation, readable while the run goes on; also one for each
+//! step that was left out, and one where a run went on with other settings.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Losses;
 use crate::checkpoint::run::Run;
+use crate::durable;
 
 /// A line of the file.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Line {
     Evaluation(EvaluationLine),
     Step(StepLine),
+    NotFinite(NotFiniteLine),
+    Changes(ChangesLine),
 }
 
 /// A logged step.
@@ -41,19 +46,45 @@ pub struct EvaluationLine {
     pub val_loss: f64,
 }
 
+/// A step whose loss or gradients were not finite, with all that it takes to look at its batch again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NotFiniteLine {
+    pub step: u64,
+    /// `loss` and `grad_norm` in words, as JSON has no number for them: `NaN`, `inf`.
+    pub not_finite: String,
+    pub seed: u64,
+    /// Where the batch's rows begin in the training tokens.
+    pub rows: Vec<usize>,
+}
+
+/// Settings that are others from `step` steps on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChangesLine {
+    pub step: u64,
+    pub changes: Vec<String>,
+}
+
 impl Line {
-    fn step(&self) -> u64 {
-        match self {
-            Self::Step(line) => line.step,
-            Self::Evaluation(line) => line.step,
-        }
+    /// Whether it is of the time before a checkpoint at `step`: nothing is, when there is none. Changes at that very step
+    /// were made by a process that got no further.
+    fn precedes_checkpoint(&self, step: u64) -> bool {
+        step > 0
+            && match self {
+                Self::Step(line) => line.step <= step,
+                Self::Evaluation(line) => line.step <= step,
+                Self::NotFinite(line) => line.step <= step,
+                Self::Changes(line) => line.step < step,
+            }
     }
 }
 
 /// The metrics of a run so far, in memory and on disk.
 pub struct Metrics {
+    path: PathBuf,
     file: File,
     lines: Vec<Line>,
+    /// The file lacks lines, since writing one failed.
+    incomplete: bool,
 }
 
 impl Metrics {
@@ -72,34 +103,45 @@ impl Metrics {
         let parsed = text
             .lines()
             .filter_map(|line| Some((line, serde_json::from_str::<Line>(line).ok()?)));
-        let (kept, lines): (Vec<&str>, Vec<Line>) = parsed.filter(|(_, line)| line.step() <= step).unzip();
-        run.write_file(
-            &path,
-            kept.iter()
-                .map(|line| format!("{line}\n"))
-                .collect::<String>()
-                .as_bytes(),
-        )?;
+        let (kept, lines): (Vec<&str>, Vec<Line>) = parsed.filter(|(_, line)| line.precedes_checkpoint(step)).unzip();
+        let cut: String = kept.iter().map(|line| format!("{line}\n")).collect();
+        if cut != text || text.is_empty() {
+            durable::write_file(&path, cut.as_bytes())?;
+        }
         let file = OpenOptions::new()
             .append(true)
             .open(&path)
             .with_context(|| format!("{} cannot be written", path.display()))?;
-        Ok(Self { file, lines })
+        Ok(Self {
+            path,
+            file,
+            lines,
+            incomplete: false,
+        })
     }
 
-    /// Appends a line, at once and whole.
+    /// Appends a line, at once and whole. A disk that is full is no reason to stop a run: what could not be written is
+    /// written by the next [`sync`](Self::sync) that can.
     pub fn log(&mut self, line: Line) -> Result<()> {
         let text = serde_json::to_string(&line)? + "\n";
-        self.file
-            .write_all(text.as_bytes())
-            .context("metrics.jsonl cannot be written")?;
+        self.incomplete = self.incomplete || self.file.write_all(text.as_bytes()).is_err();
         self.lines.push(line);
         Ok(())
     }
 
     /// Flushes to disk: a checkpoint never outlives the lines before it.
-    pub fn sync(&self) -> Result<()> {
-        self.file.sync_data().context("metrics.jsonl cannot be written")
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn sync(&mut self) -> Result<()> {
+        let failed = || format!("{} cannot be written", self.path.display());
+        if self.incomplete {
+            let lines: Vec<String> = self.lines.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+            durable::write_file(&self.path, (lines.join("\n") + "\n").as_bytes())?;
+            self.file = OpenOptions::new().append(true).open(&self.path).with_context(failed)?;
+            self.incomplete = false;
+        }
+        self.file.sync_data().with_context(failed)
     }
 
     /// The losses of an evaluation after `step` steps, if there was one.
@@ -114,14 +156,27 @@ impl Metrics {
     pub fn steps(&self) -> impl Iterator<Item = &StepLine> {
         self.lines.iter().filter_map(|line| match line {
             Line::Step(line) => Some(line),
-            Line::Evaluation(_) => None,
+            _ => None,
         })
     }
 
     pub fn evaluations(&self) -> impl Iterator<Item = &EvaluationLine> {
         self.lines.iter().filter_map(|line| match line {
             Line::Evaluation(line) => Some(line),
-            Line::Step(_) => None,
+            _ => None,
         })
     }
+}
+
+/// The lines of a run's metrics, as far as they are whole.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read(run: &Run) -> Result<Vec<Line>> {
+    let path = run.metrics_path();
+    let text = std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    Ok(text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect())
 }

@@ -1,5 +1,6 @@
 //! What a run tells its user: on stderr as it goes, in `metrics.jsonl` for later.
 
+use std::fmt::Display;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,8 @@ use super::metrics::{Line, StepLine};
 use super::session::Session;
 use super::step::StepReport;
 use crate::checkpoint::Losses;
-use crate::config::DEFAULT_CORPUS;
-use crate::console::{program, say};
+use crate::config::{DEFAULT_CORPUS, TrainConfig};
+use crate::console::{program, quoted, say, warn};
 
 /// Steps between two logged ones; the first and the last are logged too.
 const LOG_EVERY: u64 = 10;
@@ -51,11 +52,8 @@ impl Report {
             session.model.vocab_size
         ));
         say(format_args!(
-            "model    {} layers, {} heads, {} wide, context {}: {:.2} million parameters",
-            session.model.layers,
-            session.model.heads,
-            session.model.embd,
-            session.model.context,
+            "model    {}: {:.2} million parameters",
+            session.model.shape(),
             parameters as f64 / 1e6
         ));
         if learning < parameters {
@@ -84,10 +82,7 @@ impl Report {
         spinner.finish_and_clear();
 
         let left = session.config.steps.saturating_sub(session.state.step);
-        let saves = left.div_ceil(session.config.save_every);
-        // Float32 weights, only the adapters' where there are any, and two moments of what learns.
-        let saved = if session.base.is_some() { learning } else { parameters };
-        let checkpoint = 4 * (saved + 2 * learning) as u64;
+        let saves = kept_checkpoints(&session.config, left);
         let second_state = 4 * 3 * learning as u64;
         say(format_args!(
             "needs    about {} of training ({:.0} ms a step) besides evaluations, {} of memory, {} of disk for {saves} checkpoint(s)",
@@ -95,7 +90,7 @@ impl Report {
             step.as_secs_f64() * 1e3,
             // Measuring held a second state.
             HumanBytes((mlx_rs::memory::peak_memory()? as u64).saturating_sub(second_state)),
-            HumanBytes(saves * checkpoint)
+            HumanBytes(saves * session.checkpoint_bytes())
         ));
         if session.state.step > 0 {
             say(format_args!("resuming after step {}", session.state.step));
@@ -175,19 +170,37 @@ impl Report {
         }
     }
 
+    /// A step that changed nothing was counted.
+    pub fn left_out(&mut self, session: &Session) {
+        self.clock += self.running_since.elapsed();
+        self.steps_since += 1;
+        self.bar.set_position(session.state.step);
+    }
+
+    /// Says what went wrong without ending the run.
+    pub fn warn(&self, line: impl Display) {
+        self.bar.suspend(|| warn(line));
+    }
+
     pub fn interrupted(&self, session: &Session) {
         self.bar.finish_and_clear();
         say(format_args!(
             "stopped and saved after step {}; go on with: {} train --resume {}",
             session.state.step,
             program(),
-            session.run.folder.display()
+            quoted(&session.run.folder)
         ));
     }
 
     pub fn finished(&self, session: &Session) {
         self.bar.finish_and_clear();
         let folder = session.run.folder.display();
+        if session.state.skipped > 0 {
+            say(format_args!(
+                "left out {} step(s) whose numbers were not finite; {folder}/metrics.jsonl names their batches",
+                session.state.skipped
+            ));
+        }
         if let Some(best) = session.progress.best {
             say(format_args!(
                 "best     validation loss {:.4} after step {}",
@@ -203,18 +216,30 @@ impl Report {
             .best()
             .map_or(String::new(), |best| format!(", {}", best.display()));
         say(format_args!("saved    {folder}/latest{best}; curve: {folder}/loss.svg"));
-        say(format_args!("next     {} generate --checkpoint {folder}", program()));
-        say(format_args!("         {} eval --checkpoint {folder}", program()));
+        let (program, folder) = (program(), quoted(&session.run.folder));
+        say(format_args!("next     {program} generate --checkpoint {folder}"));
+        say(format_args!("         {program} eval --checkpoint {folder}"));
     }
 }
 
 /// Of a run that was resumed and has nothing left to do.
 pub fn already_complete(session: &Session) {
     say(format_args!(
-        "run {} is complete at step {}; train it for longer with: {} train --resume {0} --steps {}",
+        "run {} is complete at step {}; train it for longer with: {} train --resume {} --steps {}",
         session.run.folder.display(),
         session.state.step,
         program(),
+        quoted(&session.run.folder),
         2 * session.config.steps
     ));
+}
+
+/// How many checkpoints a run leaves in its next `steps` steps, the best one not counted.
+fn kept_checkpoints(config: &TrainConfig, steps: u64) -> u64 {
+    let all = steps.div_ceil(config.save_every);
+    if config.keep_last == 0 {
+        return all;
+    }
+    let every = steps.checked_div(config.keep_every).unwrap_or(0);
+    all.min(config.keep_last as u64 + every)
 }

@@ -1,19 +1,22 @@
 //! A training run in memory: made new, or read back from its newest checkpoint.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use indicatif::HumanBytes;
 
 use super::beginning::Beginning;
-use super::metrics::Metrics;
+use super::metrics::{ChangesLine, Line, Metrics};
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
-use crate::checkpoint::{Checkpoint, Losses, Moments, Progress};
+use crate::checkpoint::{Checkpoint, Losses, Moments, Progress, read_progress};
 use crate::config::{ModelConfig, TrainConfig};
+use crate::console::{quoted, say, warn};
 use crate::data::batches;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
+use crate::durable;
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::generate::Generator;
 use crate::generate::sampler::Sampling;
@@ -41,6 +44,20 @@ pub struct Session {
     pub(super) sample: String,
 }
 
+/// How long a step of such a run would take, without making the run.
+///
+/// # Errors
+/// A configuration or a corpus that cannot be trained with.
+pub fn time_of_step(config: &TrainConfig, dataset: &Dataset) -> Result<Duration> {
+    let Beginning {
+        model,
+        state,
+        train_tokens,
+        ..
+    } = Beginning::new(config, dataset)?;
+    Stepper::new(config, &model, state.parameters.names(), state.frozen.names())?.measure(&state, &train_tokens)
+}
+
 impl Session {
     /// A new run in `folder`.
     ///
@@ -53,25 +70,47 @@ impl Session {
         Self::assemble(config, run, beginning)
     }
 
-    /// The run again, as its newest checkpoint has it, with `config` from now on. A run that died before its first
-    /// checkpoint begins again.
+    /// The run again, as its newest checkpoint has it, with `config` from now on. A run without a checkpoint begins
+    /// again, and says so.
     ///
     /// # Errors
-    /// A damaged checkpoint, a corpus that is not the one that it learned from, or another process that trains it.
+    /// A setting that would make another run of it, a damaged checkpoint, a corpus that is not the one that it learned
+    /// from, or another process that trains it.
     pub fn resume(mut run: Run, config: TrainConfig, dataset: &Dataset) -> Result<Self> {
         config.validate()?;
         run.lock()?;
         run.clean()?;
+        let before = trained_with(&run)?;
+        let changes = config.changes_since(&before)?;
         let beginning = if run.steps()?.is_empty() {
+            say_begins_again(&run);
             Beginning::new(&config, dataset)?
         } else {
             Beginning::resume(&run, &config, dataset)?
         };
-        run.write_config(&config)?;
+        if config != run.config()? {
+            run.write_config(&config)?;
+        }
         if beginning.progress.step > 0 {
             run.point_links(&beginning.progress)?;
         }
-        Self::assemble(config, run, beginning)
+        let mut session = Self::assemble(config, run, beginning)?;
+        session.record(changes)?;
+        Ok(session)
+    }
+
+    /// Says what is another setting from here on, and writes it down.
+    fn record(&mut self, changes: Vec<String>) -> Result<()> {
+        for change in &changes {
+            say(format_args!("changed  {change}"));
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.metrics.log(Line::Changes(ChangesLine {
+            step: self.state.step,
+            changes,
+        }))
     }
 
     fn assemble(config: TrainConfig, run: Run, beginning: Beginning) -> Result<Self> {
@@ -93,20 +132,9 @@ impl Session {
         })
     }
 
-    /// How long a step takes: one of at most two micro-batches is taken twice, the first time to compile, and
-    /// forgotten.
+    /// How long a step takes.
     pub(super) fn measure_step(&mut self) -> Result<Duration> {
-        let measured = self.config.grad_accum.min(2);
-        let mut time = Duration::ZERO;
-        for _ in 0..2 {
-            let mut trial = self.state.clone();
-            let mut batches = self.stepper.micro_batches(&self.train_tokens, self.state.step);
-            batches.truncate(measured);
-            let started = Instant::now();
-            self.stepper.step(&mut trial, batches)?;
-            time = started.elapsed();
-        }
-        Ok(time * self.config.grad_accum as u32 / measured as u32)
+        self.stepper.measure(&self.state, &self.train_tokens)
     }
 
     /// Losses over the same `eval_batches` batches of either split each time.
@@ -142,20 +170,47 @@ impl Session {
         self.tokenizer.decode(&ids)
     }
 
-    /// Saves a checkpoint of this step, unless there is one.
+    /// Saves a checkpoint of this step, unless there is one, then removes those that are not to be kept.
     pub(super) fn save(&mut self) -> Result<()> {
         let step = self.state.step;
-        let folder = self.run.step_folder(step);
-        if folder.exists() {
+        if self.run.step_folder(step).exists() {
             return Ok(());
         }
+        self.write_checkpoint().with_context(|| {
+            format!(
+                "step {step} could not be saved (last checkpoint: {}); make space, then go on with --resume {}",
+                self.last_checkpoint(),
+                quoted(&self.run.folder)
+            )
+        })?;
+        let (last, every) = (self.config.keep_last, self.config.keep_every);
+        if let Err(error) = self.run.keep(last, every, self.progress.best.map(|best| best.step)) {
+            warn(format_args!("{error:#}; the run goes on"));
+        }
+        Ok(())
+    }
+
+    fn write_checkpoint(&mut self) -> Result<()> {
+        let (needed, free) = (self.checkpoint_bytes(), durable::free_space(&self.run.folder)?);
+        ensure!(
+            needed <= free,
+            "it takes {}, the disk has {} left",
+            HumanBytes(needed),
+            HumanBytes(free)
+        );
+        let step = self.state.step;
         let evaluation = self.metrics.evaluation_at(step);
         if evaluation.is_none() {
             self.sample = self.write_sample()?;
         }
-        self.progress.advance(step, evaluation);
+        let progress = Progress {
+            config: Some(self.config.clone()),
+            skipped: self.state.skipped,
+            loss_scale: self.state.loss_scale,
+            ..self.progress.advanced(step, evaluation)
+        };
         let checkpoint = Checkpoint {
-            folder,
+            folder: self.run.step_folder(step),
             model: self.model.clone(),
             parameters: self.state.model_parameters(),
             tokenizer: self.tokenizer.clone(),
@@ -165,16 +220,21 @@ impl Session {
             m: self.state.m.clone(),
             v: self.state.v.clone(),
         };
-        let last = self.last_checkpoint();
-        self.metrics
-            .sync()
-            .and_then(|()| self.run.save(&checkpoint, &moments, &self.progress, &self.sample))
-            .with_context(|| {
-                format!(
-                    "step {step} could not be saved (last checkpoint: {last}); make space, then go on with --resume {}",
-                    self.run.folder.display()
-                )
-            })
+        self.metrics.sync()?;
+        checkpoint.save(&moments, &progress, &self.sample)?;
+        self.progress = progress;
+        self.run.point_links(&self.progress)
+    }
+
+    /// What a checkpoint takes on disk, but for its small files: float32 weights, only the adapters' where there are
+    /// any, and two moments of what learns.
+    pub(super) fn checkpoint_bytes(&self) -> u64 {
+        let learning = self.state.parameters.count();
+        let saved = match self.base {
+            Some(_) => learning,
+            None => learning + self.state.frozen.count(),
+        };
+        4 * (saved + 2 * learning) as u64
     }
 
     /// The newest checkpoint's folder, in words.
@@ -182,5 +242,31 @@ impl Session {
         self.run
             .newest_checkpoint()
             .map_or("none yet".into(), |folder| folder.display().to_string())
+    }
+}
+
+/// What the run was trained with up to its newest checkpoint.
+fn trained_with(run: &Run) -> Result<TrainConfig> {
+    let recorded = match run.newest_checkpoint() {
+        Ok(folder) => read_progress(&folder)?.config,
+        Err(_) => None,
+    };
+    match recorded {
+        Some(config) => Ok(config),
+        None => run.config(),
+    }
+}
+
+/// Of a run that has no checkpoint, or none any more.
+fn say_begins_again(run: &Run) {
+    let folder = run.folder.display();
+    match run.latest() {
+        Some(latest) => warn(format_args!(
+            "the checkpoints of run {folder} are gone ({} was the newest): it begins again at step 0",
+            latest.display()
+        )),
+        None => say(format_args!(
+            "run {folder} has no checkpoint yet: it begins again at step 0"
+        )),
     }
 }

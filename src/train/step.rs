@@ -1,6 +1,7 @@
 //! One optimizer step: gradients, then a compiled update of parameters and moments.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use mlx_rs::Array;
@@ -8,12 +9,14 @@ use mlx_rs::error::Result as MlxResult;
 use mlx_rs::ops;
 use mlx_rs::transforms::eval;
 use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
 
 use super::data_parallel::DataParallel;
 use super::gradients::{GradientSpec, MicroBatch};
 use super::optimizer::{self, AdamW, BETA1, Rates, Slot};
 use super::schedule::learning_rate;
-use crate::config::{ModelConfig, TrainConfig};
+use crate::checkpoint::LossScale;
+use crate::config::{ModelConfig, OnNan, Precision, TrainConfig};
 use crate::data::batches::{self, Batch};
 use crate::data::tokens::Tokens;
 use crate::model::compiled::{Compiled, compiled};
@@ -23,7 +26,7 @@ use crate::model::parameters::{Names, Parameters};
 /// Everything that training changes.
 #[derive(Clone)]
 pub struct TrainState {
-    /// Optimizer steps done.
+    /// Steps done, those that were left out included.
     pub step: u64,
     /// The parameters that learn.
     pub parameters: Parameters,
@@ -33,6 +36,10 @@ pub struct TrainState {
     pub m: Parameters,
     /// AdamW's running mean of their squares.
     pub v: Parameters,
+    /// Steps left out because their loss or gradients were not finite.
+    pub skipped: u64,
+    /// How losses are scaled, in float16.
+    pub loss_scale: Option<LossScale>,
 }
 
 impl TrainState {
@@ -45,6 +52,8 @@ impl TrainState {
             frozen,
             m: zeros.clone(),
             v: zeros,
+            skipped: 0,
+            loss_scale: None,
         };
         // Streams belong to threads: what gradient threads are handed must be numbers, not a graph of this thread's.
         eval(state.arrays().chain(state.frozen.arrays()))?;
@@ -71,7 +80,7 @@ pub struct StepReport {
     /// Global norm of the gradient before clipping.
     pub grad_norm: f32,
     pub lr: f32,
-    /// Loss and gradients were finite; otherwise nothing was changed.
+    /// Loss and gradients were finite; otherwise the step was left out.
     pub finite: bool,
 }
 
@@ -114,8 +123,7 @@ impl Stepper {
     pub fn micro_batches(&self, tokens: &Tokens, step: u64) -> Vec<MicroBatch> {
         let config = &self.config;
         let mut rng = batches::step_rng(config.seed, step);
-        let rows = config.batch_size * config.grad_accum;
-        batches::row_starts(&mut rng, rows, tokens.len(), config.context)
+        self.row_starts(&mut rng, tokens)
             .chunks(config.batch_size)
             .map(|starts| MicroBatch {
                 batch: Batch::gather(tokens, starts, config.context),
@@ -124,11 +132,72 @@ impl Stepper {
             .collect()
     }
 
-    /// Takes the step that `state` is at, on `micro_batches`.
+    /// How long a step takes: one of at most two micro-batches is taken twice, the first time to compile, and
+    /// forgotten.
+    ///
+    /// # Errors
+    /// Those of [`step`](Self::step).
+    pub fn measure(&mut self, state: &TrainState, tokens: &Tokens) -> Result<Duration> {
+        let grad_accum = self.config.grad_accum;
+        let measured = grad_accum.min(2);
+        let mut time = Duration::ZERO;
+        for _ in 0..2 {
+            let mut trial = state.clone();
+            let mut batches = self.micro_batches(tokens, state.step);
+            batches.truncate(measured);
+            let started = Instant::now();
+            self.step(&mut trial, batches)?;
+            time = started.elapsed();
+        }
+        Ok(time * grad_accum as u32 / measured as u32)
+    }
+
+    /// Where the rows of a step begin in the training tokens.
+    pub fn rows(&self, tokens: &Tokens, step: u64) -> Vec<usize> {
+        self.row_starts(&mut batches::step_rng(self.config.seed, step), tokens)
+    }
+
+    fn row_starts(&self, rng: &mut ChaCha8Rng, tokens: &Tokens) -> Vec<usize> {
+        let config = &self.config;
+        batches::row_starts(rng, config.batch_size * config.grad_accum, tokens.len(), config.context)
+    }
+
+    /// Takes the step that `state` is at, on `micro_batches`. One whose loss or gradients are not finite changes no
+    /// parameter and no moment; it is counted, and done, where the configuration says so.
+    ///
+    /// In float16, gradients that overflow are computed again from a smaller scaled loss first.
     pub fn step(&mut self, state: &mut TrainState, micro_batches: Vec<MicroBatch>) -> Result<StepReport> {
         for micro in &micro_batches {
             micro.batch.check(self.vocab_size)?;
         }
+        let micro_batches = Arc::new(micro_batches);
+        let float16 = self.config.dtype == Precision::Float16;
+        let mut loss_scale = float16.then(|| state.loss_scale.unwrap_or_default());
+        let report = loop {
+            let scale = loss_scale.map_or(1.0, |loss_scale| loss_scale.scale);
+            let report = self.attempt(state, &micro_batches, scale)?;
+            match loss_scale.and_then(LossScale::lowered) {
+                Some(lower) if report.loss.is_finite() && !report.finite => loss_scale = Some(lower),
+                _ => break report,
+            }
+        };
+        if report.finite {
+            state.step += 1;
+            state.loss_scale = loss_scale.map(LossScale::after_finite_step);
+        } else if self.config.on_nan == OnNan::Skip {
+            state.step += 1;
+            state.skipped += 1;
+        }
+        Ok(report)
+    }
+
+    /// The step, if its numbers are finite with losses scaled by `loss_scale`; its number stays the same.
+    fn attempt(
+        &mut self,
+        state: &mut TrainState,
+        micro_batches: &Arc<Vec<MicroBatch>>,
+        loss_scale: f32,
+    ) -> Result<StepReport> {
         let lr = learning_rate(&self.config, state.step);
         let t = state.step as i32 + 1;
         let correction = |beta: f32| Array::from_f32((1.0 / (1.0 - f64::from(beta).powi(t))) as f32);
@@ -137,7 +206,7 @@ impl Stepper {
         inputs.extend(state.arrays().cloned());
         for part in self
             .gradients
-            .compute(&state.parameters, &state.frozen, micro_batches)?
+            .compute(&state.parameters, &state.frozen, micro_batches, loss_scale)?
         {
             inputs.push(part.loss);
             inputs.extend(part.gradients);
@@ -153,16 +222,12 @@ impl Stepper {
         }
         eval(state.arrays().chain([&loss, &grad_norm, &finite]))?;
 
-        let report = StepReport {
+        Ok(StepReport {
             loss: loss.try_item_exact()?,
             grad_norm: grad_norm.try_item_exact()?,
             lr,
             finite: finite.try_item_exact()?,
-        };
-        if report.finite {
-            state.step += 1;
-        }
-        Ok(report)
+        })
     }
 }
 

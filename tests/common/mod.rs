@@ -2,11 +2,14 @@
 
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
+pub mod disk;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+use std::time::{Duration, Instant};
 
 use mlx_gpt::checkpoint::{Checkpoint, Moments, Progress};
-use mlx_gpt::config::{ModelConfig, Preset, TrainConfig};
+use mlx_gpt::config::{Architecture, ModelConfig, Parts, Preset, TrainConfig};
 use mlx_gpt::data::batches::Batch;
 use mlx_gpt::data::dataset::CorpusRecord;
 use mlx_gpt::device::Compute;
@@ -52,10 +55,14 @@ pub fn mlx_gpt(folder: &Path) -> Command {
     command
 }
 
-/// `train` of a tiny model with more options.
+/// `train` of a tiny model with more options, or with others in place of its own.
 pub fn train_tiny(folder: &Path, options: &[&str]) -> Command {
     let mut command = mlx_gpt(folder);
-    command.arg("train").args(TINY).args(options);
+    command.arg("train");
+    for pair in TINY.chunks(2).filter(|pair| !options.contains(&pair[0])) {
+        command.args(pair);
+    }
+    command.args(options);
     command
 }
 
@@ -105,6 +112,53 @@ pub fn trained(folder: &Path, steps: &str) -> PathBuf {
     folder.join("run")
 }
 
+/// What a run has learned: its newest weights, moments and state, and metrics without what no run repeats.
+pub fn learned(run: &Path) -> (Vec<(String, Vec<u8>)>, Vec<serde_json::Value>) {
+    let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let lines = metrics.lines().map(|line| {
+        let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let entries = line.as_object_mut().unwrap();
+        entries.remove("tokens_per_second");
+        entries.remove("memory");
+        line
+    });
+    (contents(&run.join("latest")), lines.collect())
+}
+
+/// Starts a tiny run whose stderr goes to `folder/said`.
+pub fn spawn_tiny(folder: &Path, options: &[&str]) -> Child {
+    let said = std::fs::File::create(folder.join("said")).unwrap();
+    train_tiny(folder, options).stderr(said).spawn().unwrap()
+}
+
+/// Waits for something that the program does; it must not end before.
+pub fn wait_until(what: &str, child: &mut Child, condition: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before: {what}");
+        assert!(
+            started.elapsed() < Duration::from_secs(300),
+            "still waiting for: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Sends a signal of that name, such as `-INT`.
+pub fn signal(child: &Child, name: &str) {
+    // The shell's own `kill`: small systems have no other.
+    let status = Command::new("sh")
+        .args(["-c", "kill $0 $1", name, &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+/// Whether a file has that text in it.
+pub fn says(file: &Path, text: &str) -> bool {
+    std::fs::read_to_string(file).is_ok_and(|contents| contents.contains(text))
+}
+
 /// Every file of a folder and its contents.
 pub fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = std::fs::read_dir(folder)
@@ -122,6 +176,8 @@ pub fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
 /// A model of two layers whose every parameter, biases too, is drawn at random.
 pub fn random_checkpoint(folder: &Path, tokenizer: Tokenizer, embd: usize, heads: usize) -> Checkpoint {
     let model = ModelConfig {
+        architecture: Architecture::Gpt2,
+        parts: Parts::GPT2,
         layers: 2,
         heads,
         embd,
@@ -188,6 +244,8 @@ impl Fixture {
         };
         Self {
             model: ModelConfig {
+                architecture: Architecture::Gpt2,
+                parts: Parts::GPT2,
                 layers: 3,
                 heads: 5,
                 embd: 80,

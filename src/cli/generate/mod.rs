@@ -15,7 +15,7 @@ use clap::Args;
 
 use super::tokenizer::read_text;
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::run::find_checkpoint;
+use crate::checkpoint::runs::find_checkpoint;
 use crate::console::say;
 use crate::device::Compute;
 use crate::generate::sampler::Sampling;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::input::{Input, open};
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::run::find_checkpoint;
+use crate::checkpoint::runs::find_checkpoint;
 use crate::console;
 use crate::data::dataset::Part;
 use crate::data::tokens::Tokens;

@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 
 use super::Dtype;
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::run::run_of;
+use crate::checkpoint::runs::run_of;
 use crate::durable;
 use crate::model::layers::LAYER_NORM_EPSILON;
 use crate::model::parameters::Parameters;

@@ -1,0 +1,133 @@
+"""Makes tests/fixtures/parts.safetensors: what a transformer of other parts than GPT-2's computes, in PyTorch.
+
+    pip install torch transformers safetensors numpy
+    python scripts/parts_fixtures.py
+
+Norms, activations and attention are torch's own functions (rms_norm, layer_norm, silu, scaled_dot_product_attention with
+its grouped queries); rotary positions are those of `transformers`' Llama. A variant is named by the parts in which it
+differs from GPT-2. Each has 2 layers of 4 heads, is 16 wide, sees 12 places and knows 31 tokens. Parameters are random and
+rounded to float16, in which they are stored.
+
+x, y                        int32 [3, 12]
+VARIANT/NAME                float16, a parameter by the name that the program uses
+VARIANT/logits              float32 [3, 12, 31]
+VARIANT/loss                float32 [1]
+VARIANT/grad.NAME           float32
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import transformers
+from safetensors.torch import save_file
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+SEED = 1337
+LAYERS, HEADS, WIDTH, CONTEXT, VOCABULARY = 2, 4, 16, 12, 31
+HEAD = WIDTH // HEADS
+ROTARY_BASE = 1000.0
+EPSILON = 1e-5
+
+GPT2 = dict(rotary=False, rms=False, qk_norm=False, activation="gelu", own_head=False, kv_heads=HEADS)
+VARIANTS = {
+    "rotary": dict(rotary=True),
+    "rms": dict(rms=True),
+    "qk_norm": dict(qk_norm=True),
+    "relu2": dict(activation="relu2"),
+    "swiglu": dict(activation="swiglu", own_head=True),
+    "grouped": dict(kv_heads=2, rotary=True, qk_norm=True),
+    "modern": dict(rotary=True, rms=True, qk_norm=True, activation="relu2"),
+}
+
+
+def random_parameters(parts, generator):
+    hidden = -(-(8 * WIDTH // 3) // 8) * 8 if parts["activation"] == "swiglu" else 4 * WIDTH
+    widened = 2 * hidden if parts["activation"] == "swiglu" else hidden
+    shapes = {"wte.weight": (VOCABULARY, WIDTH)}
+    if not parts["rotary"]:
+        shapes["wpe.weight"] = (CONTEXT, WIDTH)
+    if parts["own_head"]:
+        shapes["lm_head.weight"] = (VOCABULARY, WIDTH)
+    norms = [] if parts["rms"] else ["ln_f"] + [f"h.{n}.{ln}" for n in range(LAYERS) for ln in ("ln_1", "ln_2")]
+    for norm in norms:
+        shapes[f"{norm}.weight"] = shapes[f"{norm}.bias"] = (WIDTH,)
+    for n in range(LAYERS):
+        for name, rows, columns in [
+            ("attn.c_attn", WIDTH, WIDTH + 2 * parts["kv_heads"] * HEAD),
+            ("attn.c_proj", WIDTH, WIDTH),
+            ("mlp.c_fc", WIDTH, widened),
+            ("mlp.c_proj", hidden, WIDTH),
+        ]:
+            shapes[f"h.{n}.{name}.weight"] = (rows, columns)
+            shapes[f"h.{n}.{name}.bias"] = (columns,)
+    parameters = {}
+    for name, shape in sorted(shapes.items()):
+        noise = torch.randn(shape, generator=generator)
+        is_gain = ".ln_" in f".{name}" and name.endswith(".weight")
+        parameters[name] = (1 + 0.1 * noise if is_gain else 0.3 * noise).half().float().requires_grad_()
+    return parameters
+
+
+def forward(parts, p, x):
+    def norm(name, h):
+        if parts["rms"]:
+            return F.rms_norm(h, (WIDTH,), eps=EPSILON)
+        return F.layer_norm(h, (WIDTH,), p[f"{name}.weight"], p[f"{name}.bias"], EPSILON)
+
+    def linear(name, h):
+        return h @ p[f"{name}.weight"] + p[f"{name}.bias"]
+
+    rows, places = x.shape
+    h = F.embedding(x, p["wte.weight"])
+    if not parts["rotary"]:
+        h = h + p["wpe.weight"][:places]
+    angles = torch.outer(torch.arange(places).float(), ROTARY_BASE ** (-torch.arange(0, HEAD, 2).float() / HEAD))
+    cos, sin = (f(torch.cat((angles, angles), -1))[None] for f in (torch.cos, torch.sin))
+    for n in range(LAYERS):
+        kv = parts["kv_heads"]
+        q, k, v = linear(f"h.{n}.attn.c_attn", norm(f"h.{n}.ln_1", h)).split([WIDTH, kv * HEAD, kv * HEAD], -1)
+        q, k, v = (t.reshape(rows, places, -1, HEAD).transpose(1, 2) for t in (q, k, v))
+        if parts["qk_norm"]:
+            q, k = (F.rms_norm(t, (HEAD,), eps=EPSILON) for t in (q, k))
+        if parts["rotary"]:
+            q, k = apply_rotary_pos_emb(q, k, cos, sin)
+        a = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        h = h + linear(f"h.{n}.attn.c_proj", a.transpose(1, 2).reshape(rows, places, WIDTH))
+        m = linear(f"h.{n}.mlp.c_fc", norm(f"h.{n}.ln_2", h))
+        if parts["activation"] == "gelu":
+            m = F.gelu(m, approximate="tanh")
+        elif parts["activation"] == "relu2":
+            m = F.relu(m).square()
+        else:
+            gate, up = m.chunk(2, -1)
+            m = F.silu(gate) * up
+        h = h + linear(f"h.{n}.mlp.c_proj", m)
+    return norm("ln_f", h) @ p["lm_head.weight" if parts["own_head"] else "wte.weight"].T
+
+
+def main():
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    generator = torch.Generator().manual_seed(SEED)
+    x, y = (torch.randint(VOCABULARY, (3, CONTEXT), generator=generator) for _ in range(2))
+    tensors = {"x": x.int(), "y": y.int()}
+    for variant, changes in VARIANTS.items():
+        parts = GPT2 | changes
+        parameters = random_parameters(parts, generator)
+        logits = forward(parts, parameters, x)
+        loss = F.cross_entropy(logits.flatten(0, 1), y.flatten())
+        loss.backward()
+        tensors |= {f"{variant}/{name}": value.detach().half() for name, value in parameters.items()}
+        tensors |= {f"{variant}/grad.{name}": value.grad for name, value in parameters.items()}
+        tensors[f"{variant}/logits"] = logits.detach()
+        tensors[f"{variant}/loss"] = loss.detach().reshape(1)
+        print(f"{variant}: loss {loss.item():.6f}")
+    path = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "parts.safetensors"
+    made_by = f"torch {torch.__version__}, transformers {transformers.__version__}, seed {SEED}"
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"made_by": made_by})
+    print(f"{path}: {path.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+//! Finding runs and checkpoints on disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::run::Run;
+use super::{Progress, read_progress};
+use crate::durable;
+
+/// Where runs go unless `--out` says otherwise, below the current folder.
+pub const RUNS: &str = "runs";
+
+/// A line of `runs`.
+#[derive(Debug)]
+pub struct Summary {
+    pub folder: PathBuf,
+    /// Since it last wrote something.
+    pub age: Duration,
+    pub bytes: u64,
+    pub total_steps: u64,
+    /// Of the newest checkpoint.
+    pub progress: Option<Progress>,
+}
+
+/// What a line of `runs` says of a run.
+///
+/// # Errors
+/// Its configuration cannot be read.
+pub fn summarize(run: &Run) -> Result<Summary> {
+    let progress = run
+        .newest_checkpoint()
+        .ok()
+        .and_then(|folder| read_progress(&folder).ok());
+    Ok(Summary {
+        folder: run.folder.clone(),
+        age: run.modified().elapsed().unwrap_or_default(),
+        bytes: durable::size_of_folder(&run.folder)?,
+        total_steps: run.config()?.steps,
+        progress,
+    })
+}
+
+/// The runs below `folder`, the one that last wrote something last.
+pub fn list(folder: &Path) -> Result<Vec<Run>> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let mut runs: Vec<Run> = fs::read_dir(folder)
+        .with_context(|| format!("{} cannot be read", folder.display()))?
+        .filter_map(|entry| Run::open(&entry.ok()?.path()).ok())
+        .collect();
+    runs.sort_by_key(|run| (run.modified(), run.folder.clone()));
+    Ok(runs)
+}
+
+/// The newest run below `folder`.
+///
+/// # Errors
+/// There is none.
+pub fn newest(folder: &Path) -> Result<Run> {
+    list(folder)?.pop().with_context(|| {
+        format!(
+            "there is no run in {}; start one with `mlx-gpt train`",
+            folder.display()
+        )
+    })
+}
+
+/// The checkpoint that a user means: a checkpoint's folder, a run's (its newest), or nothing (the newest run's).
+///
+/// # Errors
+/// There is none.
+pub fn find_checkpoint(path: Option<&Path>) -> Result<PathBuf> {
+    match path {
+        None => newest(Path::new(RUNS))?.newest_checkpoint(),
+        Some(path) => match Run::open(path) {
+            Ok(run) => run.newest_checkpoint(),
+            Err(_) => Ok(path.to_owned()),
+        },
+    }
+}
+
+/// The run that a checkpoint belongs to, if it is still inside one.
+pub fn run_of(checkpoint: &Path) -> Option<Run> {
+    let real = checkpoint.canonicalize().ok()?;
+    Run::open(real.parent()?).ok()
+}

@@ -1,0 +1,50 @@
+//! Arrays as people read them.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use mlx_rs::{Array, Dtype, ops};
+
+/// Rows and columns of an array `[rows, columns]`, or of a vector as one row.
+///
+/// # Errors
+/// MLX's.
+pub fn rows(array: &Array) -> Result<Vec<Vec<f32>>> {
+    let columns = array.dim(-1) as usize;
+    let numbers: Vec<f32> = array.as_dtype(Dtype::Float32)?.flatten(None, None)?.to_vec_exact()?;
+    Ok(numbers.chunks(columns).map(<[f32]>::to_vec).collect())
+}
+
+/// A matrix with a label before each row.
+///
+/// # Errors
+/// MLX's.
+pub fn table(labels: &[String], array: &Array, decimals: usize) -> Result<String> {
+    let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (label, row) in labels.iter().zip(rows(array)?) {
+        write!(text, "{label:<width$} ")?;
+        for number in row {
+            write!(text, " {number:>w$.decimals$}", w = decimals + 4)?;
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// The largest difference between two arrays of one shape.
+///
+/// # Errors
+/// MLX's.
+pub fn largest_difference(a: &Array, b: &Array) -> Result<f32> {
+    Ok(ops::abs(a.subtract(b)?)?.max(None)?.try_item_exact()?)
+}
+
+/// A character as a label: line breaks and blanks made visible.
+pub fn visible(character: char) -> String {
+    match character {
+        '\n' => "↵".into(),
+        ' ' => "␣".into(),
+        other => other.into(),
+    }
+}

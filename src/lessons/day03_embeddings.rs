@@ -1,0 +1,282 @@
+//! Day 3: vectors for tokens, and the mean of the past.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::{Array, Device, Dtype, linalg, ops, random, with_device};
+
+use super::arrays::{largest_difference, rows, table, visible};
+use super::fact::{Fact, Finding};
+use super::lab::Lab;
+use super::pictures;
+use super::{Lesson, Recipe, Show};
+use crate::config::{Architecture, TrainConfig};
+use crate::model::averaging::{average_past, averaging_weights};
+use crate::model::embeddings::Embeddings;
+use crate::model::init::initialize;
+use crate::model::parameters::Parameters;
+use crate::tokenizer::Tokenizer;
+
+pub const LESSON: Lesson = Lesson {
+    day: 3,
+    title: "Embeddings, and the mean of the past",
+    teaches: "a token as a vector, where it stands, and the first way to look back",
+    chapter: include_str!("../../book/src/day-03.md"),
+    shows: &[
+        Show {
+            name: "lookup.txt",
+            make: lookup,
+        },
+        Show {
+            name: "one-hot.txt",
+            make: one_hot,
+        },
+        Show {
+            name: "positions.txt",
+            make: positions,
+        },
+        Show {
+            name: "three-ways.txt",
+            make: three_ways,
+        },
+        Show {
+            name: "training.txt",
+            make: training,
+        },
+        Show {
+            name: "neighbours.txt",
+            make: neighbours,
+        },
+        Show {
+            name: "vectors.svg",
+            make: vectors,
+        },
+    ],
+    models: &[AVERAGING],
+    needs: &[],
+    facts: &[
+        Fact {
+            claim: "looking up a vector is a product with a one-hot row",
+            hint: "Embedding::forward in src/model/layers.rs",
+            verify: |lab| {
+                let (looked_up, product) = lookup_both_ways(lab)?;
+                // One 1 and many zeros: no rounding.
+                Ok(Finding::equal_within(largest_difference(&looked_up, &product)?, 0.0))
+            },
+        },
+        Fact {
+            claim: "a token's vector is that of its id plus that of its place",
+            hint: "Embeddings::forward in src/model/embeddings.rs",
+            verify: |lab| {
+                let (whole, sum) = sum_of_two(lab)?;
+                Ok(Finding::equal_within(largest_difference(&whole, &sum)?, 0.0))
+            },
+        },
+        Fact {
+            claim: "the mean of the past by a loop, by a matrix and by a masked softmax are one",
+            hint: "average_past and averaging_weights in src/model/averaging.rs",
+            verify: |lab| {
+                let x = some_vectors(lab)?;
+                let by_matrix = average_past(&x, None)?;
+                let by_loop = largest_difference(&mean_by_loop(&x)?, &by_matrix)?;
+                let by_softmax = largest_difference(&mean_by_softmax(&x)?, &by_matrix)?;
+                // Sums of 8 numbers around 1 in float32, in different orders.
+                Ok(Finding::equal_within(by_loop.max(by_softmax), 1e-6))
+            },
+        },
+        Fact {
+            claim: "averaging forgets which token came last, and does worse than the bigram of day 2",
+            hint: "the training of either: `lesson 2`, `lesson 3`",
+            verify: |lab| {
+                let averaging = lab.results(AVERAGING.folder)?.val_loss;
+                Ok(match lab.results("day-02") {
+                    Ok(bigram) if lab.is_whole(&AVERAGING)? => Finding::whether(
+                        averaging > bigram.val_loss,
+                        format!("{averaging:.3} against {:.3}", bigram.val_loss),
+                    ),
+                    _ => Finding::Open("it needs both days' models, trained to their ends".into()),
+                })
+            },
+        },
+    ],
+};
+
+const AVERAGING: Recipe = Recipe {
+    folder: "day-03",
+    what: "embeddings, averaged over the past",
+    // So small a model bears ten times the rate of the whole.
+    change: |config| TrainConfig {
+        lr: 1e-2,
+        min_lr: 1e-3,
+        ..config.with_architecture(Architecture::Averaging)
+    },
+    starts_from: None,
+    band: (3.0, 3.3),
+};
+
+/// The embeddings of a model that has not learned yet, and the tokens of `text`, `[1, T]`.
+fn fresh(lab: &Lab, text: &str) -> Result<(Parameters, Embeddings, Vec<u32>, Array)> {
+    let tokenizer = lab.tokenizer()?;
+    let model = lab.config(&AVERAGING)?.model(tokenizer.vocab_size());
+    let parameters = initialize(&model, lab.seed())?;
+    let embeddings = Embeddings::new(&model, &parameters)?;
+    let ids = tokenizer.encode(text)?;
+    let array = Array::from_slice(&ids, &[1, ids.len() as i32]);
+    Ok((parameters, embeddings, ids, array))
+}
+
+fn labels(tokenizer: &Tokenizer, ids: &[u32]) -> Result<Vec<String>> {
+    let label = |&id: &u32| Ok(tokenizer.decode(&[id])?.chars().map(visible).collect());
+    ids.iter().map(label).collect()
+}
+
+fn lookup(lab: &Lab) -> Result<String> {
+    let (parameters, _, ids, array) = fresh(lab, "to be")?;
+    let table_of_all = parameters.get("wte.weight")?; // [V, C]
+    let vectors = table_of_all.take_axis(&array, 0)?; // [1, T, C]
+    let mut text = format!(
+        "wte.weight  {:?}: a row for each of {} tokens\n",
+        table_of_all.shape(),
+        table_of_all.dim(0)
+    );
+    writeln!(text, "ids         {ids:?}")?;
+    writeln!(
+        text,
+        "vectors     {:?}, the first six pockets of each:\n",
+        vectors.shape()
+    )?;
+    text += &table(
+        &labels(lab.tokenizer()?, &ids)?,
+        &vectors.squeeze_axes(&[0])?.try_index((.., ..6))?,
+        3,
+    )?;
+    Ok(text)
+}
+
+/// The vectors of "to be" by lookup, and by a product of one-hot rows with the table.
+fn lookup_both_ways(lab: &Lab) -> Result<(Array, Array)> {
+    let (parameters, _, _, ids) = fresh(lab, "to be")?;
+    let weight = parameters.get("wte.weight")?; // [V, C]
+    // ANCHOR: one_hot
+    let every_id = ops::arange::<_, u32>(None, weight.dim(0), None)?; // [V]
+    let one_hot = ops::eq(&ids.expand_dims(-1)?, &every_id)?.as_dtype(Dtype::Float32)?; // [1, T, V]
+    let product = one_hot.matmul(weight)?; // [1, T, C]
+    let looked_up = weight.take_axis(&ids, 0)?; // [1, T, C]
+    // ANCHOR_END: one_hot
+    Ok((looked_up, product))
+}
+
+fn one_hot(lab: &Lab) -> Result<String> {
+    let (looked_up, product) = lookup_both_ways(lab)?;
+    Ok(format!(
+        "one-hot rows times the table {:?}, lookup {:?}\nlargest difference {}\n",
+        product.shape(),
+        looked_up.shape(),
+        largest_difference(&looked_up, &product)?
+    ))
+}
+
+/// The vectors of "eee" as the model makes them, and as a sum of two lookups.
+fn sum_of_two(lab: &Lab) -> Result<(Array, Array)> {
+    let (parameters, embeddings, ids, array) = fresh(lab, "eee")?;
+    let places = parameters.get("wpe.weight")?.try_index(..ids.len() as i32)?; // [T, C]
+    let sum = parameters.get("wte.weight")?.take_axis(&array, 0)?.add(places)?;
+    Ok((embeddings.forward(&array, 0)?, sum))
+}
+
+fn positions(lab: &Lab) -> Result<String> {
+    let (whole, _) = sum_of_two(lab)?;
+    let labels: Vec<String> = (0..3).map(|place| format!("e at {place}")).collect();
+    let pockets = whole.squeeze_axes(&[0])?.try_index((.., ..6))?;
+    table(&labels, &pockets, 3)
+}
+
+/// A row of 8 vectors of two channels, `[1, 8, 2]`.
+fn some_vectors(lab: &Lab) -> Result<Array> {
+    let key = random::key(lab.seed())?;
+    Ok(random::normal::<f32>(&[1, 8, 2], None, None, &key)?)
+}
+
+// ANCHOR: loop
+fn mean_by_loop(x: &Array) -> Result<Array> {
+    let means = (1..=x.dim(1)).map(|count| x.try_index((.., ..count))?.mean_axis(1, true));
+    let means = means.collect::<mlx_rs::error::Result<Vec<_>>>()?; // T × [B, 1, C]
+    Ok(ops::concatenate(&means, 1)?) // [B, T, C]
+}
+// ANCHOR_END: loop
+
+// ANCHOR: softmax
+fn mean_by_softmax(x: &Array) -> Result<Array> {
+    let position = ops::arange::<_, i32>(None, x.dim(1), None)?; // [T]
+    let future = ops::lt(position.expand_dims(-1)?, &position)?; // [T, T]
+    let scores = ops::select(&future, Array::from_f32(f32::NEG_INFINITY), Array::from_f32(0.0))?;
+    let weights = ops::softmax_axis(&scores, -1, true)?; // [T, T]
+    Ok(weights.matmul(x)?)
+}
+// ANCHOR_END: softmax
+
+fn three_ways(lab: &Lab) -> Result<String> {
+    let x = some_vectors(lab)?;
+    let weights = averaging_weights(4, 4)?;
+    let numbered = |count: i32| (0..count).map(|n| n.to_string()).collect::<Vec<_>>();
+    let mut text = String::from("weights of the first four tokens, averaging_weights(4, 4):\n\n");
+    text += &table(&numbered(4), &weights, 2)?;
+    text += "\neight vectors x, and the means of their pasts:\n\n";
+    let means = average_past(&x, None)?;
+    let both = ops::concatenate(&[&x, &means], -1)?.squeeze_axes(&[0])?; // [8, 4]
+    text += &table(&numbered(8), &both, 3)?;
+    writeln!(
+        text,
+        "\nlargest difference of the matrix from the loop {:.1e}, from the softmax {:.1e}",
+        largest_difference(&mean_by_loop(&x)?, &means)?,
+        largest_difference(&mean_by_softmax(&x)?, &means)?
+    )?;
+    Ok(text)
+}
+
+fn training(lab: &Lab) -> Result<String> {
+    Ok(lab.train(&AVERAGING)?.summary())
+}
+
+/// The learned vectors of the corpus's tokens, and a label for each.
+fn learned(lab: &Lab) -> Result<(Vec<String>, Array)> {
+    let checkpoint = lab.load(AVERAGING.folder)?;
+    let ids: Vec<u32> = (0..checkpoint.model.vocab_size as u32).collect();
+    let labels = labels(&checkpoint.tokenizer, &ids)?;
+    Ok((labels, checkpoint.parameters.get("wte.weight")?.clone()))
+}
+
+fn neighbours(lab: &Lab) -> Result<String> {
+    let (labels, vectors) = learned(lab)?;
+    let length = vectors.square()?.sum_axis(-1, true)?.sqrt()?;
+    let unit = vectors.divide(length)?; // [V, C]
+    let cosines = rows(&unit.matmul(unit.transpose()?)?)?; // V × V
+    let mut text = String::new();
+    for asked in ["a", "t", "T", "A", ".", "␣"] {
+        let Some(row) = labels.iter().position(|label| label == asked) else {
+            continue;
+        };
+        let mut order: Vec<usize> = (0..labels.len()).filter(|&other| other != row).collect();
+        order.sort_by(|&a, &b| cosines[row][b].total_cmp(&cosines[row][a]));
+        write!(text, "{asked}  is nearest to")?;
+        for &other in order.iter().take(5) {
+            write!(text, "  {} {:.2}", labels[other], cosines[row][other])?;
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// Principal components: the two directions in which the vectors differ most.
+fn vectors(lab: &Lab) -> Result<String> {
+    let (labels, vectors) = learned(lab)?;
+    let centred = vectors.subtract(vectors.mean_axis(0, true)?)?; // [V, C]
+    let (_, _, directions) = with_device(Device::cpu(), || linalg::svd(&centred))?;
+    let flat = centred.matmul(directions.try_index(..2)?.transpose()?)?; // [V, 2]
+    let points = labels.into_iter().zip(rows(&flat)?);
+    let points: Vec<_> = points
+        .map(|(label, place)| (label, f64::from(place[0]), f64::from(place[1])))
+        .collect();
+    pictures::points("What day 3 learned of each character", &points)
+}

@@ -1,0 +1,293 @@
+//! Where a day works: its corpus, its folders, its training.
+
+use std::cell::OnceCell;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::results::Results;
+use super::{Lesson, Recipe};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::run::Run;
+use crate::config::{DEFAULT_CORPUS, Preset, TrainConfig};
+use crate::console::{program, say};
+use crate::data::corpus::Split;
+use crate::data::dataset::Dataset;
+use crate::device::Compute;
+use crate::durable;
+use crate::evaluate::text::measure;
+use crate::generate::Generator;
+use crate::generate::sampler::Sampling;
+use crate::tokenizer::Tokenizer;
+use crate::train::{Outcome, Session, time_of_step, train};
+
+/// Where lessons leave their checkpoints unless `--out` says otherwise.
+pub const LESSONS_FOLDER: &str = "lessons";
+
+/// What a lesson was started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The folder of all days.
+    pub root: PathBuf,
+    pub corpus: String,
+    pub preset: Preset,
+    pub device: Compute,
+    /// Instead of the recipes' own.
+    pub steps: Option<u64>,
+    pub seed: u64,
+}
+
+/// A lesson's surroundings.
+pub struct Lab {
+    settings: Settings,
+    dataset: Dataset,
+    tokenizer: OnceCell<Tokenizer>,
+}
+
+/// A signal ended the training of a lesson, which saved first.
+#[derive(Clone, Copy, Debug)]
+pub struct Interrupted {
+    pub signal: i32,
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stopped by signal {}", self.signal)
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+impl Lab {
+    /// # Errors
+    /// A corpus that cannot be read, or one of tokens: the lessons begin with text.
+    pub fn new(settings: Settings) -> Result<Self> {
+        let dataset = Dataset::open(&settings.corpus)?;
+        ensure!(
+            matches!(dataset, Dataset::Text(_)),
+            "corpus {} is a folder of tokens; the lessons need text",
+            settings.corpus
+        );
+        Ok(Self {
+            settings,
+            dataset,
+            tokenizer: OnceCell::new(),
+        })
+    }
+
+    pub fn seed(&self) -> u64 {
+        self.settings.seed
+    }
+
+    /// A part of the corpus.
+    pub fn text(&self, split: Split) -> &str {
+        match &self.dataset {
+            Dataset::Text(corpus) => corpus.text(split),
+            _ => "", // refused by `new`
+        }
+    }
+
+    /// The corpus's characters.
+    ///
+    /// # Errors
+    /// None for a corpus of text.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        if self.tokenizer.get().is_none() {
+            let _ = self.tokenizer.set(self.dataset.tokenizer("char")?);
+        }
+        self.tokenizer.get().context("there is no tokenizer")
+    }
+
+    /// The day's folder, or another's, among the lessons.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.settings.root.join(name)
+    }
+
+    /// Where something that a chapter shows is kept.
+    pub fn shown(&self, day: u8, name: &str) -> PathBuf {
+        self.folder("shown").join(format!("day-{day:02}")).join(name)
+    }
+
+    /// Makes what a chapter shows and keeps it for the book.
+    ///
+    /// # Errors
+    /// It cannot be made or written.
+    pub fn keep(&self, lesson: &Lesson, name: &str) -> Result<String> {
+        let text = lesson.make(name, self)?;
+        let place = self.shown(lesson.day, name);
+        durable::make_parents(&place)?;
+        durable::write_file(&place, text.as_bytes())?;
+        Ok(text)
+    }
+
+    /// Keeps what is of all days for the book.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn keep_for_all(&self, name: &str, text: &str) -> Result<()> {
+        let place = self.folder("shown").join("all").join(name);
+        durable::make_parents(&place)?;
+        durable::write_file(&place, text.as_bytes())
+    }
+
+    /// The newest checkpoint of a day's model, by its folder's name.
+    ///
+    /// # Errors
+    /// There is none, with the command that makes it.
+    pub fn checkpoint(&self, folder: &str) -> Result<PathBuf> {
+        let day = folder.trim_start_matches("day-").split('-').next().unwrap_or_default();
+        Run::open(&self.folder(folder))
+            .and_then(|run| run.newest_checkpoint())
+            .ok()
+            .with_context(|| {
+                format!(
+                    "there is no checkpoint in {}; make it with: {} lesson {}",
+                    self.folder(folder).display(),
+                    program(),
+                    day.trim_start_matches('0')
+                )
+            })
+    }
+
+    /// That checkpoint, read.
+    ///
+    /// # Errors
+    /// There is none, or it is broken.
+    pub fn load(&self, folder: &str) -> Result<Checkpoint> {
+        Checkpoint::load(&self.checkpoint(folder)?)
+    }
+
+    /// How a day's model is trained here.
+    ///
+    /// # Errors
+    /// The checkpoint that it starts from is missing.
+    pub fn config(&self, recipe: &Recipe) -> Result<TrainConfig> {
+        let mut config = self.untied_config(recipe);
+        if let Some(folder) = recipe.starts_from {
+            let folder = fs::canonicalize(self.checkpoint(folder)?)?;
+            config.init_from = Some(folder.to_string_lossy().into_owned());
+        }
+        Ok(config)
+    }
+
+    /// The same without the checkpoint that it starts from.
+    fn untied_config(&self, recipe: &Recipe) -> TrainConfig {
+        let mut config = (recipe.change)(TrainConfig {
+            corpus: self.settings.corpus.clone(),
+            seed: self.settings.seed,
+            ..self.settings.preset.train(self.settings.device)
+        });
+        if let Some(steps) = self.settings.steps {
+            config.steps = steps;
+            config.warmup = config.warmup.min(steps / 10);
+        }
+        config
+    }
+
+    /// How long a day's model will train here, by a step of it that is measured and forgotten.
+    ///
+    /// # Errors
+    /// A corpus that cannot be trained with.
+    pub fn estimate(&self, recipe: &Recipe) -> Result<Duration> {
+        let config = self.untied_config(recipe);
+        Ok(time_of_step(&config, &self.dataset)? * config.steps as u32)
+    }
+
+    /// Whether the losses that lessons state are those of this corpus and this preset.
+    pub fn has_bands(&self) -> bool {
+        self.settings.corpus == DEFAULT_CORPUS && self.settings.preset == Preset::Nano
+    }
+
+    /// Whether a day's model has learned for all its steps.
+    ///
+    /// # Errors
+    /// It was not trained yet.
+    pub fn is_whole(&self, recipe: &Recipe) -> Result<bool> {
+        let whole = (recipe.change)(self.settings.preset.train(self.settings.device));
+        Ok(self.results(recipe.folder)?.steps >= whole.steps)
+    }
+
+    /// Trains a day's model, or goes on where that stopped, and says what it came to.
+    ///
+    /// # Errors
+    /// Those of training; a folder that holds a run of other settings; [`Interrupted`].
+    pub fn train(&self, recipe: &Recipe) -> Result<Results> {
+        let folder = self.folder(recipe.folder);
+        let config = self.config(recipe)?;
+        let mut session = match Run::open(&folder) {
+            Ok(run) => {
+                let before = run.config()?;
+                let config = TrainConfig {
+                    steps: config.steps.max(before.steps),
+                    ..config
+                };
+                let same = TrainConfig {
+                    steps: config.steps,
+                    warmup: config.warmup,
+                    threads: config.threads,
+                    ..before
+                };
+                ensure!(
+                    same == config,
+                    "{} was trained with other settings; delete it to train it anew, or give another --out",
+                    folder.display()
+                );
+                Session::resume(run, config, &self.dataset)?
+            }
+            Err(_) => Session::start(config, &self.dataset, &folder)?,
+        };
+        say(format_args!("training {}", recipe.what));
+        if let Outcome::Interrupted { signal } = train(&mut session)? {
+            return Err(Interrupted { signal }.into());
+        }
+        drop(session);
+        let results = Results::of(self, recipe)?;
+        results.write(&folder)?;
+        Ok(results)
+    }
+
+    /// What a day's model came to.
+    ///
+    /// # Errors
+    /// It was not trained yet.
+    pub fn results(&self, folder: &str) -> Result<Results> {
+        self.checkpoint(folder)?;
+        Results::read(&self.folder(folder))
+    }
+
+    /// A model's exact loss on the validation text, in nats per token, and its bits per byte.
+    ///
+    /// # Errors
+    /// MLX's.
+    pub fn measure(&self, checkpoint: &Checkpoint) -> Result<(f64, f64)> {
+        let part = self.dataset.part(&checkpoint.tokenizer, Split::Val)?;
+        let (evaluation, bits_per_byte) = measure(checkpoint, &part, checkpoint.model.context, |_| ())?;
+        Ok((
+            evaluation.loss(),
+            bits_per_byte.context("the size of the text is not known")?,
+        ))
+    }
+
+    /// What a model says after a prompt.
+    ///
+    /// # Errors
+    /// A prompt that its tokenizer cannot write.
+    pub fn sample(&self, checkpoint: &Checkpoint, prompt: &str, tokens: usize) -> Result<String> {
+        let generator = Generator::new(&checkpoint.model, &checkpoint.parameters)?;
+        let mut ids = Vec::with_capacity(tokens);
+        let prompt = checkpoint.tokenizer.encode(prompt)?;
+        generator.generate(&prompt, 0..1, &Sampling::PLAIN, self.seed(), |_, choice| {
+            ids.push(choice.id);
+            Ok(ids.len() < tokens)
+        })?;
+        checkpoint.tokenizer.decode(&ids)
+    }
+
+    /// The folder of all days.
+    pub fn root(&self) -> &Path {
+        &self.settings.root
+    }
+}

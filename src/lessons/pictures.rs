@@ -1,0 +1,150 @@
+//! Pictures of numbers, as SVG.
+
+use anyhow::{Result, anyhow};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+/// Colours that people with red-green blindness tell apart (Okabe and Ito 2008), for lines side by side.
+const COLOURS: [RGBColor; 7] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(0, 0, 0),
+];
+const FONT: &str = "sans-serif";
+
+/// A line of a plot: its name and its points.
+pub struct Curve {
+    pub name: String,
+    pub points: Vec<(f64, f64)>,
+}
+
+/// How a plot's axes are called.
+pub struct Axes<'a> {
+    pub title: &'a str,
+    pub x: &'a str,
+    pub y: &'a str,
+}
+
+/// Curves over one another, the names and last values beside them.
+pub fn curves(axes: &Axes, curves: &[Curve]) -> Result<String> {
+    let points = || curves.iter().flat_map(|curve| &curve.points);
+    let (x, y) = (range(points().map(|p| p.0)), range(points().map(|p| p.1)));
+    draw((900, 520), |area| {
+        let mut chart = ChartBuilder::on(area)
+            .caption(axes.title, (FONT, 20))
+            .margin(16)
+            .x_label_area_size(44)
+            .y_label_area_size(56)
+            .build_cartesian_2d(x.0..x.1, y.0..y.1)
+            .map_err(drawing)?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(BLACK.mix(0.1))
+            .x_desc(axes.x)
+            .y_desc(axes.y)
+            .label_style((FONT, 14))
+            .draw()
+            .map_err(drawing)?;
+        for (index, curve) in curves.iter().enumerate() {
+            let colour = COLOURS[index % COLOURS.len()];
+            let last = curve.points.last().map_or(f64::NAN, |point| point.1);
+            chart
+                .draw_series(LineSeries::new(curve.points.iter().copied(), colour.stroke_width(2)))
+                .map_err(drawing)?
+                .label(format!("{} {last:.2}", curve.name))
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(2)));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
+            .label_font((FONT, 14))
+            .border_style(BLACK.mix(0.2))
+            .background_style(WHITE.mix(0.9))
+            .draw()
+            .map_err(drawing)
+    })
+}
+
+/// Points with names, such as vectors in two dimensions.
+pub fn points(title: &str, points: &[(String, f64, f64)]) -> Result<String> {
+    let (x, y) = (range(points.iter().map(|p| p.1)), range(points.iter().map(|p| p.2)));
+    draw((720, 720), |area| {
+        let mut chart = ChartBuilder::on(area)
+            .caption(title, (FONT, 20))
+            .margin(16)
+            .build_cartesian_2d(x.0..x.1, y.0..y.1)
+            .map_err(drawing)?;
+        chart
+            .draw_series(points.iter().map(|(name, x, y)| {
+                let colour = if name.chars().all(char::is_alphabetic) { 0 } else { 1 };
+                Text::new(name.clone(), (*x, *y), (FONT, 18).into_font().color(&COLOURS[colour]))
+            }))
+            .map_err(drawing)?;
+        Ok(())
+    })
+}
+
+/// Numbers from 0 to 1 as squares, the darker the larger: `values[row][column]`.
+pub fn heat_map(title: &str, rows: &[String], columns: &[String], values: &[Vec<f32>]) -> Result<String> {
+    let cell = 26;
+    let (left, top) = (70, 80);
+    let size = (
+        (left + cell * columns.len() as i32 + 20).max(320) as u32,
+        (top + cell * rows.len() as i32 + 20) as u32,
+    );
+    draw(size, |area| {
+        let text = |text: &str, at: (i32, i32), points: i32| {
+            area.draw(&Text::new(text.to_owned(), at, (FONT, points)))
+                .map_err(drawing)
+        };
+        text(title, (16, 16), 18)?;
+        for (column, name) in columns.iter().enumerate() {
+            text(name, (left + cell * column as i32 + 8, top - 22), 15)?;
+        }
+        for (row, name) in rows.iter().enumerate() {
+            let y = top + cell * row as i32;
+            text(name, (left - 14 - 8 * name.chars().count() as i32, y + 6), 15)?;
+            for (column, value) in values[row].iter().enumerate() {
+                let x = left + cell * column as i32;
+                let shade = COLOURS[0].mix(f64::from(value.clamp(0.0, 1.0)));
+                let corners = [(x, y), (x + cell - 1, y + cell - 1)];
+                area.draw(&Rectangle::new(corners, shade.filled())).map_err(drawing)?;
+                area.draw(&Rectangle::new(corners, BLACK.mix(0.08))).map_err(drawing)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn draw(size: (u32, u32), on: impl FnOnce(&DrawingArea<SVGBackend, Shift>) -> Result<()>) -> Result<String> {
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        area.fill(&WHITE).map_err(drawing)?;
+        on(&area)?;
+        area.present().map_err(drawing)?;
+    }
+    Ok(svg)
+}
+
+/// The range of finite numbers with a margin, never empty.
+fn range(numbers: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+    let finite = || numbers.clone().filter(|number| number.is_finite());
+    let (low, high) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), number| {
+        (low.min(number), high.max(number))
+    });
+    if low > high {
+        return (0.0, 1.0);
+    }
+    let margin = (0.05 * (high - low)).max(1e-9);
+    (low - margin, high + margin)
+}
+
+fn drawing(error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow!("a picture could not be drawn: {error}")
+}

@@ -1,0 +1,86 @@
+//! What a day's model came to: `lesson.json` in its run.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::Recipe;
+use super::lab::Lab;
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::run::Run;
+use crate::durable;
+use crate::train::metrics::{self, Line};
+
+const FILE: &str = "lesson.json";
+
+/// Characters of the sample that a table shows.
+const SAMPLE: usize = 200;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// What the model is.
+    pub what: String,
+    pub parameters: usize,
+    /// Steps that it learned for.
+    pub steps: u64,
+    /// Time that these took, evaluation and saving left out.
+    pub seconds: f64,
+    /// Exact, on the validation text, in nats per token.
+    pub val_loss: f64,
+    pub bits_per_byte: f64,
+    pub sample: String,
+}
+
+impl Results {
+    /// Measures the model that was trained by a recipe.
+    pub(super) fn of(lab: &Lab, recipe: &Recipe) -> Result<Self> {
+        let run = Run::open(&lab.folder(recipe.folder))?;
+        let checkpoint = Checkpoint::load(&run.newest_checkpoint()?)?;
+        let (val_loss, bits_per_byte) = lab.measure(&checkpoint)?;
+        let config = run.config()?;
+        let tokens = config.tokens_per_step() as f64;
+        let (mut before, mut seconds) = (0, 0.0);
+        for line in metrics::read(&run)? {
+            if let Line::Step(line) = line {
+                seconds += (line.step - before) as f64 * tokens / line.tokens_per_second;
+                before = line.step;
+            }
+        }
+        Ok(Self {
+            what: recipe.what.into(),
+            parameters: checkpoint.parameters.count(),
+            steps: before,
+            seconds,
+            val_loss,
+            bits_per_byte,
+            sample: lab.sample(&checkpoint, "\n", SAMPLE)?,
+        })
+    }
+
+    pub(super) fn read(run: &Path) -> Result<Self> {
+        let path = run.join(FILE);
+        let text =
+            fs::read(&path).with_context(|| format!("{} cannot be read; run the lesson again", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is damaged; run the lesson again", path.display()))
+    }
+
+    pub(super) fn write(&self, run: &Path) -> Result<()> {
+        durable::write_file(&run.join(FILE), serde_json::to_string_pretty(self)?.as_bytes())
+    }
+
+    /// A few lines for a chapter.
+    pub fn summary(&self) -> String {
+        format!(
+            "{}: {} parameters, {} steps in {:.0} s\nvalidation loss {:.4} nats per token, {:.4} bits per byte\n\n{}\n",
+            self.what,
+            self.parameters,
+            self.steps,
+            self.seconds,
+            self.val_loss,
+            self.bits_per_byte,
+            self.sample.trim_matches('\n')
+        )
+    }
+}

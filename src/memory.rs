@@ -1,0 +1,80 @@
+//! How much memory work takes, before it is begun: an array that MLX cannot get memory for ends the process.
+//!
+//! The estimates are of what is held at once at least, so that nothing is refused that would have worked.
+
+use std::fmt::Display;
+use std::sync::OnceLock;
+
+use anyhow::{Result, ensure};
+use indicatif::HumanBytes;
+use sysinfo::System;
+
+use crate::config::{ModelConfig, Precision, TrainConfig};
+
+/// Bytes of a float32.
+const FLOAT32: f64 = 4.0;
+
+/// Numbers for each token and channel that a block keeps for its backward pass: its input and its middle, two layer norms,
+/// queries, keys and values, their copies by head, attention's output, the MLP's two inner layers.
+const KEPT_CHANNELS: f64 = 20.0;
+
+/// A machine's memory, or the part of it that this process may use.
+pub fn of_machine() -> u64 {
+    static MEMORY: OnceLock<u64> = OnceLock::new();
+    *MEMORY.get_or_init(|| {
+        let mut system = System::new();
+        system.refresh_memory();
+        let total = system.total_memory();
+        system
+            .cgroup_limits()
+            .map_or(total, |limits| limits.total_memory.min(total))
+    })
+}
+
+/// Bytes of a training step: `parameters` numbers of which `learning` learn, with their moments and gradients, and what
+/// the backward pass needs of the forward pass over a micro-batch.
+pub fn of_step(config: &TrainConfig, model: &ModelConfig, parameters: usize, learning: usize) -> f64 {
+    let number = match config.dtype {
+        Precision::Float32 => FLOAT32,
+        Precision::Bfloat16 | Precision::Float16 => FLOAT32 / 2.0,
+    };
+    let (parameters, learning) = (parameters as f64, learning as f64);
+    let state = FLOAT32 * (parameters + 3.0 * learning);
+    let tokens = (config.batch_size * config.context) as f64;
+    let [layers, heads, channels, vocabulary] =
+        [model.layers, model.heads, model.embd, model.vocab_size].map(|n| n as f64);
+    // Attention's weights are [B, H, T, T]; with dropout also before it, and the mask.
+    let weights = heads * config.context as f64 * if config.dropout > 0.0 { 3.0 } else { 1.0 };
+    let block = KEPT_CHANNELS * channels + weights;
+    state + tokens * (layers * block * number + 2.0 * vocabulary * FLOAT32)
+}
+
+/// Bytes of a forward pass over `rows` rows of `length` tokens, one block after the other: its channels and attention's
+/// weights, or the logits.
+pub fn of_forward(model: &ModelConfig, rows: usize, length: usize) -> f64 {
+    let [heads, channels, vocabulary] = [model.heads, model.embd, model.vocab_size].map(|n| n as f64);
+    let block = 8.0 * channels + heads * length as f64;
+    (rows * length) as f64 * block.max(vocabulary) * FLOAT32
+}
+
+/// Bytes of the keys and values of one sequence as long as the model's context.
+pub fn of_generation(model: &ModelConfig) -> f64 {
+    2.0 * [model.layers, model.context, model.embd]
+        .map(|n| n as f64)
+        .iter()
+        .product::<f64>()
+        * FLOAT32
+}
+
+/// # Errors
+/// `what` takes more `bytes` than this machine has; `remedy` says how to take fewer.
+pub fn ensure_fits(what: impl Display, bytes: f64, remedy: &str) -> Result<()> {
+    let machine = of_machine();
+    ensure!(
+        bytes <= machine as f64,
+        "{what} takes at least {} of memory, this machine has {}; {remedy}",
+        HumanBytes(bytes as u64),
+        HumanBytes(machine)
+    );
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! The bigram model: what comes next depends on the last token alone.
+
+use mlx_rs::Array;
+use mlx_rs::error::Result;
+
+use super::parameters::Parameters;
+
+pub struct Bigram {
+    /// Row by row the logits of what follows a token, `[V, V]`.
+    wte: Array,
+}
+
+impl Bigram {
+    pub fn new(parameters: &Parameters) -> Result<Self> {
+        Ok(Self {
+            wte: parameters.get("wte.weight")?.clone(),
+        })
+    }
+
+    // ANCHOR: forward
+    /// Token ids `[B, T]` to logits `[B, T, V]`.
+    pub fn forward(&self, ids: &Array) -> Result<Array> {
+        self.wte.take_axis(ids, 0)
+    }
+    // ANCHOR_END: forward
+}

@@ -1,0 +1,82 @@
+//! Every day of the series runs, and all that it claims holds.
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::{fail, folder, mlx_gpt, stdout, succeed};
+use mlx_gpt::lessons::LESSONS;
+
+/// `lesson` with a few steps of training, on the CPU device of any machine.
+fn lesson(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = mlx_gpt(folder);
+    command
+        .arg("lesson")
+        .args(arguments)
+        .args(["--preset", "nano", "--device", "cpu", "--steps", "4"])
+        .env("HF_HUB_OFFLINE", "1")
+        .env("HF_HOME", folder.join("no-hub"));
+    command
+}
+
+#[test]
+fn chapters_show_what_days_make() {
+    let days: Vec<u8> = LESSONS.iter().map(|lesson| lesson.day).collect();
+    assert!(days.is_sorted());
+    for lesson in LESSONS {
+        lesson.check_chapter().unwrap();
+        let heading = format!("# Day {}: {}\n", lesson.day, lesson.title);
+        assert!(lesson.chapter.starts_with(&heading), "{heading}");
+        assert!(lesson.chapter.contains("<details><summary>Answer</summary>"));
+        assert!(
+            !lesson.chapter.contains("(there is no"),
+            "day {} includes a source that is not there",
+            lesson.day
+        );
+    }
+}
+
+/// All days from nothing, in order, and each one's claims: every equality that a lesson states is computed here. Losses
+/// are open with so few steps.
+#[test]
+fn every_day_runs_and_holds() {
+    let folder = folder();
+    for day in LESSONS.iter().map(|lesson| lesson.day.to_string()) {
+        let text = stdout(&succeed(&mut lesson(folder.path(), &[&day])));
+        assert!(text.contains("Exercises") && !text.contains("{{#"), "day {day}: {text}");
+        let findings = stdout(&succeed(&mut lesson(folder.path(), &["check", &day])));
+        assert!(findings.contains("holds"), "day {day}: {findings}");
+        assert!(!findings.contains("BROKEN"), "day {day}: {findings}");
+        let answers = stdout(&succeed(&mut lesson(folder.path(), &[&day, "--answer"])));
+        assert!(answers.contains("Answer."), "day {day}: {answers}");
+    }
+    let table = stdout(&succeed(&mut lesson(folder.path(), &["compare", "--prompt", "the "])));
+    for lesson in LESSONS {
+        for recipe in lesson.models {
+            assert!(table.contains(recipe.what), "{table}");
+        }
+    }
+    // A day that is done is shown again, and keeps its checkpoint.
+    let again = succeed(&mut lesson(folder.path(), &["3"]));
+    assert!(stdout(&again).contains("Exercises"));
+    succeed(mlx_gpt(folder.path()).args(["generate", "--checkpoint", "lessons/day-03", "--max-new-tokens", "5"]));
+}
+
+#[test]
+fn wrong_lessons_are_refused() {
+    let folder = folder();
+    let error = fail(&mut lesson(folder.path(), &["11"]));
+    assert!(error.contains("there is no day 11"), "{error}");
+    let error = fail(&mut lesson(folder.path(), &["check", "3"]));
+    assert!(error.contains("lesson 3"), "{error}");
+    let error = fail(&mut lesson(folder.path(), &["compare"]));
+    assert!(error.contains("lesson 2"), "{error}");
+    // Nothing of a foreign run is touched.
+    succeed(&mut lesson(folder.path(), &["3"]));
+    let error = fail(&mut lesson(folder.path(), &["3", "--seed", "2"]));
+    assert!(
+        error.contains("lessons/day-03 was trained with other settings"),
+        "{error}"
+    );
+}

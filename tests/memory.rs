@@ -1,0 +1,128 @@
+//! What no memory can hold is refused in words: MLX ends the process where it cannot get an array.
+
+mod common;
+
+use common::{fail, folder, mlx_gpt, random_checkpoint, saved, succeed};
+use mlx_gpt::checkpoint::Checkpoint;
+use mlx_gpt::config::{Preset, TrainConfig};
+use mlx_gpt::data::tokens::Tokens;
+use mlx_gpt::device::Compute;
+use mlx_gpt::memory;
+use mlx_gpt::model::init;
+use mlx_gpt::model::parameters::{Names, Parameters};
+use mlx_gpt::tokenizer::{CharTokenizer, Tokenizer};
+use mlx_gpt::train::step::{Stepper, TrainState};
+
+/// Estimates are bounds from below, or they would refuse what works; and no less than half of the peak that MLX reports.
+#[test]
+fn estimates_of_a_step_are_below_what_it_takes_and_not_far_below() {
+    Compute::Cpu.select().unwrap();
+    let nano = Preset::Nano.train(Compute::Cpu);
+    let long = TrainConfig {
+        context: 1024,
+        batch_size: 2,
+        threads: 2,
+        ..nano.clone()
+    };
+    for (what, vocabulary, config) in [
+        (
+            "parameters",
+            65,
+            TrainConfig {
+                embd: 512,
+                batch_size: 2,
+                ..nano.clone()
+            },
+        ),
+        ("attention", 65, long.clone()),
+        ("attention with dropout", 65, TrainConfig { dropout: 0.1, ..long }),
+        ("logits", 20_000, nano),
+    ] {
+        let model = config.model(vocabulary);
+        let parameters = init::initialize(&model, 1).unwrap();
+        let count = parameters.count();
+        let mut stepper = Stepper::new(&config, &model, parameters.names(), &Names::default()).unwrap();
+        let mut state = TrainState::new(parameters, Parameters::default()).unwrap();
+        let tokens = Tokens::Memory((0..5000u32).map(|n| n % 60).collect());
+        mlx_rs::memory::clear_cache().unwrap();
+        mlx_rs::memory::reset_peak_memory().unwrap();
+        for step in 0..2 {
+            let batches = stepper.micro_batches(&tokens, step);
+            stepper.step(&mut state, batches).unwrap();
+        }
+        let peak = mlx_rs::memory::peak_memory().unwrap() as f64;
+        let share = memory::of_step(&config, &model, count, count) / peak;
+        assert!((0.5..1.0).contains(&share), "{what}: {share:.2} of the peak of {peak}");
+    }
+}
+
+#[test]
+fn training_that_no_memory_can_hold_is_refused_and_leaves_nothing() {
+    let folder = folder();
+    for (options, expected) in [
+        (&["--context", "100000"][..], "12 rows of 100000 tokens"),
+        (
+            &["--preset", "gpt2-xl", "--tokenizer", "char", "--batch-size", "100000"],
+            "100000 rows of 1024 tokens",
+        ),
+    ] {
+        let said = fail(
+            mlx_gpt(folder.path())
+                .args(["train", "--device", "cpu", "--out", "run"])
+                .args(options),
+        );
+        assert!(said.contains(expected) && said.contains("lower --batch-size"), "{said}");
+        assert!(!folder.path().join("run").exists());
+    }
+}
+
+/// A model with 16 heads and a context of 200,000: its attention over a whole window would take terabytes.
+fn far_sighted(folder: &std::path::Path) -> Checkpoint {
+    let text = "To be, or not to be: that is the question";
+    let mut checkpoint = random_checkpoint(folder, Tokenizer::Char(CharTokenizer::from_text(text)), 16, 16);
+    checkpoint.model.context = 200_000;
+    checkpoint.parameters = init::initialize(&checkpoint.model, 1).unwrap();
+    saved(checkpoint)
+}
+
+#[test]
+fn evaluation_in_windows_that_no_memory_can_hold_is_refused() {
+    let folder = folder();
+    far_sighted(folder.path());
+    let eval = |text: String| {
+        std::fs::write(folder.path().join("text.txt"), text).unwrap();
+        let mut command = mlx_gpt(folder.path());
+        command.args([
+            "eval",
+            "--device",
+            "cpu",
+            "--checkpoint",
+            "model",
+            "--corpus",
+            "text.txt",
+        ]);
+        command
+    };
+    let said = fail(&mut eval("to be ".repeat(50_000)));
+    assert!(said.contains("1 row(s) of 200000 tokens"), "{said}");
+    succeed(&mut eval("to be ".repeat(5)));
+}
+
+#[test]
+fn generation_takes_the_memory_of_what_it_has_read_and_no_more() {
+    let folder = folder();
+    far_sighted(folder.path());
+    // Of its context of 200,000 tokens it reads 6,000 in pieces: attention over all at once would take 2.3 GB.
+    let prompt = "to be ".repeat(1000);
+    succeed(mlx_gpt(folder.path()).args([
+        "generate",
+        "--device",
+        "cpu",
+        "--checkpoint",
+        "model",
+        "--max-new-tokens",
+        "2",
+        "--prompt",
+        &prompt,
+    ]));
+}

@@ -1,0 +1,199 @@
+//! Numbers that are not finite: the run stops or leaves the step out, and names the batch; float16 losses are scaled.
+
+mod common;
+
+use std::path::Path;
+
+use common::{Fixture, fail, folder, learned, mlx_gpt, stderr, succeed, train_tiny};
+use mlx_gpt::checkpoint::{Checkpoint, LossScale};
+use mlx_gpt::config::{Precision, TrainConfig};
+use mlx_gpt::data::batches::{row_starts, step_rng};
+use mlx_gpt::model::parameters::{Names, Parameters};
+use mlx_gpt::train::gradients::MicroBatch;
+use mlx_gpt::train::step::{Stepper, TrainState};
+use mlx_rs::Array;
+use serde_json::Value;
+
+const CONTEXT: usize = 16;
+const ROWS: usize = 4;
+const STEPS: u64 = 12;
+
+/// Where a text of 1,000 characters has a `$`: in no row of an evaluation.
+const PLACES: [usize; 5] = [60, 170, 280, 390, 520];
+
+/// That text, and a model whose numbers are finite as long as it meets none: the embedding of
+/// `$` is too large for a layer norm, and too small for the softmax over the vocabulary to see it.
+fn poison(folder: &Path) {
+    let mut text = "to be or not to be, that is the question; ".repeat(24);
+    text.truncate(1000);
+    for place in PLACES {
+        text.replace_range(place..place + 1, "$");
+    }
+    std::fs::write(folder.join("text.txt"), text).unwrap();
+    succeed(&mut train_tiny(
+        folder,
+        &[
+            "--corpus",
+            "text.txt",
+            "--steps",
+            "1",
+            "--out",
+            "base",
+            "--dropout",
+            "0",
+        ],
+    ));
+    let mut checkpoint = Checkpoint::load(&folder.join("base/step-000001")).unwrap();
+    let token = checkpoint.tokenizer.encode("$").unwrap()[0] as usize;
+    let parameters = checkpoint.parameters.iter().map(|(name, array)| {
+        let mut numbers = array.to_vec_exact::<f32>().unwrap();
+        match name {
+            "wte.weight" => numbers[token * 16] = -1e30,
+            // The channel that `$` is far down in is 10 everywhere, so that its logit is -1e31.
+            "ln_f.weight" => numbers[0] = 0.0,
+            "ln_f.bias" => numbers[0] = 10.0,
+            _ => {}
+        }
+        (name.to_owned(), Array::from_slice(&numbers, array.shape()))
+    });
+    checkpoint.parameters = Parameters::from_entries(parameters.collect());
+    std::fs::create_dir(folder.join("poisoned")).unwrap();
+    checkpoint
+        .write_model(&folder.join("poisoned"), Precision::Float32)
+        .unwrap();
+}
+
+fn options<'a>(on_nan: &'a str, out: &'a str) -> Vec<&'a str> {
+    let steps: &str = "12";
+    vec![
+        "--corpus",
+        "text.txt",
+        "--init-from",
+        "poisoned",
+        "--steps",
+        steps,
+        "--save-every",
+        "4",
+        "--eval-every",
+        "100",
+        "--lr",
+        "1e-4",
+        "--min-lr",
+        "1e-4",
+        "--warmup",
+        "0",
+        "--on-nan",
+        on_nan,
+        "--out",
+        out,
+    ]
+}
+
+/// The steps, from 1, whose batch has a `$` in its inputs or targets, and their rows.
+fn hit() -> Vec<(u64, Vec<usize>)> {
+    let training_tokens = 900; // nine tenths of the text
+    (0..STEPS)
+        .map(|step| {
+            (
+                step + 1,
+                row_starts(&mut step_rng(1337, step), ROWS, training_tokens, CONTEXT),
+            )
+        })
+        .filter(|(_, rows)| {
+            rows.iter()
+                .any(|&start| PLACES.iter().any(|place| (start..=start + CONTEXT).contains(place)))
+        })
+        .collect()
+}
+
+fn named(run: &Path) -> Vec<(u64, Vec<usize>)> {
+    let lines = learned_metrics(run)
+        .into_iter()
+        .filter(|line| line.get("not_finite").is_some());
+    lines
+        .map(|line| {
+            assert_eq!(line["seed"], 1337);
+            let rows = line["rows"].as_array().unwrap();
+            (
+                line["step"].as_u64().unwrap(),
+                rows.iter().map(|row| row.as_u64().unwrap() as usize).collect(),
+            )
+        })
+        .collect()
+}
+
+fn learned_metrics(run: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn steps_that_are_not_finite_are_left_out_counted_and_named() {
+    let folder = folder();
+    poison(folder.path());
+    let hit = hit();
+    assert!(
+        !hit.is_empty() && hit.len() < STEPS as usize && hit[0].0 > 1,
+        "a test of both kinds of steps: {hit:?}"
+    );
+
+    let said = stderr(&succeed(&mut train_tiny(folder.path(), &options("skip", "skipping"))));
+    let run = folder.path().join("skipping");
+    assert_eq!(named(&run), hit, "{said}");
+    assert!(said.contains(&format!("left out {} step(s)", hit.len())), "{said}");
+    let state: Value = serde_json::from_slice(&std::fs::read(run.join("latest/state.json")).unwrap()).unwrap();
+    assert_eq!(
+        (state["step"].as_u64(), state["skipped"].as_u64()),
+        (Some(STEPS), Some(hit.len() as u64))
+    );
+
+    // Resumed in the middle, it leaves out the same steps.
+    let whole = learned(&run);
+    for step in ["step-000008", "step-000012"] {
+        std::fs::remove_dir_all(run.join(step)).unwrap();
+    }
+    succeed(mlx_gpt(folder.path()).args(["train", "--resume", "skipping"]));
+    assert!(learned(&run) == whole);
+
+    // Stopping names the first of them, and changes nothing.
+    let said = fail(&mut train_tiny(folder.path(), &options("stop", "stopping")));
+    assert!(
+        said.contains(&format!("step {}: loss", hit[0].0)) && said.contains("--on-nan skip"),
+        "{said}"
+    );
+    assert_eq!(named(&folder.path().join("stopping")), hit[..1]);
+}
+
+/// A scale that gradients overflow at is halved until they do not, within one step, which then is the step that began
+/// with that scale; powers of two change no digit.
+#[test]
+fn a_float16_step_is_tried_again_with_a_smaller_loss() {
+    let fixture = Fixture::load();
+    let config = TrainConfig {
+        dtype: Precision::Float16,
+        ..fixture.recipe(1, 1)
+    };
+    let mut stepper = Stepper::new(&config, &fixture.model, fixture.parameters.names(), &Names::default()).unwrap();
+    let mut step = |scale: f32| {
+        let mut state = TrainState::new(fixture.parameters.clone(), Parameters::default()).unwrap();
+        state.loss_scale = Some(LossScale { scale, finite_steps: 7 });
+        let batch = MicroBatch {
+            batch: fixture.batch.clone(),
+            dropout_keys: vec![0; 20],
+        };
+        let report = stepper.step(&mut state, vec![batch]).unwrap();
+        assert!(report.finite && state.step == 1 && state.skipped == 0);
+        let numbers: Vec<f32> = state
+            .parameters
+            .iter()
+            .flat_map(|(_, array)| array.to_vec_exact::<f32>().unwrap())
+            .collect();
+        (state.loss_scale.unwrap(), numbers)
+    };
+    let (found, tried) = step(2f32.powi(40));
+    assert!((1024.0..2f32.powi(40)).contains(&found.scale), "{found:?}");
+    assert_eq!(found.finite_steps, 1, "counted anew");
+    let (kept, direct) = step(found.scale);
+    assert_eq!((kept.scale, kept.finite_steps), (found.scale, 8));
+    assert!(tried == direct, "the same to the bit");
+}

@@ -1,0 +1,291 @@
+//! Transformers of other parts than GPT-2's, against PyTorch's numbers from `scripts/parts_fixtures.py`, and as users
+//! train them.
+
+mod common;
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{fail, folder, largest_difference, mlx_gpt, succeed, train_tiny};
+use mlx_gpt::checkpoint::Checkpoint;
+use mlx_gpt::config::{Activation, Architecture, ModelConfig, Norm, Parts, Position, Precision};
+use mlx_gpt::data::batches::Batch;
+use mlx_gpt::device::Compute;
+use mlx_gpt::model::Model;
+use mlx_gpt::model::init::layout;
+use mlx_gpt::model::kv_cache::KvCache;
+use mlx_gpt::model::parameters::{Names, Parameters};
+use mlx_gpt::train::data_parallel::DataParallel;
+use mlx_gpt::train::gradients::{GradientSpec, MicroBatch};
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::{Array, Dtype};
+
+const ROWS: usize = 3;
+const CONTEXT: usize = 12;
+
+fn variants() -> [(&'static str, Parts); 7] {
+    [
+        (
+            "rotary",
+            Parts {
+                position: Position::Rotary,
+                ..Parts::GPT2
+            },
+        ),
+        (
+            "rms",
+            Parts {
+                norm: Norm::Rms,
+                ..Parts::GPT2
+            },
+        ),
+        (
+            "qk_norm",
+            Parts {
+                qk_norm: true,
+                ..Parts::GPT2
+            },
+        ),
+        (
+            "relu2",
+            Parts {
+                activation: Activation::Relu2,
+                ..Parts::GPT2
+            },
+        ),
+        (
+            "swiglu",
+            Parts {
+                activation: Activation::Swiglu,
+                own_head: true,
+                ..Parts::GPT2
+            },
+        ),
+        (
+            "grouped",
+            Parts {
+                kv_heads: Some(2),
+                position: Position::Rotary,
+                qk_norm: true,
+                ..Parts::GPT2
+            },
+        ),
+        ("modern", Parts::MODERN),
+    ]
+}
+
+struct Stored(HashMap<String, Array>);
+
+impl Stored {
+    fn load() -> Self {
+        Compute::Cpu.select().unwrap();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parts.safetensors");
+        Self(Array::load_safetensors(path).unwrap())
+    }
+
+    fn numbers(&self, name: &str) -> Vec<f32> {
+        self.0[name].reshape(&[-1]).unwrap().to_vec_exact().unwrap()
+    }
+
+    fn ids(&self, name: &str) -> Vec<u32> {
+        let ids: Vec<i32> = self.0[name].reshape(&[-1]).unwrap().to_vec_exact().unwrap();
+        ids.into_iter().map(|id| id as u32).collect()
+    }
+
+    fn model(&self, variant: &str, parts: Parts) -> (ModelConfig, Parameters) {
+        let model = ModelConfig {
+            architecture: Architecture::Modern,
+            parts,
+            layers: 2,
+            heads: 4,
+            embd: 16,
+            context: CONTEXT,
+            vocab_size: 31,
+            dropout: 0.0,
+            lora: None,
+            quantization: None,
+        };
+        model.validate().unwrap();
+        let specs = layout(&model).into_iter();
+        let entries = specs.map(|spec| {
+            let array = &self.0[&format!("{variant}/{}", spec.name)];
+            assert_eq!(array.shape(), spec.shape, "{variant}/{}", spec.name);
+            (spec.name, array.as_dtype(Dtype::Float32).unwrap())
+        });
+        let parameters = Parameters::from_entries(entries.collect());
+        let gradients = |name: &&String| name.starts_with(&format!("{variant}/grad."));
+        assert_eq!(
+            parameters.names().len(),
+            self.0.keys().filter(gradients).count(),
+            "{variant}"
+        );
+        (model, parameters)
+    }
+}
+
+/// Numbers of PyTorch's are float32 themselves: 1e-5 leaves room for another order of summation, as in tests/parity.rs.
+#[test]
+fn logits_and_gradients_are_those_of_pytorch() {
+    let stored = Stored::load();
+    let batch = Batch {
+        inputs: stored.ids("x"),
+        targets: stored.ids("y"),
+        rows: ROWS,
+    };
+    for (variant, parts) in variants() {
+        let (model, parameters) = stored.model(variant, parts);
+        let ids = Array::from_slice(&batch.inputs, &[ROWS as i32, CONTEXT as i32]);
+        let logits = Model::new(&model, &parameters).unwrap().forward(&ids, None).unwrap();
+        let logits: Vec<f32> = logits.reshape(&[-1]).unwrap().to_vec_exact().unwrap();
+        let off = largest_difference(&logits, &stored.numbers(&format!("{variant}/logits")));
+        assert!(off <= 1e-5, "{variant}: logits off by {off:e}");
+
+        let spec = GradientSpec {
+            model,
+            names: parameters.names().clone(),
+            frozen: Names::default(),
+            precision: Precision::Float32,
+            batch_rows: ROWS,
+            micro_batches: 1,
+            row_tokens: CONTEXT,
+        };
+        let micro_batch = MicroBatch {
+            batch: batch.clone(),
+            dropout_keys: vec![0; 14],
+        };
+        let mut computer = DataParallel::new(&spec, 1).unwrap();
+        let parts = computer
+            .compute(&parameters, &Parameters::default(), &Arc::new(vec![micro_batch]), 1.0)
+            .unwrap();
+        let loss = parts[0].loss.item_exact::<f32>();
+        let off = (loss - stored.numbers(&format!("{variant}/loss"))[0]).abs();
+        assert!(off <= 2e-6, "{variant}: loss off by {off:e}");
+        for (name, gradient) in parameters.names().iter().zip(&parts[0].gradients) {
+            let theirs = stored.numbers(&format!("{variant}/grad.{name}"));
+            let ours: Vec<f32> = gradient.reshape(&[-1]).unwrap().to_vec_exact().unwrap();
+            let largest = theirs.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+            let off = largest_difference(&ours, &theirs);
+            assert!(
+                off <= 1e-5 * largest,
+                "{variant}: gradient of {name} off by {off:e} of {largest:e}"
+            );
+        }
+    }
+}
+
+/// All tokens at once, and in pieces with a cache; rotary places must go on where the cache ends.
+#[test]
+fn cached_equals_uncached() {
+    let stored = Stored::load();
+    for (variant, parts) in variants() {
+        let (config, parameters) = stored.model(variant, parts);
+        let model = Model::new(&config, &parameters).unwrap();
+        let ids = Array::from_slice(&stored.ids("x")[..CONTEXT], &[1, CONTEXT as i32]);
+        let whole = model.forward(&ids, None).unwrap();
+        let mut cache = KvCache::new(&config, 1, Dtype::Float32).unwrap();
+        for piece in [0..5, 5..6, 6..7, 7..12] {
+            let last = whole.try_index((.., piece.end - 1)).unwrap();
+            let logits = model
+                .forward_cached(&ids.try_index((.., piece)).unwrap(), &mut cache)
+                .unwrap();
+            let off = largest_difference(
+                &logits.reshape(&[-1]).unwrap().to_vec_exact().unwrap(),
+                &last.reshape(&[-1]).unwrap().to_vec_exact().unwrap(),
+            );
+            assert!(off <= 1e-5, "{variant}: off by {off:e}");
+        }
+    }
+}
+
+/// With dropout, attention takes the other path, where weights are seen: at next to no dropout both must agree.
+#[test]
+fn shared_keys_are_the_same_with_dropout() {
+    use mlx_gpt::model::dropout::Dropout;
+    let stored = Stored::load();
+    let (_, parts) = variants()[5];
+    let (config, parameters) = stored.model("grouped", parts);
+    let model = Model::new(&config, &parameters).unwrap();
+    let ids = Array::from_slice(&stored.ids("x"), &[ROWS as i32, CONTEXT as i32]);
+    let keys = Array::from_slice(&(0..14u32).collect::<Vec<_>>(), &[7, 2]);
+    let faint = Dropout::new(1e-9, keys, ROWS as i32, 0);
+    let with: Vec<f32> = model
+        .forward(&ids, Some(&faint))
+        .unwrap()
+        .reshape(&[-1])
+        .unwrap()
+        .to_vec_exact()
+        .unwrap();
+    let off = largest_difference(&with, &stored.numbers("grouped/logits"));
+    assert!(off <= 1e-5, "off by {off:e}");
+}
+
+/// Each choice from the command line: trained, saved as what it is, resumed, sampled, measured, continued; not exported.
+#[test]
+fn choices_train_and_are_kept() {
+    let folder = folder();
+    let choices: [(&str, &[&str]); 5] = [
+        ("modern", &["--arch", "modern"]),
+        ("rotary", &["--position", "rotary"]),
+        ("grouped", &["--kv-heads", "1"]),
+        ("swiglu", &["--activation", "swiglu", "--norm", "rms"]),
+        ("head", &["--tie-head", "false", "--qk-norm"]),
+    ];
+    for (name, options) in choices {
+        succeed(train_tiny(folder.path(), &["--out", name, "--steps", "4"]).args(options));
+        let latest = folder.path().join(name).join("latest");
+        let config = fs::read_to_string(latest.join("config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        assert_eq!(config["model_type"], "mlx_gpt_modern");
+        let model = Checkpoint::load(&latest).unwrap().model;
+        assert_eq!(model.parts == Parts::MODERN, name == "modern");
+        assert_eq!(model.parts.own_head, name == "head");
+        let on = ["--device", "cpu", "--checkpoint", name];
+        succeed(
+            mlx_gpt(folder.path())
+                .args(["generate", "--max-new-tokens", "40"])
+                .args(on),
+        );
+        succeed(mlx_gpt(folder.path()).arg("eval").args(on));
+        succeed(mlx_gpt(folder.path()).args(["train", "--resume", name, "--steps", "6"]));
+        let error =
+            fail(mlx_gpt(folder.path()).args(["export", "--format", "hf", "--out", "out", "--checkpoint", name]));
+        assert!(error.contains("modern") && error.contains("only gpt2"), "{error}");
+    }
+    let continued = [
+        "train",
+        "--init-from",
+        "modern",
+        "--out",
+        "continued",
+        "--steps",
+        "2",
+        "--batch-size",
+        "2",
+    ];
+    succeed(
+        mlx_gpt(folder.path())
+            .args(continued)
+            .args(["--eval-batches", "1", "--device", "cpu"]),
+    );
+    let changed = ["train", "--resume", "modern", "--norm", "layer"];
+    let error = fail(mlx_gpt(folder.path()).args(changed));
+    assert!(error.contains("--norm"), "{error}");
+}
+
+#[test]
+fn impossible_choices_are_refused() {
+    let folder = folder();
+    for (options, expected) in [
+        ("--heads 4 --embd 16 --kv-heads 3", "kv-heads 3 does not divide heads 4"),
+        ("--heads 2 --embd 6 --position rotary", "have one left over"),
+        ("--arch bigram --norm rms", "leave --arch out"),
+    ] {
+        let mut command = mlx_gpt(folder.path());
+        command.args(["train", "--out", "run", "--steps", "2", "--device", "cpu"]);
+        let error = fail(command.args(options.split(' ')));
+        assert!(error.contains(expected), "{error}");
+        assert!(!folder.path().join("run").exists());
+    }
+}

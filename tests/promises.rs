@@ -1,0 +1,37 @@
+//! `docs/reliability.md` names tests that exist.
+
+use std::fs;
+use std::path::Path;
+
+/// The sources below a folder, in one.
+fn sources(folder: &Path) -> String {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths
+        .map(|path| match path.extension() {
+            _ if path.is_dir() => sources(&path),
+            Some(extension) if extension == "rs" => fs::read_to_string(&path).unwrap(),
+            _ => String::new(),
+        })
+        .collect()
+}
+
+#[test]
+fn every_promise_is_proved_by_a_test_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = sources(&root.join("tests")) + &sources(&root.join("src"));
+    let promises = fs::read_to_string(root.join("docs/reliability.md")).unwrap();
+    let rows = promises
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")?.rsplit_once(" | "));
+    let named: Vec<&str> = rows
+        .flat_map(|(_, tests)| tests.split('`').skip(1).step_by(2))
+        .collect();
+    assert!(named.len() > 20, "{named:?}");
+    for name in named {
+        assert!(
+            sources.contains(&format!("#[test]\nfn {name}()"))
+                || sources.contains(&format!("#[test]\n    fn {name}()")),
+            "{name}"
+        );
+    }
+}

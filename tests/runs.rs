@@ -1,0 +1,159 @@
+//! What the folder of a run says and is used for, around training.
+
+mod common;
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use common::{contents, fail, folder, mlx_gpt, stderr, stdout, succeed, train_tiny, trained};
+use serde_json::Value;
+
+#[test]
+fn a_folder_with_something_else_in_it_is_left_alone() {
+    let folder = folder();
+    let place = folder.path().join("drawings");
+    fs::create_dir(&place).unwrap();
+    fs::write(place.join("loss.svg"), "mine").unwrap();
+    let before = contents(&place);
+    let said = fail(&mut train_tiny(folder.path(), &["--steps", "1", "--out", "drawings"]));
+    assert!(
+        said.contains("drawings is not empty, and no run: it holds loss.svg; choose another --out"),
+        "{said}"
+    );
+    assert_eq!(contents(&place), before);
+    // An empty one will do.
+    fs::create_dir(folder.path().join("empty")).unwrap();
+    succeed(&mut train_tiny(folder.path(), &["--steps", "1", "--out", "empty"]));
+}
+
+#[test]
+fn a_run_that_lost_its_checkpoints_says_so() {
+    let folder = folder();
+    let run = trained(folder.path(), "2");
+    fs::remove_dir_all(run.join("step-000002")).unwrap();
+    let said = stderr(&succeed(mlx_gpt(folder.path()).args(["train", "--resume", "run"])));
+    assert!(
+        said.contains("the checkpoints of run run are gone (step-000002 was the newest): it begins again at step 0"),
+        "{said}"
+    );
+    let said = stderr(&succeed(mlx_gpt(folder.path()).args(["train", "--resume", "run"])));
+    assert!(!said.contains("begins again"), "{said}");
+}
+
+#[test]
+fn changed_settings_are_said_and_written_down() {
+    let folder = folder();
+    let run = trained(folder.path(), "2");
+    let resume = ["train", "--resume", "run", "--steps", "4", "--lr", "0.0005"];
+    let said = stderr(&succeed(mlx_gpt(folder.path()).args(resume)));
+    assert!(
+        said.contains("changed  steps 2 is now 4") && said.contains("changed  lr 0.001 is now 0.0005"),
+        "{said}"
+    );
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let lines: Vec<Value> = metrics
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let changes: Vec<&Value> = lines.iter().filter(|line| line.get("changes").is_some()).collect();
+    assert_eq!(changes.len(), 1);
+    assert_eq!(changes[0]["step"], 2);
+    assert_eq!(changes[0]["changes"][0], "steps 2 is now 4");
+    // The same options again are no change.
+    let said = stderr(&succeed(mlx_gpt(folder.path()).args(resume)));
+    assert!(!said.contains("changed"), "{said}");
+}
+
+#[test]
+fn proposed_commands_work_in_a_shell() {
+    let folder = folder();
+    let said = stderr(&succeed(&mut train_tiny(
+        folder.path(),
+        &["--steps", "1", "--out", "my 'first' run"],
+    )));
+    let proposed = said.lines().find_map(|line| line.strip_prefix("next     ")).unwrap();
+    let output = Command::new("sh")
+        .args(["-c", &format!("{proposed} --max-new-tokens 3 --device cpu")])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{proposed}: {}", stderr(&output));
+    let said = fail(&mut train_tiny(
+        folder.path(),
+        &["--steps", "1", "--out", "my 'first' run"],
+    ));
+    let proposed = said
+        .split("continue it with ")
+        .nth(1)
+        .unwrap()
+        .split(", or")
+        .next()
+        .unwrap();
+    let output = Command::new("sh")
+        .args(["-c", &format!("{} train {proposed}", env!("CARGO_BIN_EXE_mlx-gpt"))])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(
+        stderr(&output).contains("is complete at step 1"),
+        "{proposed}: {}",
+        stderr(&output)
+    );
+}
+
+/// A clock that goes backwards leaves files of the future behind.
+#[test]
+fn a_run_from_the_future_has_no_negative_age() {
+    let folder = folder();
+    let run = trained(folder.path(), "1");
+    let future = SystemTime::now() + Duration::from_secs(86_400);
+    fs::File::options()
+        .append(true)
+        .open(run.join("metrics.jsonl"))
+        .unwrap()
+        .set_modified(future)
+        .unwrap();
+    let listed = stdout(&succeed(mlx_gpt(folder.path()).args(["runs", "."])));
+    assert!(listed.contains("0 seconds ago"), "{listed}");
+    succeed(mlx_gpt(folder.path()).args(["train", "--resume", "run", "--steps", "2"]));
+}
+
+/// Lines and nothing else in a file or a pipe; and with stderr closed, what would be said there goes nowhere, into no file
+/// of the run.
+#[test]
+fn progress_needs_no_terminal_and_no_stderr() {
+    let folder = folder();
+    let output = succeed(&mut train_tiny(
+        folder.path(),
+        &["--steps", "3", "--eval-every", "1", "--out", "piped"],
+    ));
+    assert!(
+        !output.stderr.iter().any(|byte| *byte == b'\r' || *byte == 0x1b),
+        "{}",
+        stderr(&output)
+    );
+    let status = Command::new("sh")
+        .args([
+            "-c",
+            "exec \"$0\" train --config piped/config.toml --out closed 2>&-",
+            env!("CARGO_BIN_EXE_mlx-gpt"),
+        ])
+        .current_dir(folder.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    for file in [
+        "config.toml",
+        "latest/model.safetensors",
+        "latest/optimizer.safetensors",
+    ] {
+        let read = |run: &str| fs::read(folder.path().join(run).join(file)).unwrap();
+        assert!(read("piped") == read("closed"), "{file}");
+    }
+    let metrics = fs::read_to_string(folder.path().join("closed/metrics.jsonl")).unwrap();
+    assert!(
+        metrics.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()),
+        "{metrics}"
+    );
+}
