@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup train generate eval lessons book test faults lint docs interop interop-llama bench-tokenizer
+.PHONY: help setup train generate eval lessons book test faults fuzz lint deny docs interop interop-llama bench-tokenizer
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,15 @@ faults: setup ## 200 kills on a small disk and 20,000 steps of a tiny model (SEE
 lint: setup ## formatting and clippy, warnings denied
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+
+fuzz: setup ## read a million broken files (40,000 for each parser; FUZZ_CASES=n for another number, FUZZ_SEED=n to repeat)
+	FUZZ_CASES=$${FUZZ_CASES:-40000} cargo test --test hostile_files -- --nocapture --test-threads 1
+
+deny: .tools/bin/cargo-deny ## licenses and sources of dependencies
+	.tools/bin/cargo-deny check licenses bans sources
+
+.tools/bin/cargo-deny:
+	cargo install --locked --root .tools cargo-deny
 
 docs: setup ## write docs/cli.md from --help
 	UPDATE_DOCS=1 cargo test --quiet --test cli_docs

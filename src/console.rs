@@ -6,6 +6,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::visible::visible;
+
 /// Writes a result to standard output, at once.
 ///
 /// # Errors
@@ -19,7 +21,7 @@ pub fn print(text: impl Display) -> Result<()> {
 
 /// Says a line on standard error. That nobody listens any more is no reason to stop a run.
 pub fn say(line: impl Display) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", visible(&line.to_string()));
 }
 
 /// Says that something went wrong which is no reason to stop.

@@ -21,11 +21,18 @@ pub fn write_folder(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Res
     remove_unfinished(place)?;
     let result = (|| {
         fs::create_dir(&making)?;
+        // Tells others that this is not left over.
+        let folder = File::open(&making)?;
+        folder.try_lock()?;
         fill(&making)?;
         for entry in fs::read_dir(&making)? {
             File::open(entry?.path())?.sync_all()?;
         }
         sync_folder(&making)?;
+        ensure!(
+            place.symlink_metadata().is_err(),
+            "another program has written it meanwhile"
+        );
         fs::rename(&making, place)?;
         sync_folder(place.parent().unwrap_or(Path::new(".")))
     })();
@@ -106,6 +113,9 @@ pub fn free_space(place: &Path) -> Result<u64> {
 }
 
 /// Removes what programs that died were writing for `place`.
+///
+/// # Errors
+/// Another program is writing it.
 fn remove_unfinished(place: &Path) -> Result<()> {
     let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty());
     let name = place.file_name().unwrap_or_default().to_string_lossy();
@@ -120,6 +130,10 @@ fn remove_unfinished(place: &Path) -> Result<()> {
                     .is_some_and(|(process, of)| of == name && process.parse::<u32>().is_ok())
             });
         if unfinished && entry.file_type()?.is_dir() {
+            ensure!(
+                File::open(entry.path())?.try_lock().is_ok(),
+                "another program is writing it; wait for that one, or choose another --out"
+            );
             fs::remove_dir_all(entry.path())?;
         }
     }

@@ -1,11 +1,12 @@
 //! SHA-256, in hexadecimal.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
+
+use crate::files;
 
 pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
     finish(Sha256::new().chain_update(bytes))
@@ -16,7 +17,7 @@ pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
 /// # Errors
 /// It cannot be read.
 pub fn sha256_of_file(path: &Path) -> Result<String> {
-    let mut file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let mut file = files::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let mut hash = Sha256::new();
     let mut block = vec![0; 1 << 20];
     loop {

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`device`] | which of MLX's devices computes |
 //! | [`config`] | plain structs with named presets, validated once |
-//! | `console`, `durable`, [`hash`], `signals` | what is said; files that are complete or not there; SHA-256; Ctrl-C |
+//! | `visible`, `console`, `files`, `durable`, [`hash`], `numbers`, `signals` | text that steers no terminal; what is said; reading what others made; files that are complete or not there; SHA-256; numbers in files; Ctrl-C |
 //! | [`memory`] | what work takes of it, before it is begun |
 //! | [`tokenizer`] | text to token ids and back; no MLX |
 //! | [`data`] | text to splits, splits to batches; no MLX |
@@ -26,6 +26,8 @@
 //! A module uses those above it in this list, never those below: the training loop comes late because it saves
 //! checkpoints, evaluates and samples as it goes.
 
+#![deny(unsafe_code)]
+
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
@@ -36,12 +38,15 @@ pub mod doctor;
 mod durable;
 pub mod evaluate;
 pub mod export;
+mod files;
 pub mod generate;
 pub mod hash;
 pub mod hub;
 pub mod lessons;
 pub mod memory;
 pub mod model;
+mod numbers;
 mod signals;
 pub mod tokenizer;
 pub mod train;
+mod visible;

@@ -1,5 +1,7 @@
 //! Clap to library calls, nothing else.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

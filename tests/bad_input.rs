@@ -179,15 +179,7 @@ fn a_damaged_or_foreign_checkpoint() {
     let last = flipped.len() - 1;
     flipped[last] ^= 1;
     fs::write(&model, flipped).unwrap();
-    succeed(mlx_gpt(folder.path()).args([
-        "generate",
-        "--device",
-        "cpu",
-        "--max-new-tokens",
-        "1",
-        "--checkpoint",
-        "broken",
-    ]));
+    assert!(generate().contains("model.safetensors was changed or damaged"));
     let output = mlx_gpt(folder.path())
         .args(["doctor", "--checkpoint", "broken"])
         .output()

@@ -8,9 +8,10 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::tensors::{self, Expected, TensorFile};
+use super::tensors::{self, Expected, Form, TensorFile};
 use super::weights::MODEL;
 use crate::config::{Lora, ModelConfig, Precision};
+use crate::files;
 use crate::hash::sha256_of_file;
 use crate::model::init::layout;
 use crate::model::low_rank::is_adapter;
@@ -82,6 +83,9 @@ pub fn read(folder: &Path, model: ModelConfig, parameters: &Parameters) -> Resul
         }),
         ..model
     };
+    model
+        .validate()
+        .with_context(|| format!("{} describes impossible adapters", folder.join(CONFIG).display()))?;
     let file = TensorFile::open(&folder.join(TENSORS))?;
     let own_name = |stored: &str| Some(stored.strip_prefix(PREFIX).unwrap_or(stored).to_owned());
     let adapters = tensors::read(&[file], own_name, &expected(&model))?;
@@ -123,14 +127,14 @@ fn expected(model: &ModelConfig) -> Expected {
     layout(model)
         .into_iter()
         .filter(|spec| is_adapter(&spec.name))
-        .map(|spec| (spec.name, spec.shape))
+        .map(|spec| (spec.name, Form::float(spec.shape)))
         .collect()
 }
 
 fn read_config(folder: &Path) -> Result<AdapterConfig> {
     let path = folder.join(CONFIG);
     let shown = path.display();
-    let bytes = fs::read(&path).with_context(|| format!("{shown} cannot be read"))?;
+    let bytes = files::read(&path).with_context(|| format!("{shown} cannot be read"))?;
     let config: AdapterConfig = serde_json::from_slice(&bytes)
         .with_context(|| format!("{shown} is not a configuration of low-rank adapters"))?;
     ensure!(
@@ -139,6 +143,15 @@ fn read_config(folder: &Path) -> Result<AdapterConfig> {
         config.peft_type
     );
     ensure!(config.r >= 1, "{shown}: r is 0; it must be at least 1");
+    ensure!(
+        config.lora_alpha > 0.0 && config.lora_alpha.is_finite(),
+        "{shown}: lora_alpha is {}; it must be a number above 0",
+        config.lora_alpha
+    );
+    ensure!(
+        !config.target_modules.is_empty(),
+        "{shown}: target_modules is empty, so that there are no adapters"
+    );
     ensure!(
         config.bias == "none",
         "{shown}: bias is {}; only none is supported",

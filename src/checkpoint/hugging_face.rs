@@ -1,6 +1,5 @@
 //! `config.json` as Hugging Face's GPT2Config has it.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -8,7 +7,9 @@ use clap::ValueEnum;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::ending;
 use crate::config::{Architecture, ModelConfig, Parts, Precision, Quantization};
+use crate::files;
 use crate::model::layers::LAYER_NORM_EPSILON;
 
 /// What of a GPT2Config decides the model; fields that GPT-2 knows and this model has not are refused in
@@ -117,9 +118,10 @@ fn model_type(architecture: Architecture) -> String {
 /// Not there, not JSON, another architecture, or a GPT-2 with a part that this model has not.
 pub fn read_config(path: &Path) -> Result<ModelConfig> {
     let shown = path.display();
-    let bytes = fs::read(path).with_context(|| format!("{shown} cannot be read; a checkpoint needs it"))?;
+    let bytes = files::read(path).with_context(|| format!("{shown} cannot be read; a checkpoint needs it"))?;
     let value: Value = serde_json::from_slice(&bytes).with_context(|| format!("{shown} is not valid JSON"))?;
     let kind = value["model_type"].as_str().unwrap_or("none");
+    ending::ids(&value).with_context(|| format!("{shown} is broken"))?;
     let architecture = Architecture::value_variants()
         .iter()
         .copied()

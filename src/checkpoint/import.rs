@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Checkpoint, progress, tokenizer_files};
+use super::{CONFIG, Checkpoint, ending, progress, tokenizer_files};
 use crate::config::{ModelConfig, Precision};
 use crate::console::say;
 use crate::durable;
+use crate::files;
 use crate::tokenizer::Tokenizer;
 
 /// The vocabulary of OpenAI's GPT-2.
@@ -17,9 +18,15 @@ const GPT2_VOCAB: usize = 50257;
 /// place of the folder's own; a model with GPT-2's vocabulary and no tokenizer gets GPT-2's.
 ///
 /// # Errors
-/// What [`Checkpoint::load`] refuses, a folder without tokenizer, or an `out` that is there already. Nothing is written
-/// then.
-pub fn import(source: &Path, out: &Path, tokenizer: Option<Tokenizer>, origin: &str) -> Result<Checkpoint> {
+/// What [`Checkpoint::load`] refuses, weights that are no numbers, a folder without tokenizer, an `out` that is there
+/// already, or an error of `proceed`, which is asked between the parts of the work. Nothing is left behind then.
+pub fn import(
+    source: &Path,
+    out: &Path,
+    tokenizer: Option<Tokenizer>,
+    origin: &str,
+    proceed: impl Fn() -> Result<()>,
+) -> Result<Checkpoint> {
     durable::ensure_free(out)?;
     ensure!(
         source.is_dir(),
@@ -39,14 +46,46 @@ pub fn import(source: &Path, out: &Path, tokenizer: Option<Tokenizer>, origin: &
         ),
     };
     let mut checkpoint = Checkpoint::load_with(source, tokenizer)?.merged()?;
+    checkpoint
+        .check_finite()
+        .with_context(|| format!("the model in {}", source.display()))?;
+    remark_on_ending(source, &checkpoint.tokenizer)?;
+    proceed()?;
     checkpoint.folder = out.to_owned();
     durable::make_parents(out)?;
     durable::write_folder(out, |making| {
         checkpoint.write_model(making, Precision::Float32)?;
-        progress::write_imported(making, origin)
+        proceed()?;
+        progress::write_imported(making, origin)?;
+        proceed()
     })
     .with_context(|| format!("checkpoint {} could not be written", out.display()))?;
     Ok(checkpoint)
+}
+
+/// Says where the model's configuration has texts end otherwise than they do here.
+fn remark_on_ending(source: &Path, tokenizer: &Tokenizer) -> Result<()> {
+    let config = source.join(CONFIG);
+    if !config.exists() {
+        return Ok(()); // adapters', which have none of their own
+    }
+    let here = tokenizer.end_of_text();
+    let others: Vec<String> = ending::ids(&serde_json::from_slice(&files::read(&config)?)?)?
+        .into_iter()
+        .filter(|&id| Some(id) != here)
+        .map(|id| id.to_string())
+        .collect();
+    if !others.is_empty() {
+        say(format_args!(
+            "note     config.json ends texts with token {}; here {}",
+            others.join(", "),
+            match here {
+                Some(id) => format!("the tokenizer's own does, {id}"),
+                None => "no token does: the tokenizer has none for it, such as <|endoftext|>".into(),
+            }
+        ));
+    }
+    Ok(())
 }
 
 /// What `source` is called in the record of an import.

@@ -4,6 +4,7 @@
 //! ([`run::Run`]) is a folder of them with what started it and its metrics.
 
 pub mod adapter;
+mod ending;
 pub mod hugging_face;
 pub mod import;
 mod progress;
@@ -21,20 +22,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use mlx_rs::Array;
+use mlx_rs::{Array, Dtype};
 
 use crate::config::{ModelConfig, Precision};
 use crate::durable;
 use crate::model::low_rank;
 use crate::model::parameters::Parameters;
+use crate::numbers;
 use crate::tokenizer::Tokenizer;
-use tensors::{Expected, TensorFile};
+use tensors::{Expected, Form, TensorFile};
 
 const OPTIMIZER: &str = "optimizer.safetensors";
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const SAMPLE: &str = "sample.txt";
+
+/// Files that a model speaks without.
+const ONLY_FOR_TRAINING: [&str; 2] = [OPTIMIZER, SAMPLE];
 
 /// A model that can speak: weights, their shape, and the tokenizer that they were trained with.
 pub struct Checkpoint {
@@ -52,7 +57,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// A file that is missing, cut short, of another shape or of another architecture; a vocabulary and a tokenizer
-    /// that disagree.
+    /// that disagree; a file that is not as it was written, where its hash was recorded.
     pub fn load(folder: &Path) -> Result<Self> {
         Self::load_with(folder, |_| tokenizer_files::read(folder))
     }
@@ -81,9 +86,12 @@ impl Checkpoint {
             model.vocab_size,
             tokenizer.vocab_size()
         );
+        let parameters = weights::read(folder, &model)?;
+        // After reading, so that what a reader can say of a broken file is said.
+        progress::verify_files(folder, |name| !ONLY_FOR_TRAINING.contains(&name))?;
         Ok(Self {
             folder: folder.to_owned(),
-            parameters: weights::read(folder, &model)?,
+            parameters,
             model,
             tokenizer,
             base: None,
@@ -121,6 +129,7 @@ impl Checkpoint {
             base.display()
         );
         let (model, parameters) = adapter::read(folder, whole.model, &whole.parameters)?;
+        progress::verify_files(folder, |name| !ONLY_FOR_TRAINING.contains(&name))?;
         Ok(Self {
             folder: folder.to_owned(),
             model,
@@ -157,11 +166,12 @@ impl Checkpoint {
             .flat_map(|prefix| {
                 learning
                     .iter()
-                    .map(move |(name, array)| (format!("{prefix}{name}"), array.shape().to_vec()))
+                    .map(move |(name, array)| (format!("{prefix}{name}"), Form::float(array.shape().to_vec())))
             })
             .collect();
         let file = TensorFile::open(&self.folder.join(OPTIMIZER))?;
         let both = tensors::read(&[file], |name| Some(name.to_owned()), &expected)?;
+        progress::verify_files(&self.folder, |name| name == OPTIMIZER)?;
         let part = |prefix: &str| {
             let entries = both
                 .iter()
@@ -187,6 +197,19 @@ impl Checkpoint {
             base: None,
             ..self
         })
+    }
+
+    /// # Errors
+    /// A weight that is infinite or not a number.
+    pub fn check_finite(&self) -> Result<()> {
+        let floats = self
+            .parameters
+            .iter()
+            .filter(|(_, array)| array.dtype() == Dtype::Float32);
+        for (name, array) in floats {
+            numbers::check_finite(array.try_as_slice()?).with_context(|| format!("tensor {name}"))?;
+        }
+        Ok(())
     }
 
     /// Writes the folder whole, or not at all: beside its place, flushed to disk, then renamed into it.

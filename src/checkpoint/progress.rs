@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::adapter;
 use crate::config::TrainConfig;
 use crate::data::dataset::CorpusRecord;
+use crate::files;
 use crate::hash::sha256_of_file;
 use crate::model::parameters::Parameters;
 
@@ -180,7 +181,7 @@ pub fn read_progress(folder: &Path) -> Result<Progress> {
 
 fn read_hashes(folder: &Path) -> Result<(Hashes, Vec<u8>)> {
     let path = folder.join(STATE);
-    let bytes = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let bytes = files::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
     let hashes: Hashes =
         serde_json::from_slice(&bytes).with_context(|| format!("{} is not a training state", path.display()))?;
     ensure!(
@@ -215,7 +216,23 @@ pub fn has_hashes(folder: &Path) -> bool {
 /// The first file that is missing or changed.
 pub fn verify(folder: &Path) -> Result<usize> {
     let (recorded, _) = read_hashes(folder)?;
-    for (name, hash) in &recorded.files {
+    verify_files(folder, |_| true)?;
+    if recorded.base.is_some() {
+        verify_base(folder, &adapter::base_of(folder)?)?;
+    }
+    Ok(recorded.files.len())
+}
+
+/// Compares those files with their hashes that `choose` takes the names of, as far as hashes were recorded.
+///
+/// # Errors
+/// The first file that is missing or changed.
+pub(super) fn verify_files(folder: &Path, choose: impl Fn(&str) -> bool) -> Result<()> {
+    if !has_hashes(folder) {
+        return Ok(());
+    }
+    let (recorded, _) = read_hashes(folder)?;
+    for (name, hash) in recorded.files.iter().filter(|(name, _)| choose(name)) {
         ensure!(
             Path::new(name).file_name() == Some(name.as_ref()),
             "{}: {name:?} is not the name of a file in this folder",
@@ -224,7 +241,7 @@ pub fn verify(folder: &Path) -> Result<usize> {
         let path = folder.join(name);
         ensure!(
             sha256_of_file(&path)? == *hash,
-            "{} was changed or damaged after it was written; {}",
+            "{} was changed or damaged after it was written; {}, or delete state.json there if the change is meant",
             path.display(),
             if recorded.imported_from.is_some() {
                 "import it again"
@@ -233,10 +250,7 @@ pub fn verify(folder: &Path) -> Result<usize> {
             }
         );
     }
-    if recorded.base.is_some() {
-        verify_base(folder, &adapter::base_of(folder)?)?;
-    }
-    Ok(recorded.files.len())
+    Ok(())
 }
 
 /// Whether the weights in `base` are those that the adapters in `folder` were trained on, as far as it was recorded.

@@ -11,6 +11,7 @@ use super::Progress;
 use crate::config::TrainConfig;
 use crate::console::quoted;
 use crate::durable;
+use crate::files;
 
 const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
@@ -162,8 +163,8 @@ impl Run {
     /// `config.toml` is missing or not what a run has.
     pub fn config(&self) -> Result<TrainConfig> {
         let path = self.config_path();
-        let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("{} is not the configuration of a run", path.display()))
+        let bytes = files::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        toml::from_slice(&bytes).with_context(|| format!("{} is not the configuration of a run", path.display()))
     }
 
     pub fn write_config(&self, config: &TrainConfig) -> Result<()> {

@@ -5,17 +5,40 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use half::{bf16, f16};
-use memmap2::{Mmap, MmapOptions};
+use memmap2::Mmap;
 use mlx_rs::{Array, Dtype};
 use safetensors::tensor::{Dtype as Stored, Metadata, SafeTensors, TensorInfo, View};
 
 use crate::config::Precision;
+use crate::files;
 use crate::model::parameters::Parameters;
+use crate::numbers;
 
-/// The tensors that a file must have, and their shapes.
-pub type Expected = BTreeMap<String, Vec<i32>>;
+/// The tensors that a file must have.
+pub type Expected = BTreeMap<String, Form>;
+
+/// What a tensor must be.
+pub struct Form {
+    pub shape: Vec<i32>,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// float32, or float16 or bfloat16, which is widened to it.
+    Float,
+    /// uint32, each with several numbers of a quantized matrix.
+    Packed,
+}
+
+impl Form {
+    pub fn float(shape: Vec<i32>) -> Self {
+        let kind = Kind::Float;
+        Self { shape, kind }
+    }
+}
 
 /// An open file, of which each tensor is mapped into memory for as long as it is read.
 pub struct TensorFile {
@@ -31,10 +54,13 @@ impl TensorFile {
     /// No such file, not safetensors, or cut short.
     pub fn open(path: &Path) -> Result<Self> {
         let shown = path.display();
-        let file = File::open(path).with_context(|| format!("{shown} cannot be read"))?;
-        // SAFETY: only the header is read, here. Checkpoints are replaced by renaming, never written in place; of files that
-        // others made it is assumed that nobody cuts them short while they are read.
-        let whole = unsafe { Mmap::map(&file) }.with_context(|| format!("{shown} cannot be read"))?;
+        let file = files::open(path).with_context(|| format!("{shown} cannot be read"))?;
+        // Only the header is looked at, here.
+        let whole = file
+            .metadata()
+            .map_err(Error::from)
+            .and_then(|metadata| files::map(&file, 0, usize::try_from(metadata.len())?))
+            .with_context(|| format!("{shown} cannot be read"))?;
         let (header, metadata) = SafeTensors::read_metadata(&whole).with_context(|| {
             format!("{shown} is damaged or not a safetensors file; copy it again from where it came")
         })?;
@@ -58,10 +84,8 @@ impl TensorFile {
     /// The bytes of a tensor, which must be in the file.
     pub fn bytes(&self, name: &str) -> Result<Mmap> {
         let (from, to) = self.info(name)?.data_offsets;
-        let mut options = MmapOptions::new();
-        options.offset((self.data + from) as u64).len(to - from);
-        // SAFETY: as in `open`; the map lives as long as one tensor is read.
-        unsafe { options.map(&self.file) }.with_context(|| format!("{} cannot be read", self.path.display()))
+        files::map(&self.file, (self.data + from) as u64, to - from)
+            .with_context(|| format!("{} cannot be read", self.path.display()))
     }
 
     /// The number format of a tensor.
@@ -79,10 +103,10 @@ impl TensorFile {
     fn read(&self, name: &str, shape: &[i32]) -> Result<Array> {
         let bytes = self.bytes(name)?;
         Ok(match self.info(name)?.dtype {
-            Stored::F32 => Array::from_slice(&numbers::<f32>(&bytes), shape),
-            Stored::U32 => Array::from_slice(&numbers::<u32>(&bytes), shape),
-            Stored::F16 => widened(&numbers::<f16>(&bytes), shape, f16::to_f32),
-            Stored::BF16 => widened(&numbers::<bf16>(&bytes), shape, bf16::to_f32),
+            Stored::F32 => Array::from_slice(&cast::<f32>(&bytes), shape),
+            Stored::U32 => Array::from_slice(&cast::<u32>(&bytes), shape),
+            Stored::F16 => widened(&cast::<f16>(&bytes), shape, f16::to_f32),
+            Stored::BF16 => widened(&cast::<bf16>(&bytes), shape, bf16::to_f32),
             other => bail!(
                 "{}: tensor {name} has format {other}; only F32, F16 and BF16 are read",
                 self.path.display()
@@ -93,7 +117,7 @@ impl TensorFile {
 
 /// Bytes as numbers: without a copy where they lie on a number's boundary, as they do in all but odd files. All
 /// processors that MLX runs on have the bytes in safetensors' order.
-fn numbers<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(bytes: &[u8]) -> Cow<'_, [T]> {
+fn cast<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(bytes: &[u8]) -> Cow<'_, [T]> {
     match bytemuck::try_cast_slice(bytes) {
         Ok(numbers) => Cow::Borrowed(numbers),
         Err(_) => Cow::Owned(bytemuck::allocation::pod_collect_to_vec(bytes)),
@@ -128,7 +152,7 @@ pub fn read(files: &[TensorFile], name_of: impl Fn(&str) -> Option<String>, expe
         }
     }
     let mut places = Vec::with_capacity(expected.len());
-    for (name, shape) in expected {
+    for (name, Form { shape, kind }) in expected {
         let (file, stored) = found.get(name).with_context(|| {
             let shown: Vec<_> = files.iter().map(|file| file.path.display().to_string()).collect();
             format!(
@@ -146,13 +170,14 @@ pub fn read(files: &[TensorFile], name_of: impl Fn(&str) -> Option<String>, expe
             "{shown}: tensor {stored} has shape {:?}, the model needs {shape:?}",
             info.shape
         );
-        let layer = name.strip_suffix(".weight").unwrap_or(name);
-        let packed = expected.contains_key(&format!("{layer}.scales")) && layer != name;
         ensure!(
-            packed == (info.dtype == Stored::U32),
+            (*kind == Kind::Packed) == (info.dtype == Stored::U32),
             "{shown}: tensor {stored} has format {}, the model needs {}",
             info.dtype,
-            if packed { "U32" } else { "floating-point numbers" }
+            match kind {
+                Kind::Packed => "U32",
+                Kind::Float => "floating-point numbers",
+            }
         );
         places.push((name, file, stored, shape));
     }
@@ -200,16 +225,12 @@ impl<'a> Tensor<'a> {
         let numbers = if array.dtype() == Dtype::Uint32 {
             Numbers::Packed(array.try_as_slice()?)
         } else {
-            let numbers = array.try_as_slice::<f32>()?;
-            let held = |number: f32| match precision {
-                Precision::Float32 => true, // as it is, whatever it is
-                Precision::Float16 => f16::from_f32(number).is_finite(),
-                Precision::Bfloat16 => bf16::from_f32(number).is_finite(),
-            };
-            if let Some(number) = numbers.iter().find(|&&number| !held(number)) {
-                bail!("holds {number}, which {precision} cannot hold; choose float32");
+            let floats = array.try_as_slice::<f32>()?;
+            // As they are, whatever they are, unless they would become something else.
+            if precision != Precision::Float32 {
+                numbers::check(floats, precision)?;
             }
-            Numbers::Float(numbers, precision)
+            Numbers::Float(floats, precision)
         };
         Ok(Self {
             numbers,
@@ -236,14 +257,11 @@ impl View for Tensor<'_> {
         match self.numbers {
             Numbers::Packed(numbers) => Cow::Borrowed(bytemuck::cast_slice(numbers)),
             Numbers::Float(numbers, Precision::Float32) => Cow::Borrowed(bytemuck::cast_slice(numbers)),
-            Numbers::Float(numbers, Precision::Float16) => numbers
-                .iter()
-                .flat_map(|&number| f16::from_f32(number).to_le_bytes())
-                .collect(),
-            Numbers::Float(numbers, Precision::Bfloat16) => numbers
-                .iter()
-                .flat_map(|&number| bf16::from_f32(number).to_le_bytes())
-                .collect(),
+            Numbers::Float(floats, precision) => {
+                let mut bytes = Vec::with_capacity(self.data_len());
+                numbers::encode(floats, precision, &mut bytes);
+                bytes.into()
+            }
         }
     }
 

@@ -1,12 +1,12 @@
 //! A checkpoint's tokenizer: `tokenizer.json`, or the two files that came before it.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::TOKENIZER;
+use crate::files;
 use crate::tokenizer::{END_OF_TEXT, Tokenizer};
 
 const VOCAB: &str = "vocab.json";
@@ -36,7 +36,9 @@ fn has_gpt2_files(folder: &Path) -> bool {
 fn read_gpt2_files(folder: &Path) -> Result<Tokenizer> {
     let read = |name: &str| {
         let path = folder.join(name);
-        fs::read_to_string(&path).with_context(|| format!("tokenizer {} cannot be read", path.display()))
+        files::read(&path)
+            .and_then(|bytes| Ok(String::from_utf8(bytes)?))
+            .with_context(|| format!("tokenizer {} cannot be read", path.display()))
     };
     let vocab: Value = serde_json::from_str(&read(VOCAB)?)
         .with_context(|| format!("tokenizer {} is not valid JSON", folder.join(VOCAB).display()))?;

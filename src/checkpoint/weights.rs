@@ -7,8 +7,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use super::tensors::{self, Expected, TensorFile};
+use super::tensors::{self, Expected, Form, Kind, TensorFile};
 use crate::config::ModelConfig;
+use crate::files;
 use crate::model::init::layout;
 use crate::model::low_rank::is_adapter;
 use crate::model::parameters::Parameters;
@@ -62,11 +63,23 @@ pub fn read(folder: &Path, model: &ModelConfig) -> Result<Parameters> {
 /// The names and shapes of a model's weights.
 pub fn expected(model: &ModelConfig) -> Expected {
     match model.quantization {
-        Some(quantization) => quantized_layout(model, quantization).into_iter().collect(),
+        Some(quantization) => quantized_layout(model, quantization)
+            .into_iter()
+            .map(|spec| {
+                let kind = if spec.packed { Kind::Packed } else { Kind::Float };
+                (
+                    spec.name,
+                    Form {
+                        shape: spec.shape,
+                        kind,
+                    },
+                )
+            })
+            .collect(),
         None => layout(model)
             .into_iter()
             .filter(|spec| !is_adapter(&spec.name))
-            .map(|spec| (spec.name, spec.shape))
+            .map(|spec| (spec.name, Form::float(spec.shape)))
             .collect(),
     }
 }
@@ -95,9 +108,10 @@ fn open(folder: &Path) -> Result<Vec<TensorFile>> {
 fn open_shards(folder: &Path) -> Result<Vec<TensorFile>> {
     let path = folder.join(INDEX);
     let shown = path.display();
-    let bytes = fs::read(&path).with_context(|| format!("{shown} cannot be read"))?;
+    let bytes = files::read(&path).with_context(|| format!("{shown} cannot be read"))?;
     let index: Index =
         serde_json::from_slice(&bytes).with_context(|| format!("{shown} is not an index of safetensors files"))?;
+    ensure!(!index.weight_map.is_empty(), "{shown} lists no tensors");
     let mut shards: BTreeMap<&str, TensorFile> = BTreeMap::new();
     for (tensor, name) in &index.weight_map {
         ensure!(

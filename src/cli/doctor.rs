@@ -11,6 +11,7 @@ use crate::checkpoint::runs::find_checkpoint;
 use crate::console;
 use crate::device::Compute;
 use crate::doctor;
+use crate::visible::visible;
 
 /// Say what this machine has, what is missing, and the command that fixes it
 #[derive(Args)]
@@ -41,7 +42,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     for finding in &findings {
         healthy &= finding.remedy.is_none();
         let mark = if finding.remedy.is_none() { "" } else { "PROBLEM: " };
-        console::print(format_args!("{:<11} {mark}{}\n", finding.what, finding.found))?;
+        console::print(format_args!("{:<11} {mark}{}\n", finding.what, visible(&finding.found)))?;
         if let Some(remedy) = &finding.remedy {
             console::print(format_args!("            fix it with: {remedy}\n"))?;
         }

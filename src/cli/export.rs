@@ -1,6 +1,6 @@
 //! `mlx-gpt export`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail, ensure};
@@ -69,6 +69,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         "--bits and --group-size are of --format mlx; hf and gguf have --dtype"
     );
     durable::ensure_free(&options.out)?;
+    let signals = Signals::register()?;
     let source = find_checkpoint(options.checkpoint.as_deref())?;
     let checkpoint = Checkpoint::load(&source)?.merged()?;
     ensure!(
@@ -83,31 +84,32 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         checkpoint.model.architecture.name()
     );
     say(format_args!("{}", source.display()));
-    match options.format {
-        Format::Hf => hugging_face(&checkpoint, options.dtype, &options.out),
-        Format::Gguf => gguf(&checkpoint, options.dtype.unwrap_or(Dtype::Float16), &options.out),
-        Format::Mlx => mlx(checkpoint, options),
-    }
+    let written = match options.format {
+        Format::Hf => hugging_face(&checkpoint, options, &signals),
+        Format::Gguf => gguf(&checkpoint, options, &signals),
+        Format::Mlx => mlx(checkpoint, options, &signals),
+    };
+    signals.outcome(written.map(|()| ExitCode::SUCCESS))
 }
 
-fn hugging_face(checkpoint: &Checkpoint, dtype: Option<Dtype>, out: &Path) -> Result<ExitCode> {
-    let precision = match dtype {
+fn hugging_face(checkpoint: &Checkpoint, options: &Options, signals: &Signals) -> Result<()> {
+    let out = &options.out;
+    let precision = match options.dtype {
         None | Some(Dtype::Float32) => Precision::Float32,
         Some(Dtype::Float16) => Precision::Float16,
         Some(Dtype::Bfloat16) => Precision::Bfloat16,
         Some(Dtype::Q8_0) => bail!("--dtype q8_0 is gguf's; hf has float32, float16 and bfloat16"),
     };
-    folder::hugging_face(checkpoint, precision, out)?;
+    folder::hugging_face(checkpoint, precision, out, || signals.check())?;
     console::print(format_args!(
         "{}: {}, {precision}, for transformers\nopen it with: GPT2LMHeadModel.from_pretrained({:?})\n",
         out.display(),
         HumanBytes(durable::size_of_folder(out)?),
         out.display().to_string()
-    ))?;
-    Ok(ExitCode::SUCCESS)
+    ))
 }
 
-fn mlx(checkpoint: Checkpoint, options: &Options) -> Result<ExitCode> {
+fn mlx(checkpoint: Checkpoint, options: &Options, signals: &Signals) -> Result<()> {
     ensure!(
         options.dtype.is_none(),
         "--dtype is of hf and gguf; --format mlx has --bits and --group-size"
@@ -117,7 +119,7 @@ fn mlx(checkpoint: Checkpoint, options: &Options) -> Result<ExitCode> {
         bits: options.bits.unwrap_or(4),
         group_size: options.group_size.unwrap_or(if odd { 32 } else { 64 }),
     };
-    folder::mlx_lm(checkpoint, quantization, &options.out)?;
+    folder::mlx_lm(checkpoint, quantization, &options.out, || signals.check())?;
     let out = options.out.display();
     console::print(format_args!(
         "{out}: {}, {} bits a weight in groups of {}, for mlx-lm\nrun it with: {} generate --checkpoint {}\n",
@@ -126,31 +128,25 @@ fn mlx(checkpoint: Checkpoint, options: &Options) -> Result<ExitCode> {
         quantization.group_size,
         program(),
         quoted(&options.out)
-    ))?;
-    Ok(ExitCode::SUCCESS)
+    ))
 }
 
-fn gguf(checkpoint: &Checkpoint, dtype: Dtype, out: &Path) -> Result<ExitCode> {
-    let file = Gguf::new(checkpoint, dtype)?;
+fn gguf(checkpoint: &Checkpoint, options: &Options, signals: &Signals) -> Result<()> {
+    let out = &options.out;
+    let file = Gguf::new(checkpoint, options.dtype.unwrap_or(Dtype::Float16))?;
     durable::make_parents(out)?;
     let bar = ProgressBar::new(file.size()).with_style(ProgressStyle::with_template(
         "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
     )?);
-    let signals = Signals::register()?;
-    let result = file.write(out, |bytes| {
+    let written = file.write(out, |bytes| {
         bar.inc(bytes);
-        ensure!(signals.received().is_none(), "stopped by a signal");
-        Ok(())
+        signals.check()
     });
     bar.finish_and_clear();
-    match (result, signals.received()) {
-        (Err(_), Some(signal)) => return Ok(ExitCode::from(128 + signal as u8)),
-        (result, _) => result?,
-    }
+    written?;
     console::print(format_args!(
         "{}: {}, GGUF for llama.cpp\nrun it with: llama-completion -m {0} -p 'Once upon a time'\n",
         out.display(),
         HumanBytes(file.size())
-    ))?;
-    Ok(ExitCode::SUCCESS)
+    ))
 }

@@ -7,10 +7,13 @@ use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::HumanBytes;
 
+use crate::checkpoint::Checkpoint;
 use crate::checkpoint::import::{import, origin};
+use crate::checkpoint::runs::find_checkpoint;
 use crate::console::{program, quoted, say};
 use crate::durable;
 use crate::hub;
+use crate::signals::Signals;
 use crate::tokenizer::Tokenizer;
 
 /// Bring a GPT-2 in: OpenAI's, or any in Hugging Face's layout
@@ -29,7 +32,7 @@ Examples:
     mlx-gpt generate --checkpoint models/gpt2 --prompt 'Hello, I am'
     mlx-gpt train --init-from models/gpt2 --corpus notes.txt")]
 pub struct Options {
-    /// A folder; or gpt2, gpt2-medium, gpt2-large, gpt2-xl; or the hub's OWNER/MODEL
+    /// A folder, or a run, whose newest checkpoint is taken; or gpt2, gpt2-medium, gpt2-large, gpt2-xl; or the hub's OWNER/MODEL
     #[arg(value_name = "DIR_OR_NAME")]
     source: String,
     /// Folder to write
@@ -51,10 +54,22 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let folder = Path::new(&options.source);
     let (folder, origin) = match hub::repository(&options.source) {
         Some(repository) if !folder.exists() => (hub::download(repository)?, repository.to_owned()),
-        _ => (folder.to_owned(), origin(folder)),
+        _ => {
+            let folder = find_checkpoint(Some(folder))?;
+            let origin = origin(&folder);
+            (folder, origin)
+        }
     };
+    let signals = Signals::register()?;
     say(format_args!("reading  {}", folder.display()));
-    let checkpoint = import(&folder, &options.out, tokenizer, &origin)?;
+    let imported = import(&folder, &options.out, tokenizer, &origin, || signals.check());
+    signals.outcome(imported.map(|checkpoint| {
+        describe(&checkpoint, &options.out);
+        ExitCode::SUCCESS
+    }))
+}
+
+fn describe(checkpoint: &Checkpoint, out: &Path) {
     let model = &checkpoint.model;
     say(format_args!(
         "model    {}, vocabulary {}: {:.2} million parameters, {}",
@@ -63,12 +78,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         checkpoint.parameters.count() as f64 / 1e6,
         HumanBytes(4 * checkpoint.parameters.count() as u64)
     ));
-    say(format_args!("saved    {}", options.out.display()));
-    let out = quoted(&options.out);
+    say(format_args!("saved    {}", out.display()));
+    let out = quoted(out);
     say(format_args!("next     {} generate --checkpoint {out}", program()));
     say(format_args!(
         "         {} train --init-from {out} --corpus YOUR_TEXT",
         program()
     ));
-    Ok(ExitCode::SUCCESS)
 }

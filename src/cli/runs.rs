@@ -10,6 +10,7 @@ use indicatif::{HumanBytes, HumanDuration};
 
 use crate::checkpoint::runs::{self, RUNS, Summary, summarize};
 use crate::console;
+use crate::visible::visible;
 
 /// List runs: step, loss, age, size, whether complete
 #[derive(Args)]
@@ -42,7 +43,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             Err(error) => format!("{:<44} damaged: {error:#}\n", run.folder.display()),
         };
     }
-    console::print(&table)?;
+    console::print(visible(&table))?;
     Ok(ExitCode::SUCCESS)
 }
 

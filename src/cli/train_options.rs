@@ -158,9 +158,9 @@ const LARGE: usize = 50_000_000;
 impl Settings {
     /// Reads the file of `--config`.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("configuration {} cannot be read", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("configuration {} is not valid", path.display()))
+        let bytes =
+            crate::files::read(path).with_context(|| format!("configuration {} cannot be read", path.display()))?;
+        toml::from_slice(&bytes).with_context(|| format!("configuration {} is not valid", path.display()))
     }
 
     /// `base` with what is given here in its place.

@@ -1,12 +1,12 @@
 //! Examples in HellaSwag's format (Zellers et al. 2019, <https://rowanzellers.com/hellaswag>): the beginning of a text
 //! and some endings, one of which is the right one.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
+use crate::files;
 use crate::tokenizer::Tokenizer;
 
 /// An example as tokens, which fits into the context of the model that it was read for.
@@ -32,7 +32,8 @@ pub struct Example {
 /// A file without examples.
 pub fn read(file: &Path, tokenizer: &Tokenizer, context: usize) -> Result<Vec<Example>> {
     let shown = file.display();
-    let text = fs::read_to_string(file)
+    let text = files::read(file)
+        .and_then(|bytes| Ok(String::from_utf8(bytes)?))
         .with_context(|| format!("{shown} cannot be read; give a file of HellaSwag's format: a JSON object a line"))?;
     let examples: Vec<Example> = text
         .lines()

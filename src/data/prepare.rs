@@ -14,7 +14,8 @@ use super::corpus::{TRAIN_SHARE, remarks};
 use super::text_files::{Block, Place, TextFiles};
 use super::tokens::{Shard, TokenWidth, Tokens};
 use crate::durable;
-use crate::hash::{self, sha256};
+use crate::files;
+use crate::hash::{self, sha256, sha256_of_file};
 use crate::tokenizer::Tokenizer;
 
 const MANIFEST: &str = "manifest.json";
@@ -125,14 +126,16 @@ pub fn prepare(
 
     fs::create_dir_all(folder).with_context(|| format!("folder {} cannot be made", folder.display()))?;
     durable::remove_leftovers(folder)?;
-    let mut journal = match fs::read(folder.join(JOURNAL)) {
+    let mut journal = match files::read(&folder.join(JOURNAL)) {
         Ok(bytes) => {
-            let journal: Journal = serde_json::from_slice(&bytes).with_context(|| {
+            let damaged = || {
                 format!(
                     "{} is damaged; delete the folder and start again",
                     folder.join(JOURNAL).display()
                 )
-            })?;
+            };
+            let journal: Journal = serde_json::from_slice(&bytes).with_context(damaged)?;
+            files.check(journal.next).with_context(damaged)?;
             ensure!(
                 journal.manifest.is_of_the_same(&empty),
                 "{} was begun with another text, tokenizer or shard size; choose another --out, or delete it",
@@ -186,6 +189,12 @@ pub fn prepare(
         journal.next = next;
         durable::write_file(&folder.join(JOURNAL), &serde_json::to_vec(&journal)?)?;
     }
+    journal.manifest.check().with_context(|| {
+        format!(
+            "{} does not fit its shards; delete the folder and start again",
+            folder.join(JOURNAL).display()
+        )
+    })?;
     durable::write_file(&folder.join(MANIFEST), &serde_json::to_vec_pretty(&journal.manifest)?)?;
     fs::remove_file(folder.join(JOURNAL))?;
     Ok(journal.manifest)
@@ -307,7 +316,7 @@ impl Manifest {
     /// It is missing, damaged, or of a newer format.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
-        let bytes = fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let bytes = files::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
         let manifest: Self = serde_json::from_slice(&bytes)
             .with_context(|| format!("{} is not a manifest of tokens", path.display()))?;
         ensure!(
@@ -316,7 +325,36 @@ impl Manifest {
             path.display(),
             manifest.format
         );
+        manifest
+            .check()
+            .with_context(|| format!("{} is damaged; prepare the data again", path.display()))?;
         Ok(manifest)
+    }
+
+    /// Whether its numbers fit each other.
+    fn check(&self) -> Result<()> {
+        let sum = |records: &[ShardRecord], count: fn(&ShardRecord) -> u64| {
+            records
+                .iter()
+                .try_fold(0, |sum: u64, record| sum.checked_add(count(record)))
+        };
+        let [train, val] = [&self.train, &self.val].map(|records| sum(records, |record| record.text_bytes));
+        ensure!(
+            train == Some(self.corpus.cut)
+                && val.and_then(|val| val.checked_add(self.corpus.cut)) == Some(self.corpus.bytes),
+            "its shards do not add up to its text"
+        );
+        let all: Vec<_> = self.shards().cloned().collect();
+        ensure!(
+            sum(&all, |record| record.tokens).is_some(),
+            "its shards have too many tokens"
+        );
+        ensure!(
+            self.width == TokenWidth::for_vocabulary(self.vocab_size),
+            "tokens of a vocabulary of {} are not as wide as it says",
+            self.vocab_size
+        );
+        Ok(())
     }
 
     pub fn shards(&self) -> impl Iterator<Item = &ShardRecord> {
@@ -330,12 +368,12 @@ impl Manifest {
     }
 }
 
-/// Maps some of a folder's shards.
+/// Maps some of a folder's shards, after comparing each with its hash; all cores read.
 ///
 /// # Errors
-/// A shard is missing, cut, or of another length than the manifest says.
+/// A shard is missing, cut, changed, or of another length than the manifest says.
 pub fn open_shards(folder: &Path, records: &[&ShardRecord], width: TokenWidth) -> Result<Tokens> {
-    let shards = records.iter().map(|record| {
+    let shards = records.par_iter().map(|record| {
         ensure!(
             Path::new(&record.file).file_name() == Some(record.file.as_ref()),
             "{}: {:?} is not the name of a file in this folder",
@@ -350,6 +388,11 @@ pub fn open_shards(folder: &Path, records: &[&ShardRecord], width: TokenWidth) -
             path.display(),
             shard.len(),
             record.tokens
+        );
+        ensure!(
+            sha256_of_file(&path)? == record.sha256,
+            "token shard {} was changed or damaged after it was written; prepare the data again",
+            path.display()
         );
         Ok(shard)
     });

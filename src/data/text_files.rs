@@ -5,11 +5,14 @@
 //! whole. Where a block ends depends on where it began and on nothing else: an interrupted run goes on with the same
 //! blocks.
 
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+
+use crate::files;
 
 /// Bytes of a block, unless a line is longer.
 const BLOCK: usize = 1 << 20;
@@ -50,10 +53,10 @@ impl TextFiles {
     /// A file, or all files below a folder but hidden ones.
     ///
     /// # Errors
-    /// Nothing there, or a folder without files.
+    /// Nothing there, a folder without files, or links that lead to a folder twice, as they do in circles.
     pub fn find(path: &Path) -> Result<Self> {
         let mut files = Vec::new();
-        list(path, &mut files)?;
+        list(path, &mut files, &mut HashSet::new())?;
         ensure!(
             !files.is_empty(),
             "corpus {}: the folder holds no files; put text files into it",
@@ -80,6 +83,19 @@ impl TextFiles {
         }
     }
 
+    /// # Errors
+    /// `place` is in none of the files.
+    pub fn check(&self, place: Place) -> Result<()> {
+        let bytes = self.files.get(place.file).map_or(0, |file| file.bytes);
+        ensure!(
+            place.file <= self.files.len() && place.offset <= bytes,
+            "the text has no byte {} in file {}",
+            place.offset,
+            place.file
+        );
+        Ok(())
+    }
+
     /// The blocks from `start` to `end` (excluded; `None` is the end of the last file). A block never crosses `end`.
     pub fn blocks(&self, start: Place, end: Option<Place>) -> impl Iterator<Item = Result<Block>> {
         let mut place = start;
@@ -102,7 +118,7 @@ impl TextFiles {
             Some(end) if end.file == start.file => end.offset.min(*bytes),
             _ => *bytes,
         };
-        let file = File::open(path).with_context(|| format!("corpus {} cannot be read", path.display()))?;
+        let file = files::open(path).with_context(|| format!("corpus {} cannot be read", path.display()))?;
         let mut size = BLOCK;
         let (raw, cut) = loop {
             let want = size.min((limit - start.offset) as usize);
@@ -174,7 +190,7 @@ impl TextFiles {
     pub fn place_of_character(&self, start: Place, mut skip: u64) -> Result<Place> {
         let block = self.block(start, None)?;
         let mut offset = start.offset + if block.had_mark { 3 } else { 0 };
-        let file = File::open(&self.files[start.file].path)?;
+        let file = files::open(&self.files[start.file].path)?;
         let mut raw = vec![0; (start.offset + block.bytes - offset) as usize];
         file.read_exact_at(&mut raw, offset)?;
         let text = std::str::from_utf8(&raw)?;
@@ -219,7 +235,8 @@ fn first_character(bytes: &[u8]) -> Option<char> {
     whole.chars().next()
 }
 
-fn list(path: &Path, files: &mut Vec<TextFile>) -> Result<()> {
+/// `seen` are the folders so far, by device and number.
+fn list(path: &Path, files: &mut Vec<TextFile>, seen: &mut HashSet<(u64, u64)>) -> Result<()> {
     let metadata =
         fs::metadata(path).with_context(|| format!("corpus {} cannot be opened; check the path", path.display()))?;
     if metadata.is_file() {
@@ -228,6 +245,11 @@ fn list(path: &Path, files: &mut Vec<TextFile>) -> Result<()> {
             bytes: metadata.len(),
         });
     } else if metadata.is_dir() {
+        ensure!(
+            seen.insert((metadata.dev(), metadata.ino())),
+            "corpus folder {} is a link to a folder that the corpus has already; remove the link",
+            path.display()
+        );
         let entries = fs::read_dir(path).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
         let mut paths: Vec<_> = entries
             .with_context(|| format!("corpus folder {} cannot be read", path.display()))?
@@ -237,10 +259,13 @@ fn list(path: &Path, files: &mut Vec<TextFile>) -> Result<()> {
             .collect();
         paths.sort();
         for path in paths {
-            list(&path, files)?;
+            list(&path, files, seen)?;
         }
     } else {
-        bail!("corpus {} is neither a file nor a folder", path.display());
+        bail!(
+            "corpus {} is neither a file nor a folder; write its text into a file first",
+            path.display()
+        );
     }
     Ok(())
 }

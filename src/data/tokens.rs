@@ -1,10 +1,11 @@
 //! Token ids, in memory or mapped from shards on disk.
 
-use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use memmap2::Mmap;
+
+use crate::files;
 
 /// How shards store a token: little-endian, two bytes where the vocabulary allows, as nanoGPT's `train.bin`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -55,7 +56,7 @@ impl Shard {
     /// It is missing, empty, or its size is not a whole number of tokens.
     pub fn open(path: &Path, width: TokenWidth) -> Result<Self> {
         let shown = path.display();
-        let file = File::open(path).with_context(|| format!("token shard {shown} cannot be read"))?;
+        let file = files::open(path).with_context(|| format!("token shard {shown} cannot be read"))?;
         let bytes = file.metadata()?.len();
         ensure!(bytes > 0, "token shard {shown} is empty; prepare the data again");
         ensure!(
@@ -63,8 +64,8 @@ impl Shard {
             "token shard {shown} was cut: {bytes} bytes are not whole tokens of {}; prepare the data again",
             width.bytes()
         );
-        // SAFETY: shards are replaced by renaming, never written in place.
-        let map = unsafe { Mmap::map(&file) }.with_context(|| format!("token shard {shown} cannot be mapped"))?;
+        let map = files::map(&file, 0, usize::try_from(bytes)?)
+            .with_context(|| format!("token shard {shown} cannot be mapped"))?;
         Ok(Self { map, width })
     }
 

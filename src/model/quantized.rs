@@ -93,12 +93,21 @@ pub fn quantize(
     Ok((model, Parameters::from_entries(entries)))
 }
 
-/// The names and shapes of a quantized model's parameters.
-pub fn quantized_layout(model: &ModelConfig, quantization: Quantization) -> Vec<(String, Vec<i32>)> {
-    let mut shapes = Vec::new();
+/// A parameter of a quantized model.
+pub struct QuantizedSpec {
+    pub name: String,
+    pub shape: Vec<i32>,
+    /// Whole numbers packed into uint32; any other is float32.
+    pub packed: bool,
+}
+
+/// A quantized model's parameters.
+pub fn quantized_layout(model: &ModelConfig, quantization: Quantization) -> Vec<QuantizedSpec> {
+    let mut specs = Vec::new();
+    let mut add = |name: String, shape: Vec<i32>, packed: bool| specs.push(QuantizedSpec { name, shape, packed });
     for spec in layout(model) {
         let Some(layer) = matrix_of(&spec.name) else {
-            shapes.push((spec.name, spec.shape));
+            add(spec.name, spec.shape, false);
             continue;
         };
         let (rows, columns) = match layer {
@@ -106,14 +115,12 @@ pub fn quantized_layout(model: &ModelConfig, quantization: Quantization) -> Vec<
             _ => (spec.shape[1], spec.shape[0]),
         };
         let groups = columns / quantization.group_size as i32;
-        shapes.push((
-            format!("{layer}.{PACKED}"),
-            vec![rows, columns * quantization.bits as i32 / 32],
-        ));
-        shapes.push((format!("{layer}.{SCALES}"), vec![rows, groups]));
-        shapes.push((format!("{layer}.{BIASES}"), vec![rows, groups]));
+        let words = columns * quantization.bits as i32 / 32;
+        add(format!("{layer}.{PACKED}"), vec![rows, words], true);
+        add(format!("{layer}.{SCALES}"), vec![rows, groups], false);
+        add(format!("{layer}.{BIASES}"), vec![rows, groups], false);
     }
-    shapes
+    specs
 }
 
 /// The layer whose matrix a parameter is, if it is one that is quantized.

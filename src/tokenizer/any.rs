@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +9,8 @@ use serde_json::Value;
 
 use super::library::Library;
 use super::special::{Part, SpecialChoice, parts};
-use super::{Bpe, CharTokenizer, END_OF_TEXT, hugging_face, published};
+use super::{Bpe, CharTokenizer, END_OF_TEXT, hugging_face, ids, published};
+use crate::files;
 
 /// A tokenizer of any kind.
 ///
@@ -92,7 +92,7 @@ impl Tokenizer {
             Cow::Borrowed(path)
         };
         let shown = file.display();
-        let bytes = fs::read(&file).with_context(|| {
+        let bytes = files::read(&file).with_context(|| {
             format!("tokenizer {shown} cannot be read; give char, gpt2, cl100k or a tokenizer.json")
         })?;
         let json: Value = serde_json::from_slice(&bytes)
@@ -110,8 +110,9 @@ impl Tokenizer {
             json["model"].is_object(),
             "tokenizer {shown} is JSON but not a tokenizer.json: it has no model; make one with: mlx-gpt tokenizer train"
         );
+        ids::check(&json).with_context(|| format!("tokenizer {shown} is broken"))?;
         if json["model"]["type"] == "WordLevel" && json["pre_tokenizer"]["pattern"]["Regex"] == "[\\s\\S]" {
-            return Ok(CharTokenizer::load(file)?.into());
+            return Ok(CharTokenizer::from_json(&json, file)?.into());
         }
         let tokens = json["model"]["vocab"]
             .as_object()

@@ -1,7 +1,6 @@
 //! One token a character: the simplest tokenizer that loses nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -114,15 +113,12 @@ impl CharTokenizer {
         })
     }
 
-    /// Reads what [`to_json`](Self::to_json) makes.
+    /// Reads what [`to_json`](Self::to_json) makes; errors name `file`.
     ///
     /// # Errors
-    /// No such file, not JSON, or another kind of tokenizer.
-    pub fn load(path: &Path) -> Result<Self> {
-        let shown = path.display();
-        let bytes = fs::read(path).with_context(|| format!("tokenizer {shown} cannot be read"))?;
-        let json: Value =
-            serde_json::from_slice(&bytes).with_context(|| format!("tokenizer {shown} is not valid JSON"))?;
+    /// Another kind of tokenizer, or one that does more than this.
+    pub fn from_json(json: &Value, file: &Path) -> Result<Self> {
+        let shown = file.display();
         let model = &json["model"];
         let kind = model["type"].as_str().unwrap_or("none");
         ensure!(
@@ -156,6 +152,8 @@ impl CharTokenizer {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const TEXT: &str =
@@ -173,7 +171,7 @@ mod tests {
         let path = folder.path().join("tokenizer.json");
         let ours = CharTokenizer::from_text(TEXT);
         fs::write(&path, ours.to_json().to_string()).unwrap();
-        assert_eq!(CharTokenizer::load(&path).unwrap(), ours);
+        assert_eq!(CharTokenizer::from_json(&ours.to_json(), &path).unwrap(), ours);
 
         let theirs = tokenizers::Tokenizer::from_file(&path).unwrap();
         let ids = theirs.encode(TEXT, false).unwrap().get_ids().to_vec();

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 use super::byte_unicode::from_characters;
+use super::guarded::guarded;
 
 /// A tokenizer that `tokenizers` runs.
 #[derive(Clone, Debug)]
@@ -22,10 +23,9 @@ impl Library {
     /// # Errors
     /// A description that the library doesn't accept.
     pub fn from_json(json: Value) -> Result<Self> {
-        // The library's own error is the cause that the caller needs to see.
-        let mut tokenizer: tokenizers::Tokenizer = json.to_string().parse().map_err(|error| anyhow!("{error}"))?;
+        let mut tokenizer: tokenizers::Tokenizer = guarded(|| json.to_string().parse())?;
         // A corpus is encoded whole, whatever a model's input was cut or padded to.
-        tokenizer.with_truncation(None).map_err(|error| anyhow!("{error}"))?;
+        guarded(|| tokenizer.with_truncation(None).map(|_| ()))?;
         tokenizer.with_padding(None);
         // Special tokens are found by `special.rs`, the same for every tokenizer.
         tokenizer.set_encode_special_tokens(true);
@@ -41,6 +41,17 @@ impl Library {
             .max()
             .map_or(0, |id| id as usize + 1);
         ensure!(vocab_size > 0, "its vocabulary is empty");
+        // The library numbers added tokens itself, whatever their ids are said to be.
+        for token in json["added_tokens"].as_array().into_iter().flatten() {
+            let content = token["content"].as_str().unwrap_or_default();
+            let id = tokenizer.token_to_id(content);
+            ensure!(
+                id.map(u64::from) == token["id"].as_u64(),
+                "added token {content:?} has the id {}, where {} is the next",
+                token["id"],
+                id.map_or("none".into(), |id| id.to_string())
+            );
+        }
         Ok(Self {
             json,
             tokenizer,
@@ -64,10 +75,7 @@ impl Library {
     /// # Errors
     /// What the library refuses: text for which it has no token.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self
-            .tokenizer
-            .encode_fast(text, false)
-            .map_err(|error| anyhow!("{error}"))?;
+        let encoding = guarded(|| self.tokenizer.encode_fast(text, false))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -80,10 +88,7 @@ impl Library {
                 self.vocab_size
             ));
         }
-        self.tokenizer
-            .decode(ids, false)
-            .map_err(|error| anyhow!("{error}"))
-            .context("the tokens cannot be decoded")
+        guarded(|| self.tokenizer.decode(ids, false)).context("the tokens cannot be decoded")
     }
 
     /// What a token stands for by itself, as well as its kind lets it be said: a byte, or text with spaces for `▁`.

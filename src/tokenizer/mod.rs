@@ -13,7 +13,9 @@
 //! | `bpe.rs`, `published.rs` | the BPE tokenizer; those of GPT-2 and GPT-4 |
 //! | `special.rs` | special tokens in a text |
 //! | `byte_unicode.rs`, `hugging_face.rs` | bytes as printable characters; BPE as `tokenizer.json` |
+//! | `ids.rs` | what must be true of the ids in any `tokenizer.json` |
 //! | `library.rs`, `library_train.rs` | every other `tokenizer.json`, and training other kinds, by Hugging Face's library |
+//! | `guarded.rs` | calls into that library |
 //! | `any.rs`, `stream.rs` | all kinds behind one type; text from tokens that come one by one |
 
 mod any;
@@ -21,7 +23,9 @@ pub mod basic;
 mod bpe;
 pub mod byte_unicode;
 mod char;
+mod guarded;
 mod hugging_face;
+mod ids;
 mod library;
 mod library_train;
 pub mod published;

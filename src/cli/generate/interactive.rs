@@ -9,9 +9,9 @@ use rand_chacha::ChaCha8Rng;
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
-use super::Task;
 use super::line_reader::{Line, LineReader};
 use super::speed::Speed;
+use super::{MOST_PROMPT, Task};
 use crate::console::{self, say};
 use crate::generate::{Sequences, Writer, sample_rng};
 
@@ -43,7 +43,7 @@ enum Next {
 pub fn run(mut task: Task) -> Result<ExitCode> {
     let prompt = task.prompt.take();
     let mut conversation = Conversation::new(task)?;
-    let mut lines = LineReader::new()?;
+    let mut lines = LineReader::new(MOST_PROMPT)?;
     say("what you type goes on from the text so far, and the model from there; /help says more");
     if let Some(prompt) = prompt {
         conversation.hear(&prompt).context("prompt")?;
@@ -54,6 +54,7 @@ pub fn run(mut task: Task) -> Result<ExitCode> {
         match lines.read()? {
             Line::End => break,
             Line::Interrupted => say("Ctrl-D ends it"),
+            Line::Unreadable(why) => say(format_args!("not taken: {why}")),
             Line::Text(line) => match conversation.obey(&line) {
                 Ok(Next::Speak) => conversation.speak()?,
                 Ok(Next::Listen) => {}

@@ -93,6 +93,9 @@ struct Task<'a> {
     seed: u64,
 }
 
+/// Bytes of a prompt, at most: about a million tokens, of which a model sees those at the end that its context holds.
+const MOST_PROMPT: u64 = 1 << 22;
+
 /// More samples than anybody reads; each takes some memory from the start.
 const MOST_SAMPLES: u64 = 1 << 20;
 
@@ -123,7 +126,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         device.select()?;
     }
     let prompt = match (&options.prompt, &options.prompt_file) {
-        (None, Some(file)) => Some(read_text(file).context("prompt")?),
+        (None, Some(file)) => Some(read_text(file, MOST_PROMPT).context("prompt, of which a model sees the end")?),
         (text, _) => text.clone(),
     };
     let folder = find_checkpoint(options.checkpoint.as_deref())?;

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::input::{open, read_text};
+use super::input::{MOST_TEXT, open, read_text};
 use crate::console;
 
 /// Turn token ids into text
@@ -41,7 +41,7 @@ pub fn run(options: &Options) -> Result<()> {
     let tokenizer = open(&options.tokenizer, options.corpus.as_deref())?;
     let ids = match &options.file {
         Some(file) => {
-            let text = read_text(file)?;
+            let text = read_text(file, MOST_TEXT)?;
             parse(&text).with_context(|| format!("file {} does not hold token ids", file.display()))?
         }
         None => options.ids.clone(),

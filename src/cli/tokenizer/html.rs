@@ -1,7 +1,11 @@
 //! A page that shows the tokens of a text, as tiktokenizer does: one file, nothing fetched.
 
+use std::io::Read;
+use std::path::Path;
+
 use super::pieces::Piece;
 use super::show::summary;
+use crate::files;
 
 const HEAD: &str = r#"<!doctype html>
 <html lang="en">
@@ -32,6 +36,9 @@ const HEAD: &str = r#"<!doctype html>
 </style>
 "#;
 
+/// Follows the head.
+const TITLE: &str = "<title>Tokens of ";
+
 /// Hovering over a token marks its row, and the other way round.
 const SCRIPT: &str = r#"<script>
   const both = n => document.querySelectorAll(`[data-n="${n}"]`);
@@ -49,7 +56,7 @@ const SCRIPT: &str = r#"<script>
 pub fn page(tokenizer: &str, text: &str, pieces: &[Piece]) -> String {
     let name = escaped(tokenizer);
     let mut page = format!(
-        "{HEAD}<title>Tokens of {name}</title>\n<h1>Tokens of {name}</h1>\n<p>{}</p>\n<div class=\"card text\">",
+        "{HEAD}{TITLE}{name}</title>\n<h1>Tokens of {name}</h1>\n<p>{}</p>\n<div class=\"card text\">",
         summary(text, pieces.len()).trim()
     );
     for (index, piece) in pieces.iter().enumerate() {
@@ -74,6 +81,13 @@ pub fn page(tokenizer: &str, text: &str, pieces: &[Piece]) -> String {
         );
     }
     page + "</table></div>\n" + SCRIPT
+}
+
+/// Whether a file is such a page.
+pub fn is_page(file: &Path) -> bool {
+    let head =
+        files::open(file).and_then(|file| files::read_up_to(file.take(2 * HEAD.len() as u64), u64::from(u32::MAX)));
+    head.is_ok_and(|head| String::from_utf8_lossy(&head).contains(TITLE))
 }
 
 fn escaped(text: &str) -> String {

@@ -1,6 +1,6 @@
 //! What the tokenizer commands have in common: which tokenizer, which text.
 
-use std::io::Read;
+use std::io::stdin;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -8,7 +8,11 @@ use clap::{Args, ValueEnum};
 
 use crate::config::DEFAULT_CORPUS;
 use crate::data::corpus::{Corpus, Split};
+use crate::files;
 use crate::tokenizer::{CharTokenizer, SpecialChoice, Tokenizer};
+
+/// Bytes of a text, at most; for more there is `data prepare`, which reads in pieces.
+pub const MOST_TEXT: u64 = 1 << 30;
 
 /// Opens the tokenizer of that name or path; the characters of `char` are those of the corpus.
 pub fn open(name: &str, corpus: Option<&str>) -> Result<Tokenizer> {
@@ -34,24 +38,22 @@ impl Input {
     pub fn read(&self) -> Result<String> {
         match (&self.text, &self.file) {
             (Some(text), _) => Ok(text.clone()),
-            (None, Some(file)) => read_text(file),
+            (None, Some(file)) => read_text(file, MOST_TEXT),
             (None, None) => Ok(String::new()),
         }
     }
 }
 
-/// A file's text; `-` is standard input.
-pub fn read_text(file: &Path) -> Result<String> {
+/// A file's text of up to `most` bytes; `-` is standard input.
+pub fn read_text(file: &Path, most: u64) -> Result<String> {
     let shown = file.display();
-    let mut bytes = Vec::new();
-    if file == Path::new("-") {
-        std::io::stdin()
-            .lock()
-            .read_to_end(&mut bytes)
-            .context("standard input cannot be read")?;
+    let bytes = if file == Path::new("-") {
+        files::read_up_to(stdin().lock(), most).context("standard input cannot be read")?
     } else {
-        bytes = std::fs::read(file).with_context(|| format!("file {shown} cannot be read"))?;
-    }
+        files::open(file)
+            .and_then(|opened| files::read_up_to(opened, most))
+            .with_context(|| format!("file {shown} cannot be read"))?
+    };
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         anyhow::anyhow!("file {shown}: not UTF-8 text, from byte {at} on; convert it (iconv -t utf-8)")

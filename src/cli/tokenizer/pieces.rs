@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::tokenizer::{SpecialChoice, Tokenizer};
+use crate::visible::is_format;
 
 /// One token of a text.
 pub struct Piece {
@@ -94,10 +95,6 @@ fn shown(bytes: &[u8]) -> String {
         }
     }
     shown
-}
-
-fn is_format(character: char) -> bool {
-    matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::input::{Input, Special, open};
@@ -36,7 +36,7 @@ pub struct Options {
     /// What becomes of special tokens in the text
     #[arg(long, value_enum, default_value = "allow")]
     special: Special,
-    /// Write a page to look at in a browser, one file that needs nothing else
+    /// Write a page to look at in a browser, one file that needs nothing else; an earlier page there is replaced
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
@@ -46,6 +46,11 @@ pub fn run(options: &Options) -> Result<()> {
     let text = options.input.read()?;
     let pieces = pieces(&tokenizer, &text, &options.special.choice())?;
     if let Some(file) = &options.html {
+        ensure!(
+            !file.exists() || html::is_page(file),
+            "{} exists already and is no page of tokens; choose another --html",
+            file.display()
+        );
         train::write(file, html::page(&options.tokenizer, &text, &pieces).as_bytes())?;
         return console::print(format_args!("{}\n", file.display()));
     }

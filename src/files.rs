@@ -1,0 +1,93 @@
+//! Reading files that others made: regular ones only, and no more into memory than a file of its kind can have.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use memmap2::{Mmap, MmapOptions};
+
+/// Bytes of a file that is read whole, at most. The largest tokenizers that are published have about 35 MB.
+const MOST: u64 = 1 << 28;
+
+/// Opens a file whose size is known. A pipe would wait for somebody to write, and a device need not end; a link is
+/// followed to what it leads to.
+///
+/// # Errors
+/// It is not there, or it is no regular file.
+pub fn open(path: &Path) -> Result<File> {
+    let kind = fs::metadata(path)?.file_type();
+    ensure!(!kind.is_dir(), "it is a folder, not a file");
+    ensure!(
+        kind.is_file(),
+        "it is a pipe, a socket or a device, whose end is not known; write what it gives into a file first"
+    );
+    Ok(File::open(path)?)
+}
+
+/// The contents of a file that describes something: configurations, tokenizers, manifests.
+///
+/// # Errors
+/// As [`open`], or more bytes than any such file has.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    read_up_to(open(path)?, MOST)
+}
+
+/// Maps bytes of a file into memory, so that only those that are looked at are read.
+///
+/// # Errors
+/// The file has not so many bytes, or cannot be mapped.
+#[allow(unsafe_code, reason = "the only way to map a file")]
+pub fn map(file: &File, from: u64, bytes: usize) -> Result<Mmap> {
+    let end = from.checked_add(bytes as u64);
+    ensure!(
+        end.is_some_and(|end| file.metadata().is_ok_and(|file| end <= file.len())),
+        "it was cut short"
+    );
+    let mut options = MmapOptions::new();
+    options.offset(from).len(bytes);
+    // SAFETY: a map must not change while it is looked at. What this program writes gets its name when it is complete and
+    // is never written again; of files that others made it is assumed that nobody writes into them while they are read.
+    // A file that is cut short meanwhile ends the process by a signal, without a wrong result.
+    Ok(unsafe { options.map(file) }?)
+}
+
+/// What `reader` gives until its end.
+///
+/// # Errors
+/// It cannot be read, or gives more than `most` bytes.
+pub fn read_up_to(reader: impl Read, most: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(most + 1).read_to_end(&mut bytes)?;
+    ensure!(
+        bytes.len() as u64 <= most,
+        "it has more than {most} bytes, the most that is read here; give less"
+    );
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn what_has_no_end_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for (path, expected) in [
+            (folder.path(), "a folder"),
+            (&socket, "a pipe, a socket or a device"),
+            (Path::new("/dev/zero"), "a pipe, a socket or a device"),
+            (&folder.path().join("none"), "No such file"),
+        ] {
+            let error = format!("{:#}", read(path).unwrap_err());
+            assert!(error.contains(expected), "{}: {error}", path.display());
+        }
+        let error = read_up_to(io::repeat(b'y'), 1000).unwrap_err().to_string();
+        assert!(error.contains("more than 1000 bytes"), "{error}");
+        assert_eq!(read_up_to(&b"abc"[..], 3).unwrap(), b"abc");
+    }
+}

@@ -1,0 +1,53 @@
+//! Calls into Hugging Face's `tokenizers`, which panics on some descriptions and some texts where it could say what is
+//! wrong. Here that is an error like any other.
+
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+
+use anyhow::{Result, anyhow};
+
+thread_local! {
+    /// A call is under way on this thread, so that a panic is no failure of this program's.
+    static CALLING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What `call` gives.
+///
+/// # Errors
+/// Its own, and its panic.
+pub fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !CALLING.get() {
+                before(info);
+            }
+        }));
+    });
+    CALLING.set(true);
+    // What a panic left half done is not looked at again: the caller gives the tokenizer up.
+    let result = panic::catch_unwind(AssertUnwindSafe(call));
+    CALLING.set(false);
+    match result {
+        Ok(result) => result.map_err(|error| anyhow!("{error}")),
+        Err(payload) => {
+            let message = payload.downcast_ref::<String>().map(String::as_str);
+            let message = message.or_else(|| payload.downcast_ref::<&str>().copied());
+            Err(anyhow!("the tokenizers library failed: {}", message.unwrap_or("panic")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error() {
+        let error = guarded(|| -> tokenizers::Result<()> { panic!("at {}", 7) }).unwrap_err();
+        assert_eq!(error.to_string(), "the tokenizers library failed: at 7");
+        assert_eq!(guarded(|| Ok(3)).unwrap(), 3);
+    }
+}
