@@ -33,6 +33,7 @@ impl Gpt {
         })
     }
 
+    // ANCHOR: forward
     /// Token ids `[B, T]`, T at most the context, to logits `[B, T, V]`: what the model expects after each token.
     pub fn forward(&self, ids: &Array, dropout: Option<&Dropout>) -> Result<Array> {
         let mut x = dropout::maybe(dropout, self.embeddings.forward(ids, 0)?)?;
@@ -41,7 +42,9 @@ impl Gpt {
         }
         self.logits(&x)
     }
+    // ANCHOR_END: forward
 
+    // ANCHOR: cached
     /// The next token ids `[B, T]` of sequences whose earlier tokens are in `cache`, which takes these too, to logits
     /// `[B, V]` of what comes after the last.
     ///
@@ -55,9 +58,12 @@ impl Gpt {
         }
         self.logits(&x.try_index((.., -1))?)
     }
+    // ANCHOR_END: cached
 
+    // ANCHOR: head
     /// The head: `[…, C]` to `[…, V]`.
     fn logits(&self, x: &Array) -> Result<Array> {
         self.embeddings.as_head(&self.ln_f.forward(x)?)
     }
+    // ANCHOR_END: head
 }

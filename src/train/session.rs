@@ -146,7 +146,10 @@ impl Session {
     }
 
     /// Saves a checkpoint of this step, unless there is one.
-    pub(super) fn save(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// The disk is full or cannot be written.
+    pub fn save(&mut self) -> Result<()> {
         let step = self.state.step;
         let folder = self.run.step_folder(step);
         if folder.exists() {
