@@ -13,6 +13,7 @@ use super::day07_gpt2::{NANO, fresh};
 use super::fact::Finding;
 use super::gradients::in_parts;
 use super::lab::Lab;
+use crate::config::ModelConfig;
 use crate::console::say;
 use crate::data::batches::Batch;
 use crate::model::Parameters;
@@ -89,6 +90,7 @@ pub fn handles_share_memory(_: &Lab) -> Result<Finding> {
 
 /// A step of the day's model, its functions compiled or not, ready to be taken.
 struct Trial {
+    model: ModelConfig,
     stepper: Stepper,
     state: TrainState,
     batch: Batch,
@@ -101,15 +103,15 @@ impl Trial {
         let (model, parameters, batch) = fresh(lab, config.batch_size)?;
         Ok(Self {
             stepper: Stepper::new(&config, &model, parameters.names(), &Names::default())?,
+            model,
             state: TrainState::new(parameters, Parameters::default())?,
             batch,
             compiles,
         })
     }
 
-    fn step(&mut self, lab: &Lab) -> Result<Duration> {
-        let (model, ..) = fresh(lab, 1)?;
-        let micro_batches = in_parts(&model, &self.batch, 1);
+    fn step(&mut self) -> Result<Duration> {
+        let micro_batches = in_parts(&self.model, &self.batch, 1);
         if !self.compiles {
             disable_compile();
         }
@@ -130,7 +132,7 @@ pub fn compiled(lab: &Lab) -> Result<String> {
     // In turns, so that whatever else the machine does disturbs both alike.
     for round in 0..=ROUNDS {
         for (which, trial) in trials.iter_mut().enumerate() {
-            let time = trial.step(lab)?;
+            let time = trial.step()?;
             match round {
                 0 => first[which] = time,
                 _ => times[which].push(time),
@@ -157,7 +159,7 @@ pub fn compiled(lab: &Lab) -> Result<String> {
 pub fn compiled_is_eager(lab: &Lab) -> Result<Finding> {
     let mut trials = [Trial::new(lab, false)?, Trial::new(lab, true)?];
     for trial in &mut trials {
-        trial.step(lab)?;
+        trial.step()?;
     }
     let mut largest = 0.0_f32;
     for (a, b) in trials[0].state.m.arrays().iter().zip(trials[1].state.m.arrays()) {
