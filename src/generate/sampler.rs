@@ -110,6 +110,7 @@ impl Sampling {
         })
     }
 
+    // ANCHOR: candidates
     /// The tokens that may be drawn at a temperature over 0, in the order of their ids.
     pub fn candidates(&self, logits: &[f32], seen: &[u32]) -> Vec<Candidate> {
         let scores = self.penalized(logits, seen);
@@ -126,6 +127,7 @@ impl Sampling {
         kept.retain(|candidate| candidate.weight >= self.min_p);
         kept
     }
+    // ANCHOR_END: candidates
 
     fn penalized(&self, logits: &[f32], seen: &[u32]) -> Vec<f32> {
         let mut scores = logits.to_vec();

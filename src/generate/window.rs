@@ -19,6 +19,7 @@ impl Window {
         &self.ids
     }
 
+    // ANCHOR: push
     /// Adds a token. A full window keeps its last half only, before that; then the answer is true.
     ///
     /// Dropping half at once, and not the first token at each step, leaves the others where they are for half a context:
@@ -31,6 +32,7 @@ impl Window {
         self.ids.push(id);
         full
     }
+    // ANCHOR_END: push
 }
 
 #[cfg(test)]

@@ -240,15 +240,15 @@ fn training(lab: &Lab) -> Result<String> {
 }
 
 /// The learned vectors of the corpus's tokens, and a label for each.
-fn learned(lab: &Lab) -> Result<(Vec<String>, Array)> {
-    let checkpoint = lab.load(AVERAGING.folder)?;
+fn learned(lab: &Lab, folder: &str) -> Result<(Vec<String>, Array)> {
+    let checkpoint = lab.load(folder)?;
     let ids: Vec<u32> = (0..checkpoint.model.vocab_size as u32).collect();
     let labels = labels(&checkpoint.tokenizer, &ids)?;
     Ok((labels, checkpoint.parameters.get("wte.weight")?.clone()))
 }
 
 fn neighbours(lab: &Lab) -> Result<String> {
-    let (labels, vectors) = learned(lab)?;
+    let (labels, vectors) = learned(lab, AVERAGING.folder)?;
     let length = vectors.square()?.sum_axis(-1, true)?.sqrt()?;
     let unit = vectors.divide(length)?; // [V, C]
     let cosines = rows(&unit.matmul(unit.transpose()?)?)?; // V × V
@@ -268,9 +268,13 @@ fn neighbours(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-/// Principal components: the two directions in which the vectors differ most.
 fn vectors(lab: &Lab) -> Result<String> {
-    let (labels, vectors) = learned(lab)?;
+    picture_of_vectors(lab, AVERAGING.folder, "What day 3 learned of each character")
+}
+
+/// Principal components: the two directions in which the vectors of a day's model differ most.
+pub(super) fn picture_of_vectors(lab: &Lab, folder: &str, title: &str) -> Result<String> {
+    let (labels, vectors) = learned(lab, folder)?;
     let centred = vectors.subtract(vectors.mean_axis(0, true)?)?; // [V, C]
     let (_, _, directions) = with_device(Device::cpu(), || linalg::svd(&centred))?;
     let flat = centred.matmul(directions.try_index(..2)?.transpose()?)?; // [V, 2]
@@ -278,5 +282,5 @@ fn vectors(lab: &Lab) -> Result<String> {
     let points: Vec<_> = points
         .map(|(label, place)| (label, f64::from(place[0]), f64::from(place[1])))
         .collect();
-    pictures::points("What day 3 learned of each character", &points)
+    pictures::points(title, &points)
 }

@@ -90,6 +90,16 @@ impl Lab {
         }
     }
 
+    /// What is learned from.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// Steps of a small experiment beside a day's training: `whole` of them, or fewer where fewer were asked for.
+    pub fn at_most(&self, whole: u64) -> u64 {
+        self.settings.steps.map_or(whole, |steps| steps.min(whole))
+    }
+
     /// The corpus's characters.
     ///
     /// # Errors
@@ -222,6 +232,7 @@ impl Lab {
                 let before = run.config()?;
                 let config = TrainConfig {
                     steps: config.steps.max(before.steps),
+                    init_from: before.init_from.clone(), // read once, at the beginning
                     ..config
                 };
                 let same = TrainConfig {
@@ -247,6 +258,18 @@ impl Lab {
         let results = Results::of(self, recipe)?;
         results.write(&folder)?;
         Ok(results)
+    }
+
+    /// The same, with a checkpoint of the model before its first step.
+    ///
+    /// # Errors
+    /// Those of [`train`](Self::train).
+    pub fn train_from_before_the_first_step(&self, recipe: &Recipe) -> Result<Results> {
+        let folder = self.folder(recipe.folder);
+        if Run::open(&folder).is_err() {
+            Session::start(self.config(recipe)?, &self.dataset, &folder)?.save()?;
+        }
+        self.train(recipe)
     }
 
     /// What a day's model came to.

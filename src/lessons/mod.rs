@@ -11,6 +11,7 @@
 //! | `lab.rs` | where a day works: corpus, folders, training, checkpoints |
 //! | `results.rs` | what a day's model came to |
 //! | `pictures.rs` | heat maps, curves, points |
+//! | `gradients.rs`, `pytorch.rs` | gradients as training computes them; PyTorch's answers |
 //! | `overview.rs` | all days at once |
 //! | `fact.rs` | what a day claims, to be checked |
 //! | `dayNN_*.rs` | the days |
@@ -18,10 +19,22 @@
 mod arrays;
 mod chapter;
 mod day03_embeddings;
+mod day07_gpt2;
+mod day07_pytorch;
+mod day07_weights;
+mod day08_fitting;
+mod day08_machine;
+mod day08_optimizer;
+mod day08_training;
+mod day09_cache;
+mod day09_generation;
+mod day09_sampling;
 pub mod fact;
+mod gradients;
 pub mod lab;
 pub mod overview;
 mod pictures;
+mod pytorch;
 pub mod results;
 mod screen;
 
@@ -71,7 +84,12 @@ pub struct Recipe {
 }
 
 /// The days, in order.
-pub const LESSONS: &[&Lesson] = &[&day03_embeddings::LESSON];
+pub const LESSONS: &[&Lesson] = &[
+    &day03_embeddings::LESSON,
+    &day07_gpt2::LESSON,
+    &day08_training::LESSON,
+    &day09_generation::LESSON,
+];
 
 /// The lesson of a day.
 ///

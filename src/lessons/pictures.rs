@@ -89,6 +89,45 @@ pub fn points(title: &str, points: &[(String, f64, f64)]) -> Result<String> {
     })
 }
 
+/// Shares, from 0 to 1, as bars side by side: for each of `names` one of each group, `groups[group].1[name]`.
+pub fn bars(title: &str, names: &[String], groups: &[(String, Vec<f64>)]) -> Result<String> {
+    let (left, top, height, bar) = (50, 70, 260, 10);
+    let step = bar * groups.len() as i32 + 14;
+    let width = (left + step * names.len() as i32 + 20).max(480);
+    draw((width as u32, (top + height + 50) as u32), |area| {
+        let text = |text: &str, at: (i32, i32), points: i32| {
+            area.draw(&Text::new(text.to_owned(), at, (FONT, points)))
+                .map_err(drawing)
+        };
+        text(title, (16, 12), 18)?;
+        for (index, (name, _)) in groups.iter().enumerate() {
+            let x = left + 140 * index as i32;
+            let colour = COLOURS[index % COLOURS.len()].filled();
+            area.draw(&Rectangle::new([(x, 42), (x + 12, 54)], colour))
+                .map_err(drawing)?;
+            text(name, (x + 18, 41), 14)?;
+        }
+        let largest = groups
+            .iter()
+            .flat_map(|(_, shares)| shares)
+            .copied()
+            .fold(1e-9, f64::max);
+        text(&format!("{largest:.2}"), (8, top - 6), 13)?;
+        for (place, name) in names.iter().enumerate() {
+            let x = left + step * place as i32;
+            text(name, (x + step / 2 - 12, top + height + 8), 15)?;
+            for (index, (_, shares)) in groups.iter().enumerate() {
+                let y = top + height - (f64::from(height) * shares[place] / largest) as i32;
+                let x = x + bar * index as i32;
+                let colour = COLOURS[index % COLOURS.len()].filled();
+                area.draw(&Rectangle::new([(x, y), (x + bar - 2, top + height)], colour))
+                    .map_err(drawing)?;
+            }
+        }
+        Ok(())
+    })
+}
+
 /// Numbers from 0 to 1 as squares, the darker the larger: `values[row][column]`.
 pub fn heat_map(title: &str, rows: &[String], columns: &[String], values: &[Vec<f32>]) -> Result<String> {
     let cell = 26;

@@ -39,6 +39,7 @@ impl Gpt {
         })
     }
 
+    // ANCHOR: forward
     /// Token ids `[B, T]`, T at most the context, to logits `[B, T, V]`: what the model expects after each token.
     pub fn forward(&self, ids: &Array, dropout: Option<&Dropout>) -> Result<Array> {
         let mut x = dropout::maybe(dropout, self.embeddings.forward(ids, 0)?)?;
@@ -47,7 +48,9 @@ impl Gpt {
         }
         self.logits(&x)
     }
+    // ANCHOR_END: forward
 
+    // ANCHOR: cached
     /// The next token ids `[B, T]` of sequences whose earlier tokens are in `cache`, which takes these too, to logits
     /// `[B, V]` of what comes after the last.
     ///
@@ -61,7 +64,9 @@ impl Gpt {
         }
         self.logits(&x.try_index((.., -1))?)
     }
+    // ANCHOR_END: cached
 
+    // ANCHOR: head
     /// The head: `[…, C]` to `[…, V]`.
     fn logits(&self, x: &Array) -> Result<Array> {
         let x = self.ln_f.forward(x)?;
@@ -70,4 +75,5 @@ impl Gpt {
             None => self.embeddings.as_head(&x),
         }
     }
+    // ANCHOR_END: head
 }

@@ -45,6 +45,12 @@ impl KvCache {
         self.length == 0
     }
 
+    /// Bytes of its buffers.
+    pub fn bytes(&self) -> usize {
+        let arrays = self.layers.iter().flat_map(|layer| [&layer.keys, &layer.values]);
+        arrays.map(Array::nbytes).sum()
+    }
+
     /// Forgets all tokens and keeps the buffers.
     pub fn clear(&mut self) {
         self.length = 0;
@@ -95,6 +101,7 @@ impl LayerCache {
         self.length
     }
 
+    // ANCHOR: extend
     /// Adds the keys and values of new tokens, `[B, H, T, D]`, and gives those of all tokens so far.
     pub(super) fn extend(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
         let (start, end) = (self.length, self.length + keys.dim(2));
@@ -114,6 +121,7 @@ impl LayerCache {
         let so_far = (.., .., ..end);
         Ok((self.keys.try_index(so_far)?, self.values.try_index(so_far)?))
     }
+    // ANCHOR_END: extend
 }
 
 fn index_error(error: impl std::fmt::Display) -> Exception {

@@ -33,6 +33,7 @@ pub struct Slot {
 }
 
 impl AdamW {
+    // ANCHOR: adamw
     /// Loshchilov and Hutter (2019), algorithm 2, with bias correction. Decay is for parameters of two or more
     /// dimensions: biases and layer norms keep what they learn.
     pub fn update(&self, slot: &Slot, gradient: &Array, rates: &Rates) -> Result<Slot> {
@@ -53,8 +54,10 @@ impl AdamW {
         let parameter = slot.parameter.subtract(step.multiply(rates.lr)?)?;
         Ok(Slot { parameter, m, v })
     }
+    // ANCHOR_END: adamw
 }
 
+// ANCHOR: clip
 /// The global L2 norm over all gradients: `√(Σ g²)`, a scalar.
 pub fn global_norm(gradients: &[Array]) -> Result<Array> {
     let mut sum = Array::from_f32(0.0);
@@ -69,3 +72,4 @@ pub fn clip_factor(norm: &Array, max_norm: f32) -> Result<Array> {
     let factor = ops::divide(Array::from_f32(max_norm), norm.add(Array::from_f32(1e-6))?)?;
     ops::minimum(factor, Array::from_f32(1.0))
 }
+// ANCHOR_END: clip

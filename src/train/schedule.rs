@@ -2,6 +2,7 @@
 
 use crate::config::TrainConfig;
 
+// ANCHOR: schedule
 /// The learning rate of `step` (from 0): linear warm-up, then a cosine from `lr` down to `min_lr`,
 /// which the step after the last would reach
 /// (Loshchilov and Hutter 2017, without restarts).
@@ -15,6 +16,7 @@ pub fn learning_rate(config: &TrainConfig, step: u64) -> f32 {
     let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
     (min_lr + cosine * (lr - min_lr)) as f32
 }
+// ANCHOR_END: schedule
 
 #[cfg(test)]
 mod tests {

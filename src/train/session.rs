@@ -171,7 +171,10 @@ impl Session {
     }
 
     /// Saves a checkpoint of this step, unless there is one, then removes those that are not to be kept.
-    pub(super) fn save(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// The disk is full or cannot be written.
+    pub fn save(&mut self) -> Result<()> {
         let step = self.state.step;
         if self.run.step_folder(step).exists() {
             return Ok(());

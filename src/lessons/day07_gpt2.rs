@@ -1,0 +1,313 @@
+//! Day 7: GPT-2 whole: its shapes, its tied table, how it begins, and PyTorch's numbers.
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result};
+use mlx_rs::Array;
+use mlx_rs::error::Result as MlxResult;
+use mlx_rs::transforms::value_and_grad_with_argnums;
+
+use super::arrays::{largest_difference, visible};
+use super::day03_embeddings::picture_of_vectors;
+use super::fact::{Fact, Finding};
+use super::gradients::largest_share;
+use super::lab::Lab;
+use super::{Lesson, Recipe, Show, day07_pytorch, day07_weights};
+use crate::checkpoint::Checkpoint;
+use crate::config::ModelConfig;
+use crate::data::batches::{self, Batch};
+use crate::data::corpus::Split;
+use crate::model::attention::Attention;
+use crate::model::block::Block;
+use crate::model::embeddings::Embeddings;
+use crate::model::init::initialize;
+use crate::model::layers::{LayerNorm, Linear};
+use crate::model::loss::negative_log_likelihood;
+use crate::model::mlp::Mlp;
+use crate::model::{Gpt, Parameters};
+
+pub const LESSON: Lesson = Lesson {
+    day: 7,
+    title: "GPT-2 assembled",
+    teaches: "blocks between two uses of one table, how they begin, every parameter counted, PyTorch's numbers",
+    chapter: include_str!("../../book/src/day-07.md"),
+    shows: &[
+        Show {
+            name: "shapes.txt",
+            make: shapes,
+        },
+        Show {
+            name: "tied.txt",
+            make: tied,
+        },
+        Show {
+            name: "first-loss.txt",
+            make: day07_weights::first_loss,
+        },
+        Show {
+            name: "stream.txt",
+            make: day07_weights::stream,
+        },
+        Show {
+            name: "stream.svg",
+            make: day07_weights::stream_picture,
+        },
+        Show {
+            name: "count.txt",
+            make: day07_weights::count,
+        },
+        Show {
+            name: "pytorch.txt",
+            make: day07_pytorch::pytorch,
+        },
+        Show {
+            name: "training.txt",
+            make: |lab| Ok(lab.train_from_before_the_first_step(&NANO)?.summary()),
+        },
+        Show {
+            name: "before-and-after.txt",
+            make: before_and_after,
+        },
+        Show {
+            name: "vectors.svg",
+            make: |lab| picture_of_vectors(lab, NANO.folder, "What day 7 learned of each character"),
+        },
+    ],
+    models: &[NANO],
+    needs: &[],
+    facts: &[
+        Fact {
+            claim: "the stages, one by one, are the model's forward pass",
+            hint: "Gpt::forward in src/model/gpt.rs",
+            verify: |lab| {
+                let (model, parameters, batch) = fresh(lab, 2)?;
+                let ids = inputs(&batch);
+                let stages = stages(&model, &parameters, &parameters, &ids)?;
+                let (_, logits) = stages.last().context("there is no stage")?;
+                let whole = Gpt::new(&model, &parameters)?.forward(&ids, None)?;
+                // The same operations in the same order.
+                Ok(Finding::equal_within(largest_difference(logits, &whole)?, 0.0))
+            },
+        },
+        Fact {
+            claim: "the tied table's gradient is the sum of those of its two uses",
+            hint: "Gpt::logits in src/model/gpt.rs: the head must be wte",
+            verify: |lab| {
+                let (lookup, head, both) = gradients_of_uses(lab)?;
+                // Float32 sums in another order, as tests/parity.rs allows them.
+                Ok(Finding::equal_within(
+                    largest_share(&[lookup.add(head)?], &[both])?,
+                    1e-5,
+                ))
+            },
+        },
+        Fact {
+            claim: "a model that has learned nothing is nearly as unsure as one can be: its loss is ln(vocabulary) or little more",
+            hint: "the standard deviations in src/model/init.rs",
+            verify: day07_weights::first_loss_is_that_of_the_unsure,
+        },
+        Fact {
+            claim: "scaled by depth, the residual stream ends as wide with 48 layers as with 12; unscaled it ends twice as wide",
+            hint: "the spread of the residual projections in src/model/init.rs",
+            verify: day07_weights::scaled_stream_keeps_its_width,
+        },
+        Fact {
+            claim: "counted by hand, all four published sizes have the parameters that the code has, and that OpenAI's have",
+            hint: "layout in src/model/init.rs",
+            verify: day07_weights::counts_are_the_published,
+        },
+        Fact {
+            claim: "the logits are PyTorch's",
+            hint: "the layers in src/model, from the first that day 3 built to Gpt::forward",
+            verify: day07_pytorch::logits_are_pytorchs,
+        },
+        Fact {
+            claim: "every gradient is PyTorch's",
+            hint: "gelu in src/model/mlp.rs, the loss in src/model/loss.rs",
+            verify: day07_pytorch::gradients_are_pytorchs,
+        },
+        Fact {
+            claim: "step-000000 is the model as it was drawn",
+            hint: "delete lessons/day-07 and run the lesson again",
+            verify: |lab| {
+                let (_, drawn, _) = fresh(lab, 1)?;
+                let saved = untrained(lab)?.parameters;
+                let differences = drawn.arrays().iter().zip(saved.arrays());
+                let differences = differences.map(|(a, b)| largest_difference(a, b));
+                let largest = differences.collect::<Result<Vec<_>>>()?;
+                // Written and read as float32.
+                Ok(Finding::equal_within(largest.into_iter().fold(0.0, f32::max), 0.0))
+            },
+        },
+        Fact {
+            claim: "the whole does better than the blocks of day 6",
+            hint: "the training of either: `lesson 6`, `lesson 7`",
+            verify: |lab| better_than(lab, &NANO, "day-06"),
+        },
+    ],
+};
+
+/// The preset as it is.
+pub(super) const NANO: Recipe = Recipe {
+    folder: "day-07",
+    what: "GPT-2 of the preset's size",
+    change: |config| config,
+    starts_from: None,
+    band: (1.92, 1.98),
+};
+
+/// Whether a day's model, once it has learned to its end, does better than another day's.
+pub(super) fn better_than(lab: &Lab, recipe: &Recipe, earlier: &str) -> Result<Finding> {
+    let loss = lab.results(recipe.folder)?.val_loss;
+    Ok(match lab.results(earlier) {
+        Ok(earlier) if lab.is_whole(recipe)? => Finding::whether(
+            loss < earlier.val_loss,
+            format!("{loss:.3} against {:.3}", earlier.val_loss),
+        ),
+        _ => Finding::Open(format!(
+            "it needs the models of {earlier} and {}, trained to their ends",
+            recipe.folder
+        )),
+    })
+}
+
+/// The day's model before it learns, and some rows of the validation text.
+pub(super) fn fresh(lab: &Lab, rows: usize) -> Result<(ModelConfig, Parameters, Batch)> {
+    let tokenizer = lab.tokenizer()?;
+    let model = lab.config(&NANO)?.model(tokenizer.vocab_size());
+    let parameters = initialize(&model, lab.seed())?;
+    let tokens = lab.dataset().part(tokenizer, Split::Val)?.tokens;
+    let batch = batches::spread(&tokens, 1, rows, model.context).next();
+    Ok((model, parameters, batch.context("the validation text is too short")?))
+}
+
+pub(super) fn inputs(batch: &Batch) -> Array {
+    Array::from_slice(&batch.inputs, &[batch.rows as i32, batch.context() as i32])
+}
+
+// ANCHOR: stages
+/// What each stage of the network makes of `ids`; the head's table may be another than that of the tokens.
+pub(super) fn stages(
+    model: &ModelConfig,
+    parameters: &Parameters,
+    head: &Parameters,
+    ids: &Array,
+) -> MlxResult<Vec<(String, Array)>> {
+    let mut x = Embeddings::new(model, parameters)?.forward(ids, 0)?;
+    let mut stages = vec![("embeddings".to_owned(), x.clone())];
+    for layer in 0..model.layers {
+        let name = format!("h.{layer}");
+        x = Block::new(&parameters.under(&name), model)?.forward(&x, None, None)?;
+        stages.push((name, x.clone()));
+    }
+    x = LayerNorm::new(&parameters.under("ln_f"))?.forward(&x)?;
+    stages.push(("ln_f".to_owned(), x.clone()));
+    stages.push(("logits".to_owned(), Embeddings::new(model, head)?.as_head(&x)?));
+    Ok(stages)
+}
+// ANCHOR_END: stages
+
+fn shapes(lab: &Lab) -> Result<String> {
+    let (model, parameters, batch) = fresh(lab, 2)?;
+    let ids = inputs(&batch);
+    let mut text = String::new();
+    let mut line = |name: &str, array: &Array, what: &str| {
+        writeln!(text, "{name:<16} {:<14} {what}", format!("{:?}", array.shape()))
+    };
+    line("ids", &ids, "B rows of T tokens")?;
+    let stages = stages(&model, &parameters, &parameters, &ids)?;
+    let mut before: Option<&Array> = None;
+    for (name, array) in &stages {
+        if let (Some(x), "h.0") = (before, name.as_str()) {
+            let scope = parameters.under("h.0");
+            let normed = LayerNorm::new(&scope.under("ln_1"))?.forward(x)?;
+            line("  ln_1", &normed, "each token's vector made of mean 0, deviation 1")?;
+            let qkv = Linear::new(&scope.under("attn.c_attn"), &model)?.forward(&normed)?;
+            line("  attn.c_attn", &qkv, "queries, keys and values of all heads: 3C")?;
+            let attended = Attention::new(&scope.under("attn"), &model)?.forward(&normed, None, None)?;
+            line("  attn", &attended, "what was gathered, added to the stream")?;
+            let x = x.add(&attended)?;
+            let normed = LayerNorm::new(&scope.under("ln_2"))?.forward(&x)?;
+            let wide = Linear::new(&scope.under("mlp.c_fc"), &model)?.forward(&normed)?;
+            line("  mlp.c_fc", &wide, "four times as wide: 4C")?;
+            let thought = Mlp::new(&scope.under("mlp"), &model)?.forward(&normed, None)?;
+            line("  mlp", &thought, "back to C, added to the stream")?;
+        }
+        let what = match name.as_str() {
+            "embeddings" => "token and position: the stream begins, C wide",
+            "ln_f" => "one last norm",
+            "logits" => "a number for each token of the vocabulary V",
+            _ => "after that block",
+        };
+        line(name, array, what)?;
+        before = Some(array);
+    }
+    let targets = Array::from_slice(&batch.targets, ids.shape());
+    let (_, logits) = stages.last().context("there is no stage")?;
+    let losses = negative_log_likelihood(logits, &targets)?;
+    line("losses", &losses, "how surprising each next token was")?;
+    let loss: f32 = losses.mean(None)?.try_item_exact()?;
+    writeln!(text, "loss             {loss:.4}         their mean")?;
+    Ok(text)
+}
+
+/// The gradients of the table by the lookup alone, by the head alone, and as the model has it, tied.
+fn gradients_of_uses(lab: &Lab) -> Result<(Array, Array, Array)> {
+    let (model, parameters, batch) = fresh(lab, 4)?;
+    let (ids, wte) = (inputs(&batch), parameters.get("wte.weight")?.clone());
+    let targets = Array::from_slice(&batch.targets, ids.shape());
+    let (_, others) = parameters.partition(|name| name == "wte.weight");
+    let with = move |wte: &Array| others.with(&Parameters::from_entries(vec![("wte.weight".into(), wte.clone())]));
+    let loss = move |tables: &[Array]| -> MlxResult<Vec<Array>> {
+        let (lookup, head) = (with(&tables[0]), with(&tables[tables.len() - 1]));
+        let stages = stages(&model, &lookup, &head, &ids)?;
+        let logits = &stages[stages.len() - 1].1;
+        Ok(vec![negative_log_likelihood(logits, &targets)?.mean(None)?])
+    };
+    let (_, apart) = value_and_grad_with_argnums(loss.clone(), &[0, 1][..])(&[wte.clone(), wte.clone()])?;
+    let (_, tied) = value_and_grad_with_argnums(loss, &[0][..])(&[wte])?;
+    Ok((apart[0].clone(), apart[1].clone(), tied[0].clone()))
+}
+
+fn tied(lab: &Lab) -> Result<String> {
+    let (lookup, head, both) = gradients_of_uses(lab)?;
+    let norms =
+        |gradient: &Array| -> Result<Vec<f32>> { Ok(gradient.square()?.sum_axis(-1, false)?.sqrt()?.to_vec_exact()?) };
+    let (lookup, head, both) = (norms(&lookup)?, norms(&head)?, norms(&both)?);
+    let (_, _, batch) = fresh(lab, 4)?;
+    let times = |id: u32| batch.inputs.iter().filter(|&&other| other == id).count();
+    let mut ids: Vec<u32> = (0..lookup.len() as u32).collect();
+    ids.sort_by_key(|&id| std::cmp::Reverse(times(id)));
+    let shown = ids.iter().take(3).chain(ids.iter().rev().take(2));
+    let mut text = format!(
+        "{:<6} {:>9} {:>12} {:>12} {:>12}\n",
+        "token", "in batch", "by lookup", "by head", "together"
+    );
+    for &id in shown {
+        let label: String = lab.tokenizer()?.decode(&[id])?.chars().map(visible).collect();
+        let at = id as usize;
+        writeln!(
+            text,
+            "{label:<6} {:>9} {:>12.6} {:>12.6} {:>12.6}",
+            times(id),
+            lookup[at],
+            head[at],
+            both[at]
+        )?;
+    }
+    Ok(text)
+}
+
+fn untrained(lab: &Lab) -> Result<Checkpoint> {
+    Checkpoint::load(&lab.folder(NANO.folder).join("step-000000"))
+}
+
+fn before_and_after(lab: &Lab) -> Result<String> {
+    let before = lab.sample(&untrained(lab)?, "\n", 150)?;
+    let after = lab.sample(&lab.load(NANO.folder)?, "\n", 150)?;
+    Ok(format!(
+        "before the first step:\n\n{}\n\nafter the last:\n\n{}\n",
+        before.trim_matches('\n'),
+        after.trim_matches('\n')
+    ))
+}

@@ -1,0 +1,179 @@
+//! Day 7, what GPT-2 begins with, and how much of it there is: the first loss, the residual stream, parameters by hand.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use mlx_rs::Array;
+
+use super::day07_gpt2::{fresh, inputs, stages};
+use super::fact::Finding;
+use super::lab::Lab;
+use super::pictures::{Axes, Curve, curves};
+use crate::config::{ModelConfig, Preset};
+use crate::model::init::{initialize, parameter_count};
+use crate::model::loss::negative_log_likelihood;
+use crate::model::{Gpt, Parameters};
+
+const GPT2_VOCABULARY: usize = 50257;
+
+/// How many parameters OpenAI's models have.
+const PUBLISHED: [(Preset, usize); 4] = [
+    (Preset::Gpt2, 124_439_808),
+    (Preset::Gpt2Medium, 354_823_168),
+    (Preset::Gpt2Large, 774_030_080),
+    (Preset::Gpt2Xl, 1_557_611_200),
+];
+
+fn deviation(x: &Array) -> Result<f32> {
+    Ok(x.subtract(x.mean(None)?)?
+        .square()?
+        .mean(None)?
+        .sqrt()?
+        .try_item_exact()?)
+}
+
+/// Deviation of the logits and loss of a fresh model whose matrices are `factor` times what they should be.
+fn spread_and_loss(lab: &Lab, factor: f32) -> Result<(f32, f32)> {
+    let (model, parameters, batch) = fresh(lab, 12)?;
+    let parameters = parameters.map(|array| match array.ndim() {
+        0 | 1 => Ok(array.clone()),
+        _ => array.multiply(Array::from_f32(factor)),
+    })?;
+    let ids = inputs(&batch);
+    let logits = Gpt::new(&model, &parameters)?.forward(&ids, None)?;
+    let losses = negative_log_likelihood(&logits, &Array::from_slice(&batch.targets, ids.shape()))?;
+    Ok((deviation(&logits)?, losses.mean(None)?.try_item_exact()?))
+}
+
+pub fn first_loss(lab: &Lab) -> Result<String> {
+    let vocabulary = lab.tokenizer()?.vocab_size();
+    let mut text = format!(
+        "ln({vocabulary}) = {:.3}\n\ndeviation of weights   of logits     loss\n",
+        (vocabulary as f32).ln()
+    );
+    for factor in [1.0, 5.0, 50.0] {
+        let (spread, loss) = spread_and_loss(lab, factor)?;
+        writeln!(text, "{:<20.2} {spread:>11.2} {loss:>8.3}", 0.02 * factor)?;
+    }
+    Ok(text)
+}
+
+/// The deviation of the residual stream after the embeddings and after each block of a fresh model of that many layers, its
+/// residual projections scaled by depth as they should be, or not.
+fn widths(lab: &Lab, layers: usize, scaled: bool) -> Result<Vec<f32>> {
+    let (model, _, batch) = fresh(lab, 4)?;
+    let model = ModelConfig { layers, ..model };
+    let factor = if scaled { 1.0 } else { (2.0 * layers as f32).sqrt() };
+    let entries = initialize(&model, lab.seed())?;
+    let entries = entries.iter().map(|(name, array)| {
+        let factor = if name.ends_with("c_proj.weight") { factor } else { 1.0 };
+        Ok((name.to_owned(), array.multiply(Array::from_f32(factor))?))
+    });
+    let parameters = Parameters::from_entries(entries.collect::<Result<_>>()?);
+    let stages = stages(&model, &parameters, &parameters, &inputs(&batch))?;
+    stages[..=layers].iter().map(|(_, x)| deviation(x)).collect()
+}
+
+fn last(numbers: &[f32]) -> f32 {
+    numbers[numbers.len() - 1]
+}
+
+pub fn stream(lab: &Lab) -> Result<String> {
+    let mut text = String::from("layers   at first   at the end: scaled   unscaled\n");
+    for layers in [12, 24, 48] {
+        let (scaled, unscaled) = (widths(lab, layers, true)?, widths(lab, layers, false)?);
+        writeln!(
+            text,
+            "{layers:<8} {:>8.3} {:>20.3} {:>10.3}",
+            scaled[0],
+            last(&scaled),
+            last(&unscaled)
+        )?;
+    }
+    Ok(text)
+}
+
+pub fn stream_picture(lab: &Lab) -> Result<String> {
+    let curve = |name: &str, scaled| -> Result<Curve> {
+        let widths = widths(lab, 48, scaled)?;
+        Ok(Curve {
+            name: name.into(),
+            points: (0..).zip(widths).map(|(x, y)| (f64::from(x), f64::from(y))).collect(),
+        })
+    };
+    let axes = Axes {
+        title: "The residual stream of 48 layers that have not learned",
+        x: "blocks",
+        y: "standard deviation",
+    };
+    curves(
+        &axes,
+        &[curve("unscaled", false)?, curve("scaled by 1/√(2·layers)", true)?],
+    )
+}
+
+// ANCHOR: by_hand
+/// The parameters of GPT-2, counted on paper.
+fn parameters_by_hand(model: &ModelConfig) -> usize {
+    let (l, c, t, v) = (model.layers, model.embd, model.context, model.vocab_size);
+    let norm = c + c; // a gain and a bias for each channel
+    let attention = (c * 3 * c + 3 * c) + (c * c + c); // c_attn, c_proj
+    let mlp = (c * 4 * c + 4 * c) + (4 * c * c + c); // c_fc, c_proj
+    let block = norm + attention + norm + mlp;
+    v * c + t * c + l * block + norm // wte, wpe, blocks, ln_f; the head is wte
+}
+// ANCHOR_END: by_hand
+
+pub fn count(lab: &Lab) -> Result<String> {
+    let (nano, ..) = fresh(lab, 1)?;
+    let models = PUBLISHED.map(|(preset, published)| (preset.model(GPT2_VOCABULARY), published.to_string()));
+    let mut text = format!(
+        "{:>6} {:>6} {:>7} {:>10} {:>13} {:>13} {:>13}\n",
+        "layers", "width", "context", "vocabulary", "by hand", "in code", "published"
+    );
+    for (model, published) in models.iter().chain([&(nano, String::new())]) {
+        writeln!(
+            text,
+            "{:>6} {:>6} {:>7} {:>10} {:>13} {:>13} {published:>13}",
+            model.layers,
+            model.embd,
+            model.context,
+            model.vocab_size,
+            parameters_by_hand(model),
+            parameter_count(model)
+        )?;
+    }
+    Ok(text)
+}
+
+pub fn first_loss_is_that_of_the_unsure(lab: &Lab) -> Result<Finding> {
+    let (_, loss) = spread_and_loss(lab, 1.0)?;
+    let (model, ..) = fresh(lab, 1)?;
+    let unsure = (model.vocab_size as f32).ln();
+    // Logits of a standard deviation s cost about s²/2, and s is about 0.2.
+    Ok(Finding::whether(
+        (loss - unsure).abs() < 0.1,
+        format!("{loss:.3}, ln(vocabulary) is {unsure:.3}"),
+    ))
+}
+
+pub fn scaled_stream_keeps_its_width(lab: &Lab) -> Result<Finding> {
+    let ratio = |scaled| anyhow::Ok(last(&widths(lab, 48, scaled)?) / last(&widths(lab, 12, scaled)?));
+    let (scaled, unscaled) = (ratio(true)?, ratio(false)?);
+    // Of random numbers: a tenth for each. Four times the branches, a root of it for the unscaled.
+    Ok(Finding::whether(
+        (scaled - 1.0).abs() < 0.1 && (unscaled - 2.0).abs() < 0.2,
+        format!("{scaled:.2} times as wide, and {unscaled:.2} times"),
+    ))
+}
+
+pub fn counts_are_the_published(_: &Lab) -> Result<Finding> {
+    let same = PUBLISHED.iter().all(|&(preset, published)| {
+        let model = preset.model(GPT2_VOCABULARY);
+        parameters_by_hand(&model) == published && parameter_count(&model) == published
+    });
+    Ok(Finding::whether(
+        same,
+        format!("{:?}", PUBLISHED.map(|(_, count)| count)),
+    ))
+}

@@ -1,0 +1,240 @@
+//! Day 8, what can go wrong, and what must not: over- and underfitting, and resuming.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::day07_gpt2::NANO;
+use super::fact::Finding;
+use super::lab::Lab;
+use super::pictures::{Axes, Curve, curves};
+use crate::checkpoint::run::Run;
+use crate::config::TrainConfig;
+use crate::console::say;
+use crate::data::batches;
+use crate::data::corpus::Split;
+use crate::data::tokens::Tokens;
+use crate::device::Compute;
+use crate::evaluate::{Evaluation, Evaluator};
+use crate::model::Parameters;
+use crate::model::init::initialize;
+use crate::model::parameters::Names;
+use crate::train::metrics::{self, Line};
+use crate::train::step::{Stepper, TrainState};
+use crate::train::{Session, train};
+
+/// Characters of the text that is learned by heart.
+const SLICE: usize = 1000;
+
+/// A small model, or one that is too small, and how much of the text it learns from.
+struct Trial {
+    name: &'static str,
+    layers: usize,
+    embd: usize,
+    characters: usize,
+}
+
+const OVERFITTING: Trial = Trial {
+    name: "a thousand characters",
+    layers: 2,
+    embd: 64,
+    characters: SLICE,
+};
+const UNDERFITTING: Trial = Trial {
+    name: "all text, 4 channels",
+    layers: 1,
+    embd: 4,
+    characters: usize::MAX,
+};
+
+impl Trial {
+    fn config(&self, lab: &Lab) -> Result<TrainConfig> {
+        let steps = lab.at_most(600);
+        Ok(TrainConfig {
+            layers: self.layers,
+            heads: 2,
+            embd: self.embd,
+            context: 32,
+            batch_size: 8,
+            steps,
+            lr: 3e-3,
+            min_lr: 3e-4,
+            warmup: steps / 20,
+            dropout: 0.0,
+            threads: 1,
+            ..lab.config(&NANO)?
+        })
+    }
+
+    /// Trains it, and measures both losses as it learns.
+    fn run(&self, lab: &Lab) -> Result<[Curve; 2]> {
+        let config = self.config(lab)?;
+        let tokenizer = lab.tokenizer()?;
+        let text: String = lab.text(Split::Train).chars().take(self.characters).collect();
+        let learned = Tokens::Memory(tokenizer.encode(&text)?);
+        let val = lab.dataset().part(tokenizer, Split::Val)?.tokens;
+        let model = config.model(tokenizer.vocab_size());
+        let parameters = initialize(&model, config.seed)?;
+        let mut evaluator = Evaluator::new(&model, parameters.names());
+        let mut stepper = Stepper::new(&config, &model, parameters.names(), &Names::default())?;
+        let mut state = TrainState::new(parameters, Parameters::default())?;
+        let mut loss = |state: &TrainState, tokens: &Tokens| -> Result<(f64, f64)> {
+            let mut total = Evaluation::default();
+            for batch in batches::spread(tokens, 8, 8, config.context) {
+                total.add(&evaluator.losses(&state.parameters, &batch)?);
+            }
+            Ok((state.step as f64, total.loss()))
+        };
+        let mut points = [Vec::new(), Vec::new()];
+        loop {
+            if state.step.is_multiple_of((config.steps / 20).max(1)) {
+                points[0].push(loss(&state, &learned)?);
+                points[1].push(loss(&state, &val)?);
+            }
+            if state.step == config.steps {
+                break;
+            }
+            let micro_batches = stepper.micro_batches(&learned, state.step);
+            stepper.step(&mut state, micro_batches)?;
+        }
+        let [learned, val] = points;
+        let curve = |what: &str, points| Curve {
+            name: format!("{}: {what}", self.name),
+            points,
+        };
+        Ok([curve("learned", learned), curve("validation", val)])
+    }
+}
+
+pub fn fitting(lab: &Lab) -> Result<String> {
+    say("day 8: learning a thousand characters by heart, and all of them with too small a model");
+    let [over, under] = [OVERFITTING.run(lab)?, UNDERFITTING.run(lab)?];
+    let axes = Axes {
+        title: "Too much and too little",
+        x: "step",
+        y: "nats per token",
+    };
+    let lines: Vec<Curve> = over.into_iter().chain(under).collect();
+    curves(&axes, &lines)
+}
+
+/// The least validation loss of an overfitting model, and both losses at its end.
+pub fn overfitted(lab: &Lab) -> Result<Finding> {
+    let [learned, val] = OVERFITTING.run(lab)?;
+    let last = |curve: &Curve| curve.points.last().map_or(f64::NAN, |point| point.1);
+    let least = val.points.iter().map(|point| point.1).fold(f64::INFINITY, f64::min);
+    let measured = format!(
+        "learned text {:.2}; validation {least:.2} at its best and {:.2} at the end",
+        last(&learned),
+        last(&val)
+    );
+    if lab.at_most(600) < 600 {
+        return Ok(Finding::Open(format!(
+            "too few steps to learn anything by heart: {measured}"
+        )));
+    }
+    Ok(Finding::whether(
+        last(&learned) < 0.5 && last(&val) > least + 0.5,
+        measured,
+    ))
+}
+
+/// Steps before the stop, and after it.
+const HALF: u64 = 10;
+
+/// What a run and the same run, stopped in its middle and resumed, have come to: files of their last checkpoints that
+/// differ, and their last losses.
+fn stopped_and_resumed(lab: &Lab) -> Result<(Vec<&'static str>, [f32; 2])> {
+    say(format_args!(
+        "day 8: a run of {} steps, and the same run stopped after {HALF} and resumed",
+        2 * HALF
+    ));
+    let folder = lab.root().join(format!(".resume-{}", std::process::id()));
+    let done = compare_runs(lab, &folder);
+    fs::remove_dir_all(&folder).with_context(|| format!("{} cannot be removed", folder.display()))?;
+    done
+}
+
+fn compare_runs(lab: &Lab, folder: &Path) -> Result<(Vec<&'static str>, [f32; 2])> {
+    let config = TrainConfig {
+        layers: 2,
+        heads: 2,
+        embd: 32,
+        context: 16,
+        dropout: 0.1, // its masks must be those of the steps, too
+        steps: 2 * HALF,
+        warmup: HALF,
+        save_every: HALF,
+        eval_every: 2 * HALF,
+        eval_batches: 2,
+        ..lab.config(&NANO)?
+    };
+    // ANCHOR: resume
+    let run = || Run::open(folder);
+    train(&mut Session::start(config.clone(), lab.dataset(), folder)?)?;
+    let whole = End::read(&run()?)?;
+    fs::remove_dir_all(run()?.step_folder(2 * HALF))?; // as if it had been stopped after the half
+    train(&mut Session::resume(run()?, config, lab.dataset())?)?;
+    let resumed = End::read(&run()?)?;
+    // ANCHOR_END: resume
+    let files = End::FILES.into_iter().zip(whole.files.iter().zip(&resumed.files));
+    let differing = files.filter(|(_, (a, b))| a != b).map(|(name, _)| name);
+    Ok((differing.collect(), [whole.loss, resumed.loss]))
+}
+
+/// A run's last checkpoint and last loss.
+struct End {
+    files: [Vec<u8>; 2],
+    loss: f32,
+}
+
+impl End {
+    const FILES: [&'static str; 2] = ["model.safetensors", "optimizer.safetensors"];
+
+    fn read(run: &Run) -> Result<Self> {
+        let folder = run.newest_checkpoint()?;
+        let [model, optimizer] = Self::FILES.map(|name| fs::read(folder.join(name)));
+        let losses = metrics::read(run)?.into_iter().filter_map(|line| match line {
+            Line::Step(line) => Some(line.loss),
+            _ => None,
+        });
+        Ok(Self {
+            files: [model?, optimizer?],
+            loss: losses.last().context("the run has no steps")?,
+        })
+    }
+}
+
+pub fn resume(lab: &Lab) -> Result<String> {
+    let (differing, [whole, resumed]) = stopped_and_resumed(lab)?;
+    let mut text = format!(
+        "loss of step {}: {whole:.6} never stopped, {resumed:.6} stopped after step {HALF} and resumed\n",
+        2 * HALF
+    );
+    for name in End::FILES {
+        let word = if differing.contains(&name) {
+            "differs"
+        } else {
+            "is the same, byte for byte"
+        };
+        writeln!(text, "{name} {word}")?;
+    }
+    Ok(text)
+}
+
+pub fn resumed_is_never_stopped(lab: &Lab) -> Result<Finding> {
+    let (differing, [whole, resumed]) = stopped_and_resumed(lab)?;
+    if Compute::preferred()? == Compute::Gpu {
+        // Metal adds up in no fixed order.
+        return Ok(Finding::equal_within((whole - resumed).abs(), 1e-3));
+    }
+    Ok(Finding::whether(
+        differing.is_empty(),
+        match differing[..] {
+            [] => "weights and moments are the same to the bit".into(),
+            _ => format!("{} differ", differing.join(" and ")),
+        },
+    ))
+}

@@ -1,0 +1,170 @@
+//! Day 8, how the machine is used: lazy evaluation, one memory, compiled steps.
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use mlx_rs::transforms::compile::{disable_compile, enable_compile};
+use mlx_rs::transforms::eval;
+use mlx_rs::{Array, Device, random, with_device};
+
+use super::arrays::largest_difference;
+use super::day07_gpt2::{NANO, fresh};
+use super::fact::Finding;
+use super::gradients::in_parts;
+use super::lab::Lab;
+use crate::config::ModelConfig;
+use crate::console::say;
+use crate::data::batches::Batch;
+use crate::model::Parameters;
+use crate::model::parameters::Names;
+use crate::train::step::{Stepper, TrainState};
+
+/// Times that each thing is timed.
+const ROUNDS: usize = 9;
+
+pub(super) fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+pub(super) fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// Ten products of matrices of 512 × 512: the time to write them down, and the time to compute them.
+pub fn lazy(lab: &Lab) -> Result<String> {
+    let x = random::normal::<f32>(&[512, 512], None, 1.0 / 512.0_f32.sqrt(), &random::key(lab.seed())?)?;
+    eval([&x])?;
+    let (mut writing, mut computing) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        // ANCHOR: lazy
+        let started = Instant::now();
+        let mut y = x.clone();
+        for _ in 0..10 {
+            y = y.matmul(&x)?;
+        }
+        writing.push(started.elapsed());
+        let started = Instant::now();
+        eval([&y])?;
+        computing.push(started.elapsed());
+        // ANCHOR_END: lazy
+    }
+    Ok(format!(
+        "ten products written down in {:>8.3} ms\n             computed in     {:>8.3} ms\n(medians of {ROUNDS} rounds)\n",
+        milliseconds(median(writing)),
+        milliseconds(median(computing))
+    ))
+}
+
+/// Whether two handles on an array, and an operation of the CPU's on what the preferred device made, see the same numbers
+/// in the same place.
+fn one_buffer() -> Result<(Array, bool, f32)> {
+    let made = random::normal::<f32>(&[256, 256], None, None, &random::key(1)?)?; // on the preferred device
+    eval([&made])?;
+    let handle = made.clone();
+    let same_place = made.try_as_slice::<f32>()?.as_ptr() == handle.try_as_slice::<f32>()?.as_ptr();
+    let sum = with_device(Device::cpu(), || handle.sum(None))?.try_item_exact()?;
+    Ok((made, same_place, sum))
+}
+
+pub fn memory(_: &Lab) -> Result<String> {
+    let (made, same_place, sum) = one_buffer()?;
+    let ours: f32 = made.try_as_slice::<f32>()?.iter().sum();
+    Ok(format!(
+        "made by            {:?}, {} bytes\na second handle    {}\nsummed by the CPU  {sum:.2}\nsummed in Rust     {ours:.2}, over the same memory\n",
+        Device::try_default()?.get_type()?,
+        made.nbytes(),
+        if same_place {
+            "points at the same bytes"
+        } else {
+            "points elsewhere"
+        }
+    ))
+}
+
+pub fn handles_share_memory(_: &Lab) -> Result<Finding> {
+    let (_, same_place, _) = one_buffer()?;
+    Ok(Finding::whether(same_place, "two handles, one place in memory".into()))
+}
+
+/// A step of the day's model, its functions compiled or not, ready to be taken.
+struct Trial {
+    model: ModelConfig,
+    stepper: Stepper,
+    state: TrainState,
+    batch: Batch,
+    compiles: bool,
+}
+
+impl Trial {
+    fn new(lab: &Lab, compiles: bool) -> Result<Self> {
+        let config = lab.config(&NANO)?;
+        let (model, parameters, batch) = fresh(lab, config.batch_size)?;
+        Ok(Self {
+            stepper: Stepper::new(&config, &model, parameters.names(), &Names::default())?,
+            model,
+            state: TrainState::new(parameters, Parameters::default())?,
+            batch,
+            compiles,
+        })
+    }
+
+    fn step(&mut self) -> Result<Duration> {
+        let micro_batches = in_parts(&self.model, &self.batch, 1);
+        if !self.compiles {
+            disable_compile();
+        }
+        let started = Instant::now();
+        let done = self.stepper.step(&mut self.state, micro_batches);
+        let time = started.elapsed();
+        enable_compile();
+        done?;
+        Ok(time)
+    }
+}
+
+pub fn compiled(lab: &Lab) -> Result<String> {
+    say("day 8: timing steps, eager and compiled");
+    let mut trials = [Trial::new(lab, false)?, Trial::new(lab, true)?];
+    let mut times = [Vec::new(), Vec::new()];
+    let mut first = [Duration::ZERO; 2];
+    // In turns, so that whatever else the machine does disturbs both alike.
+    for round in 0..=ROUNDS {
+        for (which, trial) in trials.iter_mut().enumerate() {
+            let time = trial.step()?;
+            match round {
+                0 => first[which] = time,
+                _ => times[which].push(time),
+            }
+        }
+    }
+    let mut text = format!(
+        "{:<10} {:>12} {:>24}\n",
+        "",
+        "first step",
+        format!("median of {ROUNDS} more")
+    );
+    for (name, (first, times)) in ["eager", "compiled"].iter().zip(first.into_iter().zip(times)) {
+        writeln!(
+            text,
+            "{name:<10} {:>9.1} ms {:>21.1} ms",
+            milliseconds(first),
+            milliseconds(median(times))
+        )?;
+    }
+    Ok(text)
+}
+
+pub fn compiled_is_eager(lab: &Lab) -> Result<Finding> {
+    let mut trials = [Trial::new(lab, false)?, Trial::new(lab, true)?];
+    for trial in &mut trials {
+        trial.step()?;
+    }
+    let mut largest = 0.0_f32;
+    for (a, b) in trials[0].state.m.arrays().iter().zip(trials[1].state.m.arrays()) {
+        largest = largest.max(largest_difference(a, b)?);
+    }
+    // A tenth of the gradients, which are of norm one: fused operations round in other places.
+    Ok(Finding::equal_within(largest, 1e-6))
+}

@@ -1,0 +1,296 @@
+//! Day 8, what a step does with gradients: AdamW, the schedule, clipping, accumulation.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use mlx_rs::Array;
+
+use super::arrays::largest_difference;
+use super::day07_gpt2::{NANO, fresh};
+use super::fact::Finding;
+use super::gradients::{gradients, in_parts, largest_share};
+use super::lab::Lab;
+use super::pictures::{Axes, Curve, curves};
+use super::pytorch::PyTorch;
+use crate::model::Parameters;
+use crate::model::init::layout;
+use crate::model::parameters::Names;
+use crate::train::optimizer::{AdamW, BETA1, EPSILON, Rates, Slot, clip_factor, global_norm};
+use crate::train::schedule::learning_rate;
+use crate::train::step::{Stepper, TrainState};
+
+/// Two numbers that learn, and the gradients of three steps for either: large ones and small ones.
+const NUMBERS: [f32; 2] = [0.5, -0.5];
+const GRADIENTS: [[f32; 2]; 3] = [[10.0, 0.001], [12.0, -0.002], [9.0, 0.001]];
+
+// ANCHOR: by_hand
+/// AdamW for one number: what it is, and the running means of its gradient and of that squared.
+#[derive(Clone, Copy)]
+struct ByHand {
+    number: f64,
+    m: f64,
+    v: f64,
+}
+
+impl ByHand {
+    /// Step `t`, counted from 1.
+    fn step(self, gradient: f64, t: i32, lr: f64, beta2: f64, weight_decay: f64) -> Self {
+        let m = 0.9 * self.m + 0.1 * gradient;
+        let v = beta2 * self.v + (1.0 - beta2) * gradient * gradient;
+        let m_corrected = m / (1.0 - 0.9_f64.powi(t));
+        let v_corrected = v / (1.0 - beta2.powi(t));
+        let step = m_corrected / (v_corrected.sqrt() + 1e-8) + weight_decay * self.number;
+        Self {
+            number: self.number - lr * step,
+            m,
+            v,
+        }
+    }
+}
+// ANCHOR_END: by_hand
+
+/// The two numbers after each step, by hand and by the library.
+fn both_ways(lab: &Lab) -> Result<Vec<([ByHand; 2], Slot)>> {
+    let config = lab.config(&NANO)?;
+    let adamw = AdamW {
+        beta2: config.beta2,
+        weight_decay: config.weight_decay,
+    };
+    let matrix = |numbers: [f32; 2]| Array::from_slice(&numbers, &[1, 2]);
+    let mut slot = Slot {
+        parameter: matrix(NUMBERS),
+        m: matrix([0.0; 2]),
+        v: matrix([0.0; 2]),
+    };
+    let mut hand = NUMBERS.map(|number| ByHand {
+        number: f64::from(number),
+        m: 0.0,
+        v: 0.0,
+    });
+    let (lr, beta2, decay) = (
+        f64::from(config.lr),
+        f64::from(config.beta2),
+        f64::from(config.weight_decay),
+    );
+    let mut steps = Vec::new();
+    for (t, gradient) in (1..).zip(GRADIENTS) {
+        let correction = |beta: f32| Array::from_f32((1.0 / (1.0 - f64::from(beta).powi(t))) as f32);
+        let rates = Rates {
+            lr: &Array::from_f32(config.lr),
+            correction1: &correction(BETA1),
+            correction2: &correction(config.beta2),
+        };
+        slot = adamw.update(&slot, &matrix(gradient), &rates)?;
+        for (number, gradient) in hand.iter_mut().zip(gradient) {
+            *number = number.step(f64::from(gradient), t, lr, beta2, decay);
+        }
+        steps.push((hand, slot.clone()));
+    }
+    Ok(steps)
+}
+
+pub fn adamw(lab: &Lab) -> Result<String> {
+    let config = lab.config(&NANO)?;
+    let mut text = format!(
+        "lr {}, beta1 {BETA1}, beta2 {}, epsilon {EPSILON:e}, weight decay {}\n\n",
+        config.lr, config.beta2, config.weight_decay
+    );
+    writeln!(
+        text,
+        "{:>4} {:>9} {:>10} {:>12} {:>10} {:>13} {:>13}",
+        "step", "gradient", "m", "v", "moved by", "by hand", "library"
+    )?;
+    let steps = both_ways(lab)?;
+    for which in 0..2 {
+        let mut before = f64::from(NUMBERS[which]);
+        for (t, (hand, slot)) in (1..).zip(&steps) {
+            let hand = hand[which];
+            let library: Vec<f32> = slot.parameter.flatten(None, None)?.to_vec_exact()?;
+            writeln!(
+                text,
+                "{t:>4} {:>9} {:>10.5} {:>12.3e} {:>10.6} {:>13.8} {:>13.8}",
+                GRADIENTS[t - 1][which],
+                hand.m,
+                hand.v,
+                hand.number - before,
+                hand.number,
+                library[which]
+            )?;
+            before = hand.number;
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+pub fn adamw_is_by_hand(lab: &Lab) -> Result<Finding> {
+    let mut largest = 0.0_f32;
+    for (hand, slot) in both_ways(lab)? {
+        let hand = hand.map(|number| number.number as f32);
+        largest = largest.max(largest_difference(&slot.parameter, &Array::from_slice(&hand, &[1, 2]))?);
+    }
+    // Numbers of a half in float32, rounded three times.
+    Ok(Finding::equal_within(largest, 2e-7))
+}
+
+/// By how much the first steps would be too long or too short without bias correction, if all gradients were alike.
+pub fn bias(_: &Lab) -> Result<String> {
+    let mut text = String::from("step       beta2 0.95       0.99      0.999\n");
+    for t in [1, 2, 5, 10, 100, 1000] {
+        write!(text, "{t:<8}")?;
+        for beta2 in [0.95_f64, 0.99, 0.999] {
+            let uncorrected = (1.0 - f64::from(BETA1).powi(t)) / (1.0 - beta2.powi(t)).sqrt();
+            write!(text, " {uncorrected:>10.2}")?;
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+pub fn decay(lab: &Lab) -> Result<String> {
+    let (model, ..) = fresh(lab, 1)?;
+    let specs = layout(&model);
+    let mut text = String::new();
+    for (what, decays) in [("decayed", true), ("not decayed", false)] {
+        let of: Vec<_> = specs.iter().filter(|spec| (spec.shape.len() >= 2) == decays).collect();
+        let numbers: i32 = of.iter().map(|spec| spec.shape.iter().product::<i32>()).sum();
+        let names: Vec<&str> = of.iter().map(|spec| spec.name.as_str()).take(5).collect();
+        writeln!(
+            text,
+            "{what:<12} {:>3} arrays, {numbers:>7} numbers: {}, …",
+            of.len(),
+            names.join(", ")
+        )?;
+    }
+    Ok(text)
+}
+
+/// Without a gradient, a matrix shrinks by `lr · weight_decay` of itself in a step, and a vector stays.
+pub fn decay_is_decoupled(lab: &Lab) -> Result<Finding> {
+    let config = lab.config(&NANO)?;
+    let adamw = AdamW {
+        beta2: config.beta2,
+        weight_decay: config.weight_decay,
+    };
+    let one = Array::from_f32(1.0);
+    let rates = Rates {
+        lr: &Array::from_f32(config.lr),
+        correction1: &one,
+        correction2: &one,
+    };
+    let after = |shape: &[i32]| -> Result<f32> {
+        let zeros = Array::zeros::<f32>(shape)?;
+        let slot = Slot {
+            parameter: Array::ones::<f32>(shape)?,
+            m: zeros.clone(),
+            v: zeros.clone(),
+        };
+        Ok(adamw
+            .update(&slot, &zeros, &rates)?
+            .parameter
+            .max(None)?
+            .try_item_exact()?)
+    };
+    let (matrix, vector) = (after(&[2, 2])?, after(&[4])?);
+    let shrunk = (matrix - (1.0 - config.lr * config.weight_decay)).abs();
+    // One rounding of a number near 1.
+    Ok(Finding::equal_within(shrunk.max((vector - 1.0).abs()), 1e-7))
+}
+
+pub fn schedule(lab: &Lab) -> Result<String> {
+    let config = lab.config(&NANO)?;
+    let points = (0..=config.steps).map(|step| (step as f64, 1e3 * f64::from(learning_rate(&config, step))));
+    let axes = Axes {
+        title: "The learning rate over a run",
+        x: "step",
+        y: "rate, in thousandths",
+    };
+    let curve = Curve {
+        name: "rate, at last".into(),
+        points: points.collect(),
+    };
+    curves(&axes, &[curve])
+}
+
+/// The norm of the gradient of a batch before and after clipping: of the model as it was drawn, and of what day 7 made of it.
+fn norms(lab: &Lab) -> Result<Vec<(&'static str, f32, f32)>> {
+    let (model, drawn, batch) = fresh(lab, 12)?;
+    let trained = lab.load(NANO.folder)?.parameters;
+    let max_norm = lab.config(&NANO)?.grad_clip;
+    let mut norms = Vec::new();
+    for (name, parameters) in [("before the first step", drawn), ("after day 7", trained)] {
+        let mut gradients = gradients(&model, &parameters, &batch, 1)?.gradients;
+        let norm = global_norm(&gradients)?;
+        let factor = clip_factor(&norm, max_norm)?;
+        for gradient in &mut gradients {
+            *gradient = gradient.multiply(&factor)?;
+        }
+        norms.push((name, norm.try_item_exact()?, global_norm(&gradients)?.try_item_exact()?));
+    }
+    Ok(norms)
+}
+
+pub fn clipping(lab: &Lab) -> Result<String> {
+    let mut text = format!("{:<24} {:>10} {:>12}\n", "gradient's norm", "as it is", "clipped");
+    for (name, before, after) in norms(lab)? {
+        writeln!(text, "{name:<24} {before:>10.4} {after:>12.4}")?;
+    }
+    Ok(text)
+}
+
+pub fn clipped_norms_are_bounded(lab: &Lab) -> Result<Finding> {
+    let max_norm = lab.config(&NANO)?.grad_clip;
+    let wrong = norms(lab)?
+        .iter()
+        .map(|(_, before, after)| (before.min(max_norm) - after).abs())
+        .fold(0.0, f32::max);
+    // Float32 sums of squares, and the millionth that keeps the factor from dividing by zero.
+    Ok(Finding::equal_within(wrong, 1e-5))
+}
+
+/// The gradients of twelve rows at once and as two micro-batches of six: how far they are apart.
+fn apart(lab: &Lab) -> Result<f32> {
+    let (model, parameters, batch) = fresh(lab, 12)?;
+    let whole = gradients(&model, &parameters, &batch, 1)?;
+    let halves = gradients(&model, &parameters, &batch, 2)?;
+    largest_share(&halves.gradients, &whole.gradients)
+}
+
+pub fn accumulation(lab: &Lab) -> Result<String> {
+    Ok(format!(
+        "12 rows at once against 2 × 6: largest difference, as a share of the largest gradient in each array, {:.1e}\n",
+        apart(lab)?
+    ))
+}
+
+pub fn accumulated_is_whole(lab: &Lab) -> Result<Finding> {
+    // Float32 sums in another order, as tests/parity.rs allows them.
+    Ok(Finding::equal_within(apart(lab)?, 1e-5))
+}
+
+/// The losses of ten steps on one batch, here and by PyTorch.
+fn ten_losses() -> Result<(Vec<f32>, Vec<f32>)> {
+    let pytorch = PyTorch::read()?;
+    let (model, names) = (&pytorch.model, pytorch.parameters.names());
+    let mut stepper = Stepper::new(&pytorch.recipe(), model, names, &Names::default())?;
+    let mut state = TrainState::new(pytorch.parameters.clone(), Parameters::default())?;
+    let ours = (0..10).map(|_| Ok(stepper.step(&mut state, in_parts(model, &pytorch.batch, 1))?.loss));
+    let ours = ours.collect::<Result<Vec<f32>>>()?;
+    Ok((ours, pytorch.answer("losses")?.to_vec_exact()?))
+}
+
+pub fn pytorch(_: &Lab) -> Result<String> {
+    let mut text = String::from("step   mlx-gpt   PyTorch\n");
+    let (ours, theirs) = ten_losses()?;
+    for (step, (ours, theirs)) in (1..).zip(ours.iter().zip(theirs)) {
+        writeln!(text, "{step:>4} {ours:>9.5} {theirs:>9.5}")?;
+    }
+    Ok(text)
+}
+
+pub fn losses_are_pytorchs(_: &Lab) -> Result<Finding> {
+    let (ours, theirs) = ten_losses()?;
+    let largest = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    // The least wrong recipe, another epsilon, would be off by 7e-4; the order of sums by less than this.
+    Ok(Finding::equal_within(largest, 2e-5))
+}

@@ -1,0 +1,332 @@
+//! Day 9: from logits to text. Temperature, filters, seeds, and how sure the model was.
+
+use std::fmt::Write;
+use std::ops::Range;
+
+use anyhow::Result;
+
+use super::arrays::visible;
+use super::day08_training::FURTHER;
+use super::day09_sampling::bar;
+use super::fact::{Fact, Finding};
+use super::lab::Lab;
+use super::{Lesson, Show, day09_cache, day09_sampling};
+use crate::checkpoint::Checkpoint;
+use crate::data::batches::Batch;
+use crate::data::corpus::Split;
+use crate::evaluate::{Evaluation, Evaluator};
+use crate::generate::Generator;
+use crate::generate::sampler::{Choice, Sampling};
+
+pub const LESSON: Lesson = Lesson {
+    day: 9,
+    title: "Generation",
+    teaches: "temperature, top-k, top-p, min-p, penalties and seeds on real logits; the key-value cache",
+    chapter: include_str!("../../book/src/day-09.md"),
+    shows: &[
+        Show {
+            name: "logits.txt",
+            make: logits,
+        },
+        Show {
+            name: "temperature.txt",
+            make: day09_sampling::temperature,
+        },
+        Show {
+            name: "temperature.svg",
+            make: day09_sampling::temperature_picture,
+        },
+        Show {
+            name: "filters.txt",
+            make: day09_sampling::filters,
+        },
+        Show {
+            name: "filters.svg",
+            make: day09_sampling::filters_picture,
+        },
+        Show {
+            name: "penalty.txt",
+            make: day09_sampling::penalty,
+        },
+        Show {
+            name: "greedy.txt",
+            make: greedy,
+        },
+        Show {
+            name: "seeds.txt",
+            make: seeds,
+        },
+        Show {
+            name: "logprobs.txt",
+            make: logprobs,
+        },
+        Show {
+            name: "cache.txt",
+            make: day09_cache::sizes,
+        },
+        Show {
+            name: "same.txt",
+            make: day09_cache::same,
+        },
+        Show {
+            name: "timing.txt",
+            make: day09_cache::timing,
+        },
+        Show {
+            name: "timing.svg",
+            make: day09_cache::timing_picture,
+        },
+        Show {
+            name: "full.txt",
+            make: day09_cache::full,
+        },
+    ],
+    models: &[],
+    needs: &[FURTHER.folder],
+    facts: &[
+        Fact {
+            claim: "at temperature 1 and without filters, tokens are drawn by the softmax of the logits",
+            hint: "Sampling::candidates in src/generate/sampler.rs",
+            verify: day09_sampling::plain_is_softmax,
+        },
+        Fact {
+            claim: "top-k leaves k tokens, top-p the fewest that reach p, min-p those near the first",
+            hint: "Sampling::candidates in src/generate/sampler.rs",
+            verify: day09_sampling::filters_leave_what_they_say,
+        },
+        Fact {
+            claim: "the same seed writes the same text",
+            hint: "sample_rng in src/generate/mod.rs",
+            verify: |lab| {
+                let speaker = Speaker::new(lab)?;
+                let write = |seed| speaker.write(&Sampling::PLAIN, seed, 40);
+                let same = write(1)? == write(1)? && write(1)? != write(2)?;
+                Ok(Finding::whether(same, "seed 1 twice, then seed 2".into()))
+            },
+        },
+        Fact {
+            claim: "minus the mean log-probability of a text is the model's loss on it",
+            hint: "the log-probability in src/generate/sampler.rs, the loss in src/model/loss.rs",
+            verify: |lab| {
+                let speaker = Speaker::new(lab)?;
+                let (ours, theirs) = (-mean(&speaker.spoken()?), speaker.loss_of_spoken()?);
+                // Float32 log-probabilities, by the cache and without it.
+                Ok(Finding::equal_within((f64::from(ours) - theirs).abs() as f32, 1e-4))
+            },
+        },
+        Fact {
+            claim: "with the cache and without it, log-probabilities are the same",
+            hint: "Gpt::forward_cached in src/model/gpt.rs, LayerCache::extend in src/model/kv_cache.rs",
+            verify: day09_cache::cached_is_uncached,
+        },
+        Fact {
+            claim: "the cache holds as many bytes as one counts by hand",
+            hint: "KvCache::new in src/model/kv_cache.rs",
+            verify: day09_cache::bytes_are_counted,
+        },
+        Fact {
+            claim: "a full context goes on with its last half, as if the text had begun there",
+            hint: "Window::push in src/generate/window.rs, Sequences::push in src/generate/sequences.rs",
+            verify: day09_cache::full_goes_on_with_half,
+        },
+    ],
+};
+
+/// The beginning of the validation text, up to where a word begins: there is most to choose from.
+fn prompt(lab: &Lab) -> String {
+    let beginning: String = lab.text(Split::Val).chars().take(40).collect();
+    match beginning.rfind(' ') {
+        Some(blank) => beginning[..=blank].to_owned(),
+        None => beginning,
+    }
+}
+
+/// The model of day 8, and the beginning of a text.
+pub(super) struct Speaker {
+    pub checkpoint: Checkpoint,
+    pub generator: Generator,
+    pub prompt: Vec<u32>,
+}
+
+impl Speaker {
+    pub fn new(lab: &Lab) -> Result<Self> {
+        let checkpoint = lab.load(FURTHER.folder)?;
+        Ok(Self {
+            generator: Generator::new(&checkpoint.model, &checkpoint.parameters)?,
+            prompt: checkpoint.tokenizer.encode(&prompt(lab))?,
+            checkpoint,
+        })
+    }
+
+    pub fn label(&self, id: u32) -> Result<String> {
+        Ok(self.checkpoint.tokenizer.decode(&[id])?.chars().map(visible).collect())
+    }
+
+    /// What the model expects after the prompt, a number for each token.
+    pub fn logits(&self) -> Result<Vec<f32>> {
+        let mut sequence = self.generator.sequence()?;
+        self.prompt.iter().for_each(|&id| sequence.push(&[id]));
+        sequence.next_logits()
+    }
+
+    /// The chance of each token after the prompt to be drawn.
+    pub fn shares(&self, sampling: &Sampling) -> Result<Vec<f64>> {
+        let logits = self.logits()?;
+        let kept = sampling.candidates(&logits, &self.prompt);
+        let total: f64 = kept.iter().map(|candidate| f64::from(candidate.weight)).sum();
+        let mut shares = vec![0.0; logits.len()];
+        for candidate in kept {
+            shares[candidate.id as usize] = f64::from(candidate.weight) / total;
+        }
+        Ok(shares)
+    }
+
+    /// The ids of the likeliest tokens after the prompt, the likeliest first.
+    pub fn likeliest(&self, count: usize) -> Result<Vec<u32>> {
+        let logits = self.logits()?;
+        let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+        ids.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
+        ids.truncate(count);
+        Ok(ids)
+    }
+
+    fn choices(&self, sampling: &Sampling, seed: u64, tokens: usize) -> Result<Vec<Choice>> {
+        let mut choices = Vec::with_capacity(tokens);
+        self.generator
+            .generate(&self.prompt, 0..1, sampling, seed, |_, choice| {
+                choices.push(choice);
+                Ok(choices.len() < tokens)
+            })?;
+        Ok(choices)
+    }
+
+    fn write(&self, sampling: &Sampling, seed: u64, tokens: usize) -> Result<String> {
+        let ids: Vec<u32> = self
+            .choices(sampling, seed, tokens)?
+            .iter()
+            .map(|choice| choice.id)
+            .collect();
+        self.checkpoint.tokenizer.decode(&ids)
+    }
+
+    /// A sample so short that it fits into the context beside the prompt.
+    fn spoken(&self) -> Result<Vec<Choice>> {
+        let room = self.checkpoint.model.context - self.prompt.len();
+        self.choices(&Sampling::PLAIN, 1, room.min(24))
+    }
+
+    /// The loss on that sample after the prompt, as training and evaluation measure it.
+    fn loss_of_spoken(&self) -> Result<f64> {
+        let mut ids = self.prompt.clone();
+        ids.extend(self.spoken()?.iter().map(|choice| choice.id));
+        let mut evaluator = Evaluator::new(&self.checkpoint.model, self.checkpoint.parameters.names());
+        let losses = evaluator.losses(&self.checkpoint.parameters, &Batch::padded(&[ids]))?;
+        let mut spoken = Evaluation::default();
+        spoken.add(&losses[self.prompt.len() - 1..]);
+        Ok(spoken.loss())
+    }
+}
+
+fn mean(choices: &[Choice]) -> f32 {
+    choices.iter().map(|choice| choice.logprob).sum::<f32>() / choices.len() as f32
+}
+
+fn logits(lab: &Lab) -> Result<String> {
+    let speaker = Speaker::new(lab)?;
+    let (logits, shares) = (speaker.logits()?, speaker.shares(&Sampling::PLAIN)?);
+    let prompt: String = prompt(lab).chars().map(visible).collect();
+    let mut text = format!("after  {prompt}\n\ntoken    logit   probability\n");
+    for id in speaker.likeliest(12)? {
+        let share = shares[id as usize];
+        writeln!(
+            text,
+            "{:<6} {:>7.2} {:>8.1} %    {}",
+            speaker.label(id)?,
+            logits[id as usize],
+            100.0 * share,
+            bar(share, 40)
+        )?;
+    }
+    Ok(text)
+}
+
+/// From where on the tokens repeat themselves to the end, at least twice, and in how many tokens.
+fn repetition(ids: &[u32]) -> Option<(usize, usize)> {
+    let from = |period: usize| -> usize {
+        let repeats = (period..ids.len()).rev().take_while(|&at| ids[at] == ids[at - period]);
+        ids.len() - repeats.count() - period
+    };
+    let period = (1..=ids.len() / 3).find(|&period| ids.len() - from(period) >= 3 * period)?;
+    Some((from(period), period))
+}
+
+fn greedy(lab: &Lab) -> Result<String> {
+    let speaker = Speaker::new(lab)?;
+    let penalized = Sampling {
+        repetition_penalty: 1.3,
+        ..Sampling::GREEDY
+    };
+    let warm = Sampling {
+        temperature: 0.8,
+        ..Sampling::PLAIN
+    };
+    let mut text = String::new();
+    for (name, sampling) in [
+        ("greedy", Sampling::GREEDY),
+        ("greedy, repetition penalty 1.3", penalized),
+        ("temperature 0.8", warm),
+    ] {
+        let ids: Vec<u32> = speaker
+            .choices(&sampling, 1, 400)?
+            .iter()
+            .map(|choice| choice.id)
+            .collect();
+        let found = match repetition(&ids) {
+            Some((from, period)) => format!("from token {from} on it repeats {period} tokens"),
+            None => "it ends in no loop".into(),
+        };
+        let shown = speaker.checkpoint.tokenizer.decode(&ids[..ids.len().min(240)])?;
+        writeln!(text, "— {name}; {found}:\n{}\n", shown.trim_matches('\n'))?;
+    }
+    Ok(text)
+}
+
+fn seeds(lab: &Lab) -> Result<String> {
+    let speaker = Speaker::new(lab)?;
+    let mut text = String::new();
+    for seed in [1, 2, 3, 1] {
+        let sample: String = speaker
+            .write(&Sampling::PLAIN, seed, 60)?
+            .chars()
+            .map(visible)
+            .collect();
+        writeln!(text, "seed {seed}  {sample}")?;
+    }
+    Ok(text)
+}
+
+fn logprobs(lab: &Lab) -> Result<String> {
+    let speaker = Speaker::new(lab)?;
+    let choices = speaker.spoken()?;
+    let mut text = String::from("token  log-probability  probability\n");
+    let shown: Range<usize> = 0..choices.len().min(12);
+    for choice in &choices[shown] {
+        let probability = f64::from(choice.logprob).exp();
+        writeln!(
+            text,
+            "{:<6} {:>15.3} {:>10.1} %  {}",
+            speaker.label(choice.id)?,
+            choice.logprob,
+            100.0 * probability,
+            bar(probability, 30)
+        )?;
+    }
+    writeln!(
+        text,
+        "\nminus the mean of all {}    {:.5}\nthe loss on the same tokens {:.5}",
+        choices.len(),
+        -mean(&choices),
+        speaker.loss_of_spoken()?
+    )?;
+    Ok(text)
+}

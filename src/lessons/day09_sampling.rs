@@ -1,0 +1,144 @@
+//! Day 9, the chances of tokens: what temperature, filters and penalties make of them.
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result};
+use mlx_rs::{Array, ops};
+
+use super::arrays::largest_difference;
+use super::day09_generation::Speaker;
+use super::fact::Finding;
+use super::lab::Lab;
+use super::pictures;
+use crate::generate::sampler::Sampling;
+
+pub(super) fn bar(share: f64, width: usize) -> String {
+    "█".repeat((share * width as f64).round() as usize)
+}
+
+type Named = (&'static str, Sampling);
+
+fn every_temperature() -> [Named; 3] {
+    [("0.5", 0.5), ("1", 1.0), ("2", 2.0)].map(|(name, temperature)| {
+        (
+            name,
+            Sampling {
+                temperature,
+                ..Sampling::PLAIN
+            },
+        )
+    })
+}
+
+fn every_filter() -> [Named; 4] {
+    let plain = Sampling::PLAIN;
+    [
+        ("all", plain),
+        ("top-k 3", Sampling { top_k: 3, ..plain }),
+        ("top-p 0.8", Sampling { top_p: 0.8, ..plain }),
+        ("min-p 0.1", Sampling { min_p: 0.1, ..plain }),
+    ]
+}
+
+fn both_penalties() -> [Named; 2] {
+    let penalized = Sampling {
+        repetition_penalty: 1.5,
+        ..Sampling::PLAIN
+    };
+    [("none", Sampling::PLAIN), ("penalty 1.5", penalized)]
+}
+
+pub fn temperature(lab: &Lab) -> Result<String> {
+    text_bars(lab, &every_temperature())
+}
+
+pub fn temperature_picture(lab: &Lab) -> Result<String> {
+    picture_bars(lab, "Temperature", &every_temperature())
+}
+
+pub fn filters(lab: &Lab) -> Result<String> {
+    text_bars(lab, &every_filter())
+}
+
+pub fn filters_picture(lab: &Lab) -> Result<String> {
+    picture_bars(lab, "What filters leave", &every_filter())
+}
+
+pub fn penalty(lab: &Lab) -> Result<String> {
+    text_bars(lab, &both_penalties())
+}
+
+/// Chances of the likeliest tokens under several samplings, side by side.
+fn text_bars(lab: &Lab, samplings: &[Named]) -> Result<String> {
+    let speaker = Speaker::new(lab)?;
+    let columns = samplings.iter().map(|(_, sampling)| speaker.shares(sampling));
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    let mut text = String::from("token");
+    for (name, _) in samplings {
+        write!(text, "  {name:<22}")?;
+    }
+    text.push('\n');
+    for id in speaker.likeliest(10)? {
+        let seen = if speaker.prompt.contains(&id) { '*' } else { ' ' };
+        let mut line = format!("{:<3}{seen} ", speaker.label(id)?);
+        for column in &columns {
+            let share = column[id as usize];
+            let percent = if share > 0.0 {
+                format!("{:>5.1} %", 100.0 * share)
+            } else {
+                "     –".into()
+            };
+            write!(line, "  {percent:<8} {:<13}", bar(share, 13))?;
+        }
+        writeln!(text, "{}", line.trim_end())?;
+    }
+    text += "\n* is in the prompt\n";
+    Ok(text)
+}
+
+fn picture_bars(lab: &Lab, title: &str, samplings: &[Named]) -> Result<String> {
+    let speaker = Speaker::new(lab)?;
+    let ids = speaker.likeliest(14)?;
+    let names = ids.iter().map(|&id| speaker.label(id)).collect::<Result<Vec<_>>>()?;
+    let mut groups = Vec::new();
+    for (name, sampling) in samplings {
+        let shares = speaker.shares(sampling)?;
+        groups.push(((*name).to_owned(), ids.iter().map(|&id| shares[id as usize]).collect()));
+    }
+    pictures::bars(title, &names, &groups)
+}
+
+pub fn filters_leave_what_they_say(lab: &Lab) -> Result<Finding> {
+    let speaker = Speaker::new(lab)?;
+    let mut sorted = speaker.shares(&Sampling::PLAIN)?;
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    let mut reached = 0.0;
+    let enough = sorted.iter().position(|share| {
+        reached += share;
+        reached >= 0.8
+    });
+    let expected = [
+        sorted.iter().filter(|&&share| share > 0.0).count(),
+        3,
+        enough.context("the chances do not add up to one")? + 1,
+        sorted.iter().filter(|&&share| share >= 0.1 * sorted[0]).count(),
+    ];
+    let mut left = Vec::new();
+    for (_, sampling) in every_filter() {
+        left.push(speaker.shares(&sampling)?.iter().filter(|&&share| share > 0.0).count());
+    }
+    Ok(Finding::whether(
+        left == expected,
+        format!("{left:?} tokens are left, {expected:?} by hand"),
+    ))
+}
+
+pub fn plain_is_softmax(lab: &Lab) -> Result<Finding> {
+    let speaker = Speaker::new(lab)?;
+    let logits = speaker.logits()?;
+    let shares: Vec<f32> = speaker.shares(&Sampling::PLAIN)?.iter().map(|&p| p as f32).collect();
+    let softmax = ops::softmax_axis(Array::from_slice(&logits, &[logits.len() as i32]), -1, true)?;
+    let shares = Array::from_slice(&shares, softmax.shape());
+    // Shares of 1 in float32.
+    Ok(Finding::equal_within(largest_difference(&shares, &softmax)?, 1e-6))
+}

@@ -1,0 +1,96 @@
+//! The answers of PyTorch: GPT-2 by `transformers` with its logits, gradients and ten losses of training, which
+//! `scripts/fixtures.py` stored for the tests.
+
+use anyhow::{Result, bail};
+use bytemuck::pod_collect_to_vec;
+use half::f16;
+use mlx_rs::Array;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use crate::config::{ModelConfig, Preset, TrainConfig};
+use crate::data::batches::Batch;
+use crate::device::Compute;
+use crate::model::Parameters;
+
+const PARAMETERS: &[u8] = include_bytes!("../../tests/fixtures/gpt2-parameters.safetensors");
+const REFERENCE: &[u8] = include_bytes!("../../tests/fixtures/gpt2-reference.safetensors");
+
+/// Rows of its batch whose logits were stored.
+pub const LOGITS_ROWS: usize = 3;
+
+pub struct PyTorch {
+    pub model: ModelConfig,
+    pub parameters: Parameters,
+    pub batch: Batch,
+    reference: SafeTensors<'static>,
+}
+
+impl PyTorch {
+    /// # Errors
+    /// None, as what is read is a part of the program.
+    pub fn read() -> Result<Self> {
+        let mut entries = Vec::new();
+        for (name, view) in SafeTensors::deserialize(PARAMETERS)?.tensors() {
+            entries.push((name, array(&view)?));
+        }
+        let reference = SafeTensors::deserialize(REFERENCE)?;
+        let ids = |name: &str| -> Result<Vec<u32>> {
+            let ids: Vec<i32> = pod_collect_to_vec(reference.tensor(name)?.data());
+            Ok(ids.into_iter().map(|id| id as u32).collect())
+        };
+        let (inputs, targets) = (ids("x")?, ids("y")?);
+        Ok(Self {
+            model: ModelConfig {
+                layers: 3,
+                heads: 5,
+                embd: 80,
+                context: 24,
+                ..Preset::Nano.model(65)
+            },
+            parameters: Parameters::from_entries(entries),
+            batch: Batch {
+                inputs,
+                targets,
+                rows: 12,
+            },
+            reference,
+        })
+    }
+
+    /// What PyTorch computed under that name.
+    ///
+    /// # Errors
+    /// It computed nothing of that name.
+    pub fn answer(&self, name: &str) -> Result<Array> {
+        array(&self.reference.tensor(name)?)
+    }
+
+    /// The recipe of its ten losses: AdamW at a constant rate, clipped to 1, always the same batch.
+    pub fn recipe(&self) -> TrainConfig {
+        TrainConfig {
+            layers: self.model.layers,
+            heads: self.model.heads,
+            embd: self.model.embd,
+            context: self.model.context,
+            batch_size: self.batch.rows,
+            lr: 1e-3,
+            min_lr: 1e-3,
+            warmup: 0,
+            threads: 1,
+            ..Preset::Nano.train(Compute::Cpu)
+        }
+    }
+}
+
+fn array(view: &TensorView) -> Result<Array> {
+    let numbers: Vec<f32> = match view.dtype() {
+        Dtype::F32 => pod_collect_to_vec(view.data()),
+        Dtype::F16 => {
+            let halves: Vec<f16> = pod_collect_to_vec(view.data());
+            halves.into_iter().map(f16::to_f32).collect()
+        }
+        other => bail!("a stored answer is of {other:?}, which is not read here"),
+    };
+    let shape: Vec<i32> = view.shape().iter().map(|&n| n as i32).collect();
+    Ok(Array::from_slice(&numbers, &shape))
+}
