@@ -17,6 +17,7 @@
 
 mod arrays;
 mod chapter;
+mod day02_bigram;
 mod day03_embeddings;
 pub mod fact;
 pub mod lab;
@@ -71,7 +72,12 @@ pub struct Recipe {
 }
 
 /// The days, in order.
-pub const LESSONS: &[&Lesson] = &[&day03_embeddings::LESSON];
+pub const LESSONS: &[&Lesson] = &[
+    &day01_text::LESSON,
+    &day02_bigram::LESSON,
+    &day03_embeddings::LESSON,
+    &day10_gpt2::LESSON,
+];
 
 /// The lesson of a day.
 ///
