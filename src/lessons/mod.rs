@@ -17,6 +17,8 @@
 
 mod arrays;
 mod chapter;
+mod day01_quirks;
+mod day01_text;
 mod day02_bigram;
 mod day03_embeddings;
 pub mod fact;
@@ -72,12 +74,7 @@ pub struct Recipe {
 }
 
 /// The days, in order.
-pub const LESSONS: &[&Lesson] = &[
-    &day01_text::LESSON,
-    &day02_bigram::LESSON,
-    &day03_embeddings::LESSON,
-    &day10_gpt2::LESSON,
-];
+pub const LESSONS: &[&Lesson] = &[&day01_text::LESSON, &day02_bigram::LESSON, &day03_embeddings::LESSON];
 
 /// The lesson of a day.
 ///

@@ -14,6 +14,7 @@
 //! | `special.rs` | special tokens in a text |
 //! | `byte_unicode.rs`, `hugging_face.rs` | bytes as printable characters; BPE as `tokenizer.json` |
 //! | `library.rs`, `library_train.rs` | every other `tokenizer.json`, and training other kinds, by Hugging Face's library |
+//! | `pieces.rs` | a text as its tokens, for people to look at |
 //! | `any.rs`, `stream.rs` | all kinds behind one type; text from tokens that come one by one |
 
 mod any;
@@ -24,6 +25,7 @@ mod char;
 mod hugging_face;
 mod library;
 mod library_train;
+pub mod pieces;
 pub mod published;
 mod ranks;
 mod recover;

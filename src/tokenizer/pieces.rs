@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::tokenizer::{SpecialChoice, Tokenizer};
+use super::{SpecialChoice, Tokenizer};
 
 /// One token of a text.
 pub struct Piece {

@@ -1,7 +1,7 @@
 //! A page that shows the tokens of a text, as tiktokenizer does: one file, nothing fetched.
 
-use super::pieces::Piece;
 use super::show::summary;
+use crate::tokenizer::pieces::Piece;
 
 const HEAD: &str = r#"<!doctype html>
 <html lang="en">
