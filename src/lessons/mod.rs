@@ -21,6 +21,8 @@ mod day01_quirks;
 mod day01_text;
 mod day02_bigram;
 mod day03_embeddings;
+mod day10_gpt2;
+mod day10_openai;
 pub mod fact;
 pub mod lab;
 pub mod overview;
@@ -74,7 +76,12 @@ pub struct Recipe {
 }
 
 /// The days, in order.
-pub const LESSONS: &[&Lesson] = &[&day01_text::LESSON, &day02_bigram::LESSON, &day03_embeddings::LESSON];
+pub const LESSONS: &[&Lesson] = &[
+    &day01_text::LESSON,
+    &day02_bigram::LESSON,
+    &day03_embeddings::LESSON,
+    &day10_gpt2::LESSON,
+];
 
 /// The lesson of a day.
 ///
