@@ -35,7 +35,8 @@ pub fn repository(name: &str) -> Option<&str> {
 }
 
 /// The files of a model that an import reads: their folder, after downloading what the cache has not. A download that was
-/// interrupted goes on where it stopped. Without a network, a model that is in the cache is still found.
+/// interrupted goes on where it stopped. Without a network, a model that is in the cache is still found. With
+/// `HF_HUB_OFFLINE` set, as Hugging Face's own programs understand it, nothing but the cache is asked.
 ///
 /// # Errors
 /// No network, no such model, or a model without safetensors.
@@ -46,6 +47,18 @@ pub fn download(repository: &str) -> Result<PathBuf> {
             "{repository} cannot be downloaded; check the name and the network, or fetch its config.json, model.safetensors and tokenizer.json elsewhere and import their folder"
         )
     };
+    let complete = || {
+        let file = cache.get("config.json")?;
+        let folder = file.parent().filter(|folder| is_complete(folder))?;
+        Some(folder.to_owned())
+    };
+    if is_offline() {
+        return complete().with_context(|| {
+            format!(
+                "{repository} is not in the cache, and HF_HUB_OFFLINE forbids to download it; unset that, or import a folder"
+            )
+        });
+    }
     let api = ApiBuilder::from_env()
         .with_retries(RETRIES)
         .build()
@@ -54,9 +67,9 @@ pub fn download(repository: &str) -> Result<PathBuf> {
     let info = match model.info() {
         Ok(info) => info,
         Err(error) => {
-            return match cache.get("config.json").map(|file| folder_of(&file)).transpose()? {
-                Some(folder) if is_complete(&folder) => Ok(folder),
-                _ => Err(error).with_context(failed),
+            return match complete() {
+                Some(folder) => Ok(folder),
+                None => Err(error).with_context(failed),
             };
         }
     };
@@ -88,6 +101,11 @@ pub fn download(repository: &str) -> Result<PathBuf> {
 fn is_complete(folder: &Path) -> bool {
     let has = |name: &str| folder.join(name).exists();
     (has(WEIGHTS) || has("model.safetensors.index.json")) && (has("tokenizer.json") || has("merges.txt"))
+}
+
+fn is_offline() -> bool {
+    let value = std::env::var("HF_HUB_OFFLINE").unwrap_or_default().to_uppercase();
+    ["1", "ON", "YES", "TRUE"].contains(&value.as_str())
 }
 
 fn folder_of(file: &Path) -> Result<PathBuf> {

@@ -114,6 +114,10 @@ fn a_download_goes_on_where_it_stopped() {
     files.insert("pytorch_model.bin".into(), b"not wanted".to_vec());
     let hub = Hub::start(files);
 
+    let said = fail(import(folder.path(), &hub, "model").env("HF_HUB_OFFLINE", "1"));
+    assert!(said.contains("someone/small-gpt2 is not in the cache"), "{said}");
+    assert!(hub.requests.lock().unwrap().is_empty());
+
     hub.unreliable.store(true, Ordering::SeqCst);
     let said = fail(&mut import(folder.path(), &hub, "model"));
     assert!(said.contains("someone/small-gpt2 cannot be downloaded"), "{said}");
@@ -144,6 +148,7 @@ fn a_download_goes_on_where_it_stopped() {
         ..hub
     };
     succeed(&mut import(folder.path(), &offline, "offline"));
+    succeed(import(folder.path(), &offline, "forbidden").env("HF_HUB_OFFLINE", "1"));
 }
 
 #[test]

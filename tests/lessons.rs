@@ -2,19 +2,31 @@
 
 mod common;
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use common::{fail, folder, mlx_gpt, stdout, succeed};
 use mlx_gpt::lessons::LESSONS;
 
-/// `lesson` with a few steps of training, on the CPU device of any machine.
+/// `lesson` with a few steps of training on a tenth of the plays, on the CPU device of any machine.
 fn lesson(folder: &Path, arguments: &[&str]) -> Command {
+    let plays = include_str!("../assets/shakespeare.txt");
+    fs::write(folder.join("plays.txt"), &plays[..plays.len() / 10]).unwrap();
     let mut command = mlx_gpt(folder);
     command
         .arg("lesson")
         .args(arguments)
-        .args(["--preset", "nano", "--device", "cpu", "--steps", "4"])
+        .args([
+            "--preset",
+            "nano",
+            "--device",
+            "cpu",
+            "--steps",
+            "4",
+            "--corpus",
+            "plays.txt",
+        ])
         .env("HF_HUB_OFFLINE", "1")
         .env("HF_HOME", folder.join("no-hub"));
     command

@@ -13,6 +13,7 @@ pub fn step_rng(seed: u64, step: u64) -> ChaCha8Rng {
     rng
 }
 
+// ANCHOR: row_starts
 /// Where the rows of one step begin in the training tokens: `rows` positions, each of the `tokens - context` possible
 /// ones equally likely.
 ///
@@ -20,6 +21,7 @@ pub fn step_rng(seed: u64, step: u64) -> ChaCha8Rng {
 pub fn row_starts(rng: &mut ChaCha8Rng, rows: usize, tokens: usize, context: usize) -> Vec<usize> {
     (0..rows).map(|_| rng.random_range(0..tokens - context)).collect()
 }
+// ANCHOR_END: row_starts
 
 /// Rows of consecutive tokens and, for each token, the one that came next: inputs `[rows, T]`, targets `[rows, T]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +32,7 @@ pub struct Batch {
 }
 
 impl Batch {
+    // ANCHOR: gather
     /// The rows that begin at `starts`: inputs `[start, start + T)`, targets one further.
     pub fn gather(tokens: &Tokens, starts: &[usize], context: usize) -> Self {
         let rows = |shift: usize| {
@@ -45,6 +48,7 @@ impl Batch {
             rows: starts.len(),
         }
     }
+    // ANCHOR_END: gather
 
     /// Sequences of two tokens or more as rows: all of a sequence but its last token as inputs, all but its first as
     /// targets. Shorter ones are filled up at their end, which a causal model's earlier positions cannot see.

@@ -31,21 +31,29 @@ pub struct Example {
 /// without its ending, text that gives no tokens or that the tokenizer cannot write, an ending longer than the context.
 /// A file without examples.
 pub fn read(file: &Path, tokenizer: &Tokenizer, context: usize) -> Result<Vec<Example>> {
-    let shown = file.display();
+    let name = file.display().to_string();
     let text = files::read(file)
         .and_then(|bytes| Ok(String::from_utf8(bytes)?))
-        .with_context(|| format!("{shown} cannot be read; give a file of HellaSwag's format: a JSON object a line"))?;
+        .with_context(|| format!("{name} cannot be read; give a file of HellaSwag's format: a JSON object a line"))?;
+    parse(&text, &name, tokenizer, context)
+}
+
+/// The examples of a file's text; errors call it `name`.
+///
+/// # Errors
+/// As [`read`].
+pub fn parse(text: &str, name: &str, tokenizer: &Tokenizer, context: usize) -> Result<Vec<Example>> {
     let examples: Vec<Example> = text
         .lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
         .map(|(index, line)| {
-            Example::parse(line, tokenizer, context).with_context(|| format!("{shown}, line {}", index + 1))
+            Example::parse(line, tokenizer, context).with_context(|| format!("{name}, line {}", index + 1))
         })
         .collect::<Result<_>>()?;
     ensure!(
         !examples.is_empty(),
-        "{shown} is empty; give a file of HellaSwag's format: a JSON object a line"
+        "{name} is empty; give a file of HellaSwag's format: a JSON object a line"
     );
     Ok(examples)
 }

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use anyhow::Result;
 use mlx_rs::{Array, Dtype, ops};
 
+use crate::tokenizer::Tokenizer;
+
 /// Rows and columns of an array `[rows, columns]`, or of a vector as one row.
 ///
 /// # Errors
@@ -38,6 +40,15 @@ pub fn table(labels: &[String], array: &Array, decimals: usize) -> Result<String
 /// MLX's.
 pub fn largest_difference(a: &Array, b: &Array) -> Result<f32> {
     Ok(ops::abs(a.subtract(b)?)?.max(None)?.try_item_exact()?)
+}
+
+/// Tokens as labels.
+///
+/// # Errors
+/// An id that no token has.
+pub fn labels(tokenizer: &Tokenizer, ids: &[u32]) -> Result<Vec<String>> {
+    let label = |&id: &u32| Ok(tokenizer.decode(&[id])?.chars().map(visible).collect());
+    ids.iter().map(label).collect()
 }
 
 /// A character as a label: line breaks and blanks made visible.

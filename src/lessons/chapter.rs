@@ -5,6 +5,18 @@ use include_dir::{Dir, include_dir};
 /// The program's own sources, of which chapters include parts.
 static SOURCES: Dir = include_dir!("$CARGO_MANIFEST_DIR/src");
 
+/// All of the program's sources, one after the other in the order of their paths.
+pub fn sources() -> String {
+    let mut files = Vec::new();
+    let mut folders = vec![&SOURCES];
+    while let Some(folder) = folders.pop() {
+        files.extend(folder.files());
+        folders.extend(folder.dirs());
+    }
+    files.sort_by_key(|file| file.path());
+    files.into_iter().filter_map(|file| file.contents_utf8()).collect()
+}
+
 /// A part of a chapter.
 #[derive(Debug, PartialEq)]
 pub enum Piece<'a> {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Device, Dtype, linalg, ops, random, with_device};
 
-use super::arrays::{largest_difference, rows, table, visible};
+use super::arrays::{labels, largest_difference, rows, table};
 use super::fact::{Fact, Finding};
 use super::lab::Lab;
 use super::pictures;
@@ -16,7 +16,6 @@ use crate::model::averaging::{average_past, averaging_weights};
 use crate::model::embeddings::Embeddings;
 use crate::model::init::initialize;
 use crate::model::parameters::Parameters;
-use crate::tokenizer::Tokenizer;
 
 pub const LESSON: Lesson = Lesson {
     day: 3,
@@ -124,11 +123,6 @@ fn fresh(lab: &Lab, text: &str) -> Result<(Parameters, Embeddings, Vec<u32>, Arr
     let ids = tokenizer.encode(text)?;
     let array = Array::from_slice(&ids, &[1, ids.len() as i32]);
     Ok((parameters, embeddings, ids, array))
-}
-
-fn labels(tokenizer: &Tokenizer, ids: &[u32]) -> Result<Vec<String>> {
-    let label = |&id: &u32| Ok(tokenizer.decode(&[id])?.chars().map(visible).collect());
-    ids.iter().map(label).collect()
 }
 
 fn lookup(lab: &Lab) -> Result<String> {

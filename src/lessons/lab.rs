@@ -10,8 +10,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::results::Results;
 use super::{Lesson, Recipe};
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::run::Run;
+use crate::checkpoint::{Checkpoint, has_hashes};
 use crate::config::{DEFAULT_CORPUS, Preset, TrainConfig};
 use crate::console::{program, say};
 use crate::data::corpus::Split;
@@ -152,6 +152,8 @@ impl Lab {
         Run::open(&self.folder(folder))
             .and_then(|run| run.newest_checkpoint())
             .ok()
+            // What was imported is no run.
+            .or_else(|| Some(self.folder(folder)).filter(|folder| has_hashes(folder)))
             .with_context(|| {
                 format!(
                     "there is no checkpoint in {}; make it with: {} lesson {}",
@@ -202,7 +204,10 @@ impl Lab {
     /// # Errors
     /// A corpus that cannot be trained with.
     pub fn estimate(&self, recipe: &Recipe) -> Result<Duration> {
-        let config = self.untied_config(recipe);
+        let config = TrainConfig {
+            lora_rank: 0, // adapters need a model to be beside; a step with them takes about as long
+            ..self.untied_config(recipe)
+        };
         Ok(time_of_step(&config, &self.dataset)? * config.steps as u32)
     }
 
@@ -225,8 +230,24 @@ impl Lab {
     /// # Errors
     /// Those of training; a folder that holds a run of other settings; [`Interrupted`].
     pub fn train(&self, recipe: &Recipe) -> Result<Results> {
+        self.train_on(recipe, &self.settings.corpus, &self.dataset)
+    }
+
+    /// The same on another text; what it comes to is measured on the lab's own.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train), or that text cannot be read.
+    pub fn train_elsewhere(&self, recipe: &Recipe, corpus: &Path) -> Result<Results> {
+        let corpus = fs::canonicalize(corpus)?.to_string_lossy().into_owned();
+        self.train_on(recipe, &corpus, &Dataset::open(&corpus)?)
+    }
+
+    fn train_on(&self, recipe: &Recipe, corpus: &str, dataset: &Dataset) -> Result<Results> {
         let folder = self.folder(recipe.folder);
-        let config = self.config(recipe)?;
+        let config = TrainConfig {
+            corpus: corpus.to_owned(),
+            ..self.config(recipe)?
+        };
         let mut session = match Run::open(&folder) {
             Ok(run) => {
                 let before = run.config()?;
@@ -246,9 +267,9 @@ impl Lab {
                     "{} was trained with other settings; delete it to train it anew, or give another --out",
                     folder.display()
                 );
-                Session::resume(run, config, &self.dataset)?
+                Session::resume(run, config, dataset)?
             }
-            Err(_) => Session::start(config, &self.dataset, &folder)?,
+            Err(_) => Session::start(config, dataset, &folder)?,
         };
         say(format_args!("training {}", recipe.what));
         if let Outcome::Interrupted { signal } = train(&mut session)? {

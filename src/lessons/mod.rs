@@ -18,6 +18,9 @@
 
 mod arrays;
 mod chapter;
+mod day01_quirks;
+mod day01_text;
+mod day02_bigram;
 mod day03_embeddings;
 mod day07_gpt2;
 mod day07_pytorch;
@@ -29,6 +32,8 @@ mod day08_training;
 mod day09_cache;
 mod day09_generation;
 mod day09_sampling;
+mod day10_gpt2;
+mod day10_openai;
 pub mod fact;
 mod gradients;
 pub mod lab;
@@ -85,10 +90,13 @@ pub struct Recipe {
 
 /// The days, in order.
 pub const LESSONS: &[&Lesson] = &[
+    &day01_text::LESSON,
+    &day02_bigram::LESSON,
     &day03_embeddings::LESSON,
     &day07_gpt2::LESSON,
     &day08_training::LESSON,
     &day09_generation::LESSON,
+    &day10_gpt2::LESSON,
 ];
 
 /// The lesson of a day.

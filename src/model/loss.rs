@@ -3,9 +3,11 @@
 use mlx_rs::error::Result;
 use mlx_rs::{Array, Dtype, ops};
 
+// ANCHOR: loss
 /// Negative log-likelihood of each target, in nats and float32: logits `[B, T, V]` and targets `[B, T]` to `[B, T]`.
 pub fn negative_log_likelihood(logits: &Array, targets: &Array) -> Result<Array> {
     let logits = logits.as_dtype(Dtype::Float32)?;
     let chosen = ops::indexing::take_along_axis(&logits, targets.expand_dims(-1)?, -1)?; // [B, T, 1]
     logits.logsumexp_axis(-1, false)?.subtract(chosen.squeeze_axes(&[-1])?)
 }
+// ANCHOR_END: loss

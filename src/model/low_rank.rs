@@ -32,6 +32,7 @@ impl LowRank {
         }
     }
 
+    // ANCHOR: forward
     /// What it adds: x `[…, in]` to `scale · x Aᵀ Bᵀ`, `[…, out]`.
     pub fn forward(&self, x: &Array) -> Result<Array> {
         let scale = Array::from_f32(self.scale).as_dtype(x.dtype())?;
@@ -39,6 +40,7 @@ impl LowRank {
             .multiply(scale)?
             .matmul(self.b.transpose()?)
     }
+    // ANCHOR_END: forward
 }
 
 /// Adds the adapters to the matrices that they are beside: the same function in a model without them.

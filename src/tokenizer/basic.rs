@@ -42,19 +42,17 @@ impl Basic {
             pattern,
         };
         let mut chunks = tokenizer.chunks(text);
+        // ANCHOR: train
         for new in BYTES..vocab_size as u32 {
-            let mut counts = BTreeMap::<Pair, usize>::new();
-            for pair in chunks.iter().flat_map(|chunk| chunk.windows(2)) {
-                *counts.entry((pair[0], pair[1])).or_default() += 1;
-            }
-            // `min_by_key` takes the first of equals, and the map is in the order of its pairs.
-            let most_frequent = counts.into_iter().min_by_key(|&(_, count)| std::cmp::Reverse(count));
-            let Some((pair, _)) = most_frequent else { break };
+            let Some((pair, _)) = most_frequent(&count_pairs(&chunks)) else {
+                break;
+            };
             for chunk in &mut chunks {
                 *chunk = merge(chunk, pair, new);
             }
             tokenizer.merges.push(pair);
         }
+        // ANCHOR_END: train
         tokenizer
     }
 
@@ -69,12 +67,14 @@ impl Basic {
     /// The ids of `text`.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         let mut ids = Vec::new();
+        // ANCHOR: encode
         for mut chunk in self.chunks(text) {
             for (new, &pair) in (BYTES..).zip(&self.merges) {
                 chunk = merge(&chunk, pair, new);
             }
             ids.extend(chunk);
         }
+        // ANCHOR_END: encode
         ids
     }
 
@@ -109,8 +109,27 @@ impl Basic {
     }
 }
 
+// ANCHOR: count
+/// How often each pair of neighbours occurs, in the order of the pairs.
+pub fn count_pairs(chunks: &[Vec<u32>]) -> BTreeMap<Pair, usize> {
+    let mut counts = BTreeMap::new();
+    for pair in chunks.iter().flat_map(|chunk| chunk.windows(2)) {
+        *counts.entry((pair[0], pair[1])).or_default() += 1;
+    }
+    counts
+}
+// ANCHOR_END: count
+
+/// The pair that occurs most often and its count; of equals the one with the lowest ids.
+pub fn most_frequent(counts: &BTreeMap<Pair, usize>) -> Option<(Pair, usize)> {
+    // `min_by_key` takes the first of equals, and the map is in the order of its pairs.
+    let most = counts.iter().min_by_key(|&(_, count)| std::cmp::Reverse(count));
+    most.map(|(&pair, &count)| (pair, count))
+}
+
+// ANCHOR: merge
 /// `ids` with `new` in the place of every `pair`, from left to right.
-fn merge(ids: &[u32], pair: Pair, new: u32) -> Vec<u32> {
+pub fn merge(ids: &[u32], pair: Pair, new: u32) -> Vec<u32> {
     let mut merged = Vec::with_capacity(ids.len());
     let mut at = 0;
     while at < ids.len() {
@@ -124,3 +143,4 @@ fn merge(ids: &[u32], pair: Pair, new: u32) -> Vec<u32> {
     }
     merged
 }
+// ANCHOR_END: merge

@@ -16,6 +16,7 @@
 //! | `ids.rs` | what must be true of the ids in any `tokenizer.json` |
 //! | `library.rs`, `library_train.rs` | every other `tokenizer.json`, and training other kinds, by Hugging Face's library |
 //! | `guarded.rs` | calls into that library |
+//! | `pieces.rs` | a text as its tokens, for people to look at |
 //! | `any.rs`, `stream.rs` | all kinds behind one type; text from tokens that come one by one |
 
 mod any;
@@ -28,6 +29,7 @@ mod hugging_face;
 mod ids;
 mod library;
 mod library_train;
+pub mod pieces;
 pub mod published;
 mod ranks;
 mod recover;

@@ -3,9 +3,9 @@
 use std::io::Read;
 use std::path::Path;
 
-use super::pieces::Piece;
 use super::show::summary;
 use crate::files;
+use crate::tokenizer::pieces::Piece;
 
 const HEAD: &str = r#"<!doctype html>
 <html lang="en">

@@ -5,7 +5,6 @@ mod decode;
 mod encode;
 mod html;
 mod input;
-mod pieces;
 mod show;
 mod train;
 

@@ -7,9 +7,9 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::input::{Input, Special, open};
-use super::pieces::{Piece, pieces};
 use super::{html, train};
 use crate::console;
+use crate::tokenizer::pieces::{Piece, pieces};
 
 /// Backgrounds that take turns, of the terminal's 256 colours, with black text on them.
 const COLOURS: [u8; 6] = [153, 157, 223, 218, 189, 229];

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::tokenizer::{SpecialChoice, Tokenizer};
+use super::{SpecialChoice, Tokenizer};
 use crate::visible::is_format;
 
 /// One token of a text.

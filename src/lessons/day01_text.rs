@@ -1,0 +1,380 @@
+//! Day 1: text, and how it becomes numbers.
+
+use std::fmt::Write;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use super::arrays::{labels, visible};
+use super::day01_quirks as quirks;
+use super::fact::{Fact, Finding};
+use super::lab::Lab;
+use super::pictures::{Axes, Curve, curves};
+use super::{Lesson, Show};
+use crate::console::{program, say};
+use crate::data::corpus::Split;
+use crate::doctor;
+use crate::durable;
+use crate::tokenizer::basic::{BYTES, Basic, Pair, count_pairs, merge, most_frequent};
+use crate::tokenizer::{Bpe, CharTokenizer, END_OF_TEXT, Pattern, Tokenizer, train_merges};
+
+pub const LESSON: Lesson = Lesson {
+    day: 1,
+    title: "Text, and how it becomes numbers",
+    teaches: "code points, bytes, characters and byte pairs as tokens, and what goes wrong with them",
+    chapter: include_str!("../../book/src/day-01.md"),
+    shows: &[
+        Show {
+            name: "setup.txt",
+            make: setup,
+        },
+        Show {
+            name: "code-points.txt",
+            make: code_points,
+        },
+        Show {
+            name: "characters.txt",
+            make: characters,
+        },
+        Show {
+            name: "textbook.txt",
+            make: textbook,
+        },
+        Show {
+            name: "pairs.txt",
+            make: pairs,
+        },
+        Show {
+            name: "learned.txt",
+            make: learned,
+        },
+        Show {
+            name: "ratio.txt",
+            make: ratio,
+        },
+        Show {
+            name: "ratio.svg",
+            make: ratio_curves,
+        },
+        Show {
+            name: "patterns.txt",
+            make: quirks::patterns,
+        },
+        Show {
+            name: "special.txt",
+            make: quirks::special,
+        },
+        Show {
+            name: "spelling.txt",
+            make: quirks::spelling,
+        },
+        Show {
+            name: "numbers.txt",
+            make: quirks::numbers,
+        },
+        Show {
+            name: "space.txt",
+            make: quirks::space,
+        },
+        Show {
+            name: "languages.txt",
+            make: quirks::languages,
+        },
+        Show {
+            name: "formats.txt",
+            make: quirks::formats,
+        },
+    ],
+    models: &[],
+    needs: &[],
+    facts: &[
+        Fact {
+            claim: "aaabdaaabac after three merges is 258 100 258 97 99",
+            hint: "count_pairs, merge and Basic::train in src/tokenizer/basic.rs",
+            verify: |_| {
+                let ids = Basic::train(TEXTBOOK, BYTES as usize + 3, None).encode(TEXTBOOK);
+                Ok(Finding::whether(ids == [258, 100, 258, 97, 99], format!("{ids:?}")))
+            },
+        },
+        Fact {
+            claim: "the fast trainer learns the merges of the simple one",
+            hint: "train_merges in src/tokenizer/train.rs",
+            verify: |lab| {
+                let text = beginning(lab);
+                let simple = Basic::train(text, BYTES as usize + 40, Some(Pattern::Gpt2)).merges;
+                let fast = train_merges(text, Pattern::Gpt2, 40, |_| ());
+                Ok(Finding::whether(simple == fast, format!("{} merges", fast.len())))
+            },
+        },
+        Fact {
+            claim: "every tokenizer gives back the text that it was given",
+            hint: "encode and decode in src/tokenizer/",
+            verify: |lab| {
+                let text = lab.text(Split::Val);
+                let mut found = String::new();
+                for (name, tokenizer) in tokenizers(lab)? {
+                    let same = tokenizer.decode(&tokenizer.encode(text)?)? == text;
+                    if !same {
+                        return Ok(Finding::Broken(format!("not {name}")));
+                    }
+                    found += &format!("{name}, ");
+                }
+                Ok(Finding::Holds(format!("{found}{} bytes each", text.len())))
+            },
+        },
+        Fact {
+            claim: "more merges never make more tokens of the text that they were learned from",
+            hint: "train_merges in src/tokenizer/train.rs",
+            verify: |lab| {
+                let tokens: Vec<usize> = measured(lab)?.iter().map(|point| point.train_tokens).collect();
+                Ok(Finding::whether(
+                    tokens.is_sorted_by(|a, b| a >= b),
+                    format!("{tokens:?}"),
+                ))
+            },
+        },
+        Fact {
+            claim: "GPT-2's tokenizer has 50257 tokens, and hello world is 31373 995",
+            hint: "src/tokenizer/published.rs, assets/gpt2/vocab.bpe",
+            verify: |_| {
+                let gpt2 = Tokenizer::gpt2()?;
+                let ids = gpt2.encode("hello world")?;
+                Ok(Finding::whether(
+                    gpt2.vocab_size() == 50257 && ids == [31373, 995],
+                    format!("{} tokens, {ids:?}", gpt2.vocab_size()),
+                ))
+            },
+        },
+        quirks::SPACE,
+        quirks::SPECIAL,
+    ],
+};
+
+/// Wikipedia's example of byte-pair encoding.
+const TEXTBOOK: &str = "aaabdaaabac";
+
+/// Tokens of the tokenizer that the day leaves behind.
+const VOCAB_SIZE: usize = 4096;
+
+/// Where it is, below the folder of lessons.
+const LEFT_BEHIND: &str = "day-01/tokenizer.json";
+
+fn setup(_: &Lab) -> Result<String> {
+    let mut text = String::new();
+    for finding in doctor::machine() {
+        writeln!(text, "{:<11} {}", finding.what, finding.found)?;
+        if let Some(remedy) = finding.remedy {
+            writeln!(text, "            mend it with: {remedy}")?;
+        }
+    }
+    Ok(text)
+}
+
+fn code_points(_: &Lab) -> Result<String> {
+    let mut text = String::from("character  code point  bytes\n");
+    for character in "aé字😀e\u{301}".chars() {
+        let mut buffer = [0; 4];
+        let bytes: Vec<String> = character
+            .encode_utf8(&mut buffer)
+            .bytes()
+            .map(|byte| format!("{byte:3} {byte:08b}"))
+            .collect();
+        let shown = match character {
+            '\u{301}' => String::from("◌\u{301}"),
+            _ => character.into(),
+        };
+        let width = 9 + shown.chars().count() - 1;
+        writeln!(
+            text,
+            "{shown:<width$}  U+{:<8X}  {}",
+            character as u32,
+            bytes.join(", ")
+        )?;
+    }
+    Ok(text)
+}
+
+fn characters(lab: &Lab) -> Result<String> {
+    let Tokenizer::Char(tokenizer) = lab.tokenizer()? else {
+        anyhow::bail!("the lessons' tokenizer is one of characters");
+    };
+    let all: Vec<u32> = (0..tokenizer.vocab_size() as u32).collect();
+    let asked: String = lab.text(Split::Train).chars().take(12).collect();
+    let ids = tokenizer.encode(&asked)?;
+    let mut text = format!("{} tokens: {}\n\n", all.len(), labels(lab.tokenizer()?, &all)?.concat());
+    writeln!(text, "encode {asked:?}\n       {ids:?}")?;
+    writeln!(text, "decode {:?}\n", tokenizer.decode(&ids)?)?;
+    let unknown = CharTokenizer::from_text("hello").encode("help").map(|_| ());
+    if let Err(error) = unknown {
+        writeln!(text, "characters of \"hello\" asked for \"help\":\n{error}")?;
+    }
+    Ok(text)
+}
+
+fn textbook(_: &Lab) -> Result<String> {
+    let mut text = String::new();
+    let mut ids: Vec<u32> = TEXTBOOK.bytes().map(u32::from).collect();
+    writeln!(text, "{TEXTBOOK} is {ids:?}\n")?;
+    for new in BYTES..BYTES + 3 {
+        let counts = count_pairs(std::slice::from_ref(&ids));
+        let Some((pair, count)) = most_frequent(&counts) else {
+            break;
+        };
+        ids = merge(&ids, pair, new);
+        writeln!(text, "{pair:?} occurs {count} times and becomes {new}: {ids:?}")?;
+    }
+    Ok(text)
+}
+
+/// Enough text to count in a moment, the simple way.
+fn beginning(lab: &Lab) -> &str {
+    let text = lab.text(Split::Train);
+    let end = text.char_indices().nth(50_000).map_or(text.len(), |(at, _)| at);
+    &text[..end]
+}
+
+fn pairs(lab: &Lab) -> Result<String> {
+    let chunks: Vec<Vec<u32>> = Pattern::Gpt2
+        .split(beginning(lab))
+        .map(|chunk| chunk.bytes().map(u32::from).collect())
+        .collect();
+    let mut counts: Vec<(Pair, usize)> = count_pairs(&chunks).into_iter().collect();
+    counts.sort_by_key(|&(pair, count)| (std::cmp::Reverse(count), pair));
+    let mut text = format!("{} different pairs; the most frequent ones:\n", counts.len());
+    for ((left, right), count) in counts.into_iter().take(8) {
+        let shown: String = [left, right].iter().map(|&byte| visible(byte as u8 as char)).collect();
+        writeln!(text, "{shown}  {left:>3} {right:>3}  {count:>6} times")?;
+    }
+    Ok(text)
+}
+
+/// The merges of the day's tokenizer.
+fn merges(lab: &Lab) -> Vec<Pair> {
+    // One token is the special one.
+    train_merges(
+        lab.text(Split::Train),
+        Pattern::Gpt2,
+        VOCAB_SIZE - BYTES as usize - 1,
+        |_| (),
+    )
+}
+
+/// Trains the day's tokenizer and leaves it behind.
+fn learned(lab: &Lab) -> Result<String> {
+    say(format_args!("training a tokenizer of {VOCAB_SIZE} tokens"));
+    let start = Instant::now();
+    let merges = merges(lab);
+    let seconds = start.elapsed().as_secs_f64();
+    let bpe = Bpe::from_merges(&merges, Pattern::Gpt2, &[END_OF_TEXT])?;
+    let tokenizer = Tokenizer::from(bpe.clone());
+    let place = lab.folder(LEFT_BEHIND);
+    durable::make_parents(&place)?;
+    durable::write_file(&place, &serde_json::to_vec(&tokenizer.to_json()?)?)?;
+
+    let shown = |id: u32| -> String {
+        let bytes = bpe.token_bytes(id).unwrap_or_default();
+        String::from_utf8_lossy(bytes).chars().map(visible).collect()
+    };
+    let list = |ids: &mut dyn Iterator<Item = u32>| ids.map(shown).collect::<Vec<_>>().join("  ");
+    let last = BYTES + merges.len() as u32;
+    let mut long: Vec<u32> = (BYTES..last).collect();
+    long.sort_by_key(|&id| std::cmp::Reverse(bpe.token_bytes(id).map_or(0, <[u8]>::len)));
+    let text = lab.text(Split::Val);
+    Ok(format!(
+        "{} merges of {} bytes of text in {seconds:.1} s\n\nthe first    {}\nthe last     {}\nthe longest  {}\n\nvalidation text: {:.2} bytes per token\nleft in {}\n",
+        merges.len(),
+        lab.text(Split::Train).len(),
+        list(&mut (BYTES..last.min(BYTES + 16))),
+        list(&mut (last.saturating_sub(8).max(BYTES)..last)),
+        list(&mut long.into_iter().take(6)),
+        text.len() as f64 / tokenizer.encode(text)?.len() as f64,
+        place.display()
+    ))
+}
+
+/// The tokenizers of the day, with names.
+fn tokenizers(lab: &Lab) -> Result<Vec<(&'static str, Tokenizer)>> {
+    let place = lab.folder(LEFT_BEHIND);
+    let own = Tokenizer::load(&place).with_context(|| format!("make it with: {} lesson 1", program()))?;
+    Ok(vec![
+        ("characters", lab.tokenizer()?.clone()),
+        ("the day's", own),
+        ("gpt2", Tokenizer::gpt2()?),
+        ("cl100k", Tokenizer::cl100k()?),
+    ])
+}
+
+/// What a vocabulary of some size comes to.
+struct Point {
+    vocab_size: usize,
+    train_tokens: usize,
+    val_tokens: usize,
+    code_tokens: usize,
+}
+
+/// A text of another kind than plays: this file.
+const CODE: &str = include_str!("day01_text.rs");
+
+/// The first merges of the day's tokenizer make tokenizers of all smaller sizes.
+fn measured(lab: &Lab) -> Result<Vec<Point>> {
+    let merges = merges(lab);
+    let sizes = [0, 32, 64, 128, 256, 512, 1024, 2048, merges.len()];
+    let sizes = sizes.into_iter().filter(|&count| count <= merges.len());
+    sizes
+        .map(|count| {
+            let bpe = Bpe::from_merges(&merges[..count], Pattern::Gpt2, &[])?;
+            let tokens = |text| bpe.encode(text).len();
+            Ok(Point {
+                vocab_size: bpe.vocab_size(),
+                train_tokens: tokens(lab.text(Split::Train)),
+                val_tokens: tokens(lab.text(Split::Val)),
+                code_tokens: tokens(CODE),
+            })
+        })
+        .collect()
+}
+
+fn ratio(lab: &Lab) -> Result<String> {
+    let (plays, code) = (lab.text(Split::Val), CODE);
+    let mut text = String::from("tokenizer     vocabulary  bytes per token: plays   Rust code\n");
+    for (name, tokenizer) in tokenizers(lab)? {
+        let per_token = |text: &str| -> Result<String> {
+            let tokens = tokenizer.encode(text);
+            Ok(tokens.map_or("–".into(), |ids| {
+                format!("{:.2}", text.len() as f64 / ids.len() as f64)
+            }))
+        };
+        writeln!(
+            text,
+            "{name:<12}  {:>10}  {:>22}  {:>10}",
+            tokenizer.vocab_size(),
+            per_token(plays)?,
+            per_token(code)?
+        )?;
+    }
+    Ok(text)
+}
+
+fn ratio_curves(lab: &Lab) -> Result<String> {
+    let points = measured(lab)?;
+    let curve = |name: &str, bytes: usize, tokens: fn(&Point) -> usize| Curve {
+        name: name.into(),
+        points: points
+            .iter()
+            .map(|point| (point.vocab_size as f64, bytes as f64 / tokens(point) as f64))
+            .collect(),
+    };
+    let axes = Axes {
+        title: "What more merges bring",
+        x: "tokens in the vocabulary",
+        y: "bytes per token",
+    };
+    let all = [
+        curve("training text", lab.text(Split::Train).len(), |point| {
+            point.train_tokens
+        }),
+        curve("validation text", lab.text(Split::Val).len(), |point| point.val_tokens),
+        curve("Rust code", CODE.len(), |point| point.code_tokens),
+    ];
+    curves(&axes, &all)
+}

@@ -1,0 +1,395 @@
+//! Day 2: what a model learns from, and the smallest one that can.
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result};
+use mlx_rs::{Array, ops};
+use rand_chacha::ChaCha8Rng;
+
+use super::arrays::{labels, largest_difference, rows, table, visible};
+use super::fact::{Fact, Finding};
+use super::lab::Lab;
+use super::pictures;
+use super::{Lesson, Recipe, Show};
+use crate::checkpoint::Checkpoint;
+use crate::config::{Architecture, TrainConfig};
+use crate::data::batches::{Batch, row_starts, step_rng};
+use crate::data::corpus::Split;
+use crate::data::tokens::Tokens;
+use crate::generate::sample_rng;
+use crate::generate::sampler::Sampling;
+use crate::model::init::initialize;
+use crate::model::{Model, Parameters};
+
+pub const LESSON: Lesson = Lesson {
+    day: 2,
+    title: "Data, and the bigram model",
+    teaches: "text as examples, what a loss is, and the smallest model that learns",
+    chapter: include_str!("../../book/src/day-02.md"),
+    shows: &[
+        Show {
+            name: "split.txt",
+            make: split,
+        },
+        Show {
+            name: "examples.txt",
+            make: examples,
+        },
+        Show {
+            name: "batch.txt",
+            make: batch,
+        },
+        Show {
+            name: "table.txt",
+            make: corner,
+        },
+        Show {
+            name: "untrained.txt",
+            make: untrained,
+        },
+        Show {
+            name: "writing.txt",
+            make: writing,
+        },
+        Show {
+            name: "training.txt",
+            make: training,
+        },
+        Show {
+            name: "table.svg",
+            make: picture,
+        },
+        Show {
+            name: "followers.txt",
+            make: followers,
+        },
+        Show {
+            name: "counting.txt",
+            make: counting,
+        },
+    ],
+    models: &[BIGRAM],
+    needs: &[],
+    facts: &[
+        Fact {
+            claim: "targets are the inputs one token on, and a batch of B rows has B times T of them",
+            hint: "Batch::gather in src/data/batches.rs",
+            verify: |lab| {
+                let batch = first_batch(lab)?.1;
+                let inputs = batch.inputs.chunks(CHUNK);
+                let shifted = inputs
+                    .zip(batch.targets.chunks(CHUNK))
+                    .all(|(x, y)| x[1..] == y[..CHUNK - 1]);
+                Ok(Finding::whether(
+                    shifted && batch.targets.len() == ROWS * CHUNK,
+                    format!("{} targets", batch.targets.len()),
+                ))
+            },
+        },
+        Fact {
+            claim: "a step's batch follows from seed and step alone",
+            hint: "step_rng in src/data/batches.rs",
+            verify: |lab| {
+                let starts = |step| row_starts(&mut step_rng(lab.seed(), step), ROWS, 1_000_000, CHUNK);
+                Ok(Finding::whether(
+                    starts(5) == starts(5) && starts(5) != starts(6),
+                    format!("step 5 begins at {:?}, step 6 at {:?}", starts(5), starts(6)),
+                ))
+            },
+        },
+        Fact {
+            claim: "only the last token counts: other ones before it change nothing",
+            hint: "Bigram::forward in src/model/bigram.rs",
+            verify: |lab| {
+                let (model, parameters) = (fresh(lab)?, initialize(&fresh(lab)?.model, lab.seed())?);
+                let model = Model::new(&model.model, &parameters)?;
+                let logits = |ids: [u32; 3]| model.forward(&Array::from_slice(&ids, &[1, 3]), None);
+                let last = |logits: Array| logits.take_axis(Array::from_int(2), 1);
+                let difference = largest_difference(&last(logits([0, 1, 2])?)?, &last(logits([2, 0, 2])?)?)?;
+                // The same row of the same table.
+                Ok(Finding::equal_within(difference, 0.0))
+            },
+        },
+        Fact {
+            claim: "who knows nothing has a loss of ln(vocabulary)",
+            hint: "negative_log_likelihood in src/model/loss.rs",
+            verify: |lab| {
+                let vocab = lab.tokenizer()?.vocab_size();
+                let zeros = ops::zeros::<f32>(&[vocab as i32, vocab as i32])?;
+                let (loss, _) = lab.measure(&with_table(lab, zeros)?)?;
+                // A logarithm in float32 is right to about 5e-7 between 4 and 8.
+                Ok(Finding::equal_within((loss - (vocab as f64).ln()).abs() as f32, 2e-6))
+            },
+        },
+        Fact {
+            claim: "an untrained table is about as good",
+            hint: "layout in src/model/init.rs",
+            verify: |lab| {
+                let (loss, _) = lab.measure(&fresh(lab)?)?;
+                let even = (lab.tokenizer()?.vocab_size() as f64).ln();
+                // Logits of N(0, 0.02), of which a mean over a few hundred frequent pairs is left: some 0.002.
+                Ok(Finding::equal_within((loss - even).abs() as f32, 0.01))
+            },
+        },
+        Fact {
+            claim: "writing is a loop of look-up and draw: the loop of this day writes what `generate` does",
+            hint: "Generator::generate in src/generate/mod.rs",
+            verify: |lab| {
+                let checkpoint = fresh(lab)?;
+                let model = Model::new(&checkpoint.model, &checkpoint.parameters)?;
+                let start = checkpoint.tokenizer.default_prompt();
+                let ours = write(&model, start[0], 100, &mut sample_rng(lab.seed(), 0))?;
+                let ours = checkpoint.tokenizer.decode(&ours[1..])?;
+                let theirs = lab.sample(&checkpoint, &checkpoint.tokenizer.decode(&start[..1])?, 100)?;
+                Ok(Finding::whether(
+                    ours == theirs,
+                    format!("{} characters", ours.chars().count()),
+                ))
+            },
+        },
+        Fact {
+            claim: "training comes to nearly what counting pairs gives at once",
+            hint: "the training: `lesson 2`; or counted in src/lessons/day02_bigram.rs",
+            verify: |lab| {
+                let learned = lab.results(BIGRAM.folder)?.val_loss;
+                let (counted, _) = lab.measure(&counted_model(lab)?)?;
+                Ok(if lab.is_whole(&BIGRAM)? {
+                    // The last steps still jump about by batches of a few hundred tokens.
+                    Finding::equal_within((learned - counted).abs() as f32, 0.02)
+                } else {
+                    Finding::Open(format!(
+                        "it needs a model trained to its end; counting gives {counted:.4}"
+                    ))
+                })
+            },
+        },
+    ],
+};
+
+const BIGRAM: Recipe = Recipe {
+    folder: "day-02",
+    what: "bigram table",
+    // Each of its numbers is met in few batches, and has no layers between it and the loss: it bears thirty times the
+    // rate of the whole GPT.
+    change: |config| TrainConfig {
+        lr: 3e-2,
+        min_lr: 3e-3,
+        ..config.with_architecture(Architecture::Bigram)
+    },
+    starts_from: None,
+    band: (2.51, 2.54),
+};
+
+/// Tokens of a row, and rows of a batch, that can be taken in at a glance.
+const CHUNK: usize = 8;
+const ROWS: usize = 4;
+
+/// The characters of the picture.
+const PICTURED: &str = "\n abcdefghijklmnopqrstuvwxyz,.:;'";
+
+fn split(lab: &Lab) -> Result<String> {
+    let mut text = String::new();
+    for (name, split) in [
+        ("all", Split::All),
+        ("training", Split::Train),
+        ("validation", Split::Val),
+    ] {
+        let part = lab.text(split);
+        let begins: String = part.chars().take(30).map(visible).collect();
+        let tokens = lab.tokenizer()?.encode(part)?.len();
+        writeln!(text, "{name:<10}  {tokens:>8} tokens  {begins} …")?;
+    }
+    Ok(text)
+}
+
+fn training_tokens(lab: &Lab) -> Result<Tokens> {
+    Ok(Tokens::Memory(lab.tokenizer()?.encode(lab.text(Split::Train))?))
+}
+
+fn examples(lab: &Lab) -> Result<String> {
+    let tokenizer = lab.tokenizer()?;
+    let chunk = Batch::gather(&training_tokens(lab)?, &[0], CHUNK);
+    let (inputs, targets) = (labels(tokenizer, &chunk.inputs)?, labels(tokenizer, &chunk.targets)?);
+    let mut text = format!("inputs   {:?}\ntargets  {:?}\n\n", chunk.inputs, chunk.targets);
+    for place in 0..CHUNK {
+        let (seen, next) = (inputs[..=place].concat(), &targets[place]);
+        let ids = format!("{:?}", &chunk.inputs[..=place]);
+        writeln!(
+            text,
+            "after {seen:<CHUNK$} comes {next}    {ids} → {}",
+            chunk.targets[place]
+        )?;
+    }
+    Ok(text)
+}
+
+/// Where the rows of a small first batch begin, and the batch.
+fn first_batch(lab: &Lab) -> Result<(Vec<usize>, Batch)> {
+    let tokens = training_tokens(lab)?;
+    let starts = row_starts(&mut step_rng(lab.seed(), 0), ROWS, tokens.len(), CHUNK);
+    let batch = Batch::gather(&tokens, &starts, CHUNK);
+    Ok((starts, batch))
+}
+
+fn batch(lab: &Lab) -> Result<String> {
+    let (starts, batch) = first_batch(lab)?;
+    let mut text = format!("rows begin at {starts:?}\n");
+    for (name, ids) in [("inputs", &batch.inputs), ("targets", &batch.targets)] {
+        writeln!(text, "\n{name} [{ROWS}, {CHUNK}]")?;
+        for row in ids.chunks(CHUNK) {
+            let numbers: String = row.iter().map(|id| format!("{id:>4}")).collect();
+            writeln!(text, "{numbers}    {}", labels(lab.tokenizer()?, row)?.concat())?;
+        }
+    }
+    Ok(text)
+}
+
+/// The bigram model with a given table of logits, `[V, V]`.
+fn with_table(lab: &Lab, table: Array) -> Result<Checkpoint> {
+    let tokenizer = lab.tokenizer()?.clone();
+    Ok(Checkpoint {
+        folder: lab.folder(BIGRAM.folder),
+        model: lab.config(&BIGRAM)?.model(tokenizer.vocab_size()),
+        parameters: Parameters::from_entries(vec![("wte.weight".into(), table)]),
+        tokenizer,
+        base: None,
+    })
+}
+
+/// The model before it learns.
+fn fresh(lab: &Lab) -> Result<Checkpoint> {
+    let model = lab.config(&BIGRAM)?.model(lab.tokenizer()?.vocab_size());
+    with_table(lab, initialize(&model, lab.seed())?.get("wte.weight")?.clone())
+}
+
+/// The rows and columns of a table of all tokens that belong to `characters`, as far as the text has these.
+fn cut(lab: &Lab, table: &Array, characters: &str) -> Result<(Vec<String>, Array)> {
+    let tokenizer = lab.tokenizer()?;
+    let known: Vec<u32> = characters
+        .chars()
+        .filter_map(|character| tokenizer.encode(&character.to_string()).ok())
+        .flatten()
+        .collect();
+    let ids = Array::from_slice(&known, &[known.len() as i32]);
+    let part = table.take_axis(&ids, 0)?.take_axis(&ids, 1)?;
+    Ok((labels(tokenizer, &known)?, part))
+}
+
+fn corner(lab: &Lab) -> Result<String> {
+    let checkpoint = fresh(lab)?;
+    let whole = checkpoint.parameters.get("wte.weight")?;
+    let (labels, part) = cut(lab, whole, " aehnot")?;
+    let head: String = labels.iter().map(|label| format!(" {label:>7}")).collect();
+    Ok(format!(
+        "wte.weight {:?}: {} numbers, of which these are a few\n\n {head}\n{}",
+        whole.shape(),
+        whole.size(),
+        table(&labels, &part, 3)?
+    ))
+}
+
+fn untrained(lab: &Lab) -> Result<String> {
+    let checkpoint = fresh(lab)?;
+    let vocab = checkpoint.model.vocab_size;
+    let (loss, _) = lab.measure(&checkpoint)?;
+    Ok(format!(
+        "loss of the untrained table  {loss:.4}\nln({vocab})                       {:.4}\n",
+        (vocab as f64).ln()
+    ))
+}
+
+// ANCHOR: write
+fn write(model: &Model, start: u32, tokens: usize, rng: &mut ChaCha8Rng) -> Result<Vec<u32>> {
+    let mut ids = vec![start];
+    while ids.len() <= tokens {
+        let last = Array::from_slice(&ids[ids.len() - 1..], &[1, 1]);
+        let logits = model.forward(&last, None)?; // [1, 1, V]
+        let logits: Vec<f32> = logits.flatten(None, None)?.to_vec_exact()?;
+        ids.push(Sampling::PLAIN.choose(&logits, &ids, rng)?.id);
+    }
+    Ok(ids)
+}
+// ANCHOR_END: write
+
+fn writing(lab: &Lab) -> Result<String> {
+    let checkpoint = fresh(lab)?;
+    let model = Model::new(&checkpoint.model, &checkpoint.parameters)?;
+    let start = checkpoint.tokenizer.default_prompt();
+    let ids = write(&model, start[0], 150, &mut sample_rng(lab.seed(), 0))?;
+    checkpoint.tokenizer.decode(&ids[1..])
+}
+
+fn training(lab: &Lab) -> Result<String> {
+    Ok(lab.train(&BIGRAM)?.summary())
+}
+
+// ANCHOR: counted
+/// The logarithm of how often each token followed each, after one was added to every count: [V, V].
+fn counted(ids: &[u32], vocab: usize) -> Result<Array> {
+    let mut counts = vec![1.0f32; vocab * vocab];
+    for pair in ids.windows(2) {
+        counts[pair[0] as usize * vocab + pair[1] as usize] += 1.0;
+    }
+    Ok(Array::from_slice(&counts, &[vocab as i32, vocab as i32]).log()?)
+}
+// ANCHOR_END: counted
+
+/// A model that has counted the training text instead of learning.
+fn counted_model(lab: &Lab) -> Result<Checkpoint> {
+    let tokenizer = lab.tokenizer()?;
+    let ids = tokenizer.encode(lab.text(Split::Train))?;
+    with_table(lab, counted(&ids, tokenizer.vocab_size())?)
+}
+
+/// The chances of each token after each, `[V, V]`: a softmax over each row of a table.
+fn chances(checkpoint: &Checkpoint) -> Result<Array> {
+    Ok(ops::softmax_axis(checkpoint.parameters.get("wte.weight")?, -1, true)?)
+}
+
+fn picture(lab: &Lab) -> Result<String> {
+    let learned = chances(&lab.load(BIGRAM.folder)?)?;
+    let (labels, part) = cut(lab, &learned, PICTURED)?;
+    // Most chances are small: their roots can be told apart.
+    let shades = rows(&part.sqrt()?)?;
+    pictures::heat_map(
+        "What follows what (row: the last character, column: the next)",
+        &labels,
+        &labels,
+        &shades,
+    )
+}
+
+fn followers(lab: &Lab) -> Result<String> {
+    let tokenizer = lab.tokenizer()?;
+    let all: Vec<u32> = (0..tokenizer.vocab_size() as u32).collect();
+    let names = labels(tokenizer, &all)?;
+    let learned = rows(&chances(&lab.load(BIGRAM.folder)?)?)?;
+    let counted = rows(&chances(&counted_model(lab)?)?)?;
+    let mut text = String::from("after   most likely, learned (counted)\n");
+    for asked in "qthe,.\n ".chars().map(visible) {
+        let Some(row) = names.iter().position(|name| *name == asked) else {
+            continue;
+        };
+        let mut order: Vec<usize> = (0..names.len()).collect();
+        order.sort_by(|&a, &b| learned[row][b].total_cmp(&learned[row][a]));
+        write!(text, "{asked}     ")?;
+        for &next in order.iter().take(5) {
+            write!(
+                text,
+                "  {} {:.2} ({:.2})",
+                names[next], learned[row][next], counted[row][next]
+            )?;
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+fn counting(lab: &Lab) -> Result<String> {
+    let learned = lab.results(BIGRAM.folder).context("the bigram is not trained yet")?;
+    let (counted, _) = lab.measure(&counted_model(lab)?)?;
+    Ok(format!(
+        "loss on the validation text\nlearned in {} steps  {:.4}\ncounted at once      {counted:.4}\n",
+        learned.steps, learned.val_loss
+    ))
+}

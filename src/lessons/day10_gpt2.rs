@@ -1,0 +1,431 @@
+//! Day 10: OpenAI's vocabulary, and what it is to finetune.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use mlx_rs::Array;
+
+use super::arrays::largest_difference;
+use super::chapter::sources;
+use super::day10_openai as openai;
+use super::fact::{Fact, Finding};
+use super::lab::Lab;
+use super::results::Results;
+use super::{Lesson, Recipe, Show};
+use crate::checkpoint::Checkpoint;
+use crate::config::{Lora, ModelConfig, Preset, TrainConfig};
+use crate::console::say;
+use crate::data::corpus::Split;
+use crate::data::hellaswag::{Example, parse};
+use crate::device::Compute;
+use crate::durable;
+use crate::evaluate::hellaswag::{Report, score};
+use crate::generate::Generator;
+use crate::generate::sampler::Sampling;
+use crate::model::Model;
+use crate::model::init::{ParameterSpec, initialize, initialize_adapters, layout};
+use crate::model::low_rank::{self, is_adapter};
+use crate::model::parameters::Parameters;
+use crate::tokenizer::Tokenizer;
+
+pub const LESSON: Lesson = Lesson {
+    day: 10,
+    title: "OpenAI's GPT-2, and finetuning",
+    teaches: "a model that has learned one thing learns another, and how to tell that it did",
+    chapter: include_str!("../../book/src/day-10.md"),
+    shows: &[
+        Show {
+            name: "vocabulary.txt",
+            make: vocabulary,
+        },
+        Show {
+            name: "base.txt",
+            make: base,
+        },
+        Show {
+            name: "before.txt",
+            make: before,
+        },
+        Show {
+            name: "adapters.txt",
+            make: adapters,
+        },
+        Show {
+            name: "training.txt",
+            make: training,
+        },
+        Show {
+            name: "comparison.txt",
+            make: comparison,
+        },
+        Show {
+            name: "samples.txt",
+            make: samples,
+        },
+        Show {
+            name: "endings.txt",
+            make: endings,
+        },
+        Show {
+            name: "openai.txt",
+            make: openai::openai,
+        },
+    ],
+    models: &[BASE, FINETUNED],
+    needs: &[],
+    facts: &[
+        Fact {
+            claim: "GPT-2's vocabulary is 256 bytes, 50000 merges and one special token",
+            hint: "gpt2 in src/tokenizer/published.rs",
+            verify: |_| {
+                let gpt2 = Tokenizer::gpt2()?;
+                let count = gpt2.vocab_size();
+                Ok(Finding::whether(
+                    count == 256 + 50_000 + 1 && gpt2.special_tokens().len() == 1,
+                    format!("{count} tokens"),
+                ))
+            },
+        },
+        Fact {
+            claim: "fresh adapters change nothing",
+            hint: "layout in src/model/init.rs: B begins at zero",
+            verify: |lab| {
+                // A vocabulary of a few tokens is enough to compare.
+                let without = small(Preset::Nano.train(Compute::Cpu)).model(16);
+                let with = ModelConfig {
+                    lora: Some(lora()),
+                    ..without.clone()
+                };
+                let parameters = initialize(&without, lab.seed())?;
+                let adapted = parameters.with(&initialize_adapters(&with, lab.seed())?);
+                let ids = Array::from_slice(&[0u32, 1, 2, 3], &[1, 4]);
+                let plain = Model::new(&without, &parameters)?.forward(&ids, None)?;
+                let beside = Model::new(&with, &adapted)?.forward(&ids, None)?;
+                // What is added is a product with zeros.
+                Ok(Finding::equal_within(largest_difference(&plain, &beside)?, 0.0))
+            },
+        },
+        Fact {
+            claim: "adapters added to the weights are the same model as adapters beside them",
+            hint: "merge in src/model/low_rank.rs",
+            verify: |lab| {
+                let ids = Tokenizer::gpt2()?.encode("To be, or not to be")?;
+                let ids = Array::from_slice(&ids, &[1, ids.len() as i32]);
+                let (model, parameters) = adapted(lab)?;
+                let beside = Model::new(&model, &parameters)?.forward(&ids, None)?;
+                let (model, parameters) = low_rank::merge(&model, &parameters)?;
+                let merged = Model::new(&model, &parameters)?.forward(&ids, None)?;
+                let size = beside.abs()?.max(None)?.try_item_exact::<f32>()?;
+                // Sums of some hundred products in float32, in another order, through two layers.
+                Ok(Finding::equal_within(
+                    largest_difference(&beside, &merged)? / size,
+                    1e-5,
+                ))
+            },
+        },
+        Fact {
+            claim: "bits per byte are the loss, times tokens, over bytes and ln 2",
+            hint: "measure in src/evaluate/text.rs",
+            verify: |lab| {
+                let results = lab.results(FINETUNED.folder)?;
+                let (tokenizer, text) = (Tokenizer::gpt2()?, lab.text(Split::Val));
+                let ids = tokenizer.encode(text)?;
+                // The first token is given, not predicted.
+                let bytes = text.len() - tokenizer.token_bytes(ids[0]).map_or(0, |bytes| bytes.len());
+                let bits = results.val_loss * (ids.len() - 1) as f64 / std::f64::consts::LN_2 / bytes as f64;
+                // The same numbers in float64, divided in another order.
+                Ok(Finding::equal_within((bits - results.bits_per_byte).abs() as f32, 1e-9))
+            },
+        },
+        Fact {
+            claim: "finetuning lowers the bits per byte of plays that it has not read",
+            hint: "the training: `lesson 10`",
+            verify: |lab| {
+                let (before, after) = (lab.results(BASE.folder)?, lab.results(FINETUNED.folder)?);
+                let text = format!("{:.3} before, {:.3} after", before.bits_per_byte, after.bits_per_byte);
+                Ok(if lab.is_whole(&BASE)? && lab.is_whole(&FINETUNED)? {
+                    Finding::whether(after.bits_per_byte < before.bits_per_byte, text)
+                } else {
+                    Finding::Open(format!("it needs both models trained to their ends; {text}"))
+                })
+            },
+        },
+    ],
+};
+
+/// Small enough that a vocabulary of 50257 can be trained in a minute: nearly all of it is the table of tokens.
+fn small(config: TrainConfig) -> TrainConfig {
+    TrainConfig {
+        tokenizer: "gpt2".into(),
+        layers: 2,
+        heads: 4,
+        embd: 64,
+        context: 32,
+        batch_size: 8,
+        dropout: 0.0,
+        steps: 150,
+        warmup: 15,
+        eval_every: 50,
+        eval_batches: 5,
+        save_every: 150,
+        ..config
+    }
+}
+
+const BASE: Recipe = Recipe {
+    folder: "day-10-base",
+    what: "GPT-2's vocabulary, Rust code",
+    change: |config| TrainConfig {
+        lr: 4e-3,
+        min_lr: 4e-4,
+        ..small(config)
+    },
+    starts_from: None,
+    band: (8.0, 11.0),
+};
+
+const FINETUNED: Recipe = Recipe {
+    folder: "day-10",
+    what: "the same, finetuned on plays",
+    change: |config| TrainConfig {
+        lr: 2e-3,
+        min_lr: 2e-4,
+        ..small(config)
+    },
+    starts_from: Some(BASE.folder),
+    band: (6.0, 8.0),
+};
+
+/// The adapters that the chapter shows.
+fn lora() -> Lora {
+    Lora {
+        rank: 8,
+        alpha: 16.0,
+        targets: ["c_attn", "c_proj", "c_fc"].map(String::from).into(),
+    }
+}
+
+/// The stand-in's parameters with adapters beside them that have learned something, any thing.
+fn adapted(lab: &Lab) -> Result<(ModelConfig, Parameters)> {
+    let base = lab.load(BASE.folder)?;
+    let model = ModelConfig {
+        lora: Some(lora()),
+        ..base.model
+    };
+    let fresh = initialize_adapters(&model, lab.seed())?;
+    let learned = fresh.map(|array| array.add(Array::from_f32(0.01)))?;
+    Ok((model, base.parameters.with(&learned)))
+}
+
+/// What samples begin with.
+const PROMPT: &str = "HAMLET:\nTo be, or not to be";
+
+/// Tokens of a sample.
+const SAMPLE: usize = 60;
+
+fn vocabulary(lab: &Lab) -> Result<String> {
+    let gpt2 = Tokenizer::gpt2()?;
+    let text = lab.text(Split::Train);
+    let ids = gpt2.encode(text)?;
+    let mut met = vec![false; gpt2.vocab_size()];
+    ids.iter().for_each(|&id| met[id as usize] = true);
+    let different = met.iter().filter(|&&met| met).count();
+    let mut out = format!(
+        "tokens in the vocabulary       {:>9}\nln(vocabulary)                 {:>9.2}\ntokens of the training text    {:>9}, {:.2} bytes each\ndifferent ones among them      {:>9}\n",
+        gpt2.vocab_size(),
+        (gpt2.vocab_size() as f64).ln(),
+        ids.len(),
+        text.len() as f64 / ids.len() as f64,
+        different
+    );
+    out += "\nparameters, in millions               all   its table of tokens\n";
+    for (name, preset) in [
+        ("gpt2", Preset::Gpt2),
+        ("gpt2-medium", Preset::Gpt2Medium),
+        ("gpt2-large", Preset::Gpt2Large),
+        ("gpt2-xl", Preset::Gpt2Xl),
+    ] {
+        let model = preset.model(gpt2.vocab_size());
+        let all = count(&layout(&model));
+        let wte = (model.vocab_size * model.embd) as f64;
+        writeln!(
+            out,
+            "{name:<12}                   {:>10.1}  {:>10.1}  {:>3.0} %",
+            all as f64 / 1e6,
+            wte / 1e6,
+            100.0 * wte / all as f64
+        )?;
+    }
+    Ok(out)
+}
+
+/// Numbers in parameters of these shapes.
+fn count(specs: &[ParameterSpec]) -> i64 {
+    let numbers = |spec: &ParameterSpec| spec.shape.iter().map(|&n| i64::from(n)).product::<i64>();
+    specs.iter().map(numbers).sum()
+}
+
+/// The text that the stand-in learns from: the sources of this program, kept so that a run can go on after they changed.
+fn source_text(lab: &Lab) -> Result<PathBuf> {
+    let place = lab.folder("day-10-sources.txt");
+    if !place.exists() {
+        durable::make_parents(&place)?;
+        durable::write_file(&place, sources().as_bytes())?;
+    }
+    Ok(place)
+}
+
+fn base(lab: &Lab) -> Result<String> {
+    let place = source_text(lab)?;
+    let results = lab.train_elsewhere(&BASE, &place)?;
+    Ok(format!(
+        "learned from {}, {} bytes\n{} parameters, {} steps in {:.0} s\n\n{}\n",
+        place.display(),
+        fs::metadata(&place)?.len(),
+        results.parameters,
+        results.steps,
+        results.seconds,
+        continued(&lab.load(BASE.folder)?, "pub fn ", lab.seed())?
+    ))
+}
+
+fn before(lab: &Lab) -> Result<String> {
+    let Results {
+        val_loss,
+        bits_per_byte,
+        ..
+    } = lab.results(BASE.folder)?;
+    Ok(format!(
+        "on the validation text of the plays: {val_loss:.4} nats per token, {bits_per_byte:.4} bits per byte\nguessing among all tokens alike:     {:.4} nats per token\n",
+        (Tokenizer::gpt2()?.vocab_size() as f64).ln()
+    ))
+}
+
+fn adapters(lab: &Lab) -> Result<String> {
+    let model = lab.load(BASE.folder)?.model;
+    let mut out = format!("rank {}\n\nbeside                 W          A and B\n", lora().rank);
+    let specs = layout(&ModelConfig {
+        lora: Some(lora()),
+        ..model
+    });
+    let shape = |name: &str| {
+        specs
+            .iter()
+            .find(|spec| spec.name == name)
+            .map(|spec| spec.shape.clone())
+    };
+    for linear in ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"] {
+        let of = |part: &str| format!("{:?}", shape(&format!("h.0.{linear}.{part}")).unwrap_or_default());
+        writeln!(
+            out,
+            "{linear:<12}  {:>10}  {:>9} and {}",
+            of("weight"),
+            of("lora_A.weight"),
+            of("lora_B.weight")
+        )?;
+    }
+    let (learning, frozen): (Vec<_>, Vec<_>) = specs.into_iter().partition(|spec| is_adapter(&spec.name));
+    let (learning, frozen) = (count(&learning), count(&frozen));
+    writeln!(
+        out,
+        "\n{learning} parameters learn, {:.1} % of all; {frozen} stay as they are",
+        100.0 * learning as f64 / (learning + frozen) as f64
+    )?;
+    Ok(out)
+}
+
+fn training(lab: &Lab) -> Result<String> {
+    Ok(lab.train(&FINETUNED)?.summary())
+}
+
+fn comparison(lab: &Lab) -> Result<String> {
+    let mut out = String::from("                                     nats per token  bits per byte\n");
+    let mut row = |name: &str, results: &Results| {
+        writeln!(
+            out,
+            "{name:<35}  {:>14.4}  {:>13.4}",
+            results.val_loss, results.bits_per_byte
+        )
+    };
+    row("before: learned from Rust code", &lab.results(BASE.folder)?)?;
+    row("after: finetuned on the plays", &lab.results(FINETUNED.folder)?)?;
+    for (name, folder) in [("day 2, of characters", "day-02"), ("day 8, of characters", "day-08")] {
+        if let Ok(results) = lab.results(folder) {
+            row(name, &results)?;
+        }
+    }
+    Ok(out)
+}
+
+/// What a model makes of the prompt: a little less wild than plain draws, which a weak model does not bear.
+pub fn continued(checkpoint: &Checkpoint, prompt: &str, seed: u64) -> Result<String> {
+    let generator = Generator::new(&checkpoint.model, &checkpoint.parameters)?;
+    let sampling = Sampling {
+        temperature: 0.8,
+        top_k: 50,
+        ..Sampling::PLAIN
+    };
+    let mut ids = checkpoint.tokenizer.encode(prompt)?;
+    let asked = ids.clone();
+    generator.generate(&asked, 0..1, &sampling, seed, |_, choice| {
+        ids.push(choice.id);
+        Ok(ids.len() < asked.len() + SAMPLE)
+    })?;
+    checkpoint.tokenizer.decode(&ids)
+}
+
+fn samples(lab: &Lab) -> Result<String> {
+    let before = continued(&lab.load(BASE.folder)?, PROMPT, lab.seed())?;
+    let after = continued(&lab.load(FINETUNED.folder)?, PROMPT, lab.seed())?;
+    Ok(format!("before\n──────\n{before}\n\nafter\n─────\n{after}\n"))
+}
+
+/// The questions that come with the program, for a model.
+fn questions(checkpoint: &Checkpoint) -> Result<Vec<Example>> {
+    let text = include_str!("../../assets/endings.jsonl");
+    parse(
+        text,
+        "assets/endings.jsonl",
+        &checkpoint.tokenizer,
+        checkpoint.model.context,
+    )
+}
+
+/// Which endings a model chooses.
+pub fn choices(checkpoint: &Checkpoint) -> Result<Report> {
+    score(checkpoint, &questions(checkpoint)?, |_| ())
+}
+
+fn endings(lab: &Lab) -> Result<String> {
+    say("asking for endings");
+    let (before, after) = (lab.load(BASE.folder)?, lab.load(FINETUNED.folder)?);
+    let example = &questions(&after)?[0];
+    let reports = [choices(&before)?, choices(&after)?];
+    let mut out = format!("{}\n", after.tokenizer.decode(&example.ctx)?);
+    for (number, ending) in example.endings.iter().enumerate() {
+        let right = if number == example.label { "right" } else { "" };
+        writeln!(
+            out,
+            " {:<22}  {right:<5}  before {:>6.2}  after {:>6.2} nats",
+            after.tokenizer.decode(ending)?,
+            reports[0].scores[0].losses[number],
+            reports[1].scores[0].losses[number]
+        )?;
+    }
+    let guess = reports[0]
+        .scores
+        .iter()
+        .map(|score| 1.0 / score.losses.len() as f64)
+        .sum::<f64>();
+    writeln!(
+        out,
+        "\nright, of {} questions  before {:.2}  after {:.2}  guessing {:.2}",
+        reports[0].examples,
+        reports[0].accuracy,
+        reports[1].accuracy,
+        guess / reports[0].examples as f64
+    )?;
+    Ok(out)
+}

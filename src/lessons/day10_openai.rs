@@ -1,0 +1,96 @@
+//! Day 10's second half: OpenAI's weights, where they can be had.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::Recipe;
+use super::day10_gpt2::{choices, continued};
+use super::lab::Lab;
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::import::{import, origin};
+use crate::config::{Preset, TrainConfig};
+use crate::console::{program, say};
+use crate::hub;
+
+/// Where the import goes, below the folder of lessons.
+const IMPORTED: &str = "day-10-openai";
+
+/// Where the README has the reader import it to.
+const IMPORTED_BEFORE: &str = "models/gpt2";
+
+/// Few steps, as each takes seconds on a processor, at the size of llm.c's (batch 4, context 64, 40 steps).
+const FINETUNED: Recipe = Recipe {
+    folder: "day-10-openai-finetuned",
+    what: "OpenAI's GPT-2, finetuned on plays",
+    change: |config| {
+        let mut gpt2 = TrainConfig {
+            corpus: config.corpus,
+            seed: config.seed,
+            ..Preset::Gpt2.train(config.device)
+        };
+        gpt2.finetune(true);
+        TrainConfig {
+            context: 64,
+            steps: 40,
+            warmup: 4,
+            lora_rank: 8,
+            lora_targets: ["c_attn", "c_proj", "c_fc"].map(String::from).into(),
+            lr: 5e-4,
+            min_lr: 5e-5,
+            eval_every: 20,
+            eval_batches: 2,
+            save_every: 20,
+            ..gpt2
+        }
+    },
+    starts_from: Some(IMPORTED),
+    // Nothing is claimed of a model that not everybody has.
+    band: (0.0, f64::INFINITY),
+};
+
+pub fn openai(lab: &Lab) -> Result<String> {
+    if let Err(error) = fetch(lab) {
+        let program = program();
+        return Ok(format!(
+            "OpenAI's weights are not here, so what you saw is the stand-in alone:\n{error:#}\n\nOnce you have them, go on with:\n\n{program} import gpt2 --out {IMPORTED_BEFORE}\n{program} lesson 10\n"
+        ));
+    }
+    say("OpenAI's GPT-2 is here; on a processor, measuring and finetuning it takes some minutes");
+    let before = lab.load(IMPORTED)?;
+    let (loss, bits_per_byte) = lab.measure(&before)?;
+    let results = lab.train(&FINETUNED)?;
+    let after = lab.load(FINETUNED.folder)?;
+    Ok(format!(
+        "OpenAI's GPT-2: {} parameters\n\n                        nats per token  bits per byte  right endings\nas it came              {loss:>14.4}  {bits_per_byte:>13.4}  {:>13.2}\nafter {:>3} steps         {:>14.4}  {:>13.4}  {:>13.2}\n\nbefore\n──────\n{}\n\nafter\n─────\n{}\n",
+        before.parameters.count(),
+        choices(&before)?.accuracy,
+        results.steps,
+        results.val_loss,
+        results.bits_per_byte,
+        choices(&after)?.accuracy,
+        spoken(&before, lab)?,
+        spoken(&after, lab)?
+    ))
+}
+
+fn spoken(checkpoint: &Checkpoint, lab: &Lab) -> Result<String> {
+    continued(checkpoint, "HAMLET:\n", lab.seed())
+}
+
+/// Has the weights imported: those of an earlier import, of the hub's cache, or of the hub.
+fn fetch(lab: &Lab) -> Result<()> {
+    if lab.checkpoint(IMPORTED).is_ok() {
+        return Ok(());
+    }
+    let before = Path::new(IMPORTED_BEFORE);
+    let (folder, origin) = if before.is_dir() {
+        (before.to_owned(), origin(before))
+    } else {
+        let repository = hub::repository("gpt2").unwrap_or_default();
+        say("looking for OpenAI's GPT-2 (548 MB, if it has to be downloaded)");
+        (hub::download(repository)?, repository.to_owned())
+    };
+    import(&folder, &lab.folder(IMPORTED), None, &origin, || Ok(()))?;
+    Ok(())
+}
