@@ -16,8 +16,12 @@
 //! | `dayNN_*.rs` | the days |
 
 mod arrays;
+mod attention_maps;
 mod chapter;
 mod day03_embeddings;
+mod day04_by_hand;
+mod day04_communication;
+mod day04_self_attention;
 pub mod fact;
 pub mod lab;
 pub mod overview;
@@ -71,7 +75,7 @@ pub struct Recipe {
 }
 
 /// The days, in order.
-pub const LESSONS: &[&Lesson] = &[&day03_embeddings::LESSON];
+pub const LESSONS: &[&Lesson] = &[&day03_embeddings::LESSON, &day04_self_attention::LESSON];
 
 /// The lesson of a day.
 ///
