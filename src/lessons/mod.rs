@@ -22,6 +22,7 @@ mod day03_embeddings;
 mod day04_by_hand;
 mod day04_communication;
 mod day04_self_attention;
+mod day05_heads;
 pub mod fact;
 pub mod lab;
 pub mod overview;
@@ -75,7 +76,7 @@ pub struct Recipe {
 }
 
 /// The days, in order.
-pub const LESSONS: &[&Lesson] = &[&day03_embeddings::LESSON, &day04_self_attention::LESSON];
+pub const LESSONS: &[&Lesson] = &[&day03_embeddings::LESSON, &day04_self_attention::LESSON, &day05_heads::LESSON];
 
 /// The lesson of a day.
 ///
