@@ -23,6 +23,9 @@ mod day04_by_hand;
 mod day04_communication;
 mod day04_self_attention;
 mod day05_heads;
+mod day06_block;
+mod day06_depth;
+mod day06_norms;
 pub mod fact;
 pub mod lab;
 pub mod overview;
@@ -76,7 +79,12 @@ pub struct Recipe {
 }
 
 /// The days, in order.
-pub const LESSONS: &[&Lesson] = &[&day03_embeddings::LESSON, &day04_self_attention::LESSON, &day05_heads::LESSON];
+pub const LESSONS: &[&Lesson] = &[
+    &day03_embeddings::LESSON,
+    &day04_self_attention::LESSON,
+    &day05_heads::LESSON,
+    &day06_block::LESSON,
+];
 
 /// The lesson of a day.
 ///
