@@ -66,6 +66,24 @@ pub fn check(lesson: &Lesson, lab: &Lab) -> Result<Vec<(String, Finding, &'stati
     Ok(findings)
 }
 
+/// Whether a model that has learned for all its steps has a lower validation loss than the one in `earlier`.
+///
+/// # Errors
+/// The model's own checkpoint is missing.
+pub fn lower_loss(lab: &Lab, recipe: &Recipe, earlier: &str) -> Result<Finding> {
+    let loss = lab.results(recipe.folder)?.val_loss;
+    Ok(match lab.results(earlier) {
+        Ok(other) if lab.is_whole(recipe)? => Finding::whether(
+            loss < other.val_loss,
+            format!("{loss:.4} against {:.4} of {earlier}", other.val_loss),
+        ),
+        _ => Finding::Open(format!(
+            "it needs {} and {earlier}, trained to their ends",
+            recipe.folder
+        )),
+    })
+}
+
 /// Measures the loss anew: what was recorded may be older than the code.
 fn loss_in_band(recipe: &Recipe, lab: &Lab) -> Result<Finding> {
     let results = lab.results(recipe.folder)?;

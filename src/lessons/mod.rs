@@ -17,11 +17,19 @@
 //! | `dayNN_*.rs` | the days |
 
 mod arrays;
+mod attention_maps;
 mod chapter;
 mod day01_quirks;
 mod day01_text;
 mod day02_bigram;
 mod day03_embeddings;
+mod day04_by_hand;
+mod day04_communication;
+mod day04_self_attention;
+mod day05_heads;
+mod day06_block;
+mod day06_depth;
+mod day06_norms;
 mod day07_gpt2;
 mod day07_pytorch;
 mod day07_weights;
@@ -93,6 +101,9 @@ pub const LESSONS: &[&Lesson] = &[
     &day01_text::LESSON,
     &day02_bigram::LESSON,
     &day03_embeddings::LESSON,
+    &day04_self_attention::LESSON,
+    &day05_heads::LESSON,
+    &day06_block::LESSON,
     &day07_gpt2::LESSON,
     &day08_training::LESSON,
     &day09_generation::LESSON,

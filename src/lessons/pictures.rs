@@ -130,37 +130,99 @@ pub fn bars(title: &str, names: &[String], groups: &[(String, Vec<f64>)]) -> Res
 
 /// Numbers from 0 to 1 as squares, the darker the larger: `values[row][column]`.
 pub fn heat_map(title: &str, rows: &[String], columns: &[String], values: &[Vec<f32>]) -> Result<String> {
-    let cell = 26;
-    let (left, top) = (70, 80);
-    let size = (
-        (left + cell * columns.len() as i32 + 20).max(320) as u32,
-        (top + cell * rows.len() as i32 + 20) as u32,
-    );
-    draw(size, |area| {
-        let text = |text: &str, at: (i32, i32), points: i32| {
-            area.draw(&Text::new(text.to_owned(), at, (FONT, points)))
-                .map_err(drawing)
-        };
-        text(title, (16, 16), 18)?;
-        for (column, name) in columns.iter().enumerate() {
-            text(name, (left + cell * column as i32 + 8, top - 22), 15)?;
+    draw(panel_size(rows, columns), |area| {
+        panel(area, title, rows, columns, values)
+    })
+}
+
+/// Several of them of the same rows and columns, two side by side: each a title and its values.
+pub fn heat_maps(rows: &[String], columns: &[String], panels: &[(String, Vec<Vec<f32>>)]) -> Result<String> {
+    let (width, height) = panel_size(rows, columns);
+    let across = panels.len().clamp(1, 2);
+    let down = panels.len().div_ceil(across).max(1);
+    draw((width * across as u32, height * down as u32), |area| {
+        let areas = area.split_evenly((down, across));
+        for (area, (title, values)) in areas.iter().zip(panels) {
+            panel(area, title, rows, columns, values)?;
         }
-        for (row, name) in rows.iter().enumerate() {
-            let y = top + cell * row as i32;
-            text(name, (left - 14 - 8 * name.chars().count() as i32, y + 6), 15)?;
-            for (column, value) in values[row].iter().enumerate() {
-                let x = left + cell * column as i32;
-                let shade = COLOURS[0].mix(f64::from(value.clamp(0.0, 1.0)));
-                let corners = [(x, y), (x + cell - 1, y + cell - 1)];
-                area.draw(&Rectangle::new(corners, shade.filled())).map_err(drawing)?;
-                area.draw(&Rectangle::new(corners, BLACK.mix(0.08))).map_err(drawing)?;
+        Ok(())
+    })
+}
+
+/// Side of a heat map's square, and its margins at the left and the top, in pixels.
+const CELL: i32 = 26;
+const LEFT: i32 = 70;
+const TOP: i32 = 80;
+
+fn panel_size(rows: &[String], columns: &[String]) -> (u32, u32) {
+    (
+        (LEFT + CELL * columns.len() as i32 + 20).max(320) as u32,
+        (TOP + CELL * rows.len() as i32 + 20) as u32,
+    )
+}
+
+fn panel(area: &Area, title: &str, rows: &[String], columns: &[String], values: &[Vec<f32>]) -> Result<()> {
+    let text = |text: &str, at: (i32, i32), points: i32| {
+        area.draw(&Text::new(text.to_owned(), at, (FONT, points)))
+            .map_err(drawing)
+    };
+    text(title, (16, 16), 18)?;
+    for (column, name) in columns.iter().enumerate() {
+        text(name, (LEFT + CELL * column as i32 + 8, TOP - 22), 15)?;
+    }
+    for (row, name) in rows.iter().enumerate() {
+        let y = TOP + CELL * row as i32;
+        text(name, (LEFT - 14 - 8 * name.chars().count() as i32, y + 6), 15)?;
+        for (column, value) in values[row].iter().enumerate() {
+            let x = LEFT + CELL * column as i32;
+            let shade = COLOURS[0].mix(f64::from(value.clamp(0.0, 1.0)));
+            let corners = [(x, y), (x + CELL - 1, y + CELL - 1)];
+            area.draw(&Rectangle::new(corners, shade.filled())).map_err(drawing)?;
+            area.draw(&Rectangle::new(corners, BLACK.mix(0.08))).map_err(drawing)?;
+        }
+    }
+    Ok(())
+}
+
+/// Names on a line, and arcs from each to those before it, the wider the larger: `values[to][from]`, from 0 to 1.
+pub fn arcs(title: &str, names: &[String], values: &[Vec<f32>]) -> Result<String> {
+    let (gap, left) = (34, 40);
+    let base = 70 + gap * names.len() as i32 / 2; // the widest arc is half as high as the line is long
+    let size = ((2 * left + gap * names.len() as i32) as u32, (base + 60) as u32);
+    draw(size, |area| {
+        area.draw(&Text::new(title.to_owned(), (16, 16), (FONT, 18)))
+            .map_err(drawing)?;
+        let x = |place: usize| left + gap * place as i32;
+        for (place, name) in names.iter().enumerate() {
+            area.draw(&Text::new(name.clone(), (x(place) - 5, base + 10), (FONT, 18)))
+                .map_err(drawing)?;
+        }
+        for (to, row) in values.iter().enumerate() {
+            for (from, value) in row.iter().enumerate().take(to) {
+                let radius = f64::from(x(to) - x(from)) / 2.0;
+                let middle = f64::from(x(to) + x(from)) / 2.0;
+                let arc = (0..=24).map(|step| {
+                    let (sine, cosine) = (std::f64::consts::PI * f64::from(step) / 24.0).sin_cos();
+                    (
+                        (middle + radius * cosine) as i32,
+                        (f64::from(base) - radius * sine) as i32,
+                    )
+                });
+                let shade = COLOURS[from % COLOURS.len()].mix(f64::from(value.clamp(0.0, 1.0)));
+                let stroke = shade.stroke_width((6.0 * value).round() as u32);
+                if stroke.stroke_width > 0 {
+                    area.draw(&PathElement::new(arc.collect::<Vec<_>>(), stroke))
+                        .map_err(drawing)?;
+                }
             }
         }
         Ok(())
     })
 }
 
-fn draw(size: (u32, u32), on: impl FnOnce(&DrawingArea<SVGBackend, Shift>) -> Result<()>) -> Result<String> {
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+fn draw(size: (u32, u32), on: impl FnOnce(&Area) -> Result<()>) -> Result<String> {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();

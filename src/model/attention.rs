@@ -41,42 +41,59 @@ impl Attention {
 
     /// `[B, T, C]` to `[B, T, C]`: each token gathers from itself and the tokens before it, those in `cache` included.
     pub fn forward(&self, x: &Array, dropout: Option<&Dropout>, cache: Option<&mut LayerCache>) -> Result<Array> {
-        let [b, t, c] = [x.dim(0), x.dim(1), x.dim(2)];
-        let head_size = c / self.heads;
-        let scale = (head_size as f32).powf(-0.5);
-
-        let keys = c + self.kv_heads * head_size; // where the keys end
-        let qkv = self.c_attn.forward(x)?.split_at_indices(&[c, keys], -1)?; // [B, T, C] and 2 × [B, T, K D]
-        let heads = |x: &Array, heads: i32| -> Result<Array> {
-            x.reshape(&[b, t, heads, head_size])? // [B, T, H, D]
-                .transpose_axes(&[0, 2, 1, 3]) // [B, H, T, D]
-        };
         let start = cache.as_deref().map_or(0, LayerCache::len);
-        let q = self.placed(heads(&qkv[0], self.heads)?, start)?; // [B, H, T, D]
-        let k = self.placed(heads(&qkv[1], self.kv_heads)?, start)?; // [B, K, T, D]
-        let v = heads(&qkv[2], self.kv_heads)?;
+        let [q, k, v] = self.queries_keys_values(x, start)?;
         let (k, v) = match cache {
-            Some(cache) => cache.extend(&k, &v)?, // [B, H, all tokens so far, D]
+            Some(cache) => cache.extend(&k, &v)?, // [B, K, all tokens so far, D]
             None => (k, v),
         };
 
         let y = match dropout {
             None => {
                 // One query comes last, and nothing is after it to be hidden.
-                let mask = (t > 1).then_some(ScaledDotProductAttentionMask::Causal);
-                scaled_dot_product_attention(&q, &k, &v, scale, mask, None)?
+                let mask = (x.dim(1) > 1).then_some(ScaledDotProductAttentionMask::Causal);
+                scaled_dot_product_attention(&q, &k, &v, scale(&q), mask, None)?
             }
             Some(dropout) => {
-                let shared = |x: &Array| ops::repeat_axis::<f32>(x.clone(), self.heads / self.kv_heads, 1);
-                let (k, v) = (shared(&k)?, shared(&v)?); // [B, H, T, D]
-                let weights = dropout.apply(&attention_weights(&q, &k, scale)?)?;
-                weights.matmul(&v)?
+                let weights = dropout.apply(&attention_weights(&q, &self.shared(&k)?)?)?;
+                weights.matmul(self.shared(&v)?)?
             }
         }; // [B, H, T, D]
         let y = y
             .transpose_axes(&[0, 2, 1, 3])? // [B, T, H, D]
-            .reshape(&[b, t, c])?; // [B, T, C]
+            .reshape(x.shape())?; // [B, T, C]
         dropout::maybe(dropout, self.c_proj.forward(&y)?)
+    }
+
+    /// How much each token takes from each, by each head: x `[B, T, C]` to `[B, H, T, T]`, each row summing to one. To be
+    /// looked at: [`forward`](Self::forward) has no need to hold it.
+    pub fn weights(&self, x: &Array) -> Result<Array> {
+        let [q, k, _] = self.queries_keys_values(x, 0)?;
+        attention_weights(&q, &self.shared(&k)?)
+    }
+
+    // ANCHOR: heads
+    /// x `[B, T, C]`, at places from `start` on, to queries `[B, H, T, D]`, and keys and values `[B, K, T, D]`.
+    fn queries_keys_values(&self, x: &Array, start: i32) -> Result<[Array; 3]> {
+        let [b, t, c] = [x.dim(0), x.dim(1), x.dim(2)];
+        let head_size = c / self.heads;
+        let keys = c + self.kv_heads * head_size; // where the keys end
+        let qkv = self.c_attn.forward(x)?.split_at_indices(&[c, keys], -1)?; // [B, T, C] and 2 × [B, T, K D]
+        let heads = |x: &Array, heads: i32| -> Result<Array> {
+            x.reshape(&[b, t, heads, head_size])? // [B, T, H, D]
+                .transpose_axes(&[0, 2, 1, 3]) // [B, H, T, D]
+        };
+        Ok([
+            self.placed(heads(&qkv[0], self.heads)?, start)?,
+            self.placed(heads(&qkv[1], self.kv_heads)?, start)?,
+            heads(&qkv[2], self.kv_heads)?,
+        ])
+    }
+    // ANCHOR_END: heads
+
+    /// Keys or values `[B, K, T, D]`, repeated for the heads that share them, `[B, H, T, D]`.
+    fn shared(&self, x: &Array) -> Result<Array> {
+        ops::repeat_axis::<f32>(x.clone(), self.heads / self.kv_heads, 1)
     }
 
     /// Queries or keys, `[B, H, T, D]`, of tokens at places from `start` on: normalised, and turned by their places, where
@@ -91,15 +108,20 @@ impl Attention {
     }
 }
 
-/// `softmax(q kᵀ · scale)` with the future masked out: q and k `[B, H, T, D]` to `[B, H, T, T]`, each row summing to one.
+/// One over the square root of the head size, so that scores have the variance that queries and keys have.
+fn scale(q: &Array) -> f32 {
+    (q.dim(-1) as f32).powf(-0.5)
+}
+
+/// `softmax(q kᵀ / √D)` with the future masked out: q and k `[B, H, T, D]` to `[B, H, T, T]`, each row summing to one.
 ///
 /// The fused kernel computes the same without ever holding the weights; dropout has to see them.
-fn attention_weights(q: &Array, k: &Array, scale: f32) -> Result<Array> {
+fn attention_weights(q: &Array, k: &Array) -> Result<Array> {
     let t = q.dim(-2);
     let position = ops::arange::<_, i32>(None, t, None)?; // [T]
     let future = ops::lt(position.reshape(&[t, 1])?, &position)?; // [T, T]
     let scores = q
-        .multiply(Array::from_f32(scale).as_dtype(q.dtype())?)?
+        .multiply(Array::from_f32(scale(q)).as_dtype(q.dtype())?)?
         .matmul(k.swap_axes(-1, -2)?)?; // [B, H, T, T]
     let minus_infinity = Array::from_f32(f32::NEG_INFINITY).as_dtype(q.dtype())?;
     ops::softmax_axis(ops::select(&future, &minus_infinity, &scores)?, -1, true)

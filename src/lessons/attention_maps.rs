@@ -1,0 +1,109 @@
+//! What the heads of a trained model look at.
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result};
+use mlx_rs::Array;
+use mlx_rs::ops::indexing::TryIndexOp;
+
+use super::arrays::{rows, visible};
+use super::lab::Lab;
+use crate::data::corpus::Split;
+use crate::model::attention::Attention;
+use crate::model::embeddings::Embeddings;
+
+/// The weights of the heads of a model on a line of text.
+pub struct Looks {
+    /// A label for each token.
+    pub tokens: Vec<String>,
+    /// By head, row (who looks) and column (at whom).
+    pub heads: Vec<Vec<Vec<f32>>>,
+}
+
+impl Looks {
+    /// Of the model in `folder`, whose only layer of attention is `attn`, at the first line of the validation text that
+    /// has so many characters.
+    ///
+    /// # Errors
+    /// There is no such checkpoint or no such line.
+    pub fn of(lab: &Lab, folder: &str, characters: usize) -> Result<Self> {
+        let line = lab
+            .text(Split::Val)
+            .lines()
+            .find(|line| line.chars().count() > characters);
+        let line: String = line
+            .with_context(|| format!("no line of the validation text has {characters} characters"))?
+            .chars()
+            .take(characters)
+            .collect();
+        let weights = weights(lab, folder, &lab.tokenizer()?.encode(&line)?, 1)?.squeeze_axes(&[0])?; // [H, T, T]
+        let heads = (0..weights.dim(0)).map(|head| rows(&weights.try_index(head)?));
+        Ok(Self {
+            tokens: line.chars().map(visible).collect(),
+            heads: heads.collect::<Result<_>>()?,
+        })
+    }
+
+    /// A head's weights as a map of characters: a row for each token that looks.
+    pub fn map(&self, head: usize) -> String {
+        let mut text = format!("  {}\n", self.tokens.concat());
+        for (token, row) in self.tokens.iter().zip(&self.heads[head]) {
+            text += &format!(
+                "{token} {}\n",
+                row.iter().map(|&weight| shade(weight)).collect::<String>()
+            );
+        }
+        text
+    }
+}
+
+/// Ten shades for weights from 0 to 1; the lightest is blank.
+fn shade(weight: f32) -> char {
+    const SHADES: [char; 10] = [' ', '.', ':', '-', '=', '+', '*', '#', '%', '@'];
+    SHADES[((weight * 10.0) as usize).min(9)]
+}
+
+/// How far back the heads of the model in `folder` look, in the mean over the second halves of windows of the validation
+/// text, where there is much to look at.
+///
+/// # Errors
+/// There is no such checkpoint.
+pub fn habits(lab: &Lab, folder: &str) -> Result<String> {
+    const WINDOWS: usize = 32;
+    const NEAR: usize = 4;
+    let context = lab.load(folder)?.model.context;
+    let characters = lab.text(Split::Val).chars().take(WINDOWS * context);
+    let ids = lab.tokenizer()?.encode(&characters.collect::<String>())?;
+    let windows = ids.len() / context;
+    let weights = weights(lab, folder, &ids[..windows * context], windows as i32)?; // [B, H, T, T]
+    let mut text = String::from("          itself  1 back  2 back  3 back  further    mean distance\n");
+    for head in 0..weights.dim(1) {
+        let (mut shares, mut distance, mut looks) = ([0.0; NEAR + 1], 0.0, 0.0);
+        for (row, weights) in rows(&weights.try_index((.., head))?)?.iter().enumerate() {
+            let place = row % context;
+            if place < context / 2 {
+                continue;
+            }
+            looks += 1.0;
+            for (from, weight) in weights.iter().enumerate().take(place + 1) {
+                shares[(place - from).min(NEAR)] += weight;
+                distance += weight * (place - from) as f32;
+            }
+        }
+        write!(text, "head {}  ", head + 1)?;
+        for share in shares {
+            write!(text, "  {:>5.1}%", 100.0 * share / looks)?;
+        }
+        writeln!(text, "  {:>13.1}", distance / looks)?;
+    }
+    Ok(text)
+}
+
+/// The weights of all heads on ids in rows of one length, `[B, H, T, T]`.
+fn weights(lab: &Lab, folder: &str, ids: &[u32], windows: i32) -> Result<Array> {
+    let checkpoint = lab.load(folder)?;
+    let (model, parameters) = (&checkpoint.model, &checkpoint.parameters);
+    let ids = Array::from_slice(ids, &[windows, ids.len() as i32 / windows]);
+    let x = Embeddings::new(model, parameters)?.forward(&ids, 0)?; // [B, T, C]
+    Ok(Attention::new(&parameters.under("attn"), model)?.weights(&x)?)
+}

@@ -1,0 +1,323 @@
+//! Day 4: one head of attention.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::{Array, ops, random};
+
+use super::arrays::{largest_difference, table, visible};
+use super::attention_maps::{Looks, habits};
+use super::day04_by_hand::{Example, future, masked, scores, share_out};
+use super::day04_communication::{DOG, MAN, among, apart, change_of_last, change_of_row, kinds, order, order_matters};
+use super::fact::{Fact, Finding, lower_loss};
+use super::lab::Lab;
+use super::pictures;
+use super::{Lesson, Recipe, Show};
+use crate::config::{Architecture, TrainConfig};
+
+pub const LESSON: Lesson = Lesson {
+    day: 4,
+    title: "Self-attention: a token asks its past",
+    teaches: "queries, keys and values: each token chooses what to take from those before it",
+    chapter: include_str!("../../book/src/day-04.md"),
+    shows: &[
+        Show {
+            name: "projections.txt",
+            make: projections,
+        },
+        Show {
+            name: "scores.txt",
+            make: scores_of_text,
+        },
+        Show {
+            name: "weights.txt",
+            make: weights_of_text,
+        },
+        Show {
+            name: "one-head.txt",
+            make: one_head,
+        },
+        Show {
+            name: "scale.txt",
+            make: scale,
+        },
+        Show {
+            name: "order.txt",
+            make: order,
+        },
+        Show {
+            name: "apart.txt",
+            make: apart,
+        },
+        Show {
+            name: "kinds.txt",
+            make: kinds,
+        },
+        Show {
+            name: "training.txt",
+            make: training,
+        },
+        Show {
+            name: "hears.txt",
+            make: hears,
+        },
+        Show {
+            name: "hears.svg",
+            make: |lab| {
+                let looks = looks(lab)?;
+                pictures::arcs("Who hears whom, by day 4's head", &looks.tokens, &looks.heads[0])
+            },
+        },
+        Show {
+            name: "map.txt",
+            make: |lab| Ok(looks(lab)?.map(0)),
+        },
+        Show {
+            name: "map.svg",
+            make: |lab| {
+                let looks = looks(lab)?;
+                let title = "What each token (row) takes from each (column)";
+                pictures::heat_map(title, &looks.tokens, &looks.tokens, &looks.heads[0])
+            },
+        },
+        Show {
+            name: "habits.txt",
+            make: |lab| habits(lab, ONE_HEAD.folder),
+        },
+    ],
+    models: &[ONE_HEAD],
+    needs: &[],
+    facts: &[
+        Fact {
+            claim: "attention by hand (scores, mask, softmax, product) is the library's fused attention",
+            hint: "Attention::forward in src/model/attention.rs",
+            verify: |lab| {
+                let (by_hand, fused) = both_ways(lab)?;
+                // Outputs around 1 that are sums of 128 products in float32, in different orders.
+                Ok(Finding::equal_within(largest_difference(&by_hand, &fused)?, 1e-5))
+            },
+        },
+        Fact {
+            claim: "the weights of each token add up to one, and none lies on the future",
+            hint: "Attention::weights and attention_weights in src/model/attention.rs",
+            verify: |lab| {
+                let example = Example::new(lab, &ONE_HEAD)?;
+                let x = example.vectors(lab, &[DOG, MAN])?;
+                let weights = example.attention()?.weights(&x)?; // [B, 1, T, T]
+                let sums = weights.sum_axis(-1, false)?;
+                let on_future = ops::select(future(x.dim(1))?, &weights, Array::from_f32(0.0))?;
+                let not_one = largest_difference(&sums, &Array::from_f32(1.0))?;
+                let leaked = on_future.max(None)?.try_item_exact::<f32>()?;
+                // Sums of up to 14 numbers in float32; e to the minus infinity is zero exactly.
+                Ok(match Finding::equal_within(not_one, 1e-6) {
+                    Finding::Holds(sums) => Finding::whether(leaked == 0.0, format!("{sums}; {leaked} on the future")),
+                    broken => broken,
+                })
+            },
+        },
+        Fact {
+            claim: "the variance of q · k is the head size, and divided by its root it is 1",
+            hint: "scale in src/model/attention.rs",
+            verify: |lab| {
+                let size = ONE_HEAD_SIZE;
+                let [spread, scaled] = [1.0, (size as f32).sqrt()].map(|divisor| spread(lab, size, divisor));
+                let (before, after) = (spread?.variance / size as f32, scaled?.variance);
+                // 65,536 scores of 8192 keys: their variance is known to about half a percent.
+                Ok(Finding::whether(
+                    (before - 1.0).abs() < 0.05 && (after - 1.0).abs() < 0.05,
+                    format!("{before:.3} times {size}, and {after:.3}"),
+                ))
+            },
+        },
+        Fact {
+            claim: "without positions, a token hears the same in any order of its past",
+            hint: "Attention::forward in src/model/attention.rs: what depends on the place there?",
+            verify: |lab| {
+                let (without, with) = order_matters(lab)?;
+                // The same sum of 14 vectors around 1, in another order.
+                Ok(Finding::whether(
+                    without <= 1e-5 && with > 1e-2,
+                    format!("a difference of {without:.1e} without positions, {with:.2} with them"),
+                ))
+            },
+        },
+        Fact {
+            claim: "a token never sees the future: changing a later one leaves what came before it",
+            hint: "the mask in Attention::forward, src/model/attention.rs",
+            verify: |lab| {
+                let (before, from) = change_of_last(lab)?;
+                // What is hidden has a weight of zero, and adds zero.
+                Ok(Finding::whether(
+                    before == 0.0 && from > 0.0,
+                    format!("{before} before it, {from:.2} at it"),
+                ))
+            },
+        },
+        Fact {
+            claim: "rows of a batch do not hear one another",
+            hint: "the axes in Attention::forward, src/model/attention.rs",
+            verify: |lab| {
+                let (other, own) = change_of_row(lab)?;
+                Ok(Finding::whether(
+                    other == 0.0 && own > 0.0,
+                    format!("{other} in the other row, {own:.2} in its own"),
+                ))
+            },
+        },
+        Fact {
+            claim: "a head that chooses does better than the mean of day 3",
+            hint: "Attention in src/model/attention.rs, or the training of either",
+            verify: |lab| lower_loss(lab, &ONE_HEAD, "day-03"),
+        },
+        Fact {
+            claim: "and better than the bigram of day 2",
+            hint: "Attention in src/model/attention.rs, or the training of either",
+            verify: |lab| lower_loss(lab, &ONE_HEAD, "day-02"),
+        },
+    ],
+};
+
+pub(super) const ONE_HEAD: Recipe = Recipe {
+    folder: "day-04",
+    what: "one head of attention",
+    // So small a model bears ten times the rate of the whole.
+    change: |config| TrainConfig {
+        lr: 1e-2,
+        min_lr: 1e-3,
+        heads: 1,
+        ..config.with_architecture(Architecture::Attention)
+    },
+    starts_from: None,
+    band: (2.40, 2.45),
+};
+
+/// Channels of the only head of the preset nano.
+const ONE_HEAD_SIZE: i32 = 128;
+
+fn projections(lab: &Lab) -> Result<String> {
+    let example = Example::new(lab, &ONE_HEAD)?;
+    let text = "to be";
+    let x = example.vectors(lab, &[text])?;
+    let labels: Vec<String> = text.chars().map(visible).collect();
+    let mut shown = format!("x        {:?}\n", x.shape());
+    for (name, array) in ["queries", "keys", "values"].iter().zip(example.project(&x)?) {
+        writeln!(shown, "{name:<8} {:?}, the first six numbers of each:\n", array.shape())?;
+        shown += &table(&labels, &array.try_index((0, .., ..6))?, 2)?;
+        shown.push('\n');
+    }
+    Ok(shown)
+}
+
+fn scores_of_text(lab: &Lab) -> Result<String> {
+    let example = Example::new(lab, &ONE_HEAD)?;
+    let text = "to be";
+    let [q, k, _] = example.project(&example.vectors(lab, &[text])?)?;
+    among(text, text, &scores(&q, &k)?)
+}
+
+fn weights_of_text(lab: &Lab) -> Result<String> {
+    let example = Example::new(lab, &ONE_HEAD)?;
+    let text = "to be";
+    let [q, k, _] = example.project(&example.vectors(lab, &[text])?)?;
+    let scores = scores(&q, &k)?;
+    let hidden = future(q.dim(1))?;
+    Ok(format!(
+        "masked scores:\n\n{}\nweights:\n\n{}",
+        among(text, text, &masked(&scores, &hidden)?)?,
+        among(text, text, &share_out(&scores, Some(&hidden))?)?
+    ))
+}
+
+/// What a head gives on two texts, by hand and by the library's layer, `[2, T, C]`.
+fn both_ways(lab: &Lab) -> Result<(Array, Array)> {
+    let example = Example::new(lab, &ONE_HEAD)?;
+    let x = example.vectors(lab, &[DOG, MAN])?;
+    Ok((example.one_head(&x)?, example.attention()?.forward(&x, None, None)?))
+}
+
+fn one_head(lab: &Lab) -> Result<String> {
+    let (by_hand, fused) = both_ways(lab)?;
+    Ok(format!(
+        "by hand {:?}, by Attention::forward {:?}\nlargest number {:.2}, largest difference {:.1e}\n",
+        by_hand.shape(),
+        fused.shape(),
+        ops::abs(&fused)?.max(None)?.try_item_exact::<f32>()?,
+        largest_difference(&by_hand, &fused)?
+    ))
+}
+
+/// What random queries and keys of a head size come to.
+struct Spread {
+    /// Of the scores.
+    variance: f32,
+    /// The largest weight of a row, in the mean.
+    largest: f32,
+    /// The sum of p(1 - p) over a row's weights, in the mean: how much they move when their scores do.
+    slope: f32,
+}
+
+/// Queries and keys of variance 1 and `size` numbers, 64 keys to choose from, their products divided by `divisor`.
+fn spread(lab: &Lab, size: i32, divisor: f32) -> Result<Spread> {
+    let (queries_key, keys_key) = random::split(random::key(lab.seed())?, 2)?;
+    let queries = random::normal::<f32>(&[128, 8, size], None, None, &queries_key)?;
+    let keys = random::normal::<f32>(&[128, 64, size], None, None, &keys_key)?;
+    let scores = queries
+        .matmul(keys.swap_axes(-1, -2)?)?
+        .divide(Array::from_f32(divisor))?; // [128, 8, 64]
+    let weights = share_out(&scores, None)?;
+    let squares = weights.square()?.sum_axis(-1, false)?;
+    Ok(Spread {
+        variance: scores.var(None, None)?.try_item_exact()?,
+        largest: weights.max_axis(-1, false)?.mean(None)?.try_item_exact()?,
+        slope: 1.0 - squares.mean(None)?.try_item_exact::<f32>()?,
+    })
+}
+
+fn scale(lab: &Lab) -> Result<String> {
+    let mut text = String::from(
+        "            q · k as it is                    divided by the root\nhead size   variance  largest weight   slope   variance  largest weight   slope\n",
+    );
+    for size in [1, 4, 16, 64, 256] {
+        write!(text, "{size:>9}")?;
+        for divisor in [1.0, (size as f32).sqrt()] {
+            let Spread {
+                variance,
+                largest,
+                slope,
+            } = spread(lab, size, divisor)?;
+            write!(text, "   {variance:>8.2}  {largest:>14.2}   {slope:>5.2}")?;
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+fn training(lab: &Lab) -> Result<String> {
+    Ok(lab.train(&ONE_HEAD)?.summary())
+}
+
+fn looks(lab: &Lab) -> Result<Looks> {
+    Looks::of(lab, ONE_HEAD.folder, 24)
+}
+
+fn hears(lab: &Lab) -> Result<String> {
+    let looks = looks(lab)?;
+    let mut text = String::new();
+    for (place, (token, weights)) in looks.tokens.iter().zip(&looks.heads[0]).enumerate().skip(12) {
+        let mut sources: Vec<usize> = (0..=place).collect();
+        sources.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
+        write!(text, "{token} at {place:<2} hears")?;
+        for from in sources.into_iter().take(4) {
+            write!(
+                text,
+                "   {} {:>2} back {:.2}",
+                looks.tokens[from],
+                place - from,
+                weights[from]
+            )?;
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}

@@ -1,0 +1,341 @@
+//! Day 6: the transformer block.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::{Array, ops, random};
+
+use super::arrays::{largest_difference, table};
+use super::day05_heads::HEADS;
+use super::day06_depth::{Wiring, alike, gradient_curves, gradient_norms, gradients, likeness};
+use super::day06_norms::{by_hand_from_library, change_of_another, mean_and_variance, norms};
+use super::fact::{Fact, Finding, lower_loss};
+use super::lab::Lab;
+use super::{Lesson, Recipe, Show};
+use crate::config::{ModelConfig, TrainConfig};
+use crate::model::attention::Attention;
+use crate::model::block::Block;
+use crate::model::dropout::{Dropout, maybe};
+use crate::model::init::{initialize, layout};
+use crate::model::layers::LayerNorm;
+use crate::model::mlp::{Mlp, gelu};
+use crate::model::parameters::Parameters;
+
+pub const LESSON: Lesson = Lesson {
+    day: 6,
+    title: "The block",
+    teaches: "an MLP to think with, and what lets layers stand on one another: residual paths, norms, dropout",
+    chapter: include_str!("../../book/src/day-06.md"),
+    shows: &[
+        Show {
+            name: "gelu.txt",
+            make: gelu_of_numbers,
+        },
+        Show {
+            name: "parts.txt",
+            make: parts,
+        },
+        Show {
+            name: "gradients.txt",
+            make: gradients,
+        },
+        Show {
+            name: "gradients.svg",
+            make: gradient_curves,
+        },
+        Show {
+            name: "alike.txt",
+            make: alike,
+        },
+        Show {
+            name: "norms.txt",
+            make: norms,
+        },
+        Show {
+            name: "dropout.txt",
+            make: dropout,
+        },
+        Show {
+            name: "one-block.txt",
+            make: |lab| Ok(lab.train(&ONE_BLOCK)?.summary()),
+        },
+        Show {
+            name: "training.txt",
+            make: |lab| Ok(lab.train(&BLOCKS)?.summary()),
+        },
+    ],
+    models: &[ONE_BLOCK, BLOCKS],
+    needs: &[],
+    facts: &[
+        Fact {
+            claim: "the MLP works on each token alone",
+            hint: "Mlp::forward in src/model/mlp.rs",
+            verify: |lab| {
+                let (others, own) = change_of_token(lab)?;
+                Ok(Finding::whether(
+                    others == 0.0 && own > 0.0,
+                    format!("{others} in the other tokens, {own:.1e} in its own"),
+                ))
+            },
+        },
+        Fact {
+            claim: "x · sigmoid(2u) is GELU's 0.5 x (1 + tanh(u))",
+            hint: "gelu in src/model/mlp.rs",
+            verify: |_| {
+                let x = ops::arange::<_, f32>(-6.0, 6.0, 0.05)?;
+                // Values up to 6 in float32, whose last digit is 5e-7.
+                Ok(Finding::equal_within(
+                    largest_difference(&gelu(&x)?, &gelu_by_tanh(&x)?)?,
+                    1e-6,
+                ))
+            },
+        },
+        Fact {
+            claim: "a block is x plus what attention and then the MLP make of the norm of x",
+            hint: "Block::forward in src/model/block.rs",
+            verify: |lab| {
+                let (block, by_hand) = block_both_ways(lab)?;
+                // The same operations in the same order.
+                Ok(Finding::equal_within(largest_difference(&block, &by_hand)?, 0.0))
+            },
+        },
+        Fact {
+            claim: "layer norm is the channels less their mean, over their standard deviation",
+            hint: "LayerNorm::forward in src/model/layers.rs",
+            // Numbers up to 3, by two formulas for the variance in float32.
+            verify: |lab| Ok(Finding::equal_within(by_hand_from_library(lab)?, 2e-6)),
+        },
+        Fact {
+            claim: "after layer norm each vector has mean 0 and variance 1",
+            hint: "LayerNorm::forward in src/model/layers.rs",
+            verify: |lab| {
+                let (mean, variance) = mean_and_variance(lab)?;
+                // The variance is v / (v + 1e-5); those here are above 0.01, so it is at most 1e-3 too small.
+                Ok(Finding::whether(
+                    mean <= 1e-6 && variance <= 1e-3,
+                    format!("means within {mean:.1e} of 0, variances within {variance:.1e} of 1"),
+                ))
+            },
+        },
+        Fact {
+            claim: "layer norm doesn't look at the rest of the batch; batch norm does",
+            hint: "LayerNorm::forward in src/model/layers.rs",
+            verify: |lab| {
+                let (by_layer, by_batch) = change_of_another(lab)?;
+                Ok(Finding::whether(
+                    by_layer == 0.0 && by_batch > 1e-2,
+                    format!("another vector changed: {by_layer} by layer norm, {by_batch:.2} by batch norm"),
+                ))
+            },
+        },
+        Fact {
+            claim: "dropout zeroes its share and leaves the mean; in evaluation it is off",
+            hint: "Dropout::apply in src/model/dropout.rs",
+            verify: |lab| {
+                let x = Array::ones::<f32>(&[1024, 1024])?;
+                let dropped = drop_some(lab, &x)?;
+                let zeros = ops::eq(&dropped, Array::from_f32(0.0))?.as_dtype(mlx_rs::Dtype::Float32)?;
+                let share = zeros.mean(None)?.try_item_exact::<f32>()?;
+                let mean = mean_of_all(&dropped)?;
+                let off = largest_difference(&maybe(None, x.clone())?, &x)?;
+                // Of a million draws, the mean is known to 5e-4 (one standard deviation).
+                Ok(Finding::whether(
+                    (share - RATE).abs() < 3e-3 && (mean - 1.0).abs() < 3e-3 && off == 0.0,
+                    format!("{share:.4} of {RATE} zeroed, mean {mean:.4}, a change of {off} in evaluation"),
+                ))
+            },
+        },
+        Fact {
+            claim: "with residual paths the first of many blocks gets as large a gradient as the last, within a factor of 10",
+            hint: "the sums in Block::forward, src/model/block.rs",
+            verify: |lab| {
+                let norms = gradient_norms(lab, Wiring::ResidualAndNorm)?;
+                let (first, last) = (norms[0], norms[norms.len() - 1]);
+                Ok(Finding::whether(
+                    (0.1..10.0).contains(&(first / last)),
+                    format!("{first:.2e} in the first, {last:.2e} in the last"),
+                ))
+            },
+        },
+        Fact {
+            claim: "without residual paths and norms, less than a hundredth of it is left for the first block",
+            hint: "the layers in src/model/mlp.rs and src/model/attention.rs",
+            verify: |lab| {
+                let norms = gradient_norms(lab, Wiring::Neither)?;
+                let (first, last) = (norms[0], norms[norms.len() - 1]);
+                Ok(Finding::whether(
+                    first < 0.01 * last,
+                    format!("{first:.2e} in the first, {last:.2e} in the last"),
+                ))
+            },
+        },
+        Fact {
+            claim: "without residual paths a deep stack makes all tokens alike; with them, they stay ten times as far apart",
+            hint: "the sums in Block::forward, src/model/block.rs",
+            verify: |lab| {
+                let apart = |wiring| -> Result<f64> { Ok(1.0 - likeness(lab, wiring)?.last().copied().unwrap_or(1.0)) };
+                let (with, without) = (apart(Wiring::ResidualAndNorm)?, apart(Wiring::Norm)?);
+                Ok(Finding::whether(
+                    with > 10.0 * without,
+                    format!("1 less the mean cosine is {with:.1e} with, {without:.1e} without"),
+                ))
+            },
+        },
+        Fact {
+            claim: "one block does better than attention alone",
+            hint: "Block in src/model/block.rs, or the training of either",
+            verify: |lab| lower_loss(lab, &ONE_BLOCK, HEADS.folder),
+        },
+        Fact {
+            claim: "three blocks, given twice the steps, do better than one",
+            hint: "Block in src/model/block.rs, or the training of either",
+            verify: |lab| lower_loss(lab, &BLOCKS, ONE_BLOCK.folder),
+        },
+    ],
+};
+
+pub(super) const ONE_BLOCK: Recipe = Recipe {
+    folder: "day-06-one-block",
+    what: "one narrow block",
+    change: |config| TrainConfig {
+        layers: 1,
+        ..narrow(config)
+    },
+    starts_from: None,
+    band: (2.08, 2.12),
+};
+
+pub(super) const BLOCKS: Recipe = Recipe {
+    folder: "day-06",
+    what: "three narrow blocks",
+    change: |config| TrainConfig {
+        layers: 3,
+        // Depth pays late: in as many steps as one block has, three come out hardly better.
+        steps: 2 * config.steps,
+        ..narrow(config)
+    },
+    starts_from: None,
+    band: (1.95, 1.99),
+};
+
+/// A quarter as wide as the preset, which makes many steps cheap; so small a model bears four times the preset's rate.
+fn narrow(config: TrainConfig) -> TrainConfig {
+    TrainConfig {
+        embd: config.embd / 4,
+        lr: 4.0 * config.lr,
+        min_lr: 4.0 * config.min_lr,
+        ..config
+    }
+}
+
+/// A new model of one block.
+fn fresh(lab: &Lab) -> Result<(ModelConfig, Parameters)> {
+    let model = lab.config(&ONE_BLOCK)?.model(lab.tokenizer()?.vocab_size());
+    let parameters = initialize(&model, lab.seed())?;
+    Ok((model, parameters))
+}
+
+/// Two texts of eight tokens as vectors, `[2, 8, C]`.
+fn vectors(lab: &Lab, model: &ModelConfig) -> Result<Array> {
+    let shape = [2, 8, model.embd as i32];
+    Ok(random::normal::<f32>(&shape, None, None, &random::key(lab.seed())?)?)
+}
+
+fn gelu_by_tanh(x: &Array) -> Result<Array> {
+    let cube = x.power(Array::from_f32(3.0))?.multiply(Array::from_f32(0.044715))?;
+    let inner = x
+        .add(cube)?
+        .multiply(Array::from_f32((2.0 / std::f32::consts::PI).sqrt()))?;
+    let half = x.multiply(Array::from_f32(0.5))?;
+    Ok(half.multiply(ops::tanh(inner)?.add(Array::from_f32(1.0))?)?)
+}
+
+fn gelu_of_numbers(_: &Lab) -> Result<String> {
+    let x = Array::from_slice(&[-3.0f32, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0], &[9]);
+    let relu = ops::maximum(&x, Array::from_f32(0.0))?;
+    let lines = ops::stack(&[x.clone(), relu, gelu(&x)?], 0)?; // [3, 9]
+    table(&["x".into(), "ReLU".into(), "GELU".into()], &lines, 2)
+}
+
+/// How far the MLP's outputs move when a token changes: those of the other tokens, and its own.
+fn change_of_token(lab: &Lab) -> Result<(f32, f32)> {
+    let (model, parameters) = fresh(lab)?;
+    let mlp = Mlp::new(&parameters.under("h.0.mlp"), &model)?;
+    let x = vectors(lab, &model)?;
+    let other = ops::concatenate(&[x.try_index((.., ..7))?, x.try_index((.., 7..))?.negative()?], 1)?;
+    let (first, second) = (mlp.forward(&x, None)?, mlp.forward(&other, None)?);
+    Ok((
+        largest_difference(&first.try_index((.., ..7))?, &second.try_index((.., ..7))?)?,
+        largest_difference(&first.try_index((.., 7..))?, &second.try_index((.., 7..))?)?,
+    ))
+}
+
+/// A block's output, and its two lines by hand.
+fn block_both_ways(lab: &Lab) -> Result<(Array, Array)> {
+    let (model, parameters) = fresh(lab)?;
+    let scope = parameters.under("h.0");
+    let x = vectors(lab, &model)?;
+    let block = Block::new(&scope, &model)?.forward(&x, None, None)?;
+    let (attn, mlp) = (
+        Attention::new(&scope.under("attn"), &model)?,
+        Mlp::new(&scope.under("mlp"), &model)?,
+    );
+    let norm = |name: &str, x: &Array| LayerNorm::new(&scope.under(name))?.forward(x);
+    let x = x.add(attn.forward(&norm("ln_1", &x)?, None, None)?)?;
+    let x = x.add(mlp.forward(&norm("ln_2", &x)?, None)?)?;
+    Ok((block, x))
+}
+
+/// The parameters of a block, layer by layer.
+fn parts(lab: &Lab) -> Result<String> {
+    let (model, _) = fresh(lab)?;
+    let specs = layout(&model);
+    let in_block: Vec<_> = specs
+        .iter()
+        .filter_map(|spec| Some((spec.name.strip_prefix("h.0.")?, &spec.shape)))
+        .collect();
+    let size = |shape: &[i32]| shape.iter().product::<i32>();
+    let total: i32 = in_block.iter().map(|(_, shape)| size(shape)).sum();
+    let mut text = String::new();
+    for (name, shape) in &in_block {
+        let share = 100.0 * f64::from(size(shape)) / f64::from(total);
+        writeln!(
+            text,
+            "{name:<20} {:<12} {:>7}  {share:>4.1}%",
+            format!("{shape:?}"),
+            size(shape)
+        )?;
+    }
+    writeln!(text, "{:<20} {:<12} {total:>7}", "a block", "")?;
+    Ok(text)
+}
+
+/// The share of numbers that the chapter's dropout zeroes.
+const RATE: f32 = 0.25;
+
+/// Dropout of one site on x.
+fn drop_some(lab: &Lab, x: &Array) -> Result<Array> {
+    let keys = random::key(lab.seed())?.expand_dims(0)?; // [1, 2]
+    Ok(Dropout::new(RATE, keys, x.dim(0), 0).apply(x)?)
+}
+
+/// Row by row first: a sum of a million numbers in float32, one after the other, is off by more than dropout is.
+fn mean_of_all(x: &Array) -> Result<f32> {
+    Ok(x.mean_axis(-1, false)?.mean(None)?.try_item_exact()?)
+}
+
+fn dropout(lab: &Lab) -> Result<String> {
+    let x = Array::ones::<f32>(&[4, 10])?;
+    let mut text = format!("ones after dropout of {RATE}:\n\n");
+    let labels: Vec<String> = (0..4).map(|row| row.to_string()).collect();
+    text += &table(&labels, &drop_some(lab, &x)?, 2)?;
+    let many = drop_some(lab, &Array::ones::<f32>(&[1024, 1024])?)?;
+    let same = largest_difference(&drop_some(lab, &x)?, &drop_some(lab, &x)?)?;
+    writeln!(
+        text,
+        "\nmean of a million of them {:.3}; the same key a second time: a difference of {same}",
+        mean_of_all(&many)?
+    )?;
+    Ok(text)
+}

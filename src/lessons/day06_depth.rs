@@ -1,0 +1,222 @@
+//! What becomes of the gradient in a deep stack, with residual paths and without.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use anyhow::Result;
+use mlx_rs::error::Result as MlxResult;
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::transforms::value_and_grad_with_argnums;
+use mlx_rs::{Array, Dtype};
+
+use super::day06_block::BLOCKS;
+use super::lab::Lab;
+use super::pictures::{Axes, Curve, curves};
+use crate::config::ModelConfig;
+use crate::console::say;
+use crate::data::corpus::Split;
+use crate::model::attention::Attention;
+use crate::model::block::Block;
+use crate::model::embeddings::Embeddings;
+use crate::model::init::initialize;
+use crate::model::layers::LayerNorm;
+use crate::model::loss::negative_log_likelihood;
+use crate::model::mlp::Mlp;
+use crate::model::parameters::{Parameters, Scope};
+
+/// Blocks on one another: enough to see where it leads.
+const DEPTH: usize = 16;
+
+/// How a block is put together.
+#[derive(Clone, Copy)]
+pub enum Wiring {
+    /// The library's block: `x + f(norm(x))`.
+    ResidualAndNorm,
+    /// `x + f(x)`.
+    Residual,
+    /// `f(norm(x))`.
+    Norm,
+    /// `f(x)`.
+    Neither,
+}
+
+pub const WIRINGS: [(Wiring, &str); 4] = [
+    (Wiring::ResidualAndNorm, "x + f(norm(x))"),
+    (Wiring::Residual, "x + f(x)"),
+    (Wiring::Norm, "f(norm(x))"),
+    (Wiring::Neither, "f(x)"),
+];
+
+// ANCHOR: wirings
+/// A block of the library's layers, put together in one of four ways: x `[B, T, C]` to `[B, T, C]`.
+fn block(wiring: Wiring, scope: &Scope, model: &ModelConfig, x: &Array) -> MlxResult<Array> {
+    let attn = Attention::new(&scope.under("attn"), model)?;
+    let mlp = Mlp::new(&scope.under("mlp"), model)?;
+    let norm = |name: &str, x: &Array| LayerNorm::new(&scope.under(name))?.forward(x);
+    match wiring {
+        Wiring::ResidualAndNorm => Block::new(scope, model)?.forward(x, None, None),
+        Wiring::Residual => {
+            let x = x.add(attn.forward(x, None, None)?)?;
+            x.add(mlp.forward(&x, None)?)
+        }
+        Wiring::Norm => {
+            let x = attn.forward(&norm("ln_1", x)?, None, None)?;
+            mlp.forward(&norm("ln_2", &x)?, None)
+        }
+        Wiring::Neither => mlp.forward(&attn.forward(x, None, None)?, None),
+    }
+}
+// ANCHOR_END: wirings
+
+/// Blocks on one another that have not learned, and a text for them.
+struct Stack {
+    wiring: Wiring,
+    model: ModelConfig,
+    parameters: Parameters,
+    inputs: Array,
+    targets: Array,
+}
+
+impl Stack {
+    fn new(lab: &Lab, wiring: Wiring) -> Result<Self> {
+        let model = ModelConfig {
+            layers: DEPTH,
+            ..lab.config(&BLOCKS)?.model(lab.tokenizer()?.vocab_size())
+        };
+        let (inputs, targets) = some_text(lab, model.context)?;
+        Ok(Self {
+            wiring,
+            parameters: initialize(&model, lab.seed())?.map(size_keeping)?,
+            model,
+            inputs,
+            targets,
+        })
+    }
+
+    /// What comes out of each block, `[B, T, C]`.
+    fn outputs(&self, parameters: &Parameters) -> MlxResult<Vec<Array>> {
+        let mut outputs = Vec::with_capacity(DEPTH);
+        let mut x = Embeddings::new(&self.model, parameters)?.forward(&self.inputs, 0)?;
+        for layer in 0..DEPTH {
+            x = block(self.wiring, &parameters.under(&format!("h.{layer}")), &self.model, &x)?;
+            outputs.push(x.clone());
+        }
+        Ok(outputs)
+    }
+
+    fn loss(&self, parameters: &Parameters) -> MlxResult<Array> {
+        let outputs = self.outputs(parameters)?;
+        let x = LayerNorm::new(&parameters.under("ln_f"))?.forward(&outputs[DEPTH - 1])?;
+        let logits = Embeddings::new(&self.model, parameters)?.as_head(&x)?;
+        negative_log_likelihood(&logits, &self.targets)?.mean(None)
+    }
+}
+
+/// A matrix drawn anew in size, so that what goes through it stays as large as it was: a variance of one over the
+/// numbers that go in. GPT-2's own are smaller, which a stack without residual paths would die of at once.
+fn size_keeping(array: &Array) -> MlxResult<Array> {
+    if array.ndim() < 2 {
+        return Ok(array.clone());
+    }
+    let inputs = array.dim(0) as f32;
+    let deviation = array.var(None, None)?.sqrt()?;
+    array.divide(deviation)?.divide(Array::from_f32(inputs.sqrt()))
+}
+
+/// The norm of the loss's gradient for the parameters of each block of a stack that has not learned, from the first
+/// block to the last.
+pub fn gradient_norms(lab: &Lab, wiring: Wiring) -> Result<Vec<f64>> {
+    let stack = Stack::new(lab, wiring)?;
+    let parameters = stack.parameters.clone();
+    let names = Arc::clone(parameters.names());
+    let loss = move |arrays: &[Array]| -> MlxResult<Vec<Array>> {
+        Ok(vec![stack.loss(&Parameters::new(&names, arrays.to_vec())?)?])
+    };
+    let every: Vec<i32> = (0..parameters.arrays().len() as i32).collect();
+    let (_, gradients) = value_and_grad_with_argnums(loss, every.as_slice())(parameters.arrays())?;
+    let gradients = Parameters::new(parameters.names(), gradients)?;
+    let norm = |layer: usize| {
+        let prefix = format!("h.{layer}.");
+        let mut squares = 0.0;
+        for (_, gradient) in gradients.iter().filter(|(name, _)| name.starts_with(&prefix)) {
+            // In float64: squares of gradients that have all but vanished are too small for float32.
+            let numbers: Vec<f32> = gradient.flatten(None, None)?.to_vec_exact()?;
+            squares += numbers.into_iter().map(|number| f64::from(number).powi(2)).sum::<f64>();
+        }
+        Ok(squares.sqrt())
+    };
+    (0..DEPTH).map(norm).collect()
+}
+
+/// How alike a text's tokens are after each block: the mean cosine between the vectors of any two.
+pub fn likeness(lab: &Lab, wiring: Wiring) -> Result<Vec<f64>> {
+    let stack = Stack::new(lab, wiring)?;
+    let outputs = stack.outputs(&stack.parameters)?;
+    let mean_cosine = |x: &Array| {
+        let length = x.square()?.sum_axis(-1, true)?.sqrt()?;
+        let middle = x.divide(length)?.mean_axis(1, false)?; // [B, C]
+        // The squared length of a mean of unit vectors is the mean of all their products.
+        let cosine = middle.square()?.sum_axis(-1, false)?.mean(None)?;
+        Ok(f64::from(cosine.try_item_exact::<f32>()?))
+    };
+    outputs.iter().map(mean_cosine).collect()
+}
+
+/// Four rows of the training text, and what comes after each token.
+fn some_text(lab: &Lab, context: usize) -> Result<(Array, Array)> {
+    let rows = 4;
+    let text: String = lab.text(Split::Train).chars().take(rows * (context + 1)).collect();
+    let ids = lab.tokenizer()?.encode(&text)?;
+    let width = ids.len() / rows;
+    let ids = Array::from_slice(&ids[..rows * width], &[rows as i32, width as i32]).as_dtype(Dtype::Uint32)?;
+    Ok((ids.try_index((.., ..-1))?, ids.try_index((.., 1..))?))
+}
+
+/// For the chapter: gradient norms by block.
+pub fn gradients(lab: &Lab) -> Result<String> {
+    say("computing the gradients of four deep stacks");
+    by_block(|wiring| gradient_norms(lab, wiring), |norm| format!("{norm:.1e}"))
+}
+
+/// For the chapter: likeness by block.
+pub fn alike(lab: &Lab) -> Result<String> {
+    by_block(|wiring| likeness(lab, wiring), |cosine| format!("{cosine:.3}"))
+}
+
+/// A line for each block, a column for each wiring.
+fn by_block(measure: impl Fn(Wiring) -> Result<Vec<f64>>, written: impl Fn(f64) -> String) -> Result<String> {
+    let mut text = String::from("block");
+    let mut columns = Vec::new();
+    for (wiring, name) in WIRINGS {
+        write!(text, "  {name:>14}")?;
+        columns.push(measure(wiring)?);
+    }
+    text.push('\n');
+    for layer in 0..DEPTH {
+        write!(text, "{:>5}", layer + 1)?;
+        for column in &columns {
+            write!(text, "  {:>14}", written(column[layer]))?;
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// And the gradients as a picture.
+pub fn gradient_curves(lab: &Lab) -> Result<String> {
+    let mut lines = Vec::new();
+    for (wiring, name) in WIRINGS {
+        let norms = gradient_norms(lab, wiring)?.into_iter().enumerate();
+        let points = norms.filter(|(_, norm)| *norm > 0.0);
+        lines.push(Curve {
+            name: name.into(),
+            points: points.map(|(layer, norm)| ((layer + 1) as f64, norm.log10())).collect(),
+        });
+    }
+    let axes = Axes {
+        title: "How much of the gradient reaches each block",
+        x: "block, the first is the farthest from the loss",
+        y: "log10 of the gradient's norm",
+    };
+    curves(&axes, &lines)
+}

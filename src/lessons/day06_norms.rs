@@ -1,0 +1,104 @@
+//! Layer norm and batch norm, on numbers.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::{Array, ops, random};
+
+use super::arrays::{largest_difference, table};
+use super::lab::Lab;
+use crate::model::layers::{LAYER_NORM_EPSILON, LayerNorm};
+use crate::model::parameters::Parameters;
+
+/// Four vectors of six channels, `[4, 6]`: the n-th is n times as large, and lies n above zero.
+fn uneven(lab: &Lab) -> Result<Array> {
+    let numbers = random::normal::<f32>(&[4, 6], None, None, &random::key(lab.seed())?)?;
+    let size = ops::arange::<_, f32>(1.0, 5.0, None)?.expand_dims(-1)?; // [4, 1]
+    Ok(numbers.multiply(&size)?.add(&size)?)
+}
+
+/// The library's layer norm as it is before training: gain one, bias zero.
+fn layer_norm(x: &Array) -> Result<Array> {
+    let c = x.dim(-1);
+    let entries = vec![
+        ("ln.weight".into(), Array::ones::<f32>(&[c])?),
+        ("ln.bias".into(), Array::zeros::<f32>(&[c])?),
+    ];
+    Ok(LayerNorm::new(&Parameters::from_entries(entries).under("ln"))?.forward(x)?)
+}
+
+// ANCHOR: normalise
+/// Numbers less their mean, over their standard deviation; both are taken over `axis`.
+fn normalise(x: &Array, axis: i32) -> Result<Array> {
+    let mean = x.mean_axis(axis, true)?;
+    let variance = x.var_axis(axis, true, None)?;
+    let deviation = variance.add(Array::from_f32(LAYER_NORM_EPSILON))?.sqrt()?;
+    Ok(x.subtract(mean)?.divide(deviation)?)
+}
+
+/// Each vector over its own channels: x `[rows, C]`.
+fn layer_norm_by_hand(x: &Array) -> Result<Array> {
+    normalise(x, 1)
+}
+
+/// Each channel over all vectors of the batch.
+fn batch_norm(x: &Array) -> Result<Array> {
+    normalise(x, 0)
+}
+// ANCHOR_END: normalise
+
+/// How far layer norm by hand lies from the library's.
+pub fn by_hand_from_library(lab: &Lab) -> Result<f32> {
+    let x = uneven(lab)?;
+    largest_difference(&layer_norm_by_hand(&x)?, &layer_norm(&x)?)
+}
+
+/// How far from zero the means, and from one the variances, of the vectors that layer norm makes are.
+pub fn mean_and_variance(lab: &Lab) -> Result<(f32, f32)> {
+    let normed = layer_norm(&uneven(lab)?)?;
+    Ok((
+        largest_difference(&normed.mean_axis(-1, false)?, &Array::from_f32(0.0))?,
+        largest_difference(&normed.var_axis(-1, false, None)?, &Array::from_f32(1.0))?,
+    ))
+}
+
+/// How far the first vector moves by layer norm, and by batch norm, when the last one of the batch is another.
+pub fn change_of_another(lab: &Lab) -> Result<(f32, f32)> {
+    let x = uneven(lab)?;
+    let other = ops::concatenate(&[x.try_index(..3)?, x.try_index(3..)?.negative()?], 0)?;
+    let moved = |norm: fn(&Array) -> Result<Array>| -> Result<f32> {
+        largest_difference(&norm(&x)?.try_index(0)?, &norm(&other)?.try_index(0)?)
+    };
+    Ok((moved(layer_norm)?, moved(batch_norm)?))
+}
+
+/// For the chapter: a batch, and what either norm makes of it.
+pub fn norms(lab: &Lab) -> Result<String> {
+    let x = uneven(lab)?;
+    let mut text = String::new();
+    for (name, array) in [
+        ("x", x.clone()),
+        ("layer norm", layer_norm(&x)?),
+        ("batch norm", batch_norm(&x)?),
+    ] {
+        let row_means = array.mean_axis(1, true)?;
+        let row_deviations = array.var_axis(1, true, None)?.sqrt()?;
+        let rows = ops::concatenate(&[array.clone(), row_means, row_deviations], 1)?; // [4, 8]
+        let labels: Vec<String> = (1..=4).map(|row| format!("vector {row}")).collect();
+        writeln!(text, "{name:<10}{:>43}{:>8}", "mean", "spread")?;
+        text += &table(&labels, &rows, 2)?;
+        let columns = ops::stack(
+            &[array.mean_axis(0, false)?, array.var_axis(0, false, None)?.sqrt()?],
+            0,
+        )?; // [2, 6]
+        text += &table(&["mean    ".into(), "spread  ".into()], &columns, 2)?;
+        text.push('\n');
+    }
+    let (by_layer, by_batch) = change_of_another(lab)?;
+    writeln!(
+        text,
+        "the last vector turned round: the first one moves by {by_layer:.2} in layer norm, by {by_batch:.2} in batch norm"
+    )?;
+    Ok(text)
+}
