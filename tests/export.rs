@@ -48,8 +48,8 @@ fn what_gguf_cannot_hold_is_refused() {
     );
     let q8_0 = ["--dtype", "q8_0"];
     refused(bpe(), &q8_0, same, &["embd of 18", "multiple of 32", "--dtype float16"]);
-    let bigram = ("\"model_type\": \"gpt2\"", "\"model_type\": \"mlx_gpt_bigram\"");
-    refused(bpe(), &[], bigram, &["config.json", "type mlx_gpt_bigram", "only gpt2"]);
+    let other = ("\"model_type\": \"gpt2\"", "\"model_type\": \"mlx_gpt_other\"");
+    refused(bpe(), &[], other, &["config.json", "type mlx_gpt_other", "only gpt2"]);
 }
 
 #[test]

@@ -186,8 +186,8 @@ fn code_points(_: &Lab) -> Result<String> {
         let width = 9 + shown.chars().count() - 1;
         writeln!(
             text,
-            "{shown:<width$}  U+{:<8X}  {}",
-            character as u32,
+            "{shown:<width$}  U+{:<8}  {}",
+            format!("{:04X}", character as u32),
             bytes.join(", ")
         )?;
     }
@@ -281,7 +281,7 @@ fn learned(lab: &Lab) -> Result<String> {
     long.sort_by_key(|&id| std::cmp::Reverse(bpe.token_bytes(id).map_or(0, <[u8]>::len)));
     let text = lab.text(Split::Val);
     Ok(format!(
-        "{} merges of {} bytes of text in {seconds:.1} s\n\nthe first    {}\nthe last     {}\nthe longest  {}\n\nvalidation text: {:.2} bytes per token\nleft in {}\n",
+        "{} merges of {} bytes of text in {seconds:.2} s\n\nthe first    {}\nthe last     {}\nthe longest  {}\n\nvalidation text: {:.2} bytes per token\nleft in {}\n",
         merges.len(),
         lab.text(Split::Train).len(),
         list(&mut (BYTES..last.min(BYTES + 16))),

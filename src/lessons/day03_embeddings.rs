@@ -7,7 +7,7 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Device, Dtype, linalg, ops, random, with_device};
 
 use super::arrays::{labels, largest_difference, rows, table};
-use super::fact::{Fact, Finding};
+use super::fact::{Fact, Finding, lower_loss};
 use super::lab::Lab;
 use super::pictures;
 use super::{Lesson, Recipe, Show};
@@ -87,16 +87,7 @@ pub const LESSON: Lesson = Lesson {
         Fact {
             claim: "averaging forgets which token came last, and does worse than the bigram of day 2",
             hint: "the training of either: `lesson 2`, `lesson 3`",
-            verify: |lab| {
-                let averaging = lab.results(AVERAGING.folder)?.val_loss;
-                Ok(match lab.results("day-02") {
-                    Ok(bigram) if lab.is_whole(&AVERAGING)? => Finding::whether(
-                        averaging > bigram.val_loss,
-                        format!("{averaging:.3} against {:.3}", bigram.val_loss),
-                    ),
-                    _ => Finding::Open("it needs both days' models, trained to their ends".into()),
-                })
-            },
+            verify: |lab| lower_loss(lab, "day-02", AVERAGING.folder),
         },
     ],
 };

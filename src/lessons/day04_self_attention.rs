@@ -168,12 +168,12 @@ pub const LESSON: Lesson = Lesson {
         Fact {
             claim: "a head that chooses does better than the mean of day 3",
             hint: "Attention in src/model/attention.rs, or the training of either",
-            verify: |lab| lower_loss(lab, &ONE_HEAD, "day-03"),
+            verify: |lab| lower_loss(lab, ONE_HEAD.folder, "day-03"),
         },
         Fact {
             claim: "and better than the bigram of day 2",
             hint: "Attention in src/model/attention.rs, or the training of either",
-            verify: |lab| lower_loss(lab, &ONE_HEAD, "day-02"),
+            verify: |lab| lower_loss(lab, ONE_HEAD.folder, "day-02"),
         },
     ],
 };

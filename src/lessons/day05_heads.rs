@@ -99,7 +99,7 @@ pub const LESSON: Lesson = Lesson {
         Fact {
             claim: "many heads do better than one",
             hint: "Attention in src/model/attention.rs, or the training of either",
-            verify: |lab| lower_loss(lab, &HEADS, ONE_HEAD.folder),
+            verify: |lab| lower_loss(lab, HEADS.folder, ONE_HEAD.folder),
         },
     ],
 };

@@ -185,12 +185,12 @@ pub const LESSON: Lesson = Lesson {
         Fact {
             claim: "one block does better than attention alone",
             hint: "Block in src/model/block.rs, or the training of either",
-            verify: |lab| lower_loss(lab, &ONE_BLOCK, HEADS.folder),
+            verify: |lab| lower_loss(lab, ONE_BLOCK.folder, HEADS.folder),
         },
         Fact {
             claim: "three blocks, given twice the steps, do better than one",
             hint: "Block in src/model/block.rs, or the training of either",
-            verify: |lab| lower_loss(lab, &BLOCKS, ONE_BLOCK.folder),
+            verify: |lab| lower_loss(lab, BLOCKS.folder, ONE_BLOCK.folder),
         },
     ],
 };

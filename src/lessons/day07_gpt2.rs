@@ -9,7 +9,7 @@ use mlx_rs::transforms::value_and_grad_with_argnums;
 
 use super::arrays::{largest_difference, visible};
 use super::day03_embeddings::picture_of_vectors;
-use super::fact::{Fact, Finding};
+use super::fact::{Fact, Finding, lower_loss};
 use super::gradients::largest_share;
 use super::lab::Lab;
 use super::{Lesson, Recipe, Show, day07_pytorch, day07_weights};
@@ -142,7 +142,7 @@ pub const LESSON: Lesson = Lesson {
         Fact {
             claim: "the whole does better than the blocks of day 6",
             hint: "the training of either: `lesson 6`, `lesson 7`",
-            verify: |lab| better_than(lab, &NANO, "day-06"),
+            verify: |lab| lower_loss(lab, NANO.folder, "day-06"),
         },
     ],
 };
@@ -155,21 +155,6 @@ pub(super) const NANO: Recipe = Recipe {
     starts_from: None,
     band: (1.92, 1.98),
 };
-
-/// Whether a day's model, once it has learned to its end, does better than another day's.
-pub(super) fn better_than(lab: &Lab, recipe: &Recipe, earlier: &str) -> Result<Finding> {
-    let loss = lab.results(recipe.folder)?.val_loss;
-    Ok(match lab.results(earlier) {
-        Ok(earlier) if lab.is_whole(recipe)? => Finding::whether(
-            loss < earlier.val_loss,
-            format!("{loss:.3} against {:.3}", earlier.val_loss),
-        ),
-        _ => Finding::Open(format!(
-            "it needs the models of {earlier} and {}, trained to their ends",
-            recipe.folder
-        )),
-    })
-}
 
 /// The day's model before it learns, and some rows of the validation text.
 pub(super) fn fresh(lab: &Lab, rows: usize) -> Result<(ModelConfig, Parameters, Batch)> {

@@ -196,13 +196,13 @@ impl End {
     fn read(run: &Run) -> Result<Self> {
         let folder = run.newest_checkpoint()?;
         let [model, optimizer] = Self::FILES.map(|name| fs::read(folder.join(name)));
-        let losses = metrics::read(run)?.into_iter().filter_map(|line| match line {
+        let mut losses = metrics::read(run)?.into_iter().filter_map(|line| match line {
             Line::Step(line) => Some(line.loss),
             _ => None,
         });
         Ok(Self {
             files: [model?, optimizer?],
-            loss: losses.last().context("the run has no steps")?,
+            loss: losses.next_back().context("the run has no steps")?,
         })
     }
 }

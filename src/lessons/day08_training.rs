@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::day07_gpt2::{NANO, better_than};
-use super::fact::Fact;
+use super::day07_gpt2::NANO;
+use super::fact::{Fact, lower_loss};
 use super::lab::Lab;
 use super::pictures::{Axes, Curve, curves};
 use super::{Lesson, Recipe, Show, day08_fitting, day08_machine, day08_optimizer};
@@ -125,7 +125,7 @@ pub const LESSON: Lesson = Lesson {
         Fact {
             claim: "the model is better than after day 7",
             hint: "the training of either: `lesson 7`, `lesson 8`",
-            verify: |lab| better_than(lab, &FURTHER, NANO.folder),
+            verify: |lab| lower_loss(lab, FURTHER.folder, NANO.folder),
         },
     ],
 };

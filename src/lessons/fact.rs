@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::lab::Lab;
-use super::{Lesson, Recipe};
+use super::{LESSONS, Lesson, Recipe};
 use crate::checkpoint::Checkpoint;
 
 /// A claim of a lesson's.
@@ -66,20 +66,28 @@ pub fn check(lesson: &Lesson, lab: &Lab) -> Result<Vec<(String, Finding, &'stati
     Ok(findings)
 }
 
-/// Whether a model that has learned for all its steps has a lower validation loss than the one in `earlier`.
+/// Whether the model in `better` has a lower loss than that in `worse`: open until both have learned for all their steps.
 ///
 /// # Errors
-/// The model's own checkpoint is missing.
-pub fn lower_loss(lab: &Lab, recipe: &Recipe, earlier: &str) -> Result<Finding> {
-    let loss = lab.results(recipe.folder)?.val_loss;
-    Ok(match lab.results(earlier) {
-        Ok(other) if lab.is_whole(recipe)? => Finding::whether(
-            loss < other.val_loss,
-            format!("{loss:.4} against {:.4} of {earlier}", other.val_loss),
+/// Results that cannot be read.
+pub fn lower_loss(lab: &Lab, better: &str, worse: &str) -> Result<Finding> {
+    let whole = |folder: &str| -> Result<Option<f64>> {
+        let recipe = LESSONS
+            .iter()
+            .flat_map(|lesson| lesson.models)
+            .find(|recipe| recipe.folder == folder);
+        Ok(match (recipe, lab.results(folder)) {
+            (Some(recipe), Ok(results)) if lab.is_whole(recipe)? => Some(results.val_loss),
+            _ => None,
+        })
+    };
+    Ok(match (whole(better)?, whole(worse)?) {
+        (Some(lower), Some(higher)) => Finding::whether(
+            lower < higher,
+            format!("{lower:.4} of {better} against {higher:.4} of {worse}"),
         ),
         _ => Finding::Open(format!(
-            "it needs {} and {earlier}, trained to their ends",
-            recipe.folder
+            "it needs the models in {better} and {worse}, trained to their ends"
         )),
     })
 }

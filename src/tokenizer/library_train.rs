@@ -128,7 +128,17 @@ fn assemble(model: Value, size: usize, specials: &[&str]) -> Result<Library> {
         .zip(specials)
         .map(|(id, token)| added_token(token, id))
         .collect();
-    let library = Library::from_json(json!({
+    for token in specials {
+        let is_ordinary = match &model["vocab"] {
+            Value::Array(scored) => scored.iter().any(|entry| entry[0] == **token),
+            vocab => vocab.get(token).is_some(),
+        };
+        ensure!(
+            !is_ordinary,
+            "special token {token} is an ordinary token too; choose one that is no word, like {END_OF_TEXT}"
+        );
+    }
+    Library::from_json(json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
@@ -145,12 +155,5 @@ fn assemble(model: Value, size: usize, specials: &[&str]) -> Result<Library> {
             ]
         },
         "model": model
-    }))?;
-    for (id, token) in (size as u32..).zip(specials) {
-        ensure!(
-            library.special_tokens().get(*token) == Some(&id),
-            "special token {token} is an ordinary token too; choose one that is no word, like {END_OF_TEXT}"
-        );
-    }
-    Ok(library)
+    }))
 }
