@@ -140,20 +140,13 @@ impl Target<'_> {
         fs::remove_file(&file)
             .and_then(|()| fs::write(&file, input))
             .map_err(|error| error.to_string())?;
-        let read = || memory::peak_of(|| panic::catch_unwind(AssertUnwindSafe(|| (self.read)(folder))));
-        let (outcome, mut bytes) = read();
-        let size = size_of(folder) as usize;
-        // Threads of tests that have ended may still be putting their things away; what reading takes, it takes each time.
-        for _ in 0..2 {
-            if bytes > self.base + TIMES * size {
-                bytes = bytes.min(read().1);
-            }
-        }
+        let (outcome, bytes) = memory::peak_of(|| panic::catch_unwind(AssertUnwindSafe(|| (self.read)(folder))));
         let outcome = outcome.map_err(|payload| {
             let text = payload.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
             format!("panic: {}", text.unwrap_or_default())
         })?;
+        let size = size_of(folder) as usize;
         if bytes > self.base + TIMES * size {
             return Err(format!("{bytes} bytes of memory for files of {size}"));
         }
