@@ -20,7 +20,7 @@ impl Window {
     }
 
     // ANCHOR: push
-    /// Adds a token. A full window keeps its last half only, before that; then the answer is true.
+    /// Adds a token. A full window first drops all but its last half, and then the answer is true.
     ///
     /// Dropping half at once, and not the first token at each step, leaves the others where they are for half a context:
     /// GPT-2 learned a vector for each position, so that tokens that move have to be computed anew.

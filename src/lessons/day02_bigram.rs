@@ -389,7 +389,7 @@ fn counting(lab: &Lab) -> Result<String> {
     let learned = lab.results(BIGRAM.folder).context("the bigram is not trained yet")?;
     let (counted, _) = lab.measure(&counted_model(lab)?)?;
     Ok(format!(
-        "loss on the validation text\nlearned in {} steps  {:.4}\ncounted at once      {counted:.4}\n",
+        "loss on the validation text\nlearned in {:>4} steps  {:.4}\ncounted at once        {counted:.4}\n",
         learned.steps, learned.val_loss
     ))
 }

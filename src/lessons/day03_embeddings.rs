@@ -207,7 +207,7 @@ fn three_ways(lab: &Lab) -> Result<String> {
     let numbered = |count: i32| (0..count).map(|n| n.to_string()).collect::<Vec<_>>();
     let mut text = String::from("weights of the first four tokens, averaging_weights(4, 4):\n\n");
     text += &table(&numbered(4), &weights, 2)?;
-    text += "\neight vectors x, and the means of their pasts:\n\n";
+    text += "\neight vectors x of two numbers each (left), and the means of their pasts (right):\n\n";
     let means = average_past(&x, None)?;
     let both = ops::concatenate(&[&x, &means], -1)?.squeeze_axes(&[0])?; // [8, 4]
     text += &table(&numbered(8), &both, 3)?;

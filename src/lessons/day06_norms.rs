@@ -98,7 +98,7 @@ pub fn norms(lab: &Lab) -> Result<String> {
     let (by_layer, by_batch) = change_of_another(lab)?;
     writeln!(
         text,
-        "the last vector turned round: the first one moves by {by_layer:.2} in layer norm, by {by_batch:.2} in batch norm"
+        "the last vector with its sign changed: the first one moves by {by_layer:.2} in layer norm, by {by_batch:.2} in batch norm"
     )?;
     Ok(text)
 }

@@ -132,7 +132,7 @@ pub const LESSON: Lesson = Lesson {
 
 pub(super) const FURTHER: Recipe = Recipe {
     folder: "day-08",
-    what: "GPT-2, trained twice as long",
+    what: "GPT-2, trained on as long again",
     // Batches are drawn by the seed and the step: with another seed, the model sees others than on day 7.
     change: |config| TrainConfig {
         seed: config.seed.wrapping_add(8),

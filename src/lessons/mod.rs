@@ -54,6 +54,7 @@ mod screen;
 use anyhow::{Context, Result, ensure};
 
 use crate::config::TrainConfig;
+use crate::console::program;
 use chapter::{Piece, answers, pieces};
 use fact::Fact;
 use lab::Lab;
@@ -144,7 +145,14 @@ pub fn run(lesson: &Lesson, lab: &Lab) -> Result<()> {
             }
         }
     }
-    Ok(())
+    let (program, day) = (program(), lesson.day);
+    screen.text(&format!(
+        "The answers: `{program} lesson {day} --answer`. Whether all of it holds here: `{program} lesson check {day}`."
+    ))?;
+    match find(day + 1) {
+        Ok(next) => screen.text(&format!("Next: `{program} lesson {}`, {}.", next.day, next.title)),
+        Err(_) => screen.text(&format!("All days side by side: `{program} lesson compare`.")),
+    }
 }
 
 /// Shows a day's exercises with their answers.
