@@ -40,6 +40,8 @@ fn chapters_show_what_days_make() {
         lesson.check_chapter().unwrap();
         let heading = format!("# Day {}: {}\n", lesson.day, lesson.title);
         assert!(lesson.chapter.starts_with(&heading), "{heading}");
+        let listed = format!("[{}](day-{:02}.md)", &heading[2..heading.len() - 1], lesson.day);
+        assert!(include_str!("../book/src/SUMMARY.md").contains(&listed), "{listed}");
         assert!(lesson.chapter.contains("<details><summary>Answer</summary>"));
         assert!(
             !lesson.chapter.contains("(there is no"),
