@@ -9,13 +9,18 @@ use serde_json::Value;
 /// are rounded up. Tables go by id, so that a file of one token with a huge id would ask for huge ones.
 const GAPS: usize = 1 << 16;
 
+/// Bytes of a token; those in use have some hundred. The library's Unigram keeps its tokens in a tree with a level for each
+/// byte, and goes down all levels at once to take it apart: a token of some ten thousand bytes overflows the stack.
+const LONGEST: usize = 2048;
+
 /// # Errors
 /// An id that is no number from 0 on, that two tokens have, or that is far beyond the number of tokens; an added token
-/// that the vocabulary has under another id.
+/// that the vocabulary has under another id; a token that is longer than any that is in use.
 pub fn check(json: &Value) -> Result<()> {
     let mut tokens: HashMap<u32, &str> = HashMap::new();
     let mut ids: HashMap<&str, u32> = HashMap::new();
     let mut add = |token, id: &Value| {
+        check_length(token)?;
         let id = number(id).with_context(|| format!("token {token:?} has the id {id}"))?;
         if let Some(before) = ids.insert(token, id) {
             // An added token may stand in the vocabulary too.
@@ -53,6 +58,15 @@ pub fn check(json: &Value) -> Result<()> {
     Ok(())
 }
 
+fn check_length(token: &str) -> Result<()> {
+    ensure!(
+        token.len() <= LONGEST,
+        "a token has {} bytes; {LONGEST} is the most that is read",
+        token.len()
+    );
+    Ok(())
+}
+
 fn number(id: &Value) -> Option<u32> {
     id.as_u64()?.try_into().ok()
 }
@@ -74,7 +88,9 @@ mod tests {
         for json in good {
             check(&json).unwrap();
         }
+        let long = "a".repeat(LONGEST + 1);
         for (vocab, added, expected) in [
+            (json!({ long: 0 }), Value::Null, "a token has 2049 bytes"),
             (
                 json!({ "a": 1, "b": 1 }),
                 json!([]),
