@@ -9,6 +9,7 @@ use mlx_rs::Array;
 
 use super::arrays::largest_difference;
 use super::chapter::sources;
+use super::day10_endings::endings;
 use super::day10_openai as openai;
 use super::fact::{Fact, Finding};
 use super::lab::Lab;
@@ -16,12 +17,9 @@ use super::results::Results;
 use super::{Lesson, Recipe, Show};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Lora, ModelConfig, Preset, TrainConfig};
-use crate::console::say;
 use crate::data::corpus::Split;
-use crate::data::hellaswag::{Example, parse};
 use crate::device::Compute;
 use crate::durable;
-use crate::evaluate::hellaswag::{Report, score};
 use crate::generate::Generator;
 use crate::generate::sampler::Sampling;
 use crate::model::Model;
@@ -174,7 +172,7 @@ fn small(config: TrainConfig) -> TrainConfig {
     }
 }
 
-const BASE: Recipe = Recipe {
+pub(super) const BASE: Recipe = Recipe {
     folder: "day-10-base",
     what: "GPT-2's vocabulary, Rust code",
     change: |config| TrainConfig {
@@ -186,7 +184,7 @@ const BASE: Recipe = Recipe {
     band: (8.0, 11.0),
 };
 
-const FINETUNED: Recipe = Recipe {
+pub(super) const FINETUNED: Recipe = Recipe {
     folder: "day-10",
     what: "the same, finetuned on plays",
     change: |config| TrainConfig {
@@ -380,52 +378,4 @@ fn samples(lab: &Lab) -> Result<String> {
     let before = continued(&lab.load(BASE.folder)?, PROMPT, lab.seed())?;
     let after = continued(&lab.load(FINETUNED.folder)?, PROMPT, lab.seed())?;
     Ok(format!("before\n──────\n{before}\n\nafter\n─────\n{after}\n"))
-}
-
-/// The questions that come with the program, for a model.
-fn questions(checkpoint: &Checkpoint) -> Result<Vec<Example>> {
-    let text = include_str!("../../assets/endings.jsonl");
-    parse(
-        text,
-        "assets/endings.jsonl",
-        &checkpoint.tokenizer,
-        checkpoint.model.context,
-    )
-}
-
-/// Which endings a model chooses.
-pub fn choices(checkpoint: &Checkpoint) -> Result<Report> {
-    score(checkpoint, &questions(checkpoint)?, |_| ())
-}
-
-fn endings(lab: &Lab) -> Result<String> {
-    say("asking for endings");
-    let (before, after) = (lab.load(BASE.folder)?, lab.load(FINETUNED.folder)?);
-    let example = &questions(&after)?[0];
-    let reports = [choices(&before)?, choices(&after)?];
-    let mut out = format!("{}\n", after.tokenizer.decode(&example.ctx)?);
-    for (number, ending) in example.endings.iter().enumerate() {
-        let right = if number == example.label { "right" } else { "" };
-        writeln!(
-            out,
-            " {:<22}  {right:<5}  before {:>6.2}  after {:>6.2} nats",
-            after.tokenizer.decode(ending)?,
-            reports[0].scores[0].losses[number],
-            reports[1].scores[0].losses[number]
-        )?;
-    }
-    let guess = reports[0]
-        .scores
-        .iter()
-        .map(|score| 1.0 / score.losses.len() as f64)
-        .sum::<f64>();
-    writeln!(
-        out,
-        "\nright, of {} questions  before {:.2}  after {:.2}  guessing {:.2}",
-        reports[0].examples,
-        reports[0].accuracy,
-        reports[1].accuracy,
-        guess / reports[0].examples as f64
-    )?;
-    Ok(out)
 }

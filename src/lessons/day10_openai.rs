@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::Recipe;
-use super::day10_gpt2::{choices, continued};
+use super::day10_endings::choices;
+use super::day10_gpt2::continued;
 use super::lab::Lab;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::import::{import, origin};

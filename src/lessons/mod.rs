@@ -40,6 +40,7 @@ mod day08_training;
 mod day09_cache;
 mod day09_generation;
 mod day09_sampling;
+mod day10_endings;
 mod day10_gpt2;
 mod day10_openai;
 pub mod fact;

@@ -1,0 +1,60 @@
+//! Day 10's questions with a choice of endings.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+
+use super::day10_gpt2::{BASE, FINETUNED};
+use super::lab::Lab;
+use crate::checkpoint::Checkpoint;
+use crate::console::say;
+use crate::data::hellaswag::{Example, parse};
+use crate::evaluate::hellaswag::{Report, score};
+
+/// The questions that come with the program, for a model.
+fn questions(checkpoint: &Checkpoint) -> Result<Vec<Example>> {
+    let text = include_str!("../../assets/endings.jsonl");
+    parse(
+        text,
+        "assets/endings.jsonl",
+        &checkpoint.tokenizer,
+        checkpoint.model.context,
+    )
+}
+
+/// Which endings a model chooses.
+pub fn choices(checkpoint: &Checkpoint) -> Result<Report> {
+    score(checkpoint, &questions(checkpoint)?, |_| ())
+}
+
+pub fn endings(lab: &Lab) -> Result<String> {
+    say("asking for endings");
+    let (before, after) = (lab.load(BASE.folder)?, lab.load(FINETUNED.folder)?);
+    let example = &questions(&after)?[0];
+    let reports = [choices(&before)?, choices(&after)?];
+    let mut out = format!("{}\n", after.tokenizer.decode(&example.ctx)?);
+    for (number, ending) in example.endings.iter().enumerate() {
+        let right = if number == example.label { "right" } else { "" };
+        writeln!(
+            out,
+            " {:<22}  {right:<5}  before {:>6.2}  after {:>6.2} nats",
+            after.tokenizer.decode(ending)?,
+            reports[0].scores[0].losses[number],
+            reports[1].scores[0].losses[number]
+        )?;
+    }
+    let guess = reports[0]
+        .scores
+        .iter()
+        .map(|score| 1.0 / score.losses.len() as f64)
+        .sum::<f64>();
+    writeln!(
+        out,
+        "\nright, of {} questions  before {:.2}  after {:.2}  guessing {:.2}",
+        reports[0].examples,
+        reports[0].accuracy,
+        reports[1].accuracy,
+        guess / reports[0].examples as f64
+    )?;
+    Ok(out)
+}
