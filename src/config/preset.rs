@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::train::{default_lora_alpha, default_lora_targets, default_threads};
+use super::train::{default_lora_alpha, default_lora_targets, default_muon_lr, default_threads};
 use super::{Architecture, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, TrainConfig};
 use crate::device::Compute;
 
@@ -127,6 +127,7 @@ impl Preset {
             optimizer: Optimizer::Adamw,
             lr: if character_level { 1e-3 } else { 6e-4 },
             min_lr: if character_level { 1e-4 } else { 6e-5 },
+            muon_lr: default_muon_lr(),
             warmup: if character_level { 100 } else { 2000 },
             freeze: Vec::new(),
             lora_rank: 0,

@@ -6,12 +6,16 @@ pub mod freeze;
 pub mod gradients;
 mod loss_scale;
 pub mod metrics;
+pub mod muon;
 pub mod optimizer;
 pub mod plot;
 mod report;
+mod rule;
 pub mod schedule;
 mod session;
 pub mod step;
+mod team;
+mod update;
 
 pub use session::{Session, time_of_step};
 

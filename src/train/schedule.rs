@@ -18,6 +18,11 @@ pub fn learning_rate(config: &TrainConfig, step: u64) -> f32 {
 }
 // ANCHOR_END: schedule
 
+/// Muon's learning rate of `step`: it goes the way of the other.
+pub fn muon_learning_rate(config: &TrainConfig, step: u64) -> f32 {
+    config.muon_lr * learning_rate(config, step) / config.lr
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
