@@ -115,9 +115,8 @@ impl Report {
 
     /// Shows a step, and logs it when its turn has come.
     pub fn step(&mut self, session: &mut Session, step: &StepReport) -> Result<()> {
-        self.clock += self.running_since.elapsed();
-        self.steps_since += 1;
-        let (now, last) = (session.state.step, session.config.steps);
+        self.count();
+        let (now, last) = (step.step, session.config.steps);
         if now == 1 || now.is_multiple_of(LOG_EVERY) || now == last {
             let tokens = self.steps_since as f64 * session.config.tokens_per_step() as f64;
             self.tokens_per_second = tokens / self.clock.as_secs_f64();
@@ -171,10 +170,15 @@ impl Report {
     }
 
     /// A step that changed nothing was counted.
-    pub fn left_out(&mut self, session: &Session) {
+    pub fn left_out(&mut self, step: &StepReport) {
+        self.count();
+        self.bar.set_position(step.step);
+    }
+
+    fn count(&mut self) {
         self.clock += self.running_since.elapsed();
+        self.start_clock();
         self.steps_since += 1;
-        self.bar.set_position(session.state.step);
     }
 
     /// Says what went wrong without ending the run.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use mlx_rs::Array;
 use mlx_rs::ops;
-use mlx_rs::transforms::eval;
+use mlx_rs::transforms::{async_eval, eval};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -76,6 +76,8 @@ impl TrainState {
 /// What a step says of itself.
 #[derive(Clone, Copy, Debug)]
 pub struct StepReport {
+    /// Steps done with it.
+    pub step: u64,
     /// Mean over the step's tokens, before the update, in nats.
     pub loss: f32,
     /// Global norm of the gradient before clipping.
@@ -83,6 +85,34 @@ pub struct StepReport {
     pub lr: f32,
     /// Loss and gradients were finite; otherwise the step was left out.
     pub finite: bool,
+}
+
+/// A step that was begun, and may still be computing.
+pub struct Pending {
+    step: u64,
+    lr: f32,
+    verdict: Verdict,
+}
+
+impl Pending {
+    /// Waits for the step.
+    ///
+    /// # Errors
+    /// MLX's.
+    pub fn report(&self) -> Result<StepReport> {
+        let Verdict {
+            finite,
+            loss,
+            grad_norm,
+        } = &self.verdict;
+        Ok(StepReport {
+            step: self.step,
+            loss: loss.try_item_exact()?,
+            grad_norm: grad_norm.try_item_exact()?,
+            lr: self.lr,
+            finite: finite.try_item_exact()?,
+        })
+    }
 }
 
 /// The compiled step of a run.
@@ -169,33 +199,64 @@ impl Stepper {
         batches::row_starts(rng, config.batch_size * config.grad_accum, tokens.len(), config.context)
     }
 
-    /// Takes the step that `state` is at, on `micro_batches`. One whose loss or gradients are not finite changes no
-    /// parameter and no moment; it is counted, and done, where the configuration says so.
+    /// Takes the step that `state` is at, on `micro_batches`, and waits for it. One whose loss or gradients are not finite
+    /// changes no parameter and no moment; it is counted, and done, where the configuration says so.
     ///
-    /// In float16, gradients that overflow are computed again from a smaller scaled loss first.
+    /// # Errors
+    /// A token that the model does not know; MLX's, after which the state is of no use.
     pub fn step(&mut self, state: &mut TrainState, micro_batches: Vec<MicroBatch>) -> Result<StepReport> {
+        let report = self.begin(state, micro_batches)?.report()?;
+        if !report.finite && self.config.on_nan == OnNan::Stop {
+            state.step -= 1;
+        }
+        self.settle(state, &report);
+        Ok(report)
+    }
+
+    /// Begins the step that `state` is at. On a GPU it is still computing when this returns: read its report after the
+    /// next one was begun, then [`settle`](Self::settle) it.
+    ///
+    /// In float16, gradients that overflow are computed again from a smaller scaled loss first, which is waited for.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn begin(&mut self, state: &mut TrainState, micro_batches: Vec<MicroBatch>) -> Result<Pending> {
         for micro in &micro_batches {
             micro.batch.check(self.vocab_size)?;
         }
         let micro_batches = Arc::new(micro_batches);
-        let float16 = self.config.dtype == Precision::Float16;
-        let mut loss_scale = float16.then(|| state.loss_scale.unwrap_or_default());
-        let report = loop {
-            let scale = loss_scale.map_or(1.0, |loss_scale| loss_scale.scale);
-            let report = self.attempt(state, &micro_batches, scale)?;
-            match loss_scale.and_then(LossScale::lowered) {
-                Some(lower) if report.loss.is_finite() && !report.finite => loss_scale = Some(lower),
-                _ => break report,
-            }
+        let pending = if self.config.dtype == Precision::Float16 {
+            self.begin_scaled(state, &micro_batches)?
+        } else {
+            self.attempt(state, &micro_batches, 1.0)?
         };
-        if report.finite {
-            state.step += 1;
-            state.loss_scale = loss_scale.map(LossScale::after_finite_step);
-        } else if self.config.on_nan == OnNan::Skip {
-            state.step += 1;
+        state.step += 1;
+        Ok(pending)
+    }
+
+    /// Counts a step that was left out.
+    pub fn settle(&self, state: &mut TrainState, report: &StepReport) {
+        if !report.finite && self.config.on_nan == OnNan::Skip {
             state.skipped += 1;
         }
-        Ok(report)
+    }
+
+    /// With losses scaled as high as the gradients stay finite.
+    fn begin_scaled(&mut self, state: &mut TrainState, micro_batches: &Arc<Vec<MicroBatch>>) -> Result<Pending> {
+        let mut loss_scale = state.loss_scale.unwrap_or_default();
+        loop {
+            let pending = self.attempt(state, micro_batches, loss_scale.scale)?;
+            let report = pending.report()?;
+            match loss_scale.lowered() {
+                Some(lower) if report.loss.is_finite() && !report.finite => loss_scale = lower,
+                _ => {
+                    if report.finite {
+                        state.loss_scale = Some(loss_scale.after_finite_step());
+                    }
+                    return Ok(pending);
+                }
+            }
+        }
     }
 
     /// The step, if its numbers are finite with losses scaled by `loss_scale`; its number stays the same.
@@ -204,7 +265,7 @@ impl Stepper {
         state: &mut TrainState,
         micro_batches: &Arc<Vec<MicroBatch>>,
         loss_scale: f32,
-    ) -> Result<StepReport> {
+    ) -> Result<Pending> {
         let lr = learning_rate(&self.config, state.step);
         let muon_lr = muon_learning_rate(&self.config, state.step);
         let t = state.step as i32 + 1;
@@ -214,18 +275,12 @@ impl Stepper {
         let gradients = self
             .gradients
             .compute(&state.parameters, &state.frozen, micro_batches, loss_scale)?;
-        let Verdict {
-            finite,
-            loss,
-            grad_norm,
-        } = self.update.apply(state, gradients, rates)?;
-        eval(state.arrays().chain([&loss, &grad_norm, &finite]))?;
-
-        Ok(StepReport {
-            loss: loss.try_item_exact()?,
-            grad_norm: grad_norm.try_item_exact()?,
+        let verdict = self.update.apply(state, gradients, rates)?;
+        async_eval(state.arrays().chain(verdict.arrays()))?;
+        Ok(Pending {
+            step: state.step + 1,
             lr,
-            finite: finite.try_item_exact()?,
+            verdict,
         })
     }
 }

@@ -34,6 +34,12 @@ pub struct Verdict {
     pub grad_norm: Array,
 }
 
+impl Verdict {
+    pub fn arrays(&self) -> [&Array; VERDICT] {
+        [&self.finite, &self.loss, &self.grad_norm]
+    }
+}
+
 /// Arrays of a verdict.
 const VERDICT: usize = 3;
 
