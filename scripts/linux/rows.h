@@ -1,0 +1,43 @@
+// Rows of numbers, as vector instructions take them.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "mlx/backend/cpu/simd/simd.h"
+
+// What follows is compiled for processors with and without AVX2 and fused multiply-adds, and chosen at start-up.
+#if defined(__x86_64__)
+#define FOR_EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), noinline))
+#else
+#define FOR_EACH_PROCESSOR __attribute__((noinline))
+#endif
+
+namespace rows {
+
+constexpr int lanes = 16; // sums of every 16th number, so that a sum is no chain of additions
+
+inline float exp(float x) { return mlx::core::simd::exp(mlx::core::simd::Simd<float, 1>(x)).value; }
+
+template <typename F>
+inline float fold(const float *x, int64_t n, float first, F f) {
+  float part[lanes];
+  for (int lane = 0; lane < lanes; lane++) part[lane] = first;
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes)
+    for (int lane = 0; lane < lanes; lane++) part[lane] = f(part[lane], x[i + lane]);
+  for (int lane = 0; i < n; i++, lane++) part[lane] = f(part[lane], x[i]);
+  for (int step = lanes / 2; step > 0; step /= 2)
+    for (int lane = 0; lane < step; lane++) part[lane] = f(part[lane], part[lane + step]);
+  return part[0];
+}
+
+inline float sum(const float *x, int64_t n) {
+  return fold(x, n, 0, [](float a, float b) { return a + b; });
+}
+
+inline float max(const float *x, int64_t n) {
+  return fold(x, n, -INFINITY, [](float a, float b) { return a > b ? a : b; });
+}
+
+} // namespace rows
