@@ -55,6 +55,7 @@ fn settings_that_no_model_can_have() {
             "more tokens than a step can hold",
         ),
         (&["--min-lr", "1"], "min-lr 1"),
+        (&["--decay-share", "1.5"], "decay-share is 1.5"),
         (&["--config", "typo.toml"], "stepz"),
         (&["--config", "none.toml"], "none.toml cannot be read"),
         (&["--init-from", "none"], "none"),

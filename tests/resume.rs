@@ -129,6 +129,10 @@ fn every_kind_of_run_resumes_to_the_bit() {
         ("no dropout", &["--dropout", "0"]),
         ("bfloat16", &["--dtype", "bfloat16"]),
         ("float16", &["--dtype", "float16", "--grad-accum", "2"]),
+        (
+            "another schedule", // in the middle of its decay
+            &["--schedule", "wsd", "--decay-share", "0.8", "--warmup", "1"],
+        ),
         ("from a checkpoint", &["--init-from", "base"]),
         (
             "frozen",

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::runs::find_checkpoint;
 use crate::config::{
-    Activation, Architecture, DEFAULT_CORPUS, Norm, OnNan, Optimizer, Position, Precision, Preset, TrainConfig,
-    default_threads,
+    Activation, Architecture, DEFAULT_CORPUS, Norm, OnNan, Optimizer, Position, Precision, Preset, Schedule,
+    TrainConfig, default_threads,
 };
 use crate::device::Compute;
 use crate::model::init::parameter_count;
@@ -102,12 +102,18 @@ pub struct Settings {
     /// Highest learning rate, reached after the warm-up
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Training")]
     lr: Option<f32>,
-    /// Learning rate at the end of the cosine
+    /// Learning rate at the end of the schedule
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Training")]
     min_lr: Option<f32>,
     /// Steps over which the rate rises
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Training")]
     warmup: Option<u64>,
+    /// How the learning rate falls after the warm-up [default: cosine]
+    #[arg(long, value_enum, help_heading = "Training")]
+    schedule: Option<Schedule>,
+    /// Share of the steps, the last ones, over which --schedule wsd falls [default: 0.4]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
+    decay_share: Option<f32>,
     /// AdamW's decay of parameters with two or more dimensions
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
     weight_decay: Option<f32>,

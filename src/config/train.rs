@@ -23,6 +23,20 @@ pub enum Optimizer {
     Adamw,
 }
 
+/// How rates change over a run, after their warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// Half a cosine from the highest rate down to the lowest (Loshchilov and Hutter 2017)
+    #[default]
+    Cosine,
+    /// Warm-up, stable, decay: the highest rate until the last --decay-share of the steps, which fall in a line to the
+    /// lowest (Hu et al. 2024)
+    Wsd,
+    /// A line from the highest rate down to the lowest (Defazio et al. 2023)
+    Linear,
+}
+
 impl std::fmt::Display for Precision {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -87,10 +101,15 @@ pub struct TrainConfig {
     pub optimizer: Optimizer,
     /// Peak learning rate.
     pub lr: f32,
-    /// Learning rate at the end of the cosine.
+    /// Learning rate at the end of the schedule.
     pub min_lr: f32,
     /// Steps over which the rate rises to `lr`.
     pub warmup: u64,
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// The share of the steps over which [`Schedule::Wsd`] decays.
+    #[serde(default = "default_decay_share")]
+    pub decay_share: f32,
     pub weight_decay: f32,
     pub beta2: f32,
     /// The gradient's global L2 norm is cut to this; 0 leaves it.
@@ -129,11 +148,13 @@ pub enum OnNan {
 type Entries = serde_json::Map<String, serde_json::Value>;
 
 /// Settings that a run that goes on may change; the others would silently make it another run.
-const MAY_CHANGE: [&str; 17] = [
+const MAY_CHANGE: [&str; 19] = [
     "steps",
     "lr",
     "min_lr",
     "warmup",
+    "schedule",
+    "decay_share",
     "weight_decay",
     "beta2",
     "grad_clip",
@@ -155,6 +176,11 @@ fn yes() -> bool {
 
 pub(super) fn default_lora_alpha() -> f32 {
     16.0
+}
+
+/// Long runs need no more than 0.1 (Hu et al. 2024); short ones, such as modded-nanogpt's, take 0.4.
+pub(super) fn default_decay_share() -> f32 {
+    0.4
 }
 
 /// The layers that Hugging Face's `peft` adapts in a GPT-2 unless told otherwise.
@@ -315,10 +341,31 @@ impl TrainConfig {
             self.lr
         );
         ensure!(
+            self.decay_share > 0.0 && self.decay_share <= 1.0,
+            "decay-share is {}; it must be above 0 and at most 1",
+            self.decay_share
+        );
+        ensure!(
             (0.0..1.0).contains(&self.beta2),
             "beta2 {} is not from 0 up to, but not including, 1",
             self.beta2
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Preset;
+
+    #[test]
+    fn a_run_from_before_there_were_schedules_has_the_cosine() {
+        let config = Preset::Nano.train(Compute::Cpu);
+        let mut table = toml::Table::try_from(&config).unwrap();
+        for key in ["schedule", "decay_share"] {
+            assert!(table.remove(key).is_some());
+        }
+        assert_eq!(table.try_into::<TrainConfig>().unwrap(), config);
     }
 }
