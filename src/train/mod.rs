@@ -12,8 +12,10 @@ mod report;
 pub mod schedule;
 mod session;
 pub mod step;
+mod trial;
 
 pub use session::{Session, time_of_step};
+pub use trial::Trial;
 
 use anyhow::{Result, bail, ensure};
 
