@@ -56,6 +56,8 @@ fn settings_that_no_model_can_have() {
         ),
         (&["--min-lr", "1"], "min-lr 1"),
         (&["--decay-share", "1.5"], "decay-share is 1.5"),
+        (&["--batch-start", "13", "--batch-ramp", "9"], "batch-start is 13"),
+        (&["--batch-ramp", "9"], "batch-start and batch-ramp belong together"),
         (&["--config", "typo.toml"], "stepz"),
         (&["--config", "none.toml"], "none.toml cannot be read"),
         (&["--init-from", "none"], "none"),

@@ -93,6 +93,13 @@ pub struct Settings {
     /// Rows of a batch
     #[arg(long, value_name = "N", help_heading = "Training")]
     batch_size: Option<usize>,
+    /// Rows of the first steps' batches, which double over --batch-ramp steps until they are --batch-size; as many as
+    /// --threads keep all of them busy
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    batch_start: Option<usize>,
+    /// Steps over which batches grow from --batch-start [default: none]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Training")]
+    batch_ramp: Option<u64>,
     /// Batches whose gradients are added up for one step, for larger batches than memory holds
     #[arg(long, value_name = "N", help_heading = "Training")]
     grad_accum: Option<usize>,

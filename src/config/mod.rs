@@ -1,5 +1,6 @@
 //! Everything that starts a run, as plain structs with named presets.
 
+mod growth;
 mod model;
 mod parts;
 mod preset;

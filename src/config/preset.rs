@@ -125,6 +125,8 @@ impl Preset {
             dropout: model.dropout,
             steps,
             batch_size,
+            batch_start: None,
+            batch_ramp: 0,
             grad_accum,
             optimizer: Optimizer::Adamw,
             lr: if character_level { 1e-3 } else { 6e-4 },

@@ -96,6 +96,12 @@ pub struct TrainConfig {
     pub steps: u64,
     /// Rows of a micro-batch.
     pub batch_size: usize,
+    /// Rows of the first micro-batches, if fewer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_start: Option<usize>,
+    /// Steps over which the rows double from `batch_start` to `batch_size`.
+    #[serde(default)]
+    pub batch_ramp: u64,
     /// Micro-batches, different ones, whose gradients are added up for a step.
     pub grad_accum: usize,
     pub optimizer: Optimizer,
@@ -234,7 +240,7 @@ impl TrainConfig {
         })
     }
 
-    /// Tokens that one optimizer step learns from.
+    /// Tokens that one optimizer step learns from, once its batches have grown.
     pub fn tokens_per_step(&self) -> usize {
         self.batch_size * self.context * self.grad_accum
     }
@@ -289,6 +295,18 @@ impl TrainConfig {
             self.batch_size,
             self.context,
             self.grad_accum
+        );
+        if let Some(start) = self.batch_start {
+            ensure!(
+                (1..=self.batch_size).contains(&start),
+                "batch-start is {start}; it must be from 1 to batch-size, {}",
+                self.batch_size
+            );
+        }
+        ensure!(
+            self.batch_start.is_some() == (self.batch_ramp > 0) && self.batch_ramp <= u64::from(u32::MAX),
+            "batch-start and batch-ramp belong together: rows to begin with, and 1 to {} steps in which they grow",
+            u32::MAX
         );
         if self.lora_rank > 0 {
             ensure!(
@@ -360,10 +378,10 @@ mod tests {
     use crate::config::Preset;
 
     #[test]
-    fn a_run_from_before_there_were_schedules_has_the_cosine() {
+    fn a_run_from_before_there_were_schedules_has_the_cosine_and_no_ramp() {
         let config = Preset::Nano.train(Compute::Cpu);
         let mut table = toml::Table::try_from(&config).unwrap();
-        for key in ["schedule", "decay_share"] {
+        for key in ["schedule", "decay_share", "batch_ramp"] {
             assert!(table.remove(key).is_some());
         }
         assert_eq!(table.try_into::<TrainConfig>().unwrap(), config);

@@ -36,12 +36,9 @@ impl DataParallel {
     pub fn new(spec: &GradientSpec, threads: usize) -> Result<Self> {
         let threads = threads.clamp(1, spec.batch_rows);
         if threads == 1 {
-            return Ok(Self(Mode::Inline(Share::new(spec, 0, spec.batch_rows))));
+            return Ok(Self(Mode::Inline(Share::new(spec, 0, 1))));
         }
-        let bounds: Vec<usize> = (0..=threads).map(|worker| worker * spec.batch_rows / threads).collect();
-        let workers = bounds
-            .windows(2)
-            .map(|pair| Worker::spawn(spec.clone(), pair[0], pair[1] - pair[0]));
+        let workers = (0..threads).map(|index| Worker::spawn(spec.clone(), index, threads));
         Ok(Self(Mode::Threads(workers.collect::<Result<_>>()?)))
     }
 
@@ -106,13 +103,13 @@ struct Worker {
 }
 
 impl Worker {
-    fn spawn(spec: GradientSpec, first_row: usize, rows: usize) -> Result<Self> {
+    fn spawn(spec: GradientSpec, index: usize, count: usize) -> Result<Self> {
         let (tasks, inbox) = channel::<Task>();
         let (outbox, results) = channel();
         let thread = std::thread::Builder::new()
-            .name(format!("gradients-{first_row}"))
+            .name(format!("gradients-{index}"))
             .spawn(move || {
-                let mut share = Share::new(&spec, first_row, rows);
+                let mut share = Share::new(&spec, index, count);
                 for task in inbox {
                     let result = share
                         .compute(&task.parameters, &task.micro_batches, task.loss_scale)
