@@ -23,12 +23,15 @@ gpt2-reference.safetensors
     losses          float32 [10]        the batch's loss before each of 10 steps of AdamW that overfit it: gradients
                                         clipped to norm 1, learning rate 0.001, betas 0.9 and 0.99, epsilon 1e-8,
                                         weight decay 0.1 on whatever has two dimensions and none on the rest
+    muon_losses     float32 [10]        the same with torch's Muon for the blocks' matrices, queries, keys and values
+                                        apart: learning rate 0.02, no decay, Newton-Schulz in float32 rather than bfloat16
 
 The metadata of each file says which versions made it, and with which seed. Running this again on the same machine with
 the same versions writes the same bytes; elsewhere the last digits can differ.
 """
 
 import argparse
+import copy
 from pathlib import Path
 
 import torch
@@ -79,10 +82,8 @@ def logits_and_loss(model, x, y):
     return logits, cross_entropy(logits.flatten(0, 1), y.flatten())
 
 
-def overfit(model, x, y):
-    """Trains the model on one batch; returns the loss before each step."""
-    parameters = list(model.parameters())
-    optimizer = torch.optim.AdamW(
+def adamw(parameters):
+    return torch.optim.AdamW(
         [
             {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": 0.1},
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
@@ -91,13 +92,56 @@ def overfit(model, x, y):
         betas=(0.9, 0.99),
         eps=1e-8,
     )
+
+
+class MuonAndAdamW:
+    """torch's Muon for the matrices in the blocks, and AdamW for the rest.
+
+    Its matrices are [outputs, inputs]: they are copies of the model's, turned round, with queries, keys and values apart.
+    """
+
+    def __init__(self, model):
+        inside = lambda name, p: ".h." in name and p.ndim == 2
+        self.fused = [p for name, p in model.named_parameters() if inside(name, p)]
+        self.parts = [[torch.nn.Parameter(part.T.contiguous()) for part in self.split(p.detach())] for p in self.fused]
+        self.muon = torch.optim.Muon(sum(self.parts, []), lr=0.02, weight_decay=0.0, adjust_lr_fn="original")
+        self.adamw = adamw([p for name, p in model.named_parameters() if not inside(name, p)])
+
+    @staticmethod
+    def split(matrix):
+        inputs, outputs = matrix.shape
+        return matrix.split(inputs, dim=1) if outputs == 3 * inputs else (matrix,)
+
+    def zero_grad(self):
+        self.adamw.zero_grad()
+        for p in self.fused:
+            p.grad = None
+
+    def step(self):
+        self.adamw.step()
+        for p, parts in zip(self.fused, self.parts):
+            for part, grad in zip(parts, self.split(p.grad)):
+                part.grad = grad.T.contiguous()
+        # torch's Muon iterates in bfloat16, of which three digits are left.
+        bfloat16, torch.bfloat16 = torch.bfloat16, torch.float32
+        self.muon.step()
+        torch.bfloat16 = bfloat16
+        with torch.no_grad():
+            for p, parts in zip(self.fused, self.parts):
+                p.copy_(torch.cat([part.T for part in parts], dim=1))
+
+
+def overfit(model, make_optimizer, x, y):
+    """Trains a copy of the model on one batch; returns the loss before each step."""
+    model = copy.deepcopy(model)
+    optimizer = make_optimizer(model)
     losses = []
     for _ in range(STEPS):
         _, loss = logits_and_loss(model, x, y)
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     return torch.tensor(losses)
 
@@ -130,7 +174,8 @@ def main():
         "logits": logits.detach()[:LOGIT_ROWS].clone(),
         "loss": loss.detach().reshape(1),
         "grad_norm": torch.nn.utils.get_total_norm(gradients.values()).reshape(1),
-        "losses": overfit(model, x, y),
+        "losses": overfit(model, lambda copied: adamw(list(copied.parameters())), x, y),
+        "muon_losses": overfit(model, MuonAndAdamW, x, y),
         **gradients,
     }
     save_file(reference, folder / "gpt2-reference.safetensors", metadata)
@@ -138,7 +183,8 @@ def main():
     for path in sorted(folder.glob("gpt2-*.safetensors")):
         print(f"{path}: {path.stat().st_size:,} bytes")
     print(f"loss {loss.item():.6f}, gradient norm {reference['grad_norm'].item():.6f}")
-    print("overfitting:", " ".join(f"{value:.4f}" for value in reference["losses"].tolist()))
+    for name in "losses", "muon_losses":
+        print(f"{name}:", " ".join(f"{value:.4f}" for value in reference[name].tolist()))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@ mod common;
 
 use common::{fail, folder, mlx_gpt, random_checkpoint, saved, succeed};
 use mlx_gpt::checkpoint::Checkpoint;
-use mlx_gpt::config::{Preset, TrainConfig};
+use mlx_gpt::config::{Optimizer, Preset, TrainConfig};
 use mlx_gpt::data::tokens::Tokens;
 use mlx_gpt::device::Compute;
 use mlx_gpt::memory;
 use mlx_gpt::model::init;
-use mlx_gpt::model::parameters::{Names, Parameters};
+use mlx_gpt::model::parameters::Parameters;
 use mlx_gpt::tokenizer::{CharTokenizer, Tokenizer};
 use mlx_gpt::train::step::{Stepper, TrainState};
 
@@ -41,8 +41,8 @@ fn estimates_of_a_step_are_below_what_it_takes_and_not_far_below() {
         let model = config.model(vocabulary);
         let parameters = init::initialize(&model, 1).unwrap();
         let count = parameters.count();
-        let mut stepper = Stepper::new(&config, &model, parameters.names(), &Names::default()).unwrap();
-        let mut state = TrainState::new(parameters, Parameters::default()).unwrap();
+        let mut stepper = Stepper::new(&config, &model, &parameters, &Parameters::default()).unwrap();
+        let mut state = TrainState::new(parameters, Parameters::default(), Optimizer::Adamw).unwrap();
         let tokens = Tokens::Memory((0..5000u32).map(|n| n % 60).collect());
         mlx_rs::memory::clear_cache().unwrap();
         mlx_rs::memory::reset_peak_memory().unwrap();

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use common::{Fixture, fail, folder, learned, mlx_gpt, stderr, succeed, train_tiny};
 use mlx_gpt::checkpoint::{Checkpoint, LossScale};
-use mlx_gpt::config::{Precision, TrainConfig};
+use mlx_gpt::config::{Optimizer, Precision, TrainConfig};
 use mlx_gpt::data::batches::{row_starts, step_rng};
-use mlx_gpt::model::parameters::{Names, Parameters};
+use mlx_gpt::model::parameters::Parameters;
 use mlx_gpt::train::gradients::MicroBatch;
 use mlx_gpt::train::step::{Stepper, TrainState};
 use mlx_rs::Array;
@@ -173,9 +173,9 @@ fn a_float16_step_is_tried_again_with_a_smaller_loss() {
         dtype: Precision::Float16,
         ..fixture.recipe(1, 1)
     };
-    let mut stepper = Stepper::new(&config, &fixture.model, fixture.parameters.names(), &Names::default()).unwrap();
+    let mut stepper = Stepper::new(&config, &fixture.model, &fixture.parameters, &Parameters::default()).unwrap();
     let mut step = |scale: f32| {
-        let mut state = TrainState::new(fixture.parameters.clone(), Parameters::default()).unwrap();
+        let mut state = TrainState::new(fixture.parameters.clone(), Parameters::default(), Optimizer::Adamw).unwrap();
         state.loss_scale = Some(LossScale { scale, finite_steps: 7 });
         let batch = MicroBatch {
             batch: fixture.batch.clone(),

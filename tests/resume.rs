@@ -142,6 +142,8 @@ fn every_kind_of_run_resumes_to_the_bit() {
             "frozen",
             &["--init-from", "base", "--freeze", "wte.*", "--freeze", "h.0.*"],
         ),
+        ("muon", &["--optimizer", "muon", "--kv-heads", "1"]),
+        ("muon in float16", &["--optimizer", "muon", "--dtype", "float16"]),
         ("adapters", &["--init-from", "base", "--lora-rank", "2"]),
     ] {
         let options: Vec<&str> = [&["--steps", "6", "--save-every", "2", "--out", kind], options].concat();

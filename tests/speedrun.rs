@@ -104,7 +104,8 @@ fn curves_end_at_the_loss_that_eval_measures() {
             (&2.into(), &2.0.into())
         );
         let ratio = standing["seconds_to_target"].as_f64().unwrap() / 20.0;
-        assert_eq!(standing["ratio"].as_f64().unwrap(), ratio);
+        // serde_json reads numbers to within a unit in the last place.
+        assert!((standing["ratio"].as_f64().unwrap() / ratio - 1.0).abs() < 1e-14);
     }
     assert_eq!(standings[3]["val_loss"], Value::Null);
 

@@ -155,16 +155,17 @@ impl Checkpoint {
         fs::read_to_string(self.folder.join(SAMPLE)).unwrap_or_default()
     }
 
-    /// Reads where the run stood, and the optimizer's moments of the parameters that learn.
+    /// Reads where the run stood, and the optimizer's moments: m of the parameters that learn, and v of those of them
+    /// that have one.
     ///
     /// # Errors
     /// As [`load`](Self::load); a checkpoint that was imported or exported has none.
-    pub fn load_progress(&self, learning: &Parameters) -> Result<(Progress, Moments)> {
+    pub fn load_progress(&self, learning: &Parameters, with_v: &Parameters) -> Result<(Progress, Moments)> {
         let progress = read_progress(&self.folder)?;
-        let expected: Expected = ["m.", "v."]
-            .iter()
-            .flat_map(|prefix| {
-                learning
+        let expected: Expected = [("m.", learning), ("v.", with_v)]
+            .into_iter()
+            .flat_map(|(prefix, parameters)| {
+                parameters
                     .iter()
                     .map(move |(name, array)| (format!("{prefix}{name}"), Form::float(array.shape().to_vec())))
             })

@@ -35,3 +35,30 @@ pub fn resolve(preset: Preset, base: &Table, recipes: &[&Table], seeds: &[u64]) 
     }
     Ok((configs, dataset.context("there is nothing to train")?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contest::plan::{SpeedrunPlan, SweepPlan};
+
+    #[test]
+    fn the_plans_that_come_with_the_program_are_valid() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps");
+        let plan = SweepPlan::read(&folder.join("nano.toml")).unwrap();
+        let points = plan.points().unwrap();
+        let points: Vec<&Table> = points.iter().collect();
+        let (configs, _) = resolve(plan.preset, &plan.base, &points, &plan.seeds).unwrap();
+        assert_eq!(configs.len(), points.len() * plan.seeds.len());
+
+        // The plain recipe is nanoGPT's, whatever the preset becomes.
+        let plan = SpeedrunPlan::read(&folder.join("speedrun.toml")).unwrap();
+        let recipes: Vec<&Table> = plan.recipes.iter().map(|recipe| &recipe.settings).collect();
+        let (configs, _) = resolve(plan.preset, &plan.base, &recipes, &[7]).unwrap();
+        let plain = &configs[0];
+        assert_eq!(plan.recipes[0].name, "plain");
+        assert_eq!(
+            (plain.lr, plain.min_lr, plain.warmup, plain.steps, plain.seed),
+            (1e-3, 1e-4, 100, 2000, 7)
+        );
+    }
+}

@@ -109,6 +109,9 @@ pub struct Settings {
     /// Highest learning rate, reached after the warm-up
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Training")]
     lr: Option<f32>,
+    /// Muon's highest learning rate, of the blocks' matrices; it rises and falls as the other does [default: 0.02]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Training")]
+    muon_lr: Option<f32>,
     /// Learning rate at the end of the schedule
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Training")]
     min_lr: Option<f32>,

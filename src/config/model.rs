@@ -147,6 +147,19 @@ impl ModelConfig {
         }
     }
 
+    /// The outputs of each matrix that is fused, side by side, in the linear layer's weight of that name, which has
+    /// `outputs` in all: of queries, keys and values, or of a gated MLP's two halves.
+    pub fn fused_outputs(&self, name: &str, outputs: i32) -> Vec<i32> {
+        if name.ends_with("attn.c_attn.weight") {
+            let keys = (self.embd / self.heads * self.kv_heads()) as i32;
+            return vec![outputs - 2 * keys, keys, keys];
+        }
+        if name.ends_with("mlp.c_fc.weight") && self.parts.activation == Activation::Swiglu {
+            return vec![outputs / 2; 2];
+        }
+        vec![outputs]
+    }
+
     /// Its sizes in words, for people.
     pub fn shape(&self) -> String {
         let Self {

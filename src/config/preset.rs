@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde::Deserialize;
 
-use super::train::{default_decay_share, default_lora_alpha, default_lora_targets, default_threads};
+use super::train::{default_decay_share, default_lora_alpha, default_lora_targets, default_muon_lr, default_threads};
 use super::{Architecture, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, Schedule, TrainConfig};
 use crate::device::Compute;
 
@@ -131,6 +131,7 @@ impl Preset {
             optimizer: Optimizer::Adamw,
             lr: if character_level { 1e-3 } else { 6e-4 },
             min_lr: if character_level { 1e-4 } else { 6e-5 },
+            muon_lr: default_muon_lr(),
             warmup: if character_level { 100 } else { 2000 },
             schedule: Schedule::Cosine,
             decay_share: default_decay_share(),

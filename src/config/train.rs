@@ -19,8 +19,10 @@ pub enum Precision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Optimizer {
-    /// Adam with decoupled weight decay.
+    /// Adam with decoupled weight decay
     Adamw,
+    /// Momentum with orthogonalised steps for the blocks' matrices, AdamW for the rest
+    Muon,
 }
 
 /// How rates change over a run, after their warm-up.
@@ -107,6 +109,9 @@ pub struct TrainConfig {
     pub optimizer: Optimizer,
     /// Peak learning rate.
     pub lr: f32,
+    /// Muon's peak learning rate, for the matrices that it is for.
+    #[serde(default = "default_muon_lr")]
+    pub muon_lr: f32,
     /// Learning rate at the end of the schedule.
     pub min_lr: f32,
     /// Steps over which the rate rises to `lr`.
@@ -154,10 +159,11 @@ pub enum OnNan {
 type Entries = serde_json::Map<String, serde_json::Value>;
 
 /// Settings that a run that goes on may change; the others would silently make it another run.
-const MAY_CHANGE: [&str; 19] = [
+const MAY_CHANGE: [&str; 20] = [
     "steps",
     "lr",
     "min_lr",
+    "muon_lr",
     "warmup",
     "schedule",
     "decay_share",
@@ -178,6 +184,11 @@ const MAY_CHANGE: [&str; 19] = [
 
 fn yes() -> bool {
     true
+}
+
+/// Jordan's, from his speed runs.
+pub(super) fn default_muon_lr() -> f32 {
+    0.02
 }
 
 pub(super) fn default_lora_alpha() -> f32 {
@@ -310,6 +321,11 @@ impl TrainConfig {
         );
         if self.lora_rank > 0 {
             ensure!(
+                self.optimizer == Optimizer::Adamw,
+                "optimizer muon is for whole matrices, and lora-rank {} adds adapters; choose --optimizer adamw",
+                self.lora_rank
+            );
+            ensure!(
                 self.init_from.is_some(),
                 "lora-rank {} needs a model to adapt; give one with --init-from",
                 self.lora_rank
@@ -344,6 +360,7 @@ impl TrainConfig {
         for (name, value) in [
             ("lr", self.lr),
             ("min-lr", self.min_lr),
+            ("muon-lr", self.muon_lr),
             ("weight-decay", self.weight_decay),
             ("grad-clip", self.grad_clip),
         ] {

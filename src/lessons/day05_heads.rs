@@ -201,7 +201,7 @@ fn change_of_first_queries(lab: &Lab) -> Result<(f32, f32)> {
     let name = "attn.c_attn.weight";
     let mut matrix = example.parameters.get(name)?.clone(); // [C, 3C]; its first D columns make the first head's queries
     matrix.try_index_mut((.., ..head_size), Array::from_f32(0.1))?;
-    let (_, others) = example.parameters.partition(|other| other == name);
+    let (_, others) = example.parameters.partition(|other, _| other == name);
     let changed = others.with(&Parameters::from_entries(vec![(name.into(), matrix)]));
     let after = Attention::new(&changed.under("attn"), &example.model)?.weights(&x)?;
     Ok((

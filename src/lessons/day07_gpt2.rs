@@ -241,7 +241,7 @@ fn gradients_of_uses(lab: &Lab) -> Result<(Array, Array, Array)> {
     let (model, parameters, batch) = fresh(lab, 4)?;
     let (ids, wte) = (inputs(&batch), parameters.get("wte.weight")?.clone());
     let targets = Array::from_slice(&batch.targets, ids.shape());
-    let (_, others) = parameters.partition(|name| name == "wte.weight");
+    let (_, others) = parameters.partition(|name, _| name == "wte.weight");
     let with = move |wte: &Array| others.with(&Parameters::from_entries(vec![("wte.weight".into(), wte.clone())]));
     let loss = move |tables: &[Array]| -> MlxResult<Vec<Array>> {
         let (lookup, head) = (with(&tables[0]), with(&tables[tables.len() - 1]));

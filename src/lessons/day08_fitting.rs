@@ -11,7 +11,7 @@ use super::fact::Finding;
 use super::lab::Lab;
 use super::pictures::{Axes, Curve, curves};
 use crate::checkpoint::run::Run;
-use crate::config::TrainConfig;
+use crate::config::{Optimizer, TrainConfig};
 use crate::console::say;
 use crate::data::batches;
 use crate::data::corpus::Split;
@@ -20,7 +20,6 @@ use crate::device::Compute;
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::model::Parameters;
 use crate::model::init::initialize;
-use crate::model::parameters::Names;
 use crate::train::metrics::{self, Line};
 use crate::train::step::{Stepper, TrainState};
 use crate::train::{Session, train};
@@ -78,8 +77,8 @@ impl Trial {
         let model = config.model(tokenizer.vocab_size());
         let parameters = initialize(&model, config.seed)?;
         let mut evaluator = Evaluator::new(&model, parameters.names());
-        let mut stepper = Stepper::new(&config, &model, parameters.names(), &Names::default())?;
-        let mut state = TrainState::new(parameters, Parameters::default())?;
+        let mut stepper = Stepper::new(&config, &model, &parameters, &Parameters::default())?;
+        let mut state = TrainState::new(parameters, Parameters::default(), Optimizer::Adamw)?;
         let mut loss = |state: &TrainState, tokens: &Tokens| -> Result<(f64, f64)> {
             let mut total = Evaluation::default();
             for batch in batches::spread(tokens, 8, 8, config.context) {

@@ -13,11 +13,10 @@ use super::day07_gpt2::{NANO, fresh};
 use super::fact::Finding;
 use super::gradients::in_parts;
 use super::lab::Lab;
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, Optimizer};
 use crate::console::say;
 use crate::data::batches::Batch;
 use crate::model::Parameters;
-use crate::model::parameters::Names;
 use crate::train::step::{Stepper, TrainState};
 
 /// Times that each thing is timed.
@@ -102,9 +101,9 @@ impl Trial {
         let config = lab.config(&NANO)?;
         let (model, parameters, batch) = fresh(lab, config.batch_size)?;
         Ok(Self {
-            stepper: Stepper::new(&config, &model, parameters.names(), &Names::default())?,
+            stepper: Stepper::new(&config, &model, &parameters, &Parameters::default())?,
             model,
-            state: TrainState::new(parameters, Parameters::default())?,
+            state: TrainState::new(parameters, Parameters::default(), Optimizer::Adamw)?,
             batch,
             compiles,
         })

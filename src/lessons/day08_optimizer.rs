@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use anyhow::Result;
 use mlx_rs::Array;
+use mlx_rs::error::Result as MlxResult;
 
 use super::arrays::largest_difference;
 use super::day07_gpt2::{NANO, fresh};
@@ -12,10 +13,10 @@ use super::gradients::{gradients, in_parts, largest_share};
 use super::lab::Lab;
 use super::pictures::{Axes, Curve, curves};
 use super::pytorch::PyTorch;
+use crate::config::Optimizer;
 use crate::model::Parameters;
 use crate::model::init::layout;
-use crate::model::parameters::Names;
-use crate::train::optimizer::{AdamW, BETA1, EPSILON, Rates, Slot, clip_factor, global_norm};
+use crate::train::optimizer::{AdamW, BETA1, EPSILON, Rates, Slot, clip_factor, global_norm, sum_of_squares};
 use crate::train::schedule::learning_rate;
 use crate::train::step::{Stepper, TrainState};
 
@@ -220,14 +221,19 @@ fn norms(lab: &Lab) -> Result<Vec<(&'static str, f32, f32)>> {
     let mut norms = Vec::new();
     for (name, parameters) in [("before the first step", drawn), ("after day 7", trained)] {
         let mut gradients = gradients(&model, &parameters, &batch, 1)?.gradients;
-        let norm = global_norm(&gradients)?;
+        let norm = norm_of(&gradients)?;
         let factor = clip_factor(&norm, max_norm)?;
         for gradient in &mut gradients {
             *gradient = gradient.multiply(&factor)?;
         }
-        norms.push((name, norm.try_item_exact()?, global_norm(&gradients)?.try_item_exact()?));
+        norms.push((name, norm.try_item_exact()?, norm_of(&gradients)?.try_item_exact()?));
     }
     Ok(norms)
+}
+
+fn norm_of(gradients: &[Array]) -> Result<Array> {
+    let squares: Vec<Array> = gradients.iter().map(sum_of_squares).collect::<MlxResult<_>>()?;
+    Ok(global_norm(&squares)?)
 }
 
 pub fn clipping(lab: &Lab) -> Result<String> {
@@ -271,9 +277,9 @@ pub fn accumulated_is_whole(lab: &Lab) -> Result<Finding> {
 /// The losses of ten steps on one batch, here and by PyTorch.
 fn ten_losses() -> Result<(Vec<f32>, Vec<f32>)> {
     let pytorch = PyTorch::read()?;
-    let (model, names) = (&pytorch.model, pytorch.parameters.names());
-    let mut stepper = Stepper::new(&pytorch.recipe(), model, names, &Names::default())?;
-    let mut state = TrainState::new(pytorch.parameters.clone(), Parameters::default())?;
+    let model = &pytorch.model;
+    let mut stepper = Stepper::new(&pytorch.recipe(), model, &pytorch.parameters, &Parameters::default())?;
+    let mut state = TrainState::new(pytorch.parameters.clone(), Parameters::default(), Optimizer::Adamw)?;
     let ours = (0..10).map(|_| Ok(stepper.step(&mut state, in_parts(model, &pytorch.batch, 1))?.loss));
     let ours = ours.collect::<Result<Vec<f32>>>()?;
     Ok((ours, pytorch.answer("losses")?.to_vec_exact()?))

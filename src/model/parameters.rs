@@ -67,6 +67,11 @@ impl Parameters {
         &self.arrays
     }
 
+    /// Lets go of the arrays, but not of the names.
+    pub fn release(&mut self) {
+        self.arrays.clear();
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Array)> {
         self.names.iter().map(String::as_str).zip(&self.arrays)
     }
@@ -79,10 +84,10 @@ impl Parameters {
         })
     }
 
-    /// Those whose names `choose` takes, and the others.
-    pub fn partition(&self, choose: impl Fn(&str) -> bool) -> (Self, Self) {
+    /// Those that `choose` takes, and the others.
+    pub fn partition(&self, choose: impl Fn(&str, &Array) -> bool) -> (Self, Self) {
         let entries = self.iter().map(|(name, array)| (name.to_owned(), array.clone()));
-        let (chosen, others) = entries.partition(|(name, _)| choose(name));
+        let (chosen, others) = entries.partition(|(name, array)| choose(name, array));
         (Self::from_entries(chosen), Self::from_entries(others))
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 
 use super::freeze;
+use super::rule::has_v;
 use super::step::TrainState;
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{self, Checkpoint, Moments, Progress, adapter};
@@ -73,7 +74,7 @@ impl Beginning {
             tokenizer,
             train_tokens,
             val_tokens,
-            state: TrainState::new(learning, frozen)?,
+            state: TrainState::new(learning, frozen, config.optimizer)?,
             progress: Progress::new(config.seed, dataset.record()?, hash),
             base,
             sample: String::new(),
@@ -89,7 +90,8 @@ impl Beginning {
         checkpoint::verify(&folder)?;
         let mut checkpoint = Checkpoint::load(&folder)?;
         let (learning, frozen) = freeze::partition(config, &checkpoint.parameters)?;
-        let (progress, Moments { m, v }) = checkpoint.load_progress(&learning)?;
+        let (with_v, _) = learning.partition(|name, array| has_v(config.optimizer, name, array.shape()));
+        let (progress, Moments { m, v }) = checkpoint.load_progress(&learning, &with_v)?;
         ensure!(
             progress.corpus == dataset.record()?,
             "corpus {} is not the text that the run learned from; put the old text back, or start a new run with --init-from {}",

@@ -21,7 +21,7 @@ pub fn partition(config: &TrainConfig, parameters: &Parameters) -> Result<(Param
             "freeze {pattern} matches no parameter; names are such as wte.weight, h.0.attn.c_attn.weight, ln_f.bias, and * stands for any characters"
         );
     }
-    let (learning, frozen) = parameters.partition(|name| learns(config, &patterns, name));
+    let (learning, frozen) = parameters.partition(|name, _| learns(config, &patterns, name));
     ensure!(
         !learning.names().is_empty(),
         "freeze {} leaves no parameter that learns; freeze less",

@@ -6,13 +6,17 @@ pub mod freeze;
 pub mod gradients;
 mod loss_scale;
 pub mod metrics;
+pub mod muon;
 pub mod optimizer;
 pub mod plot;
 mod report;
+mod rule;
 pub mod schedule;
 mod session;
 pub mod step;
+mod team;
 mod trial;
+mod update;
 
 pub use session::{Session, time_of_step};
 pub use trial::Trial;
@@ -23,7 +27,7 @@ use crate::config::OnNan;
 use crate::durable;
 use crate::signals::Signals;
 use metrics::{EvaluationLine, Line, NotFiniteLine};
-use step::StepReport;
+use step::{Pending, StepReport};
 
 /// How a training run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,26 +56,25 @@ pub fn train(session: &mut Session) -> Result<Outcome> {
     if session.state.step == 0 {
         evaluate(session, &mut report)?;
     }
+    // The step before the one that is being computed: it is read while the GPU is busy.
+    let mut pending = None;
     while session.state.step < session.config.steps {
         if let Some(signal) = signals.received() {
+            finish(session, &mut report, pending.take())?;
             session.save()?;
             report.interrupted(session);
             return Ok(Outcome::Interrupted { signal });
         }
         report.start_clock();
         let batches = session.stepper.micro_batches(&session.train_tokens, session.state.step);
-        let before = session.state.step;
-        let step = session.stepper.step(&mut session.state, batches)?;
-        if step.finite {
-            report.step(session, &step)?;
-        } else {
-            leave_out(session, &mut report, before, &step)?;
-        }
+        let begun = session.stepper.begin(&mut session.state, batches)?;
+        finish(session, &mut report, pending.replace(begun))?;
 
         let now = session.state.step;
         let last = now == session.config.steps;
         let save = now.is_multiple_of(session.config.save_every) || last;
         if save || now.is_multiple_of(session.config.eval_every) {
+            finish(session, &mut report, pending.take())?;
             evaluate(session, &mut report)?;
         }
         if save {
@@ -85,19 +88,33 @@ pub fn train(session: &mut Session) -> Result<Outcome> {
     Ok(Outcome::Finished)
 }
 
-/// Names the batch of the step after `before`, whose numbers are not finite, and ends the run if such a step is to.
-fn leave_out(session: &mut Session, report: &mut report::Report, before: u64, step: &StepReport) -> Result<()> {
+/// Waits for a step that was begun, and reports it.
+fn finish(session: &mut Session, report: &mut report::Report, pending: Option<Pending>) -> Result<()> {
+    let Some(pending) = pending else {
+        return Ok(());
+    };
+    let step = pending.report()?;
+    session.stepper.settle(&mut session.state, &step);
+    if step.finite {
+        report.step(session, &step)
+    } else {
+        leave_out(session, report, &step)
+    }
+}
+
+/// Names the batch of a step whose numbers are not finite, and ends the run if such a step is to.
+fn leave_out(session: &mut Session, report: &mut report::Report, step: &StepReport) -> Result<()> {
     let not_finite = format!("loss {}, gradient norm {}", step.loss, step.grad_norm);
     session.metrics.log(Line::NotFinite(NotFiniteLine {
-        step: before + 1,
+        step: step.step,
         not_finite: not_finite.clone(),
         seed: session.config.seed,
-        rows: session.stepper.rows(&session.train_tokens, before),
+        rows: session.stepper.rows(&session.train_tokens, step.step - 1),
     }))?;
     let metrics = session.run.metrics_path();
     let said = format!(
         "step {}: {not_finite}, which are not both finite; nothing was changed by it; its batch is named in {}",
-        before + 1,
+        step.step,
         metrics.display()
     );
     match session.config.on_nan {
@@ -107,7 +124,7 @@ fn leave_out(session: &mut Session, report: &mut report::Report, before: u64, st
             session.last_checkpoint()
         ),
     }
-    report.left_out(session);
+    report.left_out(session, step);
     Ok(())
 }
 

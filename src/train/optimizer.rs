@@ -58,13 +58,20 @@ impl AdamW {
 }
 
 // ANCHOR: clip
-/// The global L2 norm over all gradients: `√(Σ g²)`, a scalar.
-pub fn global_norm(gradients: &[Array]) -> Result<Array> {
-    let mut sum = Array::from_f32(0.0);
-    for gradient in gradients {
-        sum = sum.add(gradient.square()?.sum(None)?)?;
-    }
-    sum.sqrt()
+/// `Σ g²` over all numbers of a gradient, a scalar.
+pub fn sum_of_squares(gradient: &Array) -> Result<Array> {
+    gradient.square()?.sum(None)
+}
+
+/// The global L2 norm over all gradients, from the sums of squares of each: `√(Σ g²)`, a scalar.
+pub fn global_norm(squares: &[Array]) -> Result<Array> {
+    total(squares)?.sqrt()
+}
+
+/// The sum of scalars.
+pub fn total(scalars: &[Array]) -> Result<Array> {
+    let zero = Array::from_f32(0.0);
+    scalars.iter().try_fold(zero, |sum, scalar| sum.add(scalar))
 }
 
 /// The factor that brings gradients of norm `norm` down to `max_norm` (Pascanu et al. 2013); at most one.

@@ -119,9 +119,8 @@ impl Report {
 
     /// Shows a step, and logs it when its turn has come.
     pub fn step(&mut self, session: &mut Session, step: &StepReport) -> Result<()> {
-        self.clock += self.running_since.elapsed();
-        self.tokens_since += session.config.tokens_at(session.state.step - 1);
-        let (now, last) = (session.state.step, session.config.steps);
+        self.count(session, step);
+        let (now, last) = (step.step, session.config.steps);
         if now == 1 || now.is_multiple_of(LOG_EVERY) || now == last {
             self.tokens_per_second = self.tokens_since as f64 / self.clock.as_secs_f64();
             session.metrics.log(Line::Step(StepLine {
@@ -174,10 +173,15 @@ impl Report {
     }
 
     /// A step that changed nothing was counted.
-    pub fn left_out(&mut self, session: &Session) {
+    pub fn left_out(&mut self, session: &Session, step: &StepReport) {
+        self.count(session, step);
+        self.bar.set_position(step.step);
+    }
+
+    fn count(&mut self, session: &Session, step: &StepReport) {
         self.clock += self.running_since.elapsed();
-        self.tokens_since += session.config.tokens_at(session.state.step - 1);
-        self.bar.set_position(session.state.step);
+        self.start_clock();
+        self.tokens_since += session.config.tokens_at(step.step - 1);
     }
 
     /// Says what went wrong without ending the run.

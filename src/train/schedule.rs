@@ -41,6 +41,11 @@ fn height(config: &TrainConfig, step: u64) -> f64 {
 }
 // ANCHOR_END: schedule
 
+/// Muon's learning rate of `step`: it goes the way of the other.
+pub fn muon_learning_rate(config: &TrainConfig, step: u64) -> f32 {
+    (f64::from(config.muon_lr) * factor(config, step)) as f32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

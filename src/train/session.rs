@@ -55,7 +55,7 @@ pub fn time_of_step(config: &TrainConfig, dataset: &Dataset) -> Result<Duration>
         train_tokens,
         ..
     } = Beginning::new(config, dataset)?;
-    Stepper::new(config, &model, state.parameters.names(), state.frozen.names())?.measure(&state, &train_tokens)
+    Stepper::new(config, &model, &state.parameters, &state.frozen)?.measure(&state, &train_tokens)
 }
 
 impl Session {
@@ -116,7 +116,7 @@ impl Session {
     fn assemble(config: TrainConfig, run: Run, beginning: Beginning) -> Result<Self> {
         let Beginning { model, state, .. } = &beginning;
         Ok(Self {
-            stepper: Stepper::new(&config, model, state.parameters.names(), state.frozen.names())?,
+            stepper: Stepper::new(&config, model, &state.parameters, &state.frozen)?,
             evaluator: Evaluator::new(model, state.model_parameters().names()),
             metrics: Metrics::open(&run, state.step)?,
             config,

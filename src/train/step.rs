@@ -5,23 +5,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use mlx_rs::Array;
-use mlx_rs::error::Result as MlxResult;
 use mlx_rs::ops;
-use mlx_rs::transforms::eval;
+use mlx_rs::transforms::{async_eval, eval};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::data_parallel::DataParallel;
 use super::gradients::{GradientSpec, MicroBatch};
-use super::optimizer::{self, AdamW, BETA1, Rates, Slot};
-use super::schedule::learning_rate;
+use super::optimizer::BETA1;
+use super::rule::has_v;
+use super::schedule::{learning_rate, muon_learning_rate};
+use super::update::{Update, Verdict};
 use crate::checkpoint::LossScale;
-use crate::config::{ModelConfig, OnNan, Precision, TrainConfig};
+use crate::config::{ModelConfig, OnNan, Optimizer, Precision, TrainConfig};
 use crate::data::batches::{self, Batch};
 use crate::data::tokens::Tokens;
-use crate::model::compiled::{Compiled, compiled};
 use crate::model::dropout::Dropout;
-use crate::model::parameters::{Names, Parameters};
+use crate::model::parameters::Parameters;
 
 /// Everything that training changes.
 #[derive(Clone)]
@@ -32,9 +32,9 @@ pub struct TrainState {
     pub parameters: Parameters,
     /// Those that do not: frozen ones, or all that adapters are added to.
     pub frozen: Parameters,
-    /// AdamW's running mean of the gradients, by the parameters' names.
+    /// Running mean of the gradients, by the parameters' names.
     pub m: Parameters,
-    /// AdamW's running mean of their squares.
+    /// AdamW's running mean of their squares; Muon's parameters have none.
     pub v: Parameters,
     /// Steps left out because their loss or gradients were not finite.
     pub skipped: u64,
@@ -44,14 +44,15 @@ pub struct TrainState {
 
 impl TrainState {
     /// The state before the first step.
-    pub fn new(parameters: Parameters, frozen: Parameters) -> Result<Self> {
+    pub fn new(parameters: Parameters, frozen: Parameters, optimizer: Optimizer) -> Result<Self> {
         let zeros = parameters.map(|array| ops::zeros_like(array))?;
+        let (with_v, _) = zeros.partition(|name, array| has_v(optimizer, name, array.shape()));
         let state = Self {
             step: 0,
             parameters,
             frozen,
-            m: zeros.clone(),
-            v: zeros,
+            m: zeros,
+            v: with_v,
             skipped: 0,
             loss_scale: None,
         };
@@ -75,6 +76,8 @@ impl TrainState {
 /// What a step says of itself.
 #[derive(Clone, Copy, Debug)]
 pub struct StepReport {
+    /// Steps done with it.
+    pub step: u64,
     /// Mean over the step's tokens, before the update, in nats.
     pub loss: f32,
     /// Global norm of the gradient before clipping.
@@ -84,33 +87,67 @@ pub struct StepReport {
     pub finite: bool,
 }
 
+/// A step that was begun, and may still be computing.
+pub struct Pending {
+    step: u64,
+    lr: f32,
+    verdict: Verdict,
+}
+
+impl Pending {
+    /// Waits for the step.
+    ///
+    /// # Errors
+    /// MLX's.
+    pub fn report(&self) -> Result<StepReport> {
+        let Verdict {
+            finite,
+            loss,
+            grad_norm,
+        } = &self.verdict;
+        Ok(StepReport {
+            step: self.step,
+            loss: loss.try_item_exact()?,
+            grad_norm: grad_norm.try_item_exact()?,
+            lr: self.lr,
+            finite: finite.try_item_exact()?,
+        })
+    }
+}
+
 /// The compiled step of a run.
 pub struct Stepper {
     config: TrainConfig,
     dropout_sites: usize,
     vocab_size: usize,
     gradients: DataParallel,
-    update: Compiled,
+    update: Update,
 }
 
 impl Stepper {
-    /// For parameters of those `names` that learn and those that are `frozen`.
-    pub fn new(config: &TrainConfig, model: &ModelConfig, names: &Names, frozen: &Names) -> Result<Self> {
+    /// For the parameters that learn and those that are `frozen`.
+    pub fn new(
+        config: &TrainConfig,
+        model: &ModelConfig,
+        parameters: &Parameters,
+        frozen: &Parameters,
+    ) -> Result<Self> {
         let spec = GradientSpec {
             model: model.clone(),
-            names: Arc::clone(names),
-            frozen: Arc::clone(frozen),
+            names: Arc::clone(parameters.names()),
+            frozen: Arc::clone(frozen.names()),
             precision: config.dtype,
             batch_rows: config.rows_at(0),
             micro_batches: config.grad_accum,
             row_tokens: config.context,
         };
+        let gradients = DataParallel::new(&spec, config.threads)?;
         Ok(Self {
             config: config.clone(),
             dropout_sites: Dropout::sites(model.layers),
             vocab_size: model.vocab_size,
-            gradients: DataParallel::new(&spec, config.threads)?,
-            update: compiled(update(config, names.len())),
+            update: Update::new(config, model, parameters, gradients.threads())?,
+            gradients,
         })
     }
 
@@ -166,33 +203,64 @@ impl Stepper {
         batches::row_starts(rng, rows, tokens.len(), config.context)
     }
 
-    /// Takes the step that `state` is at, on `micro_batches`. One whose loss or gradients are not finite changes no
-    /// parameter and no moment; it is counted, and done, where the configuration says so.
+    /// Takes the step that `state` is at, on `micro_batches`, and waits for it. One whose loss or gradients are not finite
+    /// changes no parameter and no moment; it is counted, and done, where the configuration says so.
     ///
-    /// In float16, gradients that overflow are computed again from a smaller scaled loss first.
+    /// # Errors
+    /// A token that the model does not know; MLX's, after which the state is of no use.
     pub fn step(&mut self, state: &mut TrainState, micro_batches: Vec<MicroBatch>) -> Result<StepReport> {
+        let report = self.begin(state, micro_batches)?.report()?;
+        if !report.finite && self.config.on_nan == OnNan::Stop {
+            state.step -= 1;
+        }
+        self.settle(state, &report);
+        Ok(report)
+    }
+
+    /// Begins the step that `state` is at. On a GPU it is still computing when this returns: read its report after the
+    /// next one was begun, then [`settle`](Self::settle) it.
+    ///
+    /// In float16, gradients that overflow are computed again from a smaller scaled loss first, which is waited for.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn begin(&mut self, state: &mut TrainState, micro_batches: Vec<MicroBatch>) -> Result<Pending> {
         for micro in &micro_batches {
             micro.batch.check(self.vocab_size)?;
         }
         let micro_batches = Arc::new(micro_batches);
-        let float16 = self.config.dtype == Precision::Float16;
-        let mut loss_scale = float16.then(|| state.loss_scale.unwrap_or_default());
-        let report = loop {
-            let scale = loss_scale.map_or(1.0, |loss_scale| loss_scale.scale);
-            let report = self.attempt(state, &micro_batches, scale)?;
-            match loss_scale.and_then(LossScale::lowered) {
-                Some(lower) if report.loss.is_finite() && !report.finite => loss_scale = Some(lower),
-                _ => break report,
-            }
+        let pending = if self.config.dtype == Precision::Float16 {
+            self.begin_scaled(state, &micro_batches)?
+        } else {
+            self.attempt(state, &micro_batches, 1.0)?
         };
-        if report.finite {
-            state.step += 1;
-            state.loss_scale = loss_scale.map(LossScale::after_finite_step);
-        } else if self.config.on_nan == OnNan::Skip {
-            state.step += 1;
+        state.step += 1;
+        Ok(pending)
+    }
+
+    /// Counts a step that was left out.
+    pub fn settle(&self, state: &mut TrainState, report: &StepReport) {
+        if !report.finite && self.config.on_nan == OnNan::Skip {
             state.skipped += 1;
         }
-        Ok(report)
+    }
+
+    /// With losses scaled as high as the gradients stay finite.
+    fn begin_scaled(&mut self, state: &mut TrainState, micro_batches: &Arc<Vec<MicroBatch>>) -> Result<Pending> {
+        let mut loss_scale = state.loss_scale.unwrap_or_default();
+        loop {
+            let pending = self.attempt(state, micro_batches, loss_scale.scale)?;
+            let report = pending.report()?;
+            match loss_scale.lowered() {
+                Some(lower) if report.loss.is_finite() && !report.finite => loss_scale = lower,
+                _ => {
+                    if report.finite {
+                        state.loss_scale = Some(loss_scale.after_finite_step());
+                    }
+                    return Ok(pending);
+                }
+            }
+        }
     }
 
     /// The step, if its numbers are finite with losses scaled by `loss_scale`; its number stays the same.
@@ -201,95 +269,22 @@ impl Stepper {
         state: &mut TrainState,
         micro_batches: &Arc<Vec<MicroBatch>>,
         loss_scale: f32,
-    ) -> Result<StepReport> {
+    ) -> Result<Pending> {
         let lr = learning_rate(&self.config, state.step);
+        let muon_lr = muon_learning_rate(&self.config, state.step);
         let t = state.step as i32 + 1;
-        let correction = |beta: f32| Array::from_f32((1.0 / (1.0 - f64::from(beta).powi(t))) as f32);
+        let correction = |beta: f32| (1.0 / (1.0 - f64::from(beta).powi(t))) as f32;
+        let rates = [lr, correction(BETA1), correction(self.config.beta2), muon_lr];
 
-        let mut inputs = vec![Array::from_f32(lr), correction(BETA1), correction(self.config.beta2)];
-        inputs.extend(state.arrays().cloned());
-        for part in self
+        let gradients = self
             .gradients
-            .compute(&state.parameters, &state.frozen, micro_batches, loss_scale)?
-        {
-            inputs.push(part.loss);
-            inputs.extend(part.gradients);
-        }
-        let mut outputs = (self.update)(&inputs)?;
-        drop(inputs);
-        let mut arrays = outputs.split_off(3).into_iter();
-        let [finite, loss, grad_norm] = [0, 1, 2].map(|index| outputs[index].clone());
-        // The old state's last handles go here, before the evaluation, so that MLX writes the new one into its buffers.
-        let names = Arc::clone(state.parameters.names());
-        for part in [&mut state.parameters, &mut state.m, &mut state.v] {
-            *part = Parameters::new(&names, arrays.by_ref().take(names.len()).collect())?;
-        }
-        eval(state.arrays().chain([&loss, &grad_norm, &finite]))?;
-
-        Ok(StepReport {
-            loss: loss.try_item_exact()?,
-            grad_norm: grad_norm.try_item_exact()?,
+            .compute(&state.parameters, &state.frozen, micro_batches, loss_scale)?;
+        let verdict = self.update.apply(state, gradients, rates)?;
+        async_eval(state.arrays().chain(verdict.arrays()))?;
+        Ok(Pending {
+            step: state.step + 1,
             lr,
-            finite: finite.try_item_exact()?,
+            verdict,
         })
-    }
-}
-
-/// The function of `lr, two bias corrections, parameters…, m…, v…, (loss, gradients…) for each thread` to
-/// `finite, loss, gradient norm, parameters…, m…, v…`. Where loss or gradients are not finite, the state comes back as
-/// it went in.
-fn update(config: &TrainConfig, count: usize) -> impl FnMut(&[Array]) -> MlxResult<Vec<Array>> + 'static {
-    let adamw = AdamW {
-        beta2: config.beta2,
-        weight_decay: config.weight_decay,
-    };
-    let grad_clip = config.grad_clip;
-    move |inputs| {
-        let (rates, inputs) = inputs.split_at(3);
-        let rates = Rates {
-            lr: &rates[0],
-            correction1: &rates[1],
-            correction2: &rates[2],
-        };
-        let (state, parts) = inputs.split_at(3 * count);
-
-        // Loss and gradients, summed over the threads.
-        let mut sums = parts[..count + 1].to_vec();
-        for part in parts[count + 1..].chunks(count + 1) {
-            for (sum, array) in sums.iter_mut().zip(part) {
-                *sum = sum.add(array)?;
-            }
-        }
-        let loss = sums.remove(0);
-        let mut gradients = sums;
-
-        let norm = optimizer::global_norm(&gradients)?;
-        let finite = ops::logical_and(loss.is_finite()?, norm.is_finite()?)?;
-        if grad_clip > 0.0 {
-            let factor = optimizer::clip_factor(&norm, grad_clip)?;
-            for gradient in &mut gradients {
-                *gradient = gradient.multiply(&factor)?;
-            }
-        }
-
-        let mut columns = [
-            Vec::with_capacity(count),
-            Vec::with_capacity(count),
-            Vec::with_capacity(count),
-        ];
-        for (index, gradient) in gradients.iter().enumerate() {
-            let old = Slot {
-                parameter: state[index].clone(),
-                m: state[count + index].clone(),
-                v: state[2 * count + index].clone(),
-            };
-            let new = adamw.update(&old, gradient, &rates)?;
-            columns[0].push(ops::select(&finite, &new.parameter, &old.parameter)?);
-            columns[1].push(ops::select(&finite, &new.m, &old.m)?);
-            columns[2].push(ops::select(&finite, &new.v, &old.v)?);
-        }
-        let mut outputs = vec![finite, loss, norm];
-        outputs.extend(columns.into_iter().flatten());
-        Ok(outputs)
     }
 }

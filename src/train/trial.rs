@@ -57,7 +57,7 @@ impl Trial {
         Ok(Self {
             config: config.clone(),
             context: model.context,
-            stepper: Stepper::new(config, &model, state.parameters.names(), state.frozen.names())?,
+            stepper: Stepper::new(config, &model, &state.parameters, &state.frozen)?,
             evaluator: Evaluator::new(&model, state.model_parameters().names()),
             state,
             train_tokens: beginning.train_tokens,

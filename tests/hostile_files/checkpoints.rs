@@ -106,7 +106,9 @@ fn what_a_checkpoint_has_hashes_of() {
         ..checkpoint
     };
     fire(&folder, "optimizer.safetensors", "optimizer.safetensors", true, &|_| {
-        checkpoint.load_progress(&checkpoint.parameters).map(|_| ())
+        checkpoint
+            .load_progress(&checkpoint.parameters, &checkpoint.parameters)
+            .map(|_| ())
     });
 }
 
