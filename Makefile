@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup train generate eval lessons book test faults fuzz lint deny docs interop interop-llama bench-tokenizer
+.PHONY: help setup train generate eval lessons book test faults fuzz lint deny docs interop interop-llama bench-tokenizer speedrun
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,3 +63,6 @@ interop-llama: setup ## build llama.cpp for `make interop`, which then runs GGUF
 
 bench-tokenizer: setup ## speed of the tokenizer beside tiktoken and tokenizers (installs them into .peers/)
 	bash scripts/bench_tokenizer.sh
+
+speedrun: setup ## seconds to a loss, beside PyTorch (installs it into .peers/torch; CORPUS=, TARGET=, SEEDS="1337 1 2")
+	bash scripts/speedrun.sh

@@ -19,6 +19,7 @@
 //! | [`export`] | checkpoints for other programs: `transformers`, llama.cpp, `mlx-lm` |
 //! | [`hub`] | models from Hugging Face's hub |
 //! | [`train`](mod@train) | the loop, the compiled step, optimizer, schedule, metrics |
+//! | [`contest`] | recipes against each other, trained in memory: sweeps and speedruns |
 //! | [`lessons`] | the series, day by day |
 //! | [`doctor`] | what this machine has and lacks |
 //! | [`cli`] | the command line: options to library calls, nothing else |
@@ -32,6 +33,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod config;
 mod console;
+pub mod contest;
 pub mod data;
 pub mod device;
 pub mod doctor;

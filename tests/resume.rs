@@ -129,6 +129,14 @@ fn every_kind_of_run_resumes_to_the_bit() {
         ("no dropout", &["--dropout", "0"]),
         ("bfloat16", &["--dtype", "bfloat16"]),
         ("float16", &["--dtype", "float16", "--grad-accum", "2"]),
+        (
+            "another schedule", // in the middle of its decay
+            &["--schedule", "wsd", "--decay-share", "0.8", "--warmup", "1"],
+        ),
+        (
+            "batches that grow",
+            &["--batch-start", "2", "--batch-ramp", "4", "--grad-accum", "2"],
+        ),
         ("from a checkpoint", &["--init-from", "base"]),
         (
             "frozen",
@@ -149,6 +157,29 @@ fn every_kind_of_run_resumes_to_the_bit() {
         assert!(said.contains("resuming after step 2"), "{kind}: {said}");
         assert!(learned(&run) == whole, "{kind}: the same to the bit");
     }
+}
+
+/// Before they grow, batches are those of a run with smaller ones: the same rows, masks, losses, to the bit. After that
+/// the rows are drawn on.
+#[test]
+fn batches_that_grow_begin_as_small_ones() {
+    let folder = folder();
+    let steps = |options: &[&str], out: &str| {
+        let options = [&["--steps", "3", "--out", out], options].concat();
+        succeed(&mut train_tiny(folder.path(), &options));
+        let lines = learned(&folder.path().join(out)).1;
+        let losses = lines
+            .iter()
+            .filter_map(|line| Some((line["step"].as_u64()?, line["loss"].as_f64()?)));
+        losses.collect::<Vec<_>>()
+    };
+    // The first step and the last are logged.
+    let small = steps(&["--batch-size", "2"], "small");
+    let long = steps(&["--batch-start", "2", "--batch-ramp", "9"], "long");
+    let short = steps(&["--batch-start", "2", "--batch-ramp", "2"], "short");
+    assert_eq!((small.len(), &small), (2, &long));
+    assert_eq!(small[0], short[0]);
+    assert_ne!(small[1], short[1]);
 }
 
 #[test]

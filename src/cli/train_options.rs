@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::runs::find_checkpoint;
 use crate::config::{
-    Activation, Architecture, DEFAULT_CORPUS, Norm, OnNan, Optimizer, Position, Precision, Preset, TrainConfig,
-    default_threads,
+    Activation, Architecture, DEFAULT_CORPUS, Norm, OnNan, Optimizer, Position, Precision, Preset, Schedule,
+    TrainConfig, default_threads,
 };
 use crate::device::Compute;
 use crate::model::init::parameter_count;
@@ -93,6 +93,13 @@ pub struct Settings {
     /// Rows of a batch
     #[arg(long, value_name = "N", help_heading = "Training")]
     batch_size: Option<usize>,
+    /// Rows of the first steps' batches, which double over --batch-ramp steps until they are --batch-size; as many as
+    /// --threads keep all of them busy
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    batch_start: Option<usize>,
+    /// Steps over which batches grow from --batch-start [default: none]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Training")]
+    batch_ramp: Option<u64>,
     /// Batches whose gradients are added up for one step, for larger batches than memory holds
     #[arg(long, value_name = "N", help_heading = "Training")]
     grad_accum: Option<usize>,
@@ -105,12 +112,18 @@ pub struct Settings {
     /// Muon's highest learning rate, of the blocks' matrices; it rises and falls as the other does [default: 0.02]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Training")]
     muon_lr: Option<f32>,
-    /// Learning rate at the end of the cosine
+    /// Learning rate at the end of the schedule
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Training")]
     min_lr: Option<f32>,
     /// Steps over which the rate rises
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Training")]
     warmup: Option<u64>,
+    /// How the learning rate falls after the warm-up [default: cosine]
+    #[arg(long, value_enum, help_heading = "Training")]
+    schedule: Option<Schedule>,
+    /// Share of the steps, the last ones, over which --schedule wsd falls [default: 0.4]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
+    decay_share: Option<f32>,
     /// AdamW's decay of parameters with two or more dimensions
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
     weight_decay: Option<f32>,

@@ -1,5 +1,6 @@
 //! Everything that starts a run, as plain structs with named presets.
 
+mod growth;
 mod model;
 mod parts;
 mod preset;
@@ -8,7 +9,7 @@ mod train;
 pub use model::{Architecture, LINEAR_LAYERS, Lora, ModelConfig, Quantization};
 pub use parts::{Activation, Norm, Parts, Position};
 pub use preset::Preset;
-pub use train::{OnNan, Optimizer, Precision, TrainConfig, default_threads};
+pub use train::{OnNan, Optimizer, Precision, Schedule, TrainConfig, default_threads};
 
 /// What a configuration calls the corpus that comes with the program; no path is called that.
 pub const DEFAULT_CORPUS: &str = "builtin:shakespeare";

@@ -1,13 +1,15 @@
 //! Named sizes and recipes.
 
 use clap::ValueEnum;
+use serde::Deserialize;
 
-use super::train::{default_lora_alpha, default_lora_targets, default_muon_lr, default_threads};
-use super::{Architecture, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, TrainConfig};
+use super::train::{default_decay_share, default_lora_alpha, default_lora_targets, default_muon_lr, default_threads};
+use super::{Architecture, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, Schedule, TrainConfig};
 use crate::device::Compute;
 
 /// Named sizes and recipes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum Preset {
     /// 0.8 million parameters, minutes on a CPU: nanoGPT's shakespeare_char recipe for CPUs.
     Nano,
@@ -123,12 +125,16 @@ impl Preset {
             dropout: model.dropout,
             steps,
             batch_size,
+            batch_start: None,
+            batch_ramp: 0,
             grad_accum,
             optimizer: Optimizer::Adamw,
             lr: if character_level { 1e-3 } else { 6e-4 },
             min_lr: if character_level { 1e-4 } else { 6e-5 },
             muon_lr: default_muon_lr(),
             warmup: if character_level { 100 } else { 2000 },
+            schedule: Schedule::Cosine,
+            decay_share: default_decay_share(),
             freeze: Vec::new(),
             lora_rank: 0,
             lora_alpha: default_lora_alpha(),

@@ -12,7 +12,7 @@ use crate::hash::sha256;
 const SHAKESPEARE: &str = include_str!("../../assets/shakespeare.txt");
 
 /// The share of a corpus's characters that is trained on; the rest is for validation.
-pub(super) const TRAIN_SHARE: f64 = 0.9;
+pub const TRAIN_SHARE: f64 = 0.9;
 
 /// A part of a corpus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

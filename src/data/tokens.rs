@@ -106,6 +106,16 @@ impl Tokens {
         self.len() == 0
     }
 
+    /// The first `count` of them and the others, both in memory.
+    pub fn split(&self, count: usize) -> (Self, Self) {
+        let part = |start, count| {
+            let mut ids = Vec::with_capacity(count);
+            self.read(start, count, &mut ids);
+            Self::Memory(ids)
+        };
+        (part(0, count), part(count, self.len() - count))
+    }
+
     /// Appends the `count` tokens from `start` on, which must be there.
     pub fn read(&self, mut start: usize, mut count: usize, out: &mut Vec<u32>) {
         match self {

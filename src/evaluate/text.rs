@@ -5,7 +5,9 @@ use anyhow::{Result, ensure};
 use super::{Evaluation, Evaluator, batch_rows};
 use crate::checkpoint::Checkpoint;
 use crate::data::dataset::Part;
+use crate::data::tokens::Tokens;
 use crate::data::windows::{batches, windows};
+use crate::model::parameters::Parameters;
 
 /// The exact loss of a checkpoint's model on all tokens of `part` but the first, in windows of its context that begin
 /// `stride` tokens apart; and bits per byte of the text that was predicted, where its size is known. `progress` hears
@@ -17,9 +19,9 @@ pub fn measure(
     checkpoint: &Checkpoint,
     part: &Part,
     stride: usize,
-    mut progress: impl FnMut(usize),
+    progress: impl FnMut(usize),
 ) -> Result<(Evaluation, Option<f64>)> {
-    let (context, vocab_size) = (checkpoint.model.context, checkpoint.model.vocab_size);
+    let context = checkpoint.model.context;
     ensure!(
         (1..=context).contains(&stride),
         "stride is {stride}; it must be from 1 to the model's context, {context}, or tokens would be left out"
@@ -28,17 +30,8 @@ pub fn measure(
         part.tokens.len() > 1,
         "there is nothing to evaluate: at least two tokens are needed"
     );
-    let windows = windows(part.tokens.len(), context, stride);
     let mut evaluator = Evaluator::new(&checkpoint.model, checkpoint.parameters.names());
-    let mut total = Evaluation::default();
-    for (windows, batch) in batches(&part.tokens, windows, batch_rows(vocab_size, context)) {
-        let losses = evaluator.losses(&checkpoint.parameters, &batch)?;
-        let before = total.tokens;
-        for (window, losses) in windows.iter().zip(losses.chunks(batch.context())) {
-            total.add(&losses[window.seen..]);
-        }
-        progress(total.tokens - before);
-    }
+    let total = evaluate(&mut evaluator, &checkpoint.parameters, &part.tokens, stride, progress)?;
     let bits_per_byte = part.bytes.map(|bytes| {
         let mut first = Vec::new();
         part.tokens.read(0, 1, &mut first);
@@ -50,4 +43,30 @@ pub fn measure(
         total.bits_per_byte(bytes.saturating_sub(unpredicted))
     });
     Ok((total, bits_per_byte))
+}
+
+/// The exact loss of a model on all `tokens` but the first, in windows of its context that begin `stride` tokens apart,
+/// from 1 to the context. `progress` hears how many tokens each batch predicted.
+///
+/// # Errors
+/// Tokens that the model's vocabulary has not.
+pub fn evaluate(
+    evaluator: &mut Evaluator,
+    parameters: &Parameters,
+    tokens: &Tokens,
+    stride: usize,
+    mut progress: impl FnMut(usize),
+) -> Result<Evaluation> {
+    let (context, vocab_size) = (evaluator.model.context, evaluator.model.vocab_size);
+    let windows = windows(tokens.len(), context, stride);
+    let mut total = Evaluation::default();
+    for (windows, batch) in batches(tokens, windows, batch_rows(vocab_size, context)) {
+        let losses = evaluator.losses(parameters, &batch)?;
+        let before = total.tokens;
+        for (window, losses) in windows.iter().zip(losses.chunks(batch.context())) {
+            total.add(&losses[window.seen..]);
+        }
+        progress(total.tokens - before);
+    }
+    Ok(total)
 }

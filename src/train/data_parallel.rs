@@ -34,8 +34,7 @@ impl DataParallel {
         let threads = threads.clamp(1, spec.batch_rows);
         let spec = spec.clone();
         let team = Team::new("gradients", threads, move |index| {
-            let [from, to] = [index, index + 1].map(|index| index * spec.batch_rows / threads);
-            let mut share = Share::new(&spec, from, to - from);
+            let mut share = Share::new(&spec, index, threads);
             Box::new(move |task: Task| share.compute(&task.parameters, &task.micro_batches, task.loss_scale))
         })?;
         Ok(Self(team))

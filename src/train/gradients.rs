@@ -1,5 +1,7 @@
 //! Loss and gradients of a batch, or of a share of its rows, by compiled functions.
 
+use std::collections::BTreeMap;
+
 use mlx_rs::error::{Exception, Result as MlxResult};
 use mlx_rs::transforms::{eval, value_and_grad_with_argnums};
 use mlx_rs::{Array, Dtype};
@@ -28,6 +30,7 @@ pub struct GradientSpec {
     /// Names of those that stay as they are.
     pub frozen: Names,
     pub precision: Precision,
+    /// Rows of a micro-batch; where they grow, of the first.
     pub batch_rows: usize,
     pub micro_batches: usize,
     /// Tokens in a row; at most the model's context.
@@ -36,9 +39,14 @@ pub struct GradientSpec {
 
 /// Computes gradients for a share of the rows.
 pub(super) struct Share {
-    first_row: usize,
-    rows: usize,
-    micro_batches: usize,
+    spec: GradientSpec,
+    index: usize,
+    count: usize,
+    /// By the rows of the micro-batches.
+    functions: BTreeMap<usize, Functions>,
+}
+
+struct Functions {
     /// Parameters and batch to loss and gradients.
     first: Compiled,
     /// The same, added to a loss and gradients given.
@@ -46,30 +54,42 @@ pub(super) struct Share {
 }
 
 impl Share {
-    pub fn new(spec: &GradientSpec, first_row: usize, rows: usize) -> Self {
+    /// The share with that `index` of `count`, none of which is without rows.
+    pub fn new(spec: &GradientSpec, index: usize, count: usize) -> Self {
         Self {
-            first_row,
-            rows,
-            micro_batches: spec.micro_batches,
-            first: compiled(gradient_function(spec.clone(), first_row, false)),
-            next: compiled(gradient_function(spec.clone(), first_row, true)),
+            spec: spec.clone(),
+            index,
+            count,
+            functions: BTreeMap::new(),
         }
     }
 
-    /// The summed loss and gradients of this share of the micro-batches, from the arrays of the parameters that learn and
-    /// of those that do not; in float16, by way of losses scaled by `loss_scale`. Between micro-batches it evaluates, so
-    /// that memory does not grow with their number.
+    /// The summed loss and gradients of this share of the micro-batches, all of as many rows, from the arrays of the
+    /// parameters that learn and of those that do not; in float16, by way of losses scaled by `loss_scale`. Between
+    /// micro-batches it evaluates, so that memory does not grow with their number.
     pub fn compute(
         &mut self,
         parameters: &[Array],
         micro_batches: &[MicroBatch],
         loss_scale: f32,
     ) -> MlxResult<Vec<Array>> {
+        let batch_rows = micro_batches.first().map_or(0, |micro| micro.batch.rows);
+        let [from, to] = [self.index, self.index + 1].map(|index| index * batch_rows / self.count);
+        let functions = self.functions.entry(batch_rows).or_insert_with(|| {
+            let spec = GradientSpec {
+                batch_rows,
+                ..self.spec.clone()
+            };
+            Functions {
+                first: compiled(gradient_function(spec.clone(), from, false)),
+                next: compiled(gradient_function(spec, from, true)),
+            }
+        });
         let mut sums: Vec<Array> = Vec::new();
         for micro in micro_batches {
             let context = micro.batch.context();
-            let range = self.first_row * context..(self.first_row + self.rows) * context;
-            let shape = [self.rows as i32, context as i32];
+            let range = from * context..to * context;
+            let shape = [(to - from) as i32, context as i32];
             let keys = &micro.dropout_keys;
             let inputs = [
                 Array::from_slice(&micro.batch.inputs[range.clone()], &shape),
@@ -78,14 +98,14 @@ impl Share {
                 Array::from_f32(loss_scale),
             ];
             let function = if sums.is_empty() {
-                &mut self.first
+                &mut functions.first
             } else {
-                &mut self.next
+                &mut functions.next
             };
             let arguments: Vec<Array> = sums.drain(..).chain(parameters.iter().cloned()).chain(inputs).collect();
             sums = function(&arguments)?;
             drop(arguments);
-            if self.micro_batches > 1 {
+            if self.spec.micro_batches > 1 {
                 eval(&sums)?;
             }
         }

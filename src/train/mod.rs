@@ -15,9 +15,11 @@ pub mod schedule;
 mod session;
 pub mod step;
 mod team;
+mod trial;
 mod update;
 
 pub use session::{Session, time_of_step};
+pub use trial::Trial;
 
 use anyhow::{Result, bail, ensure};
 
@@ -122,7 +124,7 @@ fn leave_out(session: &mut Session, report: &mut report::Report, step: &StepRepo
             session.last_checkpoint()
         ),
     }
-    report.left_out(step);
+    report.left_out(session, step);
     Ok(())
 }
 

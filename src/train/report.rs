@@ -28,7 +28,7 @@ pub struct Report {
     /// Time spent in steps since the last logged one.
     clock: Duration,
     running_since: Instant,
-    steps_since: u64,
+    tokens_since: usize,
     tokens_per_second: f64,
 }
 
@@ -63,10 +63,14 @@ impl Report {
                 100.0 * learning as f64 / parameters as f64
             ));
         }
+        let tokens = match (config.tokens_at(session.state.step), config.tokens_per_step()) {
+            (first, last) if first < last => format!("{first} to {last}"),
+            (_, all) => all.to_string(),
+        };
         say(format_args!(
             "training {} steps of {} tokens on the {}, {} thread(s), {}",
             config.steps,
-            config.tokens_per_step(),
+            tokens,
             config.device,
             session.stepper.threads(),
             config.dtype
@@ -108,18 +112,17 @@ impl Report {
             interactive,
             clock: Duration::ZERO,
             running_since: Instant::now(),
-            steps_since: 0,
+            tokens_since: 0,
             tokens_per_second: 0.0,
         })
     }
 
     /// Shows a step, and logs it when its turn has come.
     pub fn step(&mut self, session: &mut Session, step: &StepReport) -> Result<()> {
-        self.count();
+        self.count(session, step);
         let (now, last) = (step.step, session.config.steps);
         if now == 1 || now.is_multiple_of(LOG_EVERY) || now == last {
-            let tokens = self.steps_since as f64 * session.config.tokens_per_step() as f64;
-            self.tokens_per_second = tokens / self.clock.as_secs_f64();
+            self.tokens_per_second = self.tokens_since as f64 / self.clock.as_secs_f64();
             session.metrics.log(Line::Step(StepLine {
                 step: now,
                 loss: step.loss,
@@ -128,7 +131,7 @@ impl Report {
                 tokens_per_second: self.tokens_per_second,
                 memory: mlx_rs::memory::active_memory()? + mlx_rs::memory::cache_memory()?,
             }))?;
-            (self.clock, self.steps_since) = (Duration::ZERO, 0);
+            (self.clock, self.tokens_since) = (Duration::ZERO, 0);
             let left = (last - now) as f64 * session.config.tokens_per_step() as f64 / self.tokens_per_second;
             self.bar.set_message(format!(
                 "loss {:.4}  {:.1}k tokens/s  {} left",
@@ -170,15 +173,15 @@ impl Report {
     }
 
     /// A step that changed nothing was counted.
-    pub fn left_out(&mut self, step: &StepReport) {
-        self.count();
+    pub fn left_out(&mut self, session: &Session, step: &StepReport) {
+        self.count(session, step);
         self.bar.set_position(step.step);
     }
 
-    fn count(&mut self) {
+    fn count(&mut self, session: &Session, step: &StepReport) {
         self.clock += self.running_since.elapsed();
         self.start_clock();
-        self.steps_since += 1;
+        self.tokens_since += session.config.tokens_at(step.step - 1);
     }
 
     /// Says what went wrong without ending the run.

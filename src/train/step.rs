@@ -137,7 +137,7 @@ impl Stepper {
             names: Arc::clone(parameters.names()),
             frozen: Arc::clone(frozen.names()),
             precision: config.dtype,
-            batch_rows: config.batch_size,
+            batch_rows: config.rows_at(0),
             micro_batches: config.grad_accum,
             row_tokens: config.context,
         };
@@ -160,8 +160,8 @@ impl Stepper {
     pub fn micro_batches(&self, tokens: &Tokens, step: u64) -> Vec<MicroBatch> {
         let config = &self.config;
         let mut rng = batches::step_rng(config.seed, step);
-        self.row_starts(&mut rng, tokens)
-            .chunks(config.batch_size)
+        self.row_starts(&mut rng, tokens, step)
+            .chunks(config.rows_at(step))
             .map(|starts| MicroBatch {
                 batch: Batch::gather(tokens, starts, config.context),
                 dropout_keys: (0..2 * self.dropout_sites).map(|_| rng.random()).collect(),
@@ -170,17 +170,20 @@ impl Stepper {
     }
 
     /// How long a step takes: one of at most two micro-batches is taken twice, the first time to compile, and
-    /// forgotten.
+    /// forgotten. Of batches that grow, each size is compiled, and the time is that of the largest.
     ///
     /// # Errors
     /// Those of [`step`](Self::step).
     pub fn measure(&mut self, state: &TrainState, tokens: &Tokens) -> Result<Duration> {
         let grad_accum = self.config.grad_accum;
         let measured = grad_accum.min(2);
+        let growth = self.config.batch_growth();
+        let mut steps: Vec<u64> = growth.iter().map(|(first, _)| state.step.max(*first)).collect();
+        steps.dedup();
         let mut time = Duration::ZERO;
-        for _ in 0..2 {
+        for step in steps.into_iter().flat_map(|step| [step, step]) {
             let mut trial = state.clone();
-            let mut batches = self.micro_batches(tokens, state.step);
+            let mut batches = self.micro_batches(tokens, step);
             batches.truncate(measured);
             let started = Instant::now();
             self.step(&mut trial, batches)?;
@@ -191,12 +194,13 @@ impl Stepper {
 
     /// Where the rows of a step begin in the training tokens.
     pub fn rows(&self, tokens: &Tokens, step: u64) -> Vec<usize> {
-        self.row_starts(&mut batches::step_rng(self.config.seed, step), tokens)
+        self.row_starts(&mut batches::step_rng(self.config.seed, step), tokens, step)
     }
 
-    fn row_starts(&self, rng: &mut ChaCha8Rng, tokens: &Tokens) -> Vec<usize> {
+    fn row_starts(&self, rng: &mut ChaCha8Rng, tokens: &Tokens, step: u64) -> Vec<usize> {
         let config = &self.config;
-        batches::row_starts(rng, config.batch_size * config.grad_accum, tokens.len(), config.context)
+        let rows = config.rows_at(step) * config.grad_accum;
+        batches::row_starts(rng, rows, tokens.len(), config.context)
     }
 
     /// Takes the step that `state` is at, on `micro_batches`, and waits for it. One whose loss or gradients are not finite

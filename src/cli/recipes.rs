@@ -1,0 +1,64 @@
+//! Configurations of several trainings that are compared, from tables of settings.
+
+use anyhow::{Context, Result};
+use toml::{Table, Value};
+
+use super::train_options::Settings;
+use crate::config::{Preset, TrainConfig};
+use crate::data::dataset::Dataset;
+
+/// The configuration of each recipe, a table of settings over those of `base`, with each seed, and the dataset of them
+/// all. By seed first, so that work which is stopped half-way has seen every recipe.
+///
+/// # Errors
+/// A key or a value that no configuration has; a corpus that cannot be read.
+pub fn resolve(preset: Preset, base: &Table, recipes: &[&Table], seeds: &[u64]) -> Result<(Vec<TrainConfig>, Dataset)> {
+    let mut configs = Vec::with_capacity(recipes.len() * seeds.len());
+    let mut dataset = None;
+    for seed in seeds {
+        for recipe in recipes {
+            let mut table = base.clone();
+            table.extend((*recipe).clone());
+            table.insert("seed".into(), Value::Integer(i64::try_from(*seed)?));
+            let settings: Settings = table.try_into()?;
+            let (mut config, _) = settings.resolve(&Settings::default(), Some(preset))?;
+            let dataset = match &dataset {
+                Some(dataset) => dataset,
+                None => dataset.insert(Dataset::open(&config.corpus)?),
+            };
+            if let (false, Some(own)) = (settings.names_tokenizer(), dataset.own_tokenizer()) {
+                config.tokenizer = own;
+            }
+            config.validate()?;
+            configs.push(config);
+        }
+    }
+    Ok((configs, dataset.context("there is nothing to train")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contest::plan::{SpeedrunPlan, SweepPlan};
+
+    #[test]
+    fn the_plans_that_come_with_the_program_are_valid() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps");
+        let plan = SweepPlan::read(&folder.join("nano.toml")).unwrap();
+        let points = plan.points().unwrap();
+        let points: Vec<&Table> = points.iter().collect();
+        let (configs, _) = resolve(plan.preset, &plan.base, &points, &plan.seeds).unwrap();
+        assert_eq!(configs.len(), points.len() * plan.seeds.len());
+
+        // The plain recipe is nanoGPT's, whatever the preset becomes.
+        let plan = SpeedrunPlan::read(&folder.join("speedrun.toml")).unwrap();
+        let recipes: Vec<&Table> = plan.recipes.iter().map(|recipe| &recipe.settings).collect();
+        let (configs, _) = resolve(plan.preset, &plan.base, &recipes, &[7]).unwrap();
+        let plain = &configs[0];
+        assert_eq!(plan.recipes[0].name, "plain");
+        assert_eq!(
+            (plain.lr, plain.min_lr, plain.warmup, plain.steps, plain.seed),
+            (1e-3, 1e-4, 100, 2000, 7)
+        );
+    }
+}

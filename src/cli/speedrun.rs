@@ -1,0 +1,111 @@
+//! `mlx-gpt bench speedrun`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::json;
+use toml::{Table, Value};
+
+use super::recipes;
+use crate::console::{self, quoted, say};
+use crate::contest::Journal;
+use crate::contest::plan::SpeedrunPlan;
+use crate::contest::plot::race_curves;
+use crate::contest::speedrun::{Race, Runner, races_of, speedrun};
+use crate::contest::standings::Standings;
+use crate::durable;
+use crate::train::Outcome;
+
+/// Time recipes to a validation loss
+///
+/// Trains every recipe of a file with every seed, and measures the exact loss over the whole validation text along the way.
+/// The clock runs in training steps alone: everything is compiled before, and evaluation is left out. Prints steps and
+/// seconds to the target, and draws the loss against time. Curves are kept in the folder, those of other programs beside
+/// them: `make speedrun` puts PyTorch's there first.
+#[derive(Args)]
+#[command(after_long_help = "\
+A file of recipes, with the keys of `train --config`:
+
+    preset = \"nano\"
+    seeds = [1337, 1, 2]
+
+    [[recipe]]
+    name = \"plain\"
+    optimizer = \"adamw\"
+
+    [[recipe]]
+    name = \"modern\"
+    arch = \"modern\"
+    steps = 250
+
+Examples:
+
+    mlx-gpt bench speedrun sweeps/speedrun.toml --out speedrun/shakespeare
+    mlx-gpt bench speedrun sweeps/speedrun.toml --corpus data/tinyshakespeare.txt --target 1.90 --out speedrun/tiny")]
+pub struct Options {
+    /// What to train: a preset, seeds, settings of all (`[base]`) and recipes with their names (`[[recipe]]`)
+    #[arg(value_name = "FILE")]
+    plan: PathBuf,
+    /// Text to learn from, instead of the file's
+    #[arg(long, value_name = "PATH")]
+    corpus: Option<String>,
+    /// The loss to reach [default: the highest that the file's first recipe ends at]
+    #[arg(long, value_name = "LOSS")]
+    target: Option<f64>,
+    /// Seeds, with commas between, instead of the file's
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    seeds: Option<Vec<u64>>,
+    /// Evaluations along a training
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    evaluations: u64,
+    /// Folder of the curves: curves.jsonl, one training a line, and curves.svg; trainings that are in it are not done again
+    #[arg(long, value_name = "DIR", default_value = "speedrun")]
+    out: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let named = || options.plan.display().to_string();
+    let mut plan = SpeedrunPlan::read(&options.plan)?;
+    if let Some(corpus) = &options.corpus {
+        plan.base.insert("corpus".into(), Value::String(corpus.clone()));
+    }
+    let seeds = options.seeds.as_ref().unwrap_or(&plan.seeds);
+    let recipes: Vec<&Table> = plan.recipes.iter().map(|recipe| &recipe.settings).collect();
+    let (configs, dataset) = recipes::resolve(plan.preset, &plan.base, &recipes, seeds).with_context(named)?;
+    configs[0].device.select()?;
+    let runners: Vec<Runner> = configs
+        .into_iter()
+        .zip(plan.recipes.iter().cycle())
+        .map(|(config, recipe)| Runner {
+            name: recipe.name.clone(),
+            config,
+        })
+        .collect();
+
+    let mut journal = Journal::<Race>::open(&options.out.join("curves.jsonl"))?;
+    if let Outcome::Interrupted { signal } = speedrun(&runners, &dataset, options.evaluations, &mut journal)? {
+        say(format_args!(
+            "stopped; call it again to go on, with --out {}",
+            quoted(&options.out)
+        ));
+        return Ok(ExitCode::from(128 + signal as u8));
+    }
+    let races = races_of(&runners, &dataset.record()?, journal.lines());
+    let standings = Standings::new(&races, options.target)?;
+    let title = format!("{}, loss against time", dataset.name());
+    let picture = race_curves(&title, &races, standings.target)?;
+    let place = options.out.join("curves.svg");
+    durable::write_file(&place, picture.as_bytes())?;
+    if options.json {
+        let output = json!({ "curves": journal.path(), "picture": place, "result": standings });
+        return console::print(format_args!("{output}\n")).map(|()| ExitCode::SUCCESS);
+    }
+    say(format_args!("curves   {}", place.display()));
+    console::print(standings.table())?;
+    Ok(ExitCode::SUCCESS)
+}

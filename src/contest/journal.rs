@@ -1,0 +1,108 @@
+//! What was measured so far, a JSON object a line: a line is on disk once it is said to be.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::durable;
+
+/// A file of lines, open for more of them and closed to other processes.
+pub struct Journal<T> {
+    path: PathBuf,
+    file: File,
+    lines: Vec<T>,
+}
+
+impl<T: Serialize + DeserializeOwned> Journal<T> {
+    /// Opens the file, or makes it. Half a line at its end, which a process that died may have left, is cut off.
+    ///
+    /// # Errors
+    /// It cannot be read or written, another process has it open, or a line of it is of something else.
+    pub fn open(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        durable::make_parents(path)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path)
+            .with_context(|| format!("{shown} cannot be written"))?;
+        file.try_lock()
+            .with_context(|| format!("{shown} is being written by another process; wait for that one"))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)
+            .with_context(|| format!("{shown} cannot be read"))?;
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        file.set_len(whole as u64)?;
+        durable::sync_folder(path.parent().unwrap_or(Path::new("")))?;
+        let lines = text[..whole].lines().enumerate().map(|(number, line)| {
+            serde_json::from_str(line).with_context(|| {
+                format!(
+                    "line {} of {shown} is of something else; move that file away",
+                    number + 1
+                )
+            })
+        });
+        Ok(Self {
+            path: path.to_owned(),
+            lines: lines.collect::<Result<_>>()?,
+            file,
+        })
+    }
+
+    pub fn lines(&self) -> &[T] {
+        &self.lines
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// # Errors
+    /// The disk is full or cannot be written; the file is as it was then.
+    pub fn append(&mut self, line: T) -> Result<()> {
+        let before = self.file.metadata()?.len();
+        let text = serde_json::to_string(&line)? + "\n";
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all());
+        if written.is_err() {
+            let _ = self.file.set_len(before);
+        }
+        written.with_context(|| {
+            format!(
+                "{} cannot be written; make space, then run this again",
+                self.path.display()
+            )
+        })?;
+        self.lines.push(line);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn lines_stay_and_half_a_line_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("below/lines.jsonl");
+        let mut journal = Journal::open(&path).unwrap();
+        journal.append("one".to_owned()).unwrap();
+        assert!(Journal::<String>::open(&path).is_err(), "one process at a time");
+        drop(journal);
+        fs::write(&path, "\"one\"\n\"tw").unwrap();
+        let mut journal = Journal::open(&path).unwrap();
+        assert_eq!(journal.lines(), ["one"]);
+        journal.append("two".to_owned()).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "\"one\"\n\"two\"\n");
+        drop(journal);
+        let error = format!("{:#}", Journal::<u64>::open(&path).err().unwrap());
+        assert!(error.contains("line 1 of") && error.contains("lines.jsonl"), "{error}");
+    }
+}

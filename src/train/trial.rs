@@ -1,0 +1,114 @@
+//! A training in memory alone, without a run's folder: what recipes are compared by.
+
+use anyhow::{Result, ensure};
+
+use super::beginning::Beginning;
+use super::step::{StepReport, Stepper, TrainState};
+use crate::config::{OnNan, TrainConfig};
+use crate::data::corpus::TRAIN_SHARE;
+use crate::data::dataset::Dataset;
+use crate::data::tokens::Tokens;
+use crate::evaluate::Evaluator;
+use crate::evaluate::text::evaluate;
+
+/// A training before, in or after its steps.
+pub struct Trial {
+    config: TrainConfig,
+    context: usize,
+    state: TrainState,
+    stepper: Stepper,
+    evaluator: Evaluator,
+    train_tokens: Tokens,
+    /// What its loss is measured on.
+    scored_tokens: Tokens,
+}
+
+impl Trial {
+    /// On the training text, scored on the validation text.
+    ///
+    /// # Errors
+    /// A configuration or a corpus that cannot be trained with.
+    pub fn new(config: &TrainConfig, dataset: &Dataset) -> Result<Self> {
+        Self::assemble(config, Beginning::new(config, dataset)?)
+    }
+
+    /// On the first nine tenths of the training text, scored on its last tenth: for choosing between recipes, which must
+    /// not see the validation text.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), or the last tenth is shorter than a row.
+    pub fn within_training_text(config: &TrainConfig, dataset: &Dataset) -> Result<Self> {
+        let mut beginning = Beginning::new(config, dataset)?;
+        let tokens = beginning.train_tokens.len();
+        let (first, last) = beginning.train_tokens.split((tokens as f64 * TRAIN_SHARE) as usize);
+        ensure!(
+            last.len() > config.context,
+            "corpus {} is too short: the last tenth of its training part has {} tokens, a context of {} needs more than that; use more text or a smaller context",
+            config.corpus,
+            last.len(),
+            config.context
+        );
+        (beginning.train_tokens, beginning.val_tokens) = (first, last);
+        Self::assemble(config, beginning)
+    }
+
+    fn assemble(config: &TrainConfig, beginning: Beginning) -> Result<Self> {
+        let Beginning { model, state, .. } = beginning;
+        Ok(Self {
+            config: config.clone(),
+            context: model.context,
+            stepper: Stepper::new(config, &model, &state.parameters, &state.frozen)?,
+            evaluator: Evaluator::new(&model, state.model_parameters().names()),
+            state,
+            train_tokens: beginning.train_tokens,
+            scored_tokens: beginning.val_tokens,
+        })
+    }
+
+    /// Takes steps and forgets them, so that those that are timed find everything compiled.
+    ///
+    /// # Errors
+    /// Those of a step.
+    pub fn warm_up(&mut self) -> Result<()> {
+        self.stepper.measure(&self.state, &self.train_tokens).map(drop)
+    }
+
+    /// Takes the next step.
+    ///
+    /// # Errors
+    /// MLX's, or a token that the vocabulary has not.
+    pub fn step(&mut self) -> Result<StepReport> {
+        let batches = self.stepper.micro_batches(&self.train_tokens, self.state.step);
+        self.stepper.step(&mut self.state, batches)
+    }
+
+    /// Whether a step ends it: one that is not finite, unless such steps are to be left out.
+    pub fn ends_at(&self, step: &StepReport) -> bool {
+        !step.finite && self.config.on_nan == OnNan::Stop
+    }
+
+    /// Steps done.
+    pub fn steps(&self) -> u64 {
+        self.state.step
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.state.step == self.config.steps
+    }
+
+    /// The exact loss of the model as it is now, in nats per token.
+    ///
+    /// # Errors
+    /// MLX's.
+    pub fn loss(&mut self) -> Result<f64> {
+        let parameters = self.state.model_parameters();
+        let evaluation = evaluate(
+            &mut self.evaluator,
+            &parameters,
+            &self.scored_tokens,
+            self.context,
+            |_| (),
+        )?;
+        Ok(evaluation.loss())
+    }
+}
