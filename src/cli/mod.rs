@@ -1,5 +1,6 @@
 //! The command line: options to library calls, nothing else. `docs/cli.md` is made from the comments here.
 
+mod bench;
 mod data;
 mod doctor;
 mod eval;
@@ -9,6 +10,7 @@ mod import;
 mod lesson;
 mod output;
 mod runs;
+mod scaling;
 mod tokenizer;
 mod train;
 mod train_options;
@@ -44,6 +46,7 @@ enum Command {
     Data(data::Options),
     Tokenizer(tokenizer::Options),
     Runs(runs::Options),
+    Bench(bench::Options),
     Doctor(doctor::Options),
 }
 
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Data(options) => data::run(&options),
         Command::Tokenizer(options) => tokenizer::run(&options),
         Command::Runs(options) => runs::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Doctor(options) => doctor::run(&options),
     };
     result.unwrap_or_else(|error| output::failure(&error))
