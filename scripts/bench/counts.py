@@ -17,6 +17,8 @@ from pathlib import Path
 
 # Made by scripts/linux/setup.sh: all functions of the C interface and what they take.
 BINDINGS = Path(".mlx/lib/bindings.rs")
+# `bench` calls this after the last step that it times, and not before.
+END = "mlx_get_peak_memory"
 # What is counted, by patterns of names; whatever takes a stream and is none of these writes an operation down.
 KINDS = {
     "evaluations of a graph": r"mlx_(async_)?eval",
@@ -48,18 +50,21 @@ def calls(program, names, steps, folder):
     """How often a training of so many steps calls each of the functions."""
     commands = ["set pagination off", "set breakpoint pending off", "set language c"]
     commands += ["set breakpoint always-inserted on"]  # each stop would write hundreds of them anew
-    for number, name in enumerate(names, 1):
+    # Stopped twice: after the weights and two steps, when all is traced, and at the end. The breakpoints between are made
+    # late, for gdb looks each of them up anew with every library that is loaded.
+    commands += [f"break *{END}", "tbreak *mlx_eval", "ignore 2 2", "run"]
+    for number, name in enumerate(names, 3):
         commands += [f"break *{name}", f"ignore {number} 2000000000"]  # counted, and never stopped at
-    commands += ["run", "info breakpoints"]
+    commands += ["continue", "info breakpoints", "kill"]
     script = folder / "commands"
     script.write_text("\n".join(commands) + "\n")
     bench = f"bench --only training --preset nano --device cpu --threads 1 --steps {steps} --json".split()
     gdb = ["gdb", "--batch", "-nx", "-x", script, "--args", program, *bench]
     said = subprocess.run(gdb, capture_output=True, text=True).stdout
-    if "exited normally" not in said:
+    hits = {name: int(count) for name, count in re.findall(r"<(mlx_\w+)>\s+breakpoint already hit (\d+) time", said)}
+    if END not in hits:
         sys.exit(f"error: training under gdb did not end well: {said[-400:]}")
-    hits = re.findall(r"<(mlx_\w+)>\s+breakpoint already hit (\d+) time", said)
-    return {name: int(count) for name, count in hits}
+    return hits
 
 
 def main():
