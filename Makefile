@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup train generate eval lessons book test faults fuzz lint deny docs interop interop-llama bench-tokenizer speedrun
+.PHONY: help setup train generate eval lessons book test faults fuzz lint deny docs interop interop-llama bench bench-scaling bench-tokenizer speedrun
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,12 @@ interop: setup ## compare with transformers, mlx-lm, peft and gguf (installs the
 
 interop-llama: setup ## build llama.cpp for `make interop`, which then runs GGUF files in it (once, 10 minutes or more)
 	bash scripts/interop.sh --build-llama
+
+bench: setup ## speed and memory beside PyTorch and Python MLX (ROUNDS=n, ONLY_NANO=1 for a quick look)
+	bash scripts/bench.sh
+
+bench-scaling: setup ## how a step's time grows with batch, context, width and vocabulary; draws bench-scaling.svg
+	cargo run --release --quiet -- bench scaling $(ARGS)
 
 bench-tokenizer: setup ## speed of the tokenizer beside tiktoken and tokenizers (installs them into .peers/)
 	bash scripts/bench_tokenizer.sh

@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 source scripts/python_env.sh
-python_env .peers tiktoken==0.14.0 tokenizers==0.23.3
+python_env .peers/tokenizers tiktoken==0.14.0 tokenizers==0.23.3
 
 program=$(cargo build --quiet --release --bench tokenizer --message-format=json |
   $python -c '

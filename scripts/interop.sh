@@ -6,9 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 source scripts/python_env.sh
-mlx=mlx
-[ "$(uname -s)" = Darwin ] || mlx='mlx[cpu]' # elsewhere mlx alone has no backend
-python_env .interop torch transformers mlx-lm "$mlx" peft gguf
+interop_env
 
 if [ "${1:-}" = --build-llama ]; then
   "$python" -m pip install --quiet --disable-pip-version-check llama-cpp-python

@@ -11,3 +11,10 @@ python_env() {
   "$python" -m pip install --quiet --disable-pip-version-check "$@"
   touch "$folder/complete"
 }
+
+# The environment in .interop/ with the programs that read and write what this one does.
+interop_env() {
+  local mlx=mlx
+  [ "$(uname -s)" = Darwin ] || mlx='mlx[cpu]' # elsewhere mlx alone has no backend
+  python_env .interop torch transformers mlx-lm "$mlx" peft gguf
+}

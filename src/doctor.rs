@@ -9,6 +9,7 @@ use mlx_rs::transforms::compile::compile;
 use mlx_rs::{Array, ops};
 use sysinfo::System;
 
+use crate::bench::machine::processor;
 use crate::checkpoint::runs::run_of;
 use crate::checkpoint::{self, Checkpoint};
 use crate::console::quoted;
@@ -36,10 +37,9 @@ impl Finding {
 pub fn machine() -> Vec<Finding> {
     let mut system = System::new();
     system.refresh_memory();
-    system.refresh_cpu_all();
-    let name = system.cpus().first().map_or("unknown", |cpu| cpu.brand().trim());
+    let (name, cores) = processor();
     let mut findings = vec![
-        Finding::good("processor", format!("{name}, {} cores", system.cpus().len())),
+        Finding::good("processor", format!("{name}, {cores} cores")),
         Finding::good(
             "memory",
             format!(

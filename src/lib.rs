@@ -19,6 +19,7 @@
 //! | [`export`] | checkpoints for other programs: `transformers`, llama.cpp, `mlx-lm` |
 //! | [`hub`] | models from Hugging Face's hub |
 //! | [`train`](mod@train) | the loop, the compiled step, optimizer, schedule, metrics |
+//! | [`bench`] | how fast all that is on this machine, against what the machine can do |
 //! | [`contest`] | recipes against each other, trained in memory: sweeps and speedruns |
 //! | [`lessons`] | the series, day by day |
 //! | [`doctor`] | what this machine has and lacks |
@@ -29,6 +30,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;

@@ -11,6 +11,7 @@ mod lesson;
 mod output;
 mod recipes;
 mod runs;
+mod scaling;
 mod speedrun;
 mod sweep;
 mod tokenizer;

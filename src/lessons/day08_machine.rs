@@ -13,6 +13,7 @@ use super::day07_gpt2::{NANO, fresh};
 use super::fact::Finding;
 use super::gradients::in_parts;
 use super::lab::Lab;
+use crate::bench::timing::{median, milliseconds};
 use crate::config::{ModelConfig, Optimizer};
 use crate::console::say;
 use crate::data::batches::Batch;
@@ -21,15 +22,6 @@ use crate::train::step::{Stepper, TrainState};
 
 /// Times that each thing is timed.
 const ROUNDS: usize = 9;
-
-pub(super) fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-pub(super) fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
 
 /// Ten products of matrices of 512 × 512: the time to write them down, and the time to compute them.
 pub fn lazy(lab: &Lab) -> Result<String> {

@@ -9,11 +9,11 @@ use mlx_rs::transforms::eval;
 use mlx_rs::{Array, Dtype, ops, random};
 
 use super::arrays::largest_difference;
-use super::day08_machine::{median, milliseconds};
 use super::day09_generation::Speaker;
 use super::fact::Finding;
 use super::lab::Lab;
 use super::pictures::{Axes, Curve, curves};
+use crate::bench::timing::{median, milliseconds};
 use crate::config::{ModelConfig, Preset};
 use crate::console::say;
 use crate::data::corpus::Split;

@@ -8,6 +8,7 @@ mod loss_scale;
 pub mod metrics;
 pub mod muon;
 pub mod optimizer;
+mod phases;
 pub mod plot;
 mod report;
 mod rule;
@@ -130,7 +131,7 @@ fn leave_out(session: &mut Session, report: &mut report::Report, step: &StepRepo
 
 /// Estimates both losses, samples, and draws the curve.
 fn evaluate(session: &mut Session, report: &mut report::Report) -> Result<()> {
-    let losses = session.estimate_losses()?;
+    let losses = session.estimate_losses(session.config.eval_batches)?;
     let finite = losses.train.is_finite() && losses.val.is_finite();
     if !finite && session.config.on_nan == OnNan::Skip {
         report.warn(format_args!(
@@ -147,7 +148,7 @@ fn evaluate(session: &mut Session, report: &mut report::Report) -> Result<()> {
         losses.val,
         session.last_checkpoint()
     );
-    session.sample = session.write_sample()?;
+    session.sample = session.write_sample(session::SAMPLE_TOKENS)?;
     session.metrics.log(Line::Evaluation(EvaluationLine {
         step: session.state.step,
         train_loss: losses.train,

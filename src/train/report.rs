@@ -15,7 +15,7 @@ use crate::config::{DEFAULT_CORPUS, TrainConfig};
 use crate::console::{program, quoted, say, warn};
 
 /// Steps between two logged ones; the first and the last are logged too.
-const LOG_EVERY: u64 = 10;
+pub(super) const LOG_EVERY: u64 = 10;
 
 /// Said while the step is traced, and its kernels are built where that is still to do.
 const COMPILING: &str =
@@ -107,14 +107,23 @@ impl Report {
         };
         bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}")?);
         bar.set_position(session.state.step);
-        Ok(Self {
+        Ok(Self::new(bar, interactive))
+    }
+
+    /// One that logs and shows nothing.
+    pub fn quiet() -> Self {
+        Self::new(ProgressBar::hidden(), false)
+    }
+
+    fn new(bar: ProgressBar, interactive: bool) -> Self {
+        Self {
             bar,
             interactive,
             clock: Duration::ZERO,
             running_since: Instant::now(),
             tokens_since: 0,
             tokens_per_second: 0.0,
-        })
+        }
     }
 
     /// Shows a step, and logs it when its turn has come.
@@ -122,25 +131,32 @@ impl Report {
         self.count(session, step);
         let (now, last) = (step.step, session.config.steps);
         if now == 1 || now.is_multiple_of(LOG_EVERY) || now == last {
-            self.tokens_per_second = self.tokens_since as f64 / self.clock.as_secs_f64();
-            session.metrics.log(Line::Step(StepLine {
-                step: now,
-                loss: step.loss,
-                lr: step.lr,
-                grad_norm: step.grad_norm,
-                tokens_per_second: self.tokens_per_second,
-                memory: mlx_rs::memory::active_memory()? + mlx_rs::memory::cache_memory()?,
-            }))?;
-            (self.clock, self.tokens_since) = (Duration::ZERO, 0);
-            let left = (last - now) as f64 * session.config.tokens_per_step() as f64 / self.tokens_per_second;
-            self.bar.set_message(format!(
-                "loss {:.4}  {:.1}k tokens/s  {} left",
-                step.loss,
-                self.tokens_per_second / 1e3,
-                HumanDuration(Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX))
-            ));
+            self.log(session, step)?;
         }
         self.bar.set_position(now);
+        Ok(())
+    }
+
+    /// Logs a step.
+    pub fn log(&mut self, session: &mut Session, step: &StepReport) -> Result<()> {
+        let now = step.step;
+        self.tokens_per_second = self.tokens_since as f64 / self.clock.as_secs_f64();
+        session.metrics.log(Line::Step(StepLine {
+            step: now,
+            loss: step.loss,
+            lr: step.lr,
+            grad_norm: step.grad_norm,
+            tokens_per_second: self.tokens_per_second,
+            memory: mlx_rs::memory::active_memory()? + mlx_rs::memory::cache_memory()?,
+        }))?;
+        (self.clock, self.tokens_since) = (Duration::ZERO, 0);
+        let left = session.config.steps.saturating_sub(now) as f64 * session.config.tokens_per_step() as f64;
+        self.bar.set_message(format!(
+            "loss {:.4}  {:.1}k tokens/s  {} left",
+            step.loss,
+            self.tokens_per_second / 1e3,
+            HumanDuration(Duration::try_from_secs_f64(left / self.tokens_per_second).unwrap_or(Duration::MAX))
+        ));
         Ok(())
     }
 

@@ -23,7 +23,7 @@ use crate::generate::sampler::Sampling;
 use crate::tokenizer::Tokenizer;
 
 /// Tokens of the sample that an evaluation writes.
-const SAMPLE_TOKENS: usize = 300;
+pub(super) const SAMPLE_TOKENS: usize = 300;
 
 /// Everything that the loop works on.
 pub struct Session {
@@ -137,9 +137,9 @@ impl Session {
         self.stepper.measure(&self.state, &self.train_tokens)
     }
 
-    /// Losses over the same `eval_batches` batches of either split each time.
-    pub(super) fn estimate_losses(&mut self) -> Result<Losses> {
-        let (count, rows, context) = (self.config.eval_batches, self.config.batch_size, self.config.context);
+    /// Losses over the same `count` batches of either split each time.
+    pub(super) fn estimate_losses(&mut self, count: usize) -> Result<Losses> {
+        let (rows, context) = (self.config.batch_size, self.config.context);
         let parameters = self.state.model_parameters();
         let mut estimate = |tokens| {
             let mut total = Evaluation::default();
@@ -154,18 +154,18 @@ impl Session {
         })
     }
 
-    /// What the model says now.
-    pub(super) fn write_sample(&self) -> Result<String> {
+    /// What the model says now, in so many tokens.
+    pub(super) fn write_sample(&self, tokens: usize) -> Result<String> {
         let generator = Generator::new(&self.model, &self.state.model_parameters())?;
         let sampling = Sampling {
             temperature: 0.8,
             ..Sampling::PLAIN
         };
-        let mut ids = Vec::with_capacity(SAMPLE_TOKENS);
+        let mut ids = Vec::with_capacity(tokens);
         let prompt = self.tokenizer.default_prompt();
         generator.generate(&prompt, 0..1, &sampling, self.config.seed, |_, choice| {
             ids.push(choice.id);
-            Ok(ids.len() < SAMPLE_TOKENS)
+            Ok(ids.len() < tokens)
         })?;
         self.tokenizer.decode(&ids)
     }
@@ -204,7 +204,7 @@ impl Session {
         let step = self.state.step;
         let evaluation = self.metrics.evaluation_at(step);
         if evaluation.is_none() {
-            self.sample = self.write_sample()?;
+            self.sample = self.write_sample(SAMPLE_TOKENS)?;
         }
         let progress = Progress {
             config: Some(self.config.clone()),

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# How fast mlx-gpt trains beside PyTorch and Python MLX on this machine, how much memory it takes, and what a step asks of
+# MLX. The others are installed the first time: PyTorch into .interop/, with all that `make interop` compares with (about
+# 1 GB), MLX into .peers/. About ten minutes on two cores; other work spoils the figures.
+#
+#     ROUNDS=1 ONLY_NANO=1 bash scripts/bench.sh     # a quick look
+#
+# STEPS and FEW_STEPS are the steps of a turn: of nano, and of what takes seconds. PROGRAM is another mlx-gpt to measure
+# than the one that is built here.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/python_env.sh
+
+interop_env
+torch=$python
+mlx=mlx torch_device=mps
+[ "$(uname -s)" = Darwin ] || {
+  mlx="mlx[cpu]==$(sed -n 's/^mlx-cpu==\([0-9.]*\).*/\1/p' scripts/linux/requirements.txt)" # what mlx-gpt is linked with
+  torch_device=cpu
+}
+python_env .peers/mlx "$mlx"
+as_installed=$python
+with_openblas='' # on a Mac, MLX has its own
+if [ "$(uname -s)" = Linux ]; then
+  # The same with the BLAS that scripts/linux/setup.sh links.
+  python_env .peers/mlx-openblas "$mlx"
+  openblas=$(readlink -f .mlx/mlx_cpu.libs/libblas-*)
+  ln -sfn "$openblas" "$(ls -d .peers/mlx-openblas/lib/python3*/site-packages/mlx_cpu.libs/libblas-*)"
+  with_openblas=$python
+fi
+
+program=${PROGRAM:-target/release/mlx-gpt}
+[ -n "${PROGRAM:-}" ] || cargo build --quiet --release
+"$torch" scripts/bench/compare.py --program "$program" --torch "$torch" --torch-device "$torch_device" \
+  --mlx "$as_installed" --mlx-openblas "$with_openblas" --rounds "${ROUNDS:-5}" --steps "${STEPS:-60}" \
+  --few-steps "${FEW_STEPS:-5}" ${ONLY_NANO:+--only-nano}
+
+if [ "$(uname -s)" = Linux ]; then
+  python3 scripts/bench/counts.py "$program"
+fi

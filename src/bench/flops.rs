@@ -1,0 +1,62 @@
+//! How much arithmetic and reading a token takes, worked out from a model's shape.
+
+use crate::config::ModelConfig;
+use crate::model::init::{ParameterSpec, layout};
+
+/// Parameters that every token meets in the forward pass: all but the tables of which it takes a row. The token embedding
+/// is one of those only where the output head is another matrix.
+pub fn met_by_each_token(model: &ModelConfig) -> usize {
+    layout(model)
+        .iter()
+        .filter(|spec| spec.name != "wpe.weight" && (spec.name != "wte.weight" || !model.parts.own_head))
+        .map(ParameterSpec::count)
+        .sum()
+}
+
+/// Floating-point operations of training on a token in rows of `context` tokens: 6 N + 12 · layers · embd · context, with
+/// N = [`met_by_each_token`] (Chowdhery et al. 2022, PaLM, appendix B; N as nanoGPT's `estimate_mfu` counts it).
+///
+/// Two for each parameter forward and four backward; attention's products of queries with keys and of weights with values
+/// are counted whole, masked pairs too, as in that paper.
+pub fn per_trained_token(model: &ModelConfig, context: usize) -> u64 {
+    let attention = 12 * model.layers * model.embd * context;
+    (6 * met_by_each_token(model) + attention) as u64
+}
+
+/// Bytes of float32 weights that are read to write one token of one sequence.
+pub fn weights_read_per_token(model: &ModelConfig) -> u64 {
+    (size_of::<f32>() * met_by_each_token(model)) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Parts, Preset};
+
+    /// A block of width C has 12 C² weights, 9 C biases of its linear layers and 4 C of its norms; the last norm has 2 C, the
+    /// head V · C.
+    #[test]
+    fn counts_are_those_worked_out_by_hand() {
+        let nano = Preset::Nano.model(65);
+        let n = 4 * (12 * 128 * 128 + 13 * 128) + 2 * 128 + 65 * 128;
+        assert_eq!((n, met_by_each_token(&nano)), (801_664, n));
+        assert_eq!(per_trained_token(&nano, 64), 5_203_200); // 4,809,984 + 393,216
+        assert_eq!(weights_read_per_token(&nano), 3_206_656);
+
+        // GPT-2's published count is 124,439,808 with 1024 · 768 position embeddings.
+        let gpt2 = Preset::Gpt2.model(50257);
+        assert_eq!(met_by_each_token(&gpt2), 123_653_376);
+        assert_eq!(per_trained_token(&gpt2, 64), 748_998_144); // 741,920,256 + 7,077,888
+    }
+
+    #[test]
+    fn a_head_of_its_own_is_met_in_place_of_the_embedding() {
+        let tied = Preset::Nano.model(65);
+        let mut untied = tied.clone();
+        untied.parts = Parts {
+            own_head: true,
+            ..tied.parts
+        };
+        assert_eq!(met_by_each_token(&untied), met_by_each_token(&tied));
+    }
+}

@@ -1,0 +1,74 @@
+//! `mlx-gpt bench scaling`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+
+use super::bench::Timing;
+use crate::bench::machine::Machine;
+use crate::bench::timing::Rounds;
+use crate::bench::{scaling, scaling_plot, table};
+use crate::console::{self, say};
+use crate::durable;
+
+/// Steps of a point that are timed: the largest takes a second on two cores, and there are 19 points.
+const STEPS: usize = 5;
+
+/// Measure how the time of a training step grows
+///
+/// From the preset nano's shape, it lets batch, context, width and vocabulary grow one at a time, says in words how a
+/// step's time grows with each, and draws a plot on logarithmic axes, where a power is a straight line. Takes two or
+/// three minutes.
+#[derive(Args)]
+pub struct Options {
+    /// Where to write the plot
+    #[arg(long, value_name = "FILE", default_value = "bench-scaling.svg")]
+    out: PathBuf,
+    #[command(flatten)]
+    timing: Timing,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let (device, threads) = options.timing.select()?;
+    let rounds = options.timing.rounds().unwrap_or(Rounds::Exactly(STEPS));
+    let lines = scaling::measure(rounds, device, threads)?;
+    let machine = Machine::this(device, threads);
+    let title = format!(
+        "A training step on {} ({device}, {threads} thread(s))",
+        machine.processor
+    );
+    durable::make_parents(&options.out)?;
+    durable::write_file(&options.out, scaling_plot::draw(&title, &lines)?.as_bytes())?;
+    if options.json {
+        let lines: Vec<_> = lines
+            .iter()
+            .map(|line| {
+                let scaling::Line { of, points, exponent, last_exponent } = line;
+                json!({
+                    "of": of, "points": points, "exponent": exponent, "last_exponent": last_exponent, "words": line.words()
+                })
+            })
+            .collect();
+        console::print(format_args!("{}\n", json!({"machine": machine, "scaling": lines})))?;
+    } else {
+        for line in &lines {
+            let rows = line
+                .points
+                .iter()
+                .map(|point| [point.size.to_string(), format!("{:.1}", point.milliseconds)]);
+            console::print(format_args!(
+                "{}\n{}\n",
+                table::markdown([line.of, "ms a step"], rows).trim_start(),
+                line.words()
+            ))?;
+        }
+    }
+    say(format_args!("plot     {}", options.out.display()));
+    Ok(ExitCode::SUCCESS)
+}
