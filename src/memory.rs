@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use indicatif::HumanBytes;
 use sysinfo::System;
 
-use crate::config::{Architecture, ModelConfig, Precision, TrainConfig};
+use crate::config::{Architecture, ModelConfig, Optimizer, Precision, TrainConfig};
 
 /// Bytes of a float32.
 const FLOAT32: f64 = 4.0;
@@ -39,7 +39,12 @@ pub fn of_step(config: &TrainConfig, model: &ModelConfig, parameters: usize, lea
         Precision::Bfloat16 | Precision::Float16 => FLOAT32 / 2.0,
     };
     let (parameters, learning) = (parameters as f64, learning as f64);
-    let state = FLOAT32 * (parameters + 3.0 * learning);
+    // The numbers that an optimizer keeps for each, gradients included; Muon's matrices have one moment.
+    let kept = match config.optimizer {
+        Optimizer::Adamw => 3.0,
+        Optimizer::Muon => 2.0,
+    };
+    let state = FLOAT32 * (parameters + kept * learning);
     let tokens = (config.batch_size * config.context) as f64;
     // The early architectures have less than a block.
     let blocks = match model.architecture {
@@ -47,18 +52,17 @@ pub fn of_step(config: &TrainConfig, model: &ModelConfig, parameters: usize, lea
         Architecture::Bigram | Architecture::Averaging | Architecture::Attention => 0,
     };
     let [layers, heads, channels, vocabulary] = [blocks, model.heads, model.embd, model.vocab_size].map(|n| n as f64);
-    // Attention's weights are [B, H, T, T]; with dropout also before it, and the mask.
-    let weights = heads * config.context as f64 * if config.dropout > 0.0 { 3.0 } else { 1.0 };
+    // Attention's weights are [B, H, T, T]: dropout has to see them, before and after it, and its mask.
+    let weights = heads * config.context as f64 * if config.dropout > 0.0 { 3.0 } else { 0.0 };
     let block = KEPT_CHANNELS * channels + weights;
     state + tokens * (layers * block * number + 2.0 * vocabulary * FLOAT32)
 }
 
-/// Bytes of a forward pass over `rows` rows of `length` tokens, one block after the other: its channels and attention's
-/// weights, or the logits.
+/// Bytes of a forward pass over `rows` rows of `length` tokens, one block after the other: its channels, or the
+/// logits.
 pub fn of_forward(model: &ModelConfig, rows: usize, length: usize) -> f64 {
-    let [heads, channels, vocabulary] = [model.heads, model.embd, model.vocab_size].map(|n| n as f64);
-    let block = 8.0 * channels + heads * length as f64;
-    (rows * length) as f64 * block.max(vocabulary) * FLOAT32
+    let [channels, vocabulary] = [model.embd, model.vocab_size].map(|n| n as f64);
+    (rows * length) as f64 * (8.0 * channels).max(vocabulary) * FLOAT32
 }
 
 /// Bytes of the keys and values of one sequence as long as the model's context.

@@ -24,7 +24,7 @@ use crate::train::{Outcome, Session, train};
 Presets:
 
                 layers  heads  embd  context  batch  steps   lr           dropout
-    nano             4      4   128       64     12   2000   1e-3..1e-4   0
+    nano             4      4   128       64     12   2000   4e-3..4e-4   0
     baby             6      6   384      256     64   5000   1e-3..1e-4   0.2
     gpt2            12     12   768     1024    4x8   600000 6e-4..6e-5   0
     gpt2-medium     24     16  1024     1024    4x8   600000 6e-4..6e-5   0
@@ -34,6 +34,8 @@ Presets:
     All: weight decay 0.1, gradients clipped to norm 1, seed 1337.
     nano and baby: characters, warm-up 100 steps, beta2 0.99, evaluated and saved every 250 steps;
     the others: GPT-2's tokenizer, 2000, 0.95, 1000.
+    nano: the blocks' matrices learn by Muon at 0.02, the rest by AdamW as above, warm-up 20. With
+    --optimizer adamw it is nanoGPT's recipe for CPUs, 1e-3..1e-4, warm-up 100.
 
     With --init-from and no --preset, a model of 50 million parameters or more is finetuned: 200 steps of
     4 x 256 tokens, lr 1e-4..1e-5 (low-rank adapters 2e-4..2e-5), warm-up 20, evaluated every 50 and saved

@@ -103,7 +103,8 @@ pub struct Settings {
     /// Batches whose gradients are added up for one step, for larger batches than memory holds
     #[arg(long, value_name = "N", help_heading = "Training")]
     grad_accum: Option<usize>,
-    /// The optimizer
+    /// What moves the weights; each brings its own rates [default: muon for nano, adamw for the others, finetuning and
+    /// adapters]
     #[arg(long, value_enum, help_heading = "Training")]
     optimizer: Option<Optimizer>,
     /// Highest learning rate, reached after the warm-up
@@ -201,6 +202,8 @@ impl Settings {
         let preset = preset.unwrap_or(Preset::for_device(device));
         let arch = self.arch.or(file.arch);
         let mut base = preset.train(device).with_architecture(arch.unwrap_or_default());
+        let adapts = self.lora_rank.or(file.lora_rank).is_some_and(|rank| rank > 0);
+        let mut finetunes = false;
         if let Some(path) = self.init_from.as_ref().or(file.init_from.as_ref()) {
             let folder = find_checkpoint(Some(Path::new(path)))?;
             let model = Checkpoint::load_model_config(&folder)?;
@@ -227,9 +230,15 @@ impl Settings {
             base.arch = model.architecture;
             base.set_parts(model.parts);
             (base.layers, base.heads, base.embd, base.context) = (model.layers, model.heads, model.embd, model.context);
-            if recipe.is_none() && parameter_count(&model) >= LARGE {
-                base.finetune(self.lora_rank.or(file.lora_rank).is_some_and(|rank| rank > 0));
-            }
+            finetunes = recipe.is_none() && parameter_count(&model) >= LARGE;
+        }
+        base = base.with_optimizer(match self.optimizer.or(file.optimizer) {
+            Some(optimizer) => optimizer,
+            None if adapts || finetunes => Optimizer::Adamw,
+            None => preset.optimizer(),
+        });
+        if finetunes {
+            base.finetune(adapts);
         }
         let mut config = self.over(&file.over(&base)?)?;
         config.corpus = absolute_corpus(&config.corpus)?;
@@ -308,7 +317,25 @@ mod tests {
         );
         assert_eq!(config(768, "lora_rank = 4", None).lr, 2e-4);
         assert_eq!(config(768, "lr = 3e-5\ncontext = 64", None).lr, 3e-5);
-        assert_eq!(config(768, "", Some(Preset::Nano)).lr, 1e-3);
-        assert_eq!(config(64, "", None).lr, 1e-3);
+        assert_eq!(config(768, "", Some(Preset::Nano)).lr, 4e-3);
+        assert_eq!(config(64, "", None).lr, 4e-3);
+    }
+
+    #[test]
+    fn each_optimizer_brings_its_own_rates() {
+        let config = |settings: &str, preset| {
+            let mut settings: Settings = toml::from_str(settings).unwrap();
+            settings.device = Some(Compute::Cpu);
+            let config = settings.resolve(&Settings::default(), Some(preset)).unwrap().0;
+            (config.optimizer, config.lr, config.min_lr, config.warmup)
+        };
+        let muon = (Optimizer::Muon, 4e-3, 4e-4, 20);
+        assert_eq!(config("", Preset::Nano), muon);
+        assert_eq!(config("optimizer = \"muon\"", Preset::Baby), muon);
+        assert_eq!(config("", Preset::Baby), (Optimizer::Adamw, 1e-3, 1e-4, 100));
+        // The recipe of nanoGPT, as `Preset::train` has it.
+        let plain = config("optimizer = \"adamw\"", Preset::Nano);
+        assert_eq!(plain, (Optimizer::Adamw, 1e-3, 1e-4, 100));
+        assert_eq!(config("lr = 0.01", Preset::Nano), (Optimizer::Muon, 0.01, 4e-4, 20));
     }
 }

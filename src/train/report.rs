@@ -87,7 +87,7 @@ impl Report {
 
         let left = session.config.steps.saturating_sub(session.state.step);
         let saves = kept_checkpoints(&session.config, left);
-        let second_state = 4 * 3 * learning as u64;
+        let second_state = 4 * (learning + session.state.m.count() + session.state.v.count()) as u64;
         say(format_args!(
             "needs    about {} of training ({:.0} ms a step) besides evaluations, {} of memory, {} of disk for {saves} checkpoint(s)",
             HumanDuration(step * left.min(u64::from(u32::MAX)) as u32),

@@ -230,14 +230,15 @@ impl Session {
     }
 
     /// What a checkpoint takes on disk, but for its small files: float32 weights, only the adapters' where there are
-    /// any, and two moments of what learns.
+    /// any, and the moments of what learns.
     pub(super) fn checkpoint_bytes(&self) -> u64 {
-        let learning = self.state.parameters.count();
+        let state = &self.state;
+        let learning = state.parameters.count();
         let saved = match self.base {
             Some(_) => learning,
-            None => learning + self.state.frozen.count(),
+            None => learning + state.frozen.count(),
         };
-        4 * (saved + 2 * learning) as u64
+        4 * (saved + state.m.count() + state.v.count()) as u64
     }
 
     /// The newest checkpoint's folder, in words.
