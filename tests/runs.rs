@@ -48,7 +48,7 @@ fn changed_settings_are_said_and_written_down() {
     let resume = ["train", "--resume", "run", "--steps", "4", "--lr", "0.0005"];
     let said = stderr(&succeed(mlx_gpt(folder.path()).args(resume)));
     assert!(
-        said.contains("changed  steps 2 is now 4") && said.contains("changed  lr 0.001 is now 0.0005"),
+        said.contains("changed  steps 2 is now 4") && said.contains("changed  lr 0.004 is now 0.0005"),
         "{said}"
     );
     let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
