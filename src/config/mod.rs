@@ -1,10 +1,12 @@
 //! Everything that starts a run, as plain structs with named presets.
 
+mod changes;
 mod growth;
 mod model;
 mod parts;
 mod preset;
 mod train;
+mod validate;
 
 pub use model::{Architecture, LINEAR_LAYERS, Lora, ModelConfig, Quantization};
 pub use parts::{Activation, Norm, Parts, Position};

@@ -1,10 +1,9 @@
 //! A training run.
 
-use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::{Activation, Architecture, LINEAR_LAYERS, Lora, ModelConfig, Norm, Parts, Position};
+use super::{Activation, Architecture, Lora, ModelConfig, Norm, Parts, Position};
 use crate::device::Compute;
 
 /// The number format that the forward and backward pass compute in; master weights are always float32.
@@ -156,32 +155,6 @@ pub enum OnNan {
     Skip,
 }
 
-type Entries = serde_json::Map<String, serde_json::Value>;
-
-/// Settings that a run that goes on may change; the others would silently make it another run.
-const MAY_CHANGE: [&str; 20] = [
-    "steps",
-    "lr",
-    "min_lr",
-    "muon_lr",
-    "warmup",
-    "schedule",
-    "decay_share",
-    "weight_decay",
-    "beta2",
-    "grad_clip",
-    "device",
-    "threads",
-    "eval_every",
-    "eval_batches",
-    "save_every",
-    "keep_last",
-    "keep_every",
-    "on_nan",
-    "corpus",    // its text is compared
-    "init_from", // read once, at the beginning
-];
-
 fn yes() -> bool {
     true
 }
@@ -254,138 +227,6 @@ impl TrainConfig {
     /// Tokens that one optimizer step learns from, once its batches have grown.
     pub fn tokens_per_step(&self) -> usize {
         self.batch_size * self.context * self.grad_accum
-    }
-
-    /// What differs from the settings that a run was trained with `before`, a line each.
-    ///
-    /// # Errors
-    /// A setting that cannot change without making another run of it.
-    pub fn changes_since(&self, before: &Self) -> Result<Vec<String>> {
-        let (old, new) = (before.entries()?, self.entries()?);
-        let mut changes = Vec::new();
-        for key in old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))) {
-            let value = |entries: &Entries| entries.get(key).map_or("nothing".into(), serde_json::Value::to_string);
-            let (before, now) = (value(&old), value(&new));
-            if before == now {
-                continue;
-            }
-            let option = key.replace('_', "-");
-            ensure!(
-                MAY_CHANGE.contains(&key.as_str()),
-                "--{option} {now} would make another run of it, which was trained with {before}; leave that as it was, or start a new run with --init-from"
-            );
-            changes.push(format!("{option} {before} is now {now}"));
-        }
-        Ok(changes)
-    }
-
-    /// Key by key, with numbers as a person writes them.
-    fn entries(&self) -> Result<Entries> {
-        Ok(serde_json::from_str(&serde_json::to_string(self)?)?)
-    }
-
-    /// # Errors
-    /// A value outside of what training can do, with its name.
-    pub fn validate(&self) -> Result<()> {
-        for (name, value, most) in [
-            ("steps", self.steps, u64::from(u32::MAX)),
-            ("context", self.context as u64, 1 << 20),
-            ("batch-size", self.batch_size as u64, 1 << 20),
-            ("grad-accum", self.grad_accum as u64, 1 << 20),
-            ("threads", self.threads as u64, 1024),
-            ("eval-every", self.eval_every, i64::MAX as u64),
-            ("eval-batches", self.eval_batches as u64, 1 << 20),
-            ("save-every", self.save_every, i64::MAX as u64),
-        ] {
-            ensure!(value >= 1, "{name} is 0; it must be at least 1");
-            ensure!(value <= most, "{name} is {value}; it can be at most {most}");
-        }
-        ensure!(
-            self.batch_size * self.context * self.grad_accum <= i32::MAX as usize,
-            "batch-size {} times context {} times grad-accum {} is more tokens than a step can hold; lower one of them",
-            self.batch_size,
-            self.context,
-            self.grad_accum
-        );
-        if let Some(start) = self.batch_start {
-            ensure!(
-                (1..=self.batch_size).contains(&start),
-                "batch-start is {start}; it must be from 1 to batch-size, {}",
-                self.batch_size
-            );
-        }
-        ensure!(
-            self.batch_start.is_some() == (self.batch_ramp > 0) && self.batch_ramp <= u64::from(u32::MAX),
-            "batch-start and batch-ramp belong together: rows to begin with, and 1 to {} steps in which they grow",
-            u32::MAX
-        );
-        if self.lora_rank > 0 {
-            ensure!(
-                self.optimizer == Optimizer::Adamw,
-                "optimizer muon is for whole matrices, and lora-rank {} adds adapters; choose --optimizer adamw",
-                self.lora_rank
-            );
-            ensure!(
-                self.init_from.is_some(),
-                "lora-rank {} needs a model to adapt; give one with --init-from",
-                self.lora_rank
-            );
-            ensure!(
-                self.lora_alpha > 0.0 && self.lora_alpha.is_finite(),
-                "lora-alpha is {}; it must be a number above 0",
-                self.lora_alpha
-            );
-            ensure!(
-                self.freeze.is_empty(),
-                "freeze says nothing beside lora-rank: the adapters are all that learns; leave one of them out"
-            );
-            for target in &self.lora_targets {
-                let lora = Lora {
-                    targets: vec![target.clone()],
-                    rank: self.lora_rank,
-                    alpha: self.lora_alpha,
-                };
-                ensure!(
-                    (0..self.layers).any(|layer| LINEAR_LAYERS
-                        .iter()
-                        .any(|linear| lora.adapts(&format!("h.{layer}.{linear}")))),
-                    "lora-targets {target:?} is the name of no linear layer; they are c_attn, c_proj, c_fc, attn.c_proj, mlp.c_proj"
-                );
-            }
-            ensure!(
-                !self.lora_targets.is_empty(),
-                "lora-targets is empty; leave it out for c_attn"
-            );
-        }
-        for (name, value) in [
-            ("lr", self.lr),
-            ("min-lr", self.min_lr),
-            ("muon-lr", self.muon_lr),
-            ("weight-decay", self.weight_decay),
-            ("grad-clip", self.grad_clip),
-        ] {
-            ensure!(
-                value >= 0.0 && value.is_finite(),
-                "{name} is {value}; it must be a number, 0 or more"
-            );
-        }
-        ensure!(
-            self.min_lr <= self.lr,
-            "min-lr {} is above lr {}; lower it",
-            self.min_lr,
-            self.lr
-        );
-        ensure!(
-            self.decay_share > 0.0 && self.decay_share <= 1.0,
-            "decay-share is {}; it must be above 0 and at most 1",
-            self.decay_share
-        );
-        ensure!(
-            (0.0..1.0).contains(&self.beta2),
-            "beta2 {} is not from 0 up to, but not including, 1",
-            self.beta2
-        );
-        Ok(())
     }
 }
 

@@ -1,20 +1,10 @@
 //! Pictures of numbers, as SVG.
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-/// Colours that people with red-green blindness tell apart (Okabe and Ito 2008), for lines side by side.
-const COLOURS: [RGBColor; 7] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(230, 159, 0),
-    RGBColor(86, 180, 233),
-    RGBColor(0, 0, 0),
-];
-const FONT: &str = "sans-serif";
+use crate::plot::{self, COLOURS, FONT, Frame, drawing, range};
 
 /// A line of a plot: its name and its points.
 pub struct Curve {
@@ -31,48 +21,26 @@ pub struct Axes<'a> {
 
 /// Curves over one another, the names and last values beside them.
 pub fn curves(axes: &Axes, curves: &[Curve]) -> Result<String> {
-    let points = || curves.iter().flat_map(|curve| &curve.points);
-    let (x, y) = (range(points().map(|p| p.0)), range(points().map(|p| p.1)));
-    draw((900, 520), |area| {
-        let mut chart = ChartBuilder::on(area)
-            .caption(axes.title, (FONT, 20))
-            .margin(16)
-            .x_label_area_size(44)
-            .y_label_area_size(56)
-            .build_cartesian_2d(x.0..x.1, y.0..y.1)
-            .map_err(drawing)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(BLACK.mix(0.1))
-            .x_desc(axes.x)
-            .y_desc(axes.y)
-            .label_style((FONT, 14))
-            .draw()
-            .map_err(drawing)?;
-        for (index, curve) in curves.iter().enumerate() {
-            let colour = COLOURS[index % COLOURS.len()];
-            let last = curve.points.last().map_or(f64::NAN, |point| point.1);
-            chart
-                .draw_series(LineSeries::new(curve.points.iter().copied(), colour.stroke_width(2)))
-                .map_err(drawing)?
-                .label(format!("{} {last:.2}", curve.name))
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(2)));
-        }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .label_font((FONT, 14))
-            .border_style(BLACK.mix(0.2))
-            .background_style(WHITE.mix(0.9))
-            .draw()
-            .map_err(drawing)
-    })
+    let curve = |(number, curve): (usize, &Curve)| {
+        let last = curve.points.last().map_or(f64::NAN, |point| point.1);
+        let label = format!("{} {last:.2}", curve.name);
+        plot::Curve::numbered(number, Some(label), curve.points.clone())
+    };
+    let frame = Frame {
+        title: axes.title,
+        x: axes.x,
+        y: axes.y,
+        logarithmic: false,
+    };
+    plot::curves(&frame, &curves.iter().enumerate().map(curve).collect::<Vec<_>>())
 }
 
 /// Points with names, such as vectors in two dimensions.
 pub fn points(title: &str, points: &[(String, f64, f64)]) -> Result<String> {
-    let (x, y) = (range(points.iter().map(|p| p.1)), range(points.iter().map(|p| p.2)));
+    let (x, y) = (
+        range(points.iter().map(|p| p.1), 0.05),
+        range(points.iter().map(|p| p.2), 0.05),
+    );
     draw((720, 720), |area| {
         let mut chart = ChartBuilder::on(area)
             .caption(title, (FONT, 20))
@@ -231,21 +199,4 @@ fn draw(size: (u32, u32), on: impl FnOnce(&Area) -> Result<()>) -> Result<String
         area.present().map_err(drawing)?;
     }
     Ok(svg)
-}
-
-/// The range of finite numbers with a margin, never empty.
-fn range(numbers: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
-    let finite = || numbers.clone().filter(|number| number.is_finite());
-    let (low, high) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), number| {
-        (low.min(number), high.max(number))
-    });
-    if low > high {
-        return (0.0, 1.0);
-    }
-    let margin = (0.05 * (high - low)).max(1e-9);
-    (low - margin, high + margin)
-}
-
-fn drawing(error: impl std::fmt::Display) -> anyhow::Error {
-    anyhow!("a picture could not be drawn: {error}")
 }
