@@ -50,9 +50,9 @@ def calls(program, names, steps, folder):
     """How often a training of so many steps calls each of the functions."""
     commands = ["set pagination off", "set breakpoint pending off", "set language c"]
     commands += ["set breakpoint always-inserted on"]  # each stop would write hundreds of them anew
-    # Stopped twice: after the weights and two steps, when all is traced, and at the end. The breakpoints between are made
+    # Stopped twice: after two steps, when all is traced, and at the end. The breakpoints between are made
     # late, for gdb looks each of them up anew with every library that is loaded.
-    commands += [f"break *{END}", "tbreak *mlx_eval", "ignore 2 2", "run"]
+    commands += [f"break *{END}", "tbreak *mlx_async_eval", "ignore 2 2", "run"]
     for number, name in enumerate(names, 3):
         commands += [f"break *{name}", f"ignore {number} 2000000000"]  # counted, and never stopped at
     commands += ["continue", "info breakpoints", "kill"]
