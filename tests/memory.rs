@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::sync::Mutex;
+
 use common::{fail, folder, mlx_gpt, random_checkpoint, saved, succeed};
 use mlx_gpt::checkpoint::Checkpoint;
 use mlx_gpt::config::{Optimizer, Preset, TrainConfig};
@@ -13,9 +15,13 @@ use mlx_gpt::model::parameters::Parameters;
 use mlx_gpt::tokenizer::{CharTokenizer, Tokenizer};
 use mlx_gpt::train::step::{Stepper, TrainState};
 
+/// MLX reports the peak of the process: whoever makes arrays in it has it alone.
+static ARRAYS: Mutex<()> = Mutex::new(());
+
 /// Estimates are bounds from below, or they would refuse what works; and no less than half of the peak that MLX reports.
 #[test]
 fn estimates_of_a_step_are_below_what_it_takes_and_not_far_below() {
+    let _alone = ARRAYS.lock();
     Compute::Cpu.select().unwrap();
     let nano = Preset::Nano.train(Compute::Cpu);
     let long = TrainConfig {
@@ -78,6 +84,7 @@ fn training_that_no_memory_can_hold_is_refused_and_leaves_nothing() {
 
 /// A model with 16 heads that sees as many tokens as that at once.
 fn far_sighted(folder: &std::path::Path, tokenizer: Tokenizer, context: usize) -> Checkpoint {
+    let _alone = ARRAYS.lock();
     let mut checkpoint = random_checkpoint(folder, tokenizer, 16, 16);
     checkpoint.model.context = context;
     checkpoint.parameters = init::initialize(&checkpoint.model, 1).unwrap();
