@@ -2,21 +2,12 @@
 // keys and values to have them packed, hold all weights, and take exponentials one at a time. This is one operation in
 // either direction, linked before MLX's own. It holds the weights of 64 queries at a time, computes them again for the
 // backward pass (Dao et al. 2022, algorithm 4), and skips keys that a causal mask hides from all of those.
-#include <dlfcn.h>
-
-#include <vector>
-
-#include "mlx/backend/cpu/encoder.h"
+#include "blas.h"
 #include "mlx/fast.h"
-#include "mlx/primitives.h"
-#include "mlx/utils.h"
+#include "primitive.h"
 #include "rows.h"
 
-using namespace mlx::core;
-
-enum Order { as_is = 111, transposed = 112 }; // cblas.h
-extern "C" void cblas_sgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a, int lda,
-                            const float *b, int ldb, float beta, float *c, int ldc);
+using namespace cpu_operations;
 
 namespace {
 
@@ -50,18 +41,13 @@ Heads heads_of(const array &a, std::vector<std::vector<float>> &temporaries) {
 }
 
 // Allocates [B, H, T, D] as the layers around attention want it: [B, T, H, D] in memory.
-Heads allocate(array &a) {
+Heads allocate_heads(array &a) {
   const auto &s = a.shape();
   int64_t heads = s[1], length = s[2], width = s[3];
   Strides strides = {length * heads * width, width, heads * width, 1};
   bool rows = heads == 1 || length == 1, columns = a.size() <= 1;
   a.set_data(allocator::malloc(a.nbytes()), a.size(), strides, {true, rows, columns});
   return {a.data<float>(), s[0], heads, length, width, strides[0], strides[1], strides[2]};
-}
-
-void product(Order order_a, Order order_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
-             int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc) {
-  cblas_sgemm(101, order_a, order_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
 // Keys that the query at `t` sees, of `keys` for `queries`; the last query sees the last key.
@@ -80,11 +66,7 @@ FOR_EACH_PROCESSOR void divide(float *x, int64_t n, float by) {
   for (int64_t i = 0; i < n; i++) x[i] /= by;
 }
 
-FOR_EACH_PROCESSOR float dot(const float *a, const float *b, int64_t n) {
-  float sum = 0;
-  for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];
-  return sum;
-}
+FOR_EACH_PROCESSOR float dot(const float *a, const float *b, int64_t n) { return rows::dot(a, b, n); }
 
 // Scores to weights p; their gradients to those of the scores, `p (dp - mean) scale`.
 FOR_EACH_PROCESSOR void weigh_back(float *scores, float *gradients, int64_t seen, int64_t n, float log_sum, float mean, float scale) {
@@ -100,6 +82,7 @@ FOR_EACH_PROCESSOR void weigh_back(float *scores, float *gradients, int64_t seen
 struct Call {
   float scale;
   bool causal;
+  bool operator==(const Call &) const = default;
 };
 
 void forward(const Call &call, const Heads &q, const Heads &k, const Heads &v, const Heads &y, float *log_sums) {
@@ -110,7 +93,7 @@ void forward(const Call &call, const Heads &q, const Heads &k, const Heads &v, c
       for (int64_t t = 0; t < q.length; t += block) {
         int64_t m = std::min(block, q.length - t), n = seen(call.causal, t + m - 1, q.length, k.length);
         float sums[block];
-        product(as_is, transposed, m, n, q.width, call.scale, q.at(b, h, t), q.step, k.at(b, shared), k.step, 0, scores.data(), n);
+        product(as_is, turned, m, n, q.width, call.scale, q.at(b, h, t), q.step, k.at(b, shared), k.step, 0, scores.data(), n);
         for (int64_t i = 0; i < m; i++)
           weigh(&scores[i * n], seen(call.causal, t + i, q.length, k.length), n, &sums[i], &log_sums[(b * q.heads + h) * q.length + t + i]);
         product(as_is, as_is, m, v.width, n, 1, scores.data(), n, v.at(b, shared), v.step, 0, y.at(b, h, t), y.step);
@@ -134,16 +117,16 @@ void backward(const Call &call, const Heads &q, const Heads &k, const Heads &v, 
       float old = first && q.length <= block ? 0 : 1; // one block of queries sees all keys, and writes all of their gradients
       for (int64_t t = 0; t < q.length; t += block) {
         int64_t m = std::min(block, q.length - t), n = seen(call.causal, t + m - 1, q.length, k.length);
-        product(as_is, transposed, m, n, q.width, call.scale, q.at(b, h, t), q.step, k.at(b, shared), k.step, 0, scores.data(), n);
-        product(as_is, transposed, m, n, v.width, 1, dy.at(b, h, t), dy.step, v.at(b, shared), v.step, 0, gradients.data(), n);
+        product(as_is, turned, m, n, q.width, call.scale, q.at(b, h, t), q.step, k.at(b, shared), k.step, 0, scores.data(), n);
+        product(as_is, turned, m, n, v.width, 1, dy.at(b, h, t), dy.step, v.at(b, shared), v.step, 0, gradients.data(), n);
         for (int64_t i = 0; i < m; i++) {
           float mean = dot(dy.at(b, h, t + i), y.at(b, h, t + i), v.width);
           weigh_back(&scores[i * n], &gradients[i * n], seen(call.causal, t + i, q.length, k.length), n,
                      log_sums[(b * q.heads + h) * q.length + t + i], mean, call.scale);
         }
         product(as_is, as_is, m, q.width, n, 1, gradients.data(), n, k.at(b, shared), k.step, 0, dq.at(b, h, t), dq.step);
-        product(transposed, as_is, n, k.width, m, 1, gradients.data(), n, q.at(b, h, t), q.step, old, dk.at(b, shared), dk.step);
-        product(transposed, as_is, n, v.width, m, 1, scores.data(), n, dy.at(b, h, t), dy.step, old, dv.at(b, shared), dv.step);
+        product(turned, as_is, n, k.width, m, 1, gradients.data(), n, q.at(b, h, t), q.step, old, dk.at(b, shared), dk.step);
+        product(turned, as_is, n, v.width, m, 1, scores.data(), n, dy.at(b, h, t), dy.step, old, dv.at(b, shared), dv.step);
       }
     }
 }
@@ -156,25 +139,23 @@ std::vector<array> weak(const std::vector<array> &arrays) {
 }
 
 // What both directions are.
-class CpuPrimitive : public Primitive {
+class AttentionPrimitive : public CpuPrimitive {
  public:
-  CpuPrimitive(Stream stream, Call call) : Primitive(stream), call(call) {}
-  void eval_gpu(const std::vector<array> &, std::vector<array> &) override { throw std::runtime_error("made for a CPU"); }
+  AttentionPrimitive(Stream stream, Call call) : CpuPrimitive(stream), call(call) {}
+  bool is_equivalent(const Primitive &other) const override { return call == static_cast<const AttentionPrimitive &>(other).call; }
 
  protected:
   Call call;
-  bool same(const CpuPrimitive &other) const { return call.scale == other.call.scale && call.causal == other.call.causal; }
 };
 
 // q, k, v, y, the logarithms of the sums, dy to dq, dk, dv.
-class AttentionBackward : public CpuPrimitive {
+class AttentionBackward : public AttentionPrimitive {
  public:
-  using CpuPrimitive::CpuPrimitive;
+  using AttentionPrimitive::AttentionPrimitive;
   DEFINE_NAME(CpuAttentionBackward)
-  bool is_equivalent(const Primitive &other) const override { return same(static_cast<const AttentionBackward &>(other)); }
 
   void eval_cpu(const std::vector<array> &inputs, std::vector<array> &outputs) override {
-    Heads dq = allocate(outputs[0]), dk = allocate(outputs[1]), dv = allocate(outputs[2]);
+    Heads dq = allocate_heads(outputs[0]), dk = allocate_heads(outputs[1]), dv = allocate_heads(outputs[2]);
     cpu::get_command_encoder(stream()).dispatch([=, call = call, in = weak(inputs)]() {
       std::vector<std::vector<float>> temporaries;
       auto heads = [&](int i) { return heads_of(in[i], temporaries); };
@@ -184,16 +165,14 @@ class AttentionBackward : public CpuPrimitive {
 };
 
 // q, k, v to y and the logarithms of the sums of the exponentials of the scores.
-class Attention : public CpuPrimitive {
+class Attention : public AttentionPrimitive {
  public:
-  using CpuPrimitive::CpuPrimitive;
+  using AttentionPrimitive::AttentionPrimitive;
   DEFINE_NAME(CpuAttention)
-  bool is_equivalent(const Primitive &other) const override { return same(static_cast<const Attention &>(other)); }
 
   void eval_cpu(const std::vector<array> &inputs, std::vector<array> &outputs) override {
-    Heads y = allocate(outputs[0]);
-    outputs[1].set_data(allocator::malloc(outputs[1].nbytes()));
-    float *log_sums = outputs[1].data<float>();
+    Heads y = allocate_heads(outputs[0]);
+    float *log_sums = allocate(outputs[1]);
     cpu::get_command_encoder(stream()).dispatch([=, call = call, in = weak(inputs)]() {
       std::vector<std::vector<float>> temporaries;
       auto heads = [&](int i) { return heads_of(in[i], temporaries); };
@@ -206,9 +185,7 @@ class Attention : public CpuPrimitive {
     auto all = array::make_arrays({primals[0].shape(), primals[1].shape(), primals[2].shape()}, {float32, float32, float32},
                                   std::make_shared<AttentionBackward>(stream(), call),
                                   {primals[0], primals[1], primals[2], outputs[0], outputs[1], cotangents[0]});
-    std::vector<array> asked;
-    for (int argnum : argnums) asked.push_back(all[argnum]);
-    return asked;
+    return chosen(all, argnums);
   }
 };
 
@@ -220,15 +197,12 @@ array scaled_dot_product_attention(const array &queries, const array &keys, cons
                                    const std::string &mask_mode, std::optional<array> mask, const std::optional<array> &sinks,
                                    bool force_fused, StreamOrDevice s) {
   Stream stream = to_stream(s);
-  bool ours = stream.device == Device::cpu && !mask && !sinks && (mask_mode.empty() || mask_mode == "causal") && queries.ndim() == 4;
-  for (const array *a : {&queries, &keys, &values}) ours = ours && a->dtype() == float32;
-  ours = ours && queries.shape(2) <= keys.shape(2);
+  bool ours = is_ours(stream, {&queries, &keys, &values}) && !mask && !sinks && (mask_mode.empty() || mask_mode == "causal") &&
+              queries.ndim() == 4 && queries.shape(2) <= keys.shape(2);
   if (!ours) {
-    using Function = array(const array &, const array &, const array &, float, const std::string &, std::optional<array>,
-                           const std::optional<array> &, bool, StreamOrDevice);
-    static auto *mlx = reinterpret_cast<Function *>(dlsym(
-        RTLD_NEXT, "_ZN3mlx4core4fast28scaled_dot_product_attentionERKNS0_5arrayES4_S4_fRKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEESt8"
-                   "optionalIS2_ERKSE_bSt7variantIJSt9monostateNS0_6StreamENS0_17ThreadLocalStreamENS0_6DeviceENSL_10DeviceTypeEEE"));
+    static auto *mlx = mlx_own<decltype(scaled_dot_product_attention)>(
+        "_ZN3mlx4core4fast28scaled_dot_product_attentionERKNS0_5arrayES4_S4_fRKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEESt8"
+        "optionalIS2_ERKSE_bSt7variantIJSt9monostateNS0_6StreamENS0_17ThreadLocalStreamENS0_6DeviceENSL_10DeviceTypeEEE");
     return mlx(queries, keys, values, scale, mask_mode, mask, sinks, force_fused, s);
   }
   const auto &q = queries.shape();

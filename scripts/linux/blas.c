@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { most_parts = 8 }; // of a product of a row and a matrix, for as many cores
@@ -21,8 +22,8 @@ typedef void gemv(int order, int transpose, int m, int n, float alpha, const flo
 static gemm *product;
 static gemv *times_vector;
 
-// The program computes on a thread for each core, each with its own matrix products. OpenBLAS splitting those again
-// would have the threads wait for each other: 62 ms a step of the nano preset on two cores without, 124 ms with.
+// Cores are shared out here, and by the program, which computes on a thread for each. OpenBLAS splitting products again would
+// have the threads wait for each other: 62 ms a step of the nano preset on two cores without, 124 ms with.
 __attribute__((constructor)) static void find_openblas(void) {
   product = (gemm *)dlsym(RTLD_NEXT, "cblas_sgemm");
   times_vector = (gemv *)dlsym(RTLD_NEXT, "cblas_sgemv");
@@ -30,41 +31,15 @@ __attribute__((constructor)) static void find_openblas(void) {
   if (set_threads && !getenv("OPENBLAS_NUM_THREADS")) set_threads(1);
 }
 
-// A row times a matrix, `y = alpha x B + beta y`. B is k by n, or n by k if it is transposed.
-struct row_product {
-  int transposed, n, k;
-  float alpha;
-  const float *x;
-  int step;
-  const float *b;
-  int ldb;
-  float beta;
-  float *y;
-  // A part of the work is some rows of B, so that memory is read from front to back. Their number is a function of the
-  // size alone, and which thread takes one changes no number.
-  int parts;
-  float *sums; // parts by n: what each part adds to y, unless B is transposed
-};
-
-static void compute_part(const struct row_product *p, int part) {
-  int64_t rows = p->transposed ? p->n : p->k, from = rows * part / p->parts, to = rows * (part + 1) / p->parts;
-  const float *b = p->b + from * p->ldb;
-  if (p->transposed) times_vector(row_major, no_transpose, to - from, p->k, p->alpha, b, p->ldb, p->x, p->step, p->beta, p->y + from, 1);
-  else times_vector(row_major, transpose, to - from, p->n, p->alpha, b, p->ldb, p->x + from * p->step, p->step, 0, p->sums + (int64_t)part * p->n, 1);
-}
-
-static void add_sums(const struct row_product *p) {
-  for (int i = 0; i < p->n; i++) {
-    float sum = p->beta == 0 ? 0 : p->beta * p->y[i];
-    for (int part = 0; part < p->parts; part++) sum += p->sums[(int64_t)part * p->n + i];
-    p->y[i] = sum;
-  }
-}
-
 // Helpers for one product at a time, a thread for each further core. The thread that wants a product takes parts of it
 // too, so that helpers which get no core, because other programs use them, only leave it more to do. (OpenBLAS's own
 // threads wait for each other: beside one busy program, the same product took 70 times as long with them.)
-static struct row_product job;
+struct job {
+  void (*compute_part)(const void *product, int part);
+  const void *product;
+  int parts;
+};
+static struct job job;
 static _Atomic uint64_t next_part; // number of the job, 32 bits; its parts, 16 bits; the next part to take, 16 bits
 static atomic_int finished_parts;
 static _Atomic uint32_t jobs;
@@ -78,7 +53,7 @@ static void take_parts(uint32_t number) {
     int part = next & 0xffff, all = next >> 16 & 0xffff;
     if (next >> 32 != number || part >= all) return;
     if (!atomic_compare_exchange_weak(&next_part, &next, next + 1)) continue;
-    compute_part(&job, part); // the job waits for this part, so that it is still the same one
+    job.compute_part(job.product, part); // the job waits for this part, so that it is still the same one
     atomic_fetch_add(&finished_parts, 1);
   }
 }
@@ -108,14 +83,21 @@ static void *help(void *unused) {
   return NULL;
 }
 
-// As many as can be of use, on the cores that this process may use.
-static void start_helpers(void) {
+// Cores that products may use, at most as many as can be of use.
+static int usable_cores(void) {
+  static atomic_int known;
+  if (known) return known;
   cpu_set_t usable;
   const char *blas_threads = getenv("OPENBLAS_NUM_THREADS");
   int cores = sched_getaffinity(0, sizeof usable, &usable) == 0 ? CPU_COUNT(&usable) : 1;
   if (blas_threads && atoi(blas_threads) < cores) cores = atoi(blas_threads);
+  return known = cores < 1 ? 1 : cores < most_parts ? cores : most_parts;
+}
+
+static void start_helpers(void) {
+  int cores = usable_cores();
   helpers = 0;
-  for (int core = 1; core < cores && core < most_parts; core++) {
+  for (int core = 1; core < cores; core++) {
     pthread_t thread;
     if (pthread_create(&thread, NULL, help, NULL) != 0) break;
     pthread_detach(thread);
@@ -124,24 +106,112 @@ static void start_helpers(void) {
 }
 
 // With the helpers, unless another thread has them.
-static void compute_parts(const struct row_product *p) {
-  if (pthread_mutex_trylock(&one_at_a_time) != 0) {
-    for (int part = 0; part < p->parts; part++) compute_part(p, part);
+static void compute_parts(struct job wanted, int with_helpers) {
+  if (wanted.parts == 1 || !with_helpers || pthread_mutex_trylock(&one_at_a_time) != 0) {
+    for (int part = 0; part < wanted.parts; part++) wanted.compute_part(wanted.product, part);
     return;
   }
   if (helpers < 0) start_helpers();
-  job = *p;
+  job = wanted;
   atomic_store(&finished_parts, 0);
   uint32_t number = atomic_load(&jobs) + 1;
-  atomic_store(&next_part, (uint64_t)number << 32 | (uint64_t)p->parts << 16);
+  atomic_store(&next_part, (uint64_t)number << 32 | (uint64_t)job.parts << 16);
   atomic_store(&jobs, number);
   if (atomic_load(&sleeping)) syscall(SYS_futex, &jobs, FUTEX_WAKE_PRIVATE, helpers, NULL, NULL, 0);
   take_parts(number);
-  for (int i = 0; atomic_load(&finished_parts) < p->parts; i++) {
+  for (int i = 0; atomic_load(&finished_parts) < wanted.parts; i++) {
     if (i < 4000) pause_briefly();
     else usleep(0); // whoever has the last part was put aside: let it run
   }
   pthread_mutex_unlock(&one_at_a_time);
+}
+
+// A row times a matrix, `y = alpha x B + beta y`. B is k by n, or n by k if it is transposed.
+struct row_product {
+  int transposed, n, k;
+  float alpha;
+  const float *x;
+  int step;
+  const float *b;
+  int ldb;
+  float beta;
+  float *y;
+  // A part of the work is some rows of B, so that memory is read from front to back. Their number is a function of the
+  // size alone, and which thread takes one changes no number.
+  int parts;
+  float *sums; // parts by n: what each part adds to y, unless B is transposed
+};
+
+static void compute_row_part(const void *row, int part) {
+  const struct row_product *p = row;
+  int64_t rows = p->transposed ? p->n : p->k, from = rows * part / p->parts, to = rows * (part + 1) / p->parts;
+  const float *b = p->b + from * p->ldb;
+  if (p->transposed) times_vector(row_major, no_transpose, to - from, p->k, p->alpha, b, p->ldb, p->x, p->step, p->beta, p->y + from, 1);
+  else times_vector(row_major, transpose, to - from, p->n, p->alpha, b, p->ldb, p->x + from * p->step, p->step, 0, p->sums + (int64_t)part * p->n, 1);
+}
+
+static void add_sums(const struct row_product *p) {
+  for (int i = 0; i < p->n; i++) {
+    float sum = p->beta == 0 ? 0 : p->beta * p->y[i];
+    for (int part = 0; part < p->parts; part++) sum += p->sums[(int64_t)part * p->n + i];
+    p->y[i] = sum;
+  }
+}
+
+// A product of large matrices, `C = alpha A B + beta C` with C m by n.
+struct large_product {
+  int transpose_a, transpose_b, m, n, k;
+  float alpha;
+  const float *a;
+  int lda;
+  const float *b;
+  int ldb;
+  float beta;
+  float *c;
+  int ldc;
+  int parts; // of the longer side of C
+};
+
+// One for each core: each part has the shorter side copied into blocks again, which takes less of the time the longer its
+// own side is. Where parts begin decides how OpenBLAS rounds, so that their number depends on nothing that changes.
+static int large_parts(int longer_side) {
+  enum { least_of_a_side = 192 };
+  int most = longer_side / least_of_a_side, cores = usable_cores();
+  return most < 1 ? 1 : cores < most ? cores : most;
+}
+
+// Where a part of a side begins: OpenBLAS computes 16 rows or columns at a time.
+static int64_t edge(int side, int part, int parts) { return part == parts ? side : (int64_t)side * part / parts / 16 * 16; }
+
+static void compute_large_part(const void *large, int part) {
+  const struct large_product *p = large;
+  int m = p->m, n = p->n;
+  const float *a = p->a, *b = p->b;
+  float *c = p->c;
+  if (n >= m) {
+    int64_t from = edge(n, part, p->parts);
+    n = edge(n, part + 1, p->parts) - from;
+    b += p->transpose_b == no_transpose ? from : from * p->ldb;
+    c += from;
+  } else {
+    int64_t from = edge(m, part, p->parts);
+    m = edge(m, part + 1, p->parts) - from;
+    a += p->transpose_a == no_transpose ? from * p->lda : from;
+    c += from * p->ldc;
+  }
+  product(row_major, p->transpose_a, p->transpose_b, m, n, p->k, p->alpha, a, p->lda, b, p->ldb, p->beta, c, p->ldc);
+}
+
+// Whether this thread alone has wanted large products for a while. Where several do, each core has work already.
+static int is_alone(void) {
+  static _Atomic uintptr_t last;
+  static _Atomic int64_t alone_since;
+  static _Thread_local char self;
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  int64_t microseconds = now.tv_sec * 1000000 + now.tv_nsec / 1000;
+  if (atomic_exchange(&last, (uintptr_t)&self) != (uintptr_t)&self) atomic_store(&alone_since, microseconds);
+  return microseconds - atomic_load(&alone_since) >= 20000;
 }
 
 static void multiply_row(struct row_product *p) {
@@ -156,8 +226,7 @@ static void multiply_row(struct row_product *p) {
     if (!sums) abort();
   }
   p->sums = sums;
-  if (p->parts == 1) compute_part(p, 0);
-  else compute_parts(p);
+  compute_parts((struct job){compute_row_part, p, p->parts}, 1);
   if (!p->transposed) add_sums(p);
 }
 
@@ -165,10 +234,14 @@ static void multiply_row(struct row_product *p) {
 // matrices. OpenBLAS would copy the whole matrix into blocks first; its routine for vectors reads it once.
 void cblas_sgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a, int lda, const float *b,
                  int ldb, float beta, float *c, int ldc) {
-  if (order != row_major || m != 1) {
+  enum { large = 1 << 26 }; // multiplications, which take more than a millisecond
+  if (order == row_major && m == 1) {
+    struct row_product p = {transpose_b != no_transpose, n, k, alpha, a, transpose_a == no_transpose ? 1 : lda, b, ldb, beta, c, 1, NULL};
+    multiply_row(&p);
+  } else if (order == row_major && (int64_t)m * n * k >= large) {
+    struct large_product p = {transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, large_parts(m > n ? m : n)};
+    compute_parts((struct job){compute_large_part, &p, p.parts}, is_alone());
+  } else {
     product(order, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
-    return;
   }
-  struct row_product p = {transpose_b != no_transpose, n, k, alpha, a, transpose_a == no_transpose ? 1 : lda, b, ldb, beta, c, 1, NULL};
-  multiply_row(&p);
 }

@@ -1,13 +1,10 @@
 // MLX's `logsumexp` on the CPU, over the last axis: the loss of a language model, of all logits, and at GPT-2's vocabulary of
 // 50257 they are the largest array of a step. MLX takes exponentials one at a time, in both directions. These take as many
 // as a vector has, linked before MLX's own; logits that nobody needs any more become their gradients in place.
-#include "mlx/backend/cpu/encoder.h"
-#include "mlx/ops.h"
-#include "mlx/primitives.h"
-#include "mlx/utils.h"
+#include "primitive.h"
 #include "rows.h"
 
-using namespace mlx::core;
+using namespace cpu_operations;
 
 namespace {
 
@@ -26,23 +23,17 @@ FOR_EACH_PROCESSOR void softmax_times(const float *x, int64_t n, float log_sum, 
   for (int64_t i = 0; i < n; i++) to[i] = rows::exp(x[i] - log_sum) * by;
 }
 
-class CpuPrimitive : public Primitive {
- public:
-  using Primitive::Primitive;
-  void eval_gpu(const std::vector<array> &, std::vector<array> &) override { throw std::runtime_error("made for a CPU"); }
-  DEFINE_DEFAULT_IS_EQUIVALENT()
-};
-
 // x [.., n], the logarithms of the sums, and their gradients, to those of x.
 class CpuLogSumExpBackward : public CpuPrimitive {
  public:
   using CpuPrimitive::CpuPrimitive;
   DEFINE_NAME(CpuLogSumExpBackward)
+  DEFINE_DEFAULT_IS_EQUIVALENT()
 
   void eval_cpu(const std::vector<array> &inputs, std::vector<array> &outputs) override {
     array &gradients = outputs[0];
     if (inputs[0].is_donatable()) gradients.copy_shared_buffer(inputs[0]);
-    else gradients.set_data(allocator::malloc(gradients.nbytes()));
+    else allocate(gradients);
     int64_t n = inputs[0].shape(-1), rows = inputs[0].size() / n;
     const float *x = inputs[0].data<float>(), *log_sums = inputs[1].data<float>(), *by = inputs[2].data<float>();
     cpu::get_command_encoder(stream()).dispatch([=, to = gradients.data<float>()]() {
@@ -56,12 +47,13 @@ class CpuLogSumExp : public CpuPrimitive {
  public:
   using CpuPrimitive::CpuPrimitive;
   DEFINE_NAME(CpuLogSumExp)
+  DEFINE_DEFAULT_IS_EQUIVALENT()
 
   void eval_cpu(const std::vector<array> &inputs, std::vector<array> &outputs) override {
-    outputs[0].set_data(allocator::malloc(outputs[0].nbytes()));
+    float *to = allocate(outputs[0]);
     int64_t n = inputs[0].shape(-1), rows = inputs[0].size() / n;
     const float *x = inputs[0].data<float>();
-    cpu::get_command_encoder(stream()).dispatch([=, to = outputs[0].data<float>()]() {
+    cpu::get_command_encoder(stream()).dispatch([=]() {
       for (int64_t i = 0; i < rows; i++) to[i] = log_sum_of_exponentials(x + i * n, n);
     });
   }
@@ -80,7 +72,7 @@ namespace mlx::core {
 array logsumexp(const array &a, int axis, bool keepdims, StreamOrDevice s) {
   Stream stream = to_stream(s);
   int last = a.ndim() - 1;
-  if (stream.device != Device::cpu || a.dtype() != float32 || last < 0 || (axis != -1 && axis != last) || a.size() == 0)
+  if (!is_ours(stream, {&a}) || last < 0 || (axis != -1 && axis != last))
     return logsumexp(a, std::vector<int>{axis}, keepdims, s); // MLX's
   Shape shape(a.shape().begin(), a.shape().end() - 1);
   array sums(shape, float32, std::make_shared<CpuLogSumExp>(stream), {contiguous(a, false, stream)});

@@ -19,25 +19,30 @@ constexpr int lanes = 16; // sums of every 16th number, so that a sum is no chai
 
 inline float exp(float x) { return mlx::core::simd::exp(mlx::core::simd::Simd<float, 1>(x)).value; }
 
-template <typename F>
-inline float fold(const float *x, int64_t n, float first, F f) {
+// Of `at(0)` to `at(n - 1)`.
+template <typename At, typename Combine>
+inline float fold(int64_t n, float first, At at, Combine combine) {
   float part[lanes];
   for (int lane = 0; lane < lanes; lane++) part[lane] = first;
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes)
-    for (int lane = 0; lane < lanes; lane++) part[lane] = f(part[lane], x[i + lane]);
-  for (int lane = 0; i < n; i++, lane++) part[lane] = f(part[lane], x[i]);
+    for (int lane = 0; lane < lanes; lane++) part[lane] = combine(part[lane], at(i + lane));
+  for (int lane = 0; i < n; i++, lane++) part[lane] = combine(part[lane], at(i));
   for (int step = lanes / 2; step > 0; step /= 2)
-    for (int lane = 0; lane < step; lane++) part[lane] = f(part[lane], part[lane + step]);
+    for (int lane = 0; lane < step; lane++) part[lane] = combine(part[lane], part[lane + step]);
   return part[0];
 }
 
 inline float sum(const float *x, int64_t n) {
-  return fold(x, n, 0, [](float a, float b) { return a + b; });
+  return fold(n, 0, [x](int64_t i) { return x[i]; }, [](float a, float b) { return a + b; });
 }
 
 inline float max(const float *x, int64_t n) {
-  return fold(x, n, -INFINITY, [](float a, float b) { return a > b ? a : b; });
+  return fold(n, -INFINITY, [x](int64_t i) { return x[i]; }, [](float a, float b) { return a > b ? a : b; });
+}
+
+inline float dot(const float *x, const float *y, int64_t n) {
+  return fold(n, 0, [x, y](int64_t i) { return x[i] * y[i]; }, [](float a, float b) { return a + b; });
 }
 
 } // namespace rows
