@@ -16,7 +16,7 @@ use super::pytorch::PyTorch;
 use crate::config::Optimizer;
 use crate::model::Parameters;
 use crate::model::init::layout;
-use crate::train::optimizer::{AdamW, BETA1, EPSILON, Rates, Slot, clip_factor, global_norm, sum_of_squares};
+use crate::train::optimizer::{AdamW, BETA1, EPSILON, Rates, clip_factor, global_norm, sum_of_squares};
 use crate::train::schedule::learning_rate;
 use crate::train::step::{Stepper, TrainState};
 
@@ -50,19 +50,39 @@ impl ByHand {
 }
 // ANCHOR_END: by_hand
 
+/// The same by the library, for an array of numbers.
+#[derive(Clone)]
+struct Slot {
+    parameter: Array,
+    m: Array,
+    v: Array,
+}
+
+impl Slot {
+    fn new(parameter: Array) -> MlxResult<Self> {
+        let zeros = Array::zeros::<f32>(parameter.shape())?;
+        Ok(Self {
+            parameter,
+            m: zeros.clone(),
+            v: zeros,
+        })
+    }
+
+    fn step(&self, adamw: AdamW, gradient: &Array, rates: &Rates) -> MlxResult<Self> {
+        let [m, v] = adamw.moments([&self.m, &self.v], gradient, rates)?;
+        let parameter = adamw.parameter(&self.parameter, [&m, &v], rates)?;
+        Ok(Self { parameter, m, v })
+    }
+}
+
 /// The two numbers after each step, by hand and by the library.
 fn both_ways(lab: &Lab) -> Result<Vec<([ByHand; 2], Slot)>> {
     let config = lab.config(&NANO)?;
     let adamw = AdamW {
-        beta2: config.beta2,
         weight_decay: config.weight_decay,
     };
     let matrix = |numbers: [f32; 2]| Array::from_slice(&numbers, &[1, 2]);
-    let mut slot = Slot {
-        parameter: matrix(NUMBERS),
-        m: matrix([0.0; 2]),
-        v: matrix([0.0; 2]),
-    };
+    let mut slot = Slot::new(matrix(NUMBERS))?;
     let mut hand = NUMBERS.map(|number| ByHand {
         number: f64::from(number),
         m: 0.0,
@@ -77,11 +97,13 @@ fn both_ways(lab: &Lab) -> Result<Vec<([ByHand; 2], Slot)>> {
     for (t, gradient) in (1..).zip(GRADIENTS) {
         let correction = |beta: f32| Array::from_f32((1.0 / (1.0 - f64::from(beta).powi(t))) as f32);
         let rates = Rates {
-            lr: &Array::from_f32(config.lr),
-            correction1: &correction(BETA1),
-            correction2: &correction(config.beta2),
+            lr: Array::from_f32(config.lr),
+            beta1: Array::from_f32(BETA1),
+            beta2: Array::from_f32(config.beta2),
+            correction1: correction(BETA1),
+            correction2: correction(config.beta2),
         };
-        slot = adamw.update(&slot, &matrix(gradient), &rates)?;
+        slot = slot.step(adamw, &matrix(gradient), &rates)?;
         for (number, gradient) in hand.iter_mut().zip(gradient) {
             *number = number.step(f64::from(gradient), t, lr, beta2, decay);
         }
@@ -170,24 +192,20 @@ pub fn decay(lab: &Lab) -> Result<String> {
 pub fn decay_is_decoupled(lab: &Lab) -> Result<Finding> {
     let config = lab.config(&NANO)?;
     let adamw = AdamW {
-        beta2: config.beta2,
         weight_decay: config.weight_decay,
     };
     let one = Array::from_f32(1.0);
     let rates = Rates {
-        lr: &Array::from_f32(config.lr),
-        correction1: &one,
-        correction2: &one,
+        lr: Array::from_f32(config.lr),
+        beta1: Array::from_f32(BETA1),
+        beta2: Array::from_f32(config.beta2),
+        correction1: one.clone(),
+        correction2: one,
     };
     let after = |shape: &[i32]| -> Result<f32> {
         let zeros = Array::zeros::<f32>(shape)?;
-        let slot = Slot {
-            parameter: Array::ones::<f32>(shape)?,
-            m: zeros.clone(),
-            v: zeros.clone(),
-        };
-        Ok(adamw
-            .update(&slot, &zeros, &rates)?
+        Ok(Slot::new(Array::ones::<f32>(shape)?)?
+            .step(adamw, &zeros, &rates)?
             .parameter
             .max(None)?
             .try_item_exact()?)

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use mlx_rs::Array;
 
 use super::gradients::{GradientSpec, MicroBatch, Share};
-use super::team::Team;
+use super::team::{Team, Work};
 use crate::model::parameters::Parameters;
 
 /// A loss, already divided by the step's number of tokens, and gradients in the order of the parameters.
@@ -26,18 +26,21 @@ struct Task {
 }
 
 impl DataParallel {
-    /// With as many threads as asked for, but no more than a micro-batch has rows.
+    /// With as many of the `threads` that a run has as are worth it. With one that is all a run has, it is the caller's.
     ///
     /// # Errors
     /// A thread that cannot be started.
     pub fn new(spec: &GradientSpec, threads: usize) -> Result<Self> {
-        let threads = threads.clamp(1, spec.batch_rows);
+        let shares = shares(spec, threads);
         let spec = spec.clone();
-        let team = Team::new("gradients", threads, move |index| {
-            let mut share = Share::new(&spec, index, threads);
+        let work = move |index: usize| -> Work<Task> {
+            let mut share = Share::new(&spec, index, shares);
             Box::new(move |task: Task| share.compute(&task.parameters, &task.micro_batches, task.loss_scale))
-        })?;
-        Ok(Self(team))
+        };
+        Ok(Self(match threads {
+            0 | 1 => Team::inline(work(0)),
+            _ => Team::of_threads("gradients", shares, work)?,
+        }))
     }
 
     /// Threads that compute.
@@ -75,4 +78,14 @@ impl DataParallel {
             })
             .collect()
     }
+}
+
+/// Threads that share the rows of a micro-batch.
+///
+/// Each makes a gradient of its own for every parameter, which takes memory, and reads every matrix for its rows alone. So
+/// each must have a row, and half as many tokens as the model is wide. Where there are fewer, one graph has all rows, and
+/// its products, of large matrices, take the cores.
+fn shares(spec: &GradientSpec, threads: usize) -> usize {
+    let tokens = spec.batch_rows * spec.row_tokens;
+    threads.min(spec.batch_rows).min(2 * tokens / spec.model.embd).max(1)
 }

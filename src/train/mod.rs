@@ -18,6 +18,7 @@ pub mod step;
 mod team;
 mod trial;
 mod update;
+mod verdict;
 
 pub use session::{Session, time_of_step};
 pub use trial::Trial;

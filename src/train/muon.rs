@@ -4,7 +4,7 @@ use mlx_rs::error::Result;
 use mlx_rs::{Array, ops};
 
 /// Share of the old momentum that a step keeps.
-const MOMENTUM: f32 = 0.95;
+pub const MOMENTUM: f32 = 0.95;
 
 /// Newton–Schulz iterations.
 const ITERATIONS: u32 = 5;
@@ -23,22 +23,31 @@ pub struct Muon {
     pub outputs: Vec<i32>,
 }
 
+/// What Muon goes by in one step: scalars, float32. With a momentum of one and a rate of zero, no number changes.
+pub struct Rates {
+    pub lr: Array,
+    /// [`MOMENTUM`].
+    pub momentum: Array,
+}
+
 /// Whether a parameter is a matrix inside of a block.
 pub fn is_for(name: &str, shape: &[i32]) -> bool {
     name.starts_with("h.") && shape.len() == 2
 }
 
 impl Muon {
-    /// The parameter `[in, out]` and its momentum after a step: `m ← 0.95 m + 0.05 g`, then against the orthogonalised
-    /// `0.95 m + 0.05 g` (Nesterov's look ahead), by `lr · √max(1, out / in)`.
-    pub fn update(&self, parameter: &Array, m: &Array, gradient: &Array, lr: &Array) -> Result<[Array; 2]> {
-        let towards = |m: &Array| -> Result<Array> {
-            m.multiply(Array::from_f32(MOMENTUM))?
-                .add(gradient.multiply(Array::from_f32(1.0 - MOMENTUM))?)
-        };
-        let m = towards(m)?;
+    /// The momentum of a parameter after a step: `m ← 0.95 m + 0.05 g`.
+    pub fn momentum(&self, m: &Array, gradient: &Array, rates: &Rates) -> Result<Array> {
+        let rest = Array::from_f32(1.0).subtract(&rates.momentum)?;
+        m.multiply(&rates.momentum)?.add(gradient.multiply(rest)?)
+    }
+
+    /// The parameter `[in, out]` after that step: against the orthogonalised `0.95 m + 0.05 g` (Nesterov's look ahead), by
+    /// `lr · √max(1, out / in)`.
+    pub fn parameter(&self, old: &Array, m: &Array, gradient: &Array, rates: &Rates) -> Result<Array> {
+        let ahead = self.momentum(m, gradient, rates)?;
         let mut steps = Vec::with_capacity(self.outputs.len());
-        for momentum in self.split(&towards(&m)?)? {
+        for momentum in self.split(&ahead)? {
             let [rows, outputs] = [momentum.dim(0), momentum.dim(1)];
             let scale = (outputs as f32 / rows as f32).max(1.0).sqrt();
             steps.push(orthogonalize(&momentum)?.multiply(Array::from_f32(scale))?);
@@ -47,7 +56,7 @@ impl Muon {
             [step] => step.clone(),
             steps => ops::concatenate(steps, 1)?,
         };
-        Ok([parameter.subtract(step.multiply(lr)?)?, m])
+        old.subtract(step.multiply(&rates.lr)?)
     }
 
     /// Floating-point operations of a step's matrix products, for a parameter with that many inputs.
@@ -113,7 +122,12 @@ mod tests {
         Compute::Cpu.select().unwrap();
         let zeros = Array::zeros::<f32>(&[3, 4]).unwrap();
         let muon = Muon { outputs: vec![2, 2] };
-        let [parameter, m] = muon.update(&zeros, &zeros, &zeros, &Array::from_f32(0.02)).unwrap();
+        let rates = Rates {
+            lr: Array::from_f32(0.02),
+            momentum: Array::from_f32(MOMENTUM),
+        };
+        let m = muon.momentum(&zeros, &zeros, &rates).unwrap();
+        let parameter = muon.parameter(&zeros, &m, &zeros, &rates).unwrap();
         for array in [parameter, m] {
             assert_eq!(array.to_vec_exact::<f32>().unwrap(), [0.0; 12]);
         }

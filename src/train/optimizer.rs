@@ -6,61 +6,68 @@ use mlx_rs::{Array, ops};
 pub const BETA1: f32 = 0.9;
 pub const EPSILON: f32 = 1e-8;
 
-/// What AdamW needs beside the gradient, the same in every step of a run.
+/// AdamW, with what is the same in every step of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW {
-    pub beta2: f32,
     pub weight_decay: f32,
 }
 
-/// The numbers of one step that differ from step to step: scalars, float32.
-pub struct Rates<'a> {
-    pub lr: &'a Array,
+/// What AdamW goes by in one step: scalars, float32. With betas of one and a rate of zero, no number changes.
+pub struct Rates {
+    pub lr: Array,
+    /// Share of the old `m` that is kept.
+    pub beta1: Array,
+    /// Share of the old `v` that is kept.
+    pub beta2: Array,
     /// `1 / (1 - beta1ᵗ)` of step t, counted from 1.
-    pub correction1: &'a Array,
+    pub correction1: Array,
     /// `1 / (1 - beta2ᵗ)`.
-    pub correction2: &'a Array,
-}
-
-/// One parameter and its two moments.
-#[derive(Clone)]
-pub struct Slot {
-    pub parameter: Array,
-    /// Running mean of the gradient.
-    pub m: Array,
-    /// Running mean of its square.
-    pub v: Array,
+    pub correction2: Array,
 }
 
 impl AdamW {
     // ANCHOR: adamw
-    /// Loshchilov and Hutter (2019), algorithm 2, with bias correction. Decay is for parameters of two or more
-    /// dimensions: biases and layer norms keep what they learn.
-    pub fn update(&self, slot: &Slot, gradient: &Array, rates: &Rates) -> Result<Slot> {
-        let scalar = Array::from_f32;
-        let m = slot
-            .m
-            .multiply(scalar(BETA1))?
-            .add(gradient.multiply(scalar(1.0 - BETA1))?)?;
-        let v = slot
-            .v
-            .multiply(scalar(self.beta2))?
-            .add(gradient.square()?.multiply(scalar(1.0 - self.beta2))?)?;
-        let denominator = v.multiply(rates.correction2)?.sqrt()?.add(scalar(EPSILON))?;
-        let mut step = m.multiply(rates.correction1)?.divide(denominator)?;
-        if slot.parameter.ndim() >= 2 {
-            step = step.add(slot.parameter.multiply(scalar(self.weight_decay))?)?;
+    /// The running means of a parameter's gradient and of its square, `m` and `v`, after a step (Loshchilov and Hutter 2019,
+    /// algorithm 2).
+    pub fn moments(&self, [m, v]: [&Array; 2], gradient: &Array, rates: &Rates) -> Result<[Array; 2]> {
+        let average = |old: &Array, new: &Array, beta: &Array| -> Result<Array> {
+            let rest = Array::from_f32(1.0).subtract(beta)?;
+            old.multiply(beta)?.add(new.multiply(rest)?)
+        };
+        Ok([
+            average(m, gradient, &rates.beta1)?,
+            average(v, &gradient.square()?, &rates.beta2)?,
+        ])
+    }
+
+    /// The parameter after that step, with bias correction. Decay is for parameters of two or more dimensions: biases and
+    /// layer norms keep what they learn.
+    pub fn parameter(&self, old: &Array, [m, v]: [&Array; 2], rates: &Rates) -> Result<Array> {
+        let denominator = v.multiply(&rates.correction2)?.sqrt()?.add(Array::from_f32(EPSILON))?;
+        let mut step = m.multiply(&rates.correction1)?.divide(denominator)?;
+        if old.ndim() >= 2 {
+            step = step.add(old.multiply(Array::from_f32(self.weight_decay))?)?;
         }
-        let parameter = slot.parameter.subtract(step.multiply(rates.lr)?)?;
-        Ok(Slot { parameter, m, v })
+        old.subtract(step.multiply(&rates.lr)?)
     }
     // ANCHOR_END: adamw
 }
 
+/// About as many numbers of a gradient have their squares held at a time.
+const SQUARES: usize = 1 << 20;
+
 // ANCHOR: clip
 /// `Σ g²` over all numbers of a gradient, a scalar.
 pub fn sum_of_squares(gradient: &Array) -> Result<Array> {
-    gradient.square()?.sum(None)
+    if gradient.size() <= SQUARES {
+        return gradient.square()?.sum(None);
+    }
+    let rows = gradient.dim(0) as usize;
+    let part = (rows * SQUARES / gradient.size()).max(1);
+    let ends: Vec<i32> = (part..rows).step_by(part).map(|end| end as i32).collect();
+    let parts = gradient.split_at_indices(&ends, 0)?;
+    let squares: Result<Vec<Array>> = parts.iter().map(|part| part.square()?.sum(None)).collect();
+    total(&squares?)
 }
 
 /// The global L2 norm over all gradients, from the sums of squares of each: `√(Σ g²)`, a scalar.

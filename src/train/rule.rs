@@ -4,7 +4,7 @@ use mlx_rs::Array;
 use mlx_rs::error::Result;
 
 use super::muon::{self, Muon};
-use super::optimizer::{AdamW, Rates, Slot};
+use super::optimizer::{self, AdamW};
 use crate::config::{ModelConfig, Optimizer, TrainConfig};
 
 /// How a parameter learns from its gradient.
@@ -12,6 +12,12 @@ use crate::config::{ModelConfig, Optimizer, TrainConfig};
 pub enum Rule {
     AdamW(AdamW),
     Muon(Muon),
+}
+
+/// What the rules go by in one step.
+pub struct Rates {
+    pub adamw: optimizer::Rates,
+    pub muon: muon::Rates,
 }
 
 /// What an element of AdamW costs, which waits for memory, in floating-point operations of a matrix product.
@@ -23,7 +29,6 @@ impl Rule {
     pub fn of(config: &TrainConfig, model: &ModelConfig, name: &str, shape: &[i32]) -> Self {
         if has_v(config.optimizer, name, shape) {
             return Self::AdamW(AdamW {
-                beta2: config.beta2,
                 weight_decay: config.weight_decay,
             });
         }
@@ -32,23 +37,27 @@ impl Rule {
         })
     }
 
-    /// Arrays of its state: the parameter, m, and v where there is one.
-    pub fn arrays(&self) -> usize {
+    /// Arrays that it keeps beside the parameter: m, and v where there is one.
+    pub fn moments(&self) -> usize {
         match self {
-            Self::AdamW(_) => 3,
-            Self::Muon(_) => 2,
+            Self::AdamW(_) => 2,
+            Self::Muon(_) => 1,
         }
     }
 
-    /// The state after a step of a parameter whose state is given.
-    pub fn update(&self, state: &[Array], gradient: &Array, rates: &Rates, muon_lr: &Array) -> Result<Vec<Array>> {
+    /// The moments after a step.
+    pub fn next_moments(&self, old: &[Array], gradient: &Array, rates: &Rates) -> Result<Vec<Array>> {
         match self {
-            Self::AdamW(adamw) => {
-                let [parameter, m, v] = [0, 1, 2].map(|index| state[index].clone());
-                let new = adamw.update(&Slot { parameter, m, v }, gradient, rates)?;
-                Ok(vec![new.parameter, new.m, new.v])
-            }
-            Self::Muon(muon) => Ok(muon.update(&state[0], &state[1], gradient, muon_lr)?.into()),
+            Self::AdamW(adamw) => Ok(adamw.moments([&old[0], &old[1]], gradient, &rates.adamw)?.into()),
+            Self::Muon(muon) => Ok(vec![muon.momentum(&old[0], gradient, &rates.muon)?]),
+        }
+    }
+
+    /// The parameter after the step that left those `moments`.
+    pub fn next_parameter(&self, old: &Array, moments: &[Array], gradient: &Array, rates: &Rates) -> Result<Array> {
+        match self {
+            Self::AdamW(adamw) => adamw.parameter(old, [&moments[0], &moments[1]], &rates.adamw),
+            Self::Muon(muon) => muon.parameter(old, &moments[0], gradient, &rates.muon),
         }
     }
 

@@ -51,11 +51,11 @@ pub struct Session {
 pub fn time_of_step(config: &TrainConfig, dataset: &Dataset) -> Result<Duration> {
     let Beginning {
         model,
-        state,
+        mut state,
         train_tokens,
         ..
     } = Beginning::new(config, dataset)?;
-    Stepper::new(config, &model, &state.parameters, &state.frozen)?.measure(&state, &train_tokens)
+    Stepper::new(config, &model, &state.parameters, &state.frozen)?.measure(&mut state, &train_tokens)
 }
 
 impl Session {
@@ -134,7 +134,7 @@ impl Session {
 
     /// How long a step takes.
     pub(super) fn measure_step(&mut self) -> Result<Duration> {
-        self.stepper.measure(&self.state, &self.train_tokens)
+        self.stepper.measure(&mut self.state, &self.train_tokens)
     }
 
     /// Losses over the same `count` batches of either split each time.

@@ -15,7 +15,8 @@ use super::gradients::{GradientSpec, MicroBatch};
 use super::optimizer::BETA1;
 use super::rule::has_v;
 use super::schedule::{learning_rate, muon_learning_rate};
-use super::update::{Update, Verdict};
+use super::update::Update;
+use super::verdict::Verdict;
 use crate::checkpoint::LossScale;
 use crate::config::{ModelConfig, OnNan, Optimizer, Precision, TrainConfig};
 use crate::data::batches::{self, Batch};
@@ -169,12 +170,12 @@ impl Stepper {
             .collect()
     }
 
-    /// How long a step takes: one of at most two micro-batches is taken twice, the first time to compile, and
-    /// forgotten. Of batches that grow, each size is compiled, and the time is that of the largest.
+    /// How long a step takes: one of at most two micro-batches is computed twice, the first time to compile, and changes
+    /// nothing. Of batches that grow, each size is compiled, and the time is that of the largest.
     ///
     /// # Errors
     /// Those of [`step`](Self::step).
-    pub fn measure(&mut self, state: &TrainState, tokens: &Tokens) -> Result<Duration> {
+    pub fn measure(&mut self, state: &mut TrainState, tokens: &Tokens) -> Result<Duration> {
         let grad_accum = self.config.grad_accum;
         let measured = grad_accum.min(2);
         let growth = self.config.batch_growth();
@@ -182,11 +183,11 @@ impl Stepper {
         steps.dedup();
         let mut time = Duration::ZERO;
         for step in steps.into_iter().flat_map(|step| [step, step]) {
-            let mut trial = state.clone();
             let mut batches = self.micro_batches(tokens, step);
             batches.truncate(measured);
             let started = Instant::now();
-            self.step(&mut trial, batches)?;
+            let loss_scale = state.loss_scale.unwrap_or_default().scale;
+            self.attempt(state, &Arc::new(batches), loss_scale, false)?.report()?;
             time = started.elapsed();
         }
         Ok(time * grad_accum as u32 / measured as u32)
@@ -232,7 +233,7 @@ impl Stepper {
         let pending = if self.config.dtype == Precision::Float16 {
             self.begin_scaled(state, &micro_batches)?
         } else {
-            self.attempt(state, &micro_batches, 1.0)?
+            self.attempt(state, &micro_batches, 1.0, true)?
         };
         state.step += 1;
         Ok(pending)
@@ -249,7 +250,7 @@ impl Stepper {
     fn begin_scaled(&mut self, state: &mut TrainState, micro_batches: &Arc<Vec<MicroBatch>>) -> Result<Pending> {
         let mut loss_scale = state.loss_scale.unwrap_or_default();
         loop {
-            let pending = self.attempt(state, micro_batches, loss_scale.scale)?;
+            let pending = self.attempt(state, micro_batches, loss_scale.scale, true)?;
             let report = pending.report()?;
             match loss_scale.lowered() {
                 Some(lower) if report.loss.is_finite() && !report.finite => loss_scale = lower,
@@ -263,18 +264,21 @@ impl Stepper {
         }
     }
 
-    /// The step, if its numbers are finite with losses scaled by `loss_scale`; its number stays the same.
+    /// The step, if its numbers are finite with losses scaled by `loss_scale`; its number stays the same. If it is not to be
+    /// taken, it is computed all the same.
     fn attempt(
         &mut self,
         state: &mut TrainState,
         micro_batches: &Arc<Vec<MicroBatch>>,
         loss_scale: f32,
+        taken: bool,
     ) -> Result<Pending> {
         let lr = learning_rate(&self.config, state.step);
         let muon_lr = muon_learning_rate(&self.config, state.step);
         let t = state.step as i32 + 1;
         let correction = |beta: f32| (1.0 / (1.0 - f64::from(beta).powi(t))) as f32;
-        let rates = [lr, correction(BETA1), correction(self.config.beta2), muon_lr];
+        let taken = if taken { 1.0 } else { 0.0 };
+        let rates = [taken, lr, correction(BETA1), correction(self.config.beta2), muon_lr];
 
         let gradients = self
             .gradients

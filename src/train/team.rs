@@ -1,6 +1,6 @@
 //! Threads that compute side by side, each with an MLX stream and compiled functions of its own.
 //!
-//! On MLX's CPU backend one stream is one thread, so two cores need two graphs. With one thread (a GPU) nothing is
+//! On MLX's CPU backend one stream is one thread, so two cores need two graphs. On the caller's thread (for a GPU) nothing is
 //! evaluated here: the graph goes on into what the caller makes of it, and a step is one piece of work.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -25,14 +25,20 @@ enum Mode<Task> {
 }
 
 impl<Task: Send + 'static> Team<Task> {
-    /// A team of `size` threads, or of the caller's alone for one. `make` gives each member its work, in its thread.
+    /// Of the caller's thread alone.
+    pub fn inline(work: Work<Task>) -> Self {
+        Self(Mode::Inline(work))
+    }
+
+    /// Of so many threads. `make` gives each member its work, in its thread.
     ///
     /// # Errors
     /// A thread that cannot be started.
-    pub fn new(name: &str, size: usize, make: impl Fn(usize) -> Work<Task> + Clone + Send + 'static) -> Result<Self> {
-        if size == 1 {
-            return Ok(Self(Mode::Inline(make(0))));
-        }
+    pub fn of_threads(
+        name: &str,
+        size: usize,
+        make: impl Fn(usize) -> Work<Task> + Clone + Send + 'static,
+    ) -> Result<Self> {
         let members = (0..size).map(|index| {
             let make = make.clone();
             Member::spawn(format!("{name}-{index}"), move || make(index))

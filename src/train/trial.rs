@@ -70,7 +70,7 @@ impl Trial {
     /// # Errors
     /// Those of a step.
     pub fn warm_up(&mut self) -> Result<()> {
-        self.stepper.measure(&self.state, &self.train_tokens).map(drop)
+        self.stepper.measure(&mut self.state, &self.train_tokens).map(drop)
     }
 
     /// Takes the next step.

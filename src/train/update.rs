@@ -4,14 +4,15 @@ use std::mem::take;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
+use mlx_rs::Array;
 use mlx_rs::error::Result as MlxResult;
-use mlx_rs::{Array, ops};
 
 use super::data_parallel::Gradients;
-use super::optimizer::{self, Rates};
+use super::optimizer;
 use super::rule::Rule;
 use super::step::TrainState;
 use super::team::{Team, Work};
+use super::verdict::{Judge, Judgement, StepRates, Verdict};
 use crate::config::{ModelConfig, TrainConfig};
 use crate::model::compiled::compiled;
 use crate::model::parameters::Parameters;
@@ -24,33 +25,18 @@ pub struct Update {
     team: Team<Task>,
 }
 
-/// What a step says of itself; with one thread, not yet evaluated.
-pub struct Verdict {
-    /// Loss and gradients were finite; otherwise nothing was changed.
-    pub finite: Array,
-    /// Mean over the step's tokens, before the update.
-    pub loss: Array,
-    /// Global norm of the gradient before clipping.
-    pub grad_norm: Array,
-}
-
-impl Verdict {
-    pub fn arrays(&self) -> [&Array; VERDICT] {
-        [&self.finite, &self.loss, &self.grad_norm]
-    }
-}
-
-/// Arrays of a verdict.
-const VERDICT: usize = 3;
-
-/// What differs from step to step: the numbers of [`Rates`], and Muon's learning rate.
-const RATES: usize = 4;
-
 enum Task {
     /// Gradients of the thread's parameters, of each part.
     Sum(Vec<Array>),
-    /// Rates, losses of the parts, sums of squares of all gradients, and the thread's gradients and states.
-    Apply(Vec<Array>),
+    Apply {
+        /// What a [`Judge`] judges by.
+        scalars: Vec<Array>,
+        /// Of the thread's parameters, summed over the parts.
+        gradients: Vec<Array>,
+        parameters: Vec<Array>,
+        /// Those of each parameter after those of the one before.
+        moments: Vec<Array>,
+    },
 }
 
 impl Update {
@@ -69,14 +55,20 @@ impl Update {
             .map(|(rule, array)| rule.cost(array.shape()))
             .collect();
         let shares = shares(&costs, config.threads);
-        let (all, grad_clip) = (rules.len(), config.grad_clip);
+        let judge = Judge {
+            parts,
+            grad_clip: config.grad_clip,
+            beta2: config.beta2,
+        };
         let own_rules: Vec<Vec<Rule>> = shares
             .iter()
             .map(|share| share.iter().map(|&index| rules[index].clone()).collect())
             .collect();
-        let team = Team::new("update", shares.len(), move |thread| {
-            work(own_rules[thread].clone(), parts, all, grad_clip)
-        })?;
+        let make = move |thread: usize| work(own_rules[thread].clone(), judge);
+        let team = match config.threads {
+            0 | 1 => Team::inline(make(0)),
+            _ => Team::of_threads("update", shares.len(), make)?,
+        };
         Ok(Self { rules, shares, team })
     }
 
@@ -85,7 +77,7 @@ impl Update {
     ///
     /// # Errors
     /// MLX's, or a thread that ended; the state is of no use after that.
-    pub fn apply(&mut self, state: &mut TrainState, parts: Vec<Gradients>, rates: [f32; RATES]) -> Result<Verdict> {
+    pub fn apply(&mut self, state: &mut TrainState, parts: Vec<Gradients>, rates: StepRates) -> Result<Verdict> {
         let losses: Vec<Array> = parts.iter().map(|part| part.loss.clone()).collect();
         let sums = self.sum(parts)?;
 
@@ -97,17 +89,22 @@ impl Update {
                 .zip(sums)
                 .for_each(|(&index, square)| squares[index] = square.clone());
         }
-        let mut shared: Vec<Array> = rates.map(Array::from_f32).into();
-        shared.extend(losses.into_iter().chain(squares));
+        let mut scalars: Vec<Array> = rates.map(Array::from_f32).into();
+        scalars.extend(losses.into_iter().chain(squares));
         let mut slots = self.take_slots(state);
-        let tasks = self.shares.iter().zip(sums).map(|(share, sums)| {
-            let slots = share.iter().flat_map(|&index| take(&mut slots[index]));
-            let inputs = shared
-                .iter()
-                .cloned()
-                .chain(sums.into_iter().skip(share.len()))
-                .chain(slots);
-            Task::Apply(inputs.collect())
+        let tasks = self.shares.iter().zip(sums).map(|(share, mut sums)| {
+            let (mut parameters, mut moments) = (Vec::new(), Vec::new());
+            for &index in share {
+                let slot = take(&mut slots[index]);
+                parameters.extend(slot.parameter);
+                moments.extend(slot.moments);
+            }
+            Task::Apply {
+                scalars: scalars.clone(),
+                gradients: sums.split_off(share.len()),
+                parameters,
+                moments,
+            }
         });
         let tasks: Vec<Task> = tasks.collect();
         let outputs = self.team.run(tasks)?;
@@ -115,14 +112,17 @@ impl Update {
         let mut verdict = Vec::new();
         for (share, outputs) in self.shares.iter().zip(outputs) {
             let mut outputs = outputs.into_iter();
-            verdict = outputs.by_ref().take(VERDICT).collect();
+            verdict = outputs.by_ref().take(Judgement::SAID).collect();
             for &index in share {
-                slots[index] = outputs.by_ref().take(self.rules[index].arrays()).collect();
+                slots[index].parameter = outputs.next();
+            }
+            for &index in share {
+                slots[index].moments = outputs.by_ref().take(self.rules[index].moments()).collect();
             }
         }
         put_slots(state, &slots)?;
-        let [finite, loss, grad_norm] =
-            <[Array; VERDICT]>::try_from(verdict).map_err(|_| anyhow!("an update function returned too little"))?;
+        let [finite, loss, grad_norm] = <[Array; Judgement::SAID]>::try_from(verdict)
+            .map_err(|_| anyhow!("an update function returned too little"))?;
         Ok(Verdict {
             finite,
             loss,
@@ -144,12 +144,15 @@ impl Update {
     }
 
     /// The state of each parameter, which leaves `state` empty.
-    fn take_slots(&self, state: &mut TrainState) -> Vec<Vec<Array>> {
+    fn take_slots(&self, state: &mut TrainState) -> Vec<Slot> {
         let mut v = state.v.arrays().iter().cloned();
         let both = state.parameters.arrays().iter().zip(state.m.arrays());
-        let slots = self.rules.iter().zip(both).map(|(rule, (parameter, m))| {
-            let own_v = v.by_ref().take(rule.arrays() - 2);
-            [parameter.clone(), m.clone()].into_iter().chain(own_v).collect()
+        let slots = self.rules.iter().zip(both).map(|(rule, (parameter, m))| Slot {
+            parameter: Some(parameter.clone()),
+            moments: [m.clone()]
+                .into_iter()
+                .chain(v.by_ref().take(rule.moments() - 1))
+                .collect(),
         });
         let slots = slots.collect();
         for part in [&mut state.parameters, &mut state.m, &mut state.v] {
@@ -159,13 +162,30 @@ impl Update {
     }
 }
 
-fn put_slots(state: &mut TrainState, slots: &[Vec<Array>]) -> MlxResult<()> {
-    let column = |index: usize| slots.iter().filter_map(|slot| slot.get(index).cloned()).collect();
-    for (index, part) in [&mut state.parameters, &mut state.m, &mut state.v]
+/// A parameter and its moments, m and v; empty while a thread has them.
+#[derive(Default)]
+struct Slot {
+    parameter: Option<Array>,
+    moments: Vec<Array>,
+}
+
+fn put_slots(state: &mut TrainState, slots: &[Slot]) -> MlxResult<()> {
+    let moments = |index: usize| {
+        slots
+            .iter()
+            .filter_map(|slot| slot.moments.get(index).cloned())
+            .collect()
+    };
+    let columns = [
+        slots.iter().filter_map(|slot| slot.parameter.clone()).collect(),
+        moments(0),
+        moments(1),
+    ];
+    for (part, column) in [&mut state.parameters, &mut state.m, &mut state.v]
         .into_iter()
-        .enumerate()
+        .zip(columns)
     {
-        *part = Parameters::new(&Arc::clone(part.names()), column(index))?;
+        *part = Parameters::new(&Arc::clone(part.names()), column)?;
     }
     Ok(())
 }
@@ -186,12 +206,30 @@ fn shares(costs: &[u64], threads: usize) -> Vec<Vec<usize>> {
 }
 
 /// What a thread does whose parameters learn by those `rules`.
-fn work(rules: Vec<Rule>, parts: usize, all: usize, grad_clip: f32) -> Work<Task> {
+///
+/// The update is a chain of compiled functions, each of which changes every array once. In one function MLX would fuse
+/// what makes two of them into one operation, and writes results of an operation into its inputs' buffers only if there
+/// is a single result: of a large model the step would take half as much memory again.
+fn work(rules: Vec<Rule>, judge: Judge) -> Work<Task> {
     let mut sum = compiled(sum(rules.len()));
-    let mut apply = compiled(apply(rules, parts, all, grad_clip));
+    let mut judge = compiled(move |scalars: &[Array]| judge.of(scalars));
+    let mut clip = compiled(clip);
+    let mut next_moments = compiled(next_moments(rules.clone()));
+    let mut next_parameters = compiled(next_parameters(rules));
     Box::new(move |task| match task {
-        Task::Sum(inputs) => sum(&inputs),
-        Task::Apply(inputs) => apply(&inputs),
+        Task::Sum(gradients) => sum(&gradients),
+        Task::Apply {
+            scalars,
+            gradients,
+            parameters,
+            moments,
+        } => {
+            let judgement = judge(&scalars)?;
+            let gradients = clip(&[&gradients[..], &judgement].concat())?;
+            let moments = next_moments(&[&gradients[..], &moments, &judgement].concat())?;
+            let parameters = next_parameters(&[&gradients[..], &parameters, &moments, &judgement].concat())?;
+            Ok([&judgement[..Judgement::SAID], &parameters, &moments].concat())
+        }
     })
 }
 
@@ -209,45 +247,42 @@ fn sum(count: usize) -> impl FnMut(&[Array]) -> MlxResult<Vec<Array>> + 'static 
     }
 }
 
-/// The function of `rates, losses of the parts, sums of squares of `all` gradients, own gradients…, own states…` to
-/// `finite, loss, gradient norm, own states…`.
-fn apply(
-    rules: Vec<Rule>,
-    parts: usize,
-    all: usize,
-    grad_clip: f32,
-) -> impl FnMut(&[Array]) -> MlxResult<Vec<Array>> + 'static {
-    move |inputs| {
-        let (rates, inputs) = inputs.split_at(RATES);
-        let (losses, inputs) = inputs.split_at(parts);
-        let (squares, inputs) = inputs.split_at(all);
-        let (gradients, mut states) = inputs.split_at(rules.len());
-        let muon_lr = &rates[3];
-        let rates = Rates {
-            lr: &rates[0],
-            correction1: &rates[1],
-            correction2: &rates[2],
-        };
-        let loss = optimizer::total(losses)?;
-        let norm = optimizer::global_norm(squares)?;
-        let finite = ops::logical_and(loss.is_finite()?, norm.is_finite()?)?;
-        let factor = (grad_clip > 0.0)
-            .then(|| optimizer::clip_factor(&norm, grad_clip))
-            .transpose()?;
+/// The function of `gradients…, judgement…` to the gradients that the step is taken by.
+fn clip(inputs: &[Array]) -> MlxResult<Vec<Array>> {
+    let (gradients, judgement) = Judgement::split_from(inputs);
+    gradients.iter().map(|gradient| judgement.clip(gradient)).collect()
+}
 
-        let mut outputs = vec![finite.clone(), loss, norm];
+/// The function of `gradients…, moments…, judgement…` to the moments after the step.
+fn next_moments(rules: Vec<Rule>) -> impl FnMut(&[Array]) -> MlxResult<Vec<Array>> + 'static {
+    move |inputs| {
+        let (arrays, judgement) = Judgement::split_from(inputs);
+        let rates = judgement.rates();
+        let (gradients, mut moments) = arrays.split_at(rules.len());
+        let mut next = Vec::with_capacity(moments.len());
         for (rule, gradient) in rules.iter().zip(gradients) {
-            let (old, others) = states.split_at(rule.arrays());
-            states = others;
-            let new = match &factor {
-                Some(factor) => rule.update(old, &gradient.multiply(factor)?, &rates, muon_lr)?,
-                None => rule.update(old, gradient, &rates, muon_lr)?,
-            };
-            for (new, old) in new.iter().zip(old) {
-                outputs.push(ops::select(&finite, new, old)?);
-            }
+            let (old, others) = moments.split_at(rule.moments());
+            moments = others;
+            next.extend(rule.next_moments(old, gradient, &rates)?);
         }
-        Ok(outputs)
+        Ok(next)
+    }
+}
+
+/// The function of `gradients…, parameters…, moments after the step…, judgement…` to the parameters after the step.
+fn next_parameters(rules: Vec<Rule>) -> impl FnMut(&[Array]) -> MlxResult<Vec<Array>> + 'static {
+    move |inputs| {
+        let (arrays, judgement) = Judgement::split_from(inputs);
+        let rates = judgement.rates();
+        let (gradients, arrays) = arrays.split_at(rules.len());
+        let (parameters, mut moments) = arrays.split_at(rules.len());
+        let mut next = Vec::with_capacity(rules.len());
+        for ((rule, gradient), parameter) in rules.iter().zip(gradients).zip(parameters) {
+            let (own, others) = moments.split_at(rule.moments());
+            moments = others;
+            next.push(rule.next_parameter(parameter, own, gradient, &rates)?);
+        }
+        Ok(next)
     }
 }
 
