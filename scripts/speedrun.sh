@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Time to a validation loss: the recipes of sweeps/speedrun.toml, against nanoGPT's recipe in PyTorch (installed into
-# .peers/torch the first time), turn by turn in one session, on two texts:
+# .interop/ the first time, with all that `make interop` compares with), turn by turn in one session, on two texts:
 #
 #   tiny Shakespeare, to a loss of 1.90, and the corpus that comes with mlx-gpt, to the loss that its plain recipe ends at.
 #
@@ -20,7 +20,7 @@ torch_device=cpu
 if [ "$(uname)" = Darwin ] && [ "$preset" != nano ]; then torch_device=mps; fi
 
 source scripts/python_env.sh
-python_env .peers/torch torch numpy
+interop_env
 program=$(cargo build --quiet --message-format=json | "$python" -c '
 import json, sys
 built = (json.loads(line) for line in sys.stdin)

@@ -37,7 +37,7 @@ Examples:
     mlx-gpt bench --preset nano --json           one size, for programs
     mlx-gpt bench --only training --threads 1    training alone, on one thread
     mlx-gpt bench scaling                        how a step's time grows with batch, context, width, vocabulary
-    mlx-gpt bench sweep sweeps/nano.toml         which rates are best
+    mlx-gpt bench sweep sweeps/muon.toml         which rates are best
     mlx-gpt bench speedrun sweeps/speedrun.toml  how soon recipes reach a loss"
 )]
 pub struct Options {

@@ -38,8 +38,8 @@ other:
 
 Examples:
 
-    mlx-gpt bench sweep sweeps/nano.toml
-    mlx-gpt bench sweep sweeps/nano.toml > sweeps/nano.md     keep its table")]
+    mlx-gpt bench sweep sweeps/muon.toml
+    mlx-gpt bench sweep sweeps/muon.toml > sweeps/muon.md     keep its table")]
 pub struct Options {
     /// What to train: a preset, seeds, settings of all (`[base]`) and lists of settings to combine (`[grid]`), with the
     /// keys of `train --config`
