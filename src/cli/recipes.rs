@@ -44,11 +44,13 @@ mod tests {
     #[test]
     fn the_plans_that_come_with_the_program_are_valid() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps");
-        let plan = SweepPlan::read(&folder.join("nano.toml")).unwrap();
-        let points = plan.points().unwrap();
-        let points: Vec<&Table> = points.iter().collect();
-        let (configs, _) = resolve(plan.preset, &plan.base, &points, &plan.seeds).unwrap();
-        assert_eq!(configs.len(), points.len() * plan.seeds.len());
+        for (file, trainings) in [("adamw.toml", 16), ("muon.toml", 14), ("ablation.toml", 24)] {
+            let plan = SweepPlan::read(&folder.join(file)).unwrap();
+            let points = plan.points().unwrap();
+            let points: Vec<&Table> = points.iter().collect();
+            let (configs, _) = resolve(plan.preset, &plan.base, &points, &plan.seeds).unwrap();
+            assert_eq!(configs.len(), trainings, "{file}");
+        }
 
         // The plain recipe is nanoGPT's, whatever the preset becomes.
         let plan = SpeedrunPlan::read(&folder.join("speedrun.toml")).unwrap();
