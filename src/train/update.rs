@@ -249,14 +249,14 @@ fn sum(count: usize) -> impl FnMut(&[Array]) -> MlxResult<Vec<Array>> + 'static 
 
 /// The function of `gradients…, judgement…` to the gradients that the step is taken by.
 fn clip(inputs: &[Array]) -> MlxResult<Vec<Array>> {
-    let (gradients, judgement) = Judgement::split_from(inputs);
+    let (gradients, judgement) = Judgement::split_from(inputs)?;
     gradients.iter().map(|gradient| judgement.clip(gradient)).collect()
 }
 
 /// The function of `gradients…, moments…, judgement…` to the moments after the step.
 fn next_moments(rules: Vec<Rule>) -> impl FnMut(&[Array]) -> MlxResult<Vec<Array>> + 'static {
     move |inputs| {
-        let (arrays, judgement) = Judgement::split_from(inputs);
+        let (arrays, judgement) = Judgement::split_from(inputs)?;
         let rates = judgement.rates();
         let (gradients, mut moments) = arrays.split_at(rules.len());
         let mut next = Vec::with_capacity(moments.len());
@@ -272,7 +272,7 @@ fn next_moments(rules: Vec<Rule>) -> impl FnMut(&[Array]) -> MlxResult<Vec<Array
 /// The function of `gradients…, parameters…, moments after the step…, judgement…` to the parameters after the step.
 fn next_parameters(rules: Vec<Rule>) -> impl FnMut(&[Array]) -> MlxResult<Vec<Array>> + 'static {
     move |inputs| {
-        let (arrays, judgement) = Judgement::split_from(inputs);
+        let (arrays, judgement) = Judgement::split_from(inputs)?;
         let rates = judgement.rates();
         let (gradients, arrays) = arrays.split_at(rules.len());
         let (parameters, mut moments) = arrays.split_at(rules.len());

@@ -1,6 +1,6 @@
 //! What becomes of a step, once its loss and its gradients are known: how far it goes, or that it is left out.
 
-use mlx_rs::error::Result;
+use mlx_rs::error::{Exception, Result};
 use mlx_rs::{Array, ops};
 
 use super::muon::{self, MOMENTUM};
@@ -42,7 +42,10 @@ pub struct Judge {
 impl Judge {
     /// Of [`StepRates`], losses of the parts, and sums of squares of all gradients.
     pub fn of(self, scalars: &[Array]) -> Result<Vec<Array>> {
-        let (rates, scalars) = scalars.split_at(STEP_RATES);
+        let Some(([taken, lr, correction1, correction2, muon_lr], scalars)) = scalars.split_first_chunk::<STEP_RATES>()
+        else {
+            return Err(Exception::custom("a step has five rates"));
+        };
         let (losses, squares) = scalars.split_at(self.parts);
         let loss = optimizer::total(losses)?;
         let norm = optimizer::global_norm(squares)?;
@@ -54,14 +57,13 @@ impl Judge {
         };
         // A step that is left out is one that changes nothing, rather than a choice between old and new numbers: so MLX
         // can write new ones into the buffers of the old.
-        let changes = ops::logical_and(&finite, rates[0].gt(Array::from_f32(0.0))?)?;
+        let changes = ops::logical_and(&finite, taken.gt(Array::from_f32(0.0))?)?;
         let or = |usual: &Array, left_out: f32| ops::select(&changes, usual, Array::from_f32(left_out));
-        let lr = or(&rates[1], 0.0)?;
+        let lr = or(lr, 0.0)?;
         let beta1 = or(&Array::from_f32(BETA1), 1.0)?;
         let beta2 = or(&Array::from_f32(self.beta2), 1.0)?;
-        let muon_lr = or(&rates[4], 0.0)?;
+        let muon_lr = or(muon_lr, 0.0)?;
         let momentum = or(&Array::from_f32(MOMENTUM), 1.0)?;
-        let [correction1, correction2] = [&rates[2], &rates[3]].map(Array::clone);
         Ok(vec![
             finite,
             loss,
@@ -71,16 +73,16 @@ impl Judge {
             lr,
             beta1,
             beta2,
-            correction1,
-            correction2,
+            correction1.clone(),
+            correction2.clone(),
             muon_lr,
             momentum,
         ])
     }
 }
 
-/// What a [`Judge`] came to, among the inputs of a compiled function.
-pub struct Judgement<'a>(&'a [Array]);
+/// What a [`Judge`] came to, in the order in which it says it, among the inputs of a compiled function.
+pub struct Judgement<'a>(&'a [Array; Judgement::ARRAYS]);
 
 impl<'a> Judgement<'a> {
     const ARRAYS: usize = 12;
@@ -88,31 +90,33 @@ impl<'a> Judgement<'a> {
     pub const SAID: usize = 3;
 
     /// The arrays before it, and the judgement at the end.
-    pub fn split_from(inputs: &'a [Array]) -> (&'a [Array], Self) {
-        let (arrays, judgement) = inputs.split_at(inputs.len() - Self::ARRAYS);
-        (arrays, Self(judgement))
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn split_from(inputs: &'a [Array]) -> Result<(&'a [Array], Self)> {
+        let (arrays, judgement) = inputs
+            .split_last_chunk()
+            .ok_or_else(|| Exception::custom("a part of the update was given no judgement"))?;
+        Ok((arrays, Self(judgement)))
     }
 
     /// A gradient as the step is taken by it: zeros where it is left out.
     pub fn clip(&self, gradient: &Array) -> Result<Array> {
-        let [changes, factor] = [&self.0[3], &self.0[4]];
+        let [_finite, _loss, _norm, changes, factor, ..] = self.0;
         ops::select(changes, gradient.multiply(factor)?, Array::from_f32(0.0))
     }
 
     pub fn rates(&self) -> Rates {
-        let rate = |index: usize| self.0[index].clone();
+        let [.., lr, beta1, beta2, correction1, correction2, muon_lr, momentum] = self.0.each_ref().map(Array::clone);
         Rates {
             adamw: optimizer::Rates {
-                lr: rate(5),
-                beta1: rate(6),
-                beta2: rate(7),
-                correction1: rate(8),
-                correction2: rate(9),
+                lr,
+                beta1,
+                beta2,
+                correction1,
+                correction2,
             },
-            muon: muon::Rates {
-                lr: rate(10),
-                momentum: rate(11),
-            },
+            muon: muon::Rates { lr: muon_lr, momentum },
         }
     }
 }
