@@ -6,7 +6,7 @@ use std::path::Path;
 
 use common::{Fixture, fail, folder, learned, mlx_gpt, stderr, succeed, train_tiny};
 use mlx_gpt::checkpoint::{Checkpoint, LossScale};
-use mlx_gpt::config::{Optimizer, Precision, TrainConfig};
+use mlx_gpt::config::{OnNan, Optimizer, Precision, TrainConfig};
 use mlx_gpt::data::batches::{row_starts, step_rng};
 use mlx_gpt::model::parameters::Parameters;
 use mlx_gpt::train::gradients::MicroBatch;
@@ -196,4 +196,44 @@ fn a_float16_step_is_tried_again_with_a_smaller_loss() {
     let (kept, direct) = step(found.scale);
     assert_eq!((kept.scale, kept.finite_steps), (found.scale, 8));
     assert!(tried == direct, "the same to the bit");
+}
+
+/// No bit of a parameter or a moment changes, not-a-numbers included.
+#[test]
+fn a_step_that_is_left_out_changes_nothing() {
+    let fixture = Fixture::load();
+    let bits = |parameters: &Parameters| -> Vec<u32> {
+        let numbers = parameters
+            .arrays()
+            .iter()
+            .map(|array| array.to_vec_exact::<f32>().unwrap());
+        numbers.flatten().map(f32::to_bits).collect()
+    };
+    let entries = fixture.parameters.iter().map(|(name, array)| {
+        let mut numbers = array.to_vec_exact::<f32>().unwrap();
+        if name == "wpe.weight" {
+            numbers[0] = f32::NAN;
+        }
+        (name.to_string(), Array::from_slice(&numbers, array.shape()))
+    });
+    let poisoned = Parameters::from_entries(entries.collect());
+    for (optimizer, threads) in [(Optimizer::Adamw, 1), (Optimizer::Adamw, 2), (Optimizer::Muon, 2)] {
+        let config = TrainConfig {
+            optimizer,
+            on_nan: OnNan::Skip,
+            ..fixture.recipe(threads, 1)
+        };
+        let mut stepper = Stepper::new(&config, &fixture.model, &poisoned, &Parameters::default()).unwrap();
+        let mut state = TrainState::new(poisoned.clone(), Parameters::default(), optimizer).unwrap();
+        let batch = MicroBatch {
+            batch: fixture.batch.clone(),
+            dropout_keys: vec![0; 20],
+        };
+        let report = stepper.step(&mut state, vec![batch]).unwrap();
+        assert!(!report.finite && state.skipped == 1);
+        assert!(bits(&state.parameters) == bits(&poisoned), "{optimizer:?}");
+        for moments in [&state.m, &state.v] {
+            assert!(bits(moments).iter().all(|&bits| bits == 0), "{optimizer:?}");
+        }
+    }
 }
