@@ -95,7 +95,7 @@ printf '%s\0' "$mlx_c"/mlx/c/*.cpp | xargs -0 -P "$(nproc)" -n 1 sh -c \
   die "the C interface did not compile; the compiler's message is above"
 # What MLX's CPU backend does in many operations, in one. Vector instructions need the exponential inlined, and neither errno
 # nor floating-point exceptions; MLX's exponential looks at a float's bits as an integer's.
-for source in attention embedding linear logsumexp norm; do
+for source in attention embedding linear logsumexp norm scheduler; do
   g++ -std=c++20 "${cflags[@]}" -O3 -fno-math-errno -fno-trapping-math -finline-limit=10000 -fno-strict-aliasing \
     -include "$root/$here/format.h" -include "$root/$here/half.h" -c "$here/$source.cpp" -o "$making/cpu_$source.o" ||
     die "$here/$source.cpp did not compile; the compiler's message is above"
