@@ -87,13 +87,11 @@ impl Report {
 
         let left = session.config.steps.saturating_sub(session.state.step);
         let saves = kept_checkpoints(&session.config, left);
-        let second_state = 4 * (learning + session.state.m.count() + session.state.v.count()) as u64;
         say(format_args!(
             "needs    about {} of training ({:.0} ms a step) besides evaluations, {} of memory, {} of disk for {saves} checkpoint(s)",
             HumanDuration(step * left.min(u64::from(u32::MAX)) as u32),
             step.as_secs_f64() * 1e3,
-            // Measuring held a second state.
-            HumanBytes((mlx_rs::memory::peak_memory()? as u64).saturating_sub(second_state)),
+            HumanBytes(mlx_rs::memory::peak_memory()? as u64),
             HumanBytes(saves * session.checkpoint_bytes())
         ));
         if session.state.step > 0 {
