@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`device`] | which of MLX's devices computes |
 //! | [`config`] | plain structs with named presets, validated once |
-//! | `visible`, `console`, `files`, `durable`, [`hash`], `numbers`, `plot`, `signals` | text that steers no terminal; what is said; reading what others made; files that are complete or not there; SHA-256; numbers in files; curves as pictures; Ctrl-C |
+//! | `visible`, `console`, `files`, `durable`, [`hash`], `numbers`, `plot`, `signals`, `team` | text that steers no terminal; what is said; reading what others made; files that are complete or not there; SHA-256; numbers in files; curves as pictures; Ctrl-C; threads that compute side by side |
 //! | [`memory`] | what work takes of it, before it is begun |
 //! | [`tokenizer`] | text to token ids and back; no MLX |
 //! | [`data`] | text to splits, splits to batches; no MLX |
@@ -52,6 +52,7 @@ pub mod model;
 mod numbers;
 mod plot;
 mod signals;
+mod team;
 pub mod tokenizer;
 pub mod train;
 mod visible;

@@ -91,10 +91,10 @@ impl Batch {
     }
 }
 
-/// `count` batches of `rows` windows each, spread evenly over the split: the same ones at every evaluation.
+/// `count` windows spread evenly over the split, the same ones at every evaluation, in batches of `rows` or fewer.
 pub fn spread(tokens: &Tokens, count: usize, rows: usize, context: usize) -> impl Iterator<Item = Batch> {
     let possible = tokens.len() - context;
-    let total = (count * rows).min(possible);
+    let total = count.min(possible);
     let starts: Vec<usize> = (0..total).map(|row| row * possible / total).collect();
     let batches: Vec<_> = starts.chunks(rows).map(<[usize]>::to_vec).collect();
     batches

@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::{Evaluation, Evaluator, batch_rows};
+use super::{Evaluation, Evaluator};
 use crate::checkpoint::Checkpoint;
 use crate::data::batches::Batch;
 use crate::data::hellaswag::Example;
@@ -51,7 +51,7 @@ pub struct Score {
 /// # Errors
 /// Losses that are not finite, or an error of MLX's.
 pub fn score(checkpoint: &Checkpoint, examples: &[Example], mut progress: impl FnMut(usize)) -> Result<Report> {
-    let mut evaluator = Evaluator::new(&checkpoint.model, checkpoint.parameters.names());
+    let mut evaluator = Evaluator::of_checkpoint(checkpoint)?;
     let mut endings: Vec<Vec<Evaluation>> = examples
         .iter()
         .map(|example| vec![Evaluation::default(); example.endings.len()])
@@ -67,23 +67,28 @@ pub fn score(checkpoint: &Checkpoint, examples: &[Example], mut progress: impl F
     rows.sort_by_key(|row| Reverse(length(row)));
 
     let mut rest = &rows[..];
-    while let Some(longest) = rest.first() {
-        let count = batch_rows(checkpoint.model.vocab_size, length(longest)).min(rest.len());
-        let (now, later) = rest.split_at(count);
-        let sequences: Vec<Vec<u32>> = now
-            .iter()
-            .map(|&(example, ending)| examples[example].sequence(ending))
-            .collect();
-        let batch = Batch::padded(&sequences);
-        let losses = evaluator.losses(&checkpoint.parameters, &batch)?;
-        for (&(example, ending), losses) in now.iter().zip(losses.chunks(batch.context())) {
-            let asked = &examples[example];
-            // The last token of ctx is the input whose target is the ending's first.
-            let first = asked.ctx.len() - 1;
-            endings[example][ending].add(&losses[first..first + asked.endings[ending].len()]);
+    while !rest.is_empty() {
+        let mut now = Vec::with_capacity(evaluator.batches_at_once());
+        while let Some(longest) = rest.first()
+            && now.len() < evaluator.batches_at_once()
+        {
+            let (rows, later) = rest.split_at(evaluator.rows(length(longest)).min(rest.len()));
+            now.push(rows);
+            rest = later;
         }
-        progress(count);
-        rest = later;
+        let batches = now.iter().map(|rows| {
+            let sequences = rows.iter().map(|&(example, ending)| examples[example].sequence(ending));
+            Batch::padded(&sequences.collect::<Vec<_>>())
+        });
+        for (rows, losses) in now.iter().zip(evaluator.losses(&checkpoint.parameters, batches)?) {
+            for (&(example, ending), losses) in rows.iter().zip(losses.chunks(losses.len() / rows.len())) {
+                let asked = &examples[example];
+                // The last token of ctx is the input whose target is the ending's first.
+                let first = asked.ctx.len() - 1;
+                endings[example][ending].add(&losses[first..first + asked.endings[ending].len()]);
+            }
+            progress(rows.len());
+        }
     }
     let scores = examples.iter().zip(&endings).map(Score::new).collect::<Result<_>>()?;
     Ok(Report::new(scores))

@@ -9,20 +9,24 @@ use std::sync::Arc;
 use anyhow::Result;
 use mlx_rs::Array;
 use mlx_rs::error::{Exception, Result as MlxResult};
+use mlx_rs::transforms::eval;
 
-use crate::config::ModelConfig;
+use crate::checkpoint::Checkpoint;
+use crate::config::{ModelConfig, default_threads};
 use crate::data::batches::Batch;
+use crate::device::Compute;
 use crate::memory;
 use crate::model::Model;
-use crate::model::compiled::{Compiled, compiled};
+use crate::model::compiled::compiled;
 use crate::model::loss::negative_log_likelihood;
 use crate::model::parameters::{Names, Parameters};
+use crate::team::{Team, Work};
 
 /// Tokens that are evaluated at once: enough to keep MLX busy.
 const BATCH_TOKENS: usize = 4096;
 
-/// Bytes of a batch's logits `[B, T, V]` in float32, which with a large vocabulary are most of the memory that an
-/// evaluation takes: one row of GPT-2's has 1024 · 50257 of them, 206 MB. Only a batch of a single row may have more.
+/// Bytes of the logits of all batches that are evaluated at once, `[B, T, V]` in float32, which with a large vocabulary are most of the memory that an
+/// evaluation takes: one row of GPT-2's has 1024 · 50257 of them, 206 MB. Only batches of a single row may have more.
 const LOGITS_BYTES: usize = 256 << 20;
 
 /// A total of losses over predicted tokens.
@@ -58,50 +62,117 @@ impl Evaluation {
 /// Token losses of batches by a compiled forward pass, traced once for each shape of batch.
 pub struct Evaluator {
     model: ModelConfig,
-    forward: Compiled,
+    /// Each member evaluates whole batches, so that losses do not depend on how many there are.
+    team: Team<Task>,
+}
+
+struct Task {
+    parameters: Vec<Array>,
+    batch: Batch,
 }
 
 impl Evaluator {
-    pub fn new(model: &ModelConfig, names: &Names) -> Self {
-        let evaluated = model.clone();
-        let (model, names) = (model.clone(), Arc::clone(names));
-        let function = move |arguments: &[Array]| -> MlxResult<Vec<Array>> {
-            let (parameters, [inputs, targets]) = arguments.split_at(names.len()) else {
-                return Err(Exception::custom("an evaluation has two inputs beside the parameters"));
-            };
-            let parameters = Parameters::new(&names, parameters.to_vec())?;
-            let logits = Model::new(&model, &parameters)?.forward(inputs, None)?;
-            Ok(vec![negative_log_likelihood(&logits, targets)?])
+    /// Of a model with parameters of those names, on so many CPU threads, or on a GPU by one.
+    ///
+    /// # Errors
+    /// A thread that cannot be started.
+    pub fn new(model: &ModelConfig, names: &Names, threads: usize) -> Result<Self> {
+        let (evaluated, names) = (model.clone(), Arc::clone(names));
+        let make = move |_| work(evaluated.clone(), Arc::clone(&names));
+        let team = match threads {
+            0 | 1 => Team::inline(make(0)),
+            _ => Team::of_threads("evaluation", threads, make)?,
         };
-        Self {
-            model: evaluated,
-            forward: compiled(function),
+        Ok(Self {
+            model: model.clone(),
+            team,
+        })
+    }
+
+    /// With a thread for each core, or one for a GPU.
+    ///
+    /// # Errors
+    /// A thread that cannot be started.
+    pub fn of_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
+        let threads = default_threads(Compute::preferred()?);
+        Self::new(&checkpoint.model, checkpoint.parameters.names(), threads)
+    }
+
+    /// Rows of `length` tokens to a batch: enough to keep MLX busy, few enough for memory.
+    pub fn rows(&self, length: usize) -> usize {
+        batch_rows(self.model.vocab_size, length, self.batches_at_once())
+    }
+
+    /// Batches that are evaluated side by side.
+    pub fn batches_at_once(&self) -> usize {
+        self.team.size()
+    }
+
+    /// The negative log-likelihood of each target, in nats: `[B · T]` of each batch, row by row. Whoever adds thousands of
+    /// them does so in float64, where the sum is as exact as its parts.
+    ///
+    /// # Errors
+    /// A token that the vocabulary has not, rows longer than memory can hold, or an error of MLX's, after which the
+    /// evaluator is of no use.
+    pub fn losses(
+        &mut self,
+        parameters: &Parameters,
+        batches: impl IntoIterator<Item = Batch>,
+    ) -> Result<Vec<Vec<f32>>> {
+        // Streams belong to threads: what the members are handed must be numbers, not a graph of this thread's.
+        eval(parameters.arrays())?;
+        let mut batches = batches.into_iter();
+        let mut losses = Vec::new();
+        loop {
+            let tasks: Vec<Task> = batches
+                .by_ref()
+                .take(self.batches_at_once())
+                .map(|batch| self.task(parameters, batch))
+                .collect::<Result<_>>()?;
+            if tasks.is_empty() {
+                return Ok(losses);
+            }
+            for outputs in self.team.run(tasks)? {
+                losses.push(outputs[0].to_vec_exact()?);
+            }
         }
     }
 
-    /// The negative log-likelihood of each target, in nats: `[B · T]`, row by row. Whoever adds thousands of them does
-    /// so in float64, where the sum is as exact as its parts.
-    ///
-    /// # Errors
-    /// A token that the vocabulary has not, rows longer than memory can hold, or an error of MLX's.
-    pub fn losses(&mut self, parameters: &Parameters, batch: &Batch) -> Result<Vec<f32>> {
+    fn task(&self, parameters: &Parameters, batch: Batch) -> Result<Task> {
         batch.check(self.model.vocab_size)?;
         memory::ensure_fits(
             format_args!("an evaluation of {} row(s) of {} tokens", batch.rows, batch.context()),
             memory::of_forward(&self.model, batch.rows, batch.context()),
             "the model's context is longer than can be used here; measure shorter texts",
         )?;
-        let shape = [batch.rows as i32, batch.context() as i32];
-        let mut inputs = parameters.arrays().to_vec();
-        inputs.push(Array::from_slice(&batch.inputs, &shape));
-        inputs.push(Array::from_slice(&batch.targets, &shape));
-        Ok((self.forward)(&inputs)?[0].to_vec_exact()?)
+        Ok(Task {
+            parameters: parameters.arrays().to_vec(),
+            batch,
+        })
     }
 }
 
-/// Rows of `length` tokens that a batch may have, one at least.
-fn batch_rows(vocab_size: usize, length: usize) -> usize {
-    let tokens = BATCH_TOKENS.min(LOGITS_BYTES / (vocab_size * size_of::<f32>()));
+/// What a member does: the losses of a batch.
+fn work(model: ModelConfig, names: Names) -> Work<Task> {
+    let mut forward = compiled(move |arguments: &[Array]| -> MlxResult<Vec<Array>> {
+        let (parameters, [inputs, targets]) = arguments.split_at(names.len()) else {
+            return Err(Exception::custom("an evaluation has two inputs beside the parameters"));
+        };
+        let parameters = Parameters::new(&names, parameters.to_vec())?;
+        let logits = Model::new(&model, &parameters)?.forward(inputs, None)?;
+        Ok(vec![negative_log_likelihood(&logits, targets)?])
+    });
+    Box::new(move |Task { mut parameters, batch }| {
+        let shape = [batch.rows as i32, batch.context() as i32];
+        parameters.push(Array::from_slice(&batch.inputs, &shape));
+        parameters.push(Array::from_slice(&batch.targets, &shape));
+        forward(&parameters)
+    })
+}
+
+/// Rows of `length` tokens that each of `at_once` batches may have, one at least.
+fn batch_rows(vocab_size: usize, length: usize, at_once: usize) -> usize {
+    let tokens = BATCH_TOKENS.min(LOGITS_BYTES / (vocab_size * size_of::<f32>() * at_once));
     (tokens / length).max(1)
 }
 
@@ -111,11 +182,11 @@ mod tests {
 
     #[test]
     fn logits_stay_under_their_bound() {
-        assert_eq!(batch_rows(65, 64), 64, "tokens are the bound of a small vocabulary");
-        assert_eq!(batch_rows(65, 5000), 1);
-        for length in [1, 10, 100, 1000, 1024] {
-            assert!(batch_rows(50257, length) * length * 50257 * 4 <= LOGITS_BYTES);
+        assert_eq!(batch_rows(65, 64, 2), 64, "tokens are the bound of a small vocabulary");
+        assert_eq!(batch_rows(65, 5000, 1), 1);
+        for length in [1, 10, 100, 600, 667] {
+            assert!(2 * batch_rows(50257, length, 2) * length * 50257 * 4 <= LOGITS_BYTES);
         }
-        assert_eq!(batch_rows(50257, 1024), 1);
+        assert_eq!(batch_rows(50257, 1024, 1), 1);
     }
 }

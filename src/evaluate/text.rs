@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Evaluation, Evaluator, batch_rows};
+use super::{Evaluation, Evaluator};
 use crate::checkpoint::Checkpoint;
 use crate::data::dataset::Part;
 use crate::data::tokens::Tokens;
@@ -30,7 +30,7 @@ pub fn measure(
         part.tokens.len() > 1,
         "there is nothing to evaluate: at least two tokens are needed"
     );
-    let mut evaluator = Evaluator::new(&checkpoint.model, checkpoint.parameters.names());
+    let mut evaluator = Evaluator::of_checkpoint(checkpoint)?;
     let total = evaluate(&mut evaluator, &checkpoint.parameters, &part.tokens, stride, progress)?;
     let bits_per_byte = part.bytes.map(|bytes| {
         let mut first = Vec::new();
@@ -57,16 +57,21 @@ pub fn evaluate(
     stride: usize,
     mut progress: impl FnMut(usize),
 ) -> Result<Evaluation> {
-    let (context, vocab_size) = (evaluator.model.context, evaluator.model.vocab_size);
+    let context = evaluator.model.context;
     let windows = windows(tokens.len(), context, stride);
     let mut total = Evaluation::default();
-    for (windows, batch) in batches(tokens, windows, batch_rows(vocab_size, context)) {
-        let losses = evaluator.losses(parameters, &batch)?;
+    let mut batches = batches(tokens, windows, evaluator.rows(context));
+    loop {
+        let (windows, batches): (Vec<_>, Vec<_>) = batches.by_ref().take(evaluator.batches_at_once()).unzip();
+        if batches.is_empty() {
+            return Ok(total);
+        }
         let before = total.tokens;
-        for (window, losses) in windows.iter().zip(losses.chunks(batch.context())) {
-            total.add(&losses[window.seen..]);
+        for (windows, losses) in windows.iter().zip(evaluator.losses(parameters, batches)?) {
+            for (window, losses) in windows.iter().zip(losses.chunks(losses.len() / windows.len())) {
+                total.add(&losses[window.seen..]);
+            }
         }
         progress(total.tokens - before);
     }
-    Ok(total)
 }

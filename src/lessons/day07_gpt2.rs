@@ -162,7 +162,7 @@ pub(super) fn fresh(lab: &Lab, rows: usize) -> Result<(ModelConfig, Parameters, 
     let model = lab.config(&NANO)?.model(tokenizer.vocab_size());
     let parameters = initialize(&model, lab.seed())?;
     let tokens = lab.dataset().part(tokenizer, Split::Val)?.tokens;
-    let batch = batches::spread(&tokens, 1, rows, model.context).next();
+    let batch = batches::spread(&tokens, rows, rows, model.context).next();
     Ok((model, parameters, batch.context("the validation text is too short")?))
 }
 

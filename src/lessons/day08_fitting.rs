@@ -76,13 +76,13 @@ impl Trial {
         let val = lab.dataset().part(tokenizer, Split::Val)?.tokens;
         let model = config.model(tokenizer.vocab_size());
         let parameters = initialize(&model, config.seed)?;
-        let mut evaluator = Evaluator::new(&model, parameters.names());
+        let mut evaluator = Evaluator::new(&model, parameters.names(), 1)?;
         let mut stepper = Stepper::new(&config, &model, &parameters, &Parameters::default())?;
         let mut state = TrainState::new(parameters, Parameters::default(), Optimizer::Adamw)?;
         let mut loss = |state: &TrainState, tokens: &Tokens| -> Result<(f64, f64)> {
             let mut total = Evaluation::default();
-            for batch in batches::spread(tokens, 8, 8, config.context) {
-                total.add(&evaluator.losses(&state.parameters, &batch)?);
+            for losses in evaluator.losses(&state.parameters, batches::spread(tokens, 64, 8, config.context))? {
+                total.add(&losses);
             }
             Ok((state.step as f64, total.loss()))
         };

@@ -219,10 +219,10 @@ impl Speaker {
     fn loss_of_spoken(&self) -> Result<f64> {
         let mut ids = self.prompt.clone();
         ids.extend(self.spoken()?.iter().map(|choice| choice.id));
-        let mut evaluator = Evaluator::new(&self.checkpoint.model, self.checkpoint.parameters.names());
-        let losses = evaluator.losses(&self.checkpoint.parameters, &Batch::padded(&[ids]))?;
+        let mut evaluator = Evaluator::of_checkpoint(&self.checkpoint)?;
+        let losses = evaluator.losses(&self.checkpoint.parameters, [Batch::padded(&[ids])])?;
         let mut spoken = Evaluation::default();
-        spoken.add(&losses[self.prompt.len() - 1..]);
+        spoken.add(&losses[0][self.prompt.len() - 1..]);
         Ok(spoken.loss())
     }
 }

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use mlx_rs::Array;
 
 use super::gradients::{GradientSpec, MicroBatch, Share};
-use super::team::{Team, Work};
 use crate::model::parameters::Parameters;
+use crate::team::{Team, Work};
 
 /// A loss, already divided by the step's number of tokens, and gradients in the order of the parameters.
 pub struct Gradients {

@@ -15,7 +15,6 @@ mod rule;
 pub mod schedule;
 mod session;
 pub mod step;
-mod team;
 mod trial;
 mod update;
 mod verdict;

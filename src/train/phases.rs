@@ -9,9 +9,7 @@ use super::session::{SAMPLE_TOKENS, Session};
 use super::step::StepReport;
 use crate::config::ModelConfig;
 
-/// Batches of either split, and tokens of the sample, that stand for all of an evaluation's: OpenAI's sizes take a minute
-/// for those on a CPU.
-const TIMED_BATCHES: usize = 2;
+/// Tokens of the sample that stand for all of an evaluation's: OpenAI's sizes take a minute for those on a CPU.
 const TIMED_TOKENS: usize = 30;
 /// Lines that are logged for a mean.
 const TIMED_LINES: u32 = 10;
@@ -41,8 +39,9 @@ impl Session {
     /// MLX's.
     pub fn time_evaluation(&mut self) -> Result<Duration> {
         let whole = self.config.eval_batches;
-        let part = whole.min(TIMED_BATCHES);
-        self.estimate_losses(1)?; // traced and compiled
+        let at_once = self.evaluator.rows(self.config.context) * self.evaluator.batches_at_once();
+        let part = whole.min(at_once.div_ceil(self.config.batch_size));
+        self.estimate_losses(part)?; // traced and compiled
         let started = Instant::now();
         self.estimate_losses(part)?;
         let estimate = started.elapsed().mul_f64(whole as f64 / part as f64);

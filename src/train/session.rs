@@ -117,7 +117,7 @@ impl Session {
         let Beginning { model, state, .. } = &beginning;
         Ok(Self {
             stepper: Stepper::new(&config, model, &state.parameters, &state.frozen)?,
-            evaluator: Evaluator::new(model, state.model_parameters().names()),
+            evaluator: Evaluator::new(model, state.model_parameters().names(), config.threads)?,
             metrics: Metrics::open(&run, state.step)?,
             config,
             run,
@@ -137,14 +137,16 @@ impl Session {
         self.stepper.measure(&mut self.state, &self.train_tokens)
     }
 
-    /// Losses over the same `count` batches of either split each time.
+    /// Losses over the same `count` batches of either split each time, as many rows at once as keep MLX busy.
     pub(super) fn estimate_losses(&mut self, count: usize) -> Result<Losses> {
-        let (rows, context) = (self.config.batch_size, self.config.context);
+        let context = self.config.context;
+        let (all, rows) = (count * self.config.batch_size, self.evaluator.rows(context));
         let parameters = self.state.model_parameters();
         let mut estimate = |tokens| {
             let mut total = Evaluation::default();
-            for batch in batches::spread(tokens, count, rows, context) {
-                total.add(&self.evaluator.losses(&parameters, &batch)?);
+            let batches = batches::spread(tokens, all, rows, context);
+            for losses in self.evaluator.losses(&parameters, batches)? {
+                total.add(&losses);
             }
             anyhow::Ok(total.loss())
         };

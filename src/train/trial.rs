@@ -58,7 +58,7 @@ impl Trial {
             config: config.clone(),
             context: model.context,
             stepper: Stepper::new(config, &model, &state.parameters, &state.frozen)?,
-            evaluator: Evaluator::new(&model, state.model_parameters().names()),
+            evaluator: Evaluator::new(&model, state.model_parameters().names(), config.threads)?,
             state,
             train_tokens: beginning.train_tokens,
             scored_tokens: beginning.val_tokens,

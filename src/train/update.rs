@@ -11,11 +11,11 @@ use super::data_parallel::Gradients;
 use super::optimizer;
 use super::rule::Rule;
 use super::step::TrainState;
-use super::team::{Team, Work};
 use super::verdict::{Judge, Judgement, StepRates, Verdict};
 use crate::config::{ModelConfig, TrainConfig};
 use crate::model::compiled::compiled;
 use crate::model::parameters::Parameters;
+use crate::team::{Team, Work};
 
 /// Changes parameters and moments by gradients.
 pub struct Update {

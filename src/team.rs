@@ -54,7 +54,7 @@ impl<Task: Send + 'static> Team<Task> {
         }
     }
 
-    /// Gives each member its task, and waits for what they make of them.
+    /// Gives each of the first members its task, and waits for what they make of them.
     ///
     /// # Errors
     /// MLX's, or a thread that ended; the team is of no use after that.
@@ -66,10 +66,12 @@ impl<Task: Send + 'static> Team<Task> {
                 Ok(vec![work(task)?])
             }
             Mode::Threads(members) => {
+                let mut busy = Vec::with_capacity(members.len());
                 for (member, task) in members.iter().zip(tasks) {
                     member.send(task)?;
+                    busy.push(member);
                 }
-                let outputs: Vec<_> = members.iter().map(Member::receive).collect();
+                let outputs: Vec<_> = busy.into_iter().map(Member::receive).collect();
                 outputs.into_iter().collect()
             }
         }
