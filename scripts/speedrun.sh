@@ -8,14 +8,15 @@
 #     CORPUS=notes.txt TARGET=2.0 bash scripts/speedrun.sh   # another text, and nothing else
 #     PRESET=baby TARGET=1.47 RECIPES=baby.toml bash scripts/speedrun.sh
 #
-# SEEDS="1337 1 2" and STEPS=n (PyTorch's steps) change the rest. Tables on standard output; curves and pictures are left
-# in speedrun/<time>/.
+# SEEDS="1337 1 2", STEPS=n (PyTorch's steps) and EVALUATIONS=n (along a training; 20) change the rest. Tables on standard
+# output; curves and pictures are left in speedrun/<time>/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 preset=${PRESET:-nano}
 recipes=${RECIPES:-sweeps/speedrun.toml}
 seeds=${SEEDS:-1337 1 2}
+evaluations=${EVALUATIONS:-20}
 torch_device=cpu
 if [ "$(uname)" = Darwin ] && [ "$preset" != nano ]; then torch_device=mps; fi
 
@@ -34,8 +35,9 @@ run() {
   mkdir -p "$out/$name"
   for seed in $seeds; do
     "$python" scripts/bench/torch_recipe.py --corpus "$corpus" --preset "$preset" --seed "$seed" \
-      --device "$torch_device" ${STEPS:+--steps "$STEPS"} >>"$out/$name/curves.jsonl"
-    "$program" bench speedrun "$recipes" --corpus "$corpus" --seeds "$seed" --out "$out/$name" "$@" >/dev/null
+      --device "$torch_device" --evaluations "$evaluations" ${STEPS:+--steps "$STEPS"} >>"$out/$name/curves.jsonl"
+    "$program" bench speedrun "$recipes" --corpus "$corpus" --evaluations "$evaluations" --seeds "$seed" --out "$out/$name" "$@" \
+      >/dev/null
   done
   printf '\n%s\n\n' "$corpus"
   "$program" bench speedrun "$recipes" --corpus "$corpus" --seeds "${seeds// /,}" --out "$out/$name" "$@"
