@@ -70,5 +70,5 @@ bench-scaling: setup ## how a step's time grows with batch, context, width and v
 bench-tokenizer: setup ## speed of the tokenizer beside tiktoken and tokenizers (installs them into .peers/)
 	bash scripts/bench_tokenizer.sh
 
-speedrun: setup ## seconds to a loss, beside PyTorch (installs it into .peers/torch; CORPUS=, TARGET=, SEEDS="1337 1 2")
+speedrun: setup ## seconds to a loss, beside PyTorch (installs it into .interop/; CORPUS=, TARGET=, SEEDS="1337 1 2")
 	bash scripts/speedrun.sh

@@ -1,15 +1,15 @@
 # Sourced by scripts that compare with Python packages: `python_env FOLDER PACKAGE…` makes a throw-away environment with
-# them in FOLDER, once, and sets `python` to its interpreter. One that was interrupted is made anew.
+# them in FOLDER, once, and sets `python` to its interpreter. One that was interrupted, or is of other packages, is made anew.
 python_env() {
   local folder=$1
   shift
   python=$folder/bin/python
-  [ -e "$folder/complete" ] && return
+  [ "$(cat "$folder/complete" 2>/dev/null)" = "$*" ] && return
   echo "installing $* into $folder/ (once)" >&2
   rm -rf "$folder"
   python3 -m venv "$folder"
   "$python" -m pip install --quiet --disable-pip-version-check "$@"
-  touch "$folder/complete"
+  echo "$*" >"$folder/complete"
 }
 
 # The environment in .interop/ with the programs that read and write what this one does.

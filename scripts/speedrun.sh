@@ -18,7 +18,7 @@ recipes=${RECIPES:-sweeps/speedrun.toml}
 seeds=${SEEDS:-1337 1 2}
 evaluations=${EVALUATIONS:-20}
 torch_device=cpu
-if [ "$(uname)" = Darwin ] && [ "$preset" != nano ]; then torch_device=mps; fi
+if [ "$(uname)" = Darwin ]; then torch_device=mps; fi # where mlx-gpt computes as well
 
 source scripts/python_env.sh
 interop_env

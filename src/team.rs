@@ -1,7 +1,8 @@
 //! Threads that compute side by side, each with an MLX stream and compiled functions of its own.
 //!
-//! On MLX's CPU backend one stream is one thread, so two cores need two graphs. On the caller's thread (for a GPU) nothing is
-//! evaluated here: the graph goes on into what the caller makes of it, and a step is one piece of work.
+//! On MLX's CPU backend a graph is evaluated by one thread, so two cores need two graphs. On the caller's thread (for a GPU, or
+//! where there is one CPU thread) nothing is evaluated here: the graph goes on into what the caller makes of it, and a step is
+//! one piece of work.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;

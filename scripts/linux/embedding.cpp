@@ -48,7 +48,6 @@ class Rows : public RowsPrimitive {
     int64_t rows = inputs[0].shape(0), n = inputs[0].shape(1), count = inputs[1].size();
     const float *matrix = inputs[0].data<float>();
     const int32_t *ids = inputs[1].data<int32_t>();
-    const float *gradients = inputs[1].data<float>();
     float *to = allocate(outputs[0]);
     cpu::get_command_encoder(stream()).dispatch([=]() {
       for (int64_t i = 0; i < count; i++) std::memcpy(to + i * n, matrix + row_of(ids[i], rows) * n, n * sizeof(float));

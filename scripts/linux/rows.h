@@ -6,7 +6,8 @@
 
 #include "mlx/backend/cpu/simd/simd.h"
 
-// What follows is compiled for processors with and without AVX2 and fused multiply-adds, and chosen at start-up.
+// What follows is compiled for processors with AVX-512, with AVX2 and fused multiply-adds, and with neither, and chosen at
+// start-up.
 #if defined(__x86_64__)
 #define FOR_EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), noinline))
 #else

@@ -126,7 +126,8 @@ pub struct TrainConfig {
     pub grad_clip: f32,
     pub dtype: Precision,
     pub device: Compute,
-    /// Threads that compute gradients, each on its share of a batch's rows.
+    /// Threads that compute: gradients, each on its share of a batch's rows; the update, each of its share of the parameters;
+    /// evaluations, each of whole batches.
     pub threads: usize,
     pub seed: u64,
     pub eval_every: u64,

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -33,23 +33,31 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
             .with_context(|| format!("{shown} cannot be written"))?;
         file.try_lock()
             .with_context(|| format!("{shown} is being written by another process; wait for that one"))?;
-        let mut text = String::new();
-        file.read_to_string(&mut text)
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)
             .with_context(|| format!("{shown} cannot be read"))?;
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        file.set_len(whole as u64)?;
+        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let (whole, half) = bytes.split_at(whole);
+        let of_something_else = |number: usize| {
+            format!(
+                "line {} of {shown} is of something else; move that file away",
+                number + 1
+            )
+        };
+        let mut lines = Vec::new();
+        for (number, line) in whole.split_inclusive(|&byte| byte == b'\n').enumerate() {
+            lines.push(serde_json::from_slice(line).with_context(|| of_something_else(number))?);
+        }
+        // A file of another kind must keep even a last line that has no end.
+        ensure!(
+            half.is_empty() || half[0] == b'{' || !lines.is_empty(),
+            of_something_else(0)
+        );
+        file.set_len(whole.len() as u64)?;
         durable::sync_folder(path.parent().unwrap_or(Path::new("")))?;
-        let lines = text[..whole].lines().enumerate().map(|(number, line)| {
-            serde_json::from_str(line).with_context(|| {
-                format!(
-                    "line {} of {shown} is of something else; move that file away",
-                    number + 1
-                )
-            })
-        });
         Ok(Self {
             path: path.to_owned(),
-            lines: lines.collect::<Result<_>>()?,
+            lines,
             file,
         })
     }
@@ -104,5 +112,10 @@ mod tests {
         drop(journal);
         let error = format!("{:#}", Journal::<u64>::open(&path).err().unwrap());
         assert!(error.contains("line 1 of") && error.contains("lines.jsonl"), "{error}");
+
+        let notes = folder.path().join("notes.txt");
+        fs::write(&notes, "no end to this line").unwrap();
+        assert!(Journal::<String>::open(&notes).is_err());
+        assert_eq!(fs::read_to_string(&notes).unwrap(), "no end to this line");
     }
 }

@@ -9,8 +9,9 @@ use toml::{Table, Value};
 
 use crate::config::Preset;
 
-/// Settings that have a place of their own, or that make losses of different things, which no one can compare.
-const NOT_VARIED: [&str; 4] = ["corpus", "tokenizer", "device", "seed"];
+/// Settings that have a place of their own, or of the machine, or that make losses of different things, which no one can
+/// compare.
+const NOT_VARIED: [&str; 5] = ["corpus", "tokenizer", "device", "threads", "seed"];
 
 /// A file of `bench sweep`.
 #[derive(Debug, Deserialize)]

@@ -68,7 +68,11 @@ impl Race {
 
     fn is_of(&self, runner: &Runner, corpus: &CorpusRecord) -> bool {
         let Some(trained) = &self.trained else { return false };
-        self.recipe == runner.name && trained.corpus == *corpus && is_same_recipe(&trained.config, &runner.config)
+        let same_machine = |a: &TrainConfig, b: &TrainConfig| (a.device, a.threads) == (b.device, b.threads);
+        self.recipe == runner.name
+            && trained.corpus == *corpus
+            && is_same_recipe(&trained.config, &runner.config)
+            && same_machine(&trained.config, &runner.config) // seconds are the machine's
     }
 }
 
@@ -107,10 +111,13 @@ pub fn speedrun(
     })
 }
 
-/// Of all `races` those of the `runners` as they are now, on that text, and those of other programs.
+/// Of all `races` those of other programs, and those of the `runners` as they are now, on that text and in their order.
 pub fn races_of(runners: &[Runner], corpus: &CorpusRecord, races: &[Race]) -> Vec<Race> {
-    let counts = |race: &&Race| race.engine != ENGINE || runners.iter().any(|runner| race.is_of(runner, corpus));
-    races.iter().filter(counts).cloned().collect()
+    let own = runners
+        .iter()
+        .filter_map(|runner| races.iter().find(|race| race.is_of(runner, corpus)));
+    let others = races.iter().filter(|race| race.engine != ENGINE);
+    others.chain(own).cloned().collect()
 }
 
 /// One training; nothing if a signal ended it.

@@ -45,7 +45,7 @@ pub struct Score {
     pub dropped: usize,
 }
 
-/// Scores `examples`, of which there must be one, with a checkpoint's model, whose context they were read for.
+/// Scores `examples`, of which there must be one at least, with a checkpoint's model, whose context they were read for.
 /// `progress` hears how many endings each batch scored.
 ///
 /// # Errors

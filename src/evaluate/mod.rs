@@ -59,10 +59,10 @@ impl Evaluation {
     }
 }
 
-/// Token losses of batches by a compiled forward pass, traced once for each shape of batch.
+/// Token losses of batches by compiled forward passes, each traced once for each shape of batch.
 pub struct Evaluator {
     model: ModelConfig,
-    /// Each member evaluates whole batches, so that losses do not depend on how many there are.
+    /// Each member evaluates whole batches, so that losses depend on how many there are by rounding at most.
     team: Team<Task>,
 }
 
@@ -140,9 +140,10 @@ impl Evaluator {
 
     fn task(&self, parameters: &Parameters, batch: Batch) -> Result<Task> {
         batch.check(self.model.vocab_size)?;
+        let rows = batch.rows * self.batches_at_once();
         memory::ensure_fits(
-            format_args!("an evaluation of {} row(s) of {} tokens", batch.rows, batch.context()),
-            memory::of_forward(&self.model, batch.rows, batch.context()),
+            format_args!("an evaluation of {rows} row(s) of {} tokens", batch.context()),
+            memory::of_forward(&self.model, rows, batch.context()),
             "the model's context is longer than can be used here; measure shorter texts",
         )?;
         Ok(Task {

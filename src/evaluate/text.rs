@@ -11,7 +11,7 @@ use crate::model::parameters::Parameters;
 
 /// The exact loss of a checkpoint's model on all tokens of `part` but the first, in windows of its context that begin
 /// `stride` tokens apart; and bits per byte of the text that was predicted, where its size is known. `progress` hears
-/// how many tokens each batch predicted.
+/// how many tokens were predicted since it last heard.
 ///
 /// # Errors
 /// Fewer than two tokens, tokens that the model's vocabulary has not, or a stride that leaves tokens out.
@@ -46,7 +46,8 @@ pub fn measure(
 }
 
 /// The exact loss of a model on all `tokens` but the first, in windows of its context that begin `stride` tokens apart,
-/// from 1 to the context. `progress` hears how many tokens each batch predicted.
+/// from 1 to the context. `progress` hears how many tokens were predicted since it last
+/// heard.
 ///
 /// # Errors
 /// Tokens that the model's vocabulary has not.

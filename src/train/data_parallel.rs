@@ -26,7 +26,7 @@ struct Task {
 }
 
 impl DataParallel {
-    /// With as many of the `threads` that a run has as are worth it. With one that is all a run has, it is the caller's.
+    /// With as many of the `threads` that a run has as are worth it; in the caller's thread if a run has no more than that.
     ///
     /// # Errors
     /// A thread that cannot be started.

@@ -20,8 +20,8 @@ pub struct Rates {
     pub muon: muon::Rates,
 }
 
-/// What an element of AdamW costs, which waits for memory, in floating-point operations of a matrix product.
-const ADAMW_COST: u64 = 300;
+/// What an element costs by either rule, waiting for memory, in floating-point operations of a matrix product.
+const ELEMENT_COST: u64 = 300;
 
 impl Rule {
     /// Of that parameter. Muon is for the matrices inside of the blocks: embeddings, the head, biases and gains have no
@@ -65,8 +65,8 @@ impl Rule {
     pub fn cost(&self, shape: &[i32]) -> u64 {
         let elements: u64 = shape.iter().map(|&n| n as u64).product();
         match self {
-            Self::AdamW(_) => ADAMW_COST * elements,
-            Self::Muon(muon) => ADAMW_COST * elements + muon.flops(shape[0]),
+            Self::AdamW(_) => ELEMENT_COST * elements,
+            Self::Muon(muon) => ELEMENT_COST * elements + muon.flops(shape[0]),
         }
     }
 }

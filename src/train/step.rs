@@ -226,9 +226,6 @@ impl Stepper {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn begin(&mut self, state: &mut TrainState, micro_batches: Vec<MicroBatch>) -> Result<Pending> {
-        for micro in &micro_batches {
-            micro.batch.check(self.vocab_size)?;
-        }
         let micro_batches = Arc::new(micro_batches);
         let pending = if self.config.dtype == Precision::Float16 {
             self.begin_scaled(state, &micro_batches)?
@@ -273,6 +270,9 @@ impl Stepper {
         loss_scale: f32,
         taken: bool,
     ) -> Result<Pending> {
+        for micro in micro_batches.iter() {
+            micro.batch.check(self.vocab_size)?;
+        }
         let lr = learning_rate(&self.config, state.step);
         let muon_lr = muon_learning_rate(&self.config, state.step);
         let t = state.step as i32 + 1;

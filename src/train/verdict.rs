@@ -92,7 +92,7 @@ impl<'a> Judgement<'a> {
     /// The arrays before it, and the judgement at the end.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no judgement.
     pub fn split_from(inputs: &'a [Array]) -> Result<(&'a [Array], Self)> {
         let (arrays, judgement) = inputs
             .split_last_chunk()
