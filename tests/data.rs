@@ -176,6 +176,16 @@ fn training_on_shards_is_training_on_the_text() {
     assert!(weights("text") == weights("from-nano"));
     let said = stdout(&succeed(mlx_gpt(folder.path()).args(["data", "info", "nano"])));
     assert!(said.contains("nanoGPT"), "{said}");
+    let ids = folder.path().join("nano/train.bin");
+    fs::write(&ids, vec![0xff; fs::read(&ids).unwrap().len()]).unwrap();
+    let said = fail(&mut train_tiny(
+        folder.path(),
+        &["--steps", "3", "--corpus", "nano", "--out", "beyond"],
+    ));
+    assert!(
+        said.contains("token 65535") && said.contains("vocabulary has 50257"),
+        "{said}"
+    );
 
     // Evaluation and generation find the tokenizer in the checkpoint and the split in the shards.
     let eval = |run: &str| {

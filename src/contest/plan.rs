@@ -190,6 +190,7 @@ mod tests {
     fn what_cannot_be_compared_is_refused() {
         for (text, expected) in [
             ("[grid]\nseed = [1, 2]", "seed cannot differ"),
+            ("[grid]\nthreads = [1, 2]", "threads cannot differ"),
             ("[grid]\ntokenizer = [\"char\", \"gpt2\"]", "tokenizer cannot differ"),
             ("[grid]\nlr = []", "lr has no values"),
             ("grid = 5", "grid is not a table"),

@@ -164,3 +164,53 @@ fn run(runner: &Runner, dataset: &Dataset, evaluations: u64, signals: &Signals) 
         }),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Preset;
+    use crate::device::Compute;
+
+    #[test]
+    fn races_count_that_were_run_alike_and_recipes_keep_their_order() {
+        let corpus = CorpusRecord {
+            sha256: "x".into(),
+            cut: 9,
+        };
+        let runner = |name: &str, lr: f32| Runner {
+            name: name.into(),
+            config: TrainConfig {
+                lr,
+                threads: 2,
+                ..Preset::Nano.train(Compute::Cpu)
+            },
+        };
+        let race = |engine: &str, runner: &Runner, threads: usize| Race {
+            engine: engine.into(),
+            recipe: runner.name.clone(),
+            seed: 1,
+            tokens_per_second: threads as f64,
+            curve: Vec::new(),
+            trained: (engine == ENGINE).then(|| Trained {
+                corpus: corpus.clone(),
+                config: TrainConfig {
+                    threads,
+                    ..runner.config.clone()
+                },
+            }),
+        };
+        let runners = [runner("first", 0.1), runner("second", 0.2)];
+        let races = [
+            race(ENGINE, &runners[1], 2),
+            race(ENGINE, &runners[0], 1), // seconds on one thread are no seconds on two
+            race(ENGINE, &runners[0], 2),
+            race("another", &runners[0], 9),
+        ];
+        let counted = races_of(&runners, &corpus, &races);
+        let counted: Vec<_> = counted
+            .iter()
+            .map(|race| (race.recipe.as_str(), race.tokens_per_second))
+            .collect();
+        assert_eq!(counted, [("first", 9.0), ("first", 2.0), ("second", 2.0)]);
+    }
+}
