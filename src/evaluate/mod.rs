@@ -140,10 +140,10 @@ impl Evaluator {
 
     fn task(&self, parameters: &Parameters, batch: Batch) -> Result<Task> {
         batch.check(self.model.vocab_size)?;
-        let rows = batch.rows * self.batches_at_once();
+        let (rows, length, threads) = (batch.rows, batch.context(), self.batches_at_once());
         memory::ensure_fits(
-            format_args!("an evaluation of {rows} row(s) of {} tokens", batch.context()),
-            memory::of_forward(&self.model, rows, batch.context()),
+            format_args!("an evaluation of {rows} row(s) of {length} tokens on each of {threads} thread(s)"),
+            memory::of_forward(&self.model, threads * rows, length),
             "the model's context is longer than can be used here; measure shorter texts",
         )?;
         Ok(Task {
