@@ -4,6 +4,10 @@
 // for each core already. Operations run in the order they did; what waits for another thread's waits here.
 #include "mlx/scheduler.h"
 
+#include <exception>
+#include <thread>
+#include <utility>
+
 #include "mlx/event.h"
 #include "primitive.h"
 
@@ -11,35 +15,33 @@ using cpu_operations::mlx_own;
 
 namespace mlx::core::scheduler {
 
-// An operation of this thread failed. MLX tells whoever waits for its results, by what only its own threads can do: so from
-// then on they compute for this one.
-static thread_local bool failed = false;
+// The first operation of this thread that failed since an event was last signalled. Those after it run, as they do in MLX.
+static thread_local std::exception_ptr failure;
 
-void Scheduler::enqueue(Stream stream, std::function<void()> task) {
-  if (!failed) try {
-      task();
-      return;
-    } catch (...) {
-      failed = true;
-      task = [error = std::current_exception()]() { std::rethrow_exception(error); };
-    }
-  using Own = void(Scheduler *, Stream, std::function<void()>);
-  static auto *mlx = mlx_own<Own>("_ZN3mlx4core9scheduler9Scheduler7enqueueENS0_6StreamESt8functionIFvvEE");
-  mlx(this, stream, std::move(task));
+void Scheduler::enqueue(Stream, std::function<void()> task) {
+  try {
+    task();
+  } catch (...) {
+    if (!failure) failure = std::current_exception();
+  }
 }
 
-using OnEvent = void(Scheduler *, Stream, Event, std::function<void(Event &)>);
+using OnEvent = std::function<void(Event &)>;
 
-void Scheduler::wait_event(Stream stream, Event event, std::function<void(Event &)> task) {
-  if (!failed) return task(event);
-  static auto *mlx = mlx_own<OnEvent>("_ZN3mlx4core9scheduler9Scheduler10wait_eventENS0_6StreamENS0_5EventESt8functionIFvRS4_EE");
-  mlx(this, stream, std::move(event), std::move(task));
-}
+void Scheduler::wait_event(Stream, Event event, OnEvent task) { task(event); }
 
-void Scheduler::signal_event(Stream stream, Event event, std::function<void(Event &)> task) {
-  if (!failed) return task(event);
-  static auto *mlx = mlx_own<OnEvent>("_ZN3mlx4core9scheduler9Scheduler12signal_eventENS0_6StreamENS0_5EventESt8functionIFvRS4_EE");
-  mlx(this, stream, std::move(event), std::move(task));
+void Scheduler::signal_event(Stream stream, Event event, OnEvent task) {
+  if (!failure) return task(event);
+  static auto *enqueue = mlx_own<void(Scheduler *, Stream, std::function<void()>)>(
+      "_ZN3mlx4core9scheduler9Scheduler7enqueueENS0_6StreamESt8functionIFvvEE");
+  static auto *signal_event = mlx_own<void(Scheduler *, Stream, Event, OnEvent)>(
+      "_ZN3mlx4core9scheduler9Scheduler12signal_eventENS0_6StreamENS0_5EventESt8functionIFvRS4_EE");
+  // Only the stream's thread can give an event its error. Whoever waits is to have it: to MLX's main thread it would be thrown
+  // here as well, and the event never be signalled.
+  std::thread([=, this, error = std::exchange(failure, nullptr)] {
+    enqueue(this, stream, [error] { std::rethrow_exception(error); });
+    signal_event(this, stream, event, task);
+  }).join();
 }
 
 } // namespace mlx::core::scheduler
