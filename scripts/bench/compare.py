@@ -38,6 +38,7 @@ def contestants(arguments):
     """What has its turn in each round: by name, a function to milliseconds a step, megabytes, and share of sgemm's rate."""
     steps, few = (arguments.steps, arguments.few_steps)
     threads = os.cpu_count()
+    on_cpu = arguments.torch_device == "cpu"  # a GPU has no threads to compare with one
 
     def ours(preset, only, steps, *more):
         def measure():
@@ -64,8 +65,9 @@ def contestants(arguments):
     turns = {
         "mlx-gpt nano": ours("nano", "training", steps),
         "torch nano": torch(NANO, steps),
-        "mlx-gpt nano, one thread": ours("nano", "training", steps, "--threads", 1),
     }
+    if on_cpu:
+        turns["mlx-gpt nano, one thread"] = ours("nano", "training", steps, "--threads", 1)
     if arguments.mlx_openblas:
         turns["mlx nano, compiled, OpenBLAS"] = yardstick(
             arguments.mlx_openblas, "mlx_step.py", "--compile", *options(NANO, steps=steps)
@@ -75,8 +77,9 @@ def contestants(arguments):
         turns |= {
             "mlx-gpt 124M": ours("gpt2", "machine,training", few),
             "torch 124M": torch(GPT2, few),
-            "mlx-gpt 124M, one thread": ours("gpt2", "training", few, "--threads", 1),
         }
+        if on_cpu:
+            turns["mlx-gpt 124M, one thread"] = ours("gpt2", "training", few, "--threads", 1)
     return turns
 
 
