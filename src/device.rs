@@ -13,8 +13,8 @@ pub enum Compute {
 }
 
 impl Compute {
-    /// The device that MLX prefers on this machine: its GPU where it was built with Metal and finds one.
-    pub fn preferred() -> Result<Self> {
+    /// The device that MLX computes on: what was selected, or else its GPU where it was built with Metal and finds one.
+    pub fn current() -> Result<Self> {
         Ok(match Device::try_default()?.get_type()? {
             DeviceType::Gpu => Self::Gpu,
             DeviceType::Cpu => Self::Cpu,
@@ -26,12 +26,12 @@ impl Compute {
     /// # Errors
     /// A GPU was asked for and MLX has none here.
     pub fn select(self) -> Result<()> {
-        let preferred = Self::preferred()?;
+        let current = Self::current()?;
         match self {
-            Self::Gpu if preferred == Self::Cpu => {
+            Self::Gpu if current == Self::Cpu => {
                 bail!("--device gpu: MLX has no GPU on this machine; leave it out or say --device cpu")
             }
-            Self::Cpu if preferred == Self::Gpu => Device::set_default(&Device::cpu()),
+            Self::Cpu if current == Self::Gpu => Device::set_default(&Device::cpu()),
             _ => {}
         }
         Ok(())

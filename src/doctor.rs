@@ -48,7 +48,7 @@ pub fn machine() -> Vec<Finding> {
                 HumanBytes(system.available_memory())
             ),
         ),
-        match Compute::preferred() {
+        match Compute::current() {
             Ok(Compute::Gpu) => Finding::good("MLX device", "gpu (Metal)".into()),
             Ok(Compute::Cpu) => Finding::good("MLX device", "cpu".into()),
             Err(error) => Finding {

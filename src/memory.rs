@@ -67,7 +67,8 @@ pub fn of_forward(model: &ModelConfig, rows: usize, length: usize) -> f64 {
 
 /// Bytes of the keys and values of one sequence as long as the model's context.
 pub fn of_generation(model: &ModelConfig) -> f64 {
-    2.0 * [model.layers, model.context, model.embd]
+    let channels = model.embd / model.heads * model.kv_heads();
+    2.0 * [model.layers, model.context, channels]
         .map(|n| n as f64)
         .iter()
         .product::<f64>()

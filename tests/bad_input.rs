@@ -99,8 +99,22 @@ fn starting_from_a_checkpoint_that_does_not_fit() {
         let said = fail(&mut start(&options));
         assert!(said.contains(expected), "{said}");
     }
-    let said = fail(&mut start(&["--embd", "32"]));
-    assert!(said.contains("embd is 16"), "{said}");
+    for (options, expected) in [
+        (
+            ["--embd", "32"],
+            "embd is 16 in the checkpoint of --init-from; leave --embd out",
+        ),
+        (["--arch", "modern"], "arch is gpt2"),
+        (["--norm", "rms"], "norm is layer"),
+        (
+            ["--qk-norm", "true"],
+            "qk_norm is false in the checkpoint of --init-from; leave --qk-norm out",
+        ),
+        (["--kv-heads", "1"], "kv_heads is that of heads"),
+    ] {
+        let said = fail(&mut start(&options));
+        assert!(said.contains(expected), "{said}");
+    }
     fs::write(folder.path().join("greek.txt"), "μῆνιν ἄειδε θεά ".repeat(50)).unwrap();
     let said = fail(&mut start(&["--corpus", "greek.txt"]));
     assert!(said.contains("character 'μ'"), "{said}");

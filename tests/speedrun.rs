@@ -5,7 +5,8 @@ mod common;
 use std::fs;
 
 use common::{TINY, fail, folder, mlx_gpt, stdout, succeed, train_tiny};
-use serde_json::Value;
+use mlx_gpt::data::dataset::Dataset;
+use serde_json::{Value, json};
 
 /// The tiny model's options as keys of a file.
 fn base() -> String {
@@ -34,7 +35,11 @@ fn curves_end_at_the_loss_that_eval_measures() {
     fs::write(path.join("text.txt"), text).unwrap();
     // What scripts/bench/torch_recipe.py prints.
     fs::create_dir(path.join("out")).unwrap();
-    let other = r#"{"engine":"torch 9","recipe":"plain","seed":1,"tokens_per_second":7.0,"curve":[{"step":3,"seconds":10.0,"val_loss":9.0},{"step":6,"seconds":20.0,"val_loss":2.0}]}"#;
+    let text = Dataset::open(path.join("text.txt").to_str().unwrap()).unwrap();
+    let other = json!({
+        "engine": "torch 9", "recipe": "plain", "seed": 1, "tokens_per_second": 7.0, "corpus": text.record().unwrap(),
+        "curve": [{"step": 3, "seconds": 10.0, "val_loss": 9.0}, {"step": 6, "seconds": 20.0, "val_loss": 2.0}],
+    });
     fs::write(path.join("out/curves.jsonl"), format!("{other}\n")).unwrap();
 
     let run = |more: &[&str]| {

@@ -149,7 +149,11 @@ fn a_plan_that_cannot_be_followed() {
     for (plan, expected) in [
         ("", "missing field `preset`"),
         ("preset = \"mano\"\nseeds = [1]\n[grid]\n", "unknown variant `mano`"),
-        ("preset = \"nano\"\nseeds = []\n[grid]\n", "seeds is empty"),
+        ("preset = \"nano\"\nseeds = []\n[grid]\nlr = [1]\n", "seeds is empty"),
+        (
+            "preset = \"nano\"\nseeds = [1, 2, 1]\n[grid]\nlr = [1]\n",
+            "seed 1 is there twice",
+        ),
         (
             "preset = \"nano\"\nseeds = [1]\n[grid]\nlrr = [1]\n",
             "unknown field `lrr`",

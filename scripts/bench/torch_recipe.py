@@ -10,6 +10,7 @@ of the speedrun's curves.jsonl. Needs: pip install torch.
 
 import argparse
 import copy
+import hashlib
 import json
 import math
 import sys
@@ -134,8 +135,9 @@ def main():
         torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
 
-    with open(a.corpus, encoding="utf-8") as file:
-        text = file.read()
+    with open(a.corpus, "rb") as file:
+        whole = file.read()
+    text = whole.decode()
     index = {character: number for number, character in enumerate(sorted(set(text)))}
     ids = torch.tensor([index[character] for character in text])
     cut = int(0.9 * len(ids))
@@ -166,6 +168,7 @@ def main():
                 "recipe": "plain",
                 "seed": a.seed,
                 "tokens_per_second": tokens,
+                "corpus": {"sha256": hashlib.sha256(whole).hexdigest(), "cut": len(text[:cut].encode())},
                 "curve": curve,
             }
         )

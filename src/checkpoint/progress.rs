@@ -70,7 +70,7 @@ pub struct Best {
     pub val_loss: f64,
 }
 
-/// AdamW's moments, by the names of their parameters.
+/// The optimizer's moments, by the names of their parameters.
 pub struct Moments {
     pub m: Parameters,
     pub v: Parameters,

@@ -25,7 +25,7 @@ use crate::device::Compute;
 /// Writing: the time to the first token after a prompt of 8, and tokens a second. Each token reads N float32 weights;
 /// that rate is given as a share of the one that memory is read at here.
 ///
-/// Training takes nano and baby as their presets say, baby with 8 rows on a CPU, and OpenAI's sizes with 4 rows of 64
+/// Training is with AdamW, of nano and baby as their presets say, baby with 8 rows on a CPU, and OpenAI's sizes with 4 rows of 64
 /// tokens, as llm.c does on a CPU.
 #[derive(Args)]
 #[command(
@@ -100,7 +100,7 @@ impl Timing {
     pub fn select(&self) -> Result<(Compute, usize)> {
         let device = match self.device {
             Some(device) => device,
-            None => Compute::preferred()?,
+            None => Compute::current()?,
         };
         device.select()?;
         let threads = self.threads.map_or(default_threads(device), |threads| threads as usize);

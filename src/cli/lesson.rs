@@ -156,7 +156,7 @@ impl LabOptions {
     fn open(&self) -> Result<Lab> {
         let device = match self.device {
             Some(device) => device,
-            None => Compute::preferred()?,
+            None => Compute::current()?,
         };
         device.select()?;
         Lab::new(Settings {

@@ -5,14 +5,16 @@ use toml::{Table, Value};
 
 use super::train_options::Settings;
 use crate::config::{Preset, TrainConfig};
+use crate::contest::plan::ensure_seeds;
 use crate::data::dataset::Dataset;
 
 /// The configuration of each recipe, a table of settings over those of `base`, with each seed, and the dataset of them
 /// all. By seed first, so that work which is stopped half-way has seen every recipe.
 ///
 /// # Errors
-/// A key or a value that no configuration has; a corpus that cannot be read.
+/// A key or a value that no configuration has; no seed, or one twice; a corpus that cannot be read.
 pub fn resolve(preset: Preset, base: &Table, recipes: &[&Table], seeds: &[u64]) -> Result<(Vec<TrainConfig>, Dataset)> {
+    ensure_seeds(seeds)?;
     let mut configs = Vec::with_capacity(recipes.len() * seeds.len());
     let mut dataset = None;
     for seed in seeds {
@@ -44,7 +46,12 @@ mod tests {
     #[test]
     fn the_plans_that_come_with_the_program_are_valid() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps");
-        for (file, trainings) in [("adamw.toml", 16), ("muon.toml", 20), ("ablation.toml", 42)] {
+        for (file, trainings) in [
+            ("adamw.toml", 16),
+            ("muon.toml", 24),
+            ("long.toml", 14),
+            ("ablation.toml", 42),
+        ] {
             let plan = SweepPlan::read(&folder.join(file)).unwrap();
             let points = plan.points().unwrap();
             let points: Vec<&Table> = points.iter().collect();

@@ -57,7 +57,7 @@ pub struct Options {
     /// Seeds, with commas between, instead of the file's
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seeds: Option<Vec<u64>>,
-    /// Evaluations along a training
+    /// Evaluations along a training that is not in --out yet
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     evaluations: u64,
     /// Folder of the curves: curves.jsonl, one training a line, and curves.svg; trainings that are in it are not done again

@@ -12,6 +12,7 @@ use crate::config::{
     Activation, Architecture, DEFAULT_CORPUS, Norm, OnNan, Optimizer, Position, Precision, Preset, Schedule,
     TrainConfig, default_threads,
 };
+use crate::contest::ranking::shown;
 use crate::device::Compute;
 use crate::model::init::parameter_count;
 
@@ -50,7 +51,7 @@ pub struct Settings {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Finetuning")]
     lora_targets: Option<Vec<String>>,
 
-    /// The network: GPT-2, or one of the lessons' steps towards it
+    /// The network: GPT-2, what it has become since (modern), or one of the lessons' steps towards it
     #[arg(long, value_enum, help_heading = "Model")]
     arch: Option<Architecture>,
     /// How a token's place is told [default: learned; modern: rotary]
@@ -93,8 +94,8 @@ pub struct Settings {
     /// Rows of a batch
     #[arg(long, value_name = "N", help_heading = "Training")]
     batch_size: Option<usize>,
-    /// Rows of the first steps' batches, which double over --batch-ramp steps until they are --batch-size; as many as
-    /// --threads keep all of them busy
+    /// Rows of the first steps' batches, which double over --batch-ramp steps until they are --batch-size. A
+    /// run shares its batches, large ones too, among as many threads as these rows are enough for
     #[arg(long, value_name = "N", help_heading = "Training")]
     batch_start: Option<usize>,
     /// Steps over which batches grow from --batch-start [default: none]
@@ -144,7 +145,7 @@ pub struct Settings {
     /// Where MLX computes [default: its GPU where there is one]
     #[arg(long, value_enum, help_heading = "Machine")]
     device: Option<Compute>,
-    /// CPU threads that share a batch's rows [default: all cores; 1 on a GPU]
+    /// CPU threads that share a batch's rows, the update and evaluations [default: all cores; 1 on a GPU]
     #[arg(long, value_name = "N", help_heading = "Machine")]
     threads: Option<usize>,
 
@@ -180,11 +181,15 @@ impl Settings {
         toml::from_slice(&bytes).with_context(|| format!("configuration {} is not valid", path.display()))
     }
 
-    /// `base` with what is given here in its place.
+    /// `base` with what is given here in its place. Threads suit a device, and don't go to another with it.
     fn over(&self, base: &TrainConfig) -> Result<TrainConfig> {
         let mut table = toml::Table::try_from(base)?;
         table.extend(toml::Table::try_from(self)?);
-        Ok(table.try_into()?)
+        let mut config: TrainConfig = table.try_into()?;
+        if config.device != base.device && self.threads.is_none() {
+            config.threads = default_threads(config.device);
+        }
+        Ok(config)
     }
 
     /// Whether these say which tokenizer.
@@ -196,7 +201,7 @@ impl Settings {
     pub fn resolve(&self, file: &Settings, preset: Option<Preset>) -> Result<(TrainConfig, Preset)> {
         let device = match self.device.or(file.device) {
             Some(device) => device,
-            None => Compute::preferred()?,
+            None => Compute::current()?,
         };
         let recipe = preset;
         let preset = preset.unwrap_or(Preset::for_device(device));
@@ -208,21 +213,6 @@ impl Settings {
             let folder = find_checkpoint(Some(Path::new(path)))?;
             let model = Checkpoint::load_model_config(&folder)?;
             ensure!(
-                arch.is_none_or(|arch| arch == model.architecture),
-                "the architecture of the checkpoint of --init-from is {}; leave --arch out",
-                model.architecture.name()
-            );
-            for (name, given, of_model) in [
-                ("layers", self.layers.or(file.layers), model.layers),
-                ("heads", self.heads.or(file.heads), model.heads),
-                ("embd", self.embd.or(file.embd), model.embd),
-            ] {
-                ensure!(
-                    given.is_none_or(|given| given == of_model),
-                    "{name} is {of_model} in the checkpoint of --init-from; leave --{name} out"
-                );
-            }
-            ensure!(
                 self.tokenizer.is_none(),
                 "the tokenizer is that of the checkpoint of --init-from; leave --tokenizer out"
             );
@@ -230,6 +220,7 @@ impl Settings {
             base.arch = model.architecture;
             base.set_parts(model.parts);
             (base.layers, base.heads, base.embd, base.context) = (model.layers, model.heads, model.embd, model.context);
+            ensure_network_of(&base, self.over(&file.over(&base)?)?)?;
             finetunes = recipe.is_none() && parameter_count(&model) >= LARGE;
         }
         base = base.with_optimizer(match self.optimizer.or(file.optimizer) {
@@ -253,9 +244,6 @@ impl Settings {
     /// The configuration of a resumed run: `before` with what is given here.
     pub fn resume(&self, before: &TrainConfig) -> Result<TrainConfig> {
         let mut config = self.over(before)?;
-        if config.device != before.device && self.threads.is_none() {
-            config.threads = default_threads(config.device);
-        }
         if self.corpus.is_some() {
             config.corpus = absolute_corpus(&config.corpus)?;
         }
@@ -265,6 +253,37 @@ impl Settings {
         }
         Ok(config)
     }
+}
+
+/// What a checkpoint's network is made of.
+const NETWORK: [&str; 10] = [
+    "arch",
+    "layers",
+    "heads",
+    "embd",
+    "position",
+    "norm",
+    "qk_norm",
+    "activation",
+    "tie_head",
+    "kv_heads",
+];
+
+/// # Errors
+/// `config` asks for another network than the one of --init-from, which `checkpoint` has.
+fn ensure_network_of(checkpoint: &TrainConfig, mut config: TrainConfig) -> Result<()> {
+    config.kv_heads = config.kv_heads.filter(|&kv_heads| kv_heads != config.heads);
+    let asked = toml::Table::try_from(&config)?;
+    let has = toml::Table::try_from(checkpoint)?;
+    for key in NETWORK {
+        ensure!(
+            asked.get(key) == has.get(key),
+            "{key} is {} in the checkpoint of --init-from; leave --{} out",
+            has.get(key).map_or("that of heads".into(), shown),
+            key.replace('_', "-")
+        );
+    }
+    Ok(())
 }
 
 /// Runs remember where their text is, whatever folder they are resumed from.
@@ -319,6 +338,18 @@ mod tests {
         assert_eq!(config(768, "lr = 3e-5\ncontext = 64", None).lr, 3e-5);
         assert_eq!(config(768, "", Some(Preset::Nano)).lr, 4e-3);
         assert_eq!(config(64, "", None).lr, 4e-3);
+    }
+
+    #[test]
+    fn threads_are_those_of_the_device_that_computes() {
+        let file: Settings = toml::from_str("device = \"gpu\"\nthreads = 1").unwrap();
+        let threads = |settings: &str| {
+            let settings: Settings = toml::from_str(settings).unwrap();
+            settings.resolve(&file, None).unwrap().0.threads
+        };
+        assert_eq!(threads(""), 1);
+        assert_eq!(threads("device = \"cpu\""), default_threads(Compute::Cpu));
+        assert_eq!(threads("device = \"cpu\"\nthreads = 3"), 3);
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Parts {
         kv_heads: None,
     };
 
-    /// What measured best at small sizes.
+    /// What reached a loss soonest at small sizes. SwiGLU ends lower, after steps that take longer.
     pub const MODERN: Self = Self {
         position: Position::Rotary,
         norm: Norm::Rms,

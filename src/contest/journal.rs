@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::durable;
 
@@ -36,8 +36,13 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)
             .with_context(|| format!("{shown} cannot be read"))?;
-        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-        let (whole, half) = bytes.split_at(whole);
+        let is_whole = |line: &[u8]| serde_json::from_slice::<IgnoredAny>(line).is_ok();
+        let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        // An editor may have left out a line's end.
+        let (whole, half) = match is_whole(&bytes[end..]) {
+            true => (&bytes[..], &[][..]),
+            false => bytes.split_at(end),
+        };
         let of_something_else = |number: usize| {
             format!(
                 "line {} of {shown} is of something else; move that file away",
@@ -54,6 +59,9 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
             of_something_else(0)
         );
         file.set_len(whole.len() as u64)?;
+        if !whole.is_empty() && !whole.ends_with(b"\n") {
+            file.write_all(b"\n")?;
+        }
         durable::sync_folder(path.parent().unwrap_or(Path::new("")))?;
         Ok(Self {
             path: path.to_owned(),
@@ -112,6 +120,15 @@ mod tests {
         drop(journal);
         let error = format!("{:#}", Journal::<u64>::open(&path).err().unwrap());
         assert!(error.contains("line 1 of") && error.contains("lines.jsonl"), "{error}");
+
+        fs::write(&path, "\"one\"\n\"two\"").unwrap();
+        let mut journal = Journal::open(&path).unwrap();
+        journal.append("three".to_owned()).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "\"one\"\n\"two\"\n\"three\"\n");
+        drop(journal);
+        fs::write(&path, "{\"of\": \"another\"}").unwrap();
+        assert!(Journal::<String>::open(&path).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"of\": \"another\"}");
 
         let notes = folder.path().join("notes.txt");
         fs::write(&notes, "no end to this line").unwrap();

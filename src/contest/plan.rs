@@ -52,7 +52,7 @@ impl SweepPlan {
     /// The file cannot be read or says something else.
     pub fn read(path: &Path) -> Result<Self> {
         let plan: Self = read(path)?;
-        ensure_seeds(&plan.seeds, &plan.base).with_context(|| path.display().to_string())?;
+        ensure_no_seed(&plan.base).with_context(|| path.display().to_string())?;
         Ok(plan)
     }
 
@@ -88,7 +88,7 @@ impl SpeedrunPlan {
     pub fn read(path: &Path) -> Result<Self> {
         let plan: Self = read(path)?;
         let check = || {
-            ensure_seeds(&plan.seeds, &plan.base)?;
+            ensure_no_seed(&plan.base)?;
             ensure!(!plan.recipes.is_empty(), "there is no [[recipe]]; give at least one");
             for (index, recipe) in plan.recipes.iter().enumerate() {
                 recipe.settings.keys().try_for_each(|key| ensure_can_vary(key))?;
@@ -110,15 +110,27 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     toml::from_slice(&bytes).with_context(|| format!("{} is not valid", path.display()))
 }
 
-fn ensure_seeds(seeds: &[u64], base: &Table) -> Result<()> {
-    ensure!(
-        !seeds.is_empty(),
-        "seeds is empty; give at least one, such as seeds = [1337]"
-    );
+fn ensure_no_seed(base: &Table) -> Result<()> {
     ensure!(
         !base.contains_key("seed"),
         "seed is below [base]; give seeds = […] above it"
     );
+    Ok(())
+}
+
+/// # Errors
+/// There are none, or one is there twice.
+pub fn ensure_seeds(seeds: &[u64]) -> Result<()> {
+    ensure!(
+        !seeds.is_empty(),
+        "seeds is empty; give at least one, such as seeds = [1337]"
+    );
+    for (index, seed) in seeds.iter().enumerate() {
+        ensure!(
+            !seeds[..index].contains(seed),
+            "seed {seed} is there twice, and would count as two; give each once"
+        );
+    }
     Ok(())
 }
 

@@ -98,7 +98,7 @@ pub fn table(ranking: &[Ranked]) -> String {
 }
 
 /// A setting's value as a person writes it.
-pub(super) fn shown(value: &Value) -> String {
+pub fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Float(number) => format!("{number:?}"), // 1e30, not all of its zeros

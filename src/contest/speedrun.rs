@@ -30,18 +30,12 @@ pub struct Race {
     pub recipe: String,
     pub seed: u64,
     pub tokens_per_second: f64,
+    pub corpus: CorpusRecord,
     /// Along the way and after the last step.
     pub curve: Vec<Point>,
     /// Of those trained here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trained: Option<Trained>,
-}
-
-/// What was trained, to know it again.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Trained {
-    pub corpus: CorpusRecord,
-    pub config: TrainConfig,
+    pub config: Option<TrainConfig>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,12 +61,12 @@ impl Race {
     }
 
     fn is_of(&self, runner: &Runner, corpus: &CorpusRecord) -> bool {
-        let Some(trained) = &self.trained else { return false };
+        let Some(config) = &self.config else { return false };
         let same_machine = |a: &TrainConfig, b: &TrainConfig| (a.device, a.threads) == (b.device, b.threads);
         self.recipe == runner.name
-            && trained.corpus == *corpus
-            && is_same_recipe(&trained.config, &runner.config)
-            && same_machine(&trained.config, &runner.config) // seconds are the machine's
+            && self.corpus == *corpus
+            && is_same_recipe(config, &runner.config)
+            && same_machine(config, &runner.config) // seconds are the machine's
     }
 }
 
@@ -93,7 +87,7 @@ pub fn speedrun(
         if journal.lines().iter().any(|race| race.is_of(runner, &corpus)) {
             continue;
         }
-        let Some(race) = run(runner, dataset, evaluations, &signals)? else {
+        let Some(race) = run(runner, dataset, &corpus, evaluations, &signals)? else {
             break;
         };
         if let Some(end) = race.end() {
@@ -111,17 +105,26 @@ pub fn speedrun(
     })
 }
 
-/// Of all `races` those of other programs, and those of the `runners` as they are now, on that text and in their order.
+/// Of all `races` on that text those of other programs with the seeds of the `runners`, and those of the `runners` as they are
+/// now, in their order.
 pub fn races_of(runners: &[Runner], corpus: &CorpusRecord, races: &[Race]) -> Vec<Race> {
     let own = runners
         .iter()
         .filter_map(|runner| races.iter().find(|race| race.is_of(runner, corpus)));
-    let others = races.iter().filter(|race| race.engine != ENGINE);
+    let others = races.iter().filter(|race| {
+        race.engine != ENGINE && race.corpus == *corpus && runners.iter().any(|runner| runner.config.seed == race.seed)
+    });
     others.chain(own).cloned().collect()
 }
 
 /// One training; nothing if a signal ended it.
-fn run(runner: &Runner, dataset: &Dataset, evaluations: u64, signals: &Signals) -> Result<Option<Race>> {
+fn run(
+    runner: &Runner,
+    dataset: &Dataset,
+    corpus: &CorpusRecord,
+    evaluations: u64,
+    signals: &Signals,
+) -> Result<Option<Race>> {
     let config = &runner.config;
     let mut trial = Trial::new(config, dataset).with_context(|| format!("recipe {}", runner.name))?;
     let bar = steps_bar(config.steps, format!("{} seed {}", runner.name, config.seed))?;
@@ -157,11 +160,9 @@ fn run(runner: &Runner, dataset: &Dataset, evaluations: u64, signals: &Signals) 
         recipe: runner.name.clone(),
         seed: config.seed,
         tokens_per_second: tokens as f64 / clock.as_secs_f64(),
+        corpus: corpus.clone(),
         curve,
-        trained: Some(Trained {
-            corpus: dataset.record()?,
-            config: config.clone(),
-        }),
+        config: Some(config.clone()),
     }))
 }
 
@@ -188,15 +189,13 @@ mod tests {
         let race = |engine: &str, runner: &Runner, threads: usize| Race {
             engine: engine.into(),
             recipe: runner.name.clone(),
-            seed: 1,
+            seed: runner.config.seed,
             tokens_per_second: threads as f64,
+            corpus: corpus.clone(),
             curve: Vec::new(),
-            trained: (engine == ENGINE).then(|| Trained {
-                corpus: corpus.clone(),
-                config: TrainConfig {
-                    threads,
-                    ..runner.config.clone()
-                },
+            config: (engine == ENGINE).then(|| TrainConfig {
+                threads,
+                ..runner.config.clone()
             }),
         };
         let runners = [runner("first", 0.1), runner("second", 0.2)];
@@ -205,6 +204,17 @@ mod tests {
             race(ENGINE, &runners[0], 1), // seconds on one thread are no seconds on two
             race(ENGINE, &runners[0], 2),
             race("another", &runners[0], 9),
+            Race {
+                seed: 2,
+                ..race("another", &runners[0], 8)
+            },
+            Race {
+                corpus: CorpusRecord {
+                    sha256: "y".into(),
+                    cut: 9,
+                },
+                ..race("another", &runners[0], 7)
+            },
         ];
         let counted = races_of(&runners, &corpus, &races);
         let counted: Vec<_> = counted

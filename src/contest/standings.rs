@@ -161,6 +161,7 @@ fn mean(numbers: impl Iterator<Item = f64>) -> f64 {
 mod tests {
     use super::*;
     use crate::contest::speedrun::Point;
+    use crate::data::dataset::CorpusRecord;
 
     fn race(engine: &str, recipe: &str, curve: [(f64, f64); 2]) -> Race {
         let point = |(index, (seconds, loss)): (usize, (f64, f64))| Point {
@@ -174,7 +175,11 @@ mod tests {
             seed: 1,
             tokens_per_second: 100.0,
             curve: curve.into_iter().enumerate().map(point).collect(),
-            trained: None,
+            corpus: CorpusRecord {
+                sha256: "x".into(),
+                cut: 9,
+            },
+            config: None,
         }
     }
 

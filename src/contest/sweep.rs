@@ -59,7 +59,7 @@ pub fn sweep(candidates: &[Candidate], dataset: &Dataset, journal: &mut Journal<
             continue;
         }
         let what = format!("{}/{} {}", number + 1, candidates.len(), describe(candidate));
-        let Some(finished) = train(candidate, dataset, &signals, &what)? else {
+        let Some(finished) = train(candidate, dataset, &corpus, &signals, &what)? else {
             break;
         };
         let result = finished
@@ -75,7 +75,13 @@ pub fn sweep(candidates: &[Candidate], dataset: &Dataset, journal: &mut Journal<
 }
 
 /// One training; nothing if a signal ended it.
-fn train(candidate: &Candidate, dataset: &Dataset, signals: &Signals, what: &str) -> Result<Option<Finished>> {
+fn train(
+    candidate: &Candidate,
+    dataset: &Dataset,
+    corpus: &CorpusRecord,
+    signals: &Signals,
+    what: &str,
+) -> Result<Option<Finished>> {
     let config = &candidate.config;
     let mut trial = Trial::within_training_text(config, dataset).with_context(|| describe(candidate))?;
     let bar = steps_bar(config.steps, what.to_owned())?;
@@ -99,7 +105,7 @@ fn train(candidate: &Candidate, dataset: &Dataset, signals: &Signals, what: &str
         loss: loss.is_finite().then_some(loss),
         steps: trial.steps(),
         seconds,
-        corpus: dataset.record()?,
+        corpus: corpus.clone(),
         config: config.clone(),
     }))
 }

@@ -94,7 +94,7 @@ impl Evaluator {
     /// # Errors
     /// A thread that cannot be started.
     pub fn of_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
-        let threads = default_threads(Compute::preferred()?);
+        let threads = default_threads(Compute::current()?);
         Self::new(&checkpoint.model, checkpoint.parameters.names(), threads)
     }
 

@@ -134,15 +134,9 @@ impl Generator {
     }
 
     fn rows_at_once(&self) -> usize {
-        let ModelConfig {
-            layers,
-            context,
-            embd,
-            vocab_size,
-            ..
-        } = self.config;
-        let numbers = 2 * layers * context * embd + vocab_size;
-        (GROUP_BYTES / size_of::<f32>() / numbers).clamp(1, GROUP_ROWS)
+        let logits = self.config.vocab_size * size_of::<f32>();
+        let row = memory::of_generation(&self.config) as usize + logits;
+        (GROUP_BYTES / row).clamp(1, GROUP_ROWS)
     }
 }
 

@@ -225,7 +225,7 @@ pub fn resume(lab: &Lab) -> Result<String> {
 
 pub fn resumed_is_never_stopped(lab: &Lab) -> Result<Finding> {
     let (differing, [whole, resumed]) = stopped_and_resumed(lab)?;
-    if Compute::preferred()? == Compute::Gpu {
+    if Compute::current()? == Compute::Gpu {
         // Metal adds up in no fixed order.
         return Ok(Finding::equal_within((whole - resumed).abs(), 1e-3));
     }

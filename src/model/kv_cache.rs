@@ -12,7 +12,7 @@ pub struct KvCache {
     length: i32,
 }
 
-/// Keys and values of one layer, `[B, H, context, D]` each, of which the first `length` positions are filled.
+/// Keys and values of one layer, `[B, K, context, D]` each, of which the first `length` positions are filled.
 pub struct LayerCache {
     keys: Array,
     values: Array,
@@ -102,7 +102,7 @@ impl LayerCache {
     }
 
     // ANCHOR: extend
-    /// Adds the keys and values of new tokens, `[B, H, T, D]`, and gives those of all tokens so far.
+    /// Adds the keys and values of new tokens, `[B, K, T, D]`, and gives those of all tokens so far.
     pub(super) fn extend(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
         let (start, end) = (self.length, self.length + keys.dim(2));
         if end > self.keys.dim(2) {

@@ -5,7 +5,8 @@
 //! structs of arrays taken from that set by GPT-2's own names, and a forward pass is a pure function of them, which is
 //! what MLX's `value_and_grad` and `compile` want.
 //!
-//! Shapes in the comments: B rows of a batch, T tokens of a row, C channels (`embd`), H heads, D = C / H, V vocabulary.
+//! Shapes in the comments: B rows of a batch, T tokens of a row, C channels (`embd`), H heads, K of them with
+//! keys and values of their own, D = C / H, V vocabulary.
 
 pub mod any;
 pub mod attention;

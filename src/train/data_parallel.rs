@@ -26,7 +26,7 @@ struct Task {
 }
 
 impl DataParallel {
-    /// With as many of the `threads` that a run has as are worth it; in the caller's thread if a run has no more than that.
+    /// With as many of the `threads` that a run has as are worth it; in the caller's thread if a run has one.
     ///
     /// # Errors
     /// A thread that cannot be started.
@@ -52,7 +52,7 @@ impl DataParallel {
     /// other parameters are `frozen`. In float16, losses are scaled by `loss_scale` before the backward pass.
     ///
     /// # Errors
-    /// MLX's, or a thread that ended; the computer is of no use after that.
+    /// MLX's, or a thread that ended; nothing can be computed by this afterwards.
     pub fn compute(
         &mut self,
         parameters: &Parameters,

@@ -86,7 +86,7 @@ impl Report {
         spinner.finish_and_clear();
 
         let left = session.config.steps.saturating_sub(session.state.step);
-        let saves = kept_checkpoints(&session.config, left);
+        let saves = kept_checkpoints(&session.config, session.state.step);
         say(format_args!(
             "needs    about {} of training ({:.0} ms a step) besides evaluations, {} of memory, {} of disk for {saves} checkpoint(s)",
             HumanDuration(step * left.min(u64::from(u32::MAX)) as u32),
@@ -255,12 +255,34 @@ pub fn already_complete(session: &Session) {
     ));
 }
 
-/// How many checkpoints a run leaves in its next `steps` steps, the best one not counted.
-fn kept_checkpoints(config: &TrainConfig, steps: u64) -> u64 {
-    let all = steps.div_ceil(config.save_every);
+/// How many checkpoints a run leaves from `step` on, the best one not counted.
+fn kept_checkpoints(config: &TrainConfig, step: u64) -> u64 {
+    let all = config.steps.div_ceil(config.save_every) - step / config.save_every;
     if config.keep_last == 0 {
         return all;
     }
-    let every = steps.checked_div(config.keep_every).unwrap_or(0);
-    all.min(config.keep_last as u64 + every)
+    let every = [config.steps, step].map(|step| step.checked_div(config.keep_every).unwrap_or(0));
+    all.min(config.keep_last as u64 + every[0] - every[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Preset;
+    use crate::device::Compute;
+
+    #[test]
+    fn a_run_that_goes_on_between_two_checkpoints_leaves_both() {
+        let config = |keep_last, keep_every| TrainConfig {
+            steps: 25,
+            save_every: 10,
+            keep_last,
+            keep_every,
+            ..Preset::Nano.train(Compute::Cpu)
+        };
+        assert_eq!(kept_checkpoints(&config(0, 0), 0), 3); // after steps 10, 20 and 25
+        assert_eq!(kept_checkpoints(&config(0, 0), 5), 3);
+        assert_eq!(kept_checkpoints(&config(0, 0), 10), 2);
+        assert_eq!(kept_checkpoints(&config(1, 20), 15), 2);
+    }
 }
