@@ -158,6 +158,30 @@ fn a_plan_without_recipes_or_a_target() {
     let recipe = "[[recipe]]\nname = \"a\"\nlr = 1e30\nsteps = 4\n";
     fails(format!("{head}{recipe}{recipe}"), "two recipes are called a");
     fails(
+        format!("{head}{}", recipe.replace("\"a\"", r#""a\u001b[31m""#)),
+        "a name of one line that can be read",
+    );
+    for target in ["nan", "inf", "-1", "1.7e308"] {
+        let target = format!("--target={target}");
+        let refused = mlx_gpt(path)
+            .args(["bench", "speedrun", "plan.toml", &target])
+            .output()
+            .unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{target}");
+    }
+    let curve =
+        r#"{"engine":"torch","recipe":"plain","seed":1,"tokens_per_second":1.0,"corpus":{"sha256":"","cut":1},"#;
+    let curve = format!("{curve}\"curve\":[{{\"step\":1,\"seconds\":-1.0,\"val_loss\":2.0}}]}}\n");
+    fs::create_dir(path.join("other")).unwrap();
+    fs::write(path.join("other/curves.jsonl"), &curve).unwrap();
+    fs::write(path.join("plan.toml"), format!("{head}{recipe}")).unwrap();
+    let said = fail(mlx_gpt(path).args(["bench", "speedrun", "plan.toml", "--out", "other"]));
+    assert!(
+        said.contains("line 1 of other/curves.jsonl has times or losses that cannot be"),
+        "{said}"
+    );
+    assert_eq!(fs::read_to_string(path.join("other/curves.jsonl")).unwrap(), curve);
+    fails(
         format!("{head}{recipe}"),
         "recipe a diverged, so it sets no target; give one with --target",
     );

@@ -159,6 +159,11 @@ fn a_plan_that_cannot_be_followed() {
             "unknown field `lrr`",
         ),
         ("preset = \"nano\"\nseeds = [1]\n[grid]\nlr = [-1.0]\n", "lr is -1"),
+        // Before the first training.
+        (
+            "preset = \"nano\"\nseeds = [1]\n[grid]\nheads = [4, 3]\n",
+            "heads 3 does not divide embd 128",
+        ),
         (
             "preset = \"nano\"\nseeds = [1]\n[base]\nseed = 3\n[grid]\n",
             "seed is below [base]",

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
 
@@ -35,6 +35,11 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
+    ensure!(
+        options.out.file_name().is_some() && !options.out.is_dir(),
+        "--out {} is a folder; give the name of a file",
+        options.out.display()
+    );
     let (device, threads) = options.timing.select()?;
     let rounds = options.timing.rounds().unwrap_or(Rounds::Exactly(STEPS));
     let lines = scaling::measure(rounds, device, threads)?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::json;
 use toml::{Table, Value};
@@ -52,7 +52,7 @@ pub struct Options {
     #[arg(long, value_name = "PATH")]
     corpus: Option<String>,
     /// The loss to reach [default: the highest that the file's first recipe ends at]
-    #[arg(long, value_name = "LOSS")]
+    #[arg(long, value_name = "LOSS", value_parser = loss)]
     target: Option<f64>,
     /// Seeds, with commas between, instead of the file's
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
@@ -66,6 +66,13 @@ pub struct Options {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+fn loss(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(loss) if loss > 0.0 && loss < 1e6 => Ok(loss),
+        _ => Err("a loss is a number above 0, such as 1.9".into()),
+    }
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
@@ -88,6 +95,14 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         .collect();
 
     let mut journal = Journal::<Race>::open(&options.out.join("curves.jsonl"))?;
+    for (number, race) in journal.lines().iter().enumerate() {
+        ensure!(
+            race.is_possible(),
+            "line {} of {} has times or losses that cannot be; take it out",
+            number + 1,
+            journal.path().display()
+        );
+    }
     if let Outcome::Interrupted { signal } = speedrun(&runners, &dataset, options.evaluations, &mut journal)? {
         say(format_args!(
             "stopped; call it again to go on, with --out {}",

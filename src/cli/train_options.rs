@@ -231,7 +231,11 @@ impl Settings {
         if finetunes {
             base.finetune(adapts);
         }
-        let mut config = self.over(&file.over(&base)?)?;
+        let mut before = file.over(&base)?;
+        if let (Some(arch), None) = (self.arch, &before.init_from) {
+            before = before.with_architecture(arch); // with its parts, not those of the file's
+        }
+        let mut config = self.over(&before)?;
         config.corpus = absolute_corpus(&config.corpus)?;
         config.tokenizer = absolute_tokenizer(&config.tokenizer)?;
         if let Some(path) = &config.init_from {
@@ -338,6 +342,18 @@ mod tests {
         assert_eq!(config(768, "lr = 3e-5\ncontext = 64", None).lr, 3e-5);
         assert_eq!(config(768, "", Some(Preset::Nano)).lr, 4e-3);
         assert_eq!(config(64, "", None).lr, 4e-3);
+    }
+
+    #[test]
+    fn an_architecture_brings_its_parts() {
+        let file: Settings = toml::from_str("device = \"cpu\"\narch = \"gpt2\"\nnorm = \"layer\"").unwrap();
+        let norms = |settings: &str| {
+            let settings: Settings = toml::from_str(settings).unwrap();
+            settings.resolve(&file, None).unwrap().0.norm
+        };
+        assert_eq!(norms("arch = \"modern\""), Norm::Rms);
+        assert_eq!(norms("arch = \"modern\"\nnorm = \"layer\""), Norm::Layer);
+        assert_eq!(norms(""), Norm::Layer);
     }
 
     #[test]

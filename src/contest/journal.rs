@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use crate::durable;
+use crate::{durable, files};
 
 /// A file of lines, open for more of them and closed to other processes.
 pub struct Journal<T> {
@@ -25,6 +25,9 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
     pub fn open(path: &Path) -> Result<Self> {
         let shown = path.display();
         durable::make_parents(path)?;
+        if path.exists() {
+            files::open(path).with_context(|| format!("{shown} cannot be read"))?;
+        }
         let mut file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -53,11 +56,8 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         for (number, line) in whole.split_inclusive(|&byte| byte == b'\n').enumerate() {
             lines.push(serde_json::from_slice(line).with_context(|| of_something_else(number))?);
         }
-        // A file of another kind must keep even a last line that has no end.
-        ensure!(
-            half.is_empty() || half[0] == b'{' || !lines.is_empty(),
-            of_something_else(0)
-        );
+        // Only this program's files are known to end in half a line of its own; another's must keep even that.
+        ensure!(half.is_empty() || !lines.is_empty(), of_something_else(0));
         file.set_len(whole.len() as u64)?;
         if !whole.is_empty() && !whole.ends_with(b"\n") {
             file.write_all(b"\n")?;
@@ -131,8 +131,11 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"of\": \"another\"}");
 
         let notes = folder.path().join("notes.txt");
-        fs::write(&notes, "no end to this line").unwrap();
-        assert!(Journal::<String>::open(&notes).is_err());
-        assert_eq!(fs::read_to_string(&notes).unwrap(), "no end to this line");
+        for text in ["no end to this line", "{ nor to this }"] {
+            fs::write(&notes, text).unwrap();
+            assert!(Journal::<String>::open(&notes).is_err());
+            assert_eq!(fs::read_to_string(&notes).unwrap(), text);
+        }
+        assert!(Journal::<String>::open(Path::new("/dev/zero")).is_err());
     }
 }

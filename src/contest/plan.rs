@@ -8,10 +8,14 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use crate::config::Preset;
+use crate::visible::visible;
 
 /// Settings that have a place of their own, or of the machine, or that make losses of different things, which no one can
 /// compare.
 const NOT_VARIED: [&str; 5] = ["corpus", "tokenizer", "device", "threads", "seed"];
+
+/// Combinations of a grid: more are a mistake, which nobody's machine would get through.
+const MOST_POINTS: f64 = 1000.0;
 
 /// A file of `bench sweep`.
 #[derive(Debug, Deserialize)]
@@ -63,9 +67,20 @@ impl SweepPlan {
     pub fn points(&self) -> Result<Vec<Table>> {
         let grids = match &self.grid {
             Value::Table(grid) => vec![grid],
-            Value::Array(grids) => grids.iter().filter_map(Value::as_table).collect(),
+            Value::Array(grids) if grids.iter().all(Value::is_table) => {
+                grids.iter().filter_map(Value::as_table).collect()
+            }
             _ => bail!("grid is not a table; begin it with [grid], or several with [[grid]]"),
         };
+        let sizes = grids.iter().map(|grid| {
+            let lists = grid.values().filter_map(Value::as_array);
+            lists.map(|values| values.len() as f64).product::<f64>()
+        });
+        let size: f64 = sizes.sum();
+        ensure!(
+            size <= MOST_POINTS,
+            "the grid has {size} combinations, each to be trained with every seed; give at most {MOST_POINTS}"
+        );
         let mut points = Vec::new();
         for grid in grids {
             for point in combinations(grid)? {
@@ -91,11 +106,15 @@ impl SpeedrunPlan {
             ensure_no_seed(&plan.base)?;
             ensure!(!plan.recipes.is_empty(), "there is no [[recipe]]; give at least one");
             for (index, recipe) in plan.recipes.iter().enumerate() {
+                let name = &recipe.name;
+                ensure!(
+                    !name.trim().is_empty() && *visible(name) == **name && !name.contains('\n'),
+                    "a recipe is called {name:?}; give it a name of one line that can be read"
+                );
                 recipe.settings.keys().try_for_each(|key| ensure_can_vary(key))?;
                 ensure!(
                     plan.recipes[..index].iter().all(|other| other.name != recipe.name),
-                    "two recipes are called {}; call one another name",
-                    recipe.name
+                    "two recipes are called {name}; call one another name"
                 );
             }
             Ok(())
@@ -207,6 +226,11 @@ mod tests {
             ("[grid]\nlr = []", "lr has no values"),
             ("grid = 5", "grid is not a table"),
             ("grid = []", "grid is empty"),
+            ("grid = [5, {lr = 0.1}]", "grid is not a table"),
+            (
+                &format!("[grid]\nlr = {0:?}\nwarmup = {0:?}", vec![1; 40]),
+                "1600 combinations",
+            ),
         ] {
             let error = points(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");

@@ -5,6 +5,7 @@ use plotters::style::RGBColor;
 
 use super::speedrun::Race;
 use crate::plot::{self, Curve, Frame};
+use crate::visible::visible;
 
 const TARGET: RGBColor = RGBColor(128, 128, 128);
 
@@ -46,5 +47,5 @@ pub fn race_curves(title: &str, races: &[Race], target: f64) -> Result<String> {
 }
 
 fn name(race: &Race) -> String {
-    format!("{}, {}", race.engine, race.recipe)
+    visible(&format!("{}, {}", race.engine, race.recipe)).into_owned()
 }

@@ -1,5 +1,6 @@
 //! What a sweep came to: its recipes by their mean loss over the seeds.
 
+use crate::visible::visible;
 use serde::Serialize;
 use toml::{Table, Value};
 
@@ -106,8 +107,17 @@ pub fn shown(value: &Value) -> String {
     }
 }
 
+/// A text that stays in its cell, whoever wrote it.
+fn cell(text: &str) -> String {
+    visible(text).replace('\n', " ").replace('|', "\\|")
+}
+
 /// Rows of one length, the first of them the names of the columns.
 pub(super) fn markdown(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|text| cell(text)).collect())
+        .collect();
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.max().unwrap_or_default().max(3)

@@ -60,6 +60,14 @@ impl Race {
         self.curve.last()
     }
 
+    /// Whether times and losses are such as can be drawn; another program may have written them.
+    pub fn is_possible(&self) -> bool {
+        let possible = |point: &Point| {
+            (0.0..1e9).contains(&point.seconds) && point.val_loss.is_none_or(|loss| (0.0..1e6).contains(&loss))
+        };
+        !self.curve.is_empty() && self.curve.iter().all(possible) && self.tokens_per_second.is_finite()
+    }
+
     fn is_of(&self, runner: &Runner, corpus: &CorpusRecord) -> bool {
         let Some(config) = &self.config else { return false };
         let same_machine = |a: &TrainConfig, b: &TrainConfig| (a.device, a.threads) == (b.device, b.threads);
