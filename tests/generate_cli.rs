@@ -158,7 +158,7 @@ fn it_says_how_fast_it_was_after_the_text() {
         number(2) > 0.0 && words[3..8] == ["a", "second,", "the", "first", "after"],
         "{said}"
     );
-    assert!(number(8) > 0.0 && words[9..] == ["s"], "{said}");
+    assert!(number(8) > 0.0 && words[9..] == ["ms"], "{said}");
     // The only token comes from the prompt's computation.
     assert!(last(&["--max-new-tokens", "1"]).starts_with("1 token, the first after "));
     assert_eq!(last(&["--max-new-tokens", "0"]), "0 tokens");
