@@ -43,6 +43,10 @@ impl Display for Speed {
             let digits = usize::from(rate < 100.0);
             write!(f, ", {rate:.digits$} a second")?;
         }
-        write!(f, ", the first after {:.1} ms", 1e3 * (first - self.started).as_secs_f64())
+        write!(
+            f,
+            ", the first after {:.1} ms",
+            1e3 * (first - self.started).as_secs_f64()
+        )
     }
 }
