@@ -344,25 +344,23 @@ mod tests {
         assert_eq!(config(64, "", None).lr, 4e-3);
     }
 
+    /// What options over a configuration file come to.
+    fn over(file: &str, options: &str) -> TrainConfig {
+        let [file, options]: [Settings; 2] = [file, options].map(|text| toml::from_str(text).unwrap());
+        options.resolve(&file, None).unwrap().0
+    }
+
     #[test]
     fn an_architecture_brings_its_parts() {
-        let file: Settings = toml::from_str("device = \"cpu\"\narch = \"gpt2\"\nnorm = \"layer\"").unwrap();
-        let norms = |settings: &str| {
-            let settings: Settings = toml::from_str(settings).unwrap();
-            settings.resolve(&file, None).unwrap().0.norm
-        };
-        assert_eq!(norms("arch = \"modern\""), Norm::Rms);
-        assert_eq!(norms("arch = \"modern\"\nnorm = \"layer\""), Norm::Layer);
-        assert_eq!(norms(""), Norm::Layer);
+        let norm = |options| over("device = \"cpu\"\narch = \"gpt2\"\nnorm = \"layer\"", options).norm;
+        assert_eq!(norm("arch = \"modern\""), Norm::Rms);
+        assert_eq!(norm("arch = \"modern\"\nnorm = \"layer\""), Norm::Layer);
+        assert_eq!(norm(""), Norm::Layer);
     }
 
     #[test]
     fn threads_are_those_of_the_device_that_computes() {
-        let file: Settings = toml::from_str("device = \"gpu\"\nthreads = 1").unwrap();
-        let threads = |settings: &str| {
-            let settings: Settings = toml::from_str(settings).unwrap();
-            settings.resolve(&file, None).unwrap().0.threads
-        };
+        let threads = |options| over("device = \"gpu\"\nthreads = 1", options).threads;
         assert_eq!(threads(""), 1);
         assert_eq!(threads("device = \"cpu\""), default_threads(Compute::Cpu));
         assert_eq!(threads("device = \"cpu\"\nthreads = 3"), 3);
