@@ -4,55 +4,39 @@
 //! text ─ data::corpus ─ tokenizer ─ data::batches ─ model ─ train (loss, gradients, optimizer) ─ checkpoint ─ generate
 //! ```
 //!
-//! | module | what it is |
+//! | room | what it is |
 //! |---|---|
-//! | [`device`] | which of MLX's devices computes |
+//! | `disk` | files: reading what others made, writing so that a file is complete or not there, hashes, number formats |
+//! | `terminal` | results and messages, text that steers no terminal, signals, curves |
 //! | [`config`] | plain structs with named presets, validated once |
-//! | `visible`, `console`, `files`, `durable`, [`hash`], `numbers`, `plot`, `signals`, `team` | text that steers no terminal; what is said; reading what others made; files that are complete or not there; SHA-256; numbers in files; curves as pictures; Ctrl-C; threads that compute side by side |
-//! | [`memory`] | what work takes of it, before it is begun |
+//! | [`compute`] | MLX's devices, memory, threads and compiled functions |
 //! | [`tokenizer`] | text to token ids and back; no MLX |
 //! | [`data`] | text to splits, splits to batches; no MLX |
 //! | [`model`] | GPT-2 on MLX arrays: never sees text, paths or the command line |
 //! | [`generate`](mod@generate) | sampling, the token loop |
-//! | [`checkpoint`] | runs and checkpoints on disk, in Hugging Face's names and layout |
+//! | [`checkpoint`] | runs and checkpoints on disk; the formats of other programs; models from Hugging Face's hub |
 //! | [`evaluate`] | exact losses of texts, choices among endings |
-//! | [`export`] | checkpoints for other programs: `transformers`, llama.cpp, `mlx-lm` |
-//! | [`hub`] | models from Hugging Face's hub |
-//! | [`train`](mod@train) | the loop, the compiled step, optimizer, schedule, metrics |
-//! | [`bench`] | how fast all that is on this machine, against what the machine can do |
-//! | [`contest`] | recipes against each other, trained in memory: sweeps and speedruns |
+//! | [`train`](mod@train) | the loop, the compiled step, optimizers, schedules, metrics |
+//! | [`measure`] | how fast this machine trains and writes, recipes against each other, what is missing |
 //! | [`lessons`] | the series, day by day |
-//! | [`doctor`] | what this machine has and lacks |
 //! | [`cli`] | the command line: options to library calls, nothing else |
 //!
-//! A module uses those above it in this list, never those below: the training loop comes late because it saves
+//! A room uses those above it in this list, never those below: the training loop comes late because it saves
 //! checkpoints, evaluates and samples as it goes.
 
 #![deny(unsafe_code)]
 
-pub mod bench;
 pub mod checkpoint;
 pub mod cli;
+pub mod compute;
 pub mod config;
-mod console;
-pub mod contest;
 pub mod data;
-pub mod device;
-pub mod doctor;
-mod durable;
+pub mod disk;
 pub mod evaluate;
-pub mod export;
-mod files;
 pub mod generate;
-pub mod hash;
-pub mod hub;
 pub mod lessons;
-pub mod memory;
+pub mod measure;
 pub mod model;
-mod numbers;
-mod plot;
-mod signals;
-mod team;
+mod terminal;
 pub mod tokenizer;
 pub mod train;
-mod visible;

@@ -4,7 +4,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use mlx_gpt::device::Compute;
+use mlx_gpt::config::Device;
 use mlx_rs::Array;
 use mlx_rs::linalg::inv;
 use mlx_rs::memory::set_memory_limit;
@@ -27,7 +27,7 @@ fn works() {
 
 #[test]
 fn an_operation_that_fails_is_an_error_and_what_follows_works() {
-    Compute::Cpu.select().unwrap();
+    Device::Cpu.select().unwrap();
     // In threads, so that waiting for ever is a failure as well.
     let (outbox, done) = channel();
     thread::spawn(move || {

@@ -8,8 +8,9 @@ use std::process::Command;
 
 use common::{contents, fail, folder, largest_difference, mlx_gpt, stderr, stdout, succeed, trained};
 use mlx_gpt::checkpoint::Checkpoint;
+use mlx_gpt::model::Gpt;
+use mlx_gpt::model::linear::lora;
 use mlx_gpt::model::parameters::Parameters;
-use mlx_gpt::model::{Gpt, low_rank};
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::IndexOp;
 
@@ -145,7 +146,7 @@ fn merged_adapters_are_the_same_function() {
         logits.index(..).reshape(&[-1]).unwrap().to_vec_exact::<f32>().unwrap()
     };
     let apart = logits(&checkpoint.model, &checkpoint.parameters);
-    let (model, parameters) = low_rank::merge(&checkpoint.model, &checkpoint.parameters).unwrap();
+    let (model, parameters) = lora::merge(&checkpoint.model, &checkpoint.parameters).unwrap();
     assert_eq!(model.lora, None);
     let together = logits(&model, &parameters);
     let largest = apart.iter().fold(0.0, |largest: f32, x| largest.max(x.abs()));

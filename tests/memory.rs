@@ -6,10 +6,10 @@ use std::sync::Mutex;
 
 use common::{fail, folder, mlx_gpt, random_checkpoint, saved, succeed};
 use mlx_gpt::checkpoint::Checkpoint;
+use mlx_gpt::compute::memory;
+use mlx_gpt::config::Device;
 use mlx_gpt::config::{Optimizer, Preset, TrainConfig};
 use mlx_gpt::data::tokens::Tokens;
-use mlx_gpt::device::Compute;
-use mlx_gpt::memory;
 use mlx_gpt::model::init;
 use mlx_gpt::model::parameters::Parameters;
 use mlx_gpt::tokenizer::{CharTokenizer, Tokenizer};
@@ -22,8 +22,8 @@ static ARRAYS: Mutex<()> = Mutex::new(());
 #[test]
 fn estimates_of_a_step_are_below_what_it_takes_and_not_far_below() {
     let _alone = ARRAYS.lock();
-    Compute::Cpu.select().unwrap();
-    let nano = Preset::Nano.train(Compute::Cpu);
+    Device::Cpu.select().unwrap();
+    let nano = Preset::Nano.train(Device::Cpu);
     let long = TrainConfig {
         context: 1024,
         batch_size: 2,

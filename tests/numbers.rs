@@ -9,7 +9,7 @@ use mlx_gpt::checkpoint::{Checkpoint, LossScale};
 use mlx_gpt::config::{OnNan, Optimizer, Precision, TrainConfig};
 use mlx_gpt::data::batches::{row_starts, step_rng};
 use mlx_gpt::model::parameters::Parameters;
-use mlx_gpt::train::gradients::MicroBatch;
+use mlx_gpt::train::step::gradients::MicroBatch;
 use mlx_gpt::train::step::{Stepper, TrainState};
 use mlx_rs::Array;
 use serde_json::Value;

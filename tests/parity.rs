@@ -8,17 +8,17 @@ mod common;
 use std::sync::Arc;
 
 use common::{Fixture, largest_difference};
+use mlx_gpt::config::Device;
 use mlx_gpt::config::{DEFAULT_CORPUS, Optimizer, Precision, Preset, TrainConfig};
 use mlx_gpt::data::batches::{Batch, step_rng};
 use mlx_gpt::data::corpus::{Corpus, Split};
 use mlx_gpt::data::tokens::Tokens;
-use mlx_gpt::device::Compute;
 use mlx_gpt::model::dropout::Dropout;
 use mlx_gpt::model::parameters::{Names, Parameters};
 use mlx_gpt::model::{Gpt, init};
 use mlx_gpt::tokenizer::CharTokenizer;
-use mlx_gpt::train::data_parallel::DataParallel;
-use mlx_gpt::train::gradients::{GradientSpec, MicroBatch};
+use mlx_gpt::train::step::gradients::{GradientSpec, MicroBatch};
+use mlx_gpt::train::step::workers::DataParallel;
 use mlx_gpt::train::step::{StepReport, Stepper, TrainState};
 use mlx_rs::Array;
 use rand::RngExt;
@@ -211,11 +211,11 @@ fn bits(parameters: &mlx_gpt::model::Parameters) -> Vec<Vec<u32>> {
 
 /// Three hundred steps of a small model on the default corpus; the mean loss of the last fifty.
 fn train_for_a_while(dtype: Precision) -> f32 {
-    Compute::Cpu.select().unwrap();
+    Device::Cpu.select().unwrap();
     let corpus = Corpus::open(DEFAULT_CORPUS).unwrap();
     let tokenizer = CharTokenizer::from_text(corpus.text(Split::All));
     let tokens = Tokens::Memory(tokenizer.encode(corpus.text(Split::Train)).unwrap());
-    let mut config = Preset::Nano.train(Compute::Cpu);
+    let mut config = Preset::Nano.train(Device::Cpu);
     (config.layers, config.embd, config.context, config.steps, config.dtype) = (2, 64, 32, 300, dtype);
     config.lr = 3e-3;
     let model = config.model(tokenizer.vocab_size());

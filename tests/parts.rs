@@ -10,15 +10,15 @@ use std::sync::Arc;
 
 use common::{fail, folder, largest_difference, mlx_gpt, succeed, train_tiny};
 use mlx_gpt::checkpoint::Checkpoint;
+use mlx_gpt::config::Device;
 use mlx_gpt::config::{Activation, Architecture, ModelConfig, Norm, Parts, Position, Precision};
 use mlx_gpt::data::batches::Batch;
-use mlx_gpt::device::Compute;
 use mlx_gpt::model::Model;
 use mlx_gpt::model::init::layout;
 use mlx_gpt::model::kv_cache::KvCache;
 use mlx_gpt::model::parameters::{Names, Parameters};
-use mlx_gpt::train::data_parallel::DataParallel;
-use mlx_gpt::train::gradients::{GradientSpec, MicroBatch};
+use mlx_gpt::train::step::gradients::{GradientSpec, MicroBatch};
+use mlx_gpt::train::step::workers::DataParallel;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
@@ -80,7 +80,7 @@ struct Stored(HashMap<String, Array>);
 
 impl Stored {
     fn load() -> Self {
-        Compute::Cpu.select().unwrap();
+        Device::Cpu.select().unwrap();
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parts.safetensors");
         Self(Array::load_safetensors(path).unwrap())
     }

@@ -1,6 +1,6 @@
 //! Products of matrices that are large enough to be split among cores, and what layers make of them, against sums in float64.
 
-use mlx_gpt::device::Compute;
+use mlx_gpt::config::Device;
 use mlx_rs::transforms::{eval, value_and_grad_with_argnums};
 use mlx_rs::{Array, ops, random};
 
@@ -49,7 +49,7 @@ fn turned(array: &Array) -> Array {
 
 #[test]
 fn large_products_are_right_whichever_way_their_matrices_lie() {
-    Compute::Cpu.select().unwrap();
+    Device::Cpu.select().unwrap();
     for [m, n, k] in SHAPES {
         let (a, b) = (numbers(&[m, k], 1), numbers(&[k, n], 2));
         // Again and again: cores help a thread that has been alone for a while.
@@ -69,7 +69,7 @@ fn large_products_are_right_whichever_way_their_matrices_lie() {
 
 #[test]
 fn a_large_linear_layer_has_the_gradients_that_it_should() {
-    Compute::Cpu.select().unwrap();
+    Device::Cpu.select().unwrap();
     for [m, n, k] in SHAPES {
         let (x, weight, bias, dy) = (
             numbers(&[m, k], 1),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::{fail, folder, mlx_gpt, succeed};
 use mlx_gpt::config::Quantization;
-use mlx_gpt::model::quantized::quantize;
+use mlx_gpt::model::linear::quantized::quantize;
 use mlx_rs::{Array, Dtype};
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 
 use mlx_gpt::config::DEFAULT_CORPUS;
 use mlx_gpt::data::corpus::{Corpus, Split};
-use mlx_gpt::hash::finish;
+use mlx_gpt::disk::hash::finish;
 use mlx_gpt::tokenizer::{Pattern, SpecialChoice, Specials, Tokenizer, train_merges};
 use serde_json::Value;
 use sha2::{Digest, Sha256};

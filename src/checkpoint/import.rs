@@ -6,9 +6,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{CONFIG, Checkpoint, ending, progress, tokenizer_files};
 use crate::config::{ModelConfig, Precision};
-use crate::console::say;
-use crate::durable;
-use crate::files;
+use crate::disk::durable;
+use crate::disk::files;
+use crate::terminal::console::say;
 use crate::tokenizer::Tokenizer;
 
 /// The vocabulary of OpenAI's GPT-2.

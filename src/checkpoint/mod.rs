@@ -3,9 +3,9 @@
 //! A checkpoint ([`Checkpoint`]) is a folder in Hugging Face's names and layout with its tokenizer; a run
 //! ([`run::Run`]) is a folder of them with what started it and its metrics.
 
-pub mod adapter;
 mod ending;
-pub mod hugging_face;
+pub mod formats;
+pub mod hub;
 pub mod import;
 mod progress;
 pub mod run;
@@ -25,11 +25,12 @@ use anyhow::{Context, Result, ensure};
 use mlx_rs::{Array, Dtype};
 
 use crate::config::{ModelConfig, Precision};
-use crate::durable;
-use crate::model::low_rank;
+use crate::disk::durable;
+use crate::disk::floats;
+use crate::model::linear::lora;
 use crate::model::parameters::Parameters;
-use crate::numbers;
 use crate::tokenizer::Tokenizer;
+use formats::{hugging_face, peft};
 use tensors::{Expected, Form, TensorFile};
 
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -69,7 +70,7 @@ impl Checkpoint {
             "checkpoint {} is not there; `mlx-gpt runs` lists those that are",
             folder.display()
         );
-        if adapter::is_adapter_folder(folder) {
+        if peft::is_adapter_folder(folder) {
             Self::load_adapters(folder, tokenizer)
         } else {
             Self::load_whole(folder, tokenizer)
@@ -99,7 +100,7 @@ impl Checkpoint {
     }
 
     fn load_adapters(folder: &Path, tokenizer: impl FnOnce(&ModelConfig) -> Result<Tokenizer>) -> Result<Self> {
-        let base = adapter::base_of(folder)?;
+        let base = peft::base_of(folder)?;
         ensure!(
             base.is_dir(),
             "the adapters in {} belong to the model in {}, which is not there; put it back, or import it and say in adapter_config.json where it is",
@@ -107,7 +108,7 @@ impl Checkpoint {
             base.display()
         );
         ensure!(
-            !adapter::is_adapter_folder(&base),
+            !peft::is_adapter_folder(&base),
             "the adapters in {} belong to {}, which holds adapters itself; export that one merged first",
             folder.display(),
             base.display()
@@ -128,7 +129,7 @@ impl Checkpoint {
             folder.display(),
             base.display()
         );
-        let (model, parameters) = adapter::read(folder, whole.model, &whole.parameters)?;
+        let (model, parameters) = peft::read(folder, whole.model, &whole.parameters)?;
         progress::verify_files(folder, |name| !ONLY_FOR_TRAINING.contains(&name))?;
         Ok(Self {
             folder: folder.to_owned(),
@@ -144,8 +145,8 @@ impl Checkpoint {
     /// # Errors
     /// `config.json` is missing or of another architecture.
     pub fn load_model_config(folder: &Path) -> Result<ModelConfig> {
-        if adapter::is_adapter_folder(folder) && !folder.join(CONFIG).exists() {
-            return hugging_face::read_config(&adapter::base_of(folder)?.join(CONFIG));
+        if peft::is_adapter_folder(folder) && !folder.join(CONFIG).exists() {
+            return hugging_face::read_config(&peft::base_of(folder)?.join(CONFIG));
         }
         hugging_face::read_config(&folder.join(CONFIG))
     }
@@ -191,7 +192,7 @@ impl Checkpoint {
     /// # Errors
     /// MLX's.
     pub fn merged(self) -> Result<Self> {
-        let (model, parameters) = low_rank::merge(&self.model, &self.parameters)?;
+        let (model, parameters) = lora::merge(&self.model, &self.parameters)?;
         Ok(Self {
             model,
             parameters,
@@ -208,7 +209,7 @@ impl Checkpoint {
             .iter()
             .filter(|(_, array)| array.dtype() == Dtype::Float32);
         for (name, array) in floats {
-            numbers::check_finite(array.try_as_slice()?).with_context(|| format!("tensor {name}"))?;
+            floats::check_finite(array.try_as_slice()?).with_context(|| format!("tensor {name}"))?;
         }
         Ok(())
     }
@@ -245,7 +246,7 @@ impl Checkpoint {
     /// The files cannot be written.
     pub fn write_model(&self, folder: &Path, precision: Precision) -> Result<()> {
         match (&self.model.lora, &self.base) {
-            (Some(lora), Some(base)) => adapter::write(folder, lora, &self.parameters, base)?,
+            (Some(lora), Some(base)) => peft::write(folder, lora, &self.parameters, base)?,
             _ => {
                 let prefix = self.model.quantization.map_or("", |_| weights::MLX_LM);
                 let arrays = self.parameters.iter();

@@ -7,11 +7,11 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::adapter;
+use super::formats::peft;
 use crate::config::TrainConfig;
 use crate::data::dataset::CorpusRecord;
-use crate::files;
-use crate::hash::sha256_of_file;
+use crate::disk::files;
+use crate::disk::hash::sha256_of_file;
 use crate::model::parameters::Parameters;
 
 const STATE: &str = "state.json";
@@ -218,7 +218,7 @@ pub fn verify(folder: &Path) -> Result<usize> {
     let (recorded, _) = read_hashes(folder)?;
     verify_files(folder, |_| true)?;
     if recorded.base.is_some() {
-        verify_base(folder, &adapter::base_of(folder)?)?;
+        verify_base(folder, &peft::base_of(folder)?)?;
     }
     Ok(recorded.files.len())
 }
@@ -264,7 +264,7 @@ pub(super) fn verify_base(folder: &Path, base: &Path) -> Result<()> {
     let (recorded, _) = read_hashes(folder)?;
     if let Some(hash) = recorded.base {
         ensure!(
-            adapter::hash_of_base(base)? == hash,
+            peft::hash_of_base(base)? == hash,
             "the weights in {} are not those that the adapters in {} were trained on; put the old ones back",
             base.display(),
             folder.display()

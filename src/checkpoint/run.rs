@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::Progress;
 use crate::config::TrainConfig;
-use crate::console::quoted;
-use crate::durable;
-use crate::files;
+use crate::disk::durable;
+use crate::disk::files;
+use crate::terminal::console::quoted;
 
 const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";

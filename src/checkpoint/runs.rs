@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::run::Run;
 use super::{Progress, read_progress};
-use crate::durable;
+use crate::disk::durable;
 
 /// Where runs go unless `--out` says otherwise, below the current folder.
 pub const RUNS: &str = "runs";

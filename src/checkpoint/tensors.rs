@@ -12,9 +12,9 @@ use mlx_rs::{Array, Dtype};
 use safetensors::tensor::{Dtype as Stored, Metadata, SafeTensors, TensorInfo, View};
 
 use crate::config::Precision;
-use crate::files;
+use crate::disk::files;
+use crate::disk::floats;
 use crate::model::parameters::Parameters;
-use crate::numbers;
 
 /// The tensors that a file must have.
 pub type Expected = BTreeMap<String, Form>;
@@ -228,7 +228,7 @@ impl<'a> Tensor<'a> {
             let floats = array.try_as_slice::<f32>()?;
             // As they are, whatever they are, unless they would become something else.
             if precision != Precision::Float32 {
-                numbers::check(floats, precision)?;
+                floats::check(floats, precision)?;
             }
             Numbers::Float(floats, precision)
         };
@@ -259,7 +259,7 @@ impl View for Tensor<'_> {
             Numbers::Float(numbers, Precision::Float32) => Cow::Borrowed(bytemuck::cast_slice(numbers)),
             Numbers::Float(floats, precision) => {
                 let mut bytes = Vec::with_capacity(self.data_len());
-                numbers::encode(floats, precision, &mut bytes);
+                floats::encode(floats, precision, &mut bytes);
                 bytes.into()
             }
         }

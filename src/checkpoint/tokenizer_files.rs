@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::TOKENIZER;
-use crate::files;
+use crate::disk::files;
 use crate::tokenizer::{END_OF_TEXT, Tokenizer};
 
 const VOCAB: &str = "vocab.json";

@@ -9,11 +9,11 @@ use serde::Deserialize;
 
 use super::tensors::{self, Expected, Form, Kind, TensorFile};
 use crate::config::ModelConfig;
-use crate::files;
+use crate::disk::files;
 use crate::model::init::layout;
-use crate::model::low_rank::is_adapter;
+use crate::model::linear::lora::is_adapter;
+use crate::model::linear::quantized::quantized_layout;
 use crate::model::parameters::Parameters;
-use crate::model::quantized::quantized_layout;
 
 pub const MODEL: &str = "model.safetensors";
 /// The output head, where it is not the token embedding.

@@ -6,11 +6,11 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use super::{scaling, speedrun, sweep};
-use crate::bench::timing::Rounds;
-use crate::bench::{self, Part, table};
+use crate::config::Device;
 use crate::config::{Preset, default_threads};
-use crate::console;
-use crate::device::Compute;
+use crate::measure::bench::timing::Rounds;
+use crate::measure::bench::{self, Part, table};
+use crate::terminal::console;
 
 /// Measure how fast this machine trains and writes
 ///
@@ -82,7 +82,7 @@ pub(super) struct Timing {
     steps: Option<u64>,
     /// Where MLX computes [default: its GPU where there is one]
     #[arg(long, value_enum)]
-    device: Option<Compute>,
+    device: Option<Device>,
     /// CPU threads that share a batch's rows [default: all cores; 1 on a GPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads: Option<u64>,
@@ -97,10 +97,10 @@ impl Timing {
     ///
     /// # Errors
     /// MLX has no such device here.
-    pub fn select(&self) -> Result<(Compute, usize)> {
+    pub fn select(&self) -> Result<(Device, usize)> {
         let device = match self.device {
             Some(device) => device,
-            None => Compute::current()?,
+            None => Device::current()?,
         };
         device.select()?;
         let threads = self.threads.map_or(default_threads(device), |threads| threads as usize);

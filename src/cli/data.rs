@@ -8,10 +8,10 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
-use crate::console::{self, say};
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
 use crate::data::prepare::{Event, Manifest, prepare};
+use crate::terminal::console::{self, say};
 use crate::tokenizer::Tokenizer;
 
 /// Turn large texts into token shards, and say what a folder of them holds

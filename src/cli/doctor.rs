@@ -8,10 +8,10 @@ use clap::Args;
 
 use super::VERSION;
 use crate::checkpoint::runs::find_checkpoint;
-use crate::console;
-use crate::device::Compute;
-use crate::doctor;
-use crate::visible::visible;
+use crate::config::Device;
+use crate::measure::doctor;
+use crate::terminal::console;
+use crate::terminal::escape::visible;
 
 /// Say what this machine has, what is missing, and the command that fixes it
 #[derive(Args)]
@@ -26,7 +26,7 @@ pub struct Options {
     checkpoint: Option<PathBuf>,
     /// Look at this device of MLX's [default: its GPU where there is one]
     #[arg(long, value_enum)]
-    device: Option<Compute>,
+    device: Option<Device>,
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {

@@ -10,13 +10,12 @@ use serde_json::json;
 
 use crate::checkpoint::runs::{find_checkpoint, run_of};
 use crate::checkpoint::{Checkpoint, read_progress_of_training};
-use crate::console::{self, say};
+use crate::config::Device;
 use crate::data::corpus::Split;
 use crate::data::dataset::{CorpusRecord, Dataset};
-use crate::data::hellaswag;
-use crate::device::Compute;
-use crate::evaluate::hellaswag::score;
+use crate::evaluate::hellaswag::{self, score};
 use crate::evaluate::text::measure;
+use crate::terminal::console::{self, say};
 
 /// Measure a model's exact loss on text, or its choices among endings
 ///
@@ -68,7 +67,7 @@ pub struct Options {
     json: bool,
     /// Where MLX computes [default: its GPU where there is one]
     #[arg(long, value_enum)]
-    device: Option<Compute>,
+    device: Option<Device>,
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {

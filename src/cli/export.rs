@@ -8,13 +8,13 @@ use clap::{Args, ValueEnum};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::formats::gguf::Gguf;
+use crate::checkpoint::formats::{Dtype, folder};
 use crate::checkpoint::runs::find_checkpoint;
 use crate::config::{Architecture, Precision, Quantization};
-use crate::console::{self, program, quoted, say};
-use crate::durable;
-use crate::export::gguf::Gguf;
-use crate::export::{Dtype, folder};
-use crate::signals::Signals;
+use crate::disk::durable;
+use crate::terminal::console::{self, program, quoted, say};
+use crate::terminal::signals::Signals;
 
 /// Write a checkpoint for other programs, or smaller
 ///

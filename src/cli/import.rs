@@ -8,12 +8,12 @@ use clap::Args;
 use indicatif::HumanBytes;
 
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::hub;
 use crate::checkpoint::import::{import, origin};
 use crate::checkpoint::runs::find_checkpoint;
-use crate::console::{program, quoted, say};
-use crate::durable;
-use crate::hub;
-use crate::signals::Signals;
+use crate::disk::durable;
+use crate::terminal::console::{program, quoted, say};
+use crate::terminal::signals::Signals;
 use crate::tokenizer::Tokenizer;
 
 /// Bring a GPT-2 in: OpenAI's, or any in Hugging Face's layout

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
+use crate::config::Device;
 use crate::config::{DEFAULT_CORPUS, Preset};
-use crate::console;
-use crate::device::Compute;
 use crate::lessons::fact::{self, Finding};
 use crate::lessons::lab::{Interrupted, LESSONS_FOLDER, Lab, Settings};
 use crate::lessons::{self, overview};
+use crate::terminal::console;
 
 /// Learn how GPT-2 is built, a day at a time
 ///
@@ -91,7 +91,7 @@ struct LabOptions {
     seed: u64,
     /// Where MLX computes [default: its GPU where there is one]
     #[arg(long, value_enum)]
-    device: Option<Compute>,
+    device: Option<Device>,
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
@@ -156,7 +156,7 @@ impl LabOptions {
     fn open(&self) -> Result<Lab> {
         let device = match self.device {
             Some(device) => device,
-            None => Compute::current()?,
+            None => Device::current()?,
         };
         device.select()?;
         Lab::new(Settings {

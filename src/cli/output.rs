@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use mlx_rs::error::Exception;
 
-use crate::console::say;
+use crate::terminal::console::say;
 
 /// The exit code of an error, said in one line. A reader that closed the pipe wanted no more: that is no failure.
 pub fn failure(error: &anyhow::Error) -> ExitCode {

@@ -5,8 +5,8 @@ use toml::{Table, Value};
 
 use super::train_options::Settings;
 use crate::config::{Preset, TrainConfig};
-use crate::contest::plan::ensure_seeds;
 use crate::data::dataset::Dataset;
+use crate::measure::contest::plan::ensure_seeds;
 
 /// The configuration of each recipe, a table of settings over those of `base`, with each seed, and the dataset of them
 /// all. By seed first, so that work which is stopped half-way has seen every recipe.
@@ -42,7 +42,7 @@ pub fn resolve(preset: Preset, base: &Table, recipes: &[&Table], seeds: &[u64]) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contest::plan::{SpeedrunPlan, SweepPlan};
+    use crate::measure::contest::plan::{SpeedrunPlan, SweepPlan};
 
     #[test]
     fn the_plans_that_come_with_the_program_are_valid() {

@@ -9,8 +9,8 @@ use clap::Args;
 use indicatif::{HumanBytes, HumanDuration};
 
 use crate::checkpoint::runs::{self, RUNS, Summary, summarize};
-use crate::console;
-use crate::visible::visible;
+use crate::terminal::console;
+use crate::terminal::escape::visible;
 
 /// List runs: step, loss, age, size, whether complete
 #[derive(Args)]

@@ -8,11 +8,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::bench::Timing;
-use crate::bench::machine::Machine;
-use crate::bench::timing::Rounds;
-use crate::bench::{scaling, scaling_plot, table};
-use crate::console::{self, say};
-use crate::durable;
+use crate::disk::durable;
+use crate::measure::bench::machine::Machine;
+use crate::measure::bench::timing::Rounds;
+use crate::measure::bench::{scaling, scaling_plot, table};
+use crate::terminal::console::{self, say};
 
 /// Steps of a point that are timed: the largest takes a second on two cores, and there are 19 points.
 const STEPS: usize = 5;

@@ -9,13 +9,13 @@ use serde_json::json;
 use toml::{Table, Value};
 
 use super::recipes;
-use crate::console::{self, quoted, say};
-use crate::contest::Journal;
-use crate::contest::plan::SpeedrunPlan;
-use crate::contest::plot::race_curves;
-use crate::contest::speedrun::{Race, Runner, races_of, speedrun};
-use crate::contest::standings::Standings;
-use crate::durable;
+use crate::disk::durable;
+use crate::measure::contest::Journal;
+use crate::measure::contest::plan::SpeedrunPlan;
+use crate::measure::contest::plot::race_curves;
+use crate::measure::contest::speedrun::{Race, Runner, races_of, speedrun};
+use crate::measure::contest::standings::Standings;
+use crate::terminal::console::{self, quoted, say};
 use crate::train::Outcome;
 
 /// Time recipes to a validation loss

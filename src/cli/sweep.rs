@@ -9,11 +9,11 @@ use serde_json::json;
 use toml::Table;
 
 use super::recipes;
-use crate::console::{self, program, quoted, say};
-use crate::contest::Journal;
-use crate::contest::plan::SweepPlan;
-use crate::contest::ranking::{ranking, table};
-use crate::contest::sweep::{Candidate, Finished, sweep};
+use crate::measure::contest::Journal;
+use crate::measure::contest::plan::SweepPlan;
+use crate::measure::contest::ranking::{ranking, table};
+use crate::measure::contest::sweep::{Candidate, Finished, sweep};
+use crate::terminal::console::{self, program, quoted, say};
 use crate::train::Outcome;
 
 /// Train every combination of settings that a file lists, and rank them

@@ -10,8 +10,8 @@ use super::train_options::Settings;
 use crate::checkpoint::run::Run;
 use crate::checkpoint::runs::{self, RUNS};
 use crate::config::{Preset, TrainConfig};
-use crate::console::{quoted, say};
 use crate::data::dataset::Dataset;
+use crate::terminal::console::{quoted, say};
 use crate::train::{Outcome, Session, train};
 
 /// Train a GPT, from scratch or from a checkpoint

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::runs::find_checkpoint;
+use crate::config::Device;
 use crate::config::{
     Activation, Architecture, DEFAULT_CORPUS, Norm, OnNan, Optimizer, Position, Precision, Preset, Schedule,
     TrainConfig, default_threads,
 };
-use crate::contest::ranking::shown;
-use crate::device::Compute;
+use crate::measure::contest::ranking::shown;
 use crate::model::init::parameter_count;
 
 /// Settings that may be given or left to the preset. The file of `--config` has the same names with underscores.
@@ -144,7 +144,7 @@ pub struct Settings {
 
     /// Where MLX computes [default: its GPU where there is one]
     #[arg(long, value_enum, help_heading = "Machine")]
-    device: Option<Compute>,
+    device: Option<Device>,
     /// CPU threads that share a batch's rows, the update and evaluations [default: all cores; 1 on a GPU]
     #[arg(long, value_name = "N", help_heading = "Machine")]
     threads: Option<usize>,
@@ -176,8 +176,8 @@ const LARGE: usize = 50_000_000;
 impl Settings {
     /// Reads the file of `--config`.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes =
-            crate::files::read(path).with_context(|| format!("configuration {} cannot be read", path.display()))?;
+        let bytes = crate::disk::files::read(path)
+            .with_context(|| format!("configuration {} cannot be read", path.display()))?;
         toml::from_slice(&bytes).with_context(|| format!("configuration {} is not valid", path.display()))
     }
 
@@ -201,7 +201,7 @@ impl Settings {
     pub fn resolve(&self, file: &Settings, preset: Option<Preset>) -> Result<(TrainConfig, Preset)> {
         let device = match self.device.or(file.device) {
             Some(device) => device,
-            None => Compute::current()?,
+            None => Device::current()?,
         };
         let recipe = preset;
         let preset = preset.unwrap_or(Preset::for_device(device));
@@ -330,7 +330,7 @@ mod tests {
             std::fs::write(folder.path().join("config.json"), json.to_string()).unwrap();
             let mut settings: Settings = toml::from_str(settings).unwrap();
             settings.init_from = Some(folder.path().to_str().unwrap().into());
-            settings.device = Some(Compute::Cpu);
+            settings.device = Some(Device::Cpu);
             settings.resolve(&Settings::default(), preset).unwrap().0
         };
         let gentle = config(768, "", None);
@@ -362,7 +362,7 @@ mod tests {
     fn threads_are_those_of_the_device_that_computes() {
         let threads = |options| over("device = \"gpu\"\nthreads = 1", options).threads;
         assert_eq!(threads(""), 1);
-        assert_eq!(threads("device = \"cpu\""), default_threads(Compute::Cpu));
+        assert_eq!(threads("device = \"cpu\""), default_threads(Device::Cpu));
         assert_eq!(threads("device = \"cpu\"\nthreads = 3"), 3);
     }
 
@@ -370,7 +370,7 @@ mod tests {
     fn each_optimizer_brings_its_own_rates() {
         let config = |settings: &str, preset| {
             let mut settings: Settings = toml::from_str(settings).unwrap();
-            settings.device = Some(Compute::Cpu);
+            settings.device = Some(Device::Cpu);
             let config = settings.resolve(&Settings::default(), Some(preset)).unwrap().0;
             (config.optimizer, config.lr, config.min_lr, config.warmup)
         };

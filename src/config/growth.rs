@@ -35,8 +35,8 @@ impl TrainConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Device;
     use crate::config::Preset;
-    use crate::device::Compute;
 
     #[test]
     fn batches_double_at_even_distances() {
@@ -45,7 +45,7 @@ mod tests {
                 batch_start: start,
                 batch_size: size,
                 batch_ramp: ramp,
-                ..Preset::Nano.train(Compute::Cpu)
+                ..Preset::Nano.train(Device::Cpu)
             };
             let growth = config.batch_growth();
             for (index, &(first, rows)) in growth.iter().enumerate() {

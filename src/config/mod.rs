@@ -1,6 +1,7 @@
 //! Everything that starts a run, as plain structs with named presets.
 
 mod changes;
+mod device;
 mod growth;
 mod model;
 mod parts;
@@ -8,10 +9,12 @@ mod preset;
 mod train;
 mod validate;
 
+pub use crate::disk::floats::Precision;
+pub use device::Device;
 pub use model::{Architecture, LINEAR_LAYERS, Lora, ModelConfig, Quantization};
 pub use parts::{Activation, Norm, Parts, Position};
 pub use preset::Preset;
-pub use train::{OnNan, Optimizer, Precision, Schedule, TrainConfig, default_threads};
+pub use train::{OnNan, Optimizer, Schedule, TrainConfig, default_threads};
 
 /// What a configuration calls the corpus that comes with the program; no path is called that.
 pub const DEFAULT_CORPUS: &str = "builtin:shakespeare";

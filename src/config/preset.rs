@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::train::{default_decay_share, default_lora_alpha, default_lora_targets, default_muon_lr, default_threads};
 use super::{Architecture, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, Schedule, TrainConfig};
-use crate::device::Compute;
+use crate::config::Device;
 
 /// Named sizes and recipes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
@@ -82,10 +82,10 @@ impl TrainConfig {
 
 impl Preset {
     /// The preset that trains in minutes on such a device.
-    pub fn for_device(device: Compute) -> Self {
+    pub fn for_device(device: Device) -> Self {
         match device {
-            Compute::Cpu => Self::Nano,
-            Compute::Gpu => Self::Baby,
+            Device::Cpu => Self::Nano,
+            Device::Gpu => Self::Baby,
         }
     }
 
@@ -121,7 +121,7 @@ impl Preset {
     }
 
     /// The preset's whole recipe, with AdamW.
-    pub fn train(self, device: Compute) -> TrainConfig {
+    pub fn train(self, device: Device) -> TrainConfig {
         let model = self.model(0);
         let character_level = matches!(self, Self::Nano | Self::Baby);
         let (steps, batch_size, grad_accum) = match self {

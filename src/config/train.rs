@@ -3,17 +3,8 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::{Activation, Architecture, Lora, ModelConfig, Norm, Parts, Position};
-use crate::device::Compute;
-
-/// The number format that the forward and backward pass compute in; master weights are always float32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    Float32,
-    Bfloat16,
-    Float16,
-}
+use super::{Activation, Architecture, Device, Lora, ModelConfig, Norm, Parts, Position};
+use crate::disk::floats::Precision;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -38,21 +29,11 @@ pub enum Schedule {
     Linear,
 }
 
-impl std::fmt::Display for Precision {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Float32 => "float32",
-            Self::Bfloat16 => "bfloat16",
-            Self::Float16 => "float16",
-        })
-    }
-}
-
 /// A training run: what its `config.toml` holds, key by key the long options of `train`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
-    /// A text file, a folder of them, a folder of tokens, or [`DEFAULT_CORPUS`].
+    /// A text file, a folder of them, a folder of tokens, or [`DEFAULT_CORPUS`](super::DEFAULT_CORPUS).
     pub corpus: String,
     /// `char`, `gpt2`, `cl100k`, or the path of a `tokenizer.json`.
     pub tokenizer: String,
@@ -125,7 +106,7 @@ pub struct TrainConfig {
     /// The gradient's global L2 norm is cut to this; 0 leaves it.
     pub grad_clip: f32,
     pub dtype: Precision,
-    pub device: Compute,
+    pub device: Device,
     /// Threads that compute: gradients, each on its share of a batch's rows; the update, each of its share of the parameters;
     /// evaluations, each of whole batches.
     pub threads: usize,
@@ -180,10 +161,10 @@ pub(super) fn default_lora_targets() -> Vec<String> {
 }
 
 /// All cores of a CPU; a GPU is kept busy by one thread.
-pub fn default_threads(device: Compute) -> usize {
+pub fn default_threads(device: Device) -> usize {
     match device {
-        Compute::Cpu => std::thread::available_parallelism().map_or(1, |n| n.get()),
-        Compute::Gpu => 1,
+        Device::Cpu => std::thread::available_parallelism().map_or(1, |n| n.get()),
+        Device::Gpu => 1,
     }
 }
 
@@ -238,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_run_from_before_there_were_schedules_has_the_cosine_and_no_ramp() {
-        let config = Preset::Nano.train(Compute::Cpu);
+        let config = Preset::Nano.train(Device::Cpu);
         let mut table = toml::Table::try_from(&config).unwrap();
         for key in ["schedule", "decay_share", "batch_ramp"] {
             assert!(table.remove(key).is_some());

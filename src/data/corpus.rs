@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::text_files::{Place, TextFiles};
 use crate::config::DEFAULT_CORPUS;
-use crate::hash::sha256;
+use crate::disk::hash::sha256;
 
 /// The corpus that comes with the program: Shakespeare's plays, see `assets/README.md`.
 const SHAKESPEARE: &str = include_str!("../../assets/shakespeare.txt");

@@ -10,7 +10,7 @@ use serde_json::to_string_pretty;
 use super::corpus::{Corpus, Split};
 use super::prepare::{Manifest, TOKENIZER, open_shards};
 use super::tokens::{Shard, TokenWidth, Tokens};
-use crate::hash::{sha256, sha256_of_file};
+use crate::disk::hash::{sha256, sha256_of_file};
 use crate::tokenizer::{CharTokenizer, Tokenizer};
 
 /// A corpus that was found and not tokenized yet.

@@ -1,11 +1,10 @@
 //! Text to splits ([`corpus`]), or to token shards on disk ([`prepare`]); either to tokens ([`dataset`]); tokens to
-//! batches ([`batches`]), a text to overlapping windows ([`windows`]), a file of questions to examples ([`hellaswag`]).
+//! batches ([`batches`]), a text to overlapping windows ([`windows`]).
 //! No MLX here.
 
 pub mod batches;
 pub mod corpus;
 pub mod dataset;
-pub mod hellaswag;
 pub mod prepare;
 mod text_files;
 pub mod tokens;

@@ -13,9 +13,9 @@ use sha2::{Digest, Sha256};
 use super::corpus::{TRAIN_SHARE, remarks};
 use super::text_files::{Block, Place, TextFiles};
 use super::tokens::{Shard, TokenWidth, Tokens};
-use crate::durable;
-use crate::files;
-use crate::hash::{self, sha256, sha256_of_file};
+use crate::disk::durable;
+use crate::disk::files;
+use crate::disk::hash::{self, sha256, sha256_of_file};
 use crate::tokenizer::Tokenizer;
 
 const MANIFEST: &str = "manifest.json";

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::files;
+use crate::disk::files;
 
 /// Bytes of a block, unless a line is longer.
 const BLOCK: usize = 1 << 20;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use memmap2::Mmap;
 
-use crate::files;
+use crate::disk::files;
 
 /// How shards store a token: little-endian, two bytes where the vocabulary allows, as nanoGPT's `train.bin`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

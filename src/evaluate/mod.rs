@@ -12,15 +12,15 @@ use mlx_rs::error::{Exception, Result as MlxResult};
 use mlx_rs::transforms::eval;
 
 use crate::checkpoint::Checkpoint;
+use crate::compute::compiled::compiled;
+use crate::compute::memory;
+use crate::compute::workers::{Team, Work};
+use crate::config::Device;
 use crate::config::{ModelConfig, default_threads};
 use crate::data::batches::Batch;
-use crate::device::Compute;
-use crate::memory;
 use crate::model::Model;
-use crate::model::compiled::compiled;
 use crate::model::loss::negative_log_likelihood;
 use crate::model::parameters::{Names, Parameters};
-use crate::team::{Team, Work};
 
 /// Tokens that are evaluated at once: enough to keep MLX busy.
 const BATCH_TOKENS: usize = 4096;
@@ -94,7 +94,7 @@ impl Evaluator {
     /// # Errors
     /// A thread that cannot be started.
     pub fn of_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
-        let threads = default_threads(Compute::current()?);
+        let threads = default_threads(Device::current()?);
         Self::new(&checkpoint.model, checkpoint.parameters.names(), threads)
     }
 

@@ -18,8 +18,8 @@ use anyhow::{Result, ensure};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use crate::compute::memory;
 use crate::config::ModelConfig;
-use crate::memory;
 use crate::model::{Model, Parameters};
 pub use completion::{Completion, Ending, FinishReason, Writer};
 use sampler::{Choice, Sampling};

@@ -11,10 +11,10 @@ use super::fact::{Fact, Finding};
 use super::lab::Lab;
 use super::pictures::{Axes, Curve, curves};
 use super::{Lesson, Show};
-use crate::console::{program, say};
 use crate::data::corpus::Split;
-use crate::doctor;
-use crate::durable;
+use crate::disk::durable;
+use crate::measure::doctor;
+use crate::terminal::console::{program, say};
 use crate::tokenizer::basic::{BYTES, Basic, Pair, count_pairs, merge, most_frequent};
 use crate::tokenizer::{Bpe, CharTokenizer, END_OF_TEXT, Pattern, Tokenizer, train_merges};
 

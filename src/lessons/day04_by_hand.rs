@@ -9,7 +9,7 @@ use crate::config::ModelConfig;
 use crate::model::attention::Attention;
 use crate::model::embeddings::Embeddings;
 use crate::model::init::initialize;
-use crate::model::layers::Linear;
+use crate::model::linear::Linear;
 use crate::model::parameters::Parameters;
 
 /// A layer of attention that has not learned, and embeddings to feed it.

@@ -17,10 +17,10 @@ use super::lab::Lab;
 use super::pictures;
 use super::{Lesson, Recipe, Show};
 use crate::config::{Architecture, ModelConfig, TrainConfig};
-use crate::console::say;
 use crate::model::attention::Attention;
 use crate::model::init::parameter_count;
 use crate::model::parameters::Parameters;
+use crate::terminal::console::say;
 
 pub const LESSON: Lesson = Lesson {
     day: 5,

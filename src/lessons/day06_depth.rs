@@ -13,16 +13,16 @@ use super::day06_block::BLOCKS;
 use super::lab::Lab;
 use super::pictures::{Axes, Curve, curves};
 use crate::config::ModelConfig;
-use crate::console::say;
 use crate::data::corpus::Split;
 use crate::model::attention::Attention;
 use crate::model::block::Block;
 use crate::model::embeddings::Embeddings;
 use crate::model::init::initialize;
-use crate::model::layers::LayerNorm;
 use crate::model::loss::negative_log_likelihood;
 use crate::model::mlp::Mlp;
+use crate::model::norm::LayerNorm;
 use crate::model::parameters::{Parameters, Scope};
+use crate::terminal::console::say;
 
 /// Blocks on one another: enough to see where it leads.
 const DEPTH: usize = 16;

@@ -8,7 +8,7 @@ use mlx_rs::{Array, ops, random};
 
 use super::arrays::{largest_difference, table};
 use super::lab::Lab;
-use crate::model::layers::{LAYER_NORM_EPSILON, LayerNorm};
+use crate::model::norm::{EPSILON, LayerNorm};
 use crate::model::parameters::Parameters;
 
 /// Four vectors of six channels, `[4, 6]`: the n-th is n times as large, and lies n above zero.
@@ -33,7 +33,7 @@ fn layer_norm(x: &Array) -> Result<Array> {
 fn normalise(x: &Array, axis: i32) -> Result<Array> {
     let mean = x.mean_axis(axis, true)?;
     let variance = x.var_axis(axis, true, None)?;
-    let deviation = variance.add(Array::from_f32(LAYER_NORM_EPSILON))?.sqrt()?;
+    let deviation = variance.add(Array::from_f32(EPSILON))?.sqrt()?;
     Ok(x.subtract(mean)?.divide(deviation)?)
 }
 

@@ -21,9 +21,10 @@ use crate::model::attention::Attention;
 use crate::model::block::Block;
 use crate::model::embeddings::Embeddings;
 use crate::model::init::initialize;
-use crate::model::layers::{LayerNorm, Linear};
+use crate::model::linear::Linear;
 use crate::model::loss::negative_log_likelihood;
 use crate::model::mlp::Mlp;
+use crate::model::norm::LayerNorm;
 use crate::model::{Gpt, Parameters};
 
 pub const LESSON: Lesson = Lesson {

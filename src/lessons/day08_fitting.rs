@@ -11,15 +11,15 @@ use super::fact::Finding;
 use super::lab::Lab;
 use super::pictures::{Axes, Curve, curves};
 use crate::checkpoint::run::Run;
+use crate::config::Device;
 use crate::config::{Optimizer, TrainConfig};
-use crate::console::say;
 use crate::data::batches;
 use crate::data::corpus::Split;
 use crate::data::tokens::Tokens;
-use crate::device::Compute;
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::model::Parameters;
 use crate::model::init::initialize;
+use crate::terminal::console::say;
 use crate::train::metrics::{self, Line};
 use crate::train::step::{Stepper, TrainState};
 use crate::train::{Session, train};
@@ -225,7 +225,7 @@ pub fn resume(lab: &Lab) -> Result<String> {
 
 pub fn resumed_is_never_stopped(lab: &Lab) -> Result<Finding> {
     let (differing, [whole, resumed]) = stopped_and_resumed(lab)?;
-    if Compute::current()? == Compute::Gpu {
+    if Device::current()? == Device::Gpu {
         // Metal adds up in no fixed order.
         return Ok(Finding::equal_within((whole - resumed).abs(), 1e-3));
     }

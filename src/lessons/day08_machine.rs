@@ -13,11 +13,11 @@ use super::day07_gpt2::{NANO, fresh};
 use super::fact::Finding;
 use super::gradients::in_parts;
 use super::lab::Lab;
-use crate::bench::timing::{median, milliseconds};
 use crate::config::{ModelConfig, Optimizer};
-use crate::console::say;
 use crate::data::batches::Batch;
+use crate::measure::bench::timing::{median, milliseconds};
 use crate::model::Parameters;
+use crate::terminal::console::say;
 use crate::train::step::{Stepper, TrainState};
 
 /// Times that each thing is timed.

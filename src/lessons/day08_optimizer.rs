@@ -16,8 +16,8 @@ use super::pytorch::PyTorch;
 use crate::config::Optimizer;
 use crate::model::Parameters;
 use crate::model::init::layout;
-use crate::train::optimizer::{AdamW, BETA1, EPSILON, Rates, clip_factor, global_norm, sum_of_squares};
-use crate::train::schedule::learning_rate;
+use crate::train::optimizers::adamw::{AdamW, BETA1, EPSILON, Rates, clip_factor, global_norm, sum_of_squares};
+use crate::train::optimizers::schedule::learning_rate;
 use crate::train::step::{Stepper, TrainState};
 
 /// Two numbers that learn, and the gradients of three steps for either: large ones and small ones.

@@ -79,27 +79,27 @@ pub const LESSON: Lesson = Lesson {
     facts: &[
         Fact {
             claim: "AdamW by hand is the library's",
-            hint: "AdamW::update in src/train/optimizer.rs",
+            hint: "AdamW::update in src/train/optimizers/adamw.rs",
             verify: day08_optimizer::adamw_is_by_hand,
         },
         Fact {
             claim: "decay is decoupled from the gradient, and only matrices decay",
-            hint: "AdamW::update in src/train/optimizer.rs",
+            hint: "AdamW::update in src/train/optimizers/adamw.rs",
             verify: day08_optimizer::decay_is_decoupled,
         },
         Fact {
             claim: "a clipped gradient's norm is the bound, and one below the bound stays",
-            hint: "clip_factor in src/train/optimizer.rs",
+            hint: "clip_factor in src/train/optimizers/adamw.rs",
             verify: day08_optimizer::clipped_norms_are_bounded,
         },
         Fact {
             claim: "two micro-batches of six rows have the gradients of one batch of twelve",
-            hint: "Share::compute in src/train/gradients.rs",
+            hint: "Share::compute in src/train/step/gradients.rs",
             verify: day08_optimizer::accumulated_is_whole,
         },
         Fact {
             claim: "ten steps of training have PyTorch's losses",
-            hint: "update in src/train/step.rs",
+            hint: "update in src/train/step/mod.rs",
             verify: day08_optimizer::losses_are_pytorchs,
         },
         Fact {
@@ -109,7 +109,7 @@ pub const LESSON: Lesson = Lesson {
         },
         Fact {
             claim: "a compiled step computes what an eager one does",
-            hint: "a compiled function must be pure: src/model/compiled.rs says why",
+            hint: "a compiled function must be pure: src/compute/compiled.rs says why",
             verify: day08_machine::compiled_is_eager,
         },
         Fact {

@@ -13,13 +13,13 @@ use super::day09_generation::Speaker;
 use super::fact::Finding;
 use super::lab::Lab;
 use super::pictures::{Axes, Curve, curves};
-use crate::bench::timing::{median, milliseconds};
 use crate::config::{ModelConfig, Preset};
-use crate::console::say;
 use crate::data::corpus::Split;
+use crate::measure::bench::timing::{median, milliseconds};
 use crate::model::Model;
 use crate::model::init::initialize;
 use crate::model::kv_cache::KvCache;
+use crate::terminal::console::say;
 
 // ANCHOR: by_hand
 /// Bytes of a full cache for one text: a key and a value of C numbers, for each token and each layer, in float32.

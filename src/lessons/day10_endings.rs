@@ -7,9 +7,9 @@ use anyhow::Result;
 use super::day10_gpt2::{BASE, FINETUNED};
 use super::lab::Lab;
 use crate::checkpoint::Checkpoint;
-use crate::console::say;
-use crate::data::hellaswag::{Example, parse};
+use crate::evaluate::hellaswag::{Example, parse};
 use crate::evaluate::hellaswag::{Report, score};
+use crate::terminal::console::say;
 
 /// The questions that come with the program, for a model.
 fn questions(checkpoint: &Checkpoint) -> Result<Vec<Example>> {

@@ -16,15 +16,15 @@ use super::lab::Lab;
 use super::results::Results;
 use super::{Lesson, Recipe, Show};
 use crate::checkpoint::Checkpoint;
+use crate::config::Device;
 use crate::config::{Lora, ModelConfig, Preset, TrainConfig};
 use crate::data::corpus::Split;
-use crate::device::Compute;
-use crate::durable;
+use crate::disk::durable;
 use crate::generate::Generator;
 use crate::generate::sampler::Sampling;
 use crate::model::Model;
 use crate::model::init::{ParameterSpec, initialize, initialize_adapters, layout};
-use crate::model::low_rank::{self, is_adapter};
+use crate::model::linear::lora::{self, is_adapter};
 use crate::model::parameters::Parameters;
 use crate::tokenizer::Tokenizer;
 
@@ -91,7 +91,7 @@ pub const LESSON: Lesson = Lesson {
             hint: "layout in src/model/init.rs: B begins at zero",
             verify: |lab| {
                 // A vocabulary of a few tokens is enough to compare.
-                let without = small(Preset::Nano.train(Compute::Cpu)).model(16);
+                let without = small(Preset::Nano.train(Device::Cpu)).model(16);
                 let with = ModelConfig {
                     lora: Some(lora()),
                     ..without.clone()
@@ -107,13 +107,13 @@ pub const LESSON: Lesson = Lesson {
         },
         Fact {
             claim: "adapters added to the weights are the same model as adapters beside them",
-            hint: "merge in src/model/low_rank.rs",
+            hint: "merge in src/model/linear/lora.rs",
             verify: |lab| {
                 let ids = Tokenizer::gpt2()?.encode("To be, or not to be")?;
                 let ids = Array::from_slice(&ids, &[1, ids.len() as i32]);
                 let (model, parameters) = adapted(lab)?;
                 let beside = Model::new(&model, &parameters)?.forward(&ids, None)?;
-                let (model, parameters) = low_rank::merge(&model, &parameters)?;
+                let (model, parameters) = lora::merge(&model, &parameters)?;
                 let merged = Model::new(&model, &parameters)?.forward(&ids, None)?;
                 let size = beside.abs()?.max(None)?.try_item_exact::<f32>()?;
                 // Sums of some hundred products in float32, in another order, through two layers.

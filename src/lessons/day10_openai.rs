@@ -9,10 +9,10 @@ use super::day10_endings::choices;
 use super::day10_gpt2::continued;
 use super::lab::Lab;
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::hub;
 use crate::checkpoint::import::{import, origin};
 use crate::config::{Preset, TrainConfig};
-use crate::console::{program, say};
-use crate::hub;
+use crate::terminal::console::{program, say};
 
 /// Where the import goes, below the folder of lessons.
 const IMPORTED: &str = "day-10-openai";

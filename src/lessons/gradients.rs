@@ -10,8 +10,8 @@ use crate::data::batches::Batch;
 use crate::model::Parameters;
 use crate::model::dropout::Dropout;
 use crate::model::parameters::Names;
-use crate::train::data_parallel::{DataParallel, Gradients};
-use crate::train::gradients::{GradientSpec, MicroBatch};
+use crate::train::step::gradients::{GradientSpec, MicroBatch};
+use crate::train::step::workers::{DataParallel, Gradients};
 
 /// Loss and gradients of a batch without dropout, the batch in `parts` micro-batches of the same number of rows.
 ///

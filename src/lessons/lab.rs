@@ -12,15 +12,15 @@ use super::results::Results;
 use super::{Lesson, Recipe};
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{Checkpoint, has_hashes};
+use crate::config::Device;
 use crate::config::{DEFAULT_CORPUS, Preset, TrainConfig};
-use crate::console::{program, say};
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
-use crate::device::Compute;
-use crate::durable;
+use crate::disk::durable;
 use crate::evaluate::text::measure;
 use crate::generate::Generator;
 use crate::generate::sampler::Sampling;
+use crate::terminal::console::{program, say};
 use crate::tokenizer::Tokenizer;
 use crate::train::{Outcome, Session, time_of_step, train};
 
@@ -34,7 +34,7 @@ pub struct Settings {
     pub root: PathBuf,
     pub corpus: String,
     pub preset: Preset,
-    pub device: Compute,
+    pub device: Device,
     /// Instead of the recipes' own.
     pub steps: Option<u64>,
     pub seed: u64,

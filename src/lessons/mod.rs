@@ -55,7 +55,7 @@ mod screen;
 use anyhow::{Context, Result, ensure};
 
 use crate::config::TrainConfig;
-use crate::console::program;
+use crate::terminal::console::program;
 use chapter::{Piece, answers, pieces};
 use fact::Fact;
 use lab::Lab;

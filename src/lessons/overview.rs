@@ -10,7 +10,7 @@ use super::lab::Lab;
 use super::pictures::{Axes, Curve, curves};
 use super::{LESSONS, Lesson, Recipe};
 use crate::checkpoint::run::Run;
-use crate::console;
+use crate::terminal::console;
 use crate::train::metrics::{self, Line};
 
 /// Characters of a sample in a table.

@@ -4,7 +4,7 @@ use anyhow::Result;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::plot::{self, COLOURS, FONT, Frame, drawing, range};
+use crate::terminal::plot::{self, COLOURS, FONT, Frame, drawing, range};
 
 /// A line of a plot: its name and its points.
 pub struct Curve {

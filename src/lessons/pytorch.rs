@@ -7,9 +7,9 @@ use half::f16;
 use mlx_rs::Array;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
+use crate::config::Device;
 use crate::config::{ModelConfig, Preset, TrainConfig};
 use crate::data::batches::Batch;
-use crate::device::Compute;
 use crate::model::Parameters;
 
 const PARAMETERS: &[u8] = include_bytes!("../../tests/fixtures/gpt2-parameters.safetensors");
@@ -77,7 +77,7 @@ impl PyTorch {
             min_lr: 1e-3,
             warmup: 0,
             threads: 1,
-            ..Preset::Nano.train(Compute::Cpu)
+            ..Preset::Nano.train(Device::Cpu)
         }
     }
 }

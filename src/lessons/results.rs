@@ -10,7 +10,7 @@ use super::Recipe;
 use super::lab::Lab;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::run::Run;
-use crate::durable;
+use crate::disk::durable;
 use crate::train::metrics::{self, Line};
 
 const FILE: &str = "lesson.json";

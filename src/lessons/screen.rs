@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use anyhow::Result;
 use termimad::{FmtText, MadSkin, terminal_size};
 
-use crate::console;
+use crate::terminal::console;
 
 /// Columns of text; more are hard to read.
 const WIDTH: usize = 100;

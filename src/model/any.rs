@@ -22,7 +22,7 @@ pub enum Model {
 impl Model {
     /// A model over handles of `parameters`, which must have the names that
     /// [`init::layout`](super::init::layout) lists for `config`, or
-    /// [`quantized_layout`](super::quantized::quantized_layout) for a quantized one.
+    /// [`quantized_layout`](super::linear::quantized::quantized_layout) for a quantized one.
     pub fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
         Ok(match config.architecture {
             Architecture::Gpt2 | Architecture::Modern => Self::Gpt2(Gpt::new(config, parameters)?),

@@ -7,7 +7,7 @@ use mlx_rs::ops;
 
 use super::dropout::{self, Dropout};
 use super::kv_cache::LayerCache;
-use super::layers::Linear;
+use super::linear::Linear;
 use super::norm::rms_norm;
 use super::parameters::Scope;
 use crate::config::{ModelConfig, Position};

@@ -4,10 +4,32 @@ use mlx_rs::Array;
 use mlx_rs::error::Result;
 use mlx_rs::ops;
 
-use super::layers::Embedding;
-use super::parameters::Parameters;
+use super::linear::matrix::Matrix;
+use super::parameters::{Parameters, Scope};
 use crate::config::{ModelConfig, Position};
 
+/// Vectors by token id, `[V, C]`; transposed, the same matrix is GPT-2's output head.
+pub struct Embedding(Matrix);
+
+impl Embedding {
+    /// # Errors
+    /// A parameter that the model has not.
+    pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Self> {
+        Ok(Self(Matrix::new(parameters, config)?))
+    }
+
+    /// The vectors of ids: `[B, T]` to `[B, T, C]`.
+    pub fn forward(&self, ids: &Array) -> Result<Array> {
+        self.0.rows(ids)
+    }
+
+    /// The dot product with each token's vector: `[…, C]` to logits `[…, V]`.
+    pub fn as_head(&self, x: &Array) -> Result<Array> {
+        self.0.times_rows(x)
+    }
+}
+
+/// Token and, where they are learned, position embeddings.
 pub struct Embeddings {
     /// By token id, `[V, C]`.
     wte: Embedding,
@@ -38,7 +60,7 @@ impl Embeddings {
     }
     // ANCHOR_END: embeddings
 
-    /// How alike each token's vector is: `[…, C]` to logits `[…, V]`. GPT-2 has no other head.
+    /// The output head: `[…, C]` to logits `[…, V]`. GPT-2 has no other.
     pub fn as_head(&self, x: &Array) -> Result<Array> {
         self.wte.as_head(x)
     }

@@ -6,9 +6,8 @@ use mlx_rs::ops::indexing::TryIndexOp;
 
 use super::block::Block;
 use super::dropout::{self, Dropout};
-use super::embeddings::Embeddings;
+use super::embeddings::{Embedding, Embeddings};
 use super::kv_cache::KvCache;
-use super::layers::Embedding;
 use super::norm::Norm;
 use super::parameters::Parameters;
 use crate::config::ModelConfig;
@@ -24,7 +23,7 @@ pub struct Gpt {
 impl Gpt {
     /// A model over handles of `parameters`, which must have the names that
     /// [`init::layout`](super::init::layout) lists for `config`, or
-    /// [`quantized_layout`](super::quantized::quantized_layout) for a quantized one.
+    /// [`quantized_layout`](super::linear::quantized::quantized_layout) for a quantized one.
     pub fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
         Ok(Self {
             embeddings: Embeddings::new(config, parameters)?,

@@ -3,7 +3,7 @@
 use mlx_rs::error::Result;
 use mlx_rs::{Array, random};
 
-use super::low_rank;
+use super::linear::lora;
 use super::parameters::Parameters;
 use crate::config::{Activation, Architecture, LINEAR_LAYERS, ModelConfig, Norm, Position};
 
@@ -95,8 +95,8 @@ pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
                 let spread = Init::Normal {
                     std: (3.0 * from as f32).powf(-0.5),
                 };
-                add(format!("{linear}.{}", low_rank::A), &[rank, from], spread);
-                add(format!("{linear}.{}", low_rank::B), &[to, rank], Init::Zeros);
+                add(format!("{linear}.{}", lora::A), &[rank, from], spread);
+                add(format!("{linear}.{}", lora::B), &[to, rank], Init::Zeros);
             }
         }
     }
@@ -123,9 +123,7 @@ pub fn initialize(config: &ModelConfig, seed: u64) -> Result<Parameters> {
 /// Fresh adapters of a model that has its other parameters already.
 pub fn initialize_adapters(config: &ModelConfig, seed: u64) -> Result<Parameters> {
     draw(
-        layout(config)
-            .into_iter()
-            .filter(|spec| low_rank::is_adapter(&spec.name)),
+        layout(config).into_iter().filter(|spec| lora::is_adapter(&spec.name)),
         seed,
     )
 }

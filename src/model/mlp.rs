@@ -5,7 +5,7 @@ use mlx_rs::error::Result;
 use mlx_rs::ops;
 
 use super::dropout::{self, Dropout};
-use super::layers::Linear;
+use super::linear::Linear;
 use super::parameters::Scope;
 use crate::config::{Activation, ModelConfig};
 

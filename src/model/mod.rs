@@ -1,4 +1,4 @@
-//! GPT-2, from small to large: [`layers`], [`embeddings`], [`attention`], [`mlp`], [`block`], [`gpt`]; and what comes before it in
+//! GPT-2, from small to large: [`linear`], [`norm`], [`embeddings`], [`attention`], [`mlp`], [`block`], [`gpt`]; and what comes before it in
 //! the lessons: [`bigram`], [`averaging`], [`shallow`].
 //!
 //! A model is a [`ModelConfig`](crate::config::ModelConfig) and a set of named arrays ([`Parameters`]). Layers are plain
@@ -13,19 +13,16 @@ pub mod attention;
 pub mod averaging;
 pub mod bigram;
 pub mod block;
-pub mod compiled;
 pub mod dropout;
 pub mod embeddings;
 pub mod gpt;
 pub mod init;
 pub mod kv_cache;
-pub mod layers;
+pub mod linear;
 pub mod loss;
-pub mod low_rank;
 pub mod mlp;
 pub mod norm;
 pub mod parameters;
-pub mod quantized;
 pub mod shallow;
 
 pub use any::Model;

@@ -1,15 +1,15 @@
-//! Bringing vectors to one scale, in one of two ways.
+//! Normalisation over the channels: layer norm or RMS norm.
 
 use mlx_rs::error::Result;
 use mlx_rs::{Array, fast};
 
-use super::layers::LayerNorm;
 use super::parameters::Scope;
 use crate::config;
 
-/// Added to a mean of squares, as GPT-2 adds it to a variance.
-const EPSILON: f32 = 1e-5;
+/// GPT-2's, added to the variance, or to the mean of squares, before the root.
+pub const EPSILON: f32 = 1e-5;
 
+/// The normalisation before a branch of a block, and before the head.
 pub enum Norm {
     Layer(LayerNorm),
     Rms,
@@ -29,6 +29,26 @@ impl Norm {
             Self::Layer(norm) => norm.forward(x),
             Self::Rms => rms_norm(x),
         }
+    }
+}
+
+/// Layer normalisation over the channels (Ba, Kiros, Hinton 2016), with gain and bias.
+pub struct LayerNorm {
+    weight: Array,
+    bias: Array,
+}
+
+impl LayerNorm {
+    pub fn new(parameters: &Scope) -> Result<Self> {
+        Ok(Self {
+            weight: parameters.array("weight")?,
+            bias: parameters.array("bias")?,
+        })
+    }
+
+    /// The shape stays.
+    pub fn forward(&self, x: &Array) -> Result<Array> {
+        fast::layer_norm(x, &self.weight, &self.bias, EPSILON)
     }
 }
 

@@ -8,7 +8,7 @@ use super::averaging::average_past;
 use super::dropout::{self, Dropout};
 use super::embeddings::Embeddings;
 use super::kv_cache::LayerCache;
-use super::layers::Linear;
+use super::linear::Linear;
 use super::parameters::Parameters;
 use crate::config::ModelConfig;
 

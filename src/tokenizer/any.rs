@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::library::Library;
 use super::special::{Part, SpecialChoice, parts};
 use super::{Bpe, CharTokenizer, END_OF_TEXT, hugging_face, ids, published};
-use crate::files;
+use crate::disk::files;
 
 /// A tokenizer of any kind.
 ///

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{SpecialChoice, Tokenizer};
-use crate::visible::is_format;
+use crate::terminal::escape::is_format;
 
 /// One token of a text.
 pub struct Piece {

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 
 use super::freeze;
-use super::rule::has_v;
+use super::optimizers::has_v;
 use super::step::TrainState;
+use crate::checkpoint::formats::peft;
 use crate::checkpoint::run::Run;
-use crate::checkpoint::{self, Checkpoint, Moments, Progress, adapter};
+use crate::checkpoint::{self, Checkpoint, Moments, Progress};
+use crate::compute::memory;
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
-use crate::memory;
 use crate::model::init;
 use crate::tokenizer::Tokenizer;
 
@@ -68,7 +69,7 @@ impl Beginning {
             Some(parameters) => parameters.with(&init::initialize_adapters(&model, config.seed)?),
         };
         let (learning, frozen) = freeze::partition(config, &parameters)?;
-        let hash = base.as_deref().map(adapter::hash_of_base).transpose()?;
+        let hash = base.as_deref().map(peft::hash_of_base).transpose()?;
         Ok(Self {
             model,
             tokenizer,

@@ -5,7 +5,7 @@ use glob::Pattern;
 
 use crate::config::{ModelConfig, TrainConfig};
 use crate::model::init::layout;
-use crate::model::low_rank::is_adapter;
+use crate::model::linear::lora::is_adapter;
 use crate::model::parameters::Parameters;
 
 /// The parameters that learn, and those that stay: adapters learn alone where there are any; else all but those that a

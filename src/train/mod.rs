@@ -1,23 +1,15 @@
 //! Training: the loop, and what each line of it calls.
 
 mod beginning;
-pub mod data_parallel;
 pub mod freeze;
-pub mod gradients;
-mod loss_scale;
 pub mod metrics;
-pub mod muon;
-pub mod optimizer;
+pub mod optimizers;
 mod phases;
 pub mod plot;
 mod report;
-mod rule;
-pub mod schedule;
 mod session;
 pub mod step;
 mod trial;
-mod update;
-mod verdict;
 
 pub use session::{Session, time_of_step};
 pub use trial::Trial;
@@ -25,8 +17,8 @@ pub use trial::Trial;
 use anyhow::{Result, bail, ensure};
 
 use crate::config::OnNan;
-use crate::durable;
-use crate::signals::Signals;
+use crate::disk::durable;
+use crate::terminal::signals::Signals;
 use metrics::{EvaluationLine, Line, NotFiniteLine};
 use step::{Pending, StepReport};
 

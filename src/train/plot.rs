@@ -4,7 +4,7 @@ use anyhow::Result;
 use plotters::style::RGBColor;
 
 use super::metrics::Metrics;
-use crate::plot::{self, COLOURS, Curve, Frame};
+use crate::terminal::plot::{self, COLOURS, Curve, Frame};
 
 /// Paler than the others: it is many, and noisy.
 const BATCH: RGBColor = RGBColor(170, 190, 210);

@@ -12,7 +12,7 @@ use super::session::Session;
 use super::step::StepReport;
 use crate::checkpoint::Losses;
 use crate::config::{DEFAULT_CORPUS, TrainConfig};
-use crate::console::{program, quoted, say, warn};
+use crate::terminal::console::{program, quoted, say, warn};
 
 /// Steps between two logged ones; the first and the last are logged too.
 pub(super) const LOG_EVERY: u64 = 10;
@@ -268,8 +268,8 @@ fn kept_checkpoints(config: &TrainConfig, step: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Device;
     use crate::config::Preset;
-    use crate::device::Compute;
 
     #[test]
     fn a_run_that_goes_on_between_two_checkpoints_leaves_both() {
@@ -278,7 +278,7 @@ mod tests {
             save_every: 10,
             keep_last,
             keep_every,
-            ..Preset::Nano.train(Compute::Cpu)
+            ..Preset::Nano.train(Device::Cpu)
         };
         assert_eq!(kept_checkpoints(&config(0, 0), 0), 3); // after steps 10, 20 and 25
         assert_eq!(kept_checkpoints(&config(0, 0), 5), 3);

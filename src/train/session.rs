@@ -12,14 +12,14 @@ use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{Checkpoint, Losses, Moments, Progress, read_progress};
 use crate::config::{ModelConfig, TrainConfig};
-use crate::console::{quoted, say, warn};
 use crate::data::batches;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
-use crate::durable;
+use crate::disk::durable;
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::generate::Generator;
 use crate::generate::sampler::Sampling;
+use crate::terminal::console::{quoted, say, warn};
 use crate::tokenizer::Tokenizer;
 
 /// Tokens of the sample that an evaluation writes.

@@ -9,10 +9,10 @@ use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 use mlx_gpt::checkpoint::{Checkpoint, Moments, Progress};
+use mlx_gpt::config::Device;
 use mlx_gpt::config::{Architecture, ModelConfig, Parts, Preset, TrainConfig};
 use mlx_gpt::data::batches::Batch;
 use mlx_gpt::data::dataset::CorpusRecord;
-use mlx_gpt::device::Compute;
 use mlx_gpt::model::Parameters;
 use mlx_gpt::model::init::layout;
 use mlx_gpt::tokenizer::Tokenizer;
@@ -229,7 +229,7 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn load() -> Self {
-        Compute::Cpu.select().unwrap();
+        Device::Cpu.select().unwrap();
         let load = |name: &str| {
             Array::load_safetensors(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)).unwrap()
         };
@@ -282,7 +282,7 @@ impl Fixture {
             min_lr: 1e-3,
             warmup: 0,
             threads,
-            ..Preset::Nano.train(Compute::Cpu)
+            ..Preset::Nano.train(Device::Cpu)
         }
     }
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::Result;
 use mlx_gpt::checkpoint::run::Run;
 use mlx_gpt::checkpoint::{Checkpoint, read_progress, verify};
+use mlx_gpt::config::Device;
 use mlx_gpt::config::{Lora, ModelConfig, Precision, Preset, TrainConfig};
-use mlx_gpt::device::Compute;
 use mlx_gpt::model::Parameters;
 use mlx_gpt::model::init::layout;
 use mlx_gpt::tokenizer::{Bpe, CharTokenizer, Pattern, Tokenizer};
@@ -197,7 +197,7 @@ fn a_tokenizer_in_two_files() {
 fn the_configuration_and_the_metrics_of_a_run() {
     let _alone = alone();
     let folder = folder();
-    let config: TrainConfig = Preset::Nano.train(Compute::Cpu);
+    let config: TrainConfig = Preset::Nano.train(Device::Cpu);
     let place = folder.path().join("run");
     let run = Run::create(&place, &config).unwrap();
     fs::rename(place.join("config.toml"), folder.path().join("config.toml")).unwrap();

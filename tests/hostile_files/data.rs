@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use mlx_gpt::data::batches::{Batch, spread};
 use mlx_gpt::data::corpus::{Corpus, Split};
 use mlx_gpt::data::dataset::Dataset;
-use mlx_gpt::data::hellaswag;
 use mlx_gpt::data::prepare::prepare;
+use mlx_gpt::evaluate::hellaswag;
 use mlx_gpt::tokenizer::{Bpe, CharTokenizer, Pattern, Tokenizer};
 
 use super::common::folder;

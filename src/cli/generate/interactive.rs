@@ -12,8 +12,8 @@ use signal_hook::flag;
 use super::line_reader::{Line, LineReader};
 use super::speed::Speed;
 use super::{MOST_PROMPT, Task};
-use crate::console::{self, say};
 use crate::generate::{Sequences, Writer, sample_rng};
+use crate::terminal::console::{self, say};
 
 const HELP: &str = "\
 TEXT               the text goes on with this, on a new line, and then the model goes on

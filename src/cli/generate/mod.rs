@@ -16,10 +16,10 @@ use clap::Args;
 use super::tokenizer::read_text;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::runs::find_checkpoint;
-use crate::console::say;
-use crate::device::Compute;
+use crate::config::Device;
 use crate::generate::sampler::Sampling;
 use crate::generate::{Ending, Generator};
+use crate::terminal::console::say;
 use crate::tokenizer::Tokenizer;
 use sampling::SamplingOptions;
 
@@ -79,7 +79,7 @@ pub struct Options {
     json: bool,
     /// Where MLX computes [default: its GPU where there is one]
     #[arg(long, value_enum)]
-    device: Option<Compute>,
+    device: Option<Device>,
 }
 
 /// What to write, and with what.

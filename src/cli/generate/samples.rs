@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::Task;
 use super::in_order::InOrder;
 use super::speed::Speed;
-use crate::console::{self, say};
 use crate::generate::{Completion, Writer};
+use crate::terminal::console::{self, say};
 
 #[derive(Serialize)]
 struct Output<'a> {

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::input::{Input, open};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::runs::find_checkpoint;
-use crate::console;
 use crate::data::dataset::Part;
 use crate::data::tokens::Tokens;
 use crate::evaluate::text::measure;
+use crate::terminal::console;
 use crate::tokenizer::Tokenizer;
 
 /// Compare tokenizers on one text: tokens, bytes per token, vocabulary, and bits per byte of models

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::input::{MOST_TEXT, open, read_text};
-use crate::console;
+use crate::terminal::console;
 
 /// Turn token ids into text
 ///

@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::input::{Input, Special, open};
-use crate::console;
+use crate::terminal::console;
 
 /// Turn text into token ids
 #[derive(Args)]

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::show::summary;
-use crate::files;
+use crate::disk::files;
 use crate::tokenizer::pieces::Piece;
 
 const HEAD: &str = r#"<!doctype html>

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::config::DEFAULT_CORPUS;
 use crate::data::corpus::{Corpus, Split};
-use crate::files;
+use crate::disk::files;
 use crate::tokenizer::{CharTokenizer, SpecialChoice, Tokenizer};
 
 /// Bytes of a text, at most; for more there is `data prepare`, which reads in pieces.

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::input::{Input, Special, open};
 use super::{html, train};
-use crate::console;
+use crate::terminal::console;
 use crate::tokenizer::pieces::{Piece, pieces};
 
 /// Backgrounds that take turns, of the terminal's 256 colours, with black text on them.

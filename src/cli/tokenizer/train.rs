@@ -11,9 +11,9 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::DEFAULT_CORPUS;
-use crate::console;
 use crate::data::corpus::{Corpus, Split};
-use crate::durable;
+use crate::disk::durable;
+use crate::terminal::console;
 use crate::tokenizer::{Bpe, CharTokenizer, Pattern, Tokenizer, train_sentencepiece, train_unigram};
 
 /// Training that takes longer than this shows its progress.

@@ -1,0 +1,183 @@
+//! `config.json` as Hugging Face's GPT2Config has it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::checkpoint::ending;
+use crate::config::{Architecture, ModelConfig, Parts, Precision, Quantization};
+use crate::disk::files;
+use crate::model::norm;
+
+/// What of a GPT2Config decides the model; fields that GPT-2 knows and this model has not are refused in
+/// [`read_config`].
+#[derive(Deserialize)]
+struct Gpt2Config {
+    vocab_size: usize,
+    n_positions: usize,
+    n_embd: usize,
+    n_layer: usize,
+    n_head: usize,
+    #[serde(default = "gelu_new")]
+    activation_function: String,
+    #[serde(default = "default_epsilon")]
+    layer_norm_epsilon: f64,
+    #[serde(default = "yes")]
+    tie_word_embeddings: bool,
+    n_inner: Option<usize>,
+    #[serde(default = "yes")]
+    scale_attn_weights: bool,
+    #[serde(default)]
+    scale_attn_by_inverse_layer_idx: bool,
+    #[serde(default)]
+    add_cross_attention: bool,
+    #[serde(default)]
+    resid_pdrop: f32,
+    /// mlx-lm's.
+    quantization: Option<QuantizationConfig>,
+}
+
+/// What mlx-lm says of a quantized model. It can also name layers that are quantized otherwise, which is refused.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct QuantizationConfig {
+    group_size: usize,
+    bits: usize,
+    #[serde(default = "affine")]
+    mode: String,
+}
+
+fn affine() -> String {
+    "affine".into()
+}
+
+fn gelu_new() -> String {
+    "gelu_new".into()
+}
+
+fn default_epsilon() -> f64 {
+    f64::from(norm::EPSILON)
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The file's contents for a model. `end_of_text` begins and ends texts, as in GPT-2; where there is none, saying so
+/// keeps `transformers` from assuming GPT-2's. `precision` is the file's.
+pub fn config_json(model: &ModelConfig, end_of_text: Option<u32>, precision: Precision) -> Value {
+    // As written by the user: 0.2, not the nearest float32's sixteen digits.
+    let dropout = (f64::from(model.dropout) * 1e6).round() / 1e6;
+    let mut config = json!({
+        "model_type": model_type(model.architecture),
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": model.vocab_size,
+        "n_positions": model.context,
+        "n_ctx": model.context,
+        "n_embd": model.embd,
+        "n_layer": model.layers,
+        "n_head": model.heads,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5, // norm::EPSILON, in as many digits as it is written with
+        "embd_pdrop": dropout,
+        "attn_pdrop": dropout,
+        "resid_pdrop": dropout,
+        "bos_token_id": end_of_text,
+        "eos_token_id": end_of_text,
+        "tie_word_embeddings": true,
+        "torch_dtype": precision.to_string()
+    });
+    if let Some(Quantization { group_size, bits }) = model.quantization {
+        config["quantization"] = json!({ "group_size": group_size, "bits": bits });
+    }
+    if model.architecture == Architecture::Modern {
+        config["parts"] = json!(model.parts);
+    }
+    if model.architecture != Architecture::Gpt2 {
+        // Nothing else should take it for a GPT-2.
+        config["architectures"] = json!([]);
+        config["tie_word_embeddings"] = json!(false);
+    }
+    config
+}
+
+/// What `config.json` calls an architecture: those that `transformers` does not know have names of their own.
+fn model_type(architecture: Architecture) -> String {
+    match architecture {
+        Architecture::Gpt2 => "gpt2".into(),
+        other => format!("mlx_gpt_{}", other.name()),
+    }
+}
+
+/// The model that a `config.json` describes.
+///
+/// # Errors
+/// Not there, not JSON, another architecture, or a GPT-2 with a part that this model has not.
+pub fn read_config(path: &Path) -> Result<ModelConfig> {
+    let shown = path.display();
+    let bytes = files::read(path).with_context(|| format!("{shown} cannot be read; a checkpoint needs it"))?;
+    let value: Value = serde_json::from_slice(&bytes).with_context(|| format!("{shown} is not valid JSON"))?;
+    let kind = value["model_type"].as_str().unwrap_or("none");
+    ending::ids(&value).with_context(|| format!("{shown} is broken"))?;
+    let architecture = Architecture::value_variants()
+        .iter()
+        .copied()
+        .find(|&architecture| model_type(architecture) == kind)
+        .with_context(|| format!("{shown} describes a model of type {kind}; only gpt2 is supported"))?;
+    let parts = match architecture {
+        Architecture::Modern => Parts::deserialize(&value["parts"])
+            .with_context(|| format!("{shown} does not say which parts its model is made of"))?,
+        _ => Parts::GPT2,
+    };
+    let config: Gpt2Config =
+        serde_json::from_value(value).with_context(|| format!("{shown} is not a GPT-2 configuration"))?;
+    ensure!(
+        // Two names of one function.
+        ["gelu_new", "gelu_pytorch_tanh"].contains(&config.activation_function.as_str()),
+        "{shown}: activation_function is {}; only gelu_new is supported",
+        config.activation_function
+    );
+    ensure!(
+        (config.layer_norm_epsilon - f64::from(norm::EPSILON)).abs() < 1e-9,
+        "{shown}: layer_norm_epsilon is {}; only 1e-5 is supported",
+        config.layer_norm_epsilon
+    );
+    ensure!(
+        config.tie_word_embeddings || architecture != Architecture::Gpt2,
+        "{shown}: the output head is not tied; only tied heads are supported"
+    );
+    ensure!(
+        config.n_inner.is_none_or(|inner| inner == 4 * config.n_embd),
+        "{shown}: n_inner is not four times n_embd, the only width supported"
+    );
+    ensure!(
+        config.scale_attn_weights && !config.scale_attn_by_inverse_layer_idx && !config.add_cross_attention,
+        "{shown} asks for another scaling of attention, or for cross-attention, which GPT-2 itself does not have"
+    );
+    if let Some(QuantizationConfig { mode, .. }) = &config.quantization {
+        ensure!(
+            mode == "affine",
+            "{shown}: its quantization is {mode}; only affine is supported"
+        );
+    }
+    let quantization = config.quantization;
+    let model = ModelConfig {
+        architecture,
+        parts,
+        layers: config.n_layer,
+        heads: config.n_head,
+        embd: config.n_embd,
+        context: config.n_positions,
+        vocab_size: config.vocab_size,
+        dropout: config.resid_pdrop,
+        lora: None,
+        quantization: quantization.map(|QuantizationConfig { group_size, bits, .. }| Quantization { group_size, bits }),
+    };
+    model
+        .validate()
+        .with_context(|| format!("{shown} describes an impossible model"))?;
+    Ok(model)
+}

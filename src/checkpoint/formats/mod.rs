@@ -1,0 +1,22 @@
+//! The files and folders of other programs: Hugging Face's, peft's, mlx-lm's, GGUF.
+
+pub mod folder;
+pub mod gguf;
+pub mod hugging_face;
+pub mod peft;
+
+use clap::ValueEnum;
+
+/// How an exported weight is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    /// 4 bytes a weight, exact
+    Float32,
+    /// 2 bytes, 11 bits of precision, up to 65504
+    Float16,
+    /// 2 bytes, 8 bits of precision, the range of float32
+    Bfloat16,
+    /// 34 bytes for each 32 weights of a row: 8-bit integers and their scale
+    #[value(name = "q8_0")]
+    Q8_0,
+}

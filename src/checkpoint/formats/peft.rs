@@ -1,0 +1,186 @@
+//! Low-rank adapters on disk, in the layout of Hugging Face's `peft`, beside the model that they belong to.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::checkpoint::tensors::{self, Expected, Form, TensorFile};
+use crate::checkpoint::weights::MODEL;
+use crate::config::{Lora, ModelConfig, Precision};
+use crate::disk::files;
+use crate::disk::hash::sha256_of_file;
+use crate::model::init::layout;
+use crate::model::linear::lora::is_adapter;
+use crate::model::parameters::Parameters;
+
+const CONFIG: &str = "adapter_config.json";
+const TENSORS: &str = "adapter_model.safetensors";
+
+/// What `peft` writes before a parameter's name in GPT2LMHeadModel.
+const PREFIX: &str = "base_model.model.transformer.";
+
+/// `adapter_config.json`, as far as it decides the model. Whatever else of `peft` changes what adapters do must be off.
+#[derive(Serialize, Deserialize)]
+struct AdapterConfig {
+    peft_type: String,
+    task_type: Option<String>,
+    /// The folder of the model without adapters.
+    base_model_name_or_path: String,
+    r: usize,
+    lora_alpha: f32,
+    target_modules: Vec<String>,
+    /// Conv1D stores its weight turned round.
+    #[serde(default)]
+    fan_in_fan_out: bool,
+    #[serde(default = "none")]
+    bias: String,
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
+}
+
+fn none() -> String {
+    "none".into()
+}
+
+/// Whether a folder holds adapters instead of a whole model.
+pub fn is_adapter_folder(folder: &Path) -> bool {
+    folder.join(CONFIG).exists()
+}
+
+/// The folder of the model that the adapters in `folder` belong to; a relative path is looked up from there first.
+///
+/// # Errors
+/// `adapter_config.json` is missing or not what `peft` writes.
+pub fn base_of(folder: &Path) -> Result<PathBuf> {
+    let named = PathBuf::from(read_config(folder)?.base_model_name_or_path);
+    let beside = folder.join(&named);
+    Ok(if beside.is_dir() { beside } else { named })
+}
+
+/// The hash of the weights that adapters are trained on.
+///
+/// # Errors
+/// They are not in one file.
+pub fn hash_of_base(base: &Path) -> Result<String> {
+    sha256_of_file(&base.join(MODEL))
+}
+
+/// Adds the adapters of `folder` to a model and its parameters.
+///
+/// # Errors
+/// A file that is missing or damaged, tensors that do not fit the model, or a kind of adapter that is not supported.
+pub fn read(folder: &Path, model: ModelConfig, parameters: &Parameters) -> Result<(ModelConfig, Parameters)> {
+    let config = read_config(folder)?;
+    let model = ModelConfig {
+        lora: Some(Lora {
+            rank: config.r,
+            alpha: config.lora_alpha,
+            targets: config.target_modules,
+        }),
+        ..model
+    };
+    model
+        .validate()
+        .with_context(|| format!("{} describes impossible adapters", folder.join(CONFIG).display()))?;
+    let file = TensorFile::open(&folder.join(TENSORS))?;
+    let own_name = |stored: &str| Some(stored.strip_prefix(PREFIX).unwrap_or(stored).to_owned());
+    let adapters = tensors::read(&[file], own_name, &expected(&model))?;
+    Ok((model, parameters.with(&adapters)))
+}
+
+/// Writes the adapters among `parameters`; `base` is where the rest is.
+///
+/// # Errors
+/// The files cannot be written.
+pub fn write(folder: &Path, lora: &Lora, parameters: &Parameters, base: &Path) -> Result<()> {
+    let config = AdapterConfig {
+        peft_type: "LORA".into(),
+        task_type: Some("CAUSAL_LM".into()),
+        base_model_name_or_path: base
+            .to_str()
+            .with_context(|| format!("{} has a name that is not UTF-8; rename it", base.display()))?
+            .to_owned(),
+        r: lora.rank,
+        lora_alpha: lora.alpha,
+        target_modules: lora.targets.clone(),
+        fan_in_fan_out: true,
+        bias: none(),
+        others: BTreeMap::from([
+            ("inference_mode".into(), true.into()),
+            ("lora_dropout".into(), 0.0.into()),
+        ]),
+    };
+    fs::write(folder.join(CONFIG), serde_json::to_string_pretty(&config)?)?;
+    let adapters = parameters.iter().filter(|(name, _)| is_adapter(name));
+    tensors::write(
+        &folder.join(TENSORS),
+        Precision::Float32,
+        adapters.map(|(name, array)| (format!("{PREFIX}{name}"), array)),
+    )
+}
+
+fn expected(model: &ModelConfig) -> Expected {
+    layout(model)
+        .into_iter()
+        .filter(|spec| is_adapter(&spec.name))
+        .map(|spec| (spec.name, Form::float(spec.shape)))
+        .collect()
+}
+
+fn read_config(folder: &Path) -> Result<AdapterConfig> {
+    let path = folder.join(CONFIG);
+    let shown = path.display();
+    let bytes = files::read(&path).with_context(|| format!("{shown} cannot be read"))?;
+    let config: AdapterConfig = serde_json::from_slice(&bytes)
+        .with_context(|| format!("{shown} is not a configuration of low-rank adapters"))?;
+    ensure!(
+        config.peft_type == "LORA",
+        "{shown}: peft_type is {}; only LORA is supported",
+        config.peft_type
+    );
+    ensure!(config.r >= 1, "{shown}: r is 0; it must be at least 1");
+    ensure!(
+        config.lora_alpha > 0.0 && config.lora_alpha.is_finite(),
+        "{shown}: lora_alpha is {}; it must be a number above 0",
+        config.lora_alpha
+    );
+    ensure!(
+        !config.target_modules.is_empty(),
+        "{shown}: target_modules is empty, so that there are no adapters"
+    );
+    ensure!(
+        config.bias == "none",
+        "{shown}: bias is {}; only none is supported",
+        config.bias
+    );
+    for option in [
+        "use_rslora",
+        "use_dora",
+        "modules_to_save",
+        "rank_pattern",
+        "alpha_pattern",
+        "layers_to_transform",
+        "alora_invocation_tokens",
+    ] {
+        let value = config.others.get(option).unwrap_or(&Value::Null);
+        let off = match value {
+            Value::Null => true,
+            Value::Bool(on) => !on,
+            Value::Object(entries) => entries.is_empty(),
+            Value::Array(entries) => entries.is_empty(),
+            _ => false,
+        };
+        ensure!(off, "{shown}: {option} is {value}, which is not supported");
+    }
+    // Other ways to begin change the weights that the adapters belong to.
+    let beginning = config.others.get("init_lora_weights").unwrap_or(&Value::Null);
+    ensure!(
+        beginning.is_null() || beginning.is_boolean() || beginning == "gaussian",
+        "{shown}: init_lora_weights is {beginning}, which is not supported"
+    );
+    Ok(config)
+}

@@ -1,0 +1,6 @@
+//! MLX's devices, memory, threads and compiled functions: what a model is computed on, and nothing of the model.
+
+pub mod compiled;
+pub mod device;
+pub mod memory;
+pub mod workers;

@@ -1,0 +1,34 @@
+//! SHA-256, in hexadecimal.
+
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use crate::disk::files;
+
+pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
+    finish(Sha256::new().chain_update(bytes))
+}
+
+/// Of a file's contents, read in pieces.
+///
+/// # Errors
+/// It cannot be read.
+pub fn sha256_of_file(path: &Path) -> Result<String> {
+    let mut file = files::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let mut hash = Sha256::new();
+    let mut block = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(finish(hash)),
+            read => hash.update(&block[..read]),
+        }
+    }
+}
+
+/// The hexadecimal digits of a hash that was fed in pieces.
+pub fn finish(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

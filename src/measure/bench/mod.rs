@@ -1,0 +1,137 @@
+//! How fast this machine trains and writes, held against what its arithmetic and its memory allow.
+//!
+//! A training step multiplies: its measure is the rate of large matrix products ([`machine::sgemm`]). Writing a token
+//! reads every weight once: its measure is the rate at which memory is read ([`machine::bandwidth`]). Both are taken in
+//! the same process as what they are a measure of, through MLX, on as many threads as training uses.
+
+pub mod flops;
+pub mod generation;
+pub mod machine;
+pub mod progress;
+pub mod scaling;
+pub mod scaling_plot;
+pub mod table;
+pub mod timing;
+pub mod training;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::config::Device;
+use crate::config::{Preset, TrainConfig};
+use crate::data::dataset::Dataset;
+use crate::model::init::parameter_count;
+use generation::Generation;
+use machine::{Machine, Peaks};
+use progress::Progress;
+use timing::Rounds;
+use training::Training;
+
+/// A part of the measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Matrix products and memory, which shares are of
+    Machine,
+    /// Training steps
+    Training,
+    /// Writing text
+    Generation,
+}
+
+/// What is measured.
+pub struct Settings {
+    pub presets: Vec<Preset>,
+    pub parts: Vec<Part>,
+    pub rounds: Rounds,
+    pub device: Device,
+    pub threads: usize,
+}
+
+/// What was measured.
+#[derive(Serialize)]
+pub struct Report {
+    pub machine: Machine,
+    pub peaks: Option<Peaks>,
+    pub sizes: Vec<Size>,
+}
+
+/// A model's size, and how fast it is.
+#[derive(Serialize)]
+pub struct Size {
+    pub preset: String,
+    pub parameters: usize,
+    pub training: Option<Training>,
+    pub generation: Option<Generation>,
+}
+
+/// Measures, size by size.
+///
+/// # Errors
+/// A size that this machine's memory cannot hold, or an error of MLX's.
+pub fn measure(settings: &Settings) -> Result<Report> {
+    let progress = Progress::start();
+    let measures = |part| settings.parts.contains(&part);
+    let peaks = measures(Part::Machine).then(|| {
+        progress.stage("the machine: matrix products, memory");
+        Peaks::measure(settings.threads)
+    });
+    let peaks = peaks.transpose()?;
+    let mut sizes = Vec::with_capacity(settings.presets.len());
+    for &preset in &settings.presets {
+        let config = TrainConfig {
+            threads: settings.threads,
+            ..training_shape(preset, settings.device)
+        };
+        let dataset = Dataset::open(&config.corpus)?;
+        let model = preset.model(dataset.tokenizer(&config.tokenizer)?.vocab_size());
+        let name = name(preset);
+        let training = measures(Part::Training).then(|| {
+            progress.stage(&format!(
+                "{name}: training (the first time on a machine, compiling takes longest)"
+            ));
+            Training::measure(config, &dataset, settings.rounds, peaks.as_ref())
+        });
+        let training = training.transpose()?;
+        let generation = measures(Part::Generation).then(|| {
+            progress.stage(&format!("{name}: writing"));
+            Generation::measure(&model, peaks.as_ref())
+        });
+        sizes.push(Size {
+            preset: name,
+            parameters: parameter_count(&model),
+            training,
+            generation: generation.transpose()?,
+        });
+    }
+    Ok(Report {
+        machine: Machine::this(settings.device, settings.threads),
+        peaks,
+        sizes,
+    })
+}
+
+/// The preset's recipe, with a batch that takes seconds on the device. OpenAI's sizes get llm.c's 4 rows of 64 tokens,
+/// so that figures can be held against other people's.
+fn training_shape(preset: Preset, device: Device) -> TrainConfig {
+    let recipe = preset.train(device);
+    match (preset, device) {
+        (Preset::Nano, _) | (Preset::Baby, Device::Gpu) => recipe,
+        (Preset::Baby, Device::Cpu) => TrainConfig {
+            batch_size: 8,
+            ..recipe
+        },
+        _ => TrainConfig {
+            batch_size: 4,
+            grad_accum: 1,
+            context: 64,
+            ..recipe
+        },
+    }
+}
+
+fn name(preset: Preset) -> String {
+    preset
+        .to_possible_value()
+        .map_or_else(String::new, |value| value.get_name().into())
+}

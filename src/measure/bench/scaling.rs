@@ -1,0 +1,220 @@
+//! How the time of a training step grows with what it is made of.
+
+use anyhow::Result;
+use mlx_rs::memory::clear_cache;
+use serde::Serialize;
+
+use super::progress::Progress;
+use super::timing::{Rounds, median, milliseconds};
+use crate::config::Device;
+use crate::config::{Preset, TrainConfig};
+use crate::data::tokens::Tokens;
+use crate::model::init::initialize;
+use crate::model::parameters::Parameters;
+use crate::train::step::{Stepper, TrainState};
+
+/// Steps at each point before those that count.
+const WARM_UP: usize = 2;
+
+/// A size that grows while the others stay the preset nano's.
+#[derive(Clone, Copy)]
+struct Axis {
+    name: &'static str,
+    /// Each twice the one before, or four times.
+    values: &'static [usize],
+    set: fn(&mut Shape, usize),
+}
+
+/// What a step is made of.
+struct Shape {
+    config: TrainConfig,
+    vocab_size: usize,
+}
+
+const AXES: [Axis; 4] = [
+    Axis {
+        name: "batch",
+        values: &[6, 12, 24, 48, 96],
+        set: |shape, rows| shape.config.batch_size = rows,
+    },
+    Axis {
+        name: "context",
+        values: &[32, 64, 128, 256, 512],
+        set: |shape, tokens| shape.config.context = tokens,
+    },
+    Axis {
+        name: "width",
+        values: &[64, 128, 256, 512],
+        set: |shape, channels| shape.config.embd = channels,
+    },
+    Axis {
+        name: "vocabulary",
+        values: &[64, 256, 1024, 4096, 16384],
+        set: |shape, tokens| shape.vocab_size = tokens,
+    },
+];
+
+/// How a step's time grows with one of its sizes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Line {
+    pub of: &'static str,
+    pub points: Vec<Point>,
+    /// Time is proportional to the size to this power, fitted over all points.
+    pub exponent: f64,
+    /// The same between the two largest points, where what does not grow counts least.
+    pub last_exponent: f64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Point {
+    pub size: usize,
+    /// Of the median step.
+    pub milliseconds: f64,
+}
+
+impl Line {
+    fn new(of: &'static str, points: Vec<Point>) -> Self {
+        let last = points.len().saturating_sub(2);
+        Self {
+            of,
+            exponent: exponent(&points),
+            last_exponent: exponent(&points[last..]),
+            points,
+        }
+    }
+
+    /// What the exponents say.
+    pub fn words(&self) -> String {
+        let [first, last] = [self.points.first(), self.points.last()].map(|point| point.map_or(0, |point| point.size));
+        format!(
+            "{} from {first} to {last}: time grows {} (exponent {:.2}, and {:.2} between the last two points); twice as much takes {:.1} times as long",
+            self.of,
+            growth(self.exponent),
+            self.exponent,
+            self.last_exponent,
+            self.exponent.exp2()
+        )
+    }
+}
+
+/// Times steps along each axis.
+///
+/// # Errors
+/// MLX's.
+pub fn measure(rounds: Rounds, device: Device, threads: usize) -> Result<Vec<Line>> {
+    let progress = Progress::start();
+    let line = |axis: &Axis| {
+        let points = axis.values.iter().map(|&size| {
+            progress.stage(&format!("{} {size}", axis.name));
+            let mut shape = Shape {
+                config: TrainConfig {
+                    threads,
+                    ..Preset::Nano.train(device)
+                },
+                vocab_size: 64,
+            };
+            (axis.set)(&mut shape, size);
+            Ok(Point {
+                size,
+                milliseconds: time(&shape, rounds)?,
+            })
+        });
+        Ok(Line::new(axis.name, points.collect::<Result<_>>()?))
+    };
+    AXES.iter().map(line).collect()
+}
+
+/// Milliseconds of the median step.
+fn time(shape: &Shape, rounds: Rounds) -> Result<f64> {
+    let Shape { config, vocab_size } = shape;
+    let model = config.model(*vocab_size);
+    model.validate()?;
+    let parameters = initialize(&model, config.seed)?;
+    let mut stepper = Stepper::new(config, &model, &parameters, &Parameters::default())?;
+    let mut state = TrainState::new(parameters, Parameters::default(), config.optimizer)?;
+    let tokens = Tokens::Memory((0..100_000).map(|n| n % *vocab_size as u32).collect());
+    let mut step = || {
+        let started = std::time::Instant::now();
+        let batches = stepper.micro_batches(&tokens, state.step);
+        stepper.step(&mut state, batches)?;
+        anyhow::Ok(started.elapsed())
+    };
+    for _ in 0..WARM_UP {
+        step()?;
+    }
+    let times = rounds.repeat(step)?;
+    clear_cache()?; // buffers of one shape are of no use to the next
+    Ok(milliseconds(median(times)))
+}
+
+/// The slope of the straight line through the points' logarithms, by least squares.
+fn exponent(points: &[Point]) -> f64 {
+    let logs: Vec<(f64, f64)> = points
+        .iter()
+        .map(|point| ((point.size as f64).ln(), point.milliseconds.ln()))
+        .collect();
+    let count = logs.len() as f64;
+    let (x_mean, y_mean) = (
+        logs.iter().map(|log| log.0).sum::<f64>() / count,
+        logs.iter().map(|log| log.1).sum::<f64>() / count,
+    );
+    let covariance: f64 = logs.iter().map(|(x, y)| (x - x_mean) * (y - y_mean)).sum();
+    let variance: f64 = logs.iter().map(|(x, _)| (x - x_mean).powi(2)).sum();
+    covariance / variance
+}
+
+fn growth(exponent: f64) -> &'static str {
+    match exponent {
+        e if e < 0.1 => "hardly at all",
+        e if e < 0.9 => "more slowly than in proportion",
+        e if e <= 1.1 => "in proportion",
+        e if e < 1.9 => "faster than in proportion, and more slowly than the square",
+        e if e <= 2.1 => "as the square",
+        _ => "faster than the square",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(time: impl Fn(f64) -> f64) -> Line {
+        let point = |size: usize| Point {
+            size,
+            milliseconds: time(size as f64),
+        };
+        Line::new("width", [64, 128, 256, 512].map(point).to_vec())
+    }
+
+    /// Logarithms of powers lie on a line but for rounding.
+    #[test]
+    fn exponents_of_powers_are_found() {
+        for power in [0.0, 0.5, 1.0, 2.0] {
+            let line = line(|size| 3.0 * size.powf(power));
+            assert!((line.exponent - power).abs() < 1e-12, "{power}: {}", line.exponent);
+            assert!((line.last_exponent - power).abs() < 1e-12);
+        }
+        assert!(line(|size| size).words().ends_with(
+            "time grows in proportion (exponent 1.00, and 1.00 between the last two points); twice as much takes 2.0 times as long"
+        ));
+    }
+
+    /// 1, 2, 4 and 16 as times of 64 to 512: in steps of ln 2, x is -1.5, -0.5, 0.5, 1.5 and y 0, 1, 2, 4; the slope is
+    /// (-1.5 · 0 - 0.5 · 1 + 0.5 · 2 + 1.5 · 4) / 5 = 1.3, and between the last two points 2.
+    #[test]
+    fn exponents_of_other_growth_are_those_worked_out_by_hand() {
+        let line = line(|size| if size < 512.0 { size / 64.0 } else { 16.0 });
+        assert!((line.exponent - 1.3).abs() < 1e-12, "{}", line.exponent);
+        assert!((line.last_exponent - 2.0).abs() < 1e-12);
+        assert!(line.words().contains("faster than in proportion"));
+    }
+
+    #[test]
+    fn words_follow_the_exponent() {
+        let words = [-0.3, 0.5, 1.0, 1.5, 2.0, 3.0].map(growth);
+        assert_eq!(words[0], "hardly at all");
+        assert_eq!(words[2], "in proportion");
+        assert_eq!(words[4], "as the square");
+        assert_eq!(words.iter().collect::<std::collections::BTreeSet<_>>().len(), 6);
+    }
+}

@@ -1,0 +1,30 @@
+//! `bench-scaling.svg`: how a step's time grows, on logarithmic axes, where a power is a straight line.
+
+use anyhow::Result;
+
+use super::scaling::Line;
+use crate::terminal::plot::{self, Curve, Frame};
+
+/// Draws each line against how many times its smallest size it is, so that all begin at 1.
+///
+/// # Errors
+/// A picture that cannot be drawn.
+pub fn draw(title: &str, lines: &[Line]) -> Result<String> {
+    let curve = |(number, line): (usize, &Line)| {
+        let smallest = line.points.first().map_or(1, |point| point.size) as f64;
+        let points = line
+            .points
+            .iter()
+            .map(|point| (point.size as f64 / smallest, point.milliseconds));
+        let sizes: Vec<String> = line.points.iter().map(|point| point.size.to_string()).collect();
+        let label = format!("{} {}: exponent {:.2}", line.of, sizes.join(", "), line.exponent);
+        Curve::numbered(number, Some(label), points.collect())
+    };
+    let frame = Frame {
+        title,
+        x: "times the smallest size",
+        y: "milliseconds a step",
+        logarithmic: true,
+    };
+    plot::curves(&frame, &lines.iter().enumerate().map(curve).collect::<Vec<_>>())
+}

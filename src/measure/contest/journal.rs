@@ -1,0 +1,141 @@
+//! What was measured so far, a JSON object a line: a line is on disk once it is said to be.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use crate::disk::{durable, files};
+
+/// A file of lines, open for more of them and closed to other processes.
+pub struct Journal<T> {
+    path: PathBuf,
+    file: File,
+    lines: Vec<T>,
+}
+
+impl<T: Serialize + DeserializeOwned> Journal<T> {
+    /// Opens the file, or makes it. Half a line at its end, which a process that died may have left, is cut off.
+    ///
+    /// # Errors
+    /// It cannot be read or written, another process has it open, or a line of it is of something else.
+    pub fn open(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        durable::make_parents(path)?;
+        if path.exists() {
+            files::open(path).with_context(|| format!("{shown} cannot be read"))?;
+        }
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path)
+            .with_context(|| format!("{shown} cannot be written"))?;
+        file.try_lock()
+            .with_context(|| format!("{shown} is being written by another process; wait for that one"))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)
+            .with_context(|| format!("{shown} cannot be read"))?;
+        let is_whole = |line: &[u8]| serde_json::from_slice::<IgnoredAny>(line).is_ok();
+        let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        // An editor may have left out a line's end.
+        let (whole, half) = match is_whole(&bytes[end..]) {
+            true => (&bytes[..], &[][..]),
+            false => bytes.split_at(end),
+        };
+        let of_something_else = |number: usize| {
+            format!(
+                "line {} of {shown} is of something else; move that file away",
+                number + 1
+            )
+        };
+        let mut lines = Vec::new();
+        for (number, line) in whole.split_inclusive(|&byte| byte == b'\n').enumerate() {
+            lines.push(serde_json::from_slice(line).with_context(|| of_something_else(number))?);
+        }
+        // Only this program's files are known to end in half a line of its own; another's must keep even that.
+        ensure!(half.is_empty() || !lines.is_empty(), of_something_else(0));
+        file.set_len(whole.len() as u64)?;
+        if !whole.is_empty() && !whole.ends_with(b"\n") {
+            file.write_all(b"\n")?;
+        }
+        durable::sync_folder(path.parent().unwrap_or(Path::new("")))?;
+        Ok(Self {
+            path: path.to_owned(),
+            lines,
+            file,
+        })
+    }
+
+    pub fn lines(&self) -> &[T] {
+        &self.lines
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// # Errors
+    /// The disk is full or cannot be written; the file is as it was then.
+    pub fn append(&mut self, line: T) -> Result<()> {
+        let before = self.file.metadata()?.len();
+        let text = serde_json::to_string(&line)? + "\n";
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all());
+        if written.is_err() {
+            let _ = self.file.set_len(before);
+        }
+        written.with_context(|| {
+            format!(
+                "{} cannot be written; make space, then run this again",
+                self.path.display()
+            )
+        })?;
+        self.lines.push(line);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn lines_stay_and_half_a_line_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("below/lines.jsonl");
+        let mut journal = Journal::open(&path).unwrap();
+        journal.append("one".to_owned()).unwrap();
+        assert!(Journal::<String>::open(&path).is_err(), "one process at a time");
+        drop(journal);
+        fs::write(&path, "\"one\"\n\"tw").unwrap();
+        let mut journal = Journal::open(&path).unwrap();
+        assert_eq!(journal.lines(), ["one"]);
+        journal.append("two".to_owned()).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "\"one\"\n\"two\"\n");
+        drop(journal);
+        let error = format!("{:#}", Journal::<u64>::open(&path).err().unwrap());
+        assert!(error.contains("line 1 of") && error.contains("lines.jsonl"), "{error}");
+
+        fs::write(&path, "\"one\"\n\"two\"").unwrap();
+        let mut journal = Journal::open(&path).unwrap();
+        journal.append("three".to_owned()).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "\"one\"\n\"two\"\n\"three\"\n");
+        drop(journal);
+        fs::write(&path, "{\"of\": \"another\"}").unwrap();
+        assert!(Journal::<String>::open(&path).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"of\": \"another\"}");
+
+        let notes = folder.path().join("notes.txt");
+        for text in ["no end to this line", "{ nor to this }"] {
+            fs::write(&notes, text).unwrap();
+            assert!(Journal::<String>::open(&notes).is_err());
+            assert_eq!(fs::read_to_string(&notes).unwrap(), text);
+        }
+        assert!(Journal::<String>::open(Path::new("/dev/zero")).is_err());
+    }
+}

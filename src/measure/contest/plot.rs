@@ -1,0 +1,51 @@
+//! A speedrun as a picture: loss against time, a line for each training, a colour for each recipe.
+
+use anyhow::Result;
+use plotters::style::RGBColor;
+
+use super::speedrun::Race;
+use crate::terminal::escape::visible;
+use crate::terminal::plot::{self, Curve, Frame};
+
+const TARGET: RGBColor = RGBColor(128, 128, 128);
+
+/// Draws the curves of all races, and the target that they ran to.
+///
+/// # Errors
+/// A picture that cannot be drawn.
+pub fn race_curves(title: &str, races: &[Race], target: f64) -> Result<String> {
+    let mut names: Vec<String> = races.iter().map(name).collect();
+    names.sort();
+    names.dedup();
+
+    let mut curves = Vec::new();
+    for (number, group) in names.into_iter().enumerate() {
+        let mut label = Some(group.clone());
+        for race in races.iter().filter(|race| name(race) == group) {
+            let points = race
+                .curve
+                .iter()
+                .filter_map(|point| Some((point.seconds, point.val_loss?)));
+            curves.push(Curve::numbered(number, label.take(), points.collect()));
+        }
+    }
+    let seconds = curves.iter().flat_map(|curve| &curve.points).map(|point| point.0);
+    let last = seconds.fold(1.0, f64::max);
+    curves.push(Curve {
+        label: Some(format!("target {target:.3}")),
+        points: vec![(0.0, target), (last, target)],
+        colour: TARGET,
+        width: 1,
+    });
+    let frame = Frame {
+        title,
+        x: "seconds of training",
+        y: "validation loss, nats per token",
+        logarithmic: false,
+    };
+    plot::curves(&frame, &curves)
+}
+
+fn name(race: &Race) -> String {
+    visible(&format!("{}, {}", race.engine, race.recipe)).into_owned()
+}

@@ -1,0 +1,206 @@
+//! What a sweep came to: its recipes by their mean loss over the seeds.
+
+use crate::terminal::escape::visible;
+use serde::Serialize;
+use toml::{Table, Value};
+
+use super::sweep::{Candidate, Finished};
+use crate::data::dataset::CorpusRecord;
+
+/// A recipe and its losses, a seed each.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ranked {
+    pub settings: Table,
+    /// None where one of the seeds diverged.
+    pub mean: Option<f64>,
+    /// From the lowest loss to the highest.
+    pub spread: Option<f64>,
+    pub losses: Vec<SeedLoss>,
+    /// Seeds that were asked for.
+    pub seeds: usize,
+    /// Mean time of a training.
+    pub seconds: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct SeedLoss {
+    pub seed: u64,
+    pub loss: Option<f64>,
+}
+
+/// The recipes with at least one training done, the best first, those that diverged last.
+pub fn ranking(candidates: &[Candidate], finished: &[Finished], corpus: &CorpusRecord) -> Vec<Ranked> {
+    let mut ranked: Vec<Ranked> = Vec::new();
+    let mut points: Vec<&Table> = Vec::new();
+    for candidate in candidates {
+        if !points.contains(&&candidate.settings) {
+            points.push(&candidate.settings);
+        }
+    }
+    for settings in points {
+        let of_point = || candidates.iter().filter(|candidate| candidate.settings == *settings);
+        let done: Vec<&Finished> = of_point()
+            .filter_map(|candidate| finished.iter().find(|line| line.is_of(candidate, corpus)))
+            .collect();
+        if done.is_empty() {
+            continue;
+        }
+        let losses: Option<Vec<f64>> = done.iter().map(|line| line.loss).collect();
+        let count = done.len() as f64;
+        ranked.push(Ranked {
+            settings: settings.clone(),
+            mean: losses.as_ref().map(|losses| losses.iter().sum::<f64>() / count),
+            spread: losses.as_ref().map(|losses| {
+                let low = losses.iter().copied().fold(f64::INFINITY, f64::min);
+                let high = losses.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                high - low
+            }),
+            losses: done
+                .iter()
+                .map(|line| SeedLoss {
+                    seed: line.seed,
+                    loss: line.loss,
+                })
+                .collect(),
+            seeds: of_point().count(),
+            seconds: done.iter().map(|line| line.seconds).sum::<f64>() / count,
+        });
+    }
+    let order = |ranked: &Ranked| ranked.mean.unwrap_or(f64::INFINITY);
+    ranked.sort_by(|a, b| order(a).total_cmp(&order(b)));
+    ranked
+}
+
+/// The ranking as a Markdown table, a column for each setting that varies.
+pub fn table(ranking: &[Ranked]) -> String {
+    let mut keys: Vec<&String> = ranking.iter().flat_map(|ranked| ranked.settings.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    let mut rows = vec![
+        keys.iter()
+            .map(|key| key.to_string())
+            .chain(["mean loss", "spread", "seeds", "seconds"].map(String::from))
+            .collect(),
+    ];
+    for ranked in ranking {
+        let number = |number: Option<f64>, otherwise: &str| number.map_or(otherwise.into(), |n| format!("{n:.4}"));
+        let settings = keys
+            .iter()
+            .map(|key| ranked.settings.get(*key).map_or("–".into(), shown));
+        let results = [
+            number(ranked.mean, "diverged"),
+            number(ranked.spread, "–"),
+            format!("{}/{}", ranked.losses.len(), ranked.seeds),
+            format!("{:.1}", ranked.seconds),
+        ];
+        rows.push(settings.chain(results).collect());
+    }
+    markdown(&rows)
+}
+
+/// A setting's value as a person writes it.
+pub fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Float(number) => format!("{number:?}"), // 1e30, not all of its zeros
+        value => value.to_string(),
+    }
+}
+
+/// A text that stays in its cell, whoever wrote it.
+fn cell(text: &str) -> String {
+    visible(text).replace('\n', " ").replace('|', "\\|")
+}
+
+/// Rows of one length, the first of them the names of the columns.
+pub(super) fn markdown(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|text| cell(text)).collect())
+        .collect();
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or_default().max(3)
+    };
+    let columns = rows.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let mut table = String::new();
+    for (number, row) in rows.iter().enumerate() {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}"));
+        table += &line(cells.collect());
+        if number == 0 {
+            table += &line(
+                widths
+                    .iter()
+                    .map(|width| format!("{}:", "-".repeat(width - 1)))
+                    .collect(),
+            );
+        }
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Device;
+    use crate::config::{Preset, TrainConfig};
+
+    #[test]
+    fn the_lowest_mean_is_first_and_divergence_last() {
+        let corpus = CorpusRecord {
+            sha256: "x".into(),
+            cut: 9,
+        };
+        let mut candidates = Vec::new();
+        let mut finished = Vec::new();
+        for (lr, losses) in [
+            (0.1, [Some(3.0), None]),
+            (0.2, [Some(2.0), Some(2.5)]),
+            (0.3, [Some(1.5), Some(2.25)]),
+        ] {
+            for (seed, loss) in losses.into_iter().enumerate() {
+                let settings: Table = toml::from_str(&format!("lr = {lr}")).unwrap();
+                let config = TrainConfig {
+                    lr: lr as f32,
+                    seed: seed as u64,
+                    ..Preset::Nano.train(Device::Cpu)
+                };
+                candidates.push(Candidate {
+                    settings: settings.clone(),
+                    config: config.clone(),
+                });
+                finished.push(Finished {
+                    settings,
+                    seed: seed as u64,
+                    loss,
+                    steps: 10,
+                    seconds: 1.0,
+                    corpus: corpus.clone(),
+                    // Other threads make no other recipe.
+                    config: TrainConfig { threads: 7, ..config },
+                });
+            }
+        }
+        finished.pop(); // a training of lr 0.3 is still to do
+        let ranking = ranking(&candidates, &finished, &corpus);
+        let means: Vec<_> = ranking.iter().map(|ranked| (ranked.mean, ranked.spread)).collect();
+        assert_eq!(means, [(Some(1.5), Some(0.0)), (Some(2.25), Some(0.5)), (None, None)]);
+        assert_eq!(
+            table(&ranking),
+            "\
+|  lr | mean loss | spread | seeds | seconds |
+| --: | --------: | -----: | ----: | ------: |
+| 0.3 |    1.5000 | 0.0000 |   1/2 |     1.0 |
+| 0.2 |    2.2500 | 0.5000 |   2/2 |     1.0 |
+| 0.1 |  diverged |      – |   2/2 |     1.0 |
+"
+        );
+        let other = CorpusRecord { cut: 8, ..corpus };
+        assert!(
+            super::ranking(&candidates, &finished, &other).is_empty(),
+            "of another text"
+        );
+    }
+}

@@ -1,0 +1,234 @@
+//! A speedrun: the validation loss of recipes against the seconds that they trained for.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::{Journal, is_same_recipe, steps_bar};
+use crate::config::TrainConfig;
+use crate::data::dataset::{CorpusRecord, Dataset};
+use crate::terminal::console::say;
+use crate::terminal::signals::Signals;
+use crate::train::{Outcome, Trial};
+
+/// What this program calls itself beside others.
+pub const ENGINE: &str = "mlx-gpt";
+
+/// A training to time.
+#[derive(Clone, Debug)]
+pub struct Runner {
+    pub name: String,
+    /// With its seed.
+    pub config: TrainConfig,
+}
+
+/// A training that was timed, here or by another program.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Race {
+    pub engine: String,
+    pub recipe: String,
+    pub seed: u64,
+    pub tokens_per_second: f64,
+    pub corpus: CorpusRecord,
+    /// Along the way and after the last step.
+    pub curve: Vec<Point>,
+    /// Of those trained here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<TrainConfig>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    pub step: u64,
+    /// Of training alone: neither evaluation nor compiling.
+    pub seconds: f64,
+    /// Exact, over the whole validation text, in nats per token; none where the training diverged.
+    pub val_loss: Option<f64>,
+}
+
+impl Race {
+    /// The first measured point at a loss of `target` or less.
+    pub fn reaches(&self, target: f64) -> Option<&Point> {
+        self.curve
+            .iter()
+            .find(|point| point.val_loss.is_some_and(|loss| loss <= target))
+    }
+
+    /// After the last step.
+    pub fn end(&self) -> Option<&Point> {
+        self.curve.last()
+    }
+
+    /// Whether times and losses are such as can be drawn; another program may have written them.
+    pub fn is_possible(&self) -> bool {
+        let possible = |point: &Point| {
+            (0.0..1e9).contains(&point.seconds) && point.val_loss.is_none_or(|loss| (0.0..1e6).contains(&loss))
+        };
+        !self.curve.is_empty() && self.curve.iter().all(possible) && self.tokens_per_second.is_finite()
+    }
+
+    fn is_of(&self, runner: &Runner, corpus: &CorpusRecord) -> bool {
+        let Some(config) = &self.config else { return false };
+        let same_machine = |a: &TrainConfig, b: &TrainConfig| (a.device, a.threads) == (b.device, b.threads);
+        self.recipe == runner.name
+            && self.corpus == *corpus
+            && is_same_recipe(config, &runner.config)
+            && same_machine(config, &runner.config) // seconds are the machine's
+    }
+}
+
+/// Times what the journal does not have yet, with `evaluations` of the loss along each training, and adds it there. A
+/// signal ends it after a step.
+///
+/// # Errors
+/// A configuration or a corpus that cannot be trained with, or a journal that cannot be written.
+pub fn speedrun(
+    runners: &[Runner],
+    dataset: &Dataset,
+    evaluations: u64,
+    journal: &mut Journal<Race>,
+) -> Result<Outcome> {
+    let signals = Signals::register()?;
+    let corpus = dataset.record()?;
+    for runner in runners {
+        if journal.lines().iter().any(|race| race.is_of(runner, &corpus)) {
+            continue;
+        }
+        let Some(race) = run(runner, dataset, &corpus, evaluations, &signals)? else {
+            break;
+        };
+        if let Some(end) = race.end() {
+            let loss = end.val_loss.map_or("diverged".into(), |loss| format!("loss {loss:.4}"));
+            say(format_args!(
+                "{} seed {}: {loss} after {} steps in {:.1} s",
+                race.recipe, race.seed, end.step, end.seconds
+            ));
+        }
+        journal.append(race)?;
+    }
+    Ok(match signals.received() {
+        Some(signal) => Outcome::Interrupted { signal },
+        None => Outcome::Finished,
+    })
+}
+
+/// Of all `races` on that text those of other programs with the seeds of the `runners`, and those of the `runners` as they are
+/// now, in their order.
+pub fn races_of(runners: &[Runner], corpus: &CorpusRecord, races: &[Race]) -> Vec<Race> {
+    let own = runners
+        .iter()
+        .filter_map(|runner| races.iter().find(|race| race.is_of(runner, corpus)));
+    let others = races.iter().filter(|race| {
+        race.engine != ENGINE && race.corpus == *corpus && runners.iter().any(|runner| runner.config.seed == race.seed)
+    });
+    others.chain(own).cloned().collect()
+}
+
+/// One training; nothing if a signal ended it.
+fn run(
+    runner: &Runner,
+    dataset: &Dataset,
+    corpus: &CorpusRecord,
+    evaluations: u64,
+    signals: &Signals,
+) -> Result<Option<Race>> {
+    let config = &runner.config;
+    let mut trial = Trial::new(config, dataset).with_context(|| format!("recipe {}", runner.name))?;
+    let bar = steps_bar(config.steps, format!("{} seed {}", runner.name, config.seed))?;
+    trial.warm_up()?;
+    let every = config.steps.div_ceil(evaluations);
+    let mut clock = Duration::ZERO;
+    let mut tokens = 0;
+    let mut curve: Vec<Point> = Vec::new();
+    let mut diverged = false;
+    while !trial.is_finished() && !diverged {
+        if signals.received().is_some() {
+            return Ok(None);
+        }
+        let started = Instant::now();
+        let step = trial.step()?;
+        clock += started.elapsed();
+        diverged = trial.ends_at(&step);
+        tokens += config.tokens_at(trial.steps().saturating_sub(1));
+        bar.set_position(trial.steps());
+        if trial.steps().is_multiple_of(every) || trial.is_finished() || diverged {
+            let loss = if diverged { f64::NAN } else { trial.loss()? };
+            diverged |= !loss.is_finite();
+            curve.push(Point {
+                step: trial.steps(),
+                seconds: clock.as_secs_f64(),
+                val_loss: loss.is_finite().then_some(loss),
+            });
+        }
+    }
+    bar.finish_and_clear();
+    Ok(Some(Race {
+        engine: ENGINE.into(),
+        recipe: runner.name.clone(),
+        seed: config.seed,
+        tokens_per_second: tokens as f64 / clock.as_secs_f64(),
+        corpus: corpus.clone(),
+        curve,
+        config: Some(config.clone()),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Device;
+    use crate::config::Preset;
+
+    #[test]
+    fn races_count_that_were_run_alike_and_recipes_keep_their_order() {
+        let corpus = CorpusRecord {
+            sha256: "x".into(),
+            cut: 9,
+        };
+        let runner = |name: &str, lr: f32| Runner {
+            name: name.into(),
+            config: TrainConfig {
+                lr,
+                threads: 2,
+                ..Preset::Nano.train(Device::Cpu)
+            },
+        };
+        let race = |engine: &str, runner: &Runner, threads: usize| Race {
+            engine: engine.into(),
+            recipe: runner.name.clone(),
+            seed: runner.config.seed,
+            tokens_per_second: threads as f64,
+            corpus: corpus.clone(),
+            curve: Vec::new(),
+            config: (engine == ENGINE).then(|| TrainConfig {
+                threads,
+                ..runner.config.clone()
+            }),
+        };
+        let runners = [runner("first", 0.1), runner("second", 0.2)];
+        let races = [
+            race(ENGINE, &runners[1], 2),
+            race(ENGINE, &runners[0], 1), // seconds on one thread are no seconds on two
+            race(ENGINE, &runners[0], 2),
+            race("another", &runners[0], 9),
+            Race {
+                seed: 2,
+                ..race("another", &runners[0], 8)
+            },
+            Race {
+                corpus: CorpusRecord {
+                    sha256: "y".into(),
+                    cut: 9,
+                },
+                ..race("another", &runners[0], 7)
+            },
+        ];
+        let counted = races_of(&runners, &corpus, &races);
+        let counted: Vec<_> = counted
+            .iter()
+            .map(|race| (race.recipe.as_str(), race.tokens_per_second))
+            .collect();
+        assert_eq!(counted, [("first", 9.0), ("first", 2.0), ("second", 2.0)]);
+    }
+}

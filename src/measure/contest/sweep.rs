@@ -1,0 +1,120 @@
+//! A sweep: every recipe of a grid with every seed, scored on a part of the training text.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use toml::Table;
+
+use super::ranking::shown;
+use super::{Journal, is_same_recipe, steps_bar};
+use crate::config::TrainConfig;
+use crate::data::dataset::{CorpusRecord, Dataset};
+use crate::terminal::console::say;
+use crate::terminal::signals::Signals;
+use crate::train::{Outcome, Trial};
+
+/// A training to do.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// What the grid varies.
+    pub settings: Table,
+    /// All of it, with its seed.
+    pub config: TrainConfig,
+}
+
+/// A training that was done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Finished {
+    pub settings: Table,
+    pub seed: u64,
+    /// Exact, after the last step, over the last tenth of the training text, in nats per token; none where the training
+    /// diverged.
+    pub loss: Option<f64>,
+    /// Steps done.
+    pub steps: u64,
+    /// Time of the steps, without compiling.
+    pub seconds: f64,
+    pub corpus: CorpusRecord,
+    pub config: TrainConfig,
+}
+
+impl Finished {
+    /// Whether it is that training on that text.
+    pub fn is_of(&self, candidate: &Candidate, corpus: &CorpusRecord) -> bool {
+        self.corpus == *corpus && is_same_recipe(&self.config, &candidate.config)
+    }
+}
+
+/// Does what the journal does not have yet, and adds it there. A signal ends it after a step: the training that it is in
+/// will begin again, those before are kept.
+///
+/// # Errors
+/// A configuration or a corpus that cannot be trained with, or a journal that cannot be written.
+pub fn sweep(candidates: &[Candidate], dataset: &Dataset, journal: &mut Journal<Finished>) -> Result<Outcome> {
+    let signals = Signals::register()?;
+    let corpus = dataset.record()?;
+    for (number, candidate) in candidates.iter().enumerate() {
+        if journal.lines().iter().any(|line| line.is_of(candidate, &corpus)) {
+            continue;
+        }
+        let what = format!("{}/{} {}", number + 1, candidates.len(), describe(candidate));
+        let Some(finished) = train(candidate, dataset, &corpus, &signals, &what)? else {
+            break;
+        };
+        let result = finished
+            .loss
+            .map_or("diverged".into(), |loss| format!("loss {loss:.4}"));
+        say(format_args!("{what}: {result} in {:.1} s", finished.seconds));
+        journal.append(finished)?;
+    }
+    Ok(match signals.received() {
+        Some(signal) => Outcome::Interrupted { signal },
+        None => Outcome::Finished,
+    })
+}
+
+/// One training; nothing if a signal ended it.
+fn train(
+    candidate: &Candidate,
+    dataset: &Dataset,
+    corpus: &CorpusRecord,
+    signals: &Signals,
+    what: &str,
+) -> Result<Option<Finished>> {
+    let config = &candidate.config;
+    let mut trial = Trial::within_training_text(config, dataset).with_context(|| describe(candidate))?;
+    let bar = steps_bar(config.steps, what.to_owned())?;
+    trial.warm_up()?;
+    let started = Instant::now();
+    let mut diverged = false;
+    while !trial.is_finished() && !diverged {
+        if signals.received().is_some() {
+            return Ok(None);
+        }
+        let step = trial.step()?;
+        diverged = trial.ends_at(&step);
+        bar.set_position(trial.steps());
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let loss = if diverged { f64::NAN } else { trial.loss()? };
+    bar.finish_and_clear();
+    Ok(Some(Finished {
+        settings: candidate.settings.clone(),
+        seed: config.seed,
+        loss: loss.is_finite().then_some(loss),
+        steps: trial.steps(),
+        seconds,
+        corpus: corpus.clone(),
+        config: config.clone(),
+    }))
+}
+
+/// A training in a few words, such as `lr 0.001, warmup 20, seed 1`.
+fn describe(candidate: &Candidate) -> String {
+    let settings = candidate
+        .settings
+        .iter()
+        .map(|(key, value)| format!("{key} {}, ", shown(value)));
+    format!("{}seed {}", settings.collect::<String>(), candidate.config.seed)
+}

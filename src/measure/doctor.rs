@@ -1,0 +1,128 @@
+//! What this machine has and lacks.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use indicatif::HumanBytes;
+use mlx_rs::transforms::compile::compile;
+use mlx_rs::{Array, ops};
+use sysinfo::System;
+
+use crate::checkpoint::runs::run_of;
+use crate::checkpoint::{self, Checkpoint};
+use crate::config::Device;
+use crate::measure::bench::machine::processor;
+use crate::terminal::console::quoted;
+
+/// One thing looked at.
+pub struct Finding {
+    pub what: &'static str,
+    pub found: String,
+    /// The command that mends it, if it needs mending.
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    fn good(what: &'static str, found: String) -> Self {
+        Self {
+            what,
+            found,
+            remedy: None,
+        }
+    }
+}
+
+/// Processor, memory, MLX's device, and whether MLX really computes and compiles here.
+pub fn machine() -> Vec<Finding> {
+    let mut system = System::new();
+    system.refresh_memory();
+    let (name, cores) = processor();
+    let mut findings = vec![
+        Finding::good("processor", format!("{name}, {cores} cores")),
+        Finding::good(
+            "memory",
+            format!(
+                "{}, {} available",
+                HumanBytes(system.total_memory()),
+                HumanBytes(system.available_memory())
+            ),
+        ),
+        match Device::current() {
+            Ok(Device::Gpu) => Finding::good("MLX device", "gpu (Metal)".into()),
+            Ok(Device::Cpu) => Finding::good("MLX device", "cpu".into()),
+            Err(error) => Finding {
+                what: "MLX device",
+                found: format!("{error:#}"),
+                remedy: Some("make setup".into()),
+            },
+        },
+    ];
+    let started = Instant::now();
+    findings.push(match compute() {
+        Ok(()) => Finding::good(
+            "MLX",
+            format!("computes and compiles ({:.1} s)", started.elapsed().as_secs_f64()),
+        ),
+        Err(error) => Finding {
+            what: "MLX",
+            found: format!("{error:#}"),
+            remedy: Some("make setup".into()),
+        },
+    });
+    findings
+}
+
+/// A compiled function over small whole numbers, whose result is exact on every device.
+fn compute() -> Result<()> {
+    let mut function = compile(
+        |inputs: &[Array]| {
+            Ok(vec![
+                inputs[0].matmul(&inputs[0])?.multiply(&inputs[0])?.add(&inputs[0])?,
+            ])
+        },
+        false,
+    );
+    let ones = ops::ones::<f32>(&[16, 16])?;
+    let result = function(&[ones])?;
+    ensure!(
+        result[0].try_as_slice::<f32>()?.iter().all(|&x| x == 17.0),
+        "MLX computes wrong numbers"
+    );
+    Ok(())
+}
+
+/// Whether a checkpoint is as it was written, and loads.
+pub fn checkpoint(folder: &Path) -> Finding {
+    let hashes = if checkpoint::has_hashes(folder) {
+        checkpoint::verify(folder).map(|files| format!("{files} files as they were written"))
+    } else {
+        Ok("no hashes were recorded to compare with".into())
+    };
+    let looked = hashes.and_then(|hashes| Ok((hashes, Checkpoint::load(folder)?)));
+    match looked {
+        Ok((hashes, checkpoint)) => Finding::good(
+            "checkpoint",
+            format!(
+                "{}: {hashes}, {:.2} million parameters",
+                folder.display(),
+                checkpoint.parameters.count() as f64 / 1e6
+            ),
+        ),
+        Err(error) => Finding {
+            what: "checkpoint",
+            found: format!("{error:#}"),
+            remedy: Some(older_checkpoint(folder)),
+        },
+    }
+}
+
+/// The command that makes the checkpoint before this one the run's newest.
+fn older_checkpoint(folder: &Path) -> String {
+    match run_of(folder).and_then(|run| Some((run.newest_checkpoint().ok()?, run.steps().ok()?.len()))) {
+        Some((newest, steps)) if steps > 1 => {
+            format!("rm -r {}    (the one before it is then the newest)", quoted(&newest))
+        }
+        _ => "copying it again from where it came, or training again".into(),
+    }
+}

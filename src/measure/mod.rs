@@ -1,0 +1,5 @@
+//! How fast and how good: benchmarks of this machine, recipes against each other, what the machine has and lacks.
+
+pub mod bench;
+pub mod contest;
+pub mod doctor;

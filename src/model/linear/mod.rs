@@ -1,0 +1,41 @@
+//! Linear layers: a dense or a quantized matrix, a bias, and a low-rank adapter where there is one.
+
+pub mod lora;
+pub mod matrix;
+pub mod quantized;
+
+use mlx_rs::Array;
+use mlx_rs::error::Result;
+
+use super::parameters::Scope;
+use crate::config::ModelConfig;
+use lora::LowRank;
+use matrix::Matrix;
+
+/// `x W + b`, and what a low-rank adapter adds where there is one.
+pub struct Linear {
+    weight: Matrix,
+    bias: Array,
+    adapter: Option<LowRank>,
+}
+
+impl Linear {
+    /// # Errors
+    /// A parameter that the model has not.
+    pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Self> {
+        Ok(Self {
+            weight: Matrix::new(parameters, config)?,
+            bias: parameters.array("bias")?,
+            adapter: LowRank::new(parameters, config)?,
+        })
+    }
+
+    /// `[…, in]` to `[…, out]`.
+    pub fn forward(&self, x: &Array) -> Result<Array> {
+        let y = self.weight.affine(x, &self.bias)?;
+        match &self.adapter {
+            Some(adapter) => y.add(adapter.forward(x)?),
+            None => Ok(y),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The terminal: results and messages, text that steers nothing, signals, curves as pictures.
+
+pub mod console;
+pub mod escape;
+pub mod plot;
+pub mod signals;

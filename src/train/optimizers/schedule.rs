@@ -1,0 +1,141 @@
+//! The learning rate over a run.
+
+use std::f64::consts::PI;
+
+use crate::config::{Schedule, TrainConfig};
+
+// ANCHOR: schedule
+/// The learning rate of `step` (from 0): linear warm-up, then by its schedule from `lr` down to `min_lr`, which the step
+/// after the last would reach.
+pub fn learning_rate(config: &TrainConfig, step: u64) -> f32 {
+    rate(config, step, config.lr.into(), config.min_lr.into()) as f32
+}
+
+/// The same as a factor, 1 at the top and `min_lr / lr` at the end, for optimizers with several rates.
+pub fn factor(config: &TrainConfig, step: u64) -> f64 {
+    let (lr, min_lr) = (f64::from(config.lr), f64::from(config.min_lr));
+    rate(config, step, 1.0, if lr > 0.0 { min_lr / lr } else { 0.0 })
+}
+
+/// A rate that rises to `top`, then falls to `end`.
+fn rate(config: &TrainConfig, step: u64, top: f64, end: f64) -> f64 {
+    if step < config.warmup {
+        return top * (step + 1) as f64 / (config.warmup + 1) as f64;
+    }
+    end + height(config, step) * (top - end)
+}
+
+/// How far above its end a rate is, as a share of the whole fall: 1 after the warm-up, 0 when all steps are done.
+fn height(config: &TrainConfig, step: u64) -> f64 {
+    let after_warmup = config.steps.saturating_sub(config.warmup);
+    let fall = match config.schedule {
+        Schedule::Cosine | Schedule::Linear => after_warmup,
+        Schedule::Wsd => after_warmup.min((f64::from(config.decay_share) * config.steps as f64).round() as u64),
+    };
+    let begins = config.steps.max(config.warmup) - fall;
+    let progress = (step.saturating_sub(begins) as f64 / fall.max(1) as f64).min(1.0);
+    match config.schedule {
+        Schedule::Cosine => 0.5 * (1.0 + (PI * progress).cos()),
+        Schedule::Wsd | Schedule::Linear => 1.0 - progress,
+    }
+}
+// ANCHOR_END: schedule
+
+/// Muon's learning rate of `step`: it goes the way of the other.
+pub fn muon_learning_rate(config: &TrainConfig, step: u64) -> f32 {
+    (f64::from(config.muon_lr) * factor(config, step)) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Device;
+    use crate::config::Preset;
+
+    /// 2000 steps at 1e-3 down to 1e-4 after 100 steps of warm-up, checked at (step, rate).
+    fn check(schedule: Schedule, decay_share: f32, expected: &[(u64, f64)]) {
+        let config = TrainConfig {
+            schedule,
+            decay_share,
+            ..Preset::Nano.train(Device::Cpu)
+        };
+        for &(step, expected) in expected {
+            let lr = f64::from(learning_rate(&config, step));
+            assert!((lr - expected).abs() < 1e-9, "{schedule:?}, step {step}: {lr}");
+            let factor = factor(&config, step);
+            // Half a unit in the last place of a float32.
+            assert!(
+                (1e-3 * factor / expected - 1.0).abs() < 1e-7,
+                "{schedule:?}, step {step}: {factor}"
+            );
+        }
+    }
+
+    const WARMUP: [(u64, f64); 3] = [(0, 1e-3 / 101.0), (99, 1e-3 * 100.0 / 101.0), (100, 1e-3)];
+
+    #[test]
+    fn cosine_rises_then_falls() {
+        check(Schedule::Cosine, 0.4, &WARMUP);
+        // A quarter of the way down: 1e-4 + 9e-4 (1 + cos 45°) / 2.
+        let quarter = 1e-4 + 4.5e-4 * (1.0 + 0.5_f64.sqrt());
+        check(
+            Schedule::Cosine,
+            0.4,
+            &[(575, quarter), (1050, 5.5e-4), (2000, 1e-4), (9999, 1e-4)],
+        );
+    }
+
+    #[test]
+    fn linear_falls_by_the_same_at_every_step() {
+        check(Schedule::Linear, 0.4, &WARMUP);
+        check(
+            Schedule::Linear,
+            0.4,
+            &[
+                (575, 7.75e-4),
+                (1050, 5.5e-4),
+                (1525, 3.25e-4),
+                (2000, 1e-4),
+                (9999, 1e-4),
+            ],
+        );
+    }
+
+    #[test]
+    fn wsd_is_stable_until_its_decay() {
+        check(Schedule::Wsd, 0.4, &WARMUP);
+        // The last 800 of 2000 steps.
+        check(
+            Schedule::Wsd,
+            0.4,
+            &[
+                (700, 1e-3),
+                (1200, 1e-3),
+                (1201, 1e-3 - 9e-4 / 800.0),
+                (1600, 5.5e-4),
+                (2000, 1e-4),
+            ],
+        );
+        // A decay that would begin in the warm-up begins after it.
+        check(Schedule::Wsd, 1.0, &[(100, 1e-3), (1050, 5.5e-4), (2000, 1e-4)]);
+    }
+
+    /// The losses of runs made before there were other schedules stay what they were, to the bit.
+    #[test]
+    fn cosine_is_the_formula_that_it_always_was() {
+        let mut config = Preset::Nano.train(Device::Cpu);
+        for (steps, warmup) in [(2000, 100), (4, 5), (1, 0), (600, 0)] {
+            (config.steps, config.warmup) = (steps, warmup);
+            for step in 0..steps + 2 {
+                let (lr, min_lr) = (f64::from(config.lr), f64::from(config.min_lr));
+                let expected = if step < warmup {
+                    (lr * (step + 1) as f64 / (warmup + 1) as f64) as f32
+                } else {
+                    let progress = ((step - warmup) as f64 / steps.saturating_sub(warmup).max(1) as f64).min(1.0);
+                    (min_lr + 0.5 * (1.0 + (PI * progress).cos()) * (lr - min_lr)) as f32
+                };
+                assert_eq!(learning_rate(&config, step).to_bits(), expected.to_bits());
+            }
+        }
+    }
+}
