@@ -1,15 +1,16 @@
 //! `mlx-gpt doctor`.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use super::VERSION;
 use crate::checkpoint::runs::find_checkpoint;
 use crate::config::Device;
-use crate::measure::doctor;
+use crate::measure::bench::table::markdown;
+use crate::measure::{accuracy, doctor};
 use crate::terminal::console;
 use crate::terminal::escape::visible;
 
@@ -19,7 +20,8 @@ use crate::terminal::escape::visible;
 Examples:
 
     mlx-gpt doctor                         the machine
-    mlx-gpt doctor --checkpoint runs/x     and whether that checkpoint is whole")]
+    mlx-gpt doctor --checkpoint runs/x     and whether that checkpoint is whole
+    mlx-gpt doctor --compute               whether the device computes the right numbers (about a minute)")]
 pub struct Options {
     /// Also verify this checkpoint: every file against its recorded hash, then load it
     #[arg(long, value_name = "DIR")]
@@ -27,9 +29,21 @@ pub struct Options {
     /// Look at this device of MLX's [default: its GPU where there is one]
     #[arg(long, value_enum)]
     device: Option<Device>,
+    /// Compare what this device computes with MLX's own operations on the CPU: logits, every gradient, a short training,
+    /// greedy text and dropout masks, in each number format; exit code 1 if any is off by more than rounding explains
+    #[arg(long)]
+    compute: bool,
+    /// Compute the reference of --compute into this file.
+    #[arg(long, value_name = "FILE", hide = true, conflicts_with = "compute")]
+    reference_to: Option<PathBuf>,
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
+    if let Some(file) = &options.reference_to {
+        Device::Cpu.select()?;
+        accuracy::reference::write(&accuracy::answers(|_| {})?, file)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     console::print(format_args!("mlx-gpt     {VERSION}\n"))?;
     if let Some(device) = options.device {
         device.select()?;
@@ -48,6 +62,64 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         }
     }
     ensure!(healthy, "something is missing or damaged, see above");
+    if options.compute {
+        compare_with_reference()?;
+    }
     console::print("all is well\n")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Computes the same on this device and, in a process of its own, by MLX's own operations on the CPU.
+fn compare_with_reference() -> Result<()> {
+    let folder = tempfile::tempdir().context("no temporary folder can be made")?;
+    let file = folder.path().join("reference.safetensors");
+    let mut reference = Command::new(std::env::current_exe().context("this program's own file cannot be found")?)
+        .args(["doctor", "--reference-to"])
+        .arg(&file)
+        .env("MLX_GPT_KERNELS", "off")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .context("a second process cannot be started")?;
+    let computed = accuracy::answers(|what| console::say(format_args!("computing {what}")));
+    if computed.is_err() {
+        let _ = reference.kill();
+    }
+    let status = reference
+        .wait()
+        .context("the reference's process cannot be waited for")?;
+    let computed = computed?;
+    ensure!(
+        status.success(),
+        "the reference could not be computed on the CPU: {status}; see above"
+    );
+
+    let rows = accuracy::compare(&computed, &accuracy::reference::read(&file, &computed)?)?;
+    let lines = rows.iter().map(|row| {
+        [
+            row.model.to_owned(),
+            row.precision.clone(),
+            row.what.clone(),
+            format!("{:.1e}", row.difference),
+            format!("{:.1e}", row.allowed),
+            if row.right { "right" } else { "WRONG" }.to_owned(),
+        ]
+    });
+    let head = ["model", "format", "what", "difference", "allowed", ""];
+    console::print(format_args!("\n{}\n", markdown(head, lines)))?;
+    let wrong: Vec<String> = rows
+        .iter()
+        .filter(|row| !row.right)
+        .map(|row| format!("{} of {} in {}", row.what, row.model, row.precision))
+        .collect();
+    let remedy = match Device::current()? {
+        Device::Gpu => "train with --device cpu, and report it to MLX's authors",
+        Device::Cpu => "train with MLX_GPT_KERNELS=off in the environment, and report it",
+    };
+    ensure!(
+        wrong.is_empty(),
+        "this device computes wrong numbers: {}; {remedy}",
+        wrong.join(", ")
+    );
+    Ok(())
 }

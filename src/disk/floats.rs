@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// A floating-point format: of weights in a file, or of the forward and backward pass, whose master weights are
 /// always float32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     Float32,

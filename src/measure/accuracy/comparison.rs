@@ -1,0 +1,118 @@
+//! The largest difference of each quantity, beside what is allowed.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use super::probe::{Answer, Answers, Key, Quantity};
+
+/// One line of the comparison.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    pub model: &'static str,
+    /// The format of the forward and backward pass.
+    pub precision: String,
+    /// What was compared; of the gradients, the parameter whose gradient is the farthest off.
+    pub what: String,
+    /// The largest relative difference; of masks, how many elements differ; of texts, of how many tokens.
+    pub difference: f64,
+    pub allowed: f64,
+    pub right: bool,
+}
+
+/// Compares what a device computed with the reference.
+///
+/// # Errors
+/// The two are not of the same quantities.
+pub fn compare(computed: &Answers, reference: &Answers) -> Result<Vec<Row>> {
+    ensure!(
+        computed.len() == reference.len(),
+        "the reference has {} quantities, this device {}",
+        reference.len(),
+        computed.len()
+    );
+    let mut rows: BTreeMap<(&'static str, crate::config::Precision, Quantity), Row> = BTreeMap::new();
+    for (key, answer) in computed {
+        let expected = reference
+            .get(key)
+            .filter(|expected| expected.numbers.len() == answer.numbers.len())
+            .with_context(|| format!("the reference has no {key} of that size"))?;
+        let (difference, allowed) = difference(key, answer, expected);
+        let row = Row {
+            model: key.model,
+            precision: key.precision.to_string(),
+            what: what(key),
+            difference,
+            allowed,
+            right: difference <= allowed, // false for NaN
+        };
+        let worst = rows
+            .entry((key.model, key.precision, key.quantity))
+            .or_insert(row.clone());
+        if worst.right && !(difference / allowed <= worst.difference / worst.allowed) {
+            *worst = row;
+        }
+    }
+    Ok(rows.into_values().collect())
+}
+
+fn what(key: &Key) -> String {
+    match key.quantity {
+        Quantity::Logits => "logits".into(),
+        Quantity::Gradient => format!("gradients; worst: {}", key.name),
+        Quantity::Losses => "10 losses of a training".into(),
+        Quantity::GreedyText => "32 tokens of greedy text".into(),
+        Quantity::DropoutMask => "dropout mask".into(),
+    }
+}
+
+/// How far the numbers are off, and how far they may be.
+fn difference(key: &Key, answer: &Answer, expected: &Answer) -> (f64, f64) {
+    let (ours, theirs, tolerance) = (&answer.numbers, &expected.numbers, answer.tolerance);
+    match key.quantity {
+        Quantity::Logits => (relative_to_largest(ours, theirs), tolerance.logits),
+        Quantity::Gradient => (relative_to_largest(ours, theirs), tolerance.gradients),
+        Quantity::Losses => {
+            let off = ours.iter().zip(theirs).enumerate();
+            let per_step = off.map(|(step, (a, b))| f64::from((a - b).abs() / b) / (step + 1) as f64);
+            (largest(per_step), tolerance.loss_of_a_step)
+        }
+        Quantity::GreedyText => (tokens_beyond_ties(ours, theirs, tolerance.logits), 0.0),
+        Quantity::DropoutMask => (ours.iter().zip(theirs).filter(|(a, b)| a != b).count() as f64, 0.0),
+    }
+}
+
+/// The largest difference, as a part of the largest expected number.
+fn relative_to_largest(ours: &[f32], theirs: &[f32]) -> f64 {
+    let scale = largest(theirs.iter().map(|&number| f64::from(number.abs())));
+    let off = largest(ours.iter().zip(theirs).map(|(a, b)| f64::from((a - b).abs())));
+    if off == 0.0 { 0.0 } else { off / scale }
+}
+
+/// Tokens that differ from the first one on that does, unless the reference's two best logits are nearly equal there:
+/// either is right then, and what follows depends on it. Ids and margins stand in turn.
+fn tokens_beyond_ties(ours: &[f32], theirs: &[f32], near: f64) -> f64 {
+    let pairs = ours.chunks(2).zip(theirs.chunks(2));
+    let total = ours.len() / 2;
+    for (place, (a, b)) in pairs.enumerate() {
+        if a[0] != b[0] {
+            let tie = f64::from(b[1]) <= near;
+            return if tie { 0.0 } else { (total - place) as f64 };
+        }
+    }
+    0.0
+}
+
+/// NaN if any number is.
+fn largest(numbers: impl Iterator<Item = f64>) -> f64 {
+    numbers.fold(0.0, |largest, number| {
+        if number.is_nan() {
+            f64::NAN
+        } else if largest.is_nan() || largest > number {
+            largest
+        } else {
+            number
+        }
+    })
+}
