@@ -3,4 +3,6 @@
 pub mod compiled;
 pub mod device;
 pub mod memory;
+pub mod operations;
+mod raw;
 pub mod workers;

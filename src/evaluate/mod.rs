@@ -19,7 +19,6 @@ use crate::config::Device;
 use crate::config::{ModelConfig, default_threads};
 use crate::data::batches::Batch;
 use crate::model::Model;
-use crate::model::loss::negative_log_likelihood;
 use crate::model::parameters::{Names, Parameters};
 
 /// Tokens that are evaluated at once: enough to keep MLX busy.
@@ -160,8 +159,7 @@ fn work(model: ModelConfig, names: Names) -> Work<Task> {
             return Err(Exception::custom("an evaluation has two inputs beside the parameters"));
         };
         let parameters = Parameters::new(&names, parameters.to_vec())?;
-        let logits = Model::new(&model, &parameters)?.forward(inputs, None)?;
-        Ok(vec![negative_log_likelihood(&logits, targets)?])
+        Ok(vec![Model::new(&model, &parameters)?.losses(inputs, targets, None)?])
     });
     Box::new(move |Task { mut parameters, batch }| {
         let shape = [batch.rows as i32, batch.context() as i32];

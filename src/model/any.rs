@@ -8,6 +8,7 @@ use super::bigram::Bigram;
 use super::dropout::Dropout;
 use super::gpt::Gpt;
 use super::kv_cache::KvCache;
+use super::loss::negative_log_likelihood;
 use super::parameters::Parameters;
 use super::shallow::Shallow;
 use crate::config::{Architecture, ModelConfig};
@@ -38,6 +39,14 @@ impl Model {
             Self::Gpt2(gpt) => gpt.forward(ids, dropout),
             Self::Bigram(bigram) => bigram.forward(ids),
             Self::Shallow(shallow) => shallow.forward(ids, 0, dropout, None),
+        }
+    }
+
+    /// Token ids and targets `[B, T]` to the negative log-likelihood of each target, `[B, T]`, in nats and float32.
+    pub fn losses(&self, ids: &Array, targets: &Array, dropout: Option<&Dropout>) -> Result<Array> {
+        match self {
+            Self::Gpt2(gpt) => gpt.losses(ids, targets, dropout),
+            Self::Bigram(_) | Self::Shallow(_) => negative_log_likelihood(&self.forward(ids, dropout)?, targets),
         }
     }
 

@@ -56,7 +56,7 @@ impl Dropout {
         let keep = random::bernoulli(
             &Array::from_f32(1.0 - self.rate),
             shape.as_slice(),
-            &self.keys.try_index(site)?,
+            &self.keys.try_index(site..site + 1)?.reshape(&[2])?, // a view
         )?;
         let scale = Array::from_f32(1.0 / (1.0 - self.rate)).as_dtype(x.dtype())?;
         ops::multiply(x.multiply(keep.try_index(rows)?.as_dtype(x.dtype())?)?, scale)

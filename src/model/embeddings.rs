@@ -27,6 +27,11 @@ impl Embedding {
     pub fn as_head(&self, x: &Array) -> Result<Array> {
         self.0.times_rows(x)
     }
+
+    /// The same for a loss, with further columns of −∞ where a product is faster with them: `[…, V or more]`.
+    pub fn as_aligned_head(&self, x: &Array) -> Result<Array> {
+        self.0.times_aligned_rows(x)
+    }
 }
 
 /// Token and, where they are learned, position embeddings.
@@ -63,5 +68,10 @@ impl Embeddings {
     /// The output head: `[…, C]` to logits `[…, V]`. GPT-2 has no other.
     pub fn as_head(&self, x: &Array) -> Result<Array> {
         self.wte.as_head(x)
+    }
+
+    /// The same for a loss, with further columns of −∞ where a product is faster with them: `[…, V or more]`.
+    pub fn as_aligned_head(&self, x: &Array) -> Result<Array> {
+        self.wte.as_aligned_head(x)
     }
 }

@@ -8,6 +8,7 @@ use super::block::Block;
 use super::dropout::{self, Dropout};
 use super::embeddings::{Embedding, Embeddings};
 use super::kv_cache::KvCache;
+use super::loss::negative_log_likelihood;
 use super::norm::Norm;
 use super::parameters::Parameters;
 use crate::config::ModelConfig;
@@ -41,13 +42,28 @@ impl Gpt {
     // ANCHOR: forward
     /// Token ids `[B, T]`, T at most the context, to logits `[B, T, V]`: what the model expects after each token.
     pub fn forward(&self, ids: &Array, dropout: Option<&Dropout>) -> Result<Array> {
+        self.logits(&self.residual_stream(ids, dropout)?)
+    }
+
+    /// Token ids `[B, T]` to what the last block leaves, `[B, T, C]`.
+    fn residual_stream(&self, ids: &Array, dropout: Option<&Dropout>) -> Result<Array> {
         let mut x = dropout::maybe(dropout, self.embeddings.forward(ids, 0)?)?;
         for block in &self.h {
             x = block.forward(&x, dropout, None)?;
         }
-        self.logits(&x)
+        Ok(x)
     }
     // ANCHOR_END: forward
+
+    /// Token ids and targets `[B, T]` to the negative log-likelihood of each target, `[B, T]`, in nats and float32.
+    pub fn losses(&self, ids: &Array, targets: &Array, dropout: Option<&Dropout>) -> Result<Array> {
+        let x = self.ln_f.forward(&self.residual_stream(ids, dropout)?)?;
+        let logits = match &self.lm_head {
+            Some(head) => head.as_aligned_head(&x)?,
+            None => self.embeddings.as_aligned_head(&x)?,
+        };
+        negative_log_likelihood(&logits, targets)
+    }
 
     // ANCHOR: cached
     /// The next token ids `[B, T]` of sequences whose earlier tokens are in `cache`, which takes these too, to logits

@@ -4,6 +4,7 @@ use mlx_rs::error::Result;
 use mlx_rs::{Array, fast};
 
 use super::parameters::Scope;
+use crate::compute::operations;
 use crate::config;
 
 /// GPT-2's, added to the variance, or to the mean of squares, before the root.
@@ -48,7 +49,12 @@ impl LayerNorm {
 
     /// The shape stays.
     pub fn forward(&self, x: &Array) -> Result<Array> {
-        fast::layer_norm(x, &self.weight, &self.bias, EPSILON)
+        if operations::scales_apart(x) {
+            let normalized = fast::layer_norm(x, None, None, EPSILON)?;
+            operations::scale_and_shift(&normalized, &self.weight, &self.bias)
+        } else {
+            fast::layer_norm(x, &self.weight, &self.bias, EPSILON)
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! A matrix of floating-point numbers, or one of a few bits a number.
 
+use mlx_rs::Array;
 use mlx_rs::error::Result;
-use mlx_rs::{Array, ops};
 
 use super::quantized::Quantized;
+use crate::compute::operations;
 use crate::config::ModelConfig;
 use crate::model::parameters::Scope;
 
@@ -28,7 +29,7 @@ impl Matrix {
     /// `x W + b` of a linear layer: `[…, in]` to `[…, out]`.
     pub fn affine(&self, x: &Array, bias: &Array) -> Result<Array> {
         match self {
-            Self::Dense(weight) => ops::addmm(bias, x, weight, None, None),
+            Self::Dense(weight) => operations::affine(x, weight, bias),
             Self::Quantized(weight) => weight.times_rows(x)?.add(bias),
         }
     }
@@ -36,7 +37,7 @@ impl Matrix {
     /// The rows of those ids: `[B, T]` to `[B, T, C]`.
     pub fn rows(&self, ids: &Array) -> Result<Array> {
         match self {
-            Self::Dense(weight) => weight.take_axis(ids, 0),
+            Self::Dense(weight) => operations::look_up(weight, ids),
             Self::Quantized(weight) => weight.rows(ids),
         }
     }
@@ -45,6 +46,14 @@ impl Matrix {
     pub fn times_rows(&self, x: &Array) -> Result<Array> {
         match self {
             Self::Dense(weight) => x.matmul(weight.transpose()?),
+            Self::Quantized(weight) => weight.times_rows(x),
+        }
+    }
+
+    /// The same, or more columns, of −∞, where a product is faster with them: `[…, C]` to `[…, V or more]`.
+    pub fn times_aligned_rows(&self, x: &Array) -> Result<Array> {
+        match self {
+            Self::Dense(weight) => operations::aligned_logits(x, weight),
             Self::Quantized(weight) => weight.times_rows(x),
         }
     }

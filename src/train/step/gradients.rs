@@ -11,7 +11,6 @@ use crate::config::{ModelConfig, Precision};
 use crate::data::batches::Batch;
 use crate::model::Model;
 use crate::model::dropout::Dropout;
-use crate::model::loss::negative_log_likelihood;
 use crate::model::parameters::{Names, Parameters};
 
 /// A micro-batch and the random keys of its dropout masks, `[sites, 2]`.
@@ -149,8 +148,7 @@ fn gradient_function(
                 first_row as i32,
             )
         });
-        let logits = model.forward(inputs, dropout.as_ref())?;
-        let losses = negative_log_likelihood(&logits, targets)?; // [rows, T]
+        let losses = model.losses(inputs, targets, dropout.as_ref())?; // [rows, T]
         let loss = losses.sum(None)?.multiply(Array::from_f32(1.0 / tokens))?;
         Ok(vec![if scaled { loss.multiply(scale)? } else { loss }])
     };

@@ -1,0 +1,157 @@
+//! What MLX's C interface has and mlx-rs does not: functions with a gradient of their own, the fused cross entropy, and
+//! which GPU backend there is.
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_void};
+
+use mlx_rs::error::{Exception, Result};
+use mlx_rs::{Array, Stream};
+use mlx_sys::{mlx_array, mlx_vector_array};
+
+/// MLX's GPU backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GpuBackend {
+    Metal,
+    Cuda,
+}
+
+/// The GPU backend that MLX was built with and finds a device for.
+pub fn gpu_backend() -> Option<GpuBackend> {
+    let is = |ask: unsafe extern "C" fn(*mut bool) -> c_int| {
+        let mut there = false;
+        // SAFETY: MLX writes a bool to where the pointer says.
+        unsafe { ask(&raw mut there) == 0 && there }
+    };
+    if is(mlx_sys::mlx_cuda_is_available) {
+        Some(GpuBackend::Cuda)
+    } else if is(mlx_sys::mlx_metal_is_available) {
+        Some(GpuBackend::Metal)
+    } else {
+        None
+    }
+}
+
+/// Negative log-likelihood in float32 by one kernel, whatever the format of the logits: `[…, V]` and targets `[…]` to
+/// `[…]`. Only CUDA has the kernel.
+///
+/// # Errors
+/// MLX's.
+pub fn fused_cross_entropy(logits: &Array, targets: &Array) -> Result<Array> {
+    let stream = Stream::thread_local_or_default();
+    let mut result = new_array();
+    // SAFETY: the handles outlive the call, and `result` is one of MLX's own, empty.
+    let status =
+        unsafe { mlx_sys::mlx_fast_cross_entropy(&raw mut result, logits.as_ptr(), targets.as_ptr(), stream.as_ptr()) };
+    owned(result, status)
+}
+
+/// A function of one array with a gradient of its own: `forward` of x, and `backward` of x and the cotangent to the
+/// gradient of x. Both must be pure functions of MLX operations.
+///
+/// # Errors
+/// MLX's, or those of the functions.
+pub fn with_gradient(
+    x: &Array,
+    forward: impl Fn(&Array) -> Result<Array> + 'static,
+    backward: impl Fn(&Array, &Array) -> Result<Array> + 'static,
+) -> Result<Array> {
+    let forward: Payload<Forward> = Box::new(Box::new(forward));
+    let backward: Payload<Backward> = Box::new(Box::new(backward));
+    // SAFETY: each payload is given to MLX once, which hands it to its own callback and, at the end, to its own destructor.
+    // Handles that MLX returns are freed here, once each.
+    unsafe {
+        let forward = mlx_sys::mlx_closure_new_func_payload(
+            Some(call_forward),
+            Box::into_raw(forward).cast(),
+            Some(free::<Forward>),
+        );
+        let backward = mlx_sys::mlx_closure_custom_new_func_payload(
+            Some(call_backward),
+            Box::into_raw(backward).cast(),
+            Some(free::<Backward>),
+        );
+        let mut function = mlx_sys::mlx_closure_new();
+        let made = mlx_sys::mlx_custom_vjp(&raw mut function, forward, backward);
+        let arguments = mlx_sys::mlx_vector_array_new_value(x.as_ptr());
+        let mut results = mlx_sys::mlx_vector_array_new();
+        let called = match made {
+            0 => mlx_sys::mlx_closure_apply(&raw mut results, function, arguments),
+            failed => failed,
+        };
+        let result = first(results, called);
+        mlx_sys::mlx_vector_array_free(results);
+        mlx_sys::mlx_vector_array_free(arguments);
+        mlx_sys::mlx_closure_free(function);
+        mlx_sys::mlx_closure_custom_free(backward);
+        mlx_sys::mlx_closure_free(forward);
+        result
+    }
+}
+
+type Forward = Box<dyn Fn(&Array) -> Result<Array>>;
+type Backward = Box<dyn Fn(&Array, &Array) -> Result<Array>>;
+type Payload<F> = Box<F>;
+
+unsafe extern "C" fn call_forward(
+    result: *mut mlx_vector_array,
+    primals: mlx_vector_array,
+    payload: *mut c_void,
+) -> c_int {
+    // SAFETY: the payload is the one that was given with this callback.
+    let forward = unsafe { &*payload.cast::<Forward>() };
+    let output = unsafe { first(primals, 0) }.and_then(|x| forward(&x));
+    unsafe { hand_over(result, output) }
+}
+
+unsafe extern "C" fn call_backward(
+    result: *mut mlx_vector_array,
+    primals: mlx_vector_array,
+    cotangents: mlx_vector_array,
+    _outputs: mlx_vector_array,
+    payload: *mut c_void,
+) -> c_int {
+    // SAFETY: the payload is the one that was given with this callback.
+    let backward = unsafe { &*payload.cast::<Backward>() };
+    let both = unsafe { first(primals, 0).and_then(|x| Ok((x, first(cotangents, 0)?))) };
+    unsafe { hand_over(result, both.and_then(|(x, cotangent)| backward(&x, &cotangent))) }
+}
+
+unsafe extern "C" fn free<F>(payload: *mut c_void) {
+    // SAFETY: MLX calls this once, when it lets go of the function.
+    drop(unsafe { Box::from_raw(payload.cast::<F>()) });
+}
+
+/// Gives MLX the result of a callback; MLX learns of an error by the status alone.
+unsafe fn hand_over(result: *mut mlx_vector_array, output: Result<Array>) -> c_int {
+    match output {
+        // SAFETY: `result` is MLX's to fill.
+        Ok(output) => unsafe { mlx_sys::mlx_vector_array_set_value(result, output.as_ptr()) },
+        Err(_) => 1,
+    }
+}
+
+/// The first of some arrays, unless they could not be computed.
+unsafe fn first(arrays: mlx_vector_array, status: c_int) -> Result<Array> {
+    let mut result = new_array();
+    let status = match status {
+        // SAFETY: `arrays` is a vector of MLX's.
+        0 => unsafe { mlx_sys::mlx_vector_array_get(&raw mut result, arrays, 0) },
+        failed => failed,
+    };
+    owned(result, status)
+}
+
+fn new_array() -> mlx_array {
+    // SAFETY: makes an empty handle.
+    unsafe { mlx_sys::mlx_array_new() }
+}
+
+fn owned(array: mlx_array, status: c_int) -> Result<Array> {
+    // SAFETY: the handle was made by `new_array`, and is owned by the result from here on.
+    let array = unsafe { Array::from_ptr(array) };
+    if status == 0 {
+        Ok(array)
+    } else {
+        Err(Exception::custom("an operation of MLX's C interface failed"))
+    }
+}
