@@ -193,18 +193,18 @@ class Attention : public AttentionPrimitive {
 
 namespace mlx::core::fast {
 
+static Override<decltype(scaled_dot_product_attention)> replaced(
+    "scaled_dot_product_attention", "fast::scaled_dot_product_attention",
+    "_ZN3mlx4core4fast28scaled_dot_product_attentionERKNS0_5arrayES4_S4_fRKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEESt8"
+    "optionalIS2_ERKSE_bSt7variantIJSt9monostateNS0_6StreamENS0_17ThreadLocalStreamENS0_6DeviceENSL_10DeviceTypeEEE");
+
 array scaled_dot_product_attention(const array &queries, const array &keys, const array &values, const float scale,
                                    const std::string &mask_mode, std::optional<array> mask, const std::optional<array> &sinks,
                                    bool force_fused, StreamOrDevice s) {
   Stream stream = to_stream(s);
   bool ours = is_ours(stream, {&queries, &keys, &values}) && !mask && !sinks && (mask_mode.empty() || mask_mode == "causal") &&
               queries.ndim() == 4 && queries.shape(2) <= keys.shape(2);
-  if (!ours) {
-    static auto *mlx = mlx_own<decltype(scaled_dot_product_attention)>(
-        "_ZN3mlx4core4fast28scaled_dot_product_attentionERKNS0_5arrayES4_S4_fRKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEESt8"
-        "optionalIS2_ERKSE_bSt7variantIJSt9monostateNS0_6StreamENS0_17ThreadLocalStreamENS0_6DeviceENSL_10DeviceTypeEEE");
-    return mlx(queries, keys, values, scale, mask_mode, mask, sinks, force_fused, s);
-  }
+  if (!ours || !replaced.use()) return replaced.mlx()(queries, keys, values, scale, mask_mode, mask, sinks, force_fused, s);
   const auto &q = queries.shape();
   auto outputs = array::make_arrays({{q[0], q[1], q[2], values.shape(3)}, {q[0], q[1], q[2]}}, {float32, float32},
                                     std::make_shared<Attention>(stream, Call{scale, mask_mode == "causal"}), {queries, keys, values});

@@ -1,4 +1,5 @@
-// How MLX's matrix products reach OpenBLAS, linked into every binary beside mlx-c.
+// How MLX's matrix products and this folder's reach OpenBLAS: a row times a matrix, and large products, by as many cores as
+// there are.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <linux/futex.h>
@@ -11,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "override.h"
+
 enum { most_parts = 8 }; // of a product of a row and a matrix, for as many cores
 enum { row_major = 101, no_transpose = 111, transpose = 112 }; // cblas.h
 
@@ -21,13 +24,15 @@ typedef void gemv(int order, int transpose, int m, int n, float alpha, const flo
 
 static gemm *product;
 static gemv *times_vector;
+static struct override replaced = {.name = "cblas_sgemm", .function = "cblas_sgemm", .symbol = "cblas_sgemm"};
 
 // Cores are shared out here, and by the program, which computes on a thread for each. OpenBLAS splitting products again would
 // have the threads wait for each other: 62 ms a step of the nano preset on two cores without, 124 ms with.
 __attribute__((constructor)) static void find_openblas(void) {
-  product = (gemm *)dlsym(RTLD_NEXT, "cblas_sgemm");
-  times_vector = (gemv *)dlsym(RTLD_NEXT, "cblas_sgemv");
-  void (*set_threads)(int) = (void (*)(int))dlsym(RTLD_DEFAULT, "openblas_set_num_threads");
+  mlx_gpt_register(&replaced);
+  product = (gemm *)replaced.own;
+  times_vector = (gemv *)mlx_gpt_find("cblas_sgemv", "cblas_sgemv");
+  void (*set_threads)(int) = (void (*)(int))dlsym(RTLD_NEXT, "openblas_set_num_threads");
   if (set_threads && !getenv("OPENBLAS_NUM_THREADS")) set_threads(1);
 }
 
@@ -235,7 +240,9 @@ static void multiply_row(struct row_product *p) {
 void cblas_sgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a, int lda, const float *b,
                  int ldb, float beta, float *c, int ldc) {
   enum { large = 1 << 26 }; // multiplications, which take more than a millisecond
-  if (order == row_major && m == 1) {
+  if (!mlx_gpt_use(&replaced)) {
+    product(order, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+  } else if (order == row_major && m == 1) {
     struct row_product p = {transpose_b != no_transpose, n, k, alpha, a, transpose_a == no_transpose ? 1 : lda, b, ldb, beta, c, 1, NULL};
     multiply_row(&p);
   } else if (order == row_major && (int64_t)m * n * k >= large) {

@@ -68,18 +68,24 @@ class Rows : public RowsPrimitive {
 
 namespace mlx::core {
 
+// Fails to compile where MLX's header has no such `take` any more, or two that could be meant.
+using Take = array(const array &, const array &, int, StreamOrDevice);
+[[maybe_unused]] static Take *const declared = &take;
+static Override<Take> replaced(
+    "take", "take",
+    "_ZN3mlx4core4takeERKNS0_5arrayES3_iSt7variantIJSt9monostateNS0_6StreamENS0_17ThreadLocalStreamENS0_6DeviceENS8_10DeviceTypeEEE");
+
 array take(const array &a, const array &indices, int axis, StreamOrDevice s) {
   Stream stream = to_stream(s);
   bool whole = indices.dtype() == int32 || indices.dtype() == uint32;
-  if (is_ours(stream, {&a}) && a.ndim() == 2 && axis == 0 && whole && indices.size() > 0) {
+  if (is_ours(stream, {&a}) && a.ndim() == 2 && axis == 0 && whole && indices.size() > 0 &&
+      replaced.use()) {
     Shape shape = indices.shape();
     shape.push_back(a.shape(1));
     return array(shape, float32, std::make_shared<Rows>(stream),
                  {contiguous(a, false, stream), contiguous(astype(indices, int32, stream), false, stream)});
   }
-  static auto *mlx = mlx_own<array(const array &, const array &, int, StreamOrDevice)>(
-      "_ZN3mlx4core4takeERKNS0_5arrayES3_iSt7variantIJSt9monostateNS0_6StreamENS0_17ThreadLocalStreamENS0_6DeviceENS8_10DeviceTypeEEE");
-  return mlx(a, indices, axis, s);
+  return replaced.mlx()(a, indices, axis, s);
 }
 
 } // namespace mlx::core

@@ -111,14 +111,19 @@ array linear(const array &x, const array &weight, const std::optional<array> &bi
 
 namespace mlx::core {
 
+static Override<decltype(addmm)> replaced_addmm(
+    "addmm", "addmm",
+    "_ZN3mlx4core5addmmENS0_5arrayES1_S1_RKfS3_St7variantIJSt9monostateNS0_6StreamENS0_17ThreadLocalStreamENS0_6DeviceENS8_10DeviceTypeEEE");
+static Override<decltype(matmul)> replaced_matmul(
+    "matmul", "matmul",
+    "_ZN3mlx4core6matmulERKNS0_5arrayES3_St7variantIJSt9monostateNS0_6StreamENS0_17ThreadLocalStreamENS0_6DeviceENS8_10DeviceTypeEEE");
+
 array addmm(array c, array a, array b, const float &alpha, const float &beta, StreamOrDevice s) {
   Stream stream = to_stream(s);
   if (is_ours(stream, {&a, &b, &c}) && alpha == 1 && beta == 1 && a.ndim() >= 2 && b.ndim() == 2 && a.shape(-1) == b.shape(0) &&
-      c.shape() == Shape{b.shape(1)})
+      c.shape() == Shape{b.shape(1)} && replaced_addmm.use())
     return linear(a, b, c, false, stream);
-  static auto *mlx = mlx_own<decltype(addmm)>(
-      "_ZN3mlx4core5addmmENS0_5arrayES1_S1_RKfS3_St7variantIJSt9monostateNS0_6StreamENS0_17ThreadLocalStreamENS0_6DeviceENS8_10DeviceTypeEEE");
-  return mlx(std::move(c), std::move(a), std::move(b), alpha, beta, s);
+  return replaced_addmm.mlx()(std::move(c), std::move(a), std::move(b), alpha, beta, s);
 }
 
 array matmul(const array &a, const array &b, StreamOrDevice s) {
@@ -126,11 +131,10 @@ array matmul(const array &a, const array &b, StreamOrDevice s) {
   bool turned_round = b.ndim() == 2 && b.has_primitive() && std::strcmp(b.primitive().name(), "Transpose") == 0;
   if (turned_round && is_ours(stream, {&a, &b}) && a.ndim() >= 2 && a.shape(-1) == b.shape(0)) {
     const array &weight = b.inputs()[0];
-    if (weight.shape() == Shape{b.shape(1), b.shape(0)} && weight.shape() != b.shape()) return linear(a, weight, std::nullopt, true, stream);
+    if (weight.shape() == Shape{b.shape(1), b.shape(0)} && weight.shape() != b.shape() && replaced_matmul.use())
+      return linear(a, weight, std::nullopt, true, stream);
   }
-  static auto *mlx = mlx_own<decltype(matmul)>(
-      "_ZN3mlx4core6matmulERKNS0_5arrayES3_St7variantIJSt9monostateNS0_6StreamENS0_17ThreadLocalStreamENS0_6DeviceENS8_10DeviceTypeEEE");
-  return mlx(a, b, s);
+  return replaced_matmul.mlx()(a, b, s);
 }
 
 } // namespace mlx::core

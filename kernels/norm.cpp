@@ -111,22 +111,27 @@ array norm(const array &x, Kind kind, std::vector<array> gain_and_bias, Stream s
 
 namespace mlx::core::fast {
 
+static Override<decltype(layer_norm)> replaced_layer_norm(
+    "layer_norm", "fast::layer_norm",
+    "_ZN3mlx4core4fast10layer_normERKNS0_5arrayERKSt8optionalIS2_ES8_fSt7variantIJSt9monostateNS0_"
+    "6StreamENS0_17ThreadLocalStreamENS0_6DeviceENSD_10DeviceTypeEEE");
+static Override<decltype(rms_norm)> replaced_rms_norm(
+    "rms_norm", "fast::rms_norm",
+    "_ZN3mlx4core4fast8rms_normERKNS0_5arrayERKSt8optionalIS2_EfSt7variantIJSt9monostateNS0_"
+    "6StreamENS0_17ThreadLocalStreamENS0_6DeviceENSD_10DeviceTypeEEE");
+
 array layer_norm(const array &x, const std::optional<array> &weight, const std::optional<array> &bias, float epsilon, StreamOrDevice s) {
   Stream stream = to_stream(s);
   if (weight && bias && x.ndim() > 0 && is_ours(stream, {&x, &*weight, &*bias}) && weight->shape() == Shape{x.shape(-1)} &&
-      bias->shape() == weight->shape())
+      bias->shape() == weight->shape() && replaced_layer_norm.use())
     return norm(x, {true, epsilon}, {*weight, *bias}, stream);
-  static auto *mlx = mlx_own<decltype(layer_norm)>("_ZN3mlx4core4fast10layer_normERKNS0_5arrayERKSt8optionalIS2_ES8_fSt7variantIJSt9monostateNS0_"
-                                                   "6StreamENS0_17ThreadLocalStreamENS0_6DeviceENSD_10DeviceTypeEEE");
-  return mlx(x, weight, bias, epsilon, s);
+  return replaced_layer_norm.mlx()(x, weight, bias, epsilon, s);
 }
 
 array rms_norm(const array &x, const std::optional<array> &weight, float epsilon, StreamOrDevice s) {
   Stream stream = to_stream(s);
-  if (!weight && x.ndim() > 0 && is_ours(stream, {&x})) return norm(x, {false, epsilon}, {}, stream);
-  static auto *mlx = mlx_own<decltype(rms_norm)>("_ZN3mlx4core4fast8rms_normERKNS0_5arrayERKSt8optionalIS2_EfSt7variantIJSt9monostateNS0_"
-                                                 "6StreamENS0_17ThreadLocalStreamENS0_6DeviceENSD_10DeviceTypeEEE");
-  return mlx(x, weight, epsilon, s);
+  if (!weight && x.ndim() > 0 && is_ours(stream, {&x}) && replaced_rms_norm.use()) return norm(x, {false, epsilon}, {}, stream);
+  return replaced_rms_norm.mlx()(x, weight, epsilon, s);
 }
 
 } // namespace mlx::core::fast

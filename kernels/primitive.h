@@ -1,14 +1,13 @@
 // What this folder's operations are to MLX, which evaluates and differentiates them as it does its own.
 #pragma once
 
-#include <dlfcn.h>
-
 #include <vector>
 
 #include "mlx/backend/cpu/encoder.h"
 #include "mlx/ops.h"
 #include "mlx/primitives.h"
 #include "mlx/utils.h"
+#include "override.h"
 
 namespace cpu_operations {
 
@@ -36,12 +35,6 @@ inline bool is_ours(const Stream &stream, std::initializer_list<const array *> a
   bool ours = stream.device == Device::cpu;
   for (const array *a : arrays) ours = ours && a->dtype() == float32 && a->size() > 0;
   return ours;
-}
-
-// MLX's own function of that name, as its library has it.
-template <typename Function>
-Function *mlx_own(const char *symbol) {
-  return reinterpret_cast<Function *>(dlsym(RTLD_NEXT, symbol));
 }
 
 } // namespace cpu_operations

@@ -9,16 +9,25 @@
 #include <utility>
 
 #include "mlx/event.h"
-#include "primitive.h"
-
-using cpu_operations::mlx_own;
+#include "override.h"
 
 namespace mlx::core::scheduler {
+
+using Task = std::function<void()>;
+using OnEvent = std::function<void(Event &)>;
+
+static Override<void(Scheduler *, Stream, Task)> replaced_enqueue(
+    "scheduler", "Scheduler::enqueue", "_ZN3mlx4core9scheduler9Scheduler7enqueueENS0_6StreamESt8functionIFvvEE");
+static Override<void(Scheduler *, Stream, Event, OnEvent)> replaced_wait_event(
+    "scheduler", "Scheduler::wait_event", "_ZN3mlx4core9scheduler9Scheduler10wait_eventENS0_6StreamENS0_5EventESt8functionIFvRS4_EE");
+static Override<void(Scheduler *, Stream, Event, OnEvent)> replaced_signal_event(
+    "scheduler", "Scheduler::signal_event", "_ZN3mlx4core9scheduler9Scheduler12signal_eventENS0_6StreamENS0_5EventESt8functionIFvRS4_EE");
 
 // The first operation of this thread that failed since an event was last signalled. Those after it run, as they do in MLX.
 static thread_local std::exception_ptr failure;
 
-void Scheduler::enqueue(Stream, std::function<void()> task) {
+void Scheduler::enqueue(Stream stream, Task task) {
+  if (!replaced_enqueue.use()) return replaced_enqueue.mlx()(this, stream, std::move(task));
   try {
     task();
   } catch (...) {
@@ -26,21 +35,19 @@ void Scheduler::enqueue(Stream, std::function<void()> task) {
   }
 }
 
-using OnEvent = std::function<void(Event &)>;
-
-void Scheduler::wait_event(Stream, Event event, OnEvent task) { task(event); }
+void Scheduler::wait_event(Stream stream, Event event, OnEvent task) {
+  if (!replaced_wait_event.use()) return replaced_wait_event.mlx()(this, stream, std::move(event), std::move(task));
+  task(event);
+}
 
 void Scheduler::signal_event(Stream stream, Event event, OnEvent task) {
+  if (!replaced_signal_event.use()) return replaced_signal_event.mlx()(this, stream, std::move(event), std::move(task));
   if (!failure) return task(event);
-  static auto *enqueue = mlx_own<void(Scheduler *, Stream, std::function<void()>)>(
-      "_ZN3mlx4core9scheduler9Scheduler7enqueueENS0_6StreamESt8functionIFvvEE");
-  static auto *signal_event = mlx_own<void(Scheduler *, Stream, Event, OnEvent)>(
-      "_ZN3mlx4core9scheduler9Scheduler12signal_eventENS0_6StreamENS0_5EventESt8functionIFvRS4_EE");
   // Only the stream's thread can give an event its error. Whoever waits is to have it: to MLX's main thread it would be thrown
   // here as well, and the event never be signalled.
   std::thread([=, this, error = std::exchange(failure, nullptr)] {
-    enqueue(this, stream, [error] { std::rethrow_exception(error); });
-    signal_event(this, stream, event, task);
+    replaced_enqueue.mlx()(this, stream, [error] { std::rethrow_exception(error); });
+    replaced_signal_event.mlx()(this, stream, event, task);
   }).join();
 }
 
