@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup train generate eval lessons book test faults fuzz lint deny docs interop interop-llama bench bench-scaling bench-tokenizer speedrun
+.PHONY: help setup train generate eval lessons book test faults fuzz lint deny docs interop interop-llama bench bench-kernels bench-scaling bench-tokenizer speedrun
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ interop-llama: setup ## build llama.cpp for `make interop`, which then runs GGUF
 
 bench: setup ## speed and memory beside PyTorch and Python MLX (ROUNDS=n, ONLY_NANO=1 for a quick look)
 	bash scripts/bench.sh
+
+bench-kernels: setup ## what each replacement of MLX's CPU functions is worth (kernels/README.md)
+	cargo build --quiet --release
+	python3 kernels/gains.py --rounds $${ROUNDS:-5}
 
 bench-scaling: setup ## how a step's time grows with batch, context, width and vocabulary; draws bench-scaling.svg
 	cargo run --release --quiet -- bench scaling $(ARGS)

@@ -1,10 +1,15 @@
-//! Passes on what the build knows of MLX: its version, for `--version`, and where `scripts/setup.sh` put its shared
-//! library, when it says so (on macOS MLX is linked in).
+//! Passes on what the build knows of MLX: its version, for `--version`; where `scripts/setup.sh` put its shared library, when
+//! it says so (on macOS MLX is linked in); whether functions of MLX are replaced.
 
 fn main() {
     println!("cargo:rerun-if-env-changed=MLX_GPT_RPATH");
     if let Ok(folder) = std::env::var("MLX_GPT_RPATH") {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
+    }
+    // Whether the library that is linked for MLX can be asked which of MLX's functions it replaces (src/compute/kernels.rs).
+    println!("cargo:rustc-check-cfg=cfg(mlx_kernels)");
+    if std::env::var_os("DEP_MLX_KERNELS").is_some() {
+        println!("cargo:rustc-cfg=mlx_kernels");
     }
     let version = std::env::var("DEP_MLX_VERSION").unwrap_or_else(|_| "unknown".into());
     println!("cargo:rustc-env=MLX_VERSION={version}");

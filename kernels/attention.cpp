@@ -193,10 +193,7 @@ class Attention : public AttentionPrimitive {
 
 namespace mlx::core::fast {
 
-static Override<decltype(scaled_dot_product_attention)> replaced(
-    "scaled_dot_product_attention", "fast::scaled_dot_product_attention",
-    "_ZN3mlx4core4fast28scaled_dot_product_attentionERKNS0_5arrayES4_S4_fRKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEESt8"
-    "optionalIS2_ERKSE_bSt7variantIJSt9monostateNS0_6StreamENS0_17ThreadLocalStreamENS0_6DeviceENSL_10DeviceTypeEEE");
+static Override<decltype(scaled_dot_product_attention)> replaced("scaled_dot_product_attention", "fast::scaled_dot_product_attention", &scaled_dot_product_attention);
 
 array scaled_dot_product_attention(const array &queries, const array &keys, const array &values, const float scale,
                                    const std::string &mask_mode, std::optional<array> mask, const std::optional<array> &sinks,

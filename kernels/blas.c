@@ -22,14 +22,17 @@ typedef void gemm(int order, int transpose_a, int transpose_b, int m, int n, int
 typedef void gemv(int order, int transpose, int m, int n, float alpha, const float *a, int lda, const float *x, int incx, float beta,
                   float *y, int incy);
 
+void cblas_sgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a, int lda, const float *b,
+                 int ldb, float beta, float *c, int ldc);
+
 static gemm *product;
 static gemv *times_vector;
-static struct override replaced = {.name = "cblas_sgemm", .function = "cblas_sgemm", .symbol = "cblas_sgemm"};
+static struct override replaced = {.name = "cblas_sgemm", .function = "cblas_sgemm"};
 
 // Cores are shared out here, and by the program, which computes on a thread for each. OpenBLAS splitting products again would
 // have the threads wait for each other: 62 ms a step of the nano preset on two cores without, 124 ms with.
 __attribute__((constructor)) static void find_openblas(void) {
-  mlx_gpt_register(&replaced);
+  mlx_gpt_register(&replaced, (void *)cblas_sgemm);
   product = (gemm *)replaced.own;
   times_vector = (gemv *)mlx_gpt_find("cblas_sgemv", "cblas_sgemv");
   void (*set_threads)(int) = (void (*)(int))dlsym(RTLD_NEXT, "openblas_set_num_threads");
@@ -237,10 +240,10 @@ static void multiply_row(struct row_product *p) {
 
 // A row times a matrix is what writing text one token at a time consists of, and MLX asks for it as a product of
 // matrices. OpenBLAS would copy the whole matrix into blocks first; its routine for vectors reads it once.
-void cblas_sgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a, int lda, const float *b,
-                 int ldb, float beta, float *c, int ldc) {
+void mlx_gpt_sgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a, int lda, const float *b,
+                   int ldb, float beta, float *c, int ldc) {
   enum { large = 1 << 26 }; // multiplications, which take more than a millisecond
-  if (!mlx_gpt_use(&replaced)) {
+  if (!replaced.on) {
     product(order, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
   } else if (order == row_major && m == 1) {
     struct row_product p = {transpose_b != no_transpose, n, k, alpha, a, transpose_a == no_transpose ? 1 : lda, b, ldb, beta, c, 1, NULL};
@@ -251,4 +254,10 @@ void cblas_sgemm(int order, int transpose_a, int transpose_b, int m, int n, int 
   } else {
     product(order, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
   }
+}
+
+void cblas_sgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a, int lda, const float *b,
+                 int ldb, float beta, float *c, int ldc) {
+  mlx_gpt_use(&replaced); // by MLX: this folder calls the other
+  mlx_gpt_sgemm(order, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }

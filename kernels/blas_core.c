@@ -47,9 +47,10 @@ VECTOR_ROUNDS(widest_rounds, , 16, 24, "w") // Neon
 void mlx_gpt_fitting_blas_core(char name[32]) { name[0] = 0; }
 #endif
 
+// Of this thread, without what other programs take.
 static double seconds(void) {
   struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return now.tv_sec + 1e-9 * now.tv_nsec;
 }
 
@@ -60,7 +61,7 @@ void mlx_gpt_blas_rates(double rates[2]) {
   float *a = calloc(3 * side * side, sizeof *a);
   rates[0] = rates[1] = 0;
   if (!a) return;
-  // In turns, and the best of each: other programs and the processor's clock disturb both alike.
+  // In turns, and the best of each: what disturbs the processor disturbs both alike.
   for (int turn = 0; turn < turns; turn++) {
     double start = seconds();
     product(101, 111, 111, side, side, side, 1, a, side, a + side * side, side, 0, a + 2 * side * side, side);

@@ -70,10 +70,7 @@ namespace mlx::core {
 
 // Fails to compile where MLX's header has no such `take` any more, or two that could be meant.
 using Take = array(const array &, const array &, int, StreamOrDevice);
-[[maybe_unused]] static Take *const declared = &take;
-static Override<Take> replaced(
-    "take", "take",
-    "_ZN3mlx4core4takeERKNS0_5arrayES3_iSt7variantIJSt9monostateNS0_6StreamENS0_17ThreadLocalStreamENS0_6DeviceENS8_10DeviceTypeEEE");
+static Override<Take> replaced("take", "take", &take);
 
 array take(const array &a, const array &indices, int axis, StreamOrDevice s) {
   Stream stream = to_stream(s);

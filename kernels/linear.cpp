@@ -111,12 +111,8 @@ array linear(const array &x, const array &weight, const std::optional<array> &bi
 
 namespace mlx::core {
 
-static Override<decltype(addmm)> replaced_addmm(
-    "addmm", "addmm",
-    "_ZN3mlx4core5addmmENS0_5arrayES1_S1_RKfS3_St7variantIJSt9monostateNS0_6StreamENS0_17ThreadLocalStreamENS0_6DeviceENS8_10DeviceTypeEEE");
-static Override<decltype(matmul)> replaced_matmul(
-    "matmul", "matmul",
-    "_ZN3mlx4core6matmulERKNS0_5arrayES3_St7variantIJSt9monostateNS0_6StreamENS0_17ThreadLocalStreamENS0_6DeviceENS8_10DeviceTypeEEE");
+static Override<decltype(addmm)> replaced_addmm("addmm", "addmm", &addmm);
+static Override<decltype(matmul)> replaced_matmul("matmul", "matmul", &matmul);
 
 array addmm(array c, array a, array b, const float &alpha, const float &beta, StreamOrDevice s) {
   Stream stream = to_stream(s);

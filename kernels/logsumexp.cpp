@@ -71,10 +71,7 @@ namespace mlx::core {
 
 // Fails to compile where MLX's header has no such `logsumexp` any more, or two that could be meant.
 using OverOneAxis = array(const array &, int, bool, StreamOrDevice);
-[[maybe_unused]] static OverOneAxis *const declared = &logsumexp;
-static Override<OverOneAxis> replaced(
-    "logsumexp", "logsumexp",
-    "_ZN3mlx4core9logsumexpERKNS0_5arrayEibSt7variantIJSt9monostateNS0_6StreamENS0_17ThreadLocalStreamENS0_6DeviceENS6_10DeviceTypeEEE");
+static Override<OverOneAxis> replaced("logsumexp", "logsumexp", &logsumexp);
 
 array logsumexp(const array &a, int axis, bool keepdims, StreamOrDevice s) {
   Stream stream = to_stream(s);

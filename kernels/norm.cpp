@@ -111,14 +111,8 @@ array norm(const array &x, Kind kind, std::vector<array> gain_and_bias, Stream s
 
 namespace mlx::core::fast {
 
-static Override<decltype(layer_norm)> replaced_layer_norm(
-    "layer_norm", "fast::layer_norm",
-    "_ZN3mlx4core4fast10layer_normERKNS0_5arrayERKSt8optionalIS2_ES8_fSt7variantIJSt9monostateNS0_"
-    "6StreamENS0_17ThreadLocalStreamENS0_6DeviceENSD_10DeviceTypeEEE");
-static Override<decltype(rms_norm)> replaced_rms_norm(
-    "rms_norm", "fast::rms_norm",
-    "_ZN3mlx4core4fast8rms_normERKNS0_5arrayERKSt8optionalIS2_EfSt7variantIJSt9monostateNS0_"
-    "6StreamENS0_17ThreadLocalStreamENS0_6DeviceENSD_10DeviceTypeEEE");
+static Override<decltype(layer_norm)> replaced_layer_norm("layer_norm", "fast::layer_norm", &layer_norm);
+static Override<decltype(rms_norm)> replaced_rms_norm("rms_norm", "fast::rms_norm", &rms_norm);
 
 array layer_norm(const array &x, const std::optional<array> &weight, const std::optional<array> &bias, float epsilon, StreamOrDevice s) {
   Stream stream = to_stream(s);

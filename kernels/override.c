@@ -58,9 +58,12 @@ void *mlx_gpt_find(const char *function, const char *symbol) {
   return found;
 }
 
-void mlx_gpt_register(struct override *override) {
+void mlx_gpt_register(struct override *override, void *replacement) {
+  Dl_info found;
+  if (!dladdr(replacement, &found) || found.dli_saddr != replacement)
+    DIE("MLX's library cannot find the %s of this program; run make setup, then build again\n", override->function);
   if (!is_name(override->name, strlen(override->name))) DIE("kernels/override.c does not list %s\n", override->name);
-  override->own = mlx_gpt_find(override->function, override->symbol);
+  override->own = mlx_gpt_find(override->function, found.dli_sname);
   int left_out = is_left_out(override->name);
   override->on = mlx_gpt_kernels() && !left_out;
   override->next = first;

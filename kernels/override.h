@@ -10,16 +10,16 @@ extern "C" {
 struct override {
   const char *name;     // in README.md and MLX_GPT_KERNELS_WITHOUT; functions that only work together have one name
   const char *function; // what is replaced
-  const char *symbol;   // that function's in MLX's library
   void *own;            // MLX's own
   int on;               // whether this folder's is used
   int reached;          // whether MLX has called this folder's, and it was used
   struct override *next;
 };
 
-// Finds MLX's own and reads from the environment which is to be used. Called before `main`; a function that MLX's library
-// lacks and a setting that means nothing end the process with one line.
-void mlx_gpt_register(struct override *override);
+// Finds MLX's own by the name that `replacement` has for the linker, and reads from the environment which is to be used. Called
+// before `main`; a function that MLX's library lacks, or that MLX would not find here, and a setting that means nothing end
+// the process with one line.
+void mlx_gpt_register(struct override *override, void *replacement);
 
 // Whether to use this folder's function, asked by it once it could be.
 static inline int mlx_gpt_use(struct override *override) {
@@ -44,7 +44,9 @@ int mlx_gpt_kernel(int n, char name[64], char function[64]);
 // The same with the function's type.
 template <typename Function>
 struct Override : override {
-  Override(const char *name, const char *function, const char *symbol) : override{name, function, symbol} { mlx_gpt_register(this); }
+  Override(const char *name, const char *function, Function *replacement) : override{name, function} {
+    mlx_gpt_register(this, reinterpret_cast<void *>(replacement));
+  }
 
   bool use() { return mlx_gpt_use(this); }
   Function *mlx() const { return reinterpret_cast<Function *>(own); }

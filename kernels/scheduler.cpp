@@ -16,12 +16,13 @@ namespace mlx::core::scheduler {
 using Task = std::function<void()>;
 using OnEvent = std::function<void(Event &)>;
 
-static Override<void(Scheduler *, Stream, Task)> replaced_enqueue(
-    "scheduler", "Scheduler::enqueue", "_ZN3mlx4core9scheduler9Scheduler7enqueueENS0_6StreamESt8functionIFvvEE");
-static Override<void(Scheduler *, Stream, Event, OnEvent)> replaced_wait_event(
-    "scheduler", "Scheduler::wait_event", "_ZN3mlx4core9scheduler9Scheduler10wait_eventENS0_6StreamENS0_5EventESt8functionIFvRS4_EE");
-static Override<void(Scheduler *, Stream, Event, OnEvent)> replaced_signal_event(
-    "scheduler", "Scheduler::signal_event", "_ZN3mlx4core9scheduler9Scheduler12signal_eventENS0_6StreamENS0_5EventESt8functionIFvRS4_EE");
+// Member functions as the functions that they are to the linker, an extension of GCC's.
+#pragma GCC diagnostic ignored "-Wpmf-conversions"
+using Enqueue = void(Scheduler *, Stream, Task);
+using ForEvent = void(Scheduler *, Stream, Event, OnEvent);
+static Override<Enqueue> replaced_enqueue("scheduler", "Scheduler::enqueue", (Enqueue *)&Scheduler::enqueue);
+static Override<ForEvent> replaced_wait_event("scheduler", "Scheduler::wait_event", (ForEvent *)&Scheduler::wait_event);
+static Override<ForEvent> replaced_signal_event("scheduler", "Scheduler::signal_event", (ForEvent *)&Scheduler::signal_event);
 
 // The first operation of this thread that failed since an event was last signalled. Those after it run, as they do in MLX.
 static thread_local std::exception_ptr failure;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# How fast mlx-gpt trains beside PyTorch and Python MLX on this machine, how much memory it takes, and what a step asks of
-# MLX. The others are installed the first time: PyTorch into .interop/, with all that `make interop` compares with (about
+# How fast mlx-gpt trains beside PyTorch (eager) and Python MLX on this machine, and beside itself with MLX's own CPU kernels
+# (MLX_GPT_KERNELS=off), how much memory it takes, and what a step asks of MLX. The others are installed the first time: PyTorch into .interop/, with all that `make interop` compares with (about
 # 1 GB), MLX into .peers/. About ten minutes on two cores; other work spoils the figures.
 #
 #     ROUNDS=1 ONLY_NANO=1 bash scripts/bench.sh     # a quick look
@@ -24,8 +24,10 @@ with_openblas='' # on a Mac, MLX has its own
 if [ "$(uname -s)" = Linux ]; then
   # The same with the BLAS that scripts/linux/setup.sh links.
   python_env .peers/mlx-openblas "$mlx"
-  openblas=$(readlink -f .mlx/mlx_cpu.libs/libblas-*)
-  ln -sfn "$openblas" "$(ls -d .peers/mlx-openblas/lib/python3*/site-packages/mlx_cpu.libs/libblas-*)"
+  libraries=$(ls -d .peers/mlx-openblas/lib/python3*/site-packages/mlx_cpu.libs)
+  for library in .mlx/mlx_cpu.libs/libblas-* .mlx/mlx_cpu.libs/libscipy_openblas.so; do
+    ln -sfn "$PWD/$library" "$libraries/"
+  done
   with_openblas=$python
 fi
 

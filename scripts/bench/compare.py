@@ -18,9 +18,10 @@ NANO = dict(layers=4, heads=4, embd=128, context=64, vocab=65, batch=12)
 GPT2 = dict(layers=12, heads=12, embd=768, context=64, vocab=50257, batch=4)
 
 
-def run(command):
+def run(command, **environment):
     """What a program prints as JSON, and the most megabytes that it had resident."""
-    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True)
+    environment = os.environ | environment
+    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True, env=environment)
     output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -40,10 +41,11 @@ def contestants(arguments):
     threads = os.cpu_count()
     on_cpu = arguments.torch_device == "cpu"  # a GPU has no threads to compare with one
 
-    def ours(preset, only, steps, *more):
+    def ours(preset, only, steps, *more, kernels="on"):
         def measure():
             report, megabytes = run(
-                [arguments.program, "bench", "--json", "--preset", preset, "--only", only, "--steps", steps, *more]
+                [arguments.program, "bench", "--json", "--preset", preset, "--only", only, "--steps", steps, *more],
+                MLX_GPT_KERNELS=kernels,
             )
             training = report["sizes"][0]["training"]
             phases = training["milliseconds"]
@@ -64,9 +66,10 @@ def contestants(arguments):
 
     turns = {
         "mlx-gpt nano": ours("nano", "training", steps),
-        "torch nano": torch(NANO, steps),
+        "torch nano, eager": torch(NANO, steps),
     }
     if on_cpu:
+        turns["mlx-gpt nano, MLX's kernels"] = ours("nano", "training", steps, kernels="off")
         turns["mlx-gpt nano, one thread"] = ours("nano", "training", steps, "--threads", 1)
     if arguments.mlx_openblas:
         turns["mlx nano, compiled, OpenBLAS"] = yardstick(
@@ -76,9 +79,10 @@ def contestants(arguments):
     if not arguments.only_nano:
         turns |= {
             "mlx-gpt 124M": ours("gpt2", "machine,training", few),
-            "torch 124M": torch(GPT2, few),
+            "torch 124M, eager": torch(GPT2, few),
         }
         if on_cpu:
+            turns["mlx-gpt 124M, MLX's kernels"] = ours("gpt2", "training", few, kernels="off")
             turns["mlx-gpt 124M, one thread"] = ours("gpt2", "training", few, "--threads", 1)
     return turns
 
@@ -95,12 +99,12 @@ def print_ratios(milliseconds, megabytes, shares):
     print()
     row("what", "measured", "at least")
     row("-" * 52, "-" * 7 + ":", "-" * 11 + ":")
-    speed("train nano, against torch", "mlx-gpt nano", "torch nano", "1.0 ×")
+    speed("train nano, against torch", "mlx-gpt nano", "torch nano, eager", "1.0 ×")
     speed("train nano, against mlx compiled with OpenBLAS", "mlx-gpt nano", "mlx nano, compiled, OpenBLAS", "2.0 ×")
     speed("train nano, against mlx as installed", "mlx-gpt nano", "mlx nano, as installed", "20 ×")
-    speed("train 124M, 4 × 64 tokens, against torch", "mlx-gpt 124M", "torch 124M", "1.0 ×")
+    speed("train 124M, 4 × 64 tokens, against torch", "mlx-gpt 124M", "torch 124M, eager", "1.0 ×")
     if "mlx-gpt 124M" in megabytes:
-        ratio = megabytes["mlx-gpt 124M"] / megabytes["torch 124M"]
+        ratio = megabytes["mlx-gpt 124M"] / megabytes["torch 124M, eager"]
         row("peak memory, 124M, of torch's", f"{ratio:.2f} ×", "at most 0.8 ×")
         row("share of sgemm's rate, 124M", f"{100 * shares['mlx-gpt 124M']:.0f} %", "50 %")
     speed("all threads against one, nano", "mlx-gpt nano", "mlx-gpt nano, one thread", "1.6 ×")

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::formats::peft;
+use crate::compute::arithmetic::Arithmetic;
 use crate::config::TrainConfig;
 use crate::data::dataset::CorpusRecord;
 use crate::disk::files;
@@ -35,6 +36,9 @@ pub struct Progress {
     /// What the run was trained with up to here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<TrainConfig>,
+    /// What decided how its numbers were rounded.
+    #[serde(default, skip_serializing_if = "Arithmetic::is_empty")]
+    pub arithmetic: Arithmetic,
     /// Steps left out because their loss or gradients were not finite.
     #[serde(default)]
     pub skipped: u64,
@@ -104,6 +108,7 @@ impl Progress {
             best: None,
             corpus,
             config: None,
+            arithmetic: Arithmetic::new(),
             skipped: 0,
             loss_scale: None,
             base,

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use super::{scaling, speedrun, sweep};
+use crate::compute::kernels::{self, BlasRate, Compiler, NO_COMPILER};
 use crate::config::Device;
 use crate::config::{Preset, default_threads};
 use crate::measure::bench::timing::Rounds;
@@ -117,8 +118,23 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
 }
 
+/// Says what makes figures of the CPU lower than they need be.
+fn warn_of_slow_arithmetic() {
+    if let (Some(blas), Some(rate)) = (kernels::blas(), BlasRate::measure())
+        && let Some(remedy) = rate.remedy()
+    {
+        console::warn(format_args!("{blas}: {rate}; {remedy}"));
+    }
+    if kernels::compiler() == Some(Compiler::Missing) {
+        console::warn(NO_COMPILER);
+    }
+}
+
 fn speed(options: &Speed) -> Result<ExitCode> {
     let (device, threads) = options.timing.select()?;
+    if device == Device::Cpu {
+        warn_of_slow_arithmetic();
+    }
     let report = bench::measure(&bench::Settings {
         presets: options.preset.clone(),
         parts: options.only.clone(),

@@ -11,8 +11,9 @@ use sysinfo::System;
 
 use crate::checkpoint::runs::run_of;
 use crate::checkpoint::{self, Checkpoint};
+use crate::compute::arithmetic::processor;
+use crate::compute::kernels::{self, BlasRate, Compiler, State};
 use crate::config::Device;
-use crate::measure::bench::machine::processor;
 use crate::terminal::console::quoted;
 
 /// One thing looked at.
@@ -70,7 +71,61 @@ pub fn machine() -> Vec<Finding> {
             remedy: Some("make setup".into()),
         },
     });
+    findings.extend([replaced_kernels(), blas(), compiler()].into_iter().flatten());
     findings
+}
+
+/// Which of MLX's CPU functions are replaced, each tried. Nothing where MLX is linked as it comes.
+fn replaced_kernels() -> Option<Finding> {
+    let setting = kernels::setting()?;
+    let tried = kernels::exercise().map(|()| kernels::replaced());
+    let what = "kernels";
+    Some(match tried {
+        Err(error) => Finding {
+            what,
+            found: format!("{error:#}"),
+            remedy: Some("make setup".into()),
+        },
+        Ok(_) if setting == "off" => Finding::good(what, "off (MLX_GPT_KERNELS): all of the CPU's operations are MLX's own".into()),
+        Ok(kernels) => {
+            let missed = kernels.iter().filter(|kernel| kernel.state == State::Replaced);
+            let missed: Vec<&str> = missed.map(|kernel| kernel.function.as_str()).collect();
+            match missed.join(", ") {
+                missed if missed.is_empty() => {
+                    let replaced = kernels.iter().filter(|kernel| kernel.state == State::Used).count();
+                    Finding::good(what, format!("{setting}: {replaced} of MLX's CPU functions are replaced"))
+                }
+                missed => Finding {
+                    what,
+                    found: format!("{setting}, but MLX computes {missed} without them"),
+                    remedy: Some("make setup && cargo build".into()),
+                },
+            }
+        }
+    })
+}
+
+/// Which BLAS multiplies matrices, and whether its kernels are for this processor. Nothing where MLX has its own.
+fn blas() -> Option<Finding> {
+    let (name, rate) = (kernels::blas()?, BlasRate::measure()?);
+    Some(Finding {
+        what: "BLAS",
+        found: format!("{name}: {rate}"),
+        remedy: rate.remedy(),
+    })
+}
+
+/// What compiles MLX's fused kernels. Nothing where MLX has other means.
+fn compiler() -> Option<Finding> {
+    let what = "compiler";
+    Some(match kernels::compiler()? {
+        Compiler::Found(name) => Finding::good(what, name),
+        Compiler::Missing => Finding {
+            what,
+            found: kernels::NO_COMPILER.into(),
+            remedy: Some("make setup".into()),
+        },
+    })
 }
 
 /// A compiled function over small whole numbers, whose result is exact on every device.

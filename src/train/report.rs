@@ -11,7 +11,8 @@ use super::metrics::{Line, StepLine};
 use super::session::Session;
 use super::step::StepReport;
 use crate::checkpoint::Losses;
-use crate::config::{DEFAULT_CORPUS, TrainConfig};
+use crate::compute::kernels::{self, Compiler, NO_COMPILER};
+use crate::config::{DEFAULT_CORPUS, Device, TrainConfig};
 use crate::terminal::console::{program, quoted, say, warn};
 
 /// Steps between two logged ones; the first and the last are logged too.
@@ -76,6 +77,9 @@ impl Report {
             config.dtype
         ));
 
+        if config.device == Device::Cpu && kernels::compiler() == Some(Compiler::Missing) {
+            warn(NO_COMPILER);
+        }
         let spinner = ProgressBar::new_spinner().with_message(COMPILING);
         if interactive {
             spinner.enable_steady_tick(Duration::from_millis(120));

@@ -11,6 +11,7 @@ use super::metrics::{ChangesLine, Line, Metrics};
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{Checkpoint, Losses, Moments, Progress, read_progress};
+use crate::compute::arithmetic;
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::batches;
 use crate::data::dataset::Dataset;
@@ -81,7 +82,7 @@ impl Session {
         run.lock()?;
         run.clean()?;
         let before = trained_with(&run)?;
-        let changes = config.changes_since(&before)?;
+        let mut changes = config.changes_since(&before)?;
         let beginning = if run.steps()?.is_empty() {
             say_begins_again(&run);
             Beginning::new(&config, dataset)?
@@ -94,6 +95,10 @@ impl Session {
         if beginning.progress.step > 0 {
             run.point_links(&beginning.progress)?;
         }
+        changes.extend(arithmetic::changes(
+            &beginning.progress.arithmetic,
+            &arithmetic::here(config.device),
+        ));
         let mut session = Self::assemble(config, run, beginning)?;
         session.record(changes)?;
         Ok(session)
@@ -115,6 +120,7 @@ impl Session {
 
     fn assemble(config: TrainConfig, run: Run, beginning: Beginning) -> Result<Self> {
         let Beginning { model, state, .. } = &beginning;
+        let device = config.device;
         Ok(Self {
             stepper: Stepper::new(&config, model, &state.parameters, &state.frozen)?,
             evaluator: Evaluator::new(model, state.model_parameters().names(), config.threads)?,
@@ -126,7 +132,10 @@ impl Session {
             train_tokens: beginning.train_tokens,
             val_tokens: beginning.val_tokens,
             state: beginning.state,
-            progress: beginning.progress,
+            progress: Progress {
+                arithmetic: arithmetic::here(device),
+                ..beginning.progress
+            },
             base: beginning.base,
             sample: beginning.sample,
         })

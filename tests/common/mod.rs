@@ -55,12 +55,16 @@ pub fn mlx_gpt(folder: &Path) -> Command {
     command
 }
 
-/// `train` of a tiny model with more options, or with others in place of its own.
+/// `train` of a tiny model with more options, or with others in place of its own. `TEST_THREADS` is how many threads it has.
 pub fn train_tiny(folder: &Path, options: &[&str]) -> Command {
     let mut command = mlx_gpt(folder);
     command.arg("train");
+    let threads = std::env::var("TEST_THREADS");
     for pair in TINY.chunks(2).filter(|pair| !options.contains(&pair[0])) {
-        command.args(pair);
+        match &threads {
+            Ok(threads) if pair[0] == "--threads" => command.args([pair[0], threads]),
+            _ => command.args(pair),
+        };
     }
     command.args(options);
     command

@@ -9,9 +9,9 @@ use mlx_rs::error::Result as MlxResult;
 use mlx_rs::transforms::eval;
 use mlx_rs::{Array, random};
 use serde::Serialize;
-use sysinfo::System;
 
-use crate::compute::memory;
+use crate::compute::arithmetic::processor;
+use crate::compute::{kernels, memory};
 use crate::config::Device;
 
 /// The machine that figures are of.
@@ -26,6 +26,10 @@ pub struct Machine {
     pub device: Device,
     /// Threads that compute gradients.
     pub threads: usize,
+    /// Which CPU kernels are in effect: `on`, `off`, or MLX's own where there are no others.
+    pub kernels: Option<String>,
+    /// Which BLAS multiplies matrices on the CPU, with which kernels.
+    pub blas: Option<String>,
 }
 
 impl Machine {
@@ -38,16 +42,10 @@ impl Machine {
             mlx: env!("MLX_VERSION"),
             device,
             threads,
+            kernels: kernels::setting(),
+            blas: kernels::blas(),
         }
     }
-}
-
-/// The processor's name and its number of cores.
-pub fn processor() -> (String, usize) {
-    let mut system = System::new();
-    system.refresh_cpu_all();
-    let name = system.cpus().first().map_or("unknown", |cpu| cpu.brand().trim());
-    (name.to_owned(), system.cpus().len())
 }
 
 /// What all threads reach together.

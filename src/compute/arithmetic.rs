@@ -1,0 +1,77 @@
+//! What decides how numbers round, beside the configuration: a run that goes on where one of these is another differs in its
+//! last bits from the run that was never stopped.
+
+use std::collections::BTreeMap;
+
+use sysinfo::System;
+
+use super::kernels::{self, Compiler};
+use crate::config::Device;
+
+/// By name, in words, as checkpoints record it.
+pub type Arithmetic = BTreeMap<String, String>;
+
+/// Of this program on this machine.
+pub fn here(device: Device) -> Arithmetic {
+    let on_cpu = || {
+        let compiler = kernels::compiler().map(|compiler| match compiler {
+            Compiler::Found(name) => name,
+            Compiler::Missing => "none".to_owned(),
+        });
+        [
+            ("kernels", kernels::setting()),
+            ("BLAS", kernels::blas()),
+            ("compiler", compiler),
+        ]
+    };
+    let general = [
+        ("MLX", Some(env!("MLX_VERSION").to_owned())),
+        ("processor", Some(processor().0)),
+    ];
+    let mut known: Vec<_> = general.into();
+    if device == Device::Cpu {
+        known.extend(on_cpu());
+    }
+    known
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
+}
+
+/// What is another than it was `before`, a line each. Nothing is said of what was not recorded.
+pub fn changes(before: &Arithmetic, now: &Arithmetic) -> Vec<String> {
+    before
+        .iter()
+        .filter_map(|(name, old)| match now.get(name) {
+            Some(new) if new == old => None,
+            Some(new) => Some(format!("{name} {old} is now {new}; numbers round otherwise")),
+            None => Some(format!("{name} was {old}; numbers round otherwise")),
+        })
+        .collect()
+}
+
+/// The processor's name and its number of cores.
+pub fn processor() -> (String, usize) {
+    let mut system = System::new();
+    system.refresh_cpu_all();
+    let name = system.cpus().first().map_or("unknown", |cpu| cpu.brand().trim());
+    (name.to_owned(), system.cpus().len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_said_of_what_was_recorded() {
+        let of = |pairs: &[(&str, &str)]| -> Arithmetic {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let before = of(&[("BLAS", "old"), ("MLX", "1"), ("compiler", "g++")]);
+        let now = of(&[("BLAS", "new"), ("MLX", "1"), ("kernels", "on")]);
+        let said = changes(&before, &now);
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].starts_with("BLAS old is now new") && said[1].starts_with("compiler was g++"), "{said:?}");
+        assert!(changes(&Arithmetic::new(), &now).is_empty(), "an older program recorded nothing");
+    }
+}

@@ -1,0 +1,244 @@
+//! What MLX's CPU backend is linked with: the functions of its own that `kernels/` replaces, the BLAS beneath them, and the
+//! compiler of its fused kernels. The linked library answers. Where MLX is linked as it comes (on a Mac, as `mlx-rs` builds
+//! it), there is none to ask, and nothing is replaced.
+
+use std::fmt;
+
+use anyhow::Result;
+use mlx_rs::transforms::eval;
+use mlx_rs::{Array, Device, fast, ops, with_device};
+
+/// One of MLX's functions that `kernels/` replaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// In `kernels/README.md`; functions that only work together have one name.
+    pub name: String,
+    /// As MLX's sources call it.
+    pub function: String,
+    pub state: State,
+}
+
+/// Which of the two computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// MLX's own.
+    Own,
+    /// What `kernels/` has, though nothing has called it yet.
+    Replaced,
+    /// What `kernels/` has, and it has been used.
+    Used,
+}
+
+/// The functions that are replaced. Empty where MLX is linked as it comes.
+pub fn replaced() -> Vec<Kernel> {
+    linked::kernels()
+}
+
+/// Which kernels are in effect, in a word or two: `on`, `off`, `on without take`. `None` where MLX is linked as it comes.
+pub fn setting() -> Option<String> {
+    let mut without: Vec<String> = replaced()
+        .into_iter()
+        .filter(|kernel| kernel.state == State::Own)
+        .map(|kernel| kernel.name)
+        .collect();
+    without.sort();
+    without.dedup();
+    linked::is_on().map(|on| match (on, without.as_slice()) {
+        (false, _) => "off".to_owned(),
+        (true, []) => "on".to_owned(),
+        (true, names) => format!("on without {}", names.join(", ")),
+    })
+}
+
+/// Which BLAS multiplies matrices, and which of its kernels it chose for this processor. `None` where MLX has its own.
+pub fn blas() -> Option<String> {
+    linked::blas()
+}
+
+/// How fast the BLAS is beside the processor's vector unit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BlasRate {
+    /// Floating-point operations a second of one core in a product of float32 matrices.
+    pub product: f64,
+    /// Floating-point operations a second of one core in the widest vectors that it has.
+    pub vectors: f64,
+    /// The kernels that fit those vectors, as `OPENBLAS_CORETYPE` names them.
+    pub fitting: Option<String>,
+}
+
+impl BlasRate {
+    /// The least share of the vector unit's rate that kernels for it reach: those that fit reach 0.8 and more, those for vectors
+    /// half as wide less than half.
+    const LEAST_SHARE: f64 = 0.5;
+
+    /// `None` where MLX has its own products. Takes 50 ms.
+    pub fn measure() -> Option<Self> {
+        linked::blas_rate()
+    }
+
+    /// Whether the kernels are made for vectors such as this processor has.
+    pub fn fits(&self) -> bool {
+        self.product >= Self::LEAST_SHARE * self.vectors
+    }
+
+    /// The command after which others are taken, if these do not fit.
+    pub fn remedy(&self) -> Option<String> {
+        let chosen = std::env::var_os("OPENBLAS_CORETYPE").is_some();
+        (!self.fits()).then(|| match &self.fitting {
+            _ if chosen => "unset OPENBLAS_CORETYPE".to_owned(),
+            Some(core) => format!("export OPENBLAS_CORETYPE={core}"),
+            None => "export OPENBLAS_CORETYPE=NAME, of a processor like this one that OpenBLAS knows".to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for BlasRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [product, vectors] = [self.product, self.vectors].map(|rate| rate / 1e9);
+        write!(f, "{product:.0} GFLOP/s on one core, whose vector unit does {vectors:.0}")?;
+        match self.fits() {
+            true => Ok(()),
+            false => f.write_str("; these kernels are not made for this processor"),
+        }
+    }
+}
+
+/// What compiles MLX's fused kernels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compiler {
+    /// As it calls itself: `g++ (Debian 12.2.0-14) 12.2.0`.
+    Found(String),
+    /// MLX takes a compiled function's operations one by one, at half the speed, and numbers differ in their last bits.
+    Missing,
+}
+
+/// What is said where there is no compiler.
+pub const NO_COMPILER: &str = "there is no g++ on PATH, so that MLX takes the operations of compiled functions one by one, at half the speed and \
+     with other last digits";
+
+/// `None` where MLX compiles by other means.
+pub fn compiler() -> Option<Compiler> {
+    linked::compiler()
+}
+
+/// Has each function that may be replaced compute something on the CPU, so that [`replaced`] says which are reached.
+///
+/// # Errors
+/// MLX's.
+pub fn exercise() -> Result<()> {
+    let on_cpu = |work: &dyn Fn() -> mlx_rs::error::Result<Vec<Array>>| with_device(Device::cpu(), work);
+    let numbers = |shape: &[i32]| Array::full::<f32>(shape, Array::from_f32(0.5));
+    let arrays = on_cpu(&|| {
+        let (x, weight, head, bias) = (numbers(&[2, 3, 4])?, numbers(&[4, 5])?, numbers(&[6, 4])?, numbers(&[5])?);
+        let (gain, heads) = (numbers(&[4])?, x.reshape(&[1, 2, 3, 4])?);
+        Ok(vec![
+            ops::addmm(&bias, &x, &weight, None, None)?,
+            x.matmul(head.transpose()?)?,
+            x.matmul(x.transpose_axes(&[0, 2, 1])?)?, // a product that MLX itself hands to the BLAS
+            fast::layer_norm(&x, &gain, &gain, 1e-5)?,
+            fast::rms_norm(&x, None, 1e-5)?,
+            fast::scaled_dot_product_attention(&heads, &heads, &heads, 1.0, None, None)?,
+            weight.take_axis(Array::from_slice(&[0, 2], &[2]), 0)?,
+            x.logsumexp_axis(-1, None)?,
+        ])
+    })?;
+    // On another stream, which has to wait for those of the first.
+    let sums = on_cpu(&|| arrays.iter().map(|array| array.sum(None)).collect())?;
+    Ok(eval(&sums)?)
+}
+
+#[cfg(not(mlx_kernels))]
+mod linked {
+    use super::{BlasRate, Compiler, Kernel};
+
+    pub fn is_on() -> Option<bool> {
+        None
+    }
+
+    pub fn kernels() -> Vec<Kernel> {
+        Vec::new()
+    }
+
+    pub fn blas() -> Option<String> {
+        None
+    }
+
+    pub fn blas_rate() -> Option<BlasRate> {
+        None
+    }
+
+    pub fn compiler() -> Option<Compiler> {
+        None
+    }
+}
+
+/// The library of `scripts/linux/setup.sh`; `build.rs` says whether it is linked.
+#[cfg(mlx_kernels)]
+mod linked {
+    use super::{BlasRate, Compiler, Kernel, State};
+
+    // kernels/override.h, kernels/blas_core.h, scripts/linux/kernel_compiler.h
+    #[allow(unsafe_code, reason = "the linked library is C")]
+    unsafe extern "C" {
+        safe fn mlx_gpt_kernels() -> i32;
+        safe fn mlx_gpt_kernel(n: i32, name: &mut [u8; 64], function: &mut [u8; 64]) -> i32;
+        safe fn mlx_gpt_blas(name: &mut [u8; 128]);
+        safe fn mlx_gpt_blas_rates(rates: &mut [f64; 2]);
+        safe fn mlx_gpt_fitting_blas_core(name: &mut [u8; 32]);
+        safe fn mlx_gpt_kernel_compiler(name: &mut [u8; 128]);
+    }
+
+    /// What a function of C writes into so many bytes, up to a zero.
+    fn text<const N: usize>(write: impl FnOnce(&mut [u8; N])) -> String {
+        let mut bytes = [0; N];
+        write(&mut bytes);
+        let length = bytes.iter().position(|&byte| byte == 0).unwrap_or(N);
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    }
+
+    pub fn is_on() -> Option<bool> {
+        Some(mlx_gpt_kernels() == 1)
+    }
+
+    pub fn kernels() -> Vec<Kernel> {
+        let kernel = |n| {
+            let mut state = -1;
+            let mut function = String::new();
+            let name = text(|name| function = text(|function| state = mlx_gpt_kernel(n, name, function)));
+            let state = match state {
+                0 => State::Own,
+                1 => State::Replaced,
+                2 => State::Used,
+                _ => return None,
+            };
+            Some(Kernel { name, function, state })
+        };
+        let mut kernels: Vec<Kernel> = (0..).map_while(kernel).collect();
+        kernels.sort_by(|a, b| a.function.cmp(&b.function));
+        kernels
+    }
+
+    pub fn blas() -> Option<String> {
+        Some(text(|name| mlx_gpt_blas(name)))
+    }
+
+    pub fn blas_rate() -> Option<BlasRate> {
+        let mut rates = [0.0; 2];
+        mlx_gpt_blas_rates(&mut rates);
+        let fitting = text(|name| mlx_gpt_fitting_blas_core(name));
+        Some(BlasRate {
+            product: rates[0],
+            vectors: rates[1],
+            fitting: (!fitting.is_empty()).then_some(fitting),
+        })
+    }
+
+    pub fn compiler() -> Option<Compiler> {
+        let name = text(|name| mlx_gpt_kernel_compiler(name));
+        Some(if name.is_empty() {
+            Compiler::Missing
+        } else {
+            Compiler::Found(name)
+        })
+    }
+}

@@ -1,0 +1,176 @@
+//! The folder of compiled functions, which are loaded and run.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::doctor;
+use crate::common::{stderr, stdout, succeed};
+
+/// `doctor`, which compiles one function, with caches below `folder` alone: `cache`, `home/.cache` and `tmp` in that order.
+fn compile(folder: &Path) -> Command {
+    let mut command = doctor(folder);
+    command
+        .env("XDG_CACHE_HOME", folder.join("cache"))
+        .env("HOME", folder.join("home"))
+        .env("TMPDIR", folder.join("tmp"));
+    command
+}
+
+/// A folder for one test, below folders that nobody else can write to, as those of this checkout need not be.
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// One with those three places.
+fn places() -> TempDir {
+    let folder = folder();
+    for place in ["cache", "home", "tmp"] {
+        fs::create_dir(folder.path().join(place)).unwrap();
+        set_mode(&folder.path().join(place), 0o755);
+    }
+    folder
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// The compiled functions in a folder and those below it.
+fn libraries(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| match path.is_dir() {
+            true => libraries(&path),
+            false if path.extension().is_some_and(|extension| extension == "so") => vec![path],
+            false => Vec::new(),
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_damaged_is_made_again() {
+    let folder = places();
+    let cache = folder.path().join("cache");
+    succeed(&mut compile(folder.path()));
+    let [library] = &libraries(&cache)[..] else {
+        panic!("one compiled function in {}", cache.display());
+    };
+    let whole = fs::read(library).unwrap();
+    let middle = whole.len() / 2;
+    let flipped = whole.iter().enumerate().map(|(at, &byte)| if at == middle { !byte } else { byte });
+    let damages: [Vec<u8>; 5] = [
+        Vec::new(),
+        whole[..middle].to_vec(),
+        flipped.collect(),
+        whole[..whole.len() - 1].to_vec(),
+        b"not a library".to_vec(),
+    ];
+    for damaged in damages {
+        fs::write(library, &damaged).unwrap();
+        succeed(&mut compile(folder.path()));
+        let again = fs::read(library).unwrap();
+        assert_ne!(again, damaged);
+        assert_eq!(again.len(), whole.len());
+    }
+    // What is whole stays as it is.
+    let made = fs::metadata(library).unwrap().modified().unwrap();
+    succeed(&mut compile(folder.path()));
+    assert_eq!(fs::metadata(library).unwrap().modified().unwrap(), made);
+}
+
+#[test]
+fn a_place_that_others_can_write_to_is_not_used() {
+    let folder = places();
+    let [cache, home, tmp] = ["cache", "home", "tmp"].map(|place| folder.path().join(place));
+    // Others may rename what is in a folder that they can write to.
+    set_mode(&cache, 0o777);
+    succeed(&mut compile(folder.path()));
+    assert!(libraries(&cache).is_empty() && libraries(&home).len() == 1, "the next place is used");
+
+    // The folder itself, writable for a group; a link in its place.
+    let kernels = fs::read_dir(home.join(".cache/mlx-gpt")).unwrap().next().unwrap().unwrap().path();
+    set_mode(&kernels, 0o770);
+    succeed(&mut compile(folder.path()));
+    assert_eq!(libraries(&tmp).len(), 1);
+    fs::remove_dir_all(&tmp).unwrap();
+    fs::create_dir(&tmp).unwrap();
+    fs::rename(&kernels, home.join("elsewhere")).unwrap();
+    symlink(home.join("elsewhere"), &kernels).unwrap();
+    succeed(&mut compile(folder.path()));
+    assert_eq!(libraries(&tmp).len(), 1);
+}
+
+#[test]
+fn where_no_place_is_safe_functions_are_compiled_for_one_run() {
+    let folder = places();
+    for place in ["cache", "home", "tmp"] {
+        set_mode(&folder.path().join(place), 0o777);
+    }
+    let output = succeed(&mut compile(folder.path()));
+    assert!(stdout(&output).contains("computes and compiles"));
+    assert!(stderr(&output).contains("warning  other users can change"), "{}", stderr(&output));
+    assert!(libraries(folder.path()).is_empty());
+    assert!(fs::read_dir(folder.path().join("tmp")).unwrap().next().is_none(), "nothing is left");
+}
+
+/// The folder in /tmp that another user made first, open or closed to this one.
+#[test]
+fn another_users_folder_is_not_used() {
+    let folder = places();
+    let tmp = folder.path().join("tmp");
+    for place in ["cache", "home"] {
+        fs::remove_dir(folder.path().join(place)).unwrap();
+        fs::write(folder.path().join(place), "no folder").unwrap(); // nobody can write there, not even root
+    }
+    set_mode(&tmp, 0o1777);
+    succeed(&mut compile(folder.path()));
+    let theirs = fs::read_dir(&tmp).unwrap().next().unwrap().unwrap().path();
+    let made = libraries(&theirs);
+    assert_eq!(made.len(), 1, "a folder of this user's in a place like /tmp is kept");
+    let nobody = 65534;
+    for mode in [0o755, 0o777, 0o1777] {
+        set_mode(&theirs, mode);
+        if chown(&theirs, Some(nobody), None).is_err() {
+            if mode == 0o755 {
+                continue; // without root it stays this user's, whom alone it is writable for
+            }
+        }
+        fs::write(&made[0], "of another user").unwrap();
+        succeed(&mut compile(folder.path()));
+        assert_eq!(fs::read(&made[0]).unwrap(), b"of another user", "neither loaded nor mended");
+    }
+}
+
+/// Paths are handed to a shell.
+#[test]
+fn a_path_may_have_any_character() {
+    let folder = folder();
+    let odd = folder.path().join("a \"quoted\" $HOME `name` it's");
+    fs::create_dir(&odd).unwrap();
+    set_mode(&odd, 0o755);
+    succeed(doctor(folder.path()).env("XDG_CACHE_HOME", &odd));
+    assert_eq!(libraries(&odd).len(), 1);
+}
+
+/// What a compiler that was killed leaves goes, once it is old.
+#[test]
+fn what_was_left_half_made_is_removed() {
+    let folder = places();
+    succeed(&mut compile(folder.path()));
+    let library = libraries(&folder.path().join("cache")).remove(0);
+    let [old, new] = ["making.1", "making.2"].map(|name| library.with_file_name(name));
+    for path in [&old, &new] {
+        fs::write(path, "half").unwrap();
+    }
+    let two_hours = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+    fs::File::options().write(true).open(&old).unwrap().set_modified(two_hours).unwrap();
+    succeed(&mut compile(folder.path()));
+    assert!(!old.exists() && new.exists());
+}
