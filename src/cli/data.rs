@@ -11,6 +11,8 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
 use crate::data::prepare::{Event, Manifest, prepare};
+use crate::data::token_files::Layout;
+use crate::data::token_folder::TokenFolder;
 use crate::terminal::console::{self, say};
 use crate::tokenizer::Tokenizer;
 
@@ -62,7 +64,7 @@ Example:
 
     mlx-gpt data info data/books")]
 struct InfoOptions {
-    /// A folder made by `data prepare`, or one with nanoGPT's train.bin and val.bin
+    /// A folder made by `data prepare`, or one with token files of nanoGPT, llm.c or build-nanogpt
     folder: PathBuf,
 }
 
@@ -128,19 +130,39 @@ fn info(folder: &Path) -> Result<()> {
         .with_context(|| format!("{} has a name that is not UTF-8", folder.display()))?;
     match Dataset::open(name)? {
         Dataset::Prepared { manifest, .. } => describe(&manifest, folder),
-        dataset @ Dataset::NanoGpt { .. } => {
-            let tokenizer = Tokenizer::gpt2()?;
-            for (what, split) in [("training", Split::Train), ("validation", Split::Val)] {
-                let tokens = dataset.part(&tokenizer, split)?.tokens.len();
-                console::print(format_args!("{what:<12} {tokens} tokens of 2 bytes (nanoGPT's)\n"))?;
-            }
-            Ok(())
-        }
+        Dataset::Tokens(tokens) => describe_tokens(&tokens),
         Dataset::Text(_) => bail!(
             "{} holds text, not tokens; make a folder of tokens with: mlx-gpt data prepare --corpus {0} --out DIR",
             folder.display()
         ),
     }
+}
+
+/// The size of a vocabulary that nobody named: as large as it can be with nanoGPT's numbers.
+const UNKNOWN: usize = 1 << 16;
+
+/// Of a folder whose tokens another program made.
+fn describe_tokens(tokens: &TokenFolder) -> Result<()> {
+    for remark in tokens.remarks() {
+        say(format_args!("note      {remark}"));
+    }
+    let characters = tokens.characters().ok().map(|characters| characters.vocab_size());
+    let mut text = format!("folder       {}\n", tokens.folder.display());
+    if let Some(characters) = characters {
+        text += &format!("vocabulary   {characters} characters, of its meta.pkl\n");
+    }
+    for (what, split) in [("training", Split::Train), ("validation", Split::Val)] {
+        let layouts = tokens.layouts(split, characters.unwrap_or(UNKNOWN))?;
+        let ids: u64 = layouts.iter().map(Layout::count).sum();
+        let mut kinds: Vec<String> = layouts.iter().map(Layout::kind).collect();
+        kinds.dedup();
+        text += &format!(
+            "{what:<12} {ids} tokens in {} file(s): {}\n",
+            layouts.len(),
+            kinds.join("; ")
+        );
+    }
+    console::print(text)
 }
 
 fn describe(manifest: &Manifest, folder: &Path) -> Result<()> {

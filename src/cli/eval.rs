@@ -47,7 +47,8 @@ pub struct Options {
     /// Text to measure on [default: the run's corpus]
     #[arg(long, value_name = "PATH")]
     corpus: Option<String>,
-    /// Which part of the text: its last tenth is val [default: val of the run's corpus, all of another]
+    /// Which part of the text: its last tenth is val, and of a folder of tokens what it has for it [default: val of the
+    /// run's corpus, all of another]
     #[arg(long, value_enum)]
     split: Option<Split>,
     /// Tokens from the beginning of one window to that of the next, at most the model's context [default: the context]
@@ -93,9 +94,9 @@ fn measure_loss(checkpoint: &Checkpoint, options: &Options) -> Result<()> {
     let split = options
         .split
         .unwrap_or(if is_the_runs { Split::Val } else { Split::All });
-    // Of an import or an export it is not known what it learned from: its user may.
+    // Of an import or an export it is not known what it learned from: its user may. Folders of tokens have parts of their own.
     ensure!(
-        is_the_runs || split == Split::All || learned_from.is_none(),
+        is_the_runs || split == Split::All || learned_from.is_none() || dataset.has_parts(),
         "corpus {} is not the one that the model learned from, so it has no training and validation part; leave --split out",
         dataset.name()
     );

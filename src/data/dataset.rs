@@ -1,6 +1,5 @@
-//! What a run learns from, whatever form it has: text, prepared token shards, or nanoGPT's token files.
+//! What a run learns from, whatever form it has: text, prepared token shards, or token files of other programs.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,8 +8,9 @@ use serde_json::to_string_pretty;
 
 use super::corpus::{Corpus, Split};
 use super::prepare::{Manifest, TOKENIZER, open_shards};
-use super::tokens::{Shard, TokenWidth, Tokens};
-use crate::disk::hash::{sha256, sha256_of_file};
+use super::token_folder::TokenFolder;
+use super::tokens::Tokens;
+use crate::disk::hash::sha256;
 use crate::tokenizer::{CharTokenizer, Tokenizer};
 
 /// A corpus that was found and not tokenized yet.
@@ -21,10 +21,8 @@ pub enum Dataset {
         folder: PathBuf,
         manifest: Manifest,
     },
-    /// A folder with nanoGPT's `train.bin` and `val.bin`.
-    NanoGpt {
-        folder: PathBuf,
-    },
+    /// A folder of token files that another program made, such as nanoGPT.
+    Tokens(TokenFolder),
 }
 
 /// Which text a run learned from.
@@ -57,60 +55,70 @@ impl Dataset {
                 manifest,
             });
         }
-        if nano_gpt_files(folder).iter().all(|file| file.is_file()) {
-            return Ok(Self::NanoGpt {
-                folder: folder.to_owned(),
-            });
+        if let Some(found) = TokenFolder::find(folder)? {
+            return Ok(Self::Tokens(found));
         }
+        ensure!(
+            !folder.is_file() || !folder.extension().is_some_and(|end| end == "bin" || end == "npy"),
+            "{name} is a file of tokens; give its folder, with files to train on and files to validate on"
+        );
         Ok(Self::Text(Corpus::open(name)?))
     }
 
     /// What it is called in the names of runs.
     pub fn name(&self) -> String {
-        match self {
-            Self::Text(corpus) => corpus.name.clone(),
-            Self::Prepared { folder, .. } | Self::NanoGpt { folder } => folder
-                .file_name()
-                .unwrap_or(folder.as_os_str())
-                .to_string_lossy()
-                .into_owned(),
-        }
+        let folder = match self {
+            Self::Text(corpus) => return corpus.name.clone(),
+            Self::Prepared { folder, .. } | Self::Tokens(TokenFolder { folder, .. }) => folder,
+        };
+        let name = folder.file_name().unwrap_or(folder.as_os_str());
+        name.to_string_lossy().into_owned()
     }
 
     /// What was changed in reading, for the user to know.
     pub fn remarks(&self) -> &[String] {
         match self {
             Self::Text(corpus) => &corpus.remarks,
-            _ => &[],
+            Self::Prepared { .. } => &[],
+            Self::Tokens(folder) => folder.remarks(),
         }
     }
 
-    /// The tokenizer called `name`, or that of the tokens. Characters are those of the whole text.
+    /// Whether it has a training and a validation part of its own, whatever model it is measured with.
+    pub fn has_parts(&self) -> bool {
+        !matches!(self, Self::Text(_))
+    }
+
+    /// The tokenizer called `name`. Characters are those of the whole text.
     ///
     /// # Errors
     /// There is no such tokenizer, or the tokens were made by another one.
     pub fn tokenizer(&self, name: &str) -> Result<Tokenizer> {
         let tokenizer = Tokenizer::open(name, || match self {
             Self::Text(corpus) => Ok(CharTokenizer::from_text(corpus.text(Split::All))),
-            Self::Prepared { folder, .. } | Self::NanoGpt { folder } => bail!(
-                "{} holds tokens, not characters; say which tokenizer made them, such as --tokenizer gpt2",
+            Self::Prepared { folder, .. } => bail!(
+                "{} holds tokens, not characters; leave --tokenizer out, as the tokenizer is there too",
                 folder.display()
             ),
+            Self::Tokens(folder) => folder.characters(),
         })?;
         self.check(&tokenizer)?;
         Ok(tokenizer)
     }
 
-    /// The tokenizer that a prepared folder brings along, as a name for [`tokenizer`](Self::tokenizer).
+    /// The tokenizer that made the tokens, as a name for [`tokenizer`](Self::tokenizer).
     pub fn own_tokenizer(&self) -> Option<String> {
         match self {
             Self::Text(_) => None,
             Self::Prepared { folder, .. } => Some(folder.join(TOKENIZER).to_string_lossy().into_owned()),
-            Self::NanoGpt { .. } => Some("gpt2".into()), // nanoGPT's own
+            Self::Tokens(folder) => Some(folder.own_tokenizer().into()),
         }
     }
 
     fn check(&self, tokenizer: &Tokenizer) -> Result<()> {
+        if let Self::Tokens(folder) = self {
+            folder.check(tokenizer)?;
+        }
         if let Self::Prepared { folder, manifest } = self {
             let same = sha256(to_string_pretty(&tokenizer.to_json()?)?) == manifest.tokenizer_sha256;
             ensure!(
@@ -149,26 +157,14 @@ impl Dataset {
                 };
                 let bytes = records.iter().map(|record| record.text_bytes).sum();
                 Ok(Part {
-                    tokens: open_shards(folder, &records, manifest.width)?,
+                    tokens: open_shards(folder, &records, manifest.width, manifest.vocab_size)?,
                     bytes: Some(bytes),
                 })
             }
-            Self::NanoGpt { folder } => {
-                let [train, val] = nano_gpt_files(folder);
-                let files = match split {
-                    Split::Train => vec![train],
-                    Split::Val => vec![val],
-                    Split::All => vec![train, val],
-                };
-                let shards = files
-                    .iter()
-                    .map(|file| Shard::open(file, TokenWidth::U16))
-                    .collect::<Result<_>>()?;
-                Ok(Part {
-                    tokens: Tokens::Shards(shards),
-                    bytes: None,
-                })
-            }
+            Self::Tokens(folder) => Ok(Part {
+                tokens: folder.part(tokenizer, split)?,
+                bytes: None,
+            }),
         }
     }
 
@@ -186,17 +182,7 @@ impl Dataset {
                 sha256: manifest.corpus.sha256.clone(),
                 cut: manifest.corpus.cut,
             },
-            Self::NanoGpt { folder } => {
-                let [train, val] = nano_gpt_files(folder);
-                CorpusRecord {
-                    sha256: sha256(sha256_of_file(&train)? + &sha256_of_file(&val)?),
-                    cut: fs::metadata(&train)?.len(),
-                }
-            }
+            Self::Tokens(folder) => folder.record()?,
         })
     }
-}
-
-fn nano_gpt_files(folder: &Path) -> [PathBuf; 2] {
-    ["train.bin", "val.bin"].map(|file| folder.join(file))
 }

@@ -368,11 +368,11 @@ impl Manifest {
     }
 }
 
-/// Maps some of a folder's shards, after comparing each with its hash; all cores read.
+/// Maps some of a folder's shards, after comparing each with its hash and with the vocabulary; all cores read.
 ///
 /// # Errors
-/// A shard is missing, cut, changed, or of another length than the manifest says.
-pub fn open_shards(folder: &Path, records: &[&ShardRecord], width: TokenWidth) -> Result<Tokens> {
+/// A shard is missing, cut, changed, of another length than the manifest says, or of another vocabulary.
+pub fn open_shards(folder: &Path, records: &[&ShardRecord], width: TokenWidth, vocab_size: usize) -> Result<Tokens> {
     let shards = records.par_iter().map(|record| {
         ensure!(
             Path::new(&record.file).file_name() == Some(record.file.as_ref()),
@@ -394,6 +394,7 @@ pub fn open_shards(folder: &Path, records: &[&ShardRecord], width: TokenWidth) -
             "token shard {} was changed or damaged after it was written; prepare the data again",
             path.display()
         );
+        shard.check(&path, vocab_size)?;
         Ok(shard)
     });
     Ok(Tokens::Shards(shards.collect::<Result<_>>()?))

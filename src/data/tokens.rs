@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
+use rayon::prelude::*;
 
 use crate::disk::files;
 
@@ -55,18 +56,58 @@ impl Shard {
     /// # Errors
     /// It is missing, empty, or its size is not a whole number of tokens.
     pub fn open(path: &Path, width: TokenWidth) -> Result<Self> {
+        Self::open_after(path, 0, width)
+    }
+
+    /// Maps a file whose tokens come after a header of that many bytes.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_after(path: &Path, header: u64, width: TokenWidth) -> Result<Self> {
         let shown = path.display();
         let file = files::open(path).with_context(|| format!("token shard {shown} cannot be read"))?;
-        let bytes = file.metadata()?.len();
+        let bytes = file.metadata()?.len().saturating_sub(header);
         ensure!(bytes > 0, "token shard {shown} is empty; prepare the data again");
         ensure!(
             bytes.is_multiple_of(width.bytes() as u64),
             "token shard {shown} was cut: {bytes} bytes are not whole tokens of {}; prepare the data again",
             width.bytes()
         );
-        let map = files::map(&file, 0, usize::try_from(bytes)?)
+        let map = files::map(&file, header, usize::try_from(bytes)?)
             .with_context(|| format!("token shard {shown} cannot be mapped"))?;
         Ok(Self { map, width })
+    }
+
+    /// Looks at every token, on all cores, so that one that a vocabulary of that size has not is found before training
+    /// meets it. `path` is the file's, for the message.
+    ///
+    /// # Errors
+    /// There is such a token.
+    pub fn check(&self, path: &Path, vocab_size: usize) -> Result<()> {
+        const AT_ONCE: usize = 1 << 20;
+        let chunks = self.map.par_chunks(AT_ONCE * self.width.bytes()).enumerate();
+        let beyond = chunks.find_map_first(|(chunk, bytes)| {
+            let at = match self.width {
+                TokenWidth::U16 => {
+                    let mut ids = bytes.as_chunks::<2>().0.iter().map(|&id| u16::from_le_bytes(id));
+                    ids.position(|id| usize::from(id) >= vocab_size)
+                }
+                TokenWidth::U32 => {
+                    let mut ids = bytes.as_chunks::<4>().0.iter().map(|&id| u32::from_le_bytes(id));
+                    ids.position(|id| id as usize >= vocab_size)
+                }
+            };
+            Some(chunk * AT_ONCE + at?)
+        });
+        let Some(at) = beyond else { return Ok(()) };
+        let mut id = Vec::new();
+        self.read(at, 1, &mut id);
+        bail!(
+            "{}, read as numbers of {} bits, holds token {} at position {at}, and the tokenizer's vocabulary has {vocab_size}; data and tokenizer do not belong together: say with --tokenizer which one made the ids",
+            path.display(),
+            8 * self.width.bytes(),
+            id[0]
+        )
     }
 
     pub fn len(&self) -> usize {
@@ -161,6 +202,30 @@ mod tests {
                 tokens.read(start, count, &mut read);
                 assert_eq!(read, ids[start..start + count], "{start}, {count}");
             }
+        }
+    }
+
+    /// Also beyond what one thread looks at.
+    #[test]
+    fn a_token_beyond_the_vocabulary_is_found_wherever_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ids.bin");
+        for (width, count, at) in [
+            (TokenWidth::U16, 10, 0),
+            (TokenWidth::U16, 2_100_000, 2_099_999),
+            (TokenWidth::U32, 9, 4),
+        ] {
+            let mut ids = vec![99; count];
+            let write = |ids: &[u32]| {
+                let mut bytes = Vec::new();
+                width.write(ids, &mut bytes);
+                std::fs::write(&path, bytes).unwrap();
+                Shard::open(&path, width).unwrap().check(&path, 100)
+            };
+            write(&ids).unwrap();
+            ids[at] = 100;
+            let error = write(&ids).unwrap_err().to_string();
+            assert!(error.contains(&format!("token 100 at position {at}")), "{error}");
         }
     }
 

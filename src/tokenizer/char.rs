@@ -28,7 +28,8 @@ impl CharTokenizer {
         Self::from_characters(text.chars().collect::<BTreeSet<_>>().into_iter().collect())
     }
 
-    fn from_characters(characters: Vec<char>) -> Self {
+    /// The tokenizer of those characters, which must differ, in the order of their ids.
+    pub fn from_characters(characters: Vec<char>) -> Self {
         let ids = (0u32..)
             .zip(&characters)
             .map(|(id, &character)| (character, id))

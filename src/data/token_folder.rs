@@ -1,0 +1,250 @@
+//! Folders of token files that other programs made: nanoGPT's, llm.c's, build-nanogpt's.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail, ensure};
+
+use super::corpus::Split;
+use super::dataset::CorpusRecord;
+use super::pickle::{self, Value};
+use super::token_files::{self, Layout};
+use super::tokens::Tokens;
+use crate::disk::files;
+use crate::disk::hash::{sha256, sha256_of_file};
+use crate::tokenizer::{CharTokenizer, Tokenizer};
+
+/// How nanoGPT's `prepare.py` says which character an id stands for.
+const META: &str = "meta.pkl";
+/// nanoGPT's own pair of files, which is taken where it is there, whatever else is.
+const PAIR: [&str; 2] = ["train.bin", "val.bin"];
+
+/// A folder of training files and validation files.
+pub struct TokenFolder {
+    pub folder: PathBuf,
+    train: Vec<PathBuf>,
+    val: Vec<PathBuf>,
+    /// The characters that its `meta.pkl` tells, if there is one; or why it tells none.
+    meta: Option<Result<CharTokenizer>>,
+    remarks: Vec<String>,
+}
+
+impl TokenFolder {
+    /// The token files in `folder`: `train.bin` and `val.bin`, or all `.bin` and `.npy` with the word `train` and those
+    /// with the word `val` in their names; none where there are no such files.
+    ///
+    /// # Errors
+    /// Files for one of the two parts alone.
+    pub fn find(folder: &Path) -> Result<Option<Self>> {
+        let pair = PAIR.map(|name| folder.join(name));
+        let (train, val) = if pair.iter().all(|file| file.is_file()) {
+            let [train, val] = pair;
+            (vec![train], vec![val])
+        } else {
+            (
+                named(folder, &["train"]),
+                named(folder, &["val", "valid", "validation"]),
+            )
+        };
+        if train.is_empty() && val.is_empty() {
+            return Ok(None);
+        }
+        let shown = folder.display();
+        ensure!(
+            !val.is_empty(),
+            "{shown} has token files to train on but none to validate on; put a val.bin beside them"
+        );
+        ensure!(
+            !train.is_empty(),
+            "{shown} has token files to validate on but none to train on; put a train.bin beside them"
+        );
+        let meta = folder.join(META);
+        let meta = meta.exists().then(|| characters(&meta));
+        let remark = match &meta {
+            Some(Err(why)) => Some(format!("its {META} does not tell the tokens: {why:#}")),
+            _ => None,
+        };
+        Ok(Some(Self {
+            folder: folder.to_owned(),
+            train,
+            val,
+            meta,
+            remarks: remark.into_iter().collect(),
+        }))
+    }
+
+    /// What the user should know of it.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    /// The tokenizer of the characters in its `meta.pkl`.
+    ///
+    /// # Errors
+    /// There is no `meta.pkl`, or one that tells no characters.
+    pub fn characters(&self) -> Result<CharTokenizer> {
+        const REMEDY: &str = "say which tokenizer made them, such as --tokenizer gpt2";
+        let shown = self.folder.display();
+        match &self.meta {
+            Some(Ok(characters)) => Ok(characters.clone()),
+            Some(Err(why)) => bail!("{shown} holds tokens, and its {META} is of no use: {why:#}; {REMEDY}"),
+            None => bail!("{shown} holds tokens, not characters; {REMEDY}"),
+        }
+    }
+
+    /// The name of the tokenizer that such files are made with unless somebody says otherwise.
+    pub fn own_tokenizer(&self) -> &'static str {
+        if self.meta.is_some() { "char" } else { "gpt2" }
+    }
+
+    /// # Errors
+    /// The tokenizer has other ids for the characters in `meta.pkl`.
+    pub fn check(&self, tokenizer: &Tokenizer) -> Result<()> {
+        let Some(Ok(characters)) = &self.meta else {
+            return Ok(());
+        };
+        let same = |id: u32| {
+            let character = characters.decode(&[id])?;
+            anyhow::Ok(tokenizer.encode(&character).is_ok_and(|ids| ids == [id]))
+        };
+        for id in 0..characters.vocab_size() as u32 {
+            ensure!(
+                same(id)?,
+                "{} says that the ids stand for {} characters, and the tokenizer, of {} tokens, has others; leave --tokenizer out, or take a model of these characters",
+                self.folder.join(META).display(),
+                characters.vocab_size(),
+                tokenizer.vocab_size()
+            );
+        }
+        Ok(())
+    }
+
+    /// The tokens of a part, which must be of that tokenizer.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check); a file that is damaged or holds no ids; an id that the tokenizer has not.
+    pub fn part(&self, tokenizer: &Tokenizer, split: Split) -> Result<Tokens> {
+        self.check(tokenizer)?;
+        let open = |file: &&PathBuf| token_files::open(file, tokenizer.vocab_size());
+        Ok(Tokens::Shards(
+            self.files(split).iter().map(open).collect::<Result<_>>()?,
+        ))
+    }
+
+    /// The files of a part and how each is laid out, for people.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn layouts(&self, split: Split, vocab_size: usize) -> Result<Vec<Layout>> {
+        let layout = |file: &&PathBuf| token_files::layout(file, vocab_size);
+        self.files(split).iter().map(layout).collect()
+    }
+
+    fn files(&self, split: Split) -> Vec<&PathBuf> {
+        let (train, val) = (&self.train, &self.val);
+        match split {
+            Split::Train => train.iter().collect(),
+            Split::Val => val.iter().collect(),
+            Split::All => train.iter().chain(val).collect(),
+        }
+    }
+
+    /// What identifies the text.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn record(&self) -> Result<CorpusRecord> {
+        let hashes = self.files(Split::All).into_iter().map(|file| sha256_of_file(file));
+        let bytes = self.train.iter().map(|file| Ok(fs::metadata(file)?.len()));
+        Ok(CorpusRecord {
+            sha256: sha256(hashes.collect::<Result<Vec<_>>>()?.concat()),
+            cut: bytes.sum::<Result<u64>>()?,
+        })
+    }
+}
+
+/// The token files of a folder that have one of those words in their names, in the order of their names.
+fn named(folder: &Path, words: &[&str]) -> Vec<PathBuf> {
+    let is_one = |path: &PathBuf| {
+        let is_of_ids = path.extension().is_some_and(|end| end == "bin" || end == "npy");
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+        let mut parts = stem.split(|character: char| !character.is_ascii_alphabetic());
+        is_of_ids && path.is_file() && parts.any(|part| words.contains(&part))
+    };
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(is_one)
+        .collect();
+    files.sort();
+    files
+}
+
+/// The characters of nanoGPT's `meta.pkl`: `itos`, a dict of characters by their ids, and `stoi`, the other way round.
+fn characters(path: &Path) -> Result<CharTokenizer> {
+    let meta = pickle::read(&files::read(path)?)?;
+    let (Some(itos), Some(stoi)) = (meta.get("itos"), meta.get("stoi")) else {
+        bail!("it has no itos and stoi, as nanoGPT's has");
+    };
+    let itos = by_id(itos)?;
+    let count = itos.len();
+    if let Some(size) = meta.get("vocab_size") {
+        ensure!(
+            *size == Value::Int(count as i64),
+            "its vocab_size is not the {count} of its characters"
+        );
+    }
+    let mut ids = HashMap::new();
+    for (key, id) in entries(stoi)? {
+        let (Value::Text(text), Value::Int(id)) = (key, id) else {
+            bail!("its stoi is not of characters and ids");
+        };
+        ids.insert(text.chars().next().filter(|first| first.len_utf8() == text.len()), *id);
+    }
+    let same = |(id, character): (i64, &char)| ids.get(&Some(*character)) == Some(&id);
+    ensure!(
+        ids.len() == count && (0..).zip(&itos).all(same),
+        "its stoi is not its itos the other way round"
+    );
+    Ok(CharTokenizer::from_characters(itos))
+}
+
+/// Characters in the order of their ids, of a dict or a list.
+fn by_id(itos: &Value) -> Result<Vec<char>> {
+    let numbered: Vec<(i64, &Value)> = match itos {
+        Value::List(values) => (0..).zip(values).collect(),
+        _ => entries(itos)?
+            .iter()
+            .map(|(id, value)| match id {
+                Value::Int(id) => Ok((*id, value)),
+                _ => bail!("its itos is not of ids"),
+            })
+            .collect::<Result<_>>()?,
+    };
+    let mut sorted = numbered;
+    sorted.sort_by_key(|&(id, _)| id);
+    ensure!(
+        !sorted.is_empty() && (0..).zip(&sorted).all(|(expected, (id, _))| expected == *id),
+        "its ids are not 0, 1, 2, … without a gap"
+    );
+    let character = |(id, value): (i64, &Value)| {
+        let text = match value {
+            Value::Text(text) => text,
+            _ => bail!("what it has for id {id} is no text"),
+        };
+        let mut characters = text.chars();
+        match (characters.next(), characters.next()) {
+            (Some(character), None) => Ok(character),
+            _ => bail!("what it has for id {id}, {text:?}, is not one character"),
+        }
+    };
+    sorted.into_iter().map(character).collect()
+}
+
+fn entries(dict: &Value) -> Result<&[(Value, Value)]> {
+    match dict {
+        Value::Dict(entries) => Ok(entries),
+        _ => bail!("its itos and stoi are no dicts, as nanoGPT's are"),
+    }
+}
