@@ -70,6 +70,9 @@ fn examples_with_endings() {
     .run(&folder());
 }
 
+/// Tokens of the tokenizer that token files are read with here.
+const VOCABULARY: u32 = 300;
+
 /// What training and evaluation do with the tokens of a dataset.
 fn read_tokens(folder: &Path) -> Result<()> {
     let dataset = Dataset::open(folder.to_str().unwrap())?;
@@ -80,7 +83,7 @@ fn read_tokens(folder: &Path) -> Result<()> {
     );
     let tokenizer = match dataset.own_tokenizer() {
         Some(name) if name != "gpt2" => dataset.tokenizer(&name)?,
-        _ => CharTokenizer::from_text("abcdefgh").into(),
+        _ => CharTokenizer::from_characters((0x400..0x400 + VOCABULARY).filter_map(char::from_u32).collect()).into(),
     };
     dataset.record()?;
     for split in [Split::Train, Split::Val, Split::All] {
@@ -88,29 +91,89 @@ fn read_tokens(folder: &Path) -> Result<()> {
         let mut all = Vec::new();
         tokens.read(0, tokens.len(), &mut all);
         assert_eq!(all.len(), tokens.len());
+        let vocabulary = tokenizer.vocab_size();
+        assert!(
+            all.iter().all(|&id| (id as usize) < vocabulary),
+            "ids beyond the vocabulary are found before anything is made of them"
+        );
         if tokens.len() > 4 {
             for batch in spread(&tokens, 2, 2, 4) {
-                let fits = |batch: &Batch| batch.inputs.iter().chain(&batch.targets).all(|&id| id < 300);
-                assert_eq!(
-                    batch.check(300).is_ok(),
-                    fits(&batch),
-                    "ids beyond the vocabulary are found"
-                );
+                let ids = || batch.inputs.iter().chain(&batch.targets);
+                let largest = ids().max().copied().unwrap_or(0) as usize;
+                assert!(batch.check(largest + 1).is_ok() && batch.check(largest).is_err());
             }
         }
     }
     Ok(())
 }
 
+fn narrow(ids: std::ops::Range<u16>) -> Vec<u8> {
+    ids.flat_map(u16::to_le_bytes).collect()
+}
+
+fn wide(ids: std::ops::Range<u32>) -> Vec<u8> {
+    ids.flat_map(u32::to_le_bytes).collect()
+}
+
+/// nanoGPT's numbers of either width, llm.c's two formats.
 #[test]
-fn token_files_of_nano_gpt() {
+fn token_files_of_other_programs() {
     let _alone = alone();
     let folder = folder();
-    let tokens: Vec<u8> = (0u16..40).flat_map(u16::to_le_bytes).collect();
+    let header = |magic: u32, version: u32, count: u32| {
+        let numbers = [magic, version, count].into_iter().chain(std::iter::repeat_n(0, 253));
+        numbers.flat_map(u32::to_le_bytes).collect::<Vec<u8>>()
+    };
+    let seeds = [
+        narrow(0..40),
+        vec![1, 0],
+        wide(0..40),
+        [header(20240520, 1, 40), narrow(0..40)].concat(),
+        [header(20240801, 7, 40), wide(0..40)].concat(),
+    ];
+    fs::write(folder.path().join("val.bin"), narrow(0..40)).unwrap();
+    let seeds: Vec<&[u8]> = seeds.iter().map(Vec::as_slice).collect();
+    target("train.bin", "train.bin", &seeds, &read_tokens).run(&folder);
+}
+
+#[test]
+fn token_files_of_numpy() {
+    let _alone = alone();
+    let folder = folder();
+    let words = format!(
+        "{:<117}\n",
+        "{'descr': '<u2', 'fortran_order': False, 'shape': (40,), }"
+    );
+    let array = |version: u8, length: &[u8]| {
+        [
+            &b"\x93NUMPY"[..],
+            &[version, 0],
+            length,
+            words.as_bytes(),
+            &narrow(0..40),
+        ]
+        .concat()
+    };
+    let seeds = [array(1, &118u16.to_le_bytes()), array(2, &118u32.to_le_bytes())];
+    fs::write(folder.path().join("a_val_0.npy"), &seeds[0]).unwrap();
+    target("npy", "a_train_1.npy", &[&seeds[0], &seeds[1]], &read_tokens).run(&folder);
+}
+
+/// The characters that nanoGPT pickles beside its token files.
+#[test]
+fn pickled_characters() {
+    let _alone = alone();
+    let folder = folder();
     for file in ["train.bin", "val.bin"] {
-        fs::write(folder.path().join(file), &tokens).unwrap();
+        fs::write(folder.path().join(file), narrow(0..3)).unwrap();
     }
-    target("train.bin", "train.bin", &[&tokens, &[1, 0]], &read_tokens).run(&folder);
+    let fixture = |protocol: u32| {
+        let path = format!("tests/fixtures/meta-protocol-{protocol}.pkl");
+        fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    };
+    let small = b"\x80\x04\x95\x3d\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\nvocab_size\x94K\x03\x8c\x04itos\x94]\x94(\x8c\x01a\x94\x8c\x01b\x94\x8c\x01c\x94e\x8c\x04stoi\x94}\x94(h\x04K\x00h\x05K\x01h\x06K\x02uu.";
+    let seeds = [fixture(2), fixture(4)];
+    target("meta.pkl", "meta.pkl", &[small, &seeds[0], &seeds[1]], &read_tokens).run(&folder);
 }
 
 /// A text and the tokens that were prepared from it.
