@@ -7,6 +7,7 @@ use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
+use super::signals::Signals;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::formats::gguf::Gguf;
 use crate::checkpoint::formats::{Dtype, folder};
@@ -14,7 +15,6 @@ use crate::checkpoint::runs::find_checkpoint;
 use crate::config::{Architecture, Precision, Quantization};
 use crate::disk::durable;
 use crate::terminal::console::{self, program, quoted, say};
-use crate::terminal::signals::Signals;
 
 /// Write a checkpoint for other programs, or smaller
 ///
@@ -83,6 +83,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         source.display(),
         checkpoint.model.architecture.name()
     );
+    signals.defer();
     say(format_args!("{}", source.display()));
     let written = match options.format {
         Format::Hf => hugging_face(&checkpoint, options, &signals),

@@ -7,13 +7,13 @@ use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::HumanBytes;
 
+use super::signals::Signals;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::hub;
 use crate::checkpoint::import::{import, origin};
 use crate::checkpoint::runs::find_checkpoint;
 use crate::disk::durable;
 use crate::terminal::console::{program, quoted, say};
-use crate::terminal::signals::Signals;
 use crate::tokenizer::Tokenizer;
 
 /// Bring a GPT-2 in: OpenAI's, or any in Hugging Face's layout
@@ -61,6 +61,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         }
     };
     let signals = Signals::register()?;
+    signals.defer();
     say(format_args!("reading  {}", folder.display()));
     let imported = import(&folder, &options.out, tokenizer, &origin, || signals.check());
     signals.outcome(imported.map(|checkpoint| {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::Args;
 
+use super::signals::Signals;
 use super::train_options::Settings;
 use crate::checkpoint::run::Run;
 use crate::checkpoint::runs::{self, RUNS};
@@ -17,8 +18,9 @@ use crate::train::{Outcome, Session, train};
 /// Train a GPT, from scratch or from a checkpoint
 ///
 /// Reads text, trains, and leaves a run: a folder with checkpoints, metrics and a loss curve. Presets choose
-/// everything; a file overrides the preset, options override the file. Ctrl-C saves before it stops, and --resume
-/// goes on exactly where a run was.
+/// everything; a file overrides the preset, options override the file. Ctrl-C, SIGTERM and a closed terminal save
+/// before they stop it, and --resume goes on exactly where a run was. Only a Ctrl-C more than two seconds after an
+/// earlier one stops at once, and loses what the first one says.
 #[derive(Args)]
 #[command(after_long_help = "\
 Presets:
@@ -67,6 +69,7 @@ pub struct Options {
 }
 
 pub fn run(options: Options) -> Result<ExitCode> {
+    let signals = Signals::register()?;
     let file = match &options.config {
         Some(path) => Settings::read(path)?,
         None => Settings::default(),
@@ -85,9 +88,9 @@ pub fn run(options: Options) -> Result<ExitCode> {
             Session::start(config, &dataset, &folder)?
         }
     };
-    Ok(match train(&mut session)? {
+    Ok(match train(&mut session, &signals)? {
         Outcome::Finished => ExitCode::SUCCESS,
-        Outcome::Interrupted { signal } => ExitCode::from(128 + signal as u8),
+        Outcome::Stopped => signals.code(),
     })
 }
 

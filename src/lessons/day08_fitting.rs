@@ -22,7 +22,7 @@ use crate::model::init::initialize;
 use crate::terminal::console::say;
 use crate::train::metrics::{self, Line};
 use crate::train::step::{Stepper, TrainState};
-use crate::train::{Session, train};
+use crate::train::{Session, ToTheEnd, train};
 
 /// Characters of the text that is learned by heart.
 const SLICE: usize = 1000;
@@ -172,10 +172,10 @@ fn compare_runs(lab: &Lab, folder: &Path) -> Result<(Vec<&'static str>, [f32; 2]
     };
     // ANCHOR: resume
     let run = || Run::open(folder);
-    train(&mut Session::start(config.clone(), lab.dataset(), folder)?)?;
+    train(&mut Session::start(config.clone(), lab.dataset(), folder)?, &ToTheEnd)?;
     let whole = End::read(&run()?)?;
     fs::remove_dir_all(run()?.step_folder(2 * HALF))?; // as if it had been stopped after the half
-    train(&mut Session::resume(run()?, config, lab.dataset())?)?;
+    train(&mut Session::resume(run()?, config, lab.dataset())?, &ToTheEnd)?;
     let resumed = End::read(&run()?)?;
     // ANCHOR_END: resume
     let files = End::FILES.into_iter().zip(whole.files.iter().zip(&resumed.files));

@@ -252,6 +252,15 @@ impl Session {
         4 * (saved + state.m.count() + state.v.count()) as u64
     }
 
+    /// What only this process has, in words.
+    pub(super) fn not_saved_yet(&self) -> String {
+        match self.state.step - self.progress.step {
+            0 => "nothing".into(),
+            1 => "the last step".into(),
+            steps => format!("the last {steps} steps"),
+        }
+    }
+
     /// The newest checkpoint's folder, in words.
     pub(super) fn last_checkpoint(&self) -> String {
         self.run
