@@ -65,13 +65,22 @@ mod tests {
     #[test]
     fn changes_are_said_of_what_was_recorded() {
         let of = |pairs: &[(&str, &str)]| -> Arithmetic {
-            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect()
         };
         let before = of(&[("BLAS", "old"), ("MLX", "1"), ("compiler", "g++")]);
         let now = of(&[("BLAS", "new"), ("MLX", "1"), ("kernels", "on")]);
         let said = changes(&before, &now);
         assert_eq!(said.len(), 2, "{said:?}");
-        assert!(said[0].starts_with("BLAS old is now new") && said[1].starts_with("compiler was g++"), "{said:?}");
-        assert!(changes(&Arithmetic::new(), &now).is_empty(), "an older program recorded nothing");
+        assert!(
+            said[0].starts_with("BLAS old is now new") && said[1].starts_with("compiler was g++"),
+            "{said:?}"
+        );
+        assert!(
+            changes(&Arithmetic::new(), &now).is_empty(),
+            "an older program recorded nothing"
+        );
     }
 }

@@ -95,7 +95,10 @@ impl BlasRate {
 impl fmt::Display for BlasRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [product, vectors] = [self.product, self.vectors].map(|rate| rate / 1e9);
-        write!(f, "{product:.0} GFLOP/s on one core, whose vector unit does {vectors:.0}")?;
+        write!(
+            f,
+            "{product:.0} GFLOP/s on one core, whose vector unit does {vectors:.0}"
+        )?;
         match self.fits() {
             true => Ok(()),
             false => f.write_str("; these kernels are not made for this processor"),
@@ -129,7 +132,12 @@ pub fn exercise() -> Result<()> {
     let on_cpu = |work: &dyn Fn() -> mlx_rs::error::Result<Vec<Array>>| with_device(Device::cpu(), work);
     let numbers = |shape: &[i32]| Array::full::<f32>(shape, Array::from_f32(0.5));
     let arrays = on_cpu(&|| {
-        let (x, weight, head, bias) = (numbers(&[2, 3, 4])?, numbers(&[4, 5])?, numbers(&[6, 4])?, numbers(&[5])?);
+        let (x, weight, head, bias) = (
+            numbers(&[2, 3, 4])?,
+            numbers(&[4, 5])?,
+            numbers(&[6, 4])?,
+            numbers(&[5])?,
+        );
         let (gain, heads) = (numbers(&[4])?, x.reshape(&[1, 2, 3, 4])?);
         Ok(vec![
             ops::addmm(&bias, &x, &weight, None, None)?,

@@ -86,14 +86,20 @@ fn replaced_kernels() -> Option<Finding> {
             found: format!("{error:#}"),
             remedy: Some("make setup".into()),
         },
-        Ok(_) if setting == "off" => Finding::good(what, "off (MLX_GPT_KERNELS): all of the CPU's operations are MLX's own".into()),
+        Ok(_) if setting == "off" => Finding::good(
+            what,
+            "off (MLX_GPT_KERNELS): all of the CPU's operations are MLX's own".into(),
+        ),
         Ok(kernels) => {
             let missed = kernels.iter().filter(|kernel| kernel.state == State::Replaced);
             let missed: Vec<&str> = missed.map(|kernel| kernel.function.as_str()).collect();
             match missed.join(", ") {
                 missed if missed.is_empty() => {
                     let replaced = kernels.iter().filter(|kernel| kernel.state == State::Used).count();
-                    Finding::good(what, format!("{setting}: {replaced} of MLX's CPU functions are replaced"))
+                    Finding::good(
+                        what,
+                        format!("{setting}: {replaced} of MLX's CPU functions are replaced"),
+                    )
                 }
                 missed => Finding {
                     what,

@@ -27,7 +27,10 @@ fn an_unknown_processor_is_noticed() {
     let said = stdout(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     let blas = line(&said, "BLAS");
-    assert!(blas.contains("PROBLEM") && blas.contains("not made for this processor"), "{blas}");
+    assert!(
+        blas.contains("PROBLEM") && blas.contains("not made for this processor"),
+        "{blas}"
+    );
     assert!(said.contains("fix it with: unset OPENBLAS_CORETYPE"), "{said}");
 
     let mut bench = mlx_gpt(folder.path());
@@ -35,7 +38,10 @@ fn an_unknown_processor_is_noticed() {
     assert!(!stderr(&succeed(&mut bench)).contains("not made for this processor"));
     unknown(&mut bench);
     let said = stderr(&succeed(&mut bench));
-    assert!(said.contains("warning") && said.contains("not made for this processor"), "{said}");
+    assert!(
+        said.contains("warning") && said.contains("not made for this processor"),
+        "{said}"
+    );
 
     // A run records it, and one that goes on says that it is another.
     succeed(&mut train_tiny(folder.path(), &["--out", "run", "--steps", "2"]));

@@ -64,7 +64,10 @@ fn what_is_damaged_is_made_again() {
     };
     let whole = fs::read(library).unwrap();
     let middle = whole.len() / 2;
-    let flipped = whole.iter().enumerate().map(|(at, &byte)| if at == middle { !byte } else { byte });
+    let flipped = whole
+        .iter()
+        .enumerate()
+        .map(|(at, &byte)| if at == middle { !byte } else { byte });
     let damages: [Vec<u8>; 5] = [
         Vec::new(),
         whole[..middle].to_vec(),
@@ -92,10 +95,18 @@ fn a_place_that_others_can_write_to_is_not_used() {
     // Others may rename what is in a folder that they can write to.
     set_mode(&cache, 0o777);
     succeed(&mut compile(folder.path()));
-    assert!(libraries(&cache).is_empty() && libraries(&home).len() == 1, "the next place is used");
+    assert!(
+        libraries(&cache).is_empty() && libraries(&home).len() == 1,
+        "the next place is used"
+    );
 
     // The folder itself, writable for a group; a link in its place.
-    let kernels = fs::read_dir(home.join(".cache/mlx-gpt")).unwrap().next().unwrap().unwrap().path();
+    let kernels = fs::read_dir(home.join(".cache/mlx-gpt"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
     set_mode(&kernels, 0o770);
     succeed(&mut compile(folder.path()));
     assert_eq!(libraries(&tmp).len(), 1);
@@ -115,9 +126,16 @@ fn where_no_place_is_safe_functions_are_compiled_for_one_run() {
     }
     let output = succeed(&mut compile(folder.path()));
     assert!(stdout(&output).contains("computes and compiles"));
-    assert!(stderr(&output).contains("warning  other users can change"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("warning  other users can change"),
+        "{}",
+        stderr(&output)
+    );
     assert!(libraries(folder.path()).is_empty());
-    assert!(fs::read_dir(folder.path().join("tmp")).unwrap().next().is_none(), "nothing is left");
+    assert!(
+        fs::read_dir(folder.path().join("tmp")).unwrap().next().is_none(),
+        "nothing is left"
+    );
 }
 
 /// The folder in /tmp that another user made first, open or closed to this one.
@@ -137,14 +155,16 @@ fn another_users_folder_is_not_used() {
     let nobody = 65534;
     for mode in [0o755, 0o777, 0o1777] {
         set_mode(&theirs, mode);
-        if chown(&theirs, Some(nobody), None).is_err() {
-            if mode == 0o755 {
-                continue; // without root it stays this user's, whom alone it is writable for
-            }
+        if chown(&theirs, Some(nobody), None).is_err() && mode == 0o755 {
+            continue; // without root it stays this user's, whom alone it is writable for
         }
         fs::write(&made[0], "of another user").unwrap();
         succeed(&mut compile(folder.path()));
-        assert_eq!(fs::read(&made[0]).unwrap(), b"of another user", "neither loaded nor mended");
+        assert_eq!(
+            fs::read(&made[0]).unwrap(),
+            b"of another user",
+            "neither loaded nor mended"
+        );
     }
 }
 
@@ -170,7 +190,12 @@ fn what_was_left_half_made_is_removed() {
         fs::write(path, "half").unwrap();
     }
     let two_hours = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
-    fs::File::options().write(true).open(&old).unwrap().set_modified(two_hours).unwrap();
+    fs::File::options()
+        .write(true)
+        .open(&old)
+        .unwrap()
+        .set_modified(two_hours)
+        .unwrap();
     succeed(&mut compile(folder.path()));
     assert!(!old.exists() && new.exists());
 }

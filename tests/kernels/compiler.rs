@@ -13,16 +13,27 @@ fn without_a_compiler_doctor_the_run_and_a_resume_say_so() {
     let said = stdout(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     let compiler = line(&said, "compiler");
-    assert!(compiler.contains("PROBLEM") && compiler.contains("half the speed"), "{compiler}");
+    assert!(
+        compiler.contains("PROBLEM") && compiler.contains("half the speed"),
+        "{compiler}"
+    );
     assert!(said.contains("fix it with: make setup"), "{said}");
 
-    let said = stderr(&succeed(&mut train_tiny(folder.path(), &["--out", "run", "--steps", "2"])));
+    let said = stderr(&succeed(&mut train_tiny(
+        folder.path(),
+        &["--out", "run", "--steps", "2"],
+    )));
     assert!(!said.contains("no g++"), "{said}");
     let mut resume = mlx_gpt(folder.path());
-    resume.args(["train", "--resume", "run", "--steps", "3"]).env("PATH", &empty);
+    resume
+        .args(["train", "--resume", "run", "--steps", "3"])
+        .env("PATH", &empty);
     let said = stderr(&succeed(&mut resume));
     assert!(said.contains("warning  there is no g++ on PATH"), "{said}");
-    assert!(said.contains("changed  compiler g++") && said.contains("is now none"), "{said}");
+    assert!(
+        said.contains("changed  compiler g++") && said.contains("is now none"),
+        "{said}"
+    );
 }
 
 /// Only the compiler is told of the folder for kernels: what else makes temporary files does as `TMPDIR` says.
@@ -31,7 +42,9 @@ fn temporary_files_of_the_program_go_where_tmpdir_says() {
     let folder = folder();
     let bench = |temporary: &std::path::Path| {
         let mut command = mlx_gpt(folder.path());
-        command.args("bench --device cpu --preset nano --only training --steps 1".split(' ')).env("TMPDIR", temporary);
+        command
+            .args("bench --device cpu --preset nano --only training --steps 1".split(' '))
+            .env("TMPDIR", temporary);
         command
     };
     let missing = folder.path().join("missing");

@@ -25,5 +25,7 @@ fn doctor(folder: &Path) -> Command {
 
 /// The line of `doctor` that begins with `what`.
 fn line<'a>(said: &'a str, what: &str) -> &'a str {
-    said.lines().find(|line| line.starts_with(what)).unwrap_or_else(|| panic!("no line {what} in {said}"))
+    said.lines()
+        .find(|line| line.starts_with(what))
+        .unwrap_or_else(|| panic!("no line {what} in {said}"))
 }

@@ -8,12 +8,18 @@ use crate::common::{fail, folder, mlx_gpt, succeed};
 /// What is replaced, and how its symbol begins.
 const SYMBOLS: [(&str, &str); 10] = [
     ("Scheduler::enqueue", "_ZN3mlx4core9scheduler9Scheduler7enqueueE"),
-    ("Scheduler::signal_event", "_ZN3mlx4core9scheduler9Scheduler12signal_eventE"),
+    (
+        "Scheduler::signal_event",
+        "_ZN3mlx4core9scheduler9Scheduler12signal_eventE",
+    ),
     ("Scheduler::wait_event", "_ZN3mlx4core9scheduler9Scheduler10wait_eventE"),
     ("addmm", "_ZN3mlx4core5addmmE"),
     ("fast::layer_norm", "_ZN3mlx4core4fast10layer_normE"),
     ("fast::rms_norm", "_ZN3mlx4core4fast8rms_normE"),
-    ("fast::scaled_dot_product_attention", "_ZN3mlx4core4fast28scaled_dot_product_attentionE"),
+    (
+        "fast::scaled_dot_product_attention",
+        "_ZN3mlx4core4fast28scaled_dot_product_attentionE",
+    ),
     ("logsumexp", "_ZN3mlx4core9logsumexpERKNS0_5arrayEib"),
     ("matmul", "_ZN3mlx4core6matmulE"),
     ("take", "_ZN3mlx4core4takeERKNS0_5arrayES3_iSt"),
@@ -21,7 +27,12 @@ const SYMBOLS: [(&str, &str); 10] = [
 
 /// Gives a symbol another name of the same length, wherever it stands.
 fn rename(library: &mut [u8], symbol: &str) -> usize {
-    let starts: Vec<usize> = library.windows(symbol.len()).enumerate().filter(|(_, bytes)| *bytes == symbol.as_bytes()).map(|(at, _)| at).collect();
+    let starts: Vec<usize> = library
+        .windows(symbol.len())
+        .enumerate()
+        .filter(|(_, bytes)| *bytes == symbol.as_bytes())
+        .map(|(at, _)| at)
+        .collect();
     for at in &starts {
         library[at + 1] = b'Y';
     }
@@ -53,12 +64,17 @@ fn a_missing_symbol_is_one_line_at_start() {
         let mut library = whole.clone();
         assert!(rename(&mut library, symbol) > 0, "{symbol} is not in MLX's library");
         let said = fail(&mut start(&library));
-        assert!(said.contains(&format!("MLX's library has no {function} ")) && said.contains("make setup"), "{said}");
+        assert!(
+            said.contains(&format!("MLX's library has no {function} ")) && said.contains("make setup"),
+            "{said}"
+        );
     }
 
     // The one function that is not MLX's own.
-    let blas = std::fs::read_dir(&others).unwrap().map(|entry| entry.unwrap().path());
-    let blas = blas.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("libblas")).next().unwrap();
+    let mut files = std::fs::read_dir(&others).unwrap().map(|entry| entry.unwrap().path());
+    let blas = files
+        .find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("libblas"))
+        .unwrap();
     let mut library = std::fs::read(&blas).unwrap();
     assert!(rename(&mut library, "cblas_sgemm") > 0);
     std::fs::remove_file(&blas).unwrap();

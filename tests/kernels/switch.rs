@@ -32,10 +32,16 @@ fn every_replacement_is_in_effect() {
     let missing: Vec<&str> = REPLACED
         .into_iter()
         .filter(|function| {
-            !replaced.iter().any(|kernel| kernel.function == *function && kernel.state == State::Used)
+            !replaced
+                .iter()
+                .any(|kernel| kernel.function == *function && kernel.state == State::Used)
         })
         .collect();
-    assert!(missing.is_empty(), "MLX computes these without kernels/: {}", missing.join(", "));
+    assert!(
+        missing.is_empty(),
+        "MLX computes these without kernels/: {}",
+        missing.join(", ")
+    );
     assert_eq!(replaced.len(), REPLACED.len(), "{replaced:?}");
 }
 
@@ -48,7 +54,9 @@ fn doctor_says_which_are_in_effect() {
     let said = stdout(&succeed(doctor(folder.path()).env("MLX_GPT_KERNELS", "off")));
     let off = line(&said, "kernels");
     assert!(off.contains(" off ") && off.contains("MLX's own"), "{off}");
-    let said = stdout(&succeed(doctor(folder.path()).env("MLX_GPT_KERNELS_WITHOUT", "take,scheduler")));
+    let said = stdout(&succeed(
+        doctor(folder.path()).env("MLX_GPT_KERNELS_WITHOUT", "take,scheduler"),
+    ));
     let some = line(&said, "kernels");
     assert!(some.contains(" on without scheduler, take: 7 of"), "{some}");
 }
@@ -64,10 +72,16 @@ fn bench_says_which_are_in_effect() {
     };
     for kernels in ["on", "off"] {
         let said = stdout(&succeed(&mut bench(kernels)));
-        assert!(said.contains(&format!("kernels {kernels} ")) && said.contains("OpenBLAS"), "{said}");
+        assert!(
+            said.contains(&format!("kernels {kernels} ")) && said.contains("OpenBLAS"),
+            "{said}"
+        );
         let report: Value = serde_json::from_slice(&succeed(bench(kernels).arg("--json")).stdout).unwrap();
         assert_eq!(report["machine"]["kernels"], kernels);
-        assert!(report["machine"]["blas"].as_str().unwrap().contains("OpenBLAS"), "{report}");
+        assert!(
+            report["machine"]["blas"].as_str().unwrap().contains("OpenBLAS"),
+            "{report}"
+        );
     }
 }
 
@@ -76,7 +90,10 @@ fn a_setting_that_means_nothing_is_one_line_at_start() {
     let folder = folder();
     for wrong in ["of", "ON", "1", ""] {
         let said = fail(mlx_gpt(folder.path()).arg("runs").env("MLX_GPT_KERNELS", wrong));
-        assert!(said.contains(&format!("MLX_GPT_KERNELS is \"{wrong}\"")) && said.contains("off"), "{said}");
+        assert!(
+            said.contains(&format!("MLX_GPT_KERNELS is \"{wrong}\"")) && said.contains("off"),
+            "{said}"
+        );
     }
     for wrong in ["attention", "take,", "take,,addmm", "tak"] {
         let said = fail(mlx_gpt(folder.path()).arg("runs").env("MLX_GPT_KERNELS_WITHOUT", wrong));
@@ -89,7 +106,11 @@ fn losses(folder: &Path, kernels: &str, threads: &str) -> Vec<(u64, f64)> {
     let run = format!("{kernels}-{threads}");
     let mut command = mlx_gpt(folder);
     command.args("train --preset nano --device cpu --steps 60 --eval-every 60 --eval-batches 1".split(' '));
-    succeed(command.args(["--threads", threads, "--out", &run]).env("MLX_GPT_KERNELS", kernels));
+    succeed(
+        command
+            .args(["--threads", threads, "--out", &run])
+            .env("MLX_GPT_KERNELS", kernels),
+    );
     let metrics = std::fs::read_to_string(folder.join(run).join("metrics.jsonl")).unwrap();
     let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let losses = lines.filter_map(|line| Some((line["step"].as_u64()?, line["loss"].as_f64()?)));
@@ -102,11 +123,17 @@ fn a_run_has_the_losses_that_it_has_with_mlx_alone() {
     let folder = folder();
     for threads in ["1", "2"] {
         let [ours, own] = ["on", "off"].map(|kernels| losses(folder.path(), kernels, threads));
-        assert!(ours.iter().any(|(step, _)| *step == 10) && ours.iter().any(|(step, _)| *step == 60), "{ours:?}");
+        assert!(
+            ours.iter().any(|(step, _)| *step == 10) && ours.iter().any(|(step, _)| *step == 60),
+            "{ours:?}"
+        );
         assert_eq!(ours.len(), own.len());
         for (ours, own) in ours.iter().zip(&own) {
             let bound = if ours.0 <= 10 { 1e-5 } else { 5e-3 };
-            assert!(ours.0 == own.0 && (ours.1 - own.1).abs() <= bound, "{ours:?} with kernels, {own:?} without");
+            assert!(
+                ours.0 == own.0 && (ours.1 - own.1).abs() <= bound,
+                "{ours:?} with kernels, {own:?} without"
+            );
         }
         assert_ne!(ours, own, "other kernels round otherwise: the switch does nothing");
     }
@@ -122,7 +149,9 @@ fn a_resume_with_other_kernels_says_so() {
     assert_eq!(recorded["arithmetic"]["kernels"], "on", "{recorded}");
     for (steps, kernels, changed) in [("3", "on", false), ("4", "off", true), ("5", "off", false)] {
         let mut resume = mlx_gpt(folder.path());
-        resume.args(["train", "--resume", "run", "--steps", steps]).env("MLX_GPT_KERNELS", kernels);
+        resume
+            .args(["train", "--resume", "run", "--steps", steps])
+            .env("MLX_GPT_KERNELS", kernels);
         let said = stderr(&succeed(&mut resume));
         assert_eq!(said.contains("changed  kernels on is now off"), changed, "{said}");
     }

@@ -50,7 +50,8 @@ pub fn compare(computed: &Answers, reference: &Answers) -> Result<Vec<Row>> {
         let worst = rows
             .entry((key.model, key.precision, key.quantity))
             .or_insert(row.clone());
-        if worst.right && !(difference / allowed <= worst.difference / worst.allowed) {
+        let further = difference.is_nan() || difference / allowed > worst.difference / worst.allowed;
+        if worst.right && further {
             *worst = row;
         }
     }

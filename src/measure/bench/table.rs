@@ -19,7 +19,10 @@ pub fn report(report: &Report) -> String {
         machine.threads
     );
     if let (Some(kernels), Some(blas)) = (&machine.kernels, &machine.blas) {
-        let _ = writeln!(text, "on a CPU: this program's kernels {kernels} (MLX_GPT_KERNELS), {blas}");
+        let _ = writeln!(
+            text,
+            "on a CPU: this program's kernels {kernels} (MLX_GPT_KERNELS), {blas}"
+        );
     }
     if let Some(peaks) = &report.peaks {
         let _ = writeln!(
