@@ -81,6 +81,12 @@ fn logits_in_multiples(x: &Array, table: &Array, multiple: i32) -> Result<Array>
     logits.reshape(&with_last(x.shape(), rows + missing))
 }
 
+/// Elements of an array whose intermediate results are best in memory at a time: few on a CPU, which shares its memory; on a
+/// GPU each part costs a kernel's launch.
+pub fn elements_at_once() -> usize {
+    if on_gpu() { 1 << 26 } else { 1 << 20 }
+}
+
 /// A vector `[C]` for each of so many rows, `[rows, C]`, without taking memory.
 ///
 /// Its gradient is a sum over rows. On a GPU, MLX adds up a column in the format of its numbers, with a block of threads for

@@ -1,5 +1,5 @@
 //! `metrics.jsonl`: a line per logged step and a line per evaluation, readable while the run goes on; also one for each
-//! step that was left out, and one where a run went on with other settings.
+//! step that was skipped, and one where a run was resumed with other settings.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -32,7 +32,7 @@ pub struct StepLine {
     pub lr: f32,
     /// Before clipping.
     pub grad_norm: f32,
-    /// Since the line before; evaluation and saving left out.
+    /// Since the line before, without evaluation and saving.
     pub tokens_per_second: f64,
     /// Bytes that MLX holds, its cache of free buffers included.
     pub memory: usize,

@@ -61,7 +61,7 @@ impl Session {
             loss: 4.1589,
             grad_norm: 1.0,
             lr: self.config.lr,
-            finite: true,
+            found_inf: false,
         };
         let started = Instant::now();
         for _ in 0..TIMED_LINES {

@@ -64,14 +64,10 @@ impl Report {
                 100.0 * learning as f64 / parameters as f64
             ));
         }
-        let tokens = match (config.tokens_at(session.state.step), config.tokens_per_step()) {
-            (first, last) if first < last => format!("{first} to {last}"),
-            (_, all) => all.to_string(),
-        };
         say(format_args!(
             "training {} steps of {} tokens on the {}, {} thread(s), {}",
             config.steps,
-            tokens,
+            config.tokens_per_step(),
             config.device,
             session.stepper.threads(),
             config.dtype
@@ -130,7 +126,7 @@ impl Report {
 
     /// Shows a step, and logs it when its turn has come.
     pub fn step(&mut self, session: &mut Session, step: &StepReport) -> Result<()> {
-        self.count(session, step);
+        self.count(session);
         let (now, last) = (step.step, session.config.steps);
         if now == 1 || now.is_multiple_of(LOG_EVERY) || now == last {
             self.log(session, step)?;
@@ -190,16 +186,16 @@ impl Report {
         }
     }
 
-    /// A step that changed nothing was counted.
-    pub fn left_out(&mut self, session: &Session, step: &StepReport) {
-        self.count(session, step);
+    /// A step that changed nothing is counted.
+    pub fn skipped(&mut self, session: &Session, step: &StepReport) {
+        self.count(session);
         self.bar.set_position(step.step);
     }
 
-    fn count(&mut self, session: &Session, step: &StepReport) {
+    fn count(&mut self, session: &Session) {
         self.clock += self.running_since.elapsed();
         self.start_clock();
-        self.tokens_since += session.config.tokens_at(step.step - 1);
+        self.tokens_since += session.config.tokens_per_step();
     }
 
     /// Says what went wrong without ending the run.
@@ -222,7 +218,7 @@ impl Report {
         let folder = session.run.folder.display();
         if session.state.skipped > 0 {
             say(format_args!(
-                "left out {} step(s) whose numbers were not finite; {folder}/metrics.jsonl names their batches",
+                "skipped  {} step(s) whose numbers were not finite; {folder}/metrics.jsonl names their batches",
                 session.state.skipped
             ));
         }
@@ -250,7 +246,7 @@ impl Report {
 /// Of a run that was resumed and has nothing left to do.
 pub fn already_complete(session: &Session) {
     say(format_args!(
-        "run {} is complete at step {}; train it for longer with: {} train --resume {} --steps {}",
+        "run {} is complete at step {}; train it for longer, at the lowest rate, with: {} train --resume {} --steps {4} (--schedule-steps {4} plans the rates anew)",
         session.run.folder.display(),
         session.state.step,
         program(),

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use indicatif::HumanBytes;
 
-use super::beginning::Beginning;
 use super::metrics::{ChangesLine, Line, Metrics};
+use super::setup::Setup;
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{Checkpoint, Losses, Moments, Progress, read_progress};
@@ -50,12 +50,12 @@ pub struct Session {
 /// # Errors
 /// A configuration or a corpus that cannot be trained with.
 pub fn time_of_step(config: &TrainConfig, dataset: &Dataset) -> Result<Duration> {
-    let Beginning {
+    let Setup {
         model,
         mut state,
         train_tokens,
         ..
-    } = Beginning::new(config, dataset)?;
+    } = Setup::new(config, dataset)?;
     Stepper::new(config, &model, &state.parameters, &state.frozen)?.measure(&mut state, &train_tokens)
 }
 
@@ -66,45 +66,48 @@ impl Session {
     /// A configuration, corpus or checkpoint that cannot be trained with; a folder that holds a run already. Nothing
     /// is left behind.
     pub fn start(config: TrainConfig, dataset: &Dataset, folder: &Path) -> Result<Self> {
-        let beginning = Beginning::new(&config, dataset)?;
+        let setup = Setup::new(&config, dataset)?;
         let run = Run::create(folder, &config)?;
-        Self::assemble(config, run, beginning)
+        Self::assemble(config, run, setup)
     }
 
-    /// The run again, as its newest checkpoint has it, with `config` from now on. A run without a checkpoint begins
-    /// again, and says so.
+    /// The run as its newest checkpoint has it, with `config` from now on. A run without a checkpoint starts over, and says
+    /// so.
     ///
     /// # Errors
-    /// A setting that would make another run of it, a damaged checkpoint, a corpus that is not the one that it learned
-    /// from, or another process that trains it.
+    /// A setting that cannot change on resume, a damaged checkpoint, a corpus that is not the one that it learned from, or
+    /// another process that trains it.
     pub fn resume(mut run: Run, config: TrainConfig, dataset: &Dataset) -> Result<Self> {
+        ensure_no_batch_ramp(&run, &config)?;
         config.validate()?;
         run.lock()?;
         run.clean()?;
         let before = trained_with(&run)?;
+        ensure_no_batch_ramp(&run, &before)?;
+        let config = config.with_schedule_of(&before);
         let mut changes = config.changes_since(&before)?;
-        let beginning = if run.steps()?.is_empty() {
+        let setup = if run.steps()?.is_empty() {
             say_begins_again(&run);
-            Beginning::new(&config, dataset)?
+            Setup::new(&config, dataset)?
         } else {
-            Beginning::resume(&run, &config, dataset)?
+            Setup::resume(&run, &config, dataset)?
         };
         if config != run.config()? {
             run.write_config(&config)?;
         }
-        if beginning.progress.step > 0 {
-            run.point_links(&beginning.progress)?;
+        if setup.progress.step > 0 {
+            run.point_links(&setup.progress)?;
         }
         changes.extend(arithmetic::changes(
-            &beginning.progress.arithmetic,
+            &setup.progress.arithmetic,
             &arithmetic::here(config.device),
         ));
-        let mut session = Self::assemble(config, run, beginning)?;
+        let mut session = Self::assemble(config, run, setup)?;
         session.record(changes)?;
         Ok(session)
     }
 
-    /// Says what is another setting from here on, and writes it down.
+    /// Says which settings are changed from here on, and logs it.
     fn record(&mut self, changes: Vec<String>) -> Result<()> {
         for change in &changes {
             say(format_args!("changed  {change}"));
@@ -118,8 +121,8 @@ impl Session {
         }))
     }
 
-    fn assemble(config: TrainConfig, run: Run, beginning: Beginning) -> Result<Self> {
-        let Beginning { model, state, .. } = &beginning;
+    fn assemble(config: TrainConfig, run: Run, setup: Setup) -> Result<Self> {
+        let Setup { model, state, .. } = &setup;
         let device = config.device;
         Ok(Self {
             stepper: Stepper::new(&config, model, &state.parameters, &state.frozen)?,
@@ -127,17 +130,17 @@ impl Session {
             metrics: Metrics::open(&run, state.step)?,
             config,
             run,
-            model: beginning.model,
-            tokenizer: beginning.tokenizer,
-            train_tokens: beginning.train_tokens,
-            val_tokens: beginning.val_tokens,
-            state: beginning.state,
+            model: setup.model,
+            tokenizer: setup.tokenizer,
+            train_tokens: setup.train_tokens,
+            val_tokens: setup.val_tokens,
+            state: setup.state,
             progress: Progress {
                 arithmetic: arithmetic::here(device),
-                ..beginning.progress
+                ..setup.progress
             },
-            base: beginning.base,
-            sample: beginning.sample,
+            base: setup.base,
+            sample: setup.sample,
         })
     }
 
@@ -279,6 +282,16 @@ fn trained_with(run: &Run) -> Result<TrainConfig> {
         Some(config) => Ok(config),
         None => run.config(),
     }
+}
+
+fn ensure_no_batch_ramp(run: &Run, config: &TrainConfig) -> Result<()> {
+    config.ensure_no_batch_ramp(
+        &format!("run {}", run.folder.display()),
+        &format!(
+            "start a new run from its weights with --init-from {}",
+            quoted(&run.folder)
+        ),
+    )
 }
 
 /// Of a run that has no checkpoint, or none any more.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use mlx_rs::error::Exception;
 use mlx_rs::{Array, Dtype, ops};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -19,7 +20,7 @@ use crate::model::dropout::Dropout;
 use crate::model::init::{Init, layout};
 use crate::model::parameters::{Names, Parameters};
 use crate::train::step::gradients::{GradientSpec, MicroBatch};
-use crate::train::step::workers::DataParallel;
+use crate::train::step::workers::GradientWorkers;
 use crate::train::step::{Stepper, TrainState};
 
 const SEED: u64 = 1337;
@@ -130,18 +131,17 @@ impl Probe {
     fn logits(&self, parameters: &Parameters, precision: Precision) -> Result<Vec<f32>> {
         let model = self.model.clone();
         let names = Arc::clone(parameters.names());
-        let mut forward = compiled(move |arrays: &[Array]| {
+        let mut forward = compiled(move |arrays: Vec<Array>| {
             let (ids, arrays) = arrays
                 .split_first()
-                .ok_or_else(|| mlx_rs::error::Exception::custom("a forward pass without arguments"))?;
+                .ok_or_else(|| Exception::custom("a forward pass without arguments"))?;
             let parameters = Parameters::new(&names, arrays.to_vec())?.map(|array| array.as_dtype(dtype(precision)))?;
             let logits = Model::new(&model, &parameters)?.forward(ids, None)?;
-            Ok(vec![logits.as_dtype(Dtype::Float32)?])
+            logits.as_dtype(Dtype::Float32)
         });
         let batch = self.micro_batch(0).batch;
         let ids = Array::from_slice(&batch.inputs, &[self.rows as i32, self.model.context as i32]);
-        let arguments: Vec<Array> = [ids].into_iter().chain(parameters.arrays().iter().cloned()).collect();
-        numbers(&forward(&arguments)?[0])
+        numbers(&forward([&[ids], parameters.arrays()].concat())?)
     }
 
     fn gradients(&self, parameters: &Parameters, precision: Precision) -> Result<Vec<(String, Vec<f32>)>> {
@@ -154,9 +154,9 @@ impl Probe {
             micro_batches: 1,
             row_tokens: self.model.context,
         };
-        let mut workers = DataParallel::new(&spec, threads()?)?;
+        let mut workers = GradientWorkers::new(&spec, threads()?)?;
         let batches = Arc::new(vec![self.micro_batch(0)]);
-        let parts = workers.compute(parameters, &Parameters::default(), &batches, LOSS_SCALE)?;
+        let parts = workers.compute(parameters.arrays(), &[], &batches, LOSS_SCALE)?;
         let mut all = Vec::new();
         for (index, name) in parameters.names().iter().enumerate() {
             let mut sum = Array::from_f32(0.0);
@@ -212,13 +212,12 @@ impl Probe {
         let shape = [rows, self.model.context as i32, self.model.embd as i32];
         let keys = self.micro_batch(0).dropout_keys;
         let keys = Array::from_slice(&keys, &[keys.len() as i32 / 2, 2]);
-        let mut mask = compiled(move |arrays: &[Array]| {
+        let mut mask = compiled(move |keys: Array| {
             let ones = ops::ones::<f32>(&shape)?.as_dtype(dtype(precision))?;
-            let dropout = Dropout::new(rate, arrays[0].clone(), rows, 0);
-            let dropped = dropout.apply(&ones)?;
-            Ok(vec![dropped.gt(Array::from_f32(0.0))?.as_dtype(Dtype::Float32)?])
+            let dropped = Dropout::new(rate, keys, rows, 0).apply(&ones)?;
+            dropped.gt(Array::from_f32(0.0))?.as_dtype(Dtype::Float32)
         });
-        numbers(&mask(&[keys])?[0])
+        numbers(&mask(keys)?)
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Journal, is_same_recipe, steps_bar};
 use crate::config::TrainConfig;
 use crate::data::dataset::{CorpusRecord, Dataset};
 use crate::terminal::console::say;
-use crate::train::{Outcome, Stop, Trial};
+use crate::train::{Outcome, Stop, UnsavedRun};
 
 /// What this program calls itself beside others.
 pub const ENGINE: &str = "mlx-gpt";
@@ -135,31 +135,31 @@ fn run(
     stop: &dyn Stop,
 ) -> Result<Option<Race>> {
     let config = &runner.config;
-    let mut trial = Trial::new(config, dataset).with_context(|| format!("recipe {}", runner.name))?;
+    let mut run = UnsavedRun::new(config, dataset).with_context(|| format!("recipe {}", runner.name))?;
     let bar = steps_bar(config.steps, format!("{} seed {}", runner.name, config.seed))?;
     stop.at_stake(Some("nothing".into()));
-    trial.warm_up()?;
+    run.warm_up()?;
     let every = config.steps.div_ceil(evaluations);
     let mut clock = Duration::ZERO;
     let mut tokens = 0;
     let mut curve: Vec<Point> = Vec::new();
     let mut diverged = false;
-    while !trial.is_finished() && !diverged {
+    while !run.is_finished() && !diverged {
         if stop.requested() {
             return Ok(None);
         }
         let started = Instant::now();
-        let step = trial.step()?;
+        let step = run.step()?;
         clock += started.elapsed();
-        diverged = trial.ends_at(&step);
-        tokens += config.tokens_at(trial.steps().saturating_sub(1));
-        stop.at_stake(Some(format!("{} step(s) of this training", trial.steps())));
-        bar.set_position(trial.steps());
-        if trial.steps().is_multiple_of(every) || trial.is_finished() || diverged {
-            let loss = if diverged { f64::NAN } else { trial.loss()? };
+        diverged = run.ends_at(&step);
+        tokens += config.tokens_per_step();
+        stop.at_stake(Some(format!("{} step(s) of this training", run.steps())));
+        bar.set_position(run.steps());
+        if run.steps().is_multiple_of(every) || run.is_finished() || diverged {
+            let loss = if diverged { f64::NAN } else { run.loss()? };
             diverged |= !loss.is_finite();
             curve.push(Point {
-                step: trial.steps(),
+                step: run.steps(),
                 seconds: clock.as_secs_f64(),
                 val_loss: loss.is_finite().then_some(loss),
             });
