@@ -76,11 +76,11 @@ if [ ! -e "$mlx/mlx/lib/libmlx.so" ] || [ ! -e "$mlx/mlx_cpu.libs/libscipy_openb
   libraries=$making/mlx_cpu.libs
   mv "$making/scipy_openblas32/lib/libscipy_openblas.so" "$libraries/"
   # Strips the reference BLAS of its code: the same names, each a jump.
-  case $(uname -m) in aarch64 | arm64) jump=b ;; *) jump=jmp ;; esac
+  case $(uname -m) in aarch64 | arm64) jump='b scipy_&' ;; *) jump='jmp scipy_&@PLT' ;; esac
   reference=$(ls "$libraries"/libblas-*)
   comm -12 <({ nm -D --defined-only "$reference" | sed -n 's/.* T //p' && printf 'openblas_%s\n' get_config get_corename set_num_threads; } | sort) \
     <(nm -D --defined-only "$libraries/libscipy_openblas.so" | sed -n 's/.* T scipy_//p' | sort) |
-    sed "s/.*/.globl &\n.type &, %function\n&: $jump scipy_&@PLT/" >"$making/blas.s"
+    sed "s/.*/.globl &\n.type &, %function\n&: $jump/" >"$making/blas.s"
   grep -q cblas_sgemm: "$making/blas.s" && grep -q openblas_set_num_threads: "$making/blas.s" ||
     die "OpenBLAS has not the functions that it should; is $here/requirements.txt another version's?"
   printf '.section .note.GNU-stack, "", %%progbits\n' >>"$making/blas.s"
