@@ -71,7 +71,9 @@ pub fn machine() -> Vec<Finding> {
             remedy: Some("make setup".into()),
         },
     });
-    findings.extend([replaced_kernels(), blas(), compiler()].into_iter().flatten());
+    if matches!(Device::current(), Ok(Device::Cpu)) {
+        findings.extend([replaced_kernels(), blas(), compiler()].into_iter().flatten());
+    }
     findings
 }
 
