@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::to_string_pretty;
 
 use super::corpus::{Corpus, Split};
-use super::prepare::{Manifest, TOKENIZER, open_shards};
+use super::prepare::{Manifest, open_shards};
 use super::token_folder::TokenFolder;
 use super::tokens::Tokens;
 use crate::disk::hash::sha256;
+use crate::tokenizer::folder::TOKENIZER;
 use crate::tokenizer::{CharTokenizer, Tokenizer};
 
 /// A corpus that was found and not tokenized yet.

@@ -17,10 +17,10 @@ use crate::disk::durable;
 use crate::disk::files;
 use crate::disk::hash::{self, sha256, sha256_of_file};
 use crate::tokenizer::Tokenizer;
+use crate::tokenizer::folder::TOKENIZER;
 
 const MANIFEST: &str = "manifest.json";
 const JOURNAL: &str = "journal.json";
-pub(super) const TOKENIZER: &str = "tokenizer.json";
 const FORMAT: u32 = 1;
 
 /// What a prepared folder holds: `manifest.json`.
