@@ -150,24 +150,30 @@ fn every_kind_of_run_resumes_to_the_bit() {
             "frozen",
             &["--init-from", "base", "--freeze", "wte.*", "--freeze", "h.0.*"],
         ),
-        ("muon", &["--optimizer", "muon", "--config", "parts.toml"]),
+        ("shared keys", &["--optimizer", "muon", "--config", "parts.toml"]),
         ("adapters", &["--init-from", "base", "--lora-rank", "2"]),
     ] {
         add(kind, options);
     }
     // Whatever can be chosen, whether or not it is listed above.
     for name in names::<Optimizer>() {
-        add(name, &["--optimizer", name, "--dtype", "float16"]);
+        add(
+            &format!("optimizer {name}"),
+            &["--optimizer", name, "--dtype", "float16"],
+        );
     }
     for name in names::<Schedule>() {
         // In the middle of its decay.
-        add(name, &["--schedule", name, "--decay-share", "0.8", "--warmup", "1"]);
+        add(
+            &format!("schedule {name}"),
+            &["--schedule", name, "--decay-share", "0.8", "--warmup", "1"],
+        );
     }
     for name in names::<Precision>() {
-        add(name, &["--dtype", name]);
+        add(&format!("dtype {name}"), &["--dtype", name]);
     }
     for name in names::<OnNan>() {
-        add(name, &["--on-nan", name]);
+        add(&format!("on-nan {name}"), &["--on-nan", name]);
     }
     for (kind, options) in &kinds {
         let options: Vec<&str> = [&["--steps", "6", "--save-every", "2", "--out", kind], &options[..]].concat();

@@ -39,7 +39,7 @@ pub struct Progress {
     /// What decided how its numbers were rounded.
     #[serde(default, skip_serializing_if = "Arithmetic::is_empty")]
     pub arithmetic: Arithmetic,
-    /// Steps left out because their loss or gradients were not finite.
+    /// Steps skipped because their loss or gradients were not finite.
     #[serde(default)]
     pub skipped: u64,
     /// How losses are scaled in float16.

@@ -49,7 +49,7 @@ mod tests {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps");
         for (file, trainings) in [
             ("adamw.toml", 16),
-            ("muon.toml", 24),
+            ("muon.toml", 22),
             ("long.toml", 14),
             ("ablation.toml", 42),
         ] {

@@ -51,7 +51,7 @@ pub struct Settings {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Finetuning")]
     lora_targets: Option<Vec<String>>,
 
-    /// The network: GPT-2, what it has become since (modern), or one of the lessons' steps towards it
+    /// The network: GPT-2, GPT-2 with later parts (modern), or one of the lessons' steps towards it
     #[arg(long, value_enum, help_heading = "Model")]
     arch: Option<Architecture>,
     // The parts one by one: keys of the file alone.

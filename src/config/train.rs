@@ -40,10 +40,10 @@ pub struct TrainConfig {
     /// A checkpoint whose weights the run starts from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_from: Option<String>,
-    /// Patterns of the names of parameters that keep what they are, such as `wte.*`.
+    /// Patterns of the names of parameters that do not learn, such as `wte.*`.
     #[serde(default)]
     pub freeze: Vec<String>,
-    /// Rank of the low-rank adapters, which then are all that learns; 0 for none.
+    /// Rank of the low-rank adapters, which then learn alone; 0 for none.
     #[serde(default)]
     pub lora_rank: usize,
     /// Adapters are scaled by this over their rank.
@@ -84,12 +84,12 @@ pub struct TrainConfig {
     /// Of an earlier version.
     #[serde(default, skip_serializing_if = "BatchRamp::is_unused")]
     pub batch_ramp: BatchRamp,
-    /// Micro-batches, different ones, whose gradients are added up for a step.
+    /// Micro-batches of different rows whose gradients are added up for a step.
     pub grad_accum: usize,
     pub optimizer: Optimizer,
     /// Peak learning rate.
     pub lr: f32,
-    /// Muon's peak learning rate, for the matrices that it is for.
+    /// Muon's peak learning rate, of the blocks' matrices.
     #[serde(default = "default_muon_lr")]
     pub muon_lr: f32,
     /// Learning rate at the end of the schedule.
@@ -106,7 +106,7 @@ pub struct TrainConfig {
     pub decay_share: f32,
     pub weight_decay: f32,
     pub beta2: f32,
-    /// The gradient's global L2 norm is cut to this; 0 leaves it.
+    /// Gradients are clipped to this global L2 norm; 0 for none.
     pub grad_clip: f32,
     pub dtype: Precision,
     pub device: Device,
@@ -118,10 +118,10 @@ pub struct TrainConfig {
     /// Batches of either split that an evaluation reads, spread evenly over it.
     pub eval_batches: usize,
     pub save_every: u64,
-    /// Checkpoints that stay, the newest ones; 0 for all. The best one stays as well.
+    /// How many of the newest checkpoints are kept; 0 for all. The best one is kept as well.
     #[serde(default)]
     pub keep_last: usize,
-    /// Checkpoints whose step is a multiple of this stay as well; 0 for none.
+    /// Checkpoints whose step is a multiple of this are kept as well; 0 for none.
     #[serde(default)]
     pub keep_every: u64,
     /// What happens to a step whose loss or gradients are not finite.
@@ -129,7 +129,7 @@ pub struct TrainConfig {
     pub on_nan: OnNan,
 }
 
-/// What happens to a step whose loss or gradients are not finite. Either way nothing is changed by it.
+/// What happens to a step whose loss or gradients are not finite. In either case it changes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum OnNan {
@@ -205,7 +205,7 @@ impl TrainConfig {
         self.schedule_steps.unwrap_or(self.steps)
     }
 
-    /// The adapters to train, if it is they that learn.
+    /// The adapters to train, if there are any.
     pub fn lora(&self) -> Option<Lora> {
         (self.lora_rank > 0).then(|| Lora {
             rank: self.lora_rank,

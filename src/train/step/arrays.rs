@@ -1,4 +1,4 @@
-//! What the step's compiled functions take and return.
+//! Inputs and outputs of the step's compiled functions.
 
 use mlx_rs::Array;
 
@@ -57,7 +57,7 @@ pub struct StepMetrics {
     pub found_inf: Array,
 }
 
-/// The whole step in one function returns [`StepOutputs`] of these.
+/// Inputs of the whole step as one function.
 pub struct StepInputs {
     pub states: Vec<ParameterState>,
     pub frozen: Vec<Array>,
@@ -65,14 +65,15 @@ pub struct StepInputs {
     pub scalars: StepScalars,
 }
 
+/// Outputs of the whole step, or of the update.
 pub struct StepOutputs {
     pub metrics: StepMetrics,
     pub states: Vec<ParameterState>,
 }
 
-/// The forward and backward pass over some rows returns [`Gradients`] of these.
+/// Inputs of the forward and backward pass over some rows, whose outputs are [`Gradients`].
 pub struct GradientInputs {
-    /// Of the micro-batches before, to which those of this one are added.
+    /// Those of the micro-batches before, to which these are added.
     pub accumulated: Option<Gradients>,
     /// Parameters that learn.
     pub parameters: Vec<Array>,
@@ -81,23 +82,24 @@ pub struct GradientInputs {
     pub rows: Rows,
 }
 
-/// The gradients of some parameters by each of the gradient workers. Their sum over the workers returns
-/// [`SummedGradients`].
+/// Inputs of the sum over workers: of each worker, the gradients of some parameters.
 pub struct WorkerGradients {
     pub gradients: Vec<Vec<Array>>,
 }
 
+/// Outputs of the sum over workers.
 pub struct SummedGradients {
     pub gradients: Vec<Array>,
-    /// Of each gradient, the sum of its squares: a scalar.
+    /// Of each of these, the sum of squares, a scalar.
     pub squares: Vec<Array>,
 }
 
-/// The update of some parameters returns [`StepOutputs`] of these.
+/// Inputs of the update of some parameters.
 pub struct UpdateInputs {
-    /// Of each of the gradient workers.
+    /// The loss of each gradient worker.
     pub losses: Vec<Array>,
-    /// As in [`SummedGradients`], of all parameters, those of other workers too; none where one function updates all.
+    /// The sums of squares of the gradients of all parameters, those of other workers too. None where one function updates
+    /// all parameters: it computes them.
     pub squares: Option<Vec<Array>>,
     pub gradients: Vec<Array>,
     pub states: Vec<ParameterState>,

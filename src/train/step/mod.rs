@@ -11,7 +11,7 @@ pub mod workers;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use mlx_rs::Array;
 use mlx_rs::error::Result as MlxResult;
 use mlx_rs::transforms::async_eval;
@@ -108,12 +108,17 @@ impl Functions {
         scalars: StepScalars,
     ) -> Result<StepMetrics> {
         let outputs = match self {
-            Self::Whole(function) => function(StepInputs {
-                frozen: state.frozen.arrays().to_vec(),
-                states: state.take(),
-                rows: micro_batches[0].rows([0, micro_batches[0].batch.rows], loss_scale),
-                scalars,
-            })?,
+            Self::Whole(function) => {
+                let [micro_batch] = &micro_batches[..] else {
+                    bail!("a step of one micro-batch was given {}", micro_batches.len());
+                };
+                function(StepInputs {
+                    frozen: state.frozen.arrays().to_vec(),
+                    states: state.take(),
+                    rows: micro_batch.rows([0, micro_batch.batch.rows], loss_scale),
+                    scalars,
+                })?
+            }
             Self::Parts { gradients, update } => {
                 let (parameters, frozen) = (state.parameters.arrays(), state.frozen.arrays());
                 let gradients = gradients.compute(parameters, frozen, micro_batches, loss_scale)?;

@@ -44,7 +44,7 @@ impl UpdateSpec {
         }
     }
 
-    /// Takes a step.
+    /// The update: control, then parameters and moments.
     ///
     /// # Errors
     /// MLX's.

@@ -111,7 +111,7 @@ fn gradient_work(spec: GradientSpec, index: usize, count: usize) -> Work<Gradien
 pub struct UpdateWorkers {
     /// The parameters of each worker, by their indices.
     parameters: Vec<Vec<usize>>,
-    /// Sums over the gradient workers; none where the caller's thread is the only worker of either kind.
+    /// They sum over the gradient workers. None on the caller's thread, where there is one gradient worker.
     sums: Option<Workers<WorkerGradients, SummedGradients>>,
     updates: Workers<UpdateInputs, StepOutputs>,
 }
@@ -152,8 +152,8 @@ impl UpdateWorkers {
         })
     }
 
-    /// Takes a step by the gradients of all workers: the parameters and moments after it. The old ones are moved in, so that
-    /// MLX can write the new ones into their buffers.
+    /// Parameters and moments after a step by the gradients of all workers. The old ones are moved in, so that MLX can write
+    /// the new ones into their buffers.
     ///
     /// # Errors
     /// MLX's, or a thread that ended; nothing can be computed by these workers afterwards.
