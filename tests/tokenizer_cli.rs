@@ -302,7 +302,7 @@ fn long_tokens_are_learned_and_read() {
 #[test]
 fn text_is_cut_at_special_tokens_and_by_a_pattern_of_ones_own() {
     let folder = folder();
-    let document = "one fish two fish<|endoftext|>";
+    let document = "one fish two fish, a fisher fishing<|endoftext|>";
     std::fs::write(folder.path().join("corpus.txt"), document.repeat(50)).unwrap();
     let marker = ["--special", "<|endoftext|>"];
     for (kind, size) in [("bpe", "272"), ("unigram", "420"), ("sentencepiece", "300")] {
