@@ -8,6 +8,8 @@ use std::process::Command;
 
 use common::{fail, folder, mlx_gpt, stdout, succeed};
 use mlx_gpt::lessons::LESSONS;
+use rexpect::reader::ReadUntil;
+use rexpect::session::spawn_command;
 
 /// `lesson` with a few steps of training on a tenth of the plays, on the CPU device of any machine.
 fn lesson(folder: &Path, arguments: &[&str]) -> Command {
@@ -71,10 +73,44 @@ fn every_day_runs_and_holds() {
             assert!(table.contains(recipe.what), "{table}");
         }
     }
+    // Nothing is downloaded that nobody asked for: not without a word, nor after a no.
+    let forbidden = "HF_HUB_OFFLINE forbids";
+    let unasked = stdout(&succeed(&mut lesson(folder.path(), &["10"])));
+    assert!(
+        unasked.contains("548 MB") && unasked.contains("lesson 10 --yes"),
+        "{unasked}"
+    );
+    assert!(!unasked.contains(forbidden), "{unasked}");
+    let refused = asked(lesson(folder.path(), &["10"]), "n");
+    assert!(
+        refused.contains("lesson 10 --yes") && !refused.contains(forbidden),
+        "{refused}"
+    );
+    let allowed = stdout(&succeed(&mut lesson(folder.path(), &["10", "--yes"])));
+    assert!(allowed.contains(forbidden), "{allowed}");
     // A day that is done is shown again, and keeps its checkpoint.
     let again = succeed(&mut lesson(folder.path(), &["3"]));
     assert!(stdout(&again).contains("Exercises"));
     succeed(mlx_gpt(folder.path()).args(["generate", "--checkpoint", "lessons/day-03", "--max-new-tokens", "5"]));
+}
+
+/// What a lesson says on a terminal once its question about a download was answered.
+fn asked(command: Command, answer: &str) -> String {
+    let mut session = spawn_command(command, Some(300_000)).unwrap();
+    loop {
+        let (_, prompt) = session
+            .exp_any(vec![
+                ReadUntil::String("[Enter goes on]".into()),
+                ReadUntil::String("548 MB, from Hugging Face's hub? [y/N]".into()),
+            ])
+            .unwrap();
+        if prompt.ends_with("[y/N]") {
+            break;
+        }
+        session.send_line("").unwrap();
+    }
+    session.send_line(answer).unwrap();
+    session.exp_string("[Enter goes on]").unwrap()
 }
 
 #[test]

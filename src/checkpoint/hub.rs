@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use hf_hub::Cache;
-use hf_hub::api::Progress;
+use hf_hub::api::Progress as OnProgress;
 use hf_hub::api::sync::ApiBuilder;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::terminal::console::say;
+use crate::terminal::progress::{Progress, Unit};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::folder::is_file_of_one;
 
@@ -36,6 +36,13 @@ pub fn repository(name: &str) -> Option<&str> {
     }
 }
 
+/// The folder of a model's files that an import reads, if Hugging Face's cache has them all.
+pub fn cached(repository: &str) -> Option<PathBuf> {
+    let file = Cache::from_env().model(repository.to_owned()).get("config.json")?;
+    let folder = file.parent().filter(|folder| is_complete(folder))?;
+    Some(folder.to_owned())
+}
+
 /// The files of a model that an import reads: their folder, after downloading what the cache has not. A download that was
 /// interrupted goes on where it stopped. Without a network, a model that is in the cache is still found. With
 /// `HF_HUB_OFFLINE` set, as Hugging Face's own programs understand it, nothing but the cache is asked.
@@ -49,13 +56,8 @@ pub fn download(repository: &str) -> Result<PathBuf> {
             "{repository} cannot be downloaded; check the name and the network, or fetch its config.json, model.safetensors and tokenizer.json elsewhere and import their folder"
         )
     };
-    let complete = || {
-        let file = cache.get("config.json")?;
-        let folder = file.parent().filter(|folder| is_complete(folder))?;
-        Some(folder.to_owned())
-    };
     if is_offline() {
-        return complete().with_context(|| {
+        return cached(repository).with_context(|| {
             format!(
                 "{repository} is not in the cache, and HF_HUB_OFFLINE forbids to download it; unset that, or import a folder"
             )
@@ -69,7 +71,7 @@ pub fn download(repository: &str) -> Result<PathBuf> {
     let info = match model.info() {
         Ok(info) => info,
         Err(error) => {
-            return match complete() {
+            return match cached(repository) {
                 Some(folder) => Ok(folder),
                 None => Err(error).with_context(failed),
             };
@@ -92,7 +94,7 @@ pub fn download(repository: &str) -> Result<PathBuf> {
             Some(path) => path,
             None => {
                 say(format_args!("fetching {name}"));
-                model.download_with_progress(name, Bar::new()?).with_context(failed)?
+                model.download_with_progress(name, Bar::new()).with_context(failed)?
             }
         });
     }
@@ -123,29 +125,25 @@ fn is_wanted(name: &str) -> bool {
 }
 
 /// Progress of one file.
-struct Bar(ProgressBar);
+struct Bar(Progress);
 
 impl Bar {
-    fn new() -> Result<Self> {
-        let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left")?;
-        Ok(Self(ProgressBar::no_length().with_style(style)))
+    fn new() -> Self {
+        Self(Progress::new("", 0, Unit::Bytes))
     }
 }
 
-impl Progress for Bar {
+impl OnProgress for Bar {
     /// Comes again when a broken connection is taken up again.
     fn init(&mut self, size: usize, _name: &str) {
-        self.0.set_length(size as u64);
-        self.0.set_position(0);
+        self.0.begin("", size as u64);
     }
 
     fn update(&mut self, size: usize) {
         self.0.inc(size as u64);
     }
 
-    fn finish(&mut self) {
-        self.0.finish_and_clear();
-    }
+    fn finish(&mut self) {}
 }
 
 #[cfg(test)]

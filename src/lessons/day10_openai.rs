@@ -50,12 +50,24 @@ const FINETUNED: Recipe = Recipe {
     band: (0.0, f64::INFINITY),
 };
 
+/// What is downloaded, and how large it is.
+const DOWNLOAD: &str = "OpenAI's GPT-2, 548 MB, from Hugging Face's hub";
+
 pub fn openai(lab: &Lab) -> Result<String> {
-    if let Err(error) = fetch(lab) {
-        let program = program();
-        return Ok(format!(
-            "OpenAI's weights are not here, so what you saw is the stand-in alone:\n{error:#}\n\nOnce you have them, go on with:\n\n{program} import gpt2 --out {IMPORTED_BEFORE}\n{program} lesson 10\n"
-        ));
+    let program = program();
+    let stand_in = "OpenAI's weights are not here, so what you saw is the stand-in alone.";
+    match fetch(lab) {
+        Ok(true) => {}
+        Ok(false) => {
+            return Ok(format!(
+                "{stand_in}\nTo download {DOWNLOAD}, and go on:\n\n{program} lesson 10 --yes\n"
+            ));
+        }
+        Err(error) => {
+            return Ok(format!(
+                "{stand_in}\n{error:#}\n\nOnce you have them, go on with:\n\n{program} import gpt2 --out {IMPORTED_BEFORE}\n{program} lesson 10\n"
+            ));
+        }
     }
     say("OpenAI's GPT-2 is here; on a processor, measuring and finetuning it takes some minutes");
     let before = lab.load(IMPORTED)?;
@@ -79,19 +91,24 @@ fn spoken(checkpoint: &Checkpoint, lab: &Lab) -> Result<String> {
     continued(checkpoint, "HAMLET:\n", lab.seed())
 }
 
-/// Has the weights imported: those of an earlier import, of the hub's cache, or of the hub.
-fn fetch(lab: &Lab) -> Result<()> {
+/// Has the weights imported: those of an earlier import, of the hub's cache, or, if they may be downloaded, of the hub.
+/// Whether they are there now.
+fn fetch(lab: &Lab) -> Result<bool> {
     if lab.checkpoint(IMPORTED).is_ok() {
-        return Ok(());
+        return Ok(true);
     }
     let before = Path::new(IMPORTED_BEFORE);
+    let repository = hub::repository("gpt2").unwrap_or_default();
     let (folder, origin) = if before.is_dir() {
         (before.to_owned(), origin(before))
-    } else {
-        let repository = hub::repository("gpt2").unwrap_or_default();
-        say("looking for OpenAI's GPT-2 (548 MB, if it has to be downloaded)");
+    } else if let Some(folder) = hub::cached(repository) {
+        (folder, repository.to_owned())
+    } else if lab.may_download(DOWNLOAD)? {
+        say(format_args!("downloading {DOWNLOAD}"));
         (hub::download(repository)?, repository.to_owned())
+    } else {
+        return Ok(false);
     };
     import(&folder, &lab.folder(IMPORTED), None, &origin, || Ok(()))?;
-    Ok(())
+    Ok(true)
 }

@@ -20,7 +20,7 @@ use crate::disk::durable;
 use crate::evaluate::text::measure;
 use crate::generate::Generator;
 use crate::generate::sampler::Sampling;
-use crate::terminal::console::{program, say};
+use crate::terminal::console::{confirm, program, say};
 use crate::tokenizer::Tokenizer;
 use crate::train::{Outcome, Session, Stop, time_of_step, train};
 
@@ -38,6 +38,8 @@ pub struct Settings {
     /// Instead of the recipes' own.
     pub steps: Option<u64>,
     pub seed: u64,
+    /// Whether what a day needs is downloaded without asking.
+    pub download: bool,
 }
 
 /// A lesson's surroundings.
@@ -85,6 +87,14 @@ impl Lab {
 
     pub fn seed(&self) -> u64 {
         self.settings.seed
+    }
+
+    /// Whether something may be downloaded: as the settings say, else as the user says. Where nobody can be asked, not.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn may_download(&self, what: &str) -> Result<bool> {
+        Ok(self.settings.download || confirm(format_args!("Download {what}?"))?.unwrap_or(false))
     }
 
     /// A part of the corpus.
