@@ -1,6 +1,6 @@
 //! `docs/cli.md` says what `--help` says.
 
-use mlx_gpt::cli::Cli;
+use mlx_gpt::cli::command;
 
 #[test]
 fn the_reference_is_what_help_says() {
@@ -9,7 +9,7 @@ fn the_reference_is_what_help_says() {
     let options = clap_markdown::MarkdownOptions::new()
         .title("Command-line reference of mlx-gpt".to_owned())
         .show_footer(false);
-    let made = clap_markdown::help_markdown_custom::<Cli>(&options);
+    let made = clap_markdown::help_markdown_command_custom(&command(), &options);
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(path, &made).unwrap();
     }

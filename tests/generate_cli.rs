@@ -43,6 +43,40 @@ fn samples_are_written_together_and_shown_one_after_the_other() {
     assert_eq!(text(path, &["--prompt", "ROMEO:", "--max-new-tokens", "0"]), "ROMEO:\n");
 }
 
+/// Whatever the tokenizer, the text of a sample is what its ids say, and nothing of the prompt.
+#[test]
+fn the_text_of_a_sample_is_without_the_prompt() {
+    let folder = folder();
+    let path = folder.path();
+    let train = ["tokenizer", "train", "--vocab-size", "300", "--out", "tok"];
+    succeed(mlx_gpt(path).args(train));
+    for tokenizer in ["char", "tok/tokenizer.json"] {
+        let run = ["--tokenizer", tokenizer, "--out", "run", "--steps", "2"];
+        succeed(&mut train_tiny(path, &run));
+        let options = [
+            "--prompt",
+            "ROMEO:",
+            "--max-new-tokens",
+            "20",
+            "--samples",
+            "2",
+            "--seed",
+            "3",
+        ];
+        let result = json(path, &options);
+        assert_eq!(result["prompt"], "ROMEO:");
+        for sample in result["samples"].as_array().unwrap() {
+            let ids = sample["ids"].as_array().unwrap();
+            assert_eq!(ids.len(), 20);
+            let ids = ids.iter().map(|id| id.to_string()).collect::<Vec<_>>().join(",");
+            let decode = ["tokenizer", "decode", "--tokenizer", "run/latest", "--json", &ids];
+            let decoded: Value = serde_json::from_str(&stdout(&succeed(mlx_gpt(path).args(decode)))).unwrap();
+            assert_eq!(sample["text"], decoded["text"], "{tokenizer}");
+        }
+        std::fs::remove_dir_all(path.join("run")).unwrap();
+    }
+}
+
 #[test]
 fn a_stop_text_ends_each_sample_and_is_left_out() {
     let folder = folder();

@@ -31,7 +31,7 @@ use crate::terminal::console;
 #[derive(Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_long_help = "\
+    before_long_help = "\
 Examples:
 
     mlx-gpt bench                                nano, baby and gpt2

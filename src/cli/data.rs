@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::HumanBytes;
 
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
@@ -14,6 +14,7 @@ use crate::data::prepare::{Event, Manifest, prepare};
 use crate::data::token_files::Layout;
 use crate::data::token_folder::TokenFolder;
 use crate::terminal::console::{self, say};
+use crate::terminal::progress::{Progress, Unit};
 use crate::tokenizer::Tokenizer;
 
 /// Turn large texts into token shards, and say what a folder of them holds
@@ -37,7 +38,7 @@ enum Command {
 /// Works on all cores, in little memory. Interrupted, the same command goes on with the same bytes. Each file is a
 /// document: where the tokenizer has an end-of-text token, it follows each.
 #[derive(Args)]
-#[command(after_long_help = "\
+#[command(before_long_help = "\
 Example:
 
     mlx-gpt data prepare --corpus books/ --tokenizer gpt2 --out data/books
@@ -59,7 +60,7 @@ struct PrepareOptions {
 
 /// Say what a folder of tokens holds
 #[derive(Args)]
-#[command(after_long_help = "\
+#[command(before_long_help = "\
 Example:
 
     mlx-gpt data info data/books")]
@@ -82,9 +83,8 @@ fn run_prepare(options: &PrepareOptions) -> Result<()> {
             "characters of which text? train a tokenizer first: mlx-gpt tokenizer train --kind char, and give its path"
         )
     })?;
-    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
-        "{msg:9} {bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
-    )?);
+    let bar = Progress::new("reading", 0, Unit::Bytes);
+    let mut total = 0;
     let started = Instant::now();
     let mut encoded = 0;
     let mut encoding = false;
@@ -95,15 +95,14 @@ fn run_prepare(options: &PrepareOptions) -> Result<()> {
         options.shard_size << 20,
         |event| match event {
             Event::Found(bytes) => {
-                bar.set_message("reading");
-                bar.set_length(bytes);
+                total = bytes;
+                bar.begin("reading", total);
             }
             Event::Surveyed(bytes) => bar.inc(bytes),
             Event::Encoded(bytes) => {
                 if !encoding {
                     encoding = true;
-                    bar.reset();
-                    bar.set_message("encoding");
+                    bar.begin("encoding", total);
                 } else {
                     encoded += bytes;
                 }
@@ -112,7 +111,7 @@ fn run_prepare(options: &PrepareOptions) -> Result<()> {
             Event::Remark(remark) => bar.suspend(|| say(format_args!("note      {remark}"))),
         },
     )?;
-    bar.finish_and_clear();
+    drop(bar);
     if encoded > 0 {
         let seconds = started.elapsed().as_secs_f64();
         say(format_args!(

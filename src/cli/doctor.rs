@@ -5,23 +5,26 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use serde_json::json;
 
 use super::VERSION;
 use crate::checkpoint::runs::find_checkpoint;
 use crate::config::Device;
 use crate::measure::bench::table::markdown;
+use crate::measure::doctor::Finding;
 use crate::measure::{accuracy, doctor};
-use crate::terminal::console;
+use crate::terminal::console::{self, fitting};
 use crate::terminal::escape::visible;
 
 /// Say what this machine has, what is missing, and the command that fixes it
 #[derive(Args)]
-#[command(after_long_help = "\
+#[command(before_long_help = "\
 Examples:
 
     mlx-gpt doctor                         the machine
-    mlx-gpt doctor --checkpoint runs/x     and whether that checkpoint is whole
-    mlx-gpt doctor --compute               whether the device computes the right numbers (about a minute)")]
+    mlx-gpt doctor --checkpoint runs/x     and whether that checkpoint is undamaged
+    mlx-gpt doctor --compute               whether the device computes the right numbers (about a minute)
+    mlx-gpt doctor --json                  for programs")]
 pub struct Options {
     /// Also verify this checkpoint: every file against its recorded hash, then load it
     #[arg(long, value_name = "DIR")]
@@ -36,6 +39,9 @@ pub struct Options {
     /// Compute the reference of --compute into this file.
     #[arg(long, value_name = "FILE", hide = true, conflicts_with = "compute")]
     reference_to: Option<PathBuf>,
+    /// Print one JSON object: versions, findings with their remedies, and whether all is well
+    #[arg(long, conflicts_with_all = ["compute", "reference_to"])]
+    json: bool,
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
@@ -44,7 +50,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         accuracy::reference::write(&accuracy::answers(|_| {})?, file)?;
         return Ok(ExitCode::SUCCESS);
     }
-    console::print(format_args!("mlx-gpt     {VERSION}\n"))?;
+    if !options.json {
+        console::print(format_args!("mlx-gpt     {VERSION}\n"))?;
+    }
     if let Some(device) = options.device {
         device.select()?;
     }
@@ -52,21 +60,32 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if let Some(path) = &options.checkpoint {
         findings.push(doctor::checkpoint(&find_checkpoint(Some(path))?));
     }
-    let mut healthy = true;
-    for finding in &findings {
-        healthy &= finding.remedy.is_none();
-        let mark = if finding.remedy.is_none() { "" } else { "PROBLEM: " };
-        console::print(format_args!("{:<11} {mark}{}\n", finding.what, visible(&finding.found)))?;
-        if let Some(remedy) = &finding.remedy {
-            console::print(format_args!("            fix it with: {remedy}\n"))?;
-        }
+    let healthy = findings.iter().all(|finding| finding.remedy.is_none());
+    if options.json {
+        let (version, mlx) = (env!("CARGO_PKG_VERSION"), env!("MLX_VERSION"));
+        let report = json!({ "version": version, "mlx": mlx, "findings": findings, "healthy": healthy });
+        console::print(report.to_string() + "\n")?;
+    } else {
+        findings.iter().try_for_each(show)?;
     }
-    ensure!(healthy, "something is missing or damaged, see above");
+    ensure!(healthy, "something is missing or damaged; the findings say what to do");
     if options.compute {
         compare_with_reference()?;
     }
-    console::print("all is well\n")?;
+    if !options.json {
+        console::print("all is well\n")?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn show(finding: &Finding) -> Result<()> {
+    let mark = if finding.remedy.is_none() { "" } else { "PROBLEM: " };
+    let line = format!("{:<11} {mark}{}\n", finding.what, visible(&finding.found));
+    console::print(fitting(&line, 12))?;
+    match &finding.remedy {
+        Some(remedy) => console::print(format_args!("            fix it with: {remedy}\n")),
+        None => Ok(()),
+    }
 }
 
 /// Computes the same on this device and, in a process of its own, by MLX's own operations on the CPU.

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::checkpoint::runs::{find_checkpoint, run_of};
@@ -16,6 +15,7 @@ use crate::data::dataset::{CorpusRecord, Dataset};
 use crate::evaluate::hellaswag::{self, score};
 use crate::evaluate::text::measure;
 use crate::terminal::console::{self, say};
+use crate::terminal::progress::{Progress, Unit};
 
 /// Measure a model's exact loss on text, or its choices among endings
 ///
@@ -32,7 +32,7 @@ use crate::terminal::console::{self, say};
 /// whose right ending has the smallest mean over its tokens. Guessing among four endings is right in 0.25 of all
 /// cases; GPT-2 124M is published as 0.2859, and normalized as 0.2955, on the 10,042 examples of hellaswag_val.jsonl.
 #[derive(Args)]
-#[command(after_long_help = "\
+#[command(before_long_help = "\
 Examples:
 
     mlx-gpt eval                                     the newest run, on its validation text
@@ -104,9 +104,9 @@ fn measure_loss(checkpoint: &Checkpoint, options: &Options) -> Result<()> {
     let part = dataset.part(&checkpoint.tokenizer, split)?;
     let context = checkpoint.model.context;
     let stride = options.stride.unwrap_or(context);
-    let bar = progress_bar(part.tokens.len(), "tokens")?;
+    let bar = Progress::new("measuring", part.tokens.len() as u64, Unit::Of("tokens"));
     let (result, bits_per_byte) = measure(checkpoint, &part, stride, |tokens| bar.inc(tokens as u64))?;
-    bar.finish_and_clear();
+    drop(bar);
     if options.json {
         let output = json!({
             "loss": result.loss(),
@@ -130,9 +130,10 @@ fn measure_loss(checkpoint: &Checkpoint, options: &Options) -> Result<()> {
 fn choose_endings(checkpoint: &Checkpoint, file: &Path, json: bool) -> Result<()> {
     let context = checkpoint.model.context;
     let examples = hellaswag::read(file, &checkpoint.tokenizer, context)?;
-    let bar = progress_bar(examples.iter().map(|example| example.endings.len()).sum(), "endings")?;
+    let endings: usize = examples.iter().map(|example| example.endings.len()).sum();
+    let bar = Progress::new("measuring", endings as u64, Unit::Of("endings"));
     let report = score(checkpoint, &examples, |endings| bar.inc(endings as u64))?;
-    bar.finish_and_clear();
+    drop(bar);
     if json {
         return console::print(serde_json::to_string(&report)? + "\n");
     }
@@ -140,11 +141,6 @@ fn choose_endings(checkpoint: &Checkpoint, file: &Path, json: bool) -> Result<()
         "accuracy    {:.4} by the sum of an ending's losses\nnormalized  {:.4} by their mean\nexamples    {}\ntruncated   {} to fit into a context of {context}\n",
         report.accuracy, report.accuracy_normalized, report.examples, report.truncated
     ))
-}
-
-fn progress_bar(length: usize, unit: &str) -> Result<ProgressBar> {
-    let style = ProgressStyle::with_template(&format!("{{bar:30}} {{pos}}/{{len}} {unit} {{eta}} left"))?;
-    Ok(ProgressBar::new(length as u64).with_style(style))
 }
 
 /// What to measure on: the text that was given, or that of the checkpoint's run.

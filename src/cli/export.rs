@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::HumanBytes;
 
 use super::signals::Signals;
 use crate::checkpoint::Checkpoint;
@@ -15,6 +15,7 @@ use crate::checkpoint::runs::find_checkpoint;
 use crate::config::{Architecture, Precision, Quantization};
 use crate::disk::durable;
 use crate::terminal::console::{self, program, quoted, say};
+use crate::terminal::progress::{Progress, Unit};
 
 /// Write a checkpoint for other programs, or smaller
 ///
@@ -23,7 +24,7 @@ use crate::terminal::console::{self, program, quoted, say};
 /// weights of 4 or 8 bits, which generate and eval here take as well. Low-rank adapters are merged into the weights that
 /// they belong to.
 #[derive(Args)]
-#[command(after_long_help = "\
+#[command(before_long_help = "\
 Examples:
 
     mlx-gpt export --format hf --out my-gpt                        the newest run
@@ -136,14 +137,12 @@ fn gguf(checkpoint: &Checkpoint, options: &Options, signals: &Signals) -> Result
     let out = &options.out;
     let file = Gguf::new(checkpoint, options.dtype.unwrap_or(Dtype::Float16))?;
     durable::make_parents(out)?;
-    let bar = ProgressBar::new(file.size()).with_style(ProgressStyle::with_template(
-        "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
-    )?);
+    let bar = Progress::new("writing", file.size(), Unit::Bytes);
     let written = file.write(out, |bytes| {
         bar.inc(bytes);
         signals.check()
     });
-    bar.finish_and_clear();
+    drop(bar);
     written?;
     console::print(format_args!(
         "{}: {}, GGUF for llama.cpp\nrun it with: llama-completion -m {0} -p 'Once upon a time'\n",

@@ -13,7 +13,8 @@ use crate::checkpoint::hub;
 use crate::checkpoint::import::{import, origin};
 use crate::checkpoint::runs::find_checkpoint;
 use crate::disk::durable;
-use crate::terminal::console::{program, quoted, say};
+use crate::terminal::amount::amount;
+use crate::terminal::console::{program, quoted, say, say_unbroken};
 use crate::tokenizer::Tokenizer;
 
 /// Bring a GPT-2 in: OpenAI's, or any in Hugging Face's layout
@@ -23,7 +24,7 @@ use crate::tokenizer::Tokenizer;
 /// downloaded from Hugging Face's hub into the cache that transformers uses too ($HF_HOME); an interrupted download goes
 /// on where it stopped.
 #[derive(Args)]
-#[command(after_long_help = "\
+#[command(before_long_help = "\
 Examples:
 
     mlx-gpt import gpt2 --out models/gpt2                OpenAI's 124 million parameters, 548 MB to download
@@ -73,16 +74,16 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 fn describe(checkpoint: &Checkpoint, out: &Path) {
     let model = &checkpoint.model;
     say(format_args!(
-        "model    {}, vocabulary {}: {:.2} million parameters, {}",
+        "model    {}, vocabulary {}: {} parameters, {}",
         model.shape(),
         model.vocab_size,
-        checkpoint.parameters.count() as f64 / 1e6,
+        amount(checkpoint.parameters.count()),
         HumanBytes(4 * checkpoint.parameters.count() as u64)
     ));
     say(format_args!("saved    {}", out.display()));
     let out = quoted(out);
-    say(format_args!("next     {} generate --checkpoint {out}", program()));
-    say(format_args!(
+    say_unbroken(format_args!("next     {} generate --checkpoint {out}", program()));
+    say_unbroken(format_args!(
         "         {} train --init-from {out} --corpus YOUR_TEXT",
         program()
     ));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::{Args, Command, Subcommand};
 
 use super::signals::Signals;
 use crate::config::Device;
@@ -12,7 +12,7 @@ use crate::config::{DEFAULT_CORPUS, Preset};
 use crate::lessons::fact::{self, Finding};
 use crate::lessons::lab::{LESSONS_FOLDER, Lab, Settings, Stopped};
 use crate::lessons::{self, overview};
-use crate::terminal::console;
+use crate::terminal::console::{self, fitting};
 
 /// Learn how GPT-2 is built, a day at a time
 ///
@@ -22,23 +22,26 @@ use crate::terminal::console;
 #[derive(Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true,
-    after_long_help = "\
+    before_long_help = "\
 Examples:
 
     mlx-gpt lesson list                               what each day teaches, how long it takes, what is done
     mlx-gpt lesson 3                                  the third day
     mlx-gpt lesson 3 --answer                         its exercises with their answers
     mlx-gpt lesson check 3                            whether all that it claims holds
+    mlx-gpt lesson 10 --yes                           day 10 with OpenAI's weights, 548 MB to download
     mlx-gpt lesson compare --prompt 'ROMEO:'          one prompt through every day's model
     mlx-gpt generate --checkpoint lessons/day-03      what the third day's model says"
 )]
 pub struct Options {
     #[command(subcommand)]
     action: Option<Action>,
-    /// The day, 1 to 10
-    #[arg(value_name = "DAY", required = true)]
+    /// The day, 1 to 10 [default: list the days]
+    #[arg(value_name = "DAY", value_parser = day_or_advice)]
     day: Option<u8>,
+    /// What follows a day; declared so that clap reads the day, and its advice is heard, before it refuses this.
+    #[arg(hide = true)]
+    rest: Vec<String>,
     /// Show the day's exercises with their answers, and nothing else
     #[arg(long)]
     answer: bool,
@@ -93,15 +96,41 @@ struct LabOptions {
     /// Where MLX computes [default: its GPU where there is one]
     #[arg(long, value_enum)]
     device: Option<Device>,
+    /// Download what a day needs without asking: OpenAI's GPT-2 for day 10, 548 MB
+    #[arg(long)]
+    yes: bool,
+}
+
+/// A day's number. A word is taken for a command that was mistyped.
+fn day_or_advice(word: &str) -> Result<u8, String> {
+    if let Ok(day) = word.parse() {
+        return Ok(day);
+    }
+    let commands = Action::augment_subcommands(Command::new("lesson"));
+    let names = commands.get_subcommands().map(Command::get_name);
+    let nearest = names
+        .map(|name| (strsim::jaro_winkler(word, name), name))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    Err(match nearest {
+        Some((likeness, name)) if likeness > 0.8 => format!("there is no such lesson; did you mean `lesson {name}`?"),
+        _ => "a lesson is a day, 1 to 10; `lesson --help` lists the commands".into(),
+    })
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
+    if let Some(word) = options.rest.first() {
+        super::misuse(
+            "lesson",
+            format_args!("unexpected argument '{word}' found; lessons are read one at a time"),
+        );
+    }
     let signals = Signals::register()?;
     let result = match (&options.action, options.day) {
         (Some(Action::List { lab }), _) => list(lab, &signals),
         (Some(Action::Check { day, lab }), _) => check(*day, lab, &signals),
         (Some(Action::Compare { prompt, lab }), _) => compare(prompt, lab, &signals),
-        (None, day) => show(day.unwrap_or_default(), options, &signals), // clap asks for one
+        (None, Some(day)) => show(day, options, &signals),
+        (None, None) => list(&options.lab, &signals),
     };
     match result {
         Err(error) if error.is::<Stopped>() => Ok(signals.code()),
@@ -122,7 +151,7 @@ fn show(day: u8, options: &Options, signals: &Signals) -> Result<ExitCode> {
 fn list(options: &LabOptions, signals: &Signals) -> Result<ExitCode> {
     let lab = options.open(signals)?;
     for lesson in lessons::LESSONS {
-        console::print(overview::line(lesson, &lab)?)?;
+        console::print(fitting(&overview::line(lesson, &lab)?, 4))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -136,10 +165,10 @@ fn check(day: u8, options: &LabOptions, signals: &Signals) -> Result<ExitCode> {
             Finding::Open(why) => ("open  ", why),
             Finding::Broken(measured) => ("BROKEN", measured),
         };
-        console::print(format_args!("{word}  {claim}: {measured}\n"))?;
+        console::print(fitting(&format!("{word}  {claim}: {measured}\n"), 8))?;
         if let Finding::Broken(_) = finding {
             broken += 1;
-            console::print(format_args!("        look at {hint}\n"))?;
+            console::print(fitting(&format!("        look at {hint}\n"), 8))?;
         }
     }
     anyhow::ensure!(broken == 0, "{broken} of the claims of day {day} do not hold");
@@ -169,6 +198,7 @@ impl LabOptions {
                 device,
                 steps: self.steps,
                 seed: self.seed,
+                download: self.yes,
             },
             Box::new(signals.clone()),
         )

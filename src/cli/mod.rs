@@ -1,6 +1,8 @@
 //! The command line: options to library calls, nothing else. `docs/cli.md` is made from the comments here.
 
 mod bench;
+mod command;
+mod completions;
 mod data;
 mod doctor;
 mod eval;
@@ -19,9 +21,13 @@ mod tokenizer;
 mod train;
 mod train_options;
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{FromArgMatches, Parser, Subcommand};
+
+pub use command::command;
 
 /// What `--version` says: this program's version and that of the MLX it is linked with.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (MLX ", env!("MLX_VERSION"), ")");
@@ -53,11 +59,14 @@ enum Command {
     Runs(runs::Options),
     Bench(bench::Options),
     Doctor(doctor::Options),
+    Completions(completions::Options),
 }
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let matches = command().get_matches();
+    let Cli { command } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let result = match command {
         Command::Train(options) => train::run(*options),
         Command::Generate(options) => generate::run(&options),
         Command::Eval(options) => eval::run(&options),
@@ -69,6 +78,18 @@ pub fn main() -> ExitCode {
         Command::Runs(options) => runs::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Doctor(options) => doctor::run(&options),
+        Command::Completions(options) => completions::run(&options),
     };
     result.unwrap_or_else(|error| output::failure(&error))
+}
+
+/// Ends the program as clap does when a command is used in a way that it does not know.
+fn misuse(subcommand: &str, message: impl Display) -> ! {
+    let mut command = command();
+    command.build();
+    let error = |command: &mut clap::Command| command.error(ErrorKind::UnknownArgument, &message);
+    match command.find_subcommand_mut(subcommand) {
+        Some(subcommand) => error(subcommand).exit(),
+        None => error(&mut command).exit(),
+    }
 }

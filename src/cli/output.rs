@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use mlx_rs::error::Exception;
 
-use crate::terminal::console::say;
+use crate::terminal::console::say_unbroken;
 
 /// The exit code of an error, said in one line. A reader that closed the pipe wanted no more: that is no failure.
 pub fn failure(error: &anyhow::Error) -> ExitCode {
@@ -24,7 +24,7 @@ pub fn failure(error: &anyhow::Error) -> ExitCode {
             line += &cause;
         }
     }
-    say(format_args!(
+    say_unbroken(format_args!(
         "error: {}",
         line.split_whitespace().collect::<Vec<_>>().join(" ")
     ));

@@ -7,60 +7,166 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use indicatif::{HumanBytes, HumanDuration};
+use serde::Serialize;
 
-use crate::checkpoint::runs::{self, RUNS, Summary, summarize};
+use crate::checkpoint::run::Run;
+use crate::checkpoint::runs::{self, RUNS, summarize};
 use crate::terminal::console;
 use crate::terminal::escape::visible;
+use crate::terminal::layout::{stdout_columns, width};
 
 /// List runs: step, loss, age, size, whether complete
 #[derive(Args)]
-#[command(after_long_help = "\
-Example:
+#[command(before_long_help = "\
+Examples:
 
-    mlx-gpt runs")]
+    mlx-gpt runs
+    mlx-gpt runs --json      for programs")]
 pub struct Options {
     /// The folder that holds the runs
     #[arg(default_value = RUNS)]
     folder: PathBuf,
+    /// Print one JSON object, {\"runs\": […]}, the newest run first
+    #[arg(long)]
+    json: bool,
+}
+
+/// A run as it is listed.
+#[derive(Serialize)]
+struct Row {
+    folder: PathBuf,
+    /// Of the newest checkpoint; 0 without one.
+    step: u64,
+    /// Steps that it is to have in all.
+    steps: u64,
+    best_step: Option<u64>,
+    best_val_loss: Option<f64>,
+    bytes: u64,
+    /// Since it last wrote something.
+    age_seconds: u64,
+    complete: bool,
+    /// What cannot be read of it.
+    damaged: Option<String>,
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let runs = runs::list(&options.folder)?;
-    if runs.is_empty() {
+    let rows: Vec<Row> = runs::list(&options.folder)?.iter().rev().map(Row::of).collect();
+    if options.json {
+        console::print(serde_json::json!({ "runs": rows }).to_string() + "\n")?;
+    } else if rows.is_empty() {
         console::print(format_args!(
             "no runs in {}; start one with: mlx-gpt train\n",
             options.folder.display()
         ))?;
-        return Ok(ExitCode::SUCCESS);
+    } else {
+        console::print(visible(&listed(&rows, stdout_columns())))?;
     }
-    let mut table = format!(
-        "{:<44} {:>15} {:>8} {:>10}  {:<14} state\n",
-        "run", "step", "best val", "size", "last written"
-    );
-    for run in runs.iter().rev() {
-        table += &match summarize(run) {
-            Ok(summary) => line(&summary),
-            Err(error) => format!("{:<44} damaged: {error:#}\n", run.folder.display()),
-        };
-    }
-    console::print(visible(&table))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(summary: &Summary) -> String {
-    let step = summary.progress.as_ref().map_or(0, |progress| progress.step);
-    let best = summary.progress.as_ref().and_then(|progress| progress.best);
-    let state = match step {
-        0 => "no checkpoint yet",
-        step if step >= summary.total_steps => "complete",
-        _ => "go on with --resume",
+impl Row {
+    fn of(run: &Run) -> Self {
+        let empty = Self {
+            folder: run.folder.clone(),
+            step: 0,
+            steps: 0,
+            best_step: None,
+            best_val_loss: None,
+            bytes: 0,
+            age_seconds: 0,
+            complete: false,
+            damaged: None,
+        };
+        let summary = match summarize(run) {
+            Ok(summary) => summary,
+            Err(error) => {
+                return Self {
+                    damaged: Some(format!("{error:#}")),
+                    ..empty
+                };
+            }
+        };
+        let step = summary.progress.as_ref().map_or(0, |progress| progress.step);
+        let best = summary.progress.as_ref().and_then(|progress| progress.best);
+        Self {
+            step,
+            steps: summary.total_steps,
+            best_step: best.map(|best| best.step),
+            best_val_loss: best.map(|best| best.val_loss),
+            bytes: summary.bytes,
+            age_seconds: summary.age.as_secs(),
+            complete: step > 0 && step >= summary.total_steps,
+            ..empty
+        }
+    }
+
+    fn state(&self) -> String {
+        match self {
+            Self {
+                damaged: Some(error), ..
+            } => format!("damaged: {error}"),
+            Self { complete: true, .. } => "complete".into(),
+            Self { step: 0, .. } => "no checkpoint yet".into(),
+            _ => "continue with --resume".into(),
+        }
+    }
+
+    /// What is told in columns between the folder and the state; nothing of a damaged run.
+    fn figures(&self) -> [String; 4] {
+        if self.damaged.is_some() {
+            return Default::default();
+        }
+        [
+            format!("{}/{}", self.step, self.steps),
+            self.best_val_loss.map_or("–".into(), |loss| format!("{loss:.4}")),
+            HumanBytes(self.bytes).to_string(),
+            format!("{} ago", HumanDuration(Duration::from_secs(self.age_seconds))),
+        ]
+    }
+}
+
+const HEADINGS: [&str; 4] = ["step", "best val", "size", "last written"];
+
+/// A line a run, or two where the terminal is too narrow for that.
+fn listed(rows: &[Row], columns: Option<usize>) -> String {
+    let folder = |row: &Row| row.folder.display().to_string();
+    let figures: Vec<[String; 4]> = rows.iter().map(Row::figures).collect();
+    let widest =
+        |heading: &str, of: &dyn Fn(usize) -> usize| (0..rows.len()).map(of).max().unwrap_or(0).max(width(heading));
+    let first = widest("run", &|row| width(&folder(&rows[row])));
+    let others: Vec<usize> = (0..HEADINGS.len())
+        .map(|column| widest(HEADINGS[column], &|row| width(&figures[row][column])))
+        .collect();
+    let line = |name: &str, figures: &[&str], state: &str| {
+        let mut line = format!("{name:<first$}");
+        for (figure, width) in figures.iter().zip(&others) {
+            line += &format!("  {figure:>width$}");
+        }
+        format!("{line}  {state}")
     };
-    format!(
-        "{:<44} {:>15} {:>8} {:>10}  {:<14} {state}\n",
-        summary.folder.display().to_string(),
-        format!("{step}/{}", summary.total_steps),
-        best.map_or("–".into(), |best| format!("{:.4}", best.val_loss)),
-        HumanBytes(summary.bytes).to_string(),
-        format!("{} ago", HumanDuration(Duration::from_secs(summary.age.as_secs())))
-    )
+    let mut table = vec![line("run", &HEADINGS, "state")];
+    for (row, figures) in rows.iter().zip(&figures) {
+        table.push(line(
+            &folder(row),
+            &figures.each_ref().map(String::as_str),
+            &row.state(),
+        ));
+    }
+    let widest = rows.iter().zip(&table[1..]).filter(|(row, _)| row.damaged.is_none());
+    let widest = widest.map(|(_, line)| width(line)).max().unwrap_or(0);
+    if columns.is_none_or(|columns| widest <= columns) {
+        return table.join("\n") + "\n";
+    }
+    let mut text = String::new();
+    for (row, [step, best, size, age]) in rows.iter().zip(&figures) {
+        text += &match row.damaged {
+            None => format!(
+                "{}  {}\n    step {step}  best val {best}  {size}  {age}\n",
+                folder(row),
+                row.state()
+            ),
+            Some(_) => format!("{}\n    {}\n", folder(row), row.state()),
+        };
+    }
+    text
 }

@@ -26,7 +26,7 @@ use crate::train::Outcome;
 /// seconds to the target, and draws the loss against time. Curves are kept in the folder, those of other programs beside
 /// them: `make speedrun` puts PyTorch's there first.
 #[derive(Args)]
-#[command(after_long_help = "\
+#[command(before_long_help = "\
 A file of recipes, with the keys of `train --config`:
 
     preset = \"nano\"

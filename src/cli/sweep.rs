@@ -23,7 +23,7 @@ use crate::train::Outcome;
 /// last tenth of it; the validation text plays no part, so that it can still judge what was chosen. Nothing is saved but
 /// a line for each training that is done: a sweep that was stopped goes on there when it is called again.
 #[derive(Args)]
-#[command(after_long_help = "\
+#[command(before_long_help = "\
 A file of a sweep, in which every list below [grid] is combined with every other; several grids are [[grid]], one after the
 other:
 

@@ -22,7 +22,18 @@ use crate::train::{Outcome, Session, train};
 /// before they stop it, and --resume goes on exactly where a run was. Only a Ctrl-C more than two seconds after an
 /// earlier one stops at once, and loses what the first one says.
 #[derive(Args)]
-#[command(after_long_help = "\
+#[command(
+    before_long_help = "\
+Examples:
+
+    mlx-gpt train                                   a small GPT on Shakespeare, in minutes
+    mlx-gpt train --corpus notes/ --steps 5000      on your own text
+    mlx-gpt train --layers 6 --embd 192 --heads 6   another shape
+    mlx-gpt train --init-from models/gpt2 --lora-rank 8 --corpus notes/
+                                                    finetune OpenAI's GPT-2 by low-rank adapters
+    mlx-gpt train --resume                          continue the newest run
+    mlx-gpt train --resume runs/x --steps 4000      train it longer, the later steps at the lowest rate",
+    after_long_help = "\
 Presets:
 
                 layers  heads  embd  context  batch  steps   lr           dropout
@@ -36,7 +47,7 @@ Presets:
     All: weight decay 0.1, gradients clipped to norm 1, seed 1337.
     nano and baby: characters, warm-up 100 steps, beta2 0.99, evaluated and saved every 250 steps;
     the others: GPT-2's tokenizer, 2000, 0.95, 1000.
-    nano: the blocks' matrices learn by Muon at 0.02, the rest by AdamW as above, warm-up 20. With
+    nano: Muon at 0.02 for the blocks' matrices, AdamW as above for the rest, warm-up 20. With
     --optimizer adamw it is nanoGPT's recipe for CPUs, 1e-3..1e-4, warm-up 100.
 
     With --init-from and no --preset, a model of 50 million parameters or more is finetuned: 200 steps of
@@ -47,16 +58,8 @@ Presets:
 
     position = \"learned\" or \"rotary\"              norm = \"layer\" or \"rms\"
     activation = \"gelu\", \"relu2\" or \"swiglu\"     qk_norm, tie_head = true or false
-    kv_heads = 2 (heads of keys and values, which the heads of queries share)
-
-Examples:
-
-    mlx-gpt train                                       a small GPT on Shakespeare, in minutes
-    mlx-gpt train --corpus notes/ --steps 5000          on your own text
-    mlx-gpt train --layers 6 --embd 192 --heads 6       another shape
-    mlx-gpt train --init-from models/gpt2 --lora-rank 8 --corpus notes/   finetune by low-rank adapters
-    mlx-gpt train --resume                              go on with the newest run
-    mlx-gpt train --resume runs/x --steps 4000          for longer, its later steps at the lowest rate")]
+    kv_heads = 2 (heads of keys and values, which the heads of queries share)"
+)]
 pub struct Options {
     /// Size and recipe to start from [default: nano on a CPU, baby on a GPU]
     #[arg(long, value_enum)]

@@ -1,9 +1,6 @@
 //! All days at once: which are done, and what their models came to.
 
-use std::time::Duration;
-
 use anyhow::{Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::arrays::visible;
 use super::lab::Lab;
@@ -11,6 +8,7 @@ use super::pictures::{Axes, Curve, curves};
 use super::{LESSONS, Lesson, Recipe};
 use crate::checkpoint::run::Run;
 use crate::terminal::console;
+use crate::terminal::progress::Spinner;
 use crate::train::metrics::{self, Line};
 
 /// Characters of a sample in a table.
@@ -27,12 +25,9 @@ pub fn line(lesson: &Lesson, lab: &Lab) -> Result<String> {
         match lab.results(recipe.folder) {
             Ok(results) if lab.is_whole(recipe)? => seconds += results.seconds,
             _ => {
-                let spinner = ProgressBar::new_spinner()
-                    .with_style(ProgressStyle::with_template("{spinner} {msg}")?)
-                    .with_message(format!("day {}: measuring a step", lesson.day));
-                spinner.enable_steady_tick(Duration::from_millis(120));
+                let spinner = Spinner::start();
+                spinner.stage(&format!("day {}: measuring a step", lesson.day));
                 seconds += lab.estimate(recipe)?.as_secs_f64();
-                spinner.finish_and_clear();
                 measured = false;
             }
         }
@@ -58,9 +53,10 @@ pub fn line(lesson: &Lesson, lab: &Lab) -> Result<String> {
 /// No day has a model yet; a prompt that a tokenizer cannot write.
 pub fn compare(lab: &Lab, prompt: &str) -> Result<()> {
     let mut table = format!(
-        "{:<4} {:<34} {:>10} {:>8} {:>9} {:>8}  sample\n",
+        "{:<4} {:<34} {:>10} {:>8} {:>9} {:>8}\n",
         "day", "model", "parameters", "val loss", "bits/byte", "seconds"
     );
+    let mut samples = format!("\nday  continues {}\n", one_line(prompt));
     let mut losses = Vec::new();
     for lesson in LESSONS {
         for recipe in lesson.models {
@@ -69,15 +65,10 @@ pub fn compare(lab: &Lab, prompt: &str) -> Result<()> {
             };
             let sample = lab.sample(&lab.load(recipe.folder)?, prompt, SAMPLE)?;
             table += &format!(
-                "{:<4} {:<34} {:>10} {:>8.4} {:>9.4} {:>8.1}  {}\n",
-                lesson.day,
-                results.what,
-                results.parameters,
-                results.val_loss,
-                results.bits_per_byte,
-                results.seconds,
-                one_line(&sample)
+                "{:<4} {:<34} {:>10} {:>8.4} {:>9.4} {:>8.1}\n",
+                lesson.day, results.what, results.parameters, results.val_loss, results.bits_per_byte, results.seconds,
             );
+            samples += &format!("{:<4} {}\n", lesson.day, one_line(&sample));
             losses.push(curve(lab, recipe, lesson.day)?);
         }
     }
@@ -88,6 +79,7 @@ pub fn compare(lab: &Lab, prompt: &str) -> Result<()> {
             console::program()
         );
     }
+    table += &samples;
     let axes = Axes {
         title: "The days' losses on the validation text",
         x: "step",

@@ -1,17 +1,22 @@
-//! Markdown on a terminal, a section at a time.
+//! Markdown on a terminal, a section at a time. In a file or a pipe it stays Markdown.
 
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::Result;
-use termimad::{FmtText, MadSkin, terminal_size};
+use termimad::{FmtText, MadSkin};
 
 use crate::terminal::console;
+use crate::terminal::layout::{stdout_columns, width, wrap};
 
 /// Columns of text; more are hard to read.
 const WIDTH: usize = 100;
 
+/// Blanks before code.
+const INDENT: usize = 4;
+
 pub struct Screen {
-    skin: MadSkin,
+    /// How marks are shown; none where they stay marks.
+    skin: Option<MadSkin>,
     width: usize,
     /// Somebody reads along, and says when to go on.
     waits: bool,
@@ -20,23 +25,15 @@ pub struct Screen {
 
 impl Screen {
     pub fn new() -> Self {
-        let terminal = io::stdout().is_terminal();
-        let mut skin = if terminal {
-            MadSkin::default()
-        } else {
-            MadSkin::no_style()
-        };
+        let columns = stdout_columns();
+        let mut skin = MadSkin::default();
         skin.headers
             .iter_mut()
             .for_each(|header| header.align = termimad::Alignment::Left);
         Self {
-            skin,
-            width: if terminal {
-                WIDTH.min(terminal_size().0.into())
-            } else {
-                WIDTH
-            },
-            waits: terminal && io::stdin().is_terminal(),
+            skin: columns.map(|_| skin),
+            width: columns.map_or(WIDTH, |columns| columns.min(WIDTH)),
+            waits: columns.is_some() && io::stdin().is_terminal(),
             sections: 0,
         }
     }
@@ -49,21 +46,47 @@ impl Screen {
             }
             self.sections += 1;
         }
-        if let Some(code) = markdown.strip_prefix("```") {
-            return self.code(code);
-        }
-        let markdown = flowing(markdown);
-        let text = FmtText::from(&self.skin, &markdown, Some(self.width));
-        console::print(format_args!("{text}\n"))
+        let code = markdown.strip_prefix("```");
+        let text = match (&self.skin, code) {
+            (None, Some(_)) => markdown.trim_end().to_owned() + "\n",
+            (None, None) => self.plain(&flowing(markdown)),
+            (Some(skin), Some(code)) => self.code(skin, code),
+            (Some(skin), None) => FmtText::from(skin, &flowing(markdown), Some(self.width)).to_string(),
+        };
+        console::print(text + "\n")
     }
 
-    /// Shows the lines of a block of code as they are; the first is the language's name.
-    fn code(&self, code: &str) -> Result<()> {
+    /// Lines that are no longer than others can read, with their marks.
+    fn plain(&self, markdown: &str) -> String {
+        let line = |line: &str| {
+            let item = ["- ", "* "].iter().any(|start| line.starts_with(start));
+            match line.starts_with('|') {
+                true => line.to_owned() + "\n",
+                false => wrap(line, self.width, if item { 2 } else { 0 }) + "\n",
+            }
+        };
+        markdown.lines().map(line).collect()
+    }
+
+    /// The lines of a block of code as they are; the first is the language's name. A comment after code that does not fit
+    /// goes before it.
+    fn code(&self, skin: &MadSkin, code: &str) -> String {
         let mut text = String::new();
         for line in code.lines().skip(1).filter(|line| !line.starts_with("```")) {
-            text += &format!("    {}\n", self.skin.inline_code.apply_to(line));
+            let room = self.width - INDENT;
+            let blanks = line.len() - line.trim_start().len();
+            let lines = match line.rsplit_once(" // ") {
+                Some((code, comment)) if width(line) > room && !code.trim().is_empty() => {
+                    vec![format!("{}// {comment}", &line[..blanks]), code.trim_end().to_owned()]
+                }
+                _ => vec![line.to_owned()],
+            };
+            let lines = lines.iter().map(|line| wrap(line, room, blanks + INDENT));
+            for line in lines.collect::<Vec<_>>().iter().flat_map(|line| line.lines()) {
+                text += &format!("{:INDENT$}{}\n", "", skin.inline_code.apply_to(line));
+            }
         }
-        console::print(format_args!("{text}\n"))
+        text
     }
 }
 
@@ -86,4 +109,40 @@ fn wait() -> Result<()> {
     io::stdin().read_line(&mut String::new())?;
     io::stdout().flush()?;
     console::print("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn screen(skin: Option<MadSkin>) -> Screen {
+        Screen {
+            skin,
+            width: 40,
+            waits: false,
+            sections: 0,
+        }
+    }
+
+    #[test]
+    fn marks_around_code_stay_in_a_pipe() {
+        let text = "A token is\na number: `wte` is\n**its** row of the table of all tokens.";
+        let shown = screen(None).plain(&flowing(text));
+        assert_eq!(
+            shown,
+            "A token is a number: `wte` is **its**\nrow of the table of all tokens.\n"
+        );
+        let item = screen(None).plain("- one two three four five six seven eight");
+        assert_eq!(item, "- one two three four five six seven\n  eight\n");
+    }
+
+    #[test]
+    fn the_shape_of_a_long_line_of_code_goes_before_it() {
+        let code = "rust\n    let weights = q.matmul(&k.t())?; // [B, H, T, T]\n    short(); // [B]\n```";
+        let shown = screen(None).code(&MadSkin::no_style(), code);
+        assert_eq!(
+            shown,
+            "        // [B, H, T, T]\n        let weights = q.matmul(&k.t())?;\n        short(); // [B]\n"
+        );
+    }
 }

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use indicatif::HumanBytes;
 use mlx_rs::transforms::compile::compile;
 use mlx_rs::{Array, ops};
+use serde::Serialize;
 use sysinfo::System;
 
 use crate::checkpoint::runs::run_of;
@@ -14,9 +15,11 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::compute::arithmetic::processor;
 use crate::compute::kernels::{self, BlasRate, Compiler, State};
 use crate::config::Device;
+use crate::terminal::amount::amount;
 use crate::terminal::console::quoted;
 
 /// One thing looked at.
+#[derive(Serialize)]
 pub struct Finding {
     pub what: &'static str,
     pub found: String,
@@ -167,9 +170,9 @@ pub fn checkpoint(folder: &Path) -> Finding {
         Ok((hashes, checkpoint)) => Finding::good(
             "checkpoint",
             format!(
-                "{}: {hashes}, {:.2} million parameters",
+                "{}: {hashes}, {} parameters",
                 folder.display(),
-                checkpoint.parameters.count() as f64 / 1e6
+                amount(checkpoint.parameters.count())
             ),
         ),
         Err(error) => Finding {

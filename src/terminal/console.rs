@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::terminal::escape::visible;
+use crate::terminal::layout::{stderr_columns, stdout_columns, wrap};
 
 /// Writes a result to standard output, at once.
 ///
@@ -19,8 +20,39 @@ pub fn print(text: impl Display) -> Result<()> {
     Ok(())
 }
 
-/// Says a line on standard error. That nobody listens any more is no reason to stop a run.
-pub fn say(line: impl Display) {
+/// A line of a result, on a terminal in lines that fit, of which all but the first begin with `indent` blanks. In a file
+/// or a pipe it stays one line.
+pub fn fitting(line: &str, indent: usize) -> String {
+    match stdout_columns() {
+        Some(columns) => wrap(line, columns, indent),
+        None => line.to_owned(),
+    }
+}
+
+/// Says something on standard error, on a terminal in lines that fit. That nobody listens any more is no reason to stop
+/// a run.
+pub fn say(text: impl Display) {
+    let text = text.to_string();
+    match stderr_columns() {
+        Some(columns) => {
+            for line in text.lines() {
+                say_unbroken(wrap(&visible(line), columns, indent(line)));
+            }
+        }
+        None => say_unbroken(text),
+    }
+}
+
+/// Where a line goes on that does not fit: after a label, as in `corpus   …`, below what the label is of.
+fn indent(line: &str) -> usize {
+    const LABEL: usize = 9;
+    let label = line.split(' ').next().unwrap_or_default().len();
+    let blanks = line[label..].len() - line[label..].trim_start_matches(' ').len();
+    if label + blanks == LABEL { LABEL } else { 2 }
+}
+
+/// Says a line on standard error as it is: an error, or a command that is to be copied.
+pub fn say_unbroken(line: impl Display) {
     let _ = writeln!(io::stderr(), "{}", visible(&line.to_string()));
 }
 
@@ -31,6 +63,20 @@ pub fn say_over_bar(line: impl Display) {
         let _ = write!(stderr, "\r\x1b[2K");
     }
     say(line);
+}
+
+/// Asks at the terminal: whether the answer begins with y. None where nobody can be asked.
+///
+/// # Errors
+/// The terminal is gone.
+pub fn confirm(question: impl Display) -> Result<Option<bool>> {
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        return Ok(None);
+    }
+    print(format_args!("{question} [y/N] "))?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(Some(answer.trim_start().starts_with(['y', 'Y'])))
 }
 
 /// Says that something went wrong which is no reason to stop.

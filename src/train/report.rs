@@ -1,7 +1,6 @@
 //! What a run tells its user: on stderr as it goes, in `metrics.jsonl` for later.
 
 use std::fmt::Display;
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -13,10 +12,17 @@ use super::step::StepReport;
 use crate::checkpoint::Losses;
 use crate::compute::kernels::{self, Compiler, NO_COMPILER};
 use crate::config::{DEFAULT_CORPUS, Device, TrainConfig};
-use crate::terminal::console::{program, quoted, say, warn};
+use crate::terminal::amount::amount;
+use crate::terminal::console::{program, quoted, say, say_unbroken, warn};
+use crate::terminal::escape::visible;
+use crate::terminal::layout::{cut, stderr_columns, width};
+use crate::terminal::progress::{Lines, Spinner};
 
 /// Steps between two logged ones; the first and the last are logged too.
 pub(super) const LOG_EVERY: u64 = 10;
+
+/// Columns of a line of text that the model wrote, beside the losses.
+const QUOTE: usize = 48;
 
 /// Said while the step is traced, and its kernels are built where that is still to do.
 const COMPILING: &str =
@@ -24,8 +30,8 @@ const COMPILING: &str =
 
 pub struct Report {
     bar: ProgressBar,
-    /// A terminal gets a bar that moves, a file or a pipe a line at each evaluation.
-    interactive: bool,
+    /// A terminal gets a bar that moves; a file or a pipe a line every few seconds, and at each evaluation.
+    lines: Option<Lines>,
     /// Time spent in steps since the last logged one.
     clock: Duration,
     running_since: Instant,
@@ -36,7 +42,7 @@ pub struct Report {
 impl Report {
     /// Announces the run: what will be trained, how long by a measured step, in how much memory and disk.
     pub fn start(session: &mut Session) -> Result<Self> {
-        let interactive = std::io::stderr().is_terminal();
+        let interactive = stderr_columns().is_some();
         let config = &session.config;
         let learning = session.state.parameters.count();
         let parameters = learning + session.state.frozen.count();
@@ -53,14 +59,14 @@ impl Report {
             session.model.vocab_size
         ));
         say(format_args!(
-            "model    {}: {:.2} million parameters",
+            "model    {}: {} parameters",
             session.model.shape(),
-            parameters as f64 / 1e6
+            amount(parameters)
         ));
         if learning < parameters {
             say(format_args!(
-                "learning {:.2} million of them ({:.1} %); the others stay as they are",
-                learning as f64 / 1e6,
+                "learning {} of them ({:.1} %); the others stay as they are",
+                amount(learning),
                 100.0 * learning as f64 / parameters as f64
             ));
         }
@@ -76,14 +82,10 @@ impl Report {
         if config.device == Device::Cpu && kernels::compiler() == Some(Compiler::Missing) {
             warn(NO_COMPILER);
         }
-        let spinner = ProgressBar::new_spinner().with_message(COMPILING);
-        if interactive {
-            spinner.enable_steady_tick(Duration::from_millis(120));
-        } else {
-            say(COMPILING);
-        }
+        let spinner = Spinner::start();
+        spinner.stage(COMPILING);
         let step = session.measure_step()?;
-        spinner.finish_and_clear();
+        drop(spinner);
 
         let left = session.config.steps.saturating_sub(session.state.step);
         let saves = kept_checkpoints(&session.config, session.state.step);
@@ -103,20 +105,20 @@ impl Report {
         } else {
             ProgressBar::hidden()
         };
-        bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}")?);
+        bar.set_style(ProgressStyle::with_template("{bar:20} {pos}/{len}  {wide_msg}")?);
         bar.set_position(session.state.step);
-        Ok(Self::new(bar, interactive))
+        Ok(Self::new(bar, (!interactive).then(Lines::new)))
     }
 
     /// One that logs and shows nothing.
     pub fn quiet() -> Self {
-        Self::new(ProgressBar::hidden(), false)
+        Self::new(ProgressBar::hidden(), None)
     }
 
-    fn new(bar: ProgressBar, interactive: bool) -> Self {
+    fn new(bar: ProgressBar, lines: Option<Lines>) -> Self {
         Self {
             bar,
-            interactive,
+            lines,
             clock: Duration::ZERO,
             running_since: Instant::now(),
             tokens_since: 0,
@@ -132,7 +134,25 @@ impl Report {
             self.log(session, step)?;
         }
         self.bar.set_position(now);
+        if self.lines.as_ref().is_some_and(Lines::is_due) {
+            say(format_args!("step {now:>6}/{last}  {}", self.state(session, step)));
+        }
         Ok(())
+    }
+
+    /// Where training is, in a few words.
+    fn state(&self, session: &Session, step: &StepReport) -> String {
+        let speed = match self.tokens_per_second {
+            0.0 => self.tokens_since as f64 / self.clock.as_secs_f64(), // nothing was logged yet
+            speed => speed,
+        };
+        let left = session.config.steps.saturating_sub(step.step) as f64 * session.config.tokens_per_step() as f64;
+        format!(
+            "loss {:.4}  {:.1}k tokens/s  {} left",
+            step.loss,
+            speed / 1e3,
+            HumanDuration(Duration::try_from_secs_f64(left / speed).unwrap_or(Duration::MAX))
+        )
     }
 
     /// Logs a step.
@@ -148,13 +168,7 @@ impl Report {
             memory: mlx_rs::memory::active_memory()? + mlx_rs::memory::cache_memory()?,
         }))?;
         (self.clock, self.tokens_since) = (Duration::ZERO, 0);
-        let left = session.config.steps.saturating_sub(now) as f64 * session.config.tokens_per_step() as f64;
-        self.bar.set_message(format!(
-            "loss {:.4}  {:.1}k tokens/s  {} left",
-            step.loss,
-            self.tokens_per_second / 1e3,
-            HumanDuration(Duration::try_from_secs_f64(left / self.tokens_per_second).unwrap_or(Duration::MAX))
-        ));
+        self.bar.set_message(self.state(session, step));
         Ok(())
     }
 
@@ -173,17 +187,15 @@ impl Report {
             "step {:>6}/{}  train {:.4}  validation {:.4}{speed}",
             session.state.step, session.config.steps, losses.train, losses.val
         );
-        if self.interactive {
-            let first = session
-                .sample
-                .lines()
-                .find(|line| line.chars().count() > 10)
-                .unwrap_or_default();
-            self.bar
-                .suspend(|| say(format_args!("{line}  “{}”", first.chars().take(48).collect::<String>())));
-        } else {
-            say(&line);
-        }
+        let Some(columns) = stderr_columns() else {
+            self.lines.iter().for_each(Lines::said);
+            return say(&line);
+        };
+        let quote = session.sample.lines().find(|line| line.chars().count() > 10);
+        let room = columns.saturating_sub(width(&line) + 4).min(QUOTE);
+        let quote = quote.filter(|_| room >= 10).map(|quote| cut(&visible(quote), room));
+        let quote = quote.map_or(String::new(), |quote| format!("  “{quote}”"));
+        self.bar.suspend(|| say_unbroken(format_args!("{line}{quote}")));
     }
 
     /// A step that changed nothing is counted.
@@ -205,7 +217,7 @@ impl Report {
 
     pub fn interrupted(&self, session: &Session) {
         self.bar.finish_and_clear();
-        say(format_args!(
+        say_unbroken(format_args!(
             "stopped and saved after step {}; go on with: {} train --resume {}",
             session.state.step,
             program(),
@@ -238,14 +250,14 @@ impl Report {
             .map_or(String::new(), |best| format!(", {}", best.display()));
         say(format_args!("saved    {folder}/latest{best}; curve: {folder}/loss.svg"));
         let (program, folder) = (program(), quoted(&session.run.folder));
-        say(format_args!("next     {program} generate --checkpoint {folder}"));
-        say(format_args!("         {program} eval --checkpoint {folder}"));
+        say_unbroken(format_args!("next     {program} generate --checkpoint {folder}"));
+        say_unbroken(format_args!("         {program} eval --checkpoint {folder}"));
     }
 }
 
 /// Of a run that was resumed and has nothing left to do.
 pub fn already_complete(session: &Session) {
-    say(format_args!(
+    say_unbroken(format_args!(
         "run {} is complete at step {}; train it for longer, at the lowest rate, with: {} train --resume {} --steps {4} (--schedule-steps {4} plans the rates anew)",
         session.run.folder.display(),
         session.state.step,

@@ -28,7 +28,7 @@ use sampling::SamplingOptions;
 /// Continues a prompt, one token at a time, as it comes; any length: when the model's context is full, its last half is
 /// kept and filled up again. How many tokens a second, and how long the first took, is said on standard error.
 #[derive(Args)]
-#[command(after_long_help = "\
+#[command(before_long_help = "\
 Examples:
 
     mlx-gpt generate                                        more of the newest run

@@ -19,7 +19,7 @@ use crate::tokenizer::Tokenizer;
 ///
 /// Fewer tokens mean that a model's context reaches further; a smaller vocabulary means a smaller model.
 #[derive(Args)]
-#[command(after_long_help = "\
+#[command(before_long_help = "\
 Examples:
 
     mlx-gpt tokenizer compare 'The quick brown fox'

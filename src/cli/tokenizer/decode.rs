@@ -14,7 +14,7 @@ use crate::terminal::console;
 ///
 /// Bytes that are not UTF-8, as a part of a character is not, are shown as U+FFFD.
 #[derive(Args)]
-#[command(after_long_help = "\
+#[command(before_long_help = "\
 Examples:
 
     mlx-gpt tokenizer decode --tokenizer gpt2 31373 995

@@ -9,7 +9,7 @@ use crate::terminal::console;
 
 /// Turn text into token ids
 #[derive(Args)]
-#[command(after_long_help = "\
+#[command(before_long_help = "\
 Examples:
 
     mlx-gpt tokenizer encode --tokenizer gpt2 'hello world'            31373 995

@@ -19,7 +19,7 @@ const COLOURS: [u8; 6] = [153, 157, 223, 218, 189, 229];
 /// Shows the text with its tokens in colours, then each token's id, bytes and code points. Without colours where the
 /// output is not a terminal or NO_COLOR is set.
 #[derive(Args)]
-#[command(after_long_help = "\
+#[command(before_long_help = "\
 Examples:
 
     mlx-gpt tokenizer show 'Hello wörld 😀'

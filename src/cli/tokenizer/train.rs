@@ -8,19 +8,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::DEFAULT_CORPUS;
 use crate::data::corpus::{Corpus, Split};
 use crate::disk::durable;
 use crate::terminal::console;
+use crate::terminal::progress::{Progress, Spinner, Unit};
 use crate::tokenizer::folder::{TOKENIZER, TOKENIZER_CONFIG};
 use crate::tokenizer::{
     Bpe, CharTokenizer, Pattern, PreTokenizer, SpecialChoice, Tokenizer, train_sentencepiece, train_unigram,
 };
 
-/// Training that takes longer than this shows its progress.
+/// Training that takes longer than this says so,
 const SLOW: Duration = Duration::from_secs(2);
+
+/// and again after each of these.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// The vocabulary where none is asked for.
 const VOCAB_SIZE: usize = 4096;
@@ -31,7 +34,7 @@ const VOCAB_SIZE: usize = 4096;
 /// this program's own byte-level BPE: any text can be encoded and comes back the same. `unigram` and `sentencepiece`
 /// are trained by Hugging Face's library; a literal ▁ comes back as a space.
 #[derive(Args)]
-#[command(after_long_help = "\
+#[command(before_long_help = "\
 Examples:
 
     mlx-gpt tokenizer train --vocab-size 4096 --out my-tok
@@ -129,9 +132,9 @@ fn learn(options: &Options, text: &str) -> Result<Tokenizer> {
     Ok(match options.kind {
         Kind::Bpe => {
             let pre_tokenizer = options.pattern.clone().unwrap_or(Pattern::Gpt2.into());
-            let mut progress = Progress::new(vocab_size);
+            let progress = Progress::new("training", vocab_size as u64, Unit::Of("merges"));
             Bpe::train(text, vocab_size, pre_tokenizer, &specials, |merges| {
-                progress.set(merges)
+                progress.set_position(merges as u64)
             })?
             .into()
         }
@@ -141,53 +144,21 @@ fn learn(options: &Options, text: &str) -> Result<Tokenizer> {
     })
 }
 
-/// A bar that appears once it is worth while.
-struct Progress {
-    start: Instant,
-    total: usize,
-    bar: Option<ProgressBar>,
-}
-
-impl Progress {
-    fn new(total: usize) -> Self {
-        Self {
-            start: Instant::now(),
-            total,
-            bar: None,
-        }
-    }
-
-    fn set(&mut self, merges: usize) {
-        if self.bar.is_none() && self.start.elapsed() > SLOW {
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} merges {eta} left");
-            self.bar = style
-                .ok()
-                .map(|style| ProgressBar::new(self.total as u64).with_style(style));
-        }
-        if let Some(bar) = &self.bar {
-            bar.set_position(merges as u64);
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-/// Does work whose progress is not known; says how long it has been going on once that is long.
+/// Does work whose progress is not known, and says how long it has been going on.
 fn announced<T>(work: impl FnOnce() -> T) -> T {
     let (done, waits) = channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {
+            let started = Instant::now();
             if waits.recv_timeout(SLOW) == Err(RecvTimeoutError::Timeout) {
-                let spinner = ProgressBar::new_spinner().with_message("training, in Hugging Face's library");
-                spinner.enable_steady_tick(Duration::from_millis(200));
-                let _ = waits.recv();
-                spinner.finish_and_clear();
+                let spinner = Spinner::start();
+                loop {
+                    let seconds = started.elapsed().as_secs();
+                    spinner.stage(&format!("training, in Hugging Face's library: {seconds} s so far"));
+                    if waits.recv_timeout(AGAIN) != Err(RecvTimeoutError::Timeout) {
+                        break;
+                    }
+                }
             }
         });
         let result = work();

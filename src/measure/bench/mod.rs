@@ -7,7 +7,6 @@
 pub mod flops;
 pub mod generation;
 pub mod machine;
-pub mod progress;
 pub mod scaling;
 pub mod scaling_plot;
 pub mod table;
@@ -22,9 +21,9 @@ use crate::config::Device;
 use crate::config::{Preset, TrainConfig};
 use crate::data::dataset::Dataset;
 use crate::model::init::parameter_count;
+use crate::terminal::progress::Spinner;
 use generation::Generation;
 use machine::{Machine, Peaks};
-use progress::Progress;
 use timing::Rounds;
 use training::Training;
 
@@ -70,10 +69,10 @@ pub struct Size {
 /// # Errors
 /// A size that this machine's memory cannot hold, or an error of MLX's.
 pub fn measure(settings: &Settings) -> Result<Report> {
-    let progress = Progress::start();
+    let progress = Spinner::start();
     let measures = |part| settings.parts.contains(&part);
     let peaks = measures(Part::Machine).then(|| {
-        progress.stage("the machine: matrix products, memory");
+        progress.stage("measuring the machine: matrix products, memory");
         Peaks::measure(settings.threads)
     });
     let peaks = peaks.transpose()?;
@@ -88,13 +87,13 @@ pub fn measure(settings: &Settings) -> Result<Report> {
         let name = name(preset);
         let training = measures(Part::Training).then(|| {
             progress.stage(&format!(
-                "{name}: training (the first time on a machine, compiling takes longest)"
+                "measuring {name}: training (the first time on a machine, compiling takes longest)"
             ));
             Training::measure(config, &dataset, settings.rounds, peaks.as_ref())
         });
         let training = training.transpose()?;
         let generation = measures(Part::Generation).then(|| {
-            progress.stage(&format!("{name}: writing"));
+            progress.stage(&format!("measuring {name}: writing"));
             Generation::measure(&model, peaks.as_ref())
         });
         sizes.push(Size {

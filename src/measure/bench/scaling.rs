@@ -4,13 +4,13 @@ use anyhow::Result;
 use mlx_rs::memory::clear_cache;
 use serde::Serialize;
 
-use super::progress::Progress;
 use super::timing::{Rounds, median, milliseconds};
 use crate::config::Device;
 use crate::config::{Preset, TrainConfig};
 use crate::data::tokens::Tokens;
 use crate::model::init::initialize;
 use crate::model::parameters::Parameters;
+use crate::terminal::progress::Spinner;
 use crate::train::step::{Stepper, TrainState};
 
 /// Steps at each point before those that count.
@@ -102,10 +102,10 @@ impl Line {
 /// # Errors
 /// MLX's.
 pub fn measure(rounds: Rounds, device: Device, threads: usize) -> Result<Vec<Line>> {
-    let progress = Progress::start();
+    let progress = Spinner::start();
     let line = |axis: &Axis| {
         let points = axis.values.iter().map(|&size| {
-            progress.stage(&format!("{} {size}", axis.name));
+            progress.stage(&format!("measuring {} {size}", axis.name));
             let mut shape = Shape {
                 config: TrainConfig {
                     threads,

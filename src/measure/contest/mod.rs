@@ -11,11 +11,6 @@ pub mod sweep;
 
 pub use journal::Journal;
 
-use std::time::Duration;
-
-use anyhow::Result;
-use indicatif::{ProgressBar, ProgressStyle};
-
 use crate::config::Device;
 use crate::config::TrainConfig;
 
@@ -33,12 +28,4 @@ pub fn is_same_recipe(a: &TrainConfig, b: &TrainConfig) -> bool {
         ..config.clone()
     };
     recipe(a) == recipe(b)
-}
-
-/// A bar of a training's steps, on a terminal.
-fn steps_bar(steps: u64, what: String) -> Result<ProgressBar> {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  {eta} left")?;
-    let bar = ProgressBar::new(steps).with_style(style).with_message(what);
-    bar.enable_steady_tick(Duration::from_millis(500));
-    Ok(bar)
 }

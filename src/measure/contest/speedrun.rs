@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{Journal, is_same_recipe, steps_bar};
+use super::{Journal, is_same_recipe};
 use crate::config::TrainConfig;
 use crate::data::dataset::{CorpusRecord, Dataset};
 use crate::terminal::console::say;
+use crate::terminal::progress::{Progress, Unit};
 use crate::train::{Outcome, Stop, UnsavedRun};
 
 /// What this program calls itself beside others.
@@ -136,7 +137,11 @@ fn run(
 ) -> Result<Option<Race>> {
     let config = &runner.config;
     let mut run = UnsavedRun::new(config, dataset).with_context(|| format!("recipe {}", runner.name))?;
-    let bar = steps_bar(config.steps, format!("{} seed {}", runner.name, config.seed))?;
+    let bar = Progress::new(
+        &format!("{} seed {}", runner.name, config.seed),
+        config.steps,
+        Unit::Of("steps"),
+    );
     stop.at_stake(Some("nothing".into()));
     run.warm_up()?;
     let every = config.steps.div_ceil(evaluations);
@@ -165,7 +170,7 @@ fn run(
             });
         }
     }
-    bar.finish_and_clear();
+    drop(bar);
     Ok(Some(Race {
         engine: ENGINE.into(),
         recipe: runner.name.clone(),

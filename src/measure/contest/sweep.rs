@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::ranking::shown;
-use super::{Journal, is_same_recipe, steps_bar};
+use super::{Journal, is_same_recipe};
 use crate::config::TrainConfig;
 use crate::data::dataset::{CorpusRecord, Dataset};
 use crate::terminal::console::say;
+use crate::terminal::progress::{Progress, Unit};
 use crate::train::{Outcome, Stop, UnsavedRun};
 
 /// A training to do.
@@ -89,7 +90,7 @@ fn train(
 ) -> Result<Option<Finished>> {
     let config = &candidate.config;
     let mut run = UnsavedRun::within_training_text(config, dataset).with_context(|| describe(candidate))?;
-    let bar = steps_bar(config.steps, what.to_owned())?;
+    let bar = Progress::new(what, config.steps, Unit::Of("steps"));
     stop.at_stake(Some("nothing".into()));
     run.warm_up()?;
     let started = Instant::now();
@@ -105,7 +106,7 @@ fn train(
     }
     let seconds = started.elapsed().as_secs_f64();
     let loss = if diverged { f64::NAN } else { run.loss()? };
-    bar.finish_and_clear();
+    drop(bar);
     Ok(Some(Finished {
         settings: candidate.settings.clone(),
         seed: config.seed,

@@ -1,0 +1,103 @@
+//! Text that fits into a terminal's columns.
+
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+
+use terminal_size::{Width, terminal_size_of};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// Of a terminal that does not say.
+const USUAL: usize = 80;
+
+/// Columns of the terminal behind a stream; none for a file or a pipe.
+fn columns(stream: impl AsFd + IsTerminal) -> Option<usize> {
+    stream.is_terminal().then(|| match terminal_size_of(stream) {
+        Some((Width(columns), _)) if columns > 0 => columns.into(),
+        _ => USUAL,
+    })
+}
+
+/// Columns of standard output, if it is a terminal.
+pub fn stdout_columns() -> Option<usize> {
+    columns(io::stdout())
+}
+
+/// Columns of standard error, if it is a terminal.
+pub fn stderr_columns() -> Option<usize> {
+    columns(io::stderr())
+}
+
+/// Columns that a line takes.
+pub fn width(line: &str) -> usize {
+    line.width()
+}
+
+/// `text` in lines of at most `columns`, broken at blanks; all but the first begin with `indent` blanks. A word that is
+/// longer than a line keeps its line to itself, so that a path can still be copied.
+pub fn wrap(text: &str, columns: usize, indent: usize) -> String {
+    let mut lines = String::new();
+    let mut used = 0;
+    let mut blanks = 0;
+    for (place, word) in text.split(' ').enumerate() {
+        if place > 0 {
+            blanks += 1;
+        }
+        if word.is_empty() {
+            continue;
+        }
+        // A new line that begins no further to the left is no gain.
+        if used + blanks > indent && used + blanks + word.width() > columns {
+            lines.push('\n');
+            lines += &" ".repeat(indent);
+            used = indent;
+        } else {
+            lines += &" ".repeat(blanks);
+            used += blanks;
+        }
+        lines += word;
+        used += word.width();
+        blanks = 0;
+    }
+    lines
+}
+
+/// The beginning of `text` that fits into `columns`, with … where something was cut off.
+pub fn cut(text: &str, columns: usize) -> String {
+    if text.width() <= columns {
+        return text.to_owned();
+    }
+    let mut used = 1;
+    let fits = |c: &char| {
+        used += c.width().unwrap_or(0);
+        used <= columns
+    };
+    let mut kept: String = text.chars().take_while(fits).collect();
+    if columns > 0 {
+        kept.push('…');
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_broken_at_blanks() {
+        assert_eq!(
+            wrap("needs    about a minute", 14, 9),
+            "needs    about\n         a\n         minute"
+        );
+        assert_eq!(wrap("short", 80, 9), "short");
+        assert_eq!(wrap("a /very/long/path b", 8, 2), "a /very/long/path\n  b");
+        assert_eq!(wrap("  a  b", 80, 2), "  a  b");
+    }
+
+    #[test]
+    fn what_is_cut_fits() {
+        assert_eq!(cut("abcdef", 6), "abcdef");
+        assert_eq!(cut("abcdef", 4), "abc…");
+        assert_eq!(cut("日本語", 4), "日…"); // two columns each
+        assert_eq!(cut("abc", 0), "");
+    }
+}
