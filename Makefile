@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup train generate eval lessons book test faults fuzz lint deny docs interop interop-llama bench bench-kernels bench-scaling bench-tokenizer speedrun
+.PHONY: help setup build install train generate eval lessons book test faults fuzz lint deny docs interop interop-llama bench bench-kernels bench-scaling bench-tokenizer speedrun
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -11,25 +11,30 @@ help: ## this list
 setup: ## install what the build needs; every other target does it by itself
 	@bash scripts/setup.sh
 
-train: setup ## train a small GPT on Shakespeare
+build: setup
+	@bash scripts/build.sh
+
+install: setup ## put mlx-gpt into ~/.cargo/bin, with what it needs of MLX; works without this checkout
+	@bash scripts/install.sh
+
+train: build ## train a small GPT on Shakespeare
 	cargo run -- train $(ARGS)
 
-generate: setup ## write text with the newest run
+generate: build ## write text with the newest run
 	cargo run -- generate $(ARGS)
 
-eval: setup ## exact loss of the newest run
+eval: build ## exact loss of the newest run
 	cargo run -- eval $(ARGS)
 
-lessons: setup ## all ten days, one after the other; ends with a table of their models
-	@cargo build --quiet
+lessons: build ## all ten days, one after the other; ends with a table of their models
 	@for day in 1 2 3 4 5 6 7 8 9 10; do \
 	  echo "day      $$day of 10" >&2; \
 	  cargo run --quiet -- lesson $$day $(ARGS) > /dev/null || exit; \
 	done
 	@cargo run --quiet -- lesson compare $(ARGS)
 
-book: setup ## the lessons as a book, in book/out/; needs `make lessons`
-	@bash scripts/book.sh
+book: ## the lessons that were run as a book, in book/out/
+	@bash scripts/book/make.sh
 
 test: setup ## all tests
 	cargo test
@@ -55,8 +60,7 @@ deny: .tools/bin/cargo-deny ## licenses and sources of dependencies
 docs: setup ## write docs/cli.md from --help
 	UPDATE_DOCS=1 cargo test --quiet --test cli_docs
 
-interop: setup ## compare with transformers, mlx-lm, peft and gguf (installs them into .interop/)
-	cargo build --quiet
+interop: build ## compare with transformers, mlx-lm, peft and gguf (installs them into .interop/)
 	bash scripts/interop.sh
 
 interop-llama: setup ## build llama.cpp for `make interop`, which then runs GGUF files in it (once, 10 minutes or more)

@@ -1,9 +1,11 @@
-//! Passes on what the build knows of MLX: its version, for `--version`; where `scripts/setup.sh` put its shared library, when
-//! it says so (on macOS MLX is linked in); whether functions of MLX are replaced.
+//! Passes on what the build knows of MLX: its version, for `--version`; where its shared library is, when `scripts/setup.sh`
+//! says so (on macOS MLX is linked in), beside an installed program or in the checkout; whether functions of MLX are replaced.
 
 fn main() {
     println!("cargo:rerun-if-env-changed=MLX_GPT_RPATH");
     if let Ok(folder) = std::env::var("MLX_GPT_RPATH") {
+        // Where `make install` puts it. First, so that an installed program does not depend on the checkout.
+        println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../share/mlx-gpt/mlx/lib");
         println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
     }
     // Whether the library that is linked for MLX can be asked which of MLX's functions it replaces (src/compute/kernels.rs).

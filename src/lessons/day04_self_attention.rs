@@ -66,7 +66,11 @@ pub const LESSON: Lesson = Lesson {
             name: "hears.svg",
             make: |lab| {
                 let looks = looks(lab)?;
-                pictures::arcs("Who hears whom, by day 4's head", &looks.tokens, &looks.heads[0])
+                pictures::arcs(
+                    "The two tokens that each token takes most from",
+                    &looks.tokens,
+                    &looks.heads[0],
+                )
             },
         },
         Show {

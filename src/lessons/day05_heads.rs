@@ -274,7 +274,7 @@ fn maps(lab: &Lab) -> Result<String> {
 }
 
 fn pictures_of_heads(lab: &Lab) -> Result<String> {
-    let looks = Looks::of(lab, HEADS.folder, 20)?;
+    let looks = Looks::of(lab, HEADS.folder, 14)?;
     let heads = looks.heads.into_iter().enumerate();
     let panels: Vec<_> = heads
         .map(|(head, weights)| (format!("head {}", head + 1), weights))

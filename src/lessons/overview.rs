@@ -4,10 +4,12 @@ use anyhow::{Result, bail};
 
 use super::arrays::visible;
 use super::lab::Lab;
-use super::pictures::{Axes, Curve, curves};
+use super::pictures::Axes;
+use super::results::Results;
 use super::{LESSONS, Lesson, Recipe};
 use crate::checkpoint::run::Run;
 use crate::terminal::console;
+use crate::terminal::plot::{COLOURS, Curve, curves};
 use crate::terminal::progress::Spinner;
 use crate::train::metrics::{self, Line};
 
@@ -69,7 +71,7 @@ pub fn compare(lab: &Lab, prompt: &str) -> Result<()> {
                 lesson.day, results.what, results.parameters, results.val_loss, results.bits_per_byte, results.seconds,
             );
             samples += &format!("{:<4} {}\n", lesson.day, one_line(&sample));
-            losses.push(curve(lab, recipe, lesson.day)?);
+            losses.push(curve(lab, recipe, lesson.day, &results)?);
         }
     }
     if losses.is_empty() {
@@ -81,11 +83,11 @@ pub fn compare(lab: &Lab, prompt: &str) -> Result<()> {
     }
     table += &samples;
     let axes = Axes {
-        title: "The days' losses on the validation text",
+        title: "Validation loss of each day's model",
         x: "step",
-        y: "nats per token",
+        y: "bits per byte",
     };
-    lab.keep_for_all("losses.svg", &curves(&axes, &losses)?)?;
+    lab.keep_for_all("losses.svg", &curves(&axes.frame(), &losses)?)?;
     lab.keep_for_all("table.txt", &table)?;
     console::print(&table)
 }
@@ -95,15 +97,26 @@ fn one_line(sample: &str) -> String {
     sample.chars().take(SAMPLE).map(visible).collect()
 }
 
-/// The estimates of the validation loss as a model learned.
-fn curve(lab: &Lab, recipe: &Recipe, day: u8) -> Result<Curve> {
+/// The estimates of the validation loss as a model learned, in bits per byte, since not all have the same tokens. A day
+/// has a colour; of two models of one day the first is dashed.
+fn curve(lab: &Lab, recipe: &Recipe, day: u8, results: &Results) -> Result<Curve> {
     let lines = metrics::read(&Run::open(&lab.folder(recipe.folder))?)?;
+    let bits_per_nat = results.bits_per_byte / results.val_loss;
     let evaluations = lines.iter().filter_map(|line| match line {
-        Line::Evaluation(line) => Some((line.step as f64, line.val_loss)),
+        Line::Evaluation(line) => Some((line.step as f64, line.val_loss * bits_per_nat)),
         _ => None,
     });
+    let days: Vec<&&Lesson> = LESSONS.iter().filter(|lesson| !lesson.models.is_empty()).collect();
+    let number = days.iter().position(|lesson| lesson.day == day).unwrap_or_default();
+    let is_last = days[number]
+        .models
+        .last()
+        .is_some_and(|last| last.folder == recipe.folder);
+    let label = format!("{day}: {} {:.2}", recipe.what, results.bits_per_byte);
+    let colour = COLOURS[number % COLOURS.len()];
     Ok(Curve {
-        name: format!("{day}: {}", recipe.what),
-        points: evaluations.collect(),
+        tag: Some(day.to_string()),
+        dashed: !is_last,
+        ..Curve::new(Some(label), evaluations.collect(), colour, 2)
     })
 }

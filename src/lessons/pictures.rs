@@ -1,10 +1,10 @@
-//! Pictures of numbers, as SVG.
+//! Pictures of numbers, as SVG of one width.
 
 use anyhow::Result;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::terminal::plot::{self, COLOURS, FONT, Frame, drawing, range};
+use crate::terminal::plot::{self, COLOURS, FONT, Frame, LETTER, TITLE, WIDTH, drawing, range};
 
 /// A line of a plot: its name and its points.
 pub struct Curve {
@@ -19,77 +19,140 @@ pub struct Axes<'a> {
     pub y: &'a str,
 }
 
-/// Curves over one another, the names and last values beside them.
+impl<'a> Axes<'a> {
+    pub(super) fn frame(&self) -> Frame<'a> {
+        Frame {
+            title: self.title,
+            x: self.x,
+            y: self.y,
+            logarithmic: false,
+        }
+    }
+}
+
+/// Curves over one another, the names and last values below them.
 pub fn curves(axes: &Axes, curves: &[Curve]) -> Result<String> {
     let curve = |(number, curve): (usize, &Curve)| {
         let last = curve.points.last().map_or(f64::NAN, |point| point.1);
         let label = format!("{} {last:.2}", curve.name);
         plot::Curve::numbered(number, Some(label), curve.points.clone())
     };
-    let frame = Frame {
-        title: axes.title,
-        x: axes.x,
-        y: axes.y,
-        logarithmic: false,
-    };
-    plot::curves(&frame, &curves.iter().enumerate().map(curve).collect::<Vec<_>>())
+    plot::curves(&axes.frame(), &curves.iter().enumerate().map(curve).collect::<Vec<_>>())
 }
 
-/// Points with names, such as vectors in two dimensions.
+/// What a character is, for the colour of its point.
+const KINDS: [(&str, fn(&str) -> bool); 4] = [
+    ("vowels", |name| "aeiou".contains(name)),
+    ("consonants", |name| name.chars().all(char::is_lowercase)),
+    ("capitals", |name| name.chars().all(char::is_uppercase)),
+    ("signs", |_| true),
+];
+
+/// Characters at their places, such as vectors in two dimensions. What is far from the middle is drawn nearer, so that a
+/// few that are on their own leave room to the others, and one that would lie on another moves aside.
 pub fn points(title: &str, points: &[(String, f64, f64)]) -> Result<String> {
-    let (x, y) = (
-        range(points.iter().map(|p| p.1), 0.05),
-        range(points.iter().map(|p| p.2), 0.05),
-    );
-    draw((720, 720), |area| {
-        let mut chart = ChartBuilder::on(area)
-            .caption(title, (FONT, 20))
-            .margin(16)
-            .build_cartesian_2d(x.0..x.1, y.0..y.1)
-            .map_err(drawing)?;
-        chart
-            .draw_series(points.iter().map(|(name, x, y)| {
-                let colour = if name.chars().all(char::is_alphabetic) { 0 } else { 1 };
-                Text::new(name.clone(), (*x, *y), (FONT, 18).into_font().color(&COLOURS[colour]))
-            }))
-            .map_err(drawing)?;
+    const TOP: f64 = 64.0;
+    const MARGIN: f64 = 16.0;
+    let xs = spread(points.iter().map(|point| point.1).collect());
+    let ys = spread(points.iter().map(|point| point.2).collect());
+    let size = f64::from(WIDTH) - 2.0 * MARGIN;
+    let wanted = xs
+        .iter()
+        .zip(&ys)
+        .map(|(x, y)| (MARGIN + size * x, TOP + size * (1.0 - y)));
+    let places = apart(wanted.collect());
+    draw((WIDTH, WIDTH + TOP as u32), |area| {
+        text(area, title, (16, 12), TITLE)?;
+        let kind = |name: &str| KINDS.iter().position(|(_, is)| is(name)).unwrap_or_default();
+        let mut left = 16;
+        for (number, (name, _)) in KINDS.iter().enumerate() {
+            coloured(area, name, (left, 38), COLOURS[number])?;
+            left += 8 * name.chars().count() as i32 + 20;
+        }
+        for ((name, ..), (x, y)) in points.iter().zip(places) {
+            let at = (x as i32 - 4, y as i32 - 8);
+            coloured(area, name, at, COLOURS[kind(name)])?;
+        }
         Ok(())
     })
 }
 
+/// Numbers between 0 and 1 in the same order, by the inverse hyperbolic sine of their distance from the median: a line near
+/// it, a logarithm far from it.
+fn spread(values: Vec<f64>) -> Vec<f64> {
+    let median = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or_default()
+    };
+    let middle = median(values.clone());
+    let usual = median(values.iter().map(|value| (value - middle).abs()).collect()).max(1e-9);
+    let bent: Vec<f64> = values.iter().map(|value| ((value - middle) / usual).asinh()).collect();
+    let (low, high) = range(bent.iter().copied(), 0.0);
+    bent.iter().map(|value| (value - low) / (high - low)).collect()
+}
+
+/// Moves places away from each other until letters there can be read.
+fn apart(mut places: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    const NEAR: f64 = 14.0;
+    const ROUNDS: usize = 60;
+    for _ in 0..ROUNDS {
+        for first in 0..places.len() {
+            for second in 0..first {
+                let (a, b) = (places[first], places[second]);
+                let (dx, dy) = (a.0 - b.0, a.1 - b.1);
+                let distance = dx.hypot(dy);
+                if distance >= NEAR {
+                    continue;
+                }
+                // Two at the very same place part sideways.
+                let (ux, uy) = if distance > 0.0 {
+                    (dx / distance, dy / distance)
+                } else {
+                    (1.0, 0.0)
+                };
+                let push = (NEAR - distance) / 2.0;
+                places[first] = (a.0 + push * ux, a.1 + push * uy);
+                places[second] = (b.0 - push * ux, b.1 - push * uy);
+            }
+        }
+    }
+    places
+}
+
 /// Shares, from 0 to 1, as bars side by side: for each of `names` one of each group, `groups[group].1[name]`.
 pub fn bars(title: &str, names: &[String], groups: &[(String, Vec<f64>)]) -> Result<String> {
-    let (left, top, height, bar) = (50, 70, 260, 10);
-    let step = bar * groups.len() as i32 + 14;
-    let width = (left + step * names.len() as i32 + 20).max(480);
-    draw((width as u32, (top + height + 50) as u32), |area| {
-        let text = |text: &str, at: (i32, i32), points: i32| {
-            area.draw(&Text::new(text.to_owned(), at, (FONT, points)))
-                .map_err(drawing)
-        };
-        text(title, (16, 12), 18)?;
+    const LEFT: i32 = 44;
+    const TOP: i32 = 72;
+    const HEIGHT: i32 = 220;
+    let step = (WIDTH as i32 - LEFT - 10) / names.len().max(1) as i32;
+    let bar = (step - 4) / groups.len().max(1) as i32;
+    draw((WIDTH, (TOP + HEIGHT + 34) as u32), |area| {
+        text(area, title, (16, 12), TITLE)?;
+        let mut left = LEFT;
         for (index, (name, _)) in groups.iter().enumerate() {
-            let x = left + 140 * index as i32;
-            let colour = COLOURS[index % COLOURS.len()].filled();
-            area.draw(&Rectangle::new([(x, 42), (x + 12, 54)], colour))
-                .map_err(drawing)?;
-            text(name, (x + 18, 41), 14)?;
+            square(area, [(left, 42), (left + 12, 54)], &COLOURS[index % COLOURS.len()])?;
+            text(area, name, (left + 18, 41), LETTER)?;
+            left += 8 * name.chars().count() as i32 + 40;
         }
         let largest = groups
             .iter()
             .flat_map(|(_, shares)| shares)
             .copied()
             .fold(1e-9, f64::max);
-        text(&format!("{largest:.2}"), (8, top - 6), 13)?;
+        for mark in [0.0, largest / 2.0, largest] {
+            let y = TOP + HEIGHT - (f64::from(HEIGHT) * mark / largest) as i32;
+            let line = vec![(LEFT - 4, y), (WIDTH as i32 - 10, y)];
+            area.draw(&PathElement::new(line, BLACK.mix(0.15))).map_err(drawing)?;
+            text(area, &format!("{mark:.2}"), (8, y - 7), LETTER)?;
+        }
         for (place, name) in names.iter().enumerate() {
-            let x = left + step * place as i32;
-            text(name, (x + step / 2 - 12, top + height + 8), 15)?;
+            let x = LEFT + step * place as i32;
+            text(area, name, (x + step / 2 - 6, TOP + HEIGHT + 8), LETTER)?;
             for (index, (_, shares)) in groups.iter().enumerate() {
-                let y = top + height - (f64::from(height) * shares[place] / largest) as i32;
+                let y = TOP + HEIGHT - (f64::from(HEIGHT) * shares[place] / largest) as i32;
                 let x = x + bar * index as i32;
-                let colour = COLOURS[index % COLOURS.len()].filled();
-                area.draw(&Rectangle::new([(x, y), (x + bar - 2, top + height)], colour))
-                    .map_err(drawing)?;
+                let corners = [(x, y), (x + bar - 1, TOP + HEIGHT)];
+                square(area, corners, &COLOURS[index % COLOURS.len()])?;
             }
         }
         Ok(())
@@ -98,91 +161,106 @@ pub fn bars(title: &str, names: &[String], groups: &[(String, Vec<f64>)]) -> Res
 
 /// Numbers from 0 to 1 as squares, the darker the larger: `values[row][column]`.
 pub fn heat_map(title: &str, rows: &[String], columns: &[String], values: &[Vec<f32>]) -> Result<String> {
-    draw(panel_size(rows, columns), |area| {
-        panel(area, title, rows, columns, values)
+    let side = side_of(WIDTH, columns);
+    draw((WIDTH, panel_height(rows, side)), |area| {
+        panel(area, title, rows, columns, values, side)
     })
 }
 
 /// Several of them of the same rows and columns, two side by side: each a title and its values.
 pub fn heat_maps(rows: &[String], columns: &[String], panels: &[(String, Vec<Vec<f32>>)]) -> Result<String> {
-    let (width, height) = panel_size(rows, columns);
     let across = panels.len().clamp(1, 2);
     let down = panels.len().div_ceil(across).max(1);
-    draw((width * across as u32, height * down as u32), |area| {
+    let side = side_of(WIDTH / across as u32, columns);
+    draw((WIDTH, panel_height(rows, side) * down as u32), |area| {
         let areas = area.split_evenly((down, across));
         for (area, (title, values)) in areas.iter().zip(panels) {
-            panel(area, title, rows, columns, values)?;
+            panel(area, title, rows, columns, values, side)?;
         }
         Ok(())
     })
 }
 
-/// Side of a heat map's square, and its margins at the left and the top, in pixels.
-const CELL: i32 = 26;
-const LEFT: i32 = 70;
-const TOP: i32 = 80;
+/// Margins of a heat map at the left and the top, in pixels.
+const LEFT: i32 = 34;
+const TOP: i32 = 56;
 
-fn panel_size(rows: &[String], columns: &[String]) -> (u32, u32) {
-    (
-        (LEFT + CELL * columns.len() as i32 + 20).max(320) as u32,
-        (TOP + CELL * rows.len() as i32 + 20) as u32,
-    )
+/// Side of a heat map's square, so that all columns fit.
+fn side_of(width: u32, columns: &[String]) -> i32 {
+    ((width as i32 - LEFT - 8) / columns.len().max(1) as i32).min(24)
 }
 
-fn panel(area: &Area, title: &str, rows: &[String], columns: &[String], values: &[Vec<f32>]) -> Result<()> {
-    let text = |text: &str, at: (i32, i32), points: i32| {
-        area.draw(&Text::new(text.to_owned(), at, (FONT, points)))
-            .map_err(drawing)
-    };
-    text(title, (16, 16), 18)?;
+fn panel_height(rows: &[String], side: i32) -> u32 {
+    (TOP + side * rows.len() as i32 + 12) as u32
+}
+
+fn panel(area: &Area, title: &str, rows: &[String], columns: &[String], values: &[Vec<f32>], side: i32) -> Result<()> {
+    text(area, title, (12, 12), TITLE)?;
     for (column, name) in columns.iter().enumerate() {
-        text(name, (LEFT + CELL * column as i32 + 8, TOP - 22), 15)?;
+        text(
+            area,
+            name,
+            (LEFT + side * column as i32 + side / 2 - 4, TOP - 18),
+            LETTER,
+        )?;
     }
     for (row, name) in rows.iter().enumerate() {
-        let y = TOP + CELL * row as i32;
-        text(name, (LEFT - 14 - 8 * name.chars().count() as i32, y + 6), 15)?;
+        let y = TOP + side * row as i32;
+        text(
+            area,
+            name,
+            (LEFT - 8 - 8 * name.chars().count() as i32, y + side / 2 - 6),
+            LETTER,
+        )?;
         for (column, value) in values[row].iter().enumerate() {
-            let x = LEFT + CELL * column as i32;
-            let shade = COLOURS[0].mix(f64::from(value.clamp(0.0, 1.0)));
-            let corners = [(x, y), (x + CELL - 1, y + CELL - 1)];
-            area.draw(&Rectangle::new(corners, shade.filled())).map_err(drawing)?;
+            let x = LEFT + side * column as i32;
+            let corners = [(x, y), (x + side - 1, y + side - 1)];
+            square(area, corners, &COLOURS[0].mix(f64::from(value.clamp(0.0, 1.0))))?;
             area.draw(&Rectangle::new(corners, BLACK.mix(0.08))).map_err(drawing)?;
         }
     }
     Ok(())
 }
 
-/// Names on a line, and arcs from each to those before it, the wider the larger: `values[to][from]`, from 0 to 1.
+/// Names on a line, and arcs to each from those two before it that it takes most from, the wider and darker the more:
+/// `values[to][from]`, from 0 to 1.
 pub fn arcs(title: &str, names: &[String], values: &[Vec<f32>]) -> Result<String> {
-    let (gap, left) = (34, 40);
-    let base = 70 + gap * names.len() as i32 / 2; // the widest arc is half as high as the line is long
-    let size = ((2 * left + gap * names.len() as i32) as u32, (base + 60) as u32);
-    draw(size, |area| {
-        area.draw(&Text::new(title.to_owned(), (16, 16), (FONT, 18)))
-            .map_err(drawing)?;
-        let x = |place: usize| left + gap * place as i32;
+    const LEFT: i32 = 20;
+    const TOP: i32 = 44;
+    let gap = (WIDTH as i32 - 2 * LEFT) / names.len().max(1) as i32;
+    let x = |place: usize| LEFT + gap * place as i32;
+    let mut strongest: Vec<(usize, usize, f32)> = Vec::new();
+    for (to, row) in values.iter().enumerate() {
+        let mut from: Vec<usize> = (0..to).collect();
+        from.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+        strongest.extend(from.iter().take(2).map(|&from| (to, from, row[from])));
+    }
+    // The darkest last, over the others.
+    strongest.sort_by(|a, b| a.2.total_cmp(&b.2));
+    let widest = strongest
+        .iter()
+        .map(|&(to, from, _)| x(to) - x(from))
+        .max()
+        .unwrap_or(0);
+    let base = TOP + widest / 2;
+    draw((WIDTH, (base + 40) as u32), |area| {
+        text(area, title, (16, 12), TITLE)?;
         for (place, name) in names.iter().enumerate() {
-            area.draw(&Text::new(name.clone(), (x(place) - 5, base + 10), (FONT, 18)))
-                .map_err(drawing)?;
+            text(area, name, (x(place) - 4, base + 10), LETTER + 2)?;
         }
-        for (to, row) in values.iter().enumerate() {
-            for (from, value) in row.iter().enumerate().take(to) {
-                let radius = f64::from(x(to) - x(from)) / 2.0;
-                let middle = f64::from(x(to) + x(from)) / 2.0;
-                let arc = (0..=24).map(|step| {
-                    let (sine, cosine) = (std::f64::consts::PI * f64::from(step) / 24.0).sin_cos();
-                    (
-                        (middle + radius * cosine) as i32,
-                        (f64::from(base) - radius * sine) as i32,
-                    )
-                });
-                let shade = COLOURS[from % COLOURS.len()].mix(f64::from(value.clamp(0.0, 1.0)));
-                let stroke = shade.stroke_width((6.0 * value).round() as u32);
-                if stroke.stroke_width > 0 {
-                    area.draw(&PathElement::new(arc.collect::<Vec<_>>(), stroke))
-                        .map_err(drawing)?;
-                }
-            }
+        for &(to, from, value) in &strongest {
+            let radius = f64::from(x(to) - x(from)) / 2.0;
+            let middle = f64::from(x(to) + x(from)) / 2.0;
+            let arc = (0..=36).map(|step| {
+                let (sine, cosine) = (std::f64::consts::PI * f64::from(step) / 36.0).sin_cos();
+                let (across, up) = (middle + radius * cosine, radius * sine);
+                (across.round() as i32, (f64::from(base) - up).round() as i32)
+            });
+            let value = f64::from(value.clamp(0.0, 1.0));
+            let shade = COLOURS[to % 6].mix(0.5 + 0.5 * value);
+            let stroke = shade.stroke_width(1 + (6.0 * value).round() as u32);
+            area.draw(&PathElement::new(arc.collect::<Vec<_>>(), stroke))
+                .map_err(drawing)?;
         }
         Ok(())
     })
@@ -199,4 +277,54 @@ fn draw(size: (u32, u32), on: impl FnOnce(&Area) -> Result<()>) -> Result<String
         area.present().map_err(drawing)?;
     }
     Ok(svg)
+}
+
+fn text(area: &Area, text: &str, at: (i32, i32), height: i32) -> Result<()> {
+    area.draw(&Text::new(text.to_owned(), at, (FONT, height)))
+        .map_err(drawing)
+}
+
+fn coloured(area: &Area, text: &str, at: (i32, i32), colour: RGBColor) -> Result<()> {
+    let font = (FONT, LETTER + 2).into_font().color(&colour);
+    area.draw(&Text::new(text.to_owned(), at, font)).map_err(drawing)
+}
+
+fn square(area: &Area, corners: [(i32, i32); 2], colour: &impl Color) -> Result<()> {
+    area.draw(&Rectangle::new(corners, colour.to_rgba().filled()))
+        .map_err(drawing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_do_not_lie_on_one_another() {
+        let crowd = (0..20).map(|n| (f64::from(n % 3), f64::from(n % 5))).collect();
+        let places = apart(crowd);
+        for (place, a) in places.iter().enumerate() {
+            for b in &places[..place] {
+                assert!((a.0 - b.0).hypot(a.1 - b.1) > 10.0, "{a:?} {b:?}");
+            }
+        }
+    }
+
+    /// Each listener's strongest arcs are drawn, however small its weights: a head that has learned nothing yet has none
+    /// above a few per cent.
+    #[test]
+    fn no_arc_is_too_pale_to_see() {
+        let names: Vec<String> = ["a", "b", "c", "d"].map(String::from).into();
+        let even: Vec<Vec<f32>> = (0..4).map(|row| vec![1.0 / (row + 1) as f32 / 100.0; 4]).collect();
+        let svg = arcs("title", &names, &even).unwrap();
+        let drawn = svg.matches("<polyline").count();
+        assert_eq!(drawn, 1 + 2 + 2, "{svg}");
+        let opacities = svg
+            .split("<polyline")
+            .skip(1)
+            .filter_map(|line| line.split_once("opacity=\"")?.1.split_once('"')?.0.parse::<f64>().ok());
+        assert!(
+            opacities.clone().count() == drawn && opacities.min_by(f64::total_cmp) >= Some(0.3),
+            "{svg}"
+        );
+    }
 }

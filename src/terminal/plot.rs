@@ -1,10 +1,11 @@
-//! Curves over one another, as an SVG picture.
+//! Curves over one another, as an SVG picture that can be read on a phone as well.
 
 use anyhow::{Result, anyhow};
+use plotters::coord::Shift;
 use plotters::prelude::*;
 
 /// Colours that people with red-green blindness tell apart (Okabe and Ito 2008), for lines side by side.
-pub const COLOURS: [RGBColor; 7] = [
+pub const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -12,9 +13,23 @@ pub const COLOURS: [RGBColor; 7] = [
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
     RGBColor(0, 0, 0),
+    RGBColor(136, 136, 136),
 ];
 pub const FONT: &str = "sans-serif";
-const SIZE: (u32, u32) = (900, 520);
+
+/// Pixels across every picture. Scaled to a phone's 330 its letters are still as high as print's.
+pub const WIDTH: u32 = 500;
+
+/// Heights of letters: titles, and the rest.
+pub const TITLE: i32 = 15;
+pub const LETTER: i32 = 13;
+
+/// Height of the curves with their axes, and of a line of the legend below them.
+const CHART: u32 = 320;
+const ROW: u32 = 19;
+
+/// Letters of a label of which two fit beside each other.
+const HALF: usize = 34;
 
 /// What is around the curves.
 pub struct Frame<'a> {
@@ -30,29 +45,68 @@ pub struct Frame<'a> {
 pub struct Curve {
     /// What the legend says of it, if anything.
     pub label: Option<String>,
+    /// What is written at its end, if anything: for lines that colours alone don't tell apart.
+    pub tag: Option<String>,
     pub points: Vec<(f64, f64)>,
     pub colour: RGBColor,
     /// In pixels.
     pub width: u32,
+    pub dashed: bool,
 }
 
 impl Curve {
-    /// One of several lines side by side, in a colour of its own.
-    pub fn numbered(number: usize, label: Option<String>, points: Vec<(f64, f64)>) -> Self {
+    pub fn new(label: Option<String>, points: Vec<(f64, f64)>, colour: RGBColor, width: u32) -> Self {
         Self {
             label,
+            tag: None,
             points,
-            colour: COLOURS[number % COLOURS.len()],
-            width: 2,
+            colour,
+            width,
+            dashed: false,
         }
+    }
+
+    /// One of several lines side by side, in a colour of its own.
+    pub fn numbered(number: usize, label: Option<String>, points: Vec<(f64, f64)>) -> Self {
+        Self::new(label, points, COLOURS[number % COLOURS.len()], 2)
     }
 }
 
-/// Draws the finite points of all curves.
+/// Draws the finite points of all curves, with a legend below.
 ///
 /// # Errors
 /// Nothing to draw.
 pub fn curves(frame: &Frame, curves: &[Curve]) -> Result<String> {
+    let labelled: Vec<&Curve> = curves.iter().filter(|curve| curve.label.is_some()).collect();
+    let longest = labelled.iter().filter_map(|curve| curve.label.as_ref());
+    let across = match longest.map(|label| label.chars().count()).max() {
+        Some(letters) if letters <= HALF => 2,
+        _ => 1,
+    };
+    let rows = labelled.len().div_ceil(across) as u32;
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, (WIDTH, CHART + ROW * rows + 10)).into_drawing_area();
+        area.fill(&WHITE).map_err(drawing)?;
+        let (chart, legend) = area.split_vertically(CHART);
+        draw_chart(&area, &chart, frame, curves)?;
+        for (place, curve) in labelled.iter().enumerate() {
+            let (row, column) = (place / across, place % across);
+            let (x, y) = (24 + column as i32 * 236, row as i32 * ROW as i32 + 10);
+            draw_line(&legend, vec![(x, y), (x + 24, y)], curve)?;
+            let label = curve.label.clone().unwrap_or_default();
+            legend
+                .draw(&Text::new(label, (x + 32, y - 7), (FONT, LETTER)))
+                .map_err(drawing)?;
+        }
+        area.present().map_err(drawing)?;
+    }
+    Ok(svg)
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+fn draw_chart(whole: &Area, area: &Area, frame: &Frame, curves: &[Curve]) -> Result<()> {
     let place = |value: f64| if frame.logarithmic { value.log10() } else { value };
     let points = |curve: &Curve| -> Vec<(f64, f64)> {
         let points = curve.points.iter().map(|&(x, y)| (place(x), place(y)));
@@ -63,62 +117,100 @@ pub fn curves(frame: &Frame, curves: &[Curve]) -> Result<String> {
         range(all.iter().map(|p| p.0), 0.0),
         range(all.iter().map(|p| p.1), 0.05),
     );
-    // The legend goes where the curves are low.
-    let rises = all
-        .iter()
-        .max_by(|a, b| a.1.total_cmp(&b.1))
-        .is_some_and(|top| top.0 > (x.0 + x.1) / 2.0);
-    let legend = if rises {
-        SeriesLabelPosition::UpperLeft
-    } else {
-        SeriesLabelPosition::UpperRight
-    };
     let tick = |value: &f64| number(if frame.logarithmic { 10_f64.powf(*value) } else { *value });
+    let mut chart = ChartBuilder::on(area)
+        .caption(frame.title, (FONT, TITLE))
+        .margin(10)
+        .margin_right(28) // for the tags
+        .x_label_area_size(40)
+        .y_label_area_size(52)
+        .build_cartesian_2d(x.0..x.1, y.0..y.1)
+        .map_err(drawing)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(BLACK.mix(0.1))
+        .x_labels(7)
+        .y_labels(7)
+        .x_desc(frame.x)
+        .y_desc(frame.y)
+        .x_label_formatter(&tick)
+        .y_label_formatter(&tick)
+        .label_style((FONT, LETTER))
+        .draw()
+        .map_err(drawing)?;
+    let mut tags: Vec<(i32, i32, &str)> = Vec::new();
+    for curve in curves {
+        let points = points(curve);
+        if let (Some(tag), Some(last)) = (&curve.tag, points.last()) {
+            let (x, y) = chart.plotting_area().map_coordinate(last);
+            tags.push((x, y, tag));
+        }
+        let pixels = points.iter().map(|point| chart.plotting_area().map_coordinate(point));
+        draw_line(whole, pixels.collect(), curve)?;
+    }
+    for (x, y, tag) in apart(tags) {
+        whole
+            .draw(&Text::new(tag, (x + 5, y - 8), (FONT, LETTER)))
+            .map_err(drawing)?;
+    }
+    Ok(())
+}
 
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        area.fill(&WHITE).map_err(drawing)?;
-        let mut chart = ChartBuilder::on(&area)
-            .caption(frame.title, (FONT, 20))
-            .margin(16)
-            .x_label_area_size(44)
-            .y_label_area_size(60)
-            .build_cartesian_2d(x.0..x.1, y.0..y.1)
-            .map_err(drawing)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(BLACK.mix(0.1))
-            .x_desc(frame.x)
-            .y_desc(frame.y)
-            .x_label_formatter(&tick)
-            .y_label_formatter(&tick)
-            .label_style((FONT, 14))
-            .draw()
-            .map_err(drawing)?;
-        for curve in curves {
-            let style = curve.colour.stroke_width(curve.width);
-            let line = chart
-                .draw_series(LineSeries::new(points(curve), style))
-                .map_err(drawing)?;
-            if let Some(label) = &curve.label {
-                let sample = curve.colour.stroke_width(2);
-                line.label(label)
-                    .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], sample));
+fn draw_line(area: &Area, pixels: Vec<(i32, i32)>, curve: &Curve) -> Result<()> {
+    let style = curve.colour.stroke_width(curve.width);
+    if !curve.dashed {
+        return area.draw(&PathElement::new(pixels, style)).map_err(drawing);
+    }
+    for dash in dashes(&pixels) {
+        area.draw(&PathElement::new(dash.to_vec(), style)).map_err(drawing)?;
+    }
+    Ok(())
+}
+
+/// A line cut into pieces of five pixels with gaps of four between.
+fn dashes(pixels: &[(i32, i32)]) -> Vec<[(i32, i32); 2]> {
+    const DASH: f64 = 5.0;
+    const PERIOD: f64 = 9.0;
+    let mut dashes = Vec::new();
+    let mut gone = 0.0; // along the line, up to where its next part begins
+    for ends in pixels.windows(2) {
+        let (from, to) = (ends[0], ends[1]);
+        let (dx, dy) = (f64::from(to.0 - from.0), f64::from(to.1 - from.1));
+        let length = dx.hypot(dy);
+        let at = |along: f64| {
+            let share = (along - gone) / length;
+            let x = f64::from(from.0) + share * dx;
+            let y = f64::from(from.1) + share * dy;
+            (x.round() as i32, y.round() as i32)
+        };
+        let mut start = (gone / PERIOD).floor() * PERIOD;
+        while length > 0.0 && start < gone + length {
+            let (begin, end) = (start.max(gone), (start + DASH).min(gone + length));
+            if begin < end {
+                dashes.push([at(begin), at(end)]);
+            }
+            start += PERIOD;
+        }
+        gone += length;
+    }
+    dashes
+}
+
+/// Labels moved up and down until none that ends at the same place lies on another.
+fn apart(mut tags: Vec<(i32, i32, &str)>) -> Vec<(i32, i32, &str)> {
+    const NEAR: i32 = 24;
+    tags.sort_by_key(|&(_, y, _)| y);
+    for place in 1..tags.len() {
+        let (x, mut y, tag) = tags[place];
+        for &(other_x, other_y, _) in &tags[..place] {
+            if (x - other_x).abs() < NEAR && y < other_y + LETTER {
+                y = other_y + LETTER;
             }
         }
-        chart
-            .configure_series_labels()
-            .position(legend)
-            .label_font((FONT, 14))
-            .border_style(BLACK.mix(0.2))
-            .background_style(WHITE.mix(0.9))
-            .draw()
-            .map_err(drawing)?;
-        area.present().map_err(drawing)?;
+        tags[place] = (x, y, tag);
     }
-    Ok(svg)
+    tags
 }
 
 /// The least and the most, with that share of their distance to either side, and never of no width.
@@ -166,7 +258,20 @@ mod tests {
         for word in ["a title", "step", "loss", "train"] {
             assert!(svg.contains(word), "{word}");
         }
+        assert!(svg.contains("width=\"500\""), "{svg}");
         assert_eq!(range([3.0, 1.0].into_iter(), 0.5), (0.0, 4.0));
         assert_eq!(range([].into_iter(), 0.5), (0.0, 1.0));
+    }
+
+    #[test]
+    fn dashes_run_on_over_the_corners_of_a_line() {
+        let dashed = dashes(&[(0, 0), (7, 0), (7, 20)]);
+        assert_eq!(dashed, [[(0, 0), (5, 0)], [(7, 2), (7, 7)], [(7, 11), (7, 16)]]);
+    }
+
+    #[test]
+    fn tags_do_not_lie_on_one_another() {
+        let tags = apart(vec![(100, 50, "a"), (100, 52, "b"), (0, 51, "c")]);
+        assert_eq!(tags, [(100, 50, "a"), (0, 51, "c"), (100, 63, "b")]);
     }
 }

@@ -17,11 +17,9 @@ pub fn loss_curve(title: &str, metrics: &Metrics) -> Result<String> {
     let batch = metrics.steps().map(|line| (line.step as f64, f64::from(line.loss)));
     let train = metrics.evaluations().map(|line| (line.step as f64, line.train_loss));
     let val = metrics.evaluations().map(|line| (line.step as f64, line.val_loss));
-    let curve = |name: &str, points: Vec<(f64, f64)>, colour, width| Curve {
-        label: points.last().map(|(_, value)| format!("{name} {value:.3}")),
-        points,
-        colour,
-        width,
+    let curve = |name: &str, points: Vec<(f64, f64)>, colour, width| {
+        let label = points.last().map(|(_, value)| format!("{name} {value:.3}"));
+        Curve::new(label, points, colour, width)
     };
     plot::curves(
         &Frame {

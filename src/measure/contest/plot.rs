@@ -31,12 +31,8 @@ pub fn race_curves(title: &str, races: &[Race], target: f64) -> Result<String> {
     }
     let seconds = curves.iter().flat_map(|curve| &curve.points).map(|point| point.0);
     let last = seconds.fold(1.0, f64::max);
-    curves.push(Curve {
-        label: Some(format!("target {target:.3}")),
-        points: vec![(0.0, target), (last, target)],
-        colour: TARGET,
-        width: 1,
-    });
+    let line = vec![(0.0, target), (last, target)];
+    curves.push(Curve::new(Some(format!("target {target:.3}")), line, TARGET, 1));
     let frame = Frame {
         title,
         x: "seconds of training",

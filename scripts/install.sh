@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Installs mlx-gpt: the program into $PREFIX/bin, and on Linux what it needs of MLX into $PREFIX/share/mlx-gpt, where
+# build.rs has it look first. PREFIX is ~/.cargo unless it is set, whose bin Rust's installer puts on the PATH.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'install: %s\n' "$*" >&2; }
+
+prefix=${PREFIX:-${CARGO_HOME:-$HOME/.cargo}}
+mkdir -p "$prefix"
+prefix=$(cd "$prefix" && pwd)
+
+bash scripts/build.sh
+# The profile that `make train` builds with, so that nothing is compiled a second time.
+cargo install --quiet --locked --force --debug --path . --root "$prefix"
+
+if [ "$(uname -s)" = Linux ]; then
+  mlx=$(sed -n 's/^MLX_GPT_RPATH = "\(.*\)\/mlx\/lib"$/\1/p' .cargo/config.toml)
+  share=$prefix/share/mlx-gpt
+  # Beside its place first, so that the program never finds half of it.
+  rm -rf "$share.making" && mkdir -p "$share.making/mlx"
+  cp -RL "$mlx/bin" "$mlx"/mlx_*.libs "$share.making/"
+  cp -RL "$mlx/mlx/lib" "$mlx/mlx/include" "$share.making/mlx/"
+  rm -rf "$share" && mv "$share.making" "$share"
+  ! command -v strip >/dev/null || strip --strip-debug "$prefix/bin/mlx-gpt"
+  say "MLX is in $share"
+fi
+
+"$prefix/bin/mlx-gpt" --version >/dev/null
+case ":$PATH:" in
+  *":$prefix/bin:"*) say "done; anywhere: mlx-gpt train" ;;
+  *) say "done: $prefix/bin/mlx-gpt; put that folder on your PATH: export PATH=\"$prefix/bin:\$PATH\"" ;;
+esac

@@ -1,0 +1,169 @@
+//! `make book` and the announcement before a build, with stand-ins for mdBook and Cargo.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
+
+use common::{folder, stderr};
+
+/// An executable in place of a program.
+fn stand_in(path: &Path, script: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    if from.is_dir() {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let name = entry.unwrap().file_name();
+            copy(&from.join(&name), &to.join(&name));
+        }
+    } else {
+        fs::copy(from, to).unwrap();
+    }
+}
+
+/// A checkout with the book's sources and scripts, and what the first `days` lessons have shown.
+fn checkout(root: &Path, days: u8) {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    copy(&here.join("book/src"), &root.join("book/src"));
+    copy(&here.join("scripts/book"), &root.join("scripts/book"));
+    symlink(here.join("src"), root.join("src")).unwrap();
+    for day in 1..=days {
+        let chapter = fs::read_to_string(here.join(format!("book/src/day-{day:02}.md"))).unwrap();
+        for part in chapter.split("shown/").skip(1) {
+            let shown = root.join("lessons/shown").join(part.split(['}', ')']).next().unwrap());
+            fs::create_dir_all(shown.parent().unwrap()).unwrap();
+            fs::write(shown, "shown\n").unwrap();
+        }
+    }
+    // It is asked for its version, then to build.
+    stand_in(
+        &root.join("mdbook"),
+        "[ \"$1\" = --version ] && echo mdbook v0.0.0 || mkdir -p \"$2/out\" && cp \"$2/$MDBOOK_BOOK__SRC/SUMMARY.md\" \"$2/out/\"",
+    );
+}
+
+fn make_book(root: &Path) -> Output {
+    Command::new("bash")
+        .arg(root.join("scripts/book/make.sh"))
+        .env("MDBOOK", root.join("mdbook"))
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_book_is_made_of_the_days_that_were_run() {
+    let folder = folder();
+    let root = folder.path();
+    checkout(root, 3);
+    fs::remove_file(root.join("lessons/shown/day-03/vectors.svg")).unwrap(); // day 3 was stopped before its end
+    let output = make_book(root);
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    let summary = fs::read_to_string(root.join("book/out/SUMMARY.md")).unwrap();
+    assert!(
+        summary.contains("day-01.md") && summary.contains("day-02.md"),
+        "{summary}"
+    );
+    assert!(
+        !summary.contains("day-03.md") && !summary.contains("all-days.md"),
+        "{summary}"
+    );
+    // One line for each that is left out, with what makes it.
+    assert_eq!(
+        said.lines().filter(|line| line.contains("without")).count(),
+        9,
+        "{said}"
+    );
+    assert!(said.contains("make it with cargo run -- lesson 3\n"), "{said}");
+    assert!(said.contains("make it with cargo run -- lesson compare\n"), "{said}");
+    assert!(said.lines().count() <= 11, "{said}");
+}
+
+#[test]
+fn without_any_day_there_is_no_book() {
+    let folder = folder();
+    checkout(folder.path(), 0);
+    let output = make_book(folder.path());
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(
+        said.ends_with("error: no lesson has been run yet; begin with: cargo run -- lesson 1\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_chapter_that_includes_lost_sources_is_an_error() {
+    let folder = folder();
+    let root = folder.path();
+    checkout(root, 1);
+    fs::remove_file(root.join("src")).unwrap();
+    let output = make_book(root);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("error: book/src/day-01.md includes ../../src/"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+/// A checkout in which the program was built a while ago, and a Cargo that builds it again.
+fn built(root: &Path) -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    fs::create_dir_all(root.join("scripts")).unwrap();
+    fs::copy(here.join("scripts/build.sh"), root.join("scripts/build.sh")).unwrap();
+    fs::create_dir_all(root.join("src")).unwrap();
+    fs::write(root.join("src/main.rs"), "").unwrap();
+    stand_in(
+        &root.join("bin/cargo"),
+        "mkdir -p target/debug && touch target/debug/mlx-gpt && echo built >&2",
+    );
+    root.join("src/main.rs")
+}
+
+/// What it says, and whether it had Cargo build.
+fn build(root: &Path) -> String {
+    let path = format!("{}:{}", root.join("bin").display(), std::env::var("PATH").unwrap());
+    let output = Command::new("bash")
+        .arg(root.join("scripts/build.sh"))
+        .env("PATH", path)
+        .env_remove("CARGO_TARGET_DIR")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    stderr(&output)
+}
+
+#[test]
+fn a_build_is_announced_where_there_is_one() {
+    let folder = folder();
+    let root = folder.path();
+    let source = built(root);
+    let first = build(root);
+    assert!(
+        first.starts_with("build: compiling mlx-gpt and the crates") && first.ends_with("built\n"),
+        "{first}"
+    );
+    assert_eq!(build(root), "", "nothing has changed");
+    fs::write(root.join("target/debug/mlx-gpt.seconds"), "85\n").unwrap();
+    let later = SystemTime::now() + Duration::from_secs(5);
+    fs::File::options()
+        .append(true)
+        .open(source)
+        .unwrap()
+        .set_modified(later)
+        .unwrap();
+    let again = build(root);
+    assert_eq!(
+        again,
+        "build: the sources have changed; compiling them (85 s or so)\nbuilt\n"
+    );
+}
