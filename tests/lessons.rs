@@ -45,11 +45,54 @@ fn chapters_show_what_days_make() {
         let listed = format!("[{}](day-{:02}.md)", &heading[2..heading.len() - 1], lesson.day);
         assert!(include_str!("../book/src/SUMMARY.md").contains(&listed), "{listed}");
         assert!(lesson.chapter.contains("<details><summary>Answer</summary>"));
-        assert!(
-            !lesson.chapter.contains("(there is no"),
-            "day {} includes a source that is not there",
-            lesson.day
-        );
+    }
+}
+
+/// Where a claim's hint sends the reader, there is what it names.
+#[test]
+fn hints_name_what_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for fact in LESSONS.iter().flat_map(|lesson| lesson.facts) {
+        // Such as `Block::forward in src/model/block.rs, or the training of both`.
+        for (place, _) in fact.hint.match_indices("src/") {
+            let path = fact.hint[place..].split([',', ':', ';', ' ']).next().unwrap();
+            assert!(root.join(path).exists(), "{}: there is no {path}", fact.hint);
+            let named = fact.hint[..place].rsplit(", ").next().unwrap().strip_suffix(" in ");
+            let is_file = root.join(path).is_file();
+            for name in named
+                .into_iter()
+                .filter(|_| is_file)
+                .flat_map(|names| names.split([' ', ':']))
+            {
+                let is_code = name.contains('_') || name.starts_with(char::is_uppercase);
+                let source = fs::read_to_string(root.join(path)).unwrap();
+                assert!(!is_code || source.contains(name), "{}: there is no {name}", fact.hint);
+            }
+        }
+    }
+}
+
+/// The same for `name` in `src/file.rs` in the chapters.
+#[test]
+fn chapters_name_what_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for lesson in LESSONS {
+        let words: Vec<&str> = lesson.chapter.split_whitespace().collect();
+        let text = words.join(" ");
+        for (place, _) in text.match_indices("`src/") {
+            let path = text[place + 1..].split('`').next().unwrap();
+            assert!(root.join(path).exists(), "day {}: there is no {path}", lesson.day);
+            let before = text[..place].strip_suffix("` in ");
+            if let Some(name) = before.and_then(|text| text.rsplit('`').next()) {
+                let source = fs::read_to_string(root.join(path)).unwrap();
+                let name = name.rsplit("::").next().unwrap();
+                assert!(
+                    source.contains(name),
+                    "day {}: there is no {name} in {path}",
+                    lesson.day
+                );
+            }
+        }
     }
 }
 

@@ -117,6 +117,14 @@ fn picture(paragraph: &str) -> Option<(&str, &str)> {
     Some((caption, shown(path)?))
 }
 
+/// The paths below `src/` that a chapter includes.
+pub fn included_sources(chapter: &str) -> impl Iterator<Item = &str> {
+    chapter
+        .lines()
+        .filter_map(included)
+        .filter(|path| path.starts_with("../../src/"))
+}
+
 fn split_at_include(paragraph: &str) -> (String, String) {
     let (mut before, mut after, mut met) = (String::new(), String::new(), false);
     for line in paragraph.split_inclusive('\n') {

@@ -62,7 +62,7 @@ pub fn special(_: &Lab) -> Result<String> {
 
 /// An id that no text can forge.
 pub const SPECIAL: Fact = Fact {
-    claim: "written as text, the special token comes to other ids than its own",
+    claim: "encoded as text, the special token gets other ids than its own",
     hint: "parts in src/tokenizer/special.rs",
     verify: |_| {
         let gpt2 = Tokenizer::gpt2()?;
@@ -100,7 +100,7 @@ pub fn space(_: &Lab) -> Result<String> {
 
 /// A prompt that ends in a space is off the path that every training text took.
 pub const SPACE: Fact = Fact {
-    claim: "a text goes on from a prompt's tokens, but not from those of the prompt with a space at its end",
+    claim: "a text's tokens begin with its prompt's tokens, but not with those of the prompt and a space",
     hint: "Pattern::split in src/tokenizer/split.rs",
     verify: |_| {
         for (name, tokenizer) in both()? {

@@ -21,7 +21,7 @@ use crate::tokenizer::{Bpe, CharTokenizer, END_OF_TEXT, Pattern, Tokenizer, trai
 pub const LESSON: Lesson = Lesson {
     day: 1,
     title: "Text, and how it becomes numbers",
-    teaches: "code points, bytes, characters and byte pairs as tokens, and what goes wrong with them",
+    teaches: "code points, bytes, characters and byte pairs as tokens, and the problems of each",
     chapter: include_str!("../../book/src/day-01.md"),
     shows: &[
         Show {
@@ -97,7 +97,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "the fast trainer learns the merges of the simple one",
+            claim: "the fast trainer learns the same merges as the simple one",
             hint: "train_merges in src/tokenizer/train.rs",
             verify: |lab| {
                 let text = beginning(lab);
@@ -107,7 +107,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "every tokenizer gives back the text that it was given",
+            claim: "every tokenizer decodes to the text that it encoded",
             hint: "encode and decode in src/tokenizer/",
             verify: |lab| {
                 let text = lab.text(Split::Val);
@@ -123,7 +123,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "more merges never make more tokens of the text that they were learned from",
+            claim: "more merges never give more tokens for the training text",
             hint: "train_merges in src/tokenizer/train.rs",
             verify: |lab| {
                 let tokens: Vec<usize> = measured(lab)?.iter().map(|point| point.train_tokens).collect();
@@ -365,7 +365,7 @@ fn ratio_curves(lab: &Lab) -> Result<String> {
             .collect(),
     };
     let axes = Axes {
-        title: "What more merges bring",
+        title: "Compression by size of the vocabulary",
         x: "tokens in the vocabulary",
         y: "bytes per token",
     };

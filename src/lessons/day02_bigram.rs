@@ -72,7 +72,7 @@ pub const LESSON: Lesson = Lesson {
     needs: &[],
     facts: &[
         Fact {
-            claim: "targets are the inputs one token on, and a batch of B rows has B times T of them",
+            claim: "targets are the inputs shifted by one token, and a batch of B rows has B times T of them",
             hint: "Batch::gather in src/data/batches.rs",
             verify: |lab| {
                 let batch = first_batch(lab)?.1;
@@ -87,7 +87,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "a step's batch follows from seed and step alone",
+            claim: "a step's batch depends on seed and step alone",
             hint: "step_rng in src/data/batches.rs",
             verify: |lab| {
                 let starts = |step| row_starts(&mut step_rng(lab.seed(), step), ROWS, 1_000_000, CHUNK);
@@ -98,7 +98,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "only the last token counts: other ones before it change nothing",
+            claim: "only the last token counts: the tokens before it change nothing",
             hint: "Bigram::forward in src/model/bigram.rs",
             verify: |lab| {
                 let (model, parameters) = (fresh(lab)?, initialize(&fresh(lab)?.model, lab.seed())?);
@@ -111,7 +111,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "who knows nothing has a loss of ln(vocabulary)",
+            claim: "a uniform prediction has a loss of ln(vocabulary)",
             hint: "negative_log_likelihood in src/model/loss.rs",
             verify: |lab| {
                 let vocab = lab.tokenizer()?.vocab_size();
@@ -122,7 +122,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "an untrained table is about as good",
+            claim: "an untrained table's loss is close to that",
             hint: "layout in src/model/init.rs",
             verify: |lab| {
                 let (loss, _) = lab.measure(&fresh(lab)?)?;
@@ -132,7 +132,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "writing is a loop of look-up and draw: the loop of this day writes what `generate` does",
+            claim: "generation is a loop of look-up and sampling: this day's loop generates the same text as `generate`",
             hint: "Generator::generate in src/generate/mod.rs",
             verify: |lab| {
                 let checkpoint = fresh(lab)?;
@@ -148,7 +148,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "training comes to nearly what counting pairs gives at once",
+            claim: "training ends close to what counting pairs gives at once",
             hint: "the training: `lesson 2`; or counted in src/lessons/day02_bigram.rs",
             verify: |lab| {
                 let learned = lab.results(BIGRAM.folder)?.val_loss;

@@ -20,7 +20,7 @@ use crate::model::parameters::Parameters;
 pub const LESSON: Lesson = Lesson {
     day: 3,
     title: "Embeddings, and the mean of the past",
-    teaches: "a token as a vector, where it stands, and the first way to look back",
+    teaches: "tokens as vectors, positions, and the first way to look back",
     chapter: include_str!("../../book/src/day-03.md"),
     shows: &[
         Show {
@@ -56,7 +56,7 @@ pub const LESSON: Lesson = Lesson {
     needs: &[],
     facts: &[
         Fact {
-            claim: "looking up a vector is a product with a one-hot row",
+            claim: "looking up a vector is a product with a one-hot vector",
             hint: "Embedding::forward in src/model/linear/mod.rs",
             verify: |lab| {
                 let (looked_up, product) = lookup_both_ways(lab)?;
@@ -65,7 +65,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "a token's vector is that of its id plus that of its place",
+            claim: "a token's vector is that of its id plus that of its position",
             hint: "Embeddings::forward in src/model/embeddings.rs",
             verify: |lab| {
                 let (whole, sum) = sum_of_two(lab)?;
@@ -73,7 +73,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "the mean of the past by a loop, by a matrix and by a masked softmax are one",
+            claim: "a loop, a matrix and a masked softmax compute the same mean of the past",
             hint: "average_past and averaging_weights in src/model/averaging.rs",
             verify: |lab| {
                 let x = some_vectors(lab)?;
@@ -85,8 +85,8 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "averaging forgets which token came last, and does worse than the bigram of day 2",
-            hint: "the training of either: `lesson 2`, `lesson 3`",
+            claim: "averaging forgets which token came last, and has a higher loss than day 2's bigram model",
+            hint: "the training of both: `lesson 2`, `lesson 3`",
             verify: |lab| lower_loss(lab, "day-02", AVERAGING.folder),
         },
     ],

@@ -19,7 +19,7 @@ use crate::config::{Architecture, TrainConfig};
 pub const LESSON: Lesson = Lesson {
     day: 4,
     title: "Self-attention: a token asks its past",
-    teaches: "queries, keys and values: each token chooses what to take from those before it",
+    teaches: "queries, keys and values: each token chooses which earlier tokens to attend to",
     chapter: include_str!("../../book/src/day-04.md"),
     shows: &[
         Show {
@@ -94,7 +94,7 @@ pub const LESSON: Lesson = Lesson {
     needs: &[],
     facts: &[
         Fact {
-            claim: "attention by hand (scores, mask, softmax, product) is the library's fused attention",
+            claim: "attention by hand (scores, mask, softmax, product) equals the library's fused attention",
             hint: "Attention::forward in src/model/attention.rs",
             verify: |lab| {
                 let (by_hand, fused) = both_ways(lab)?;
@@ -103,7 +103,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "the weights of each token add up to one, and none lies on the future",
+            claim: "the weights of each token add up to one, and those of the future are zero",
             hint: "Attention::weights and attention_weights in src/model/attention.rs",
             verify: |lab| {
                 let example = Example::new(lab, &ONE_HEAD)?;
@@ -135,8 +135,8 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "without positions, a token hears the same in any order of its past",
-            hint: "Attention::forward in src/model/attention.rs: what depends on the place there?",
+            claim: "without positions, the result is the same for any order of the past",
+            hint: "Attention::forward in src/model/attention.rs: what depends on the position there?",
             verify: |lab| {
                 let (without, with) = order_matters(lab)?;
                 // The same sum of 14 vectors around 1, in another order.
@@ -147,7 +147,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "a token never sees the future: changing a later one leaves what came before it",
+            claim: "a token never sees the future: changing a later token changes nothing before it",
             hint: "the mask in Attention::forward, src/model/attention.rs",
             verify: |lab| {
                 let (before, from) = change_of_last(lab)?;
@@ -159,7 +159,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "rows of a batch do not hear one another",
+            claim: "rows of a batch do not affect each other",
             hint: "the axes in Attention::forward, src/model/attention.rs",
             verify: |lab| {
                 let (other, own) = change_of_row(lab)?;
@@ -170,13 +170,13 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "a head that chooses does better than the mean of day 3",
-            hint: "Attention in src/model/attention.rs, or the training of either",
+            claim: "a head of attention has a lower loss than day 3's mean",
+            hint: "Attention in src/model/attention.rs, or the training of both",
             verify: |lab| lower_loss(lab, ONE_HEAD.folder, "day-03"),
         },
         Fact {
-            claim: "and better than the bigram of day 2",
-            hint: "Attention in src/model/attention.rs, or the training of either",
+            claim: "and a lower loss than day 2's bigram model",
+            hint: "Attention in src/model/attention.rs, or the training of both",
             verify: |lab| lower_loss(lab, ONE_HEAD.folder, "day-02"),
         },
     ],

@@ -25,7 +25,7 @@ use crate::terminal::console::say;
 pub const LESSON: Lesson = Lesson {
     day: 5,
     title: "Many heads",
-    teaches: "several questions at once: heads in a loop, then all of them as one more axis",
+    teaches: "several queries at once: heads in a loop, then all of them as one more axis",
     chapter: include_str!("../../book/src/day-05.md"),
     shows: &[
         Show {
@@ -65,7 +65,7 @@ pub const LESSON: Lesson = Lesson {
     needs: &[],
     facts: &[
         Fact {
-            claim: "heads in a loop, heads as an axis and the library's attention are one",
+            claim: "heads in a loop, heads as an axis and the library's attention compute the same",
             hint: "heads_by_loop and heads_at_once in src/lessons/day05_heads.rs, Attention in src/model/attention.rs",
             verify: |lab| {
                 let [by_loop, at_once, library] = three_ways(lab)?;
@@ -86,7 +86,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "a head looks with its own channels alone: other heads' queries change nothing in its weights",
+            claim: "a head uses its own channels alone: other heads' queries do not change its weights",
             hint: "queries_keys_values in src/model/attention.rs",
             verify: |lab| {
                 let (own, others) = change_of_first_queries(lab)?;
@@ -97,8 +97,8 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "many heads do better than one",
-            hint: "Attention in src/model/attention.rs, or the training of either",
+            claim: "many heads have a lower loss than one",
+            hint: "Attention in src/model/attention.rs, or the training of both",
             verify: |lab| lower_loss(lab, HEADS.folder, ONE_HEAD.folder),
         },
     ],

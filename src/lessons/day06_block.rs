@@ -25,7 +25,7 @@ use crate::model::parameters::Parameters;
 pub const LESSON: Lesson = Lesson {
     day: 6,
     title: "The block",
-    teaches: "an MLP to think with, and what lets layers stand on one another: residual paths, norms, dropout",
+    teaches: "the MLP, and what makes deep stacks trainable: residual connections, norms, dropout",
     chapter: include_str!("../../book/src/day-06.md"),
     shows: &[
         Show {
@@ -92,7 +92,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "a block is x plus what attention and then the MLP make of the norm of x",
+            claim: "a block is x plus attention, then plus the MLP, each applied to the norm of x",
             hint: "Block::forward in src/model/block.rs",
             verify: |lab| {
                 let (block, by_hand) = block_both_ways(lab)?;
@@ -101,7 +101,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "layer norm is the channels less their mean, over their standard deviation",
+            claim: "layer norm subtracts the mean of the channels and divides by their standard deviation",
             hint: "LayerNorm::forward in src/model/linear/mod.rs",
             // Numbers up to 3, by two formulas for the variance in float32.
             verify: |lab| Ok(Finding::equal_within(by_hand_from_library(lab)?, 2e-6)),
@@ -119,7 +119,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "layer norm doesn't look at the rest of the batch; batch norm does",
+            claim: "layer norm doesn't depend on the rest of the batch; batch norm does",
             hint: "LayerNorm::forward in src/model/linear/mod.rs",
             verify: |lab| {
                 let (by_layer, by_batch) = change_of_another(lab)?;
@@ -130,7 +130,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "dropout zeroes its share and leaves the mean; in evaluation it is off",
+            claim: "dropout zeroes the given fraction and keeps the mean; in evaluation it is off",
             hint: "Dropout::apply in src/model/dropout.rs",
             verify: |lab| {
                 let x = Array::ones::<f32>(&[1024, 1024])?;
@@ -147,7 +147,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "with residual paths the first of many blocks gets as large a gradient as the last, within a factor of 10",
+            claim: "with residual connections the first block's gradient is as large as the last one's, within a factor of 10",
             hint: "the sums in Block::forward, src/model/block.rs",
             verify: |lab| {
                 let norms = gradient_norms(lab, Wiring::ResidualAndNorm)?;
@@ -159,7 +159,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "without residual paths and norms, less than a hundredth of it is left for the first block",
+            claim: "without residual connections and norms, less than a hundredth of it reaches the first block",
             hint: "the layers in src/model/mlp.rs and src/model/attention.rs",
             verify: |lab| {
                 let norms = gradient_norms(lab, Wiring::Neither)?;
@@ -171,7 +171,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "without residual paths a deep stack makes all tokens alike; with them, they stay ten times as far apart",
+            claim: "without residual connections a deep stack makes all tokens alike; with them, they stay ten times as far apart",
             hint: "the sums in Block::forward, src/model/block.rs",
             verify: |lab| {
                 let apart = |wiring| -> Result<f64> { Ok(1.0 - likeness(lab, wiring)?.last().copied().unwrap_or(1.0)) };
@@ -183,13 +183,13 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "one block does better than attention alone",
-            hint: "Block in src/model/block.rs, or the training of either",
+            claim: "one block has a lower loss than attention alone",
+            hint: "Block in src/model/block.rs, or the training of both",
             verify: |lab| lower_loss(lab, ONE_BLOCK.folder, HEADS.folder),
         },
         Fact {
-            claim: "three blocks, given twice the steps, do better than one",
-            hint: "Block in src/model/block.rs, or the training of either",
+            claim: "three blocks, with twice the steps, have a lower loss than one",
+            hint: "Block in src/model/block.rs, or the training of both",
             verify: |lab| lower_loss(lab, BLOCKS.folder, ONE_BLOCK.folder),
         },
     ],

@@ -214,7 +214,7 @@ pub fn gradient_curves(lab: &Lab) -> Result<String> {
         });
     }
     let axes = Axes {
-        title: "How much of the gradient reaches each block",
+        title: "Gradient norm of each block",
         x: "block, the first is the farthest from the loss",
         y: "log10 of the gradient's norm",
     };

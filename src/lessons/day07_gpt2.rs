@@ -30,7 +30,7 @@ use crate::model::{Gpt, Parameters};
 pub const LESSON: Lesson = Lesson {
     day: 7,
     title: "GPT-2 assembled",
-    teaches: "blocks between two uses of one table, how they begin, every parameter counted, PyTorch's numbers",
+    teaches: "weight tying, initialisation, every parameter counted, and the same numbers as PyTorch",
     chapter: include_str!("../../book/src/day-07.md"),
     shows: &[
         Show {
@@ -103,17 +103,17 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "a model that has learned nothing is nearly as unsure as one can be: its loss is ln(vocabulary) or little more",
+            claim: "an untrained model predicts nearly uniformly: its loss is ln(vocabulary) or little more",
             hint: "the standard deviations in src/model/init.rs",
             verify: day07_weights::first_loss_is_that_of_the_unsure,
         },
         Fact {
-            claim: "scaled by depth, the residual stream ends as wide with 48 layers as with 12; unscaled it ends twice as wide",
+            claim: "scaled by depth, the residual stream ends as large with 48 layers as with 12; unscaled it ends twice as large",
             hint: "the spread of the residual projections in src/model/init.rs",
             verify: day07_weights::scaled_stream_keeps_its_width,
         },
         Fact {
-            claim: "counted by hand, all four published sizes have the parameters that the code has, and that OpenAI's have",
+            claim: "counted by hand, in the code and in OpenAI's models, all four published sizes have the same number of parameters",
             hint: "layout in src/model/init.rs",
             verify: day07_weights::counts_are_the_published,
         },
@@ -128,7 +128,7 @@ pub const LESSON: Lesson = Lesson {
             verify: day07_pytorch::gradients_are_pytorchs,
         },
         Fact {
-            claim: "step-000000 is the model as it was drawn",
+            claim: "step-000000 is the untrained model",
             hint: "delete lessons/day-07 and run the lesson again",
             verify: |lab| {
                 let (_, drawn, _) = fresh(lab, 1)?;
@@ -141,8 +141,8 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "the whole does better than the blocks of day 6",
-            hint: "the training of either: `lesson 6`, `lesson 7`",
+            claim: "the whole model has a lower loss than day 6's blocks",
+            hint: "the training of both: `lesson 6`, `lesson 7`",
             verify: |lab| lower_loss(lab, NANO.folder, "day-06"),
         },
     ],

@@ -102,7 +102,7 @@ pub fn stream_picture(lab: &Lab) -> Result<String> {
         })
     };
     let axes = Axes {
-        title: "The residual stream of 48 layers that have not learned",
+        title: "The residual stream of 48 untrained layers",
         x: "blocks",
         y: "standard deviation",
     };

@@ -111,7 +111,7 @@ pub fn fitting(lab: &Lab) -> Result<String> {
     say("day 8: learning a thousand characters by heart, and all of them with too small a model");
     let [over, under] = [OVERFITTING.run(lab)?, UNDERFITTING.run(lab)?];
     let axes = Axes {
-        title: "Too much and too little",
+        title: "Overfitting and underfitting",
         x: "step",
         y: "nats per token",
     };

@@ -78,17 +78,17 @@ pub const LESSON: Lesson = Lesson {
     needs: &[NANO.folder],
     facts: &[
         Fact {
-            claim: "AdamW by hand is the library's",
+            claim: "AdamW by hand equals the library's",
             hint: "AdamW::parameter in src/train/optimizers/adamw.rs",
             verify: day08_optimizer::adamw_is_by_hand,
         },
         Fact {
-            claim: "decay is decoupled from the gradient, and only matrices decay",
+            claim: "weight decay is decoupled from the gradient, and applies to matrices only",
             hint: "AdamW::update in src/train/optimizers/adamw.rs",
             verify: day08_optimizer::decay_is_decoupled,
         },
         Fact {
-            claim: "a clipped gradient's norm is the bound, and one below the bound stays",
+            claim: "a clipped gradient's norm is the bound, and one below the bound is unchanged",
             hint: "clip_coefficient in src/train/step/control.rs",
             verify: day08_optimizer::clipped_norms_are_bounded,
         },
@@ -103,28 +103,28 @@ pub const LESSON: Lesson = Lesson {
             verify: day08_optimizer::losses_are_pytorchs,
         },
         Fact {
-            claim: "two handles on an array are one memory",
-            hint: "Array::clone copies a handle; nothing of this project's",
+            claim: "a clone of an array shares its memory",
+            hint: "Array::clone in mlx-rs copies a handle",
             verify: day08_machine::handles_share_memory,
         },
         Fact {
-            claim: "a compiled step computes what an eager one does",
+            claim: "a compiled step computes the same as an eager one",
             hint: "a compiled function must be pure: src/compute/compiled.rs says why",
             verify: day08_machine::compiled_is_eager,
         },
         Fact {
-            claim: "a small model learns a thousand characters by heart, and gets worse at all others",
+            claim: "a small model memorises a thousand characters, and gets worse at all others",
             hint: "the training step: it should be able to overfit",
             verify: day08_fitting::overfitted,
         },
         Fact {
-            claim: "a run that was stopped and resumed is the run that was never stopped",
+            claim: "a run that was stopped and resumed equals one that was never stopped",
             hint: "Session::resume in src/train/session.rs; batches and masks must be functions of the step",
             verify: day08_fitting::resumed_is_never_stopped,
         },
         Fact {
-            claim: "the model is better than after day 7",
-            hint: "the training of either: `lesson 7`, `lesson 8`",
+            claim: "the loss is lower than after day 7",
+            hint: "the training of both: `lesson 7`, `lesson 8`",
             verify: |lab| lower_loss(lab, FURTHER.folder, NANO.folder),
         },
     ],
@@ -132,7 +132,7 @@ pub const LESSON: Lesson = Lesson {
 
 pub(super) const FURTHER: Recipe = Recipe {
     folder: "day-08",
-    what: "GPT-2, trained on as long again",
+    what: "GPT-2, trained for as long again",
     // Batches are drawn by the seed and the step: with another seed, the model sees others than on day 7.
     change: |config| TrainConfig {
         seed: config.seed.wrapping_add(8),

@@ -150,7 +150,7 @@ fn times(lab: &Lab) -> Result<Vec<(i32, Duration, Duration)>> {
 }
 
 pub fn timing(lab: &Lab) -> Result<String> {
-    let mut text = String::from("tokens so far   all anew   with the cache\n");
+    let mut text = String::from("tokens so far   no cache   with the cache\n");
     for (tokens, anew, cached) in times(lab)? {
         writeln!(
             text,
@@ -173,13 +173,16 @@ pub fn timing_picture(lab: &Lab) -> Result<String> {
             .collect(),
     };
     let axes = Axes {
-        title: "One more token",
+        title: "Time of one more token",
         x: "tokens so far",
         y: "milliseconds",
     };
     curves(
         &axes,
-        &[curve("all anew", |time| time.1), curve("with the cache", |time| time.2)],
+        &[
+            curve("without the cache", |time| time.1),
+            curve("with the cache", |time| time.2),
+        ],
     )
 }
 
@@ -197,7 +200,7 @@ pub fn full(lab: &Lab) -> Result<String> {
     let speaker = Speaker::new(lab)?;
     let context = speaker.checkpoint.model.context;
     let mut sequence = speaker.generator.sequence()?;
-    let mut text = String::from("tokens of the text   looked at   computed for the next\n");
+    let mut text = String::from("tokens of the text  in context   computed for the next\n");
     for (count, id) in (1..).zip(overlong(lab, &speaker)?) {
         sequence.push(&[id]);
         if count + 2 > context {

@@ -85,17 +85,17 @@ pub const LESSON: Lesson = Lesson {
     needs: &[FURTHER.folder],
     facts: &[
         Fact {
-            claim: "at temperature 1 and without filters, tokens are drawn by the softmax of the logits",
+            claim: "at temperature 1 and without filters, tokens are sampled from the softmax of the logits",
             hint: "Sampling::candidates in src/generate/sampler.rs",
             verify: day09_sampling::plain_is_softmax,
         },
         Fact {
-            claim: "top-k leaves k tokens, top-p the fewest that reach p, min-p those near the first",
+            claim: "top-k keeps k tokens, top-p the fewest that reach p, min-p those close to the most likely one",
             hint: "Sampling::candidates in src/generate/sampler.rs",
             verify: day09_sampling::filters_leave_what_they_say,
         },
         Fact {
-            claim: "the same seed writes the same text",
+            claim: "the same seed gives the same text",
             hint: "sample_rng in src/generate/mod.rs",
             verify: |lab| {
                 let speaker = Speaker::new(lab)?;
@@ -115,17 +115,17 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "with the cache and without it, log-probabilities are the same",
+            claim: "log-probabilities are the same with the cache and without it",
             hint: "Gpt::forward_cached in src/model/gpt.rs, LayerCache::extend in src/model/kv_cache.rs",
             verify: day09_cache::cached_is_uncached,
         },
         Fact {
-            claim: "the cache holds as many bytes as one counts by hand",
+            claim: "the cache has as many bytes as counted by hand",
             hint: "KvCache::new in src/model/kv_cache.rs",
             verify: day09_cache::bytes_are_counted,
         },
         Fact {
-            claim: "a full context goes on with its last half, as if the text had begun there",
+            claim: "a full context continues from its last half, as if the text had begun there",
             hint: "Window::push in src/generate/window.rs, Sequences::push in src/generate/sequences.rs",
             verify: day09_cache::full_goes_on_with_half,
         },

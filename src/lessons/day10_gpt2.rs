@@ -31,7 +31,7 @@ use crate::tokenizer::Tokenizer;
 pub const LESSON: Lesson = Lesson {
     day: 10,
     title: "OpenAI's GPT-2, and finetuning",
-    teaches: "a model that has learned one thing learns another, and how to tell that it did",
+    teaches: "a model trained on one thing is trained on another, and measured before and after",
     chapter: include_str!("../../book/src/day-10.md"),
     shows: &[
         Show {
@@ -87,8 +87,8 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "fresh adapters change nothing",
-            hint: "layout in src/model/init.rs: B begins at zero",
+            claim: "new adapters change nothing",
+            hint: "layout in src/model/init.rs: B starts at zero",
             verify: |lab| {
                 // A vocabulary of a few tokens is enough to compare.
                 let without = small(Preset::Nano.train(Device::Cpu)).model(16);
@@ -106,7 +106,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "adapters added to the weights are the same model as adapters beside them",
+            claim: "adapters merged into the weights are the same model as adapters beside them",
             hint: "merge in src/model/linear/lora.rs",
             verify: |lab| {
                 let ids = Tokenizer::gpt2()?.encode("To be, or not to be")?;
@@ -124,7 +124,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "bits per byte are the loss, times tokens, over bytes and ln 2",
+            claim: "bits per byte are the loss times tokens, divided by bytes and ln 2",
             hint: "measure in src/evaluate/text.rs",
             verify: |lab| {
                 let results = lab.results(FINETUNED.folder)?;
@@ -138,7 +138,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "finetuning lowers the bits per byte of plays that it has not read",
+            claim: "finetuning lowers the bits per byte of plays that it has not seen",
             hint: "the training: `lesson 10`",
             verify: |lab| {
                 let (before, after) = (lab.results(BASE.folder)?, lab.results(FINETUNED.folder)?);

@@ -56,7 +56,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::config::TrainConfig;
 use crate::terminal::console::program;
-use chapter::{Piece, answers, pieces};
+use chapter::{Piece, answers, included_sources, pieces, source};
 use fact::Fact;
 use lab::Lab;
 use screen::Screen;
@@ -178,11 +178,18 @@ impl Lesson {
         (show.make)(lab)
     }
 
-    /// Every name that the chapter shows must be made, and nothing else.
+    /// Every name that the chapter shows must be made, and nothing else; what it includes of the sources must be there.
     ///
     /// # Errors
     /// The first name of which that is not so.
     pub fn check_chapter(&self) -> Result<()> {
+        for path in included_sources(self.chapter) {
+            ensure!(
+                source(path).is_some(),
+                "the chapter of day {} includes {path}, which is not in the sources",
+                self.day
+            );
+        }
         let named: Vec<String> = pieces(self.chapter)
             .into_iter()
             .filter_map(|piece| match piece {
