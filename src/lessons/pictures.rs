@@ -40,8 +40,11 @@ pub fn curves(axes: &Axes, curves: &[Curve]) -> Result<String> {
     plot::curves(&axes.frame(), &curves.iter().enumerate().map(curve).collect::<Vec<_>>())
 }
 
+/// Whether a word is of a kind.
+type IsKind = fn(&str) -> bool;
+
 /// What a character is, for the colour of its point.
-const KINDS: [(&str, fn(&str) -> bool); 4] = [
+const KINDS: [(&str, IsKind); 4] = [
     ("vowels", |name| "aeiou".contains(name)),
     ("consonants", |name| name.chars().all(char::is_lowercase)),
     ("capitals", |name| name.chars().all(char::is_uppercase)),
