@@ -13,6 +13,8 @@ VARIANT/NAME                float16, a parameter by the name that the program us
 VARIANT/logits              float32 [3, 12, 31]
 VARIANT/loss                float32 [1]
 VARIANT/grad.NAME           float32
+activation/x                float32 [5, 82], from -20 to 20
+activation/NAME             float32, the activation of x; of swiglu the halves of the last axis are gate and input
 """
 
 from pathlib import Path
@@ -38,6 +40,13 @@ VARIANTS = {
     "swiglu": dict(activation="swiglu", own_head=True),
     "grouped": dict(kv_heads=2, rotary=True, qk_norm=True),
     "modern": dict(rotary=True, rms=True, qk_norm=True, activation="relu2"),
+}
+
+
+ACTIVATIONS = {
+    "gelu": lambda x: F.gelu(x, approximate="tanh"),
+    "relu2": lambda x: F.relu(x).square(),
+    "swiglu": lambda x: F.silu(x.chunk(2, -1)[0]) * x.chunk(2, -1)[1],
 }
 
 
@@ -95,14 +104,7 @@ def forward(parts, p, x):
         a = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         h = h + linear(f"h.{n}.attn.c_proj", a.transpose(1, 2).reshape(rows, places, WIDTH))
         m = linear(f"h.{n}.mlp.c_fc", norm(f"h.{n}.ln_2", h))
-        if parts["activation"] == "gelu":
-            m = F.gelu(m, approximate="tanh")
-        elif parts["activation"] == "relu2":
-            m = F.relu(m).square()
-        else:
-            gate, up = m.chunk(2, -1)
-            m = F.silu(gate) * up
-        h = h + linear(f"h.{n}.mlp.c_proj", m)
+        h = h + linear(f"h.{n}.mlp.c_proj", ACTIVATIONS[parts["activation"]](m))
     return norm("ln_f", h) @ p["lm_head.weight" if parts["own_head"] else "wte.weight"].T
 
 
@@ -123,6 +125,8 @@ def main():
         tensors[f"{variant}/logits"] = logits.detach()
         tensors[f"{variant}/loss"] = loss.detach().reshape(1)
         print(f"{variant}: loss {loss.item():.6f}")
+    tensors["activation/x"] = torch.linspace(-20, 20, 410).reshape(5, 82)
+    tensors |= {f"activation/{name}": function(tensors["activation/x"]) for name, function in ACTIVATIONS.items()}
     path = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "parts.safetensors"
     made_by = f"torch {torch.__version__}, transformers {transformers.__version__}, seed {SEED}"
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"made_by": made_by})

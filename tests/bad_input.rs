@@ -56,8 +56,6 @@ fn settings_that_no_model_can_have() {
         ),
         (&["--min-lr", "1"], "min-lr 1"),
         (&["--decay-share", "1.5"], "decay-share is 1.5"),
-        (&["--batch-start", "13", "--batch-ramp", "9"], "batch-start is 13"),
-        (&["--batch-ramp", "9"], "batch-start and batch-ramp belong together"),
         (&["--config", "typo.toml"], "stepz"),
         (&["--config", "none.toml"], "none.toml cannot be read"),
         (&["--init-from", "none"], "none"),
@@ -90,6 +88,13 @@ fn starting_from_a_checkpoint_that_does_not_fit() {
             .args(options);
         command
     };
+    for (file, line) in [
+        ("norm.toml", "norm = \"rms\""),
+        ("qk_norm.toml", "qk_norm = true"),
+        ("kv_heads.toml", "kv_heads = 1"),
+    ] {
+        fs::write(folder.path().join(file), line).unwrap();
+    }
     let said = fail(&mut start(&["--context", "17"]));
     assert!(said.contains("context 17 is over the 16"), "{said}");
     for (options, expected) in [
@@ -102,15 +107,15 @@ fn starting_from_a_checkpoint_that_does_not_fit() {
     for (options, expected) in [
         (
             ["--embd", "32"],
-            "embd is 16 in the checkpoint of --init-from; leave --embd out",
+            "embd is 16 in the checkpoint of --init-from; leave it out",
         ),
         (["--arch", "modern"], "arch is gpt2"),
-        (["--norm", "rms"], "norm is layer"),
+        (["--config", "norm.toml"], "norm is layer"),
         (
-            ["--qk-norm", "true"],
-            "qk_norm is false in the checkpoint of --init-from; leave --qk-norm out",
+            ["--config", "qk_norm.toml"],
+            "qk_norm is false in the checkpoint of --init-from; leave it out",
         ),
-        (["--kv-heads", "1"], "kv_heads is that of heads"),
+        (["--config", "kv_heads.toml"], "kv_heads is that of heads"),
     ] {
         let said = fail(&mut start(&options));
         assert!(said.contains(expected), "{said}");
@@ -118,7 +123,8 @@ fn starting_from_a_checkpoint_that_does_not_fit() {
     fs::write(folder.path().join("greek.txt"), "μῆνιν ἄειδε θεά ".repeat(50)).unwrap();
     let said = fail(&mut start(&["--corpus", "greek.txt"]));
     assert!(said.contains("character 'μ'"), "{said}");
-    assert!(is_empty_but_for(folder.path(), &["run", "greek.txt"]));
+    let files = ["run", "greek.txt", "norm.toml", "qk_norm.toml", "kv_heads.toml"];
+    assert!(is_empty_but_for(folder.path(), &files));
     // Shorter rows than the model's context are fine, and the model keeps its shape.
     succeed(&mut start(&["--context", "8", "--eval-batches", "2"]));
     assert!(

@@ -1,13 +1,14 @@
-//! Numbers that are not finite: the run stops or leaves the step out, and names the batch; float16 losses are scaled.
+//! Numbers that are not finite: the run stops or skips the step, and names the batch; float16 losses are scaled.
 
 mod common;
 
 use std::path::Path;
 
+use clap::ValueEnum;
 use common::{Fixture, fail, folder, learned, mlx_gpt, stderr, succeed, train_tiny};
 use mlx_gpt::checkpoint::{Checkpoint, LossScale};
 use mlx_gpt::config::{OnNan, Optimizer, Precision, TrainConfig};
-use mlx_gpt::data::batches::{row_starts, step_rng};
+use mlx_gpt::data::batches::{Batch, row_starts, step_rng};
 use mlx_gpt::model::parameters::Parameters;
 use mlx_gpt::train::step::gradients::MicroBatch;
 use mlx_gpt::train::step::{Stepper, TrainState};
@@ -128,7 +129,7 @@ fn learned_metrics(run: &Path) -> Vec<Value> {
 }
 
 #[test]
-fn steps_that_are_not_finite_are_left_out_counted_and_named() {
+fn steps_that_are_not_finite_are_skipped_counted_and_named() {
     let folder = folder();
     poison(folder.path());
     let hit = hit();
@@ -140,14 +141,14 @@ fn steps_that_are_not_finite_are_left_out_counted_and_named() {
     let said = stderr(&succeed(&mut train_tiny(folder.path(), &options("skip", "skipping"))));
     let run = folder.path().join("skipping");
     assert_eq!(named(&run), hit, "{said}");
-    assert!(said.contains(&format!("left out {} step(s)", hit.len())), "{said}");
+    assert!(said.contains(&format!("skipped  {} step(s)", hit.len())), "{said}");
     let state: Value = serde_json::from_slice(&std::fs::read(run.join("latest/state.json")).unwrap()).unwrap();
     assert_eq!(
         (state["step"].as_u64(), state["skipped"].as_u64()),
         (Some(STEPS), Some(hit.len() as u64))
     );
 
-    // Resumed in the middle, it leaves out the same steps.
+    // Resumed in the middle, it skips the same steps.
     let whole = learned(&run);
     for step in ["step-000008", "step-000012"] {
         std::fs::remove_dir_all(run.join(step)).unwrap();
@@ -182,7 +183,7 @@ fn a_float16_step_is_tried_again_with_a_smaller_loss() {
             dropout_keys: vec![0; 20],
         };
         let report = stepper.step(&mut state, vec![batch]).unwrap();
-        assert!(report.finite && state.step == 1 && state.skipped == 0);
+        assert!(!report.found_inf && state.step == 1 && state.skipped == 0);
         let numbers: Vec<f32> = state
             .parameters
             .iter()
@@ -198,9 +199,28 @@ fn a_float16_step_is_tried_again_with_a_smaller_loss() {
     assert!(tried == direct, "the same to the bit");
 }
 
+/// A batch as so many micro-batches.
+fn halves(whole: MicroBatch, parts: usize) -> Vec<MicroBatch> {
+    let tokens = whole.batch.inputs.len() / parts;
+    let pieces = whole
+        .batch
+        .inputs
+        .chunks(tokens)
+        .zip(whole.batch.targets.chunks(tokens));
+    let part = |(inputs, targets): (&[u32], &[u32])| MicroBatch {
+        batch: Batch {
+            inputs: inputs.to_vec(),
+            targets: targets.to_vec(),
+            rows: whole.batch.rows / parts,
+        },
+        dropout_keys: whole.dropout_keys.clone(),
+    };
+    pieces.map(part).collect()
+}
+
 /// No bit of a parameter or a moment changes, not-a-numbers included.
 #[test]
-fn a_step_that_is_left_out_changes_nothing() {
+fn a_skipped_step_changes_nothing() {
     let fixture = Fixture::load();
     let bits = |parameters: &Parameters| -> Vec<u32> {
         let numbers = parameters
@@ -217,11 +237,17 @@ fn a_step_that_is_left_out_changes_nothing() {
         (name.to_string(), Array::from_slice(&numbers, array.shape()))
     });
     let poisoned = Parameters::from_entries(entries.collect());
-    for (optimizer, threads) in [(Optimizer::Adamw, 1), (Optimizer::Adamw, 2), (Optimizer::Muon, 2)] {
+    // With one thread, the whole step is one function; with accumulation, the gradients and the update are one each.
+    let ways = [(1, 1), (1, 2), (2, 1)];
+    let optimizers = Optimizer::value_variants();
+    let all = optimizers
+        .iter()
+        .flat_map(|&optimizer| ways.map(|way| (optimizer, way)));
+    for (optimizer, (threads, grad_accum)) in all {
         let config = TrainConfig {
             optimizer,
             on_nan: OnNan::Skip,
-            ..fixture.recipe(threads, 1)
+            ..fixture.recipe(threads, grad_accum)
         };
         let mut stepper = Stepper::new(&config, &fixture.model, &poisoned, &Parameters::default()).unwrap();
         let mut state = TrainState::new(poisoned.clone(), Parameters::default(), optimizer).unwrap();
@@ -229,8 +255,8 @@ fn a_step_that_is_left_out_changes_nothing() {
             batch: fixture.batch.clone(),
             dropout_keys: vec![0; 20],
         };
-        let report = stepper.step(&mut state, vec![batch]).unwrap();
-        assert!(!report.finite && state.skipped == 1);
+        let report = stepper.step(&mut state, halves(batch, grad_accum)).unwrap();
+        assert!(report.found_inf && state.skipped == 1);
         assert!(bits(&state.parameters) == bits(&poisoned), "{optimizer:?}");
         for moments in [&state.m, &state.v] {
             assert!(bits(moments).iter().all(|&bits| bits == 0), "{optimizer:?}");

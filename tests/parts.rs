@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use common::{fail, folder, largest_difference, mlx_gpt, succeed, train_tiny};
 use mlx_gpt::checkpoint::Checkpoint;
 use mlx_gpt::config::Device;
@@ -16,9 +17,10 @@ use mlx_gpt::data::batches::Batch;
 use mlx_gpt::model::Model;
 use mlx_gpt::model::init::layout;
 use mlx_gpt::model::kv_cache::KvCache;
+use mlx_gpt::model::mlp;
 use mlx_gpt::model::parameters::{Names, Parameters};
 use mlx_gpt::train::step::gradients::{GradientSpec, MicroBatch};
-use mlx_gpt::train::step::workers::DataParallel;
+use mlx_gpt::train::step::workers::GradientWorkers;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
@@ -74,6 +76,66 @@ fn variants() -> [(&'static str, Parts); 7] {
         ),
         ("modern", Parts::MODERN),
     ]
+}
+
+/// Each choice of a part is one of a variant that is compared with PyTorch. A new part or a new choice does not compile
+/// here until it has one.
+#[test]
+fn every_choice_is_compared_with_pytorch() {
+    let variants = variants();
+    let parts_of = |variant: &str| variants.iter().find(|(name, _)| *name == variant).unwrap().1;
+    for &choice in Position::value_variants() {
+        let variant = match choice {
+            Position::Learned => "rms",
+            Position::Rotary => "rotary",
+        };
+        assert_eq!(parts_of(variant).position, choice);
+    }
+    for &choice in Norm::value_variants() {
+        let variant = match choice {
+            Norm::Layer => "rotary",
+            Norm::Rms => "rms",
+        };
+        assert_eq!(parts_of(variant).norm, choice);
+    }
+    for &choice in Activation::value_variants() {
+        let variant = match choice {
+            Activation::Gelu => "rotary",
+            Activation::Relu2 => "relu2",
+            Activation::Swiglu => "swiglu",
+        };
+        assert_eq!(parts_of(variant).activation, choice);
+    }
+    let Parts {
+        position: _,
+        norm: _,
+        activation: _,
+        qk_norm,
+        own_head,
+        kv_heads,
+    } = Parts::GPT2;
+    assert_ne!(parts_of("qk_norm").qk_norm, qk_norm);
+    assert_ne!(parts_of("swiglu").own_head, own_head);
+    assert_ne!(parts_of("grouped").kv_heads, kv_heads);
+}
+
+/// The functions themselves, far from zero too, where GELU, SiLU and their like differ most.
+#[test]
+fn activations_are_those_of_pytorch() {
+    let stored = Stored::load();
+    let x = &stored.0["activation/x"];
+    for &activation in Activation::value_variants() {
+        let (name, ours) = match activation {
+            Activation::Gelu => ("gelu", mlp::gelu(x)),
+            Activation::Relu2 => ("relu2", mlp::relu2(x)),
+            Activation::Swiglu => ("swiglu", mlp::swiglu(x)),
+        };
+        let ours: Vec<f32> = ours.unwrap().reshape(&[-1]).unwrap().to_vec_exact().unwrap();
+        for (ours, theirs) in ours.iter().zip(stored.numbers(&format!("activation/{name}"))) {
+            let off = (ours - theirs).abs() / theirs.abs().max(1.0);
+            assert!(off <= 1e-6, "{name}: {ours} where PyTorch has {theirs}");
+        }
+    }
 }
 
 struct Stored(HashMap<String, Array>);
@@ -155,9 +217,9 @@ fn logits_and_gradients_are_those_of_pytorch() {
             batch: batch.clone(),
             dropout_keys: vec![0; 14],
         };
-        let mut computer = DataParallel::new(&spec, 1).unwrap();
-        let parts = computer
-            .compute(&parameters, &Parameters::default(), &Arc::new(vec![micro_batch]), 1.0)
+        let mut workers = GradientWorkers::new(&spec, 1).unwrap();
+        let parts = workers
+            .compute(parameters.arrays(), &[], &Arc::new(vec![micro_batch]), 1.0)
             .unwrap();
         let loss = parts[0].loss.item_exact::<f32>();
         let off = (loss - stored.numbers(&format!("{variant}/loss"))[0]).abs();
@@ -221,19 +283,21 @@ fn shared_keys_are_the_same_with_dropout() {
     assert!(off <= 1e-5, "off by {off:e}");
 }
 
-/// Each choice from the command line: trained, saved as what it is, resumed, sampled, measured, continued; not exported.
+/// Each choice from a configuration file: trained, saved as what it is, resumed, sampled, measured, continued; not exported.
 #[test]
 fn choices_train_and_are_kept() {
     let folder = folder();
-    let choices: [(&str, &[&str]); 5] = [
-        ("modern", &["--arch", "modern"]),
-        ("rotary", &["--position", "rotary"]),
-        ("grouped", &["--kv-heads", "1"]),
-        ("swiglu", &["--activation", "swiglu", "--norm", "rms"]),
-        ("head", &["--tie-head", "false", "--qk-norm"]),
+    let choices = [
+        ("modern", "arch = \"modern\""),
+        ("rotary", "position = \"rotary\""),
+        ("grouped", "kv_heads = 1"),
+        ("swiglu", "activation = \"swiglu\"\nnorm = \"rms\""),
+        ("head", "tie_head = false\nqk_norm = true"),
     ];
-    for (name, options) in choices {
-        succeed(train_tiny(folder.path(), &["--out", name, "--steps", "4"]).args(options));
+    for (name, settings) in choices {
+        fs::write(folder.path().join("parts.toml"), settings).unwrap();
+        let options = ["--config", "parts.toml", "--out", name, "--steps", "4"];
+        succeed(&mut train_tiny(folder.path(), &options));
         let latest = folder.path().join(name).join("latest");
         let config = fs::read_to_string(latest.join("config.json")).unwrap();
         let config: serde_json::Value = serde_json::from_str(&config).unwrap();
@@ -269,22 +333,40 @@ fn choices_train_and_are_kept() {
             .args(continued)
             .args(["--eval-batches", "1", "--device", "cpu"]),
     );
-    let changed = ["train", "--resume", "modern", "--norm", "layer"];
-    let error = fail(mlx_gpt(folder.path()).args(changed));
-    assert!(error.contains("--norm"), "{error}");
+    let config = folder.path().join("modern/config.toml");
+    let changed = fs::read_to_string(&config)
+        .unwrap()
+        .replace("norm = \"rms\"", "norm = \"layer\"");
+    fs::write(&config, changed).unwrap();
+    let error = fail(mlx_gpt(folder.path()).args(["train", "--resume", "modern"]));
+    assert!(error.contains("norm \"layer\" cannot change on resume"), "{error}");
 }
 
 #[test]
 fn impossible_choices_are_refused() {
     let folder = folder();
-    for (options, expected) in [
-        ("--heads 4 --embd 16 --kv-heads 3", "kv-heads 3 does not divide heads 4"),
-        ("--heads 2 --embd 6 --position rotary", "have one left over"),
-        ("--arch bigram --norm rms", "leave --arch out"),
+    for (settings, expected) in [
+        (
+            "heads = 4\nembd = 16\nkv_heads = 3",
+            "kv-heads 3 does not divide heads 4",
+        ),
+        ("heads = 2\nembd = 6\nposition = \"rotary\"", "have one left over"),
+        ("arch = \"bigram\"\nnorm = \"rms\"", "leave --arch out"),
     ] {
+        fs::write(folder.path().join("parts.toml"), settings).unwrap();
         let mut command = mlx_gpt(folder.path());
-        command.args(["train", "--out", "run", "--steps", "2", "--device", "cpu"]);
-        let error = fail(command.args(options.split(' ')));
+        command.args([
+            "train",
+            "--out",
+            "run",
+            "--steps",
+            "2",
+            "--device",
+            "cpu",
+            "--config",
+            "parts.toml",
+        ]);
+        let error = fail(&mut command);
         assert!(error.contains(expected), "{error}");
         assert!(!folder.path().join("run").exists());
     }

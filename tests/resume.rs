@@ -5,7 +5,9 @@ mod common;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
+use clap::ValueEnum;
 use common::{fail, folder, learned, mlx_gpt, says, signal, stderr, succeed, train_tiny, wait_until};
+use mlx_gpt::config::{OnNan, Optimizer, Precision, Schedule};
 use serde_json::Value;
 
 const OPTIONS: [&str; 8] = [
@@ -110,7 +112,10 @@ fn a_longer_run_goes_on_and_another_run_is_refused() {
         ["--dropout", "0"],
     ] {
         let said = fail(&mut resume(&options));
-        assert!(said.contains(options[0]), "{said}");
+        assert!(
+            said.contains(&options[0][2..]) && said.contains("cannot change on resume"),
+            "{said}"
+        );
     }
 
     std::fs::write(folder.path().join("other.txt"), "another text ".repeat(50)).unwrap();
@@ -118,35 +123,60 @@ fn a_longer_run_goes_on_and_another_run_is_refused() {
     assert!(said.contains("is not the text that the run learned from"), "{said}");
 }
 
+/// What an option that is one of a few words may be.
+fn names<T: ValueEnum>() -> Vec<&'static str> {
+    let names = T::value_variants()
+        .iter()
+        .map(|variant| variant.to_possible_value().unwrap().get_name().to_owned());
+    names.map(|name| &*name.leak()).collect()
+}
+
 /// Each kind of run is trained whole, and cut back to its first checkpoint, as if it had died there, and resumed.
 #[test]
 fn every_kind_of_run_resumes_to_the_bit() {
     let folder = folder();
     succeed(&mut train_tiny(folder.path(), &["--steps", "2", "--out", "base"]));
+    std::fs::write(folder.path().join("parts.toml"), "kv_heads = 1\n").unwrap();
+    let mut kinds: Vec<(String, Vec<&str>)> = Vec::new();
+    let mut add = |kind: &str, options: &[&'static str]| kinds.push((kind.to_owned(), options.to_vec()));
     for (kind, options) in [
         ("accumulation", &["--grad-accum", "3"][..]),
         ("one thread", &["--threads", "1"]),
+        ("one thread, accumulation", &["--threads", "1", "--grad-accum", "2"]),
         ("no dropout", &["--dropout", "0"]),
-        ("bfloat16", &["--dtype", "bfloat16"]),
-        ("float16", &["--dtype", "float16", "--grad-accum", "2"]),
-        (
-            "another schedule", // in the middle of its decay
-            &["--schedule", "wsd", "--decay-share", "0.8", "--warmup", "1"],
-        ),
-        (
-            "batches that grow",
-            &["--batch-start", "2", "--batch-ramp", "4", "--grad-accum", "2"],
-        ),
+        ("scaled losses, added up", &["--dtype", "float16", "--grad-accum", "2"]),
         ("from a checkpoint", &["--init-from", "base"]),
         (
             "frozen",
             &["--init-from", "base", "--freeze", "wte.*", "--freeze", "h.0.*"],
         ),
-        ("muon", &["--optimizer", "muon", "--kv-heads", "1"]),
-        ("muon in float16", &["--optimizer", "muon", "--dtype", "float16"]),
+        ("shared keys", &["--optimizer", "muon", "--config", "parts.toml"]),
         ("adapters", &["--init-from", "base", "--lora-rank", "2"]),
     ] {
-        let options: Vec<&str> = [&["--steps", "6", "--save-every", "2", "--out", kind], options].concat();
+        add(kind, options);
+    }
+    // Whatever can be chosen, whether or not it is listed above.
+    for name in names::<Optimizer>() {
+        add(
+            &format!("optimizer {name}"),
+            &["--optimizer", name, "--dtype", "float16"],
+        );
+    }
+    for name in names::<Schedule>() {
+        // In the middle of its decay.
+        add(
+            &format!("schedule {name}"),
+            &["--schedule", name, "--decay-share", "0.8", "--warmup", "1"],
+        );
+    }
+    for name in names::<Precision>() {
+        add(&format!("dtype {name}"), &["--dtype", name]);
+    }
+    for name in names::<OnNan>() {
+        add(&format!("on-nan {name}"), &["--on-nan", name]);
+    }
+    for (kind, options) in &kinds {
+        let options: Vec<&str> = [&["--steps", "6", "--save-every", "2", "--out", kind], &options[..]].concat();
         succeed(&mut train_tiny(folder.path(), &options));
         let run = folder.path().join(kind);
         let whole = learned(&run);
@@ -159,27 +189,99 @@ fn every_kind_of_run_resumes_to_the_bit() {
     }
 }
 
-/// Before they grow, batches are those of a run with smaller ones: the same rows, masks, losses, to the bit. After that
-/// the rows are drawn on.
+/// The numbers of the logged steps after `step`, by their keys.
+fn logged(run: &Path, key: &str, step: u64) -> Vec<(u64, f64)> {
+    let (_, lines) = learned(run);
+    let lines = lines
+        .iter()
+        .filter_map(|line| Some((line["step"].as_u64()?, line[key].as_f64()?)));
+    lines.filter(|(at, _)| *at > step).collect()
+}
+
+/// A longer run keeps its schedule, and says so: its past is the same, and the steps beyond train at the lowest rate.
+/// `--schedule-steps` plans the rates anew.
 #[test]
-fn batches_that_grow_begin_as_small_ones() {
+fn a_longer_run_keeps_its_schedule_unless_told_otherwise() {
     let folder = folder();
-    let steps = |options: &[&str], out: &str| {
-        let options = [&["--steps", "3", "--out", out], options].concat();
-        succeed(&mut train_tiny(folder.path(), &options));
-        let lines = learned(&folder.path().join(out)).1;
-        let losses = lines
-            .iter()
-            .filter_map(|line| Some((line["step"].as_u64()?, line["loss"].as_f64()?)));
-        losses.collect::<Vec<_>>()
+    let options = ["--steps", "20", "--warmup", "5", "--lr", "0.004", "--min-lr", "0.0004"];
+    let resume = |run: &str, options: &[&str]| {
+        let mut command = mlx_gpt(folder.path());
+        stderr(&succeed(command.args(["train", "--resume", run]).args(options)))
     };
-    // The first step and the last are logged.
-    let small = steps(&["--batch-size", "2"], "small");
-    let long = steps(&["--batch-start", "2", "--batch-ramp", "9"], "long");
-    let short = steps(&["--batch-start", "2", "--batch-ramp", "2"], "short");
-    assert_eq!((small.len(), &small), (2, &long));
-    assert_eq!(small[0], short[0]);
-    assert_ne!(small[1], short[1]);
+    for out in ["kept", "planned", "shorter"] {
+        succeed(&mut train_tiny(
+            folder.path(),
+            &[&options[..], &["--out", out]].concat(),
+        ));
+    }
+    let said = resume("kept", &["--steps", "40"]);
+    assert!(
+        said.contains(
+            "changed  steps 20 is now 40; the schedule still ends at step 20, \
+             the steps after it train at the lowest rate, 0.0004 (--schedule-steps 40 would end it with the run)"
+        ),
+        "{said}"
+    );
+    assert!(!said.contains("changed  schedule-steps"), "{said}");
+    let kept = folder.path().join("kept");
+    assert_eq!(logged(&kept, "lr", 20), [(30, 0.0004), (40, 0.0004)]);
+    // It is remembered: another resume keeps it too, and is the run that was never stopped.
+    assert!(
+        std::fs::read_to_string(kept.join("config.toml"))
+            .unwrap()
+            .contains("schedule_steps = 20")
+    );
+    let whole = learned(&kept);
+    std::fs::remove_dir_all(kept.join("step-000040")).unwrap();
+    let said = resume("kept", &[]);
+    assert!(said.contains("resuming after step 20"), "{said}");
+    assert!(learned(&kept) == whole);
+    let said = resume("kept", &["--steps", "50"]);
+    assert!(said.contains("still ends at step 20"), "{said}");
+    assert_eq!(logged(&kept, "lr", 40), [(50, 0.0004)]);
+
+    let said = resume("planned", &["--steps", "40", "--schedule-steps", "40"]);
+    assert!(
+        said.contains("changed  steps 20 is now 40\n") && said.contains("schedule-steps 20 is now 40"),
+        "{said}"
+    );
+    let planned = logged(&folder.path().join("planned"), "lr", 20);
+    assert!(planned[0].1 > 0.001 && planned[1].1 < 0.0005, "{planned:?}");
+
+    // Fewer steps than the schedule has: it is not squeezed into them.
+    std::fs::remove_dir_all(folder.path().join("shorter/step-000020")).unwrap();
+    let said = resume("shorter", &["--steps", "10"]);
+    assert!(
+        said.contains("the schedule still ends at step 20, the rate does not come down to its lowest"),
+        "{said}"
+    );
+    assert!(logged(&folder.path().join("shorter"), "lr", 5)[0].1 > 0.002);
+}
+
+/// A new run with a schedule of its own length.
+#[test]
+fn a_schedule_may_end_before_the_run() {
+    let folder = folder();
+    let options = [
+        "--steps",
+        "30",
+        "--schedule-steps",
+        "10",
+        "--min-lr",
+        "0.0001",
+        "--out",
+        "run",
+    ];
+    succeed(&mut train_tiny(folder.path(), &options));
+    assert_eq!(
+        logged(&folder.path().join("run"), "lr", 10),
+        [(20, 0.0001), (30, 0.0001)]
+    );
+    let said = fail(&mut train_tiny(
+        folder.path(),
+        &["--schedule-steps", "0", "--out", "other"],
+    ));
+    assert!(said.contains("schedule-steps is 0"), "{said}");
 }
 
 #[test]
@@ -243,15 +345,11 @@ fn a_configuration_that_is_not_the_runs_is_refused() {
         (
             "context = 16",
             "context = 64",
-            "--context 64 would make another run of it, which was trained with 16",
+            "context 64 cannot change on resume: the run was trained with 16",
         ),
-        ("layers = 2", "layers = 3", "--layers 3 would make another run"),
-        ("seed = 1337", "seed = 1338", "--seed 1338 would make another run"),
-        (
-            "batch_size = 4",
-            "batch_size = 3",
-            "--batch-size 3 would make another run",
-        ),
+        ("layers = 2", "layers = 3", "layers 3 cannot change"),
+        ("seed = 1337", "seed = 1338", "seed 1338 cannot change"),
+        ("batch_size = 4", "batch_size = 3", "batch-size 3 cannot change"),
         ("dropout = 0.1", "dropout = 2.0", "dropout 2"),
         ("steps = 2", "steps = \"two\"", "is not the configuration of a run"),
     ] {

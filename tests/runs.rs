@@ -48,7 +48,8 @@ fn changed_settings_are_said_and_written_down() {
     let resume = ["train", "--resume", "run", "--steps", "4", "--lr", "0.0005"];
     let said = stderr(&succeed(mlx_gpt(folder.path()).args(resume)));
     assert!(
-        said.contains("changed  steps 2 is now 4") && said.contains("changed  lr 0.004 is now 0.0005"),
+        said.contains("changed  steps 2 is now 4; the schedule still ends at step 2")
+            && said.contains("changed  lr 0.004 is now 0.0005"),
         "{said}"
     );
     let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
@@ -59,10 +60,44 @@ fn changed_settings_are_said_and_written_down() {
     let changes: Vec<&Value> = lines.iter().filter(|line| line.get("changes").is_some()).collect();
     assert_eq!(changes.len(), 1);
     assert_eq!(changes[0]["step"], 2);
-    assert_eq!(changes[0]["changes"][0], "steps 2 is now 4");
+    let first = changes[0]["changes"][0].as_str().unwrap();
+    assert!(first.starts_with("steps 2 is now 4"), "{first}");
     // The same options again are no change.
     let said = stderr(&succeed(mlx_gpt(folder.path()).args(resume)));
     assert!(!said.contains("changed"), "{said}");
+}
+
+/// Whoever watches a run has a loss every ten steps, however seldom it is evaluated, resumed or not.
+#[test]
+fn a_step_and_its_loss_are_logged_every_ten_steps() {
+    let folder = folder();
+    for every in ["1", "7", "1000"] {
+        let out = format!("every-{every}");
+        let options = [
+            "--steps",
+            "23",
+            "--eval-every",
+            every,
+            "--save-every",
+            "12",
+            "--out",
+            &out,
+        ];
+        succeed(&mut train_tiny(folder.path(), &options));
+        let run = folder.path().join(&out);
+        let logged = || -> Vec<u64> {
+            let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+            let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            lines
+                .filter(|line| line["loss"].is_f64())
+                .map(|line| line["step"].as_u64().unwrap())
+                .collect()
+        };
+        assert_eq!(logged(), [1, 10, 20, 23]);
+        fs::remove_dir_all(run.join("step-000023")).unwrap();
+        succeed(mlx_gpt(folder.path()).args(["train", "--resume", &out]));
+        assert_eq!(logged(), [1, 10, 20, 23]);
+    }
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub struct Progress {
     /// What the run was trained with up to here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<TrainConfig>,
-    /// Steps left out because their loss or gradients were not finite.
+    /// Steps skipped because their loss or gradients were not finite.
     #[serde(default)]
     pub skipped: u64,
     /// How losses are scaled in float16.

@@ -41,6 +41,12 @@ Presets:
     4 x 256 tokens, lr 1e-4..1e-5 (low-rank adapters 2e-4..2e-5), warm-up 20, evaluated every 50 and saved
     every 100 steps.
 
+    The parts of --arch modern one by one are keys of the file of --config alone:
+
+    position = \"learned\" or \"rotary\"              norm = \"layer\" or \"rms\"
+    activation = \"gelu\", \"relu2\" or \"swiglu\"     qk_norm, tie_head = true or false
+    kv_heads = 2 (heads of keys and values, which the heads of queries share)
+
 Examples:
 
     mlx-gpt train                                       a small GPT on Shakespeare, in minutes
@@ -48,7 +54,7 @@ Examples:
     mlx-gpt train --layers 6 --embd 192 --heads 6       another shape
     mlx-gpt train --init-from models/gpt2 --lora-rank 8 --corpus notes/   finetune by low-rank adapters
     mlx-gpt train --resume                              go on with the newest run
-    mlx-gpt train --resume runs/x --steps 4000          and for longer than planned")]
+    mlx-gpt train --resume runs/x --steps 4000          for longer, its later steps at the lowest rate")]
 pub struct Options {
     /// Size and recipe to start from [default: nano on a CPU, baby on a GPU]
     #[arg(long, value_enum)]

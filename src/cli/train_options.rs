@@ -10,7 +10,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::runs::find_checkpoint;
 use crate::config::Device;
 use crate::config::{
-    Activation, Architecture, DEFAULT_CORPUS, Norm, OnNan, Optimizer, Position, Precision, Preset, Schedule,
+    Activation, Architecture, BatchRamp, DEFAULT_CORPUS, Norm, OnNan, Optimizer, Position, Precision, Preset, Schedule,
     TrainConfig, default_threads,
 };
 use crate::measure::contest::ranking::shown;
@@ -51,26 +51,21 @@ pub struct Settings {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Finetuning")]
     lora_targets: Option<Vec<String>>,
 
-    /// The network: GPT-2, what it has become since (modern), or one of the lessons' steps towards it
+    /// The network: GPT-2, GPT-2 with later parts (modern), or one of the lessons' steps towards it
     #[arg(long, value_enum, help_heading = "Model")]
     arch: Option<Architecture>,
-    /// How a token's place is told [default: learned; modern: rotary]
-    #[arg(long, value_enum, help_heading = "Model")]
+    // The parts one by one: keys of the file alone.
+    #[arg(skip)]
     position: Option<Position>,
-    /// How vectors are brought to one scale [default: layer; modern: rms]
-    #[arg(long, value_enum, help_heading = "Model")]
+    #[arg(skip)]
     norm: Option<Norm>,
-    /// Normalise queries and keys [default: no; modern: yes]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = "Model")]
+    #[arg(skip)]
     qk_norm: Option<bool>,
-    /// What bends the MLP's hidden numbers [default: gelu; modern: relu2]
-    #[arg(long, value_enum, help_heading = "Model")]
+    #[arg(skip)]
     activation: Option<Activation>,
-    /// Take the token embedding as the output head; with false it is a matrix of its own [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", help_heading = "Model")]
+    #[arg(skip)]
     tie_head: Option<bool>,
-    /// Heads of keys and values, which the --heads of queries share [default: as many as --heads]
-    #[arg(long, value_name = "N", help_heading = "Model")]
+    #[arg(skip)]
     kv_heads: Option<usize>,
     /// Transformer blocks
     #[arg(long, value_name = "N", help_heading = "Model")]
@@ -94,13 +89,10 @@ pub struct Settings {
     /// Rows of a batch
     #[arg(long, value_name = "N", help_heading = "Training")]
     batch_size: Option<usize>,
-    /// Rows of the first steps' batches, which double over --batch-ramp steps until they are --batch-size. A
-    /// run shares its batches, large ones too, among as many threads as these rows are enough for
-    #[arg(long, value_name = "N", help_heading = "Training")]
-    batch_start: Option<usize>,
-    /// Steps over which batches grow from --batch-start [default: none]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Training")]
-    batch_ramp: Option<u64>,
+    #[arg(skip)]
+    batch_start: Option<BatchRamp>,
+    #[arg(skip)]
+    batch_ramp: Option<BatchRamp>,
     /// Batches whose gradients are added up for one step, for larger batches than memory holds
     #[arg(long, value_name = "N", help_heading = "Training")]
     grad_accum: Option<usize>,
@@ -123,7 +115,11 @@ pub struct Settings {
     /// How the learning rate falls after the warm-up [default: cosine]
     #[arg(long, value_enum, help_heading = "Training")]
     schedule: Option<Schedule>,
-    /// Share of the steps, the last ones, over which --schedule wsd falls [default: 0.4]
+    /// Steps at whose end the rate is at its lowest, where it stays [default: --steps; a resumed run keeps its own, even
+    /// with other --steps]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Training")]
+    schedule_steps: Option<u64>,
+    /// Share of the schedule's steps, the last ones, over which --schedule wsd falls [default: 0.4]
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
     decay_share: Option<f32>,
     /// AdamW's decay of parameters with two or more dimensions
@@ -178,7 +174,13 @@ impl Settings {
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = crate::disk::files::read(path)
             .with_context(|| format!("configuration {} cannot be read", path.display()))?;
-        toml::from_slice(&bytes).with_context(|| format!("configuration {} is not valid", path.display()))
+        let settings: Self =
+            toml::from_slice(&bytes).with_context(|| format!("configuration {} is not valid", path.display()))?;
+        let place = format!("configuration {}", path.display());
+        for ramp in [settings.batch_start, settings.batch_ramp].into_iter().flatten() {
+            ramp.ensure_unused(&place, "remove those lines from it")?;
+        }
+        Ok(settings)
     }
 
     /// `base` with what is given here in its place. Threads suit a device, and don't go to another with it.
@@ -282,9 +284,8 @@ fn ensure_network_of(checkpoint: &TrainConfig, mut config: TrainConfig) -> Resul
     for key in NETWORK {
         ensure!(
             asked.get(key) == has.get(key),
-            "{key} is {} in the checkpoint of --init-from; leave --{} out",
-            has.get(key).map_or("that of heads".into(), shown),
-            key.replace('_', "-")
+            "{key} is {} in the checkpoint of --init-from; leave it out",
+            has.get(key).map_or("that of heads".into(), shown)
         );
     }
     Ok(())

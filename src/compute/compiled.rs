@@ -1,15 +1,116 @@
-//! MLX's compiled functions, under a name that fits into a struct.
+//! MLX's compiled functions, from one struct of named arrays to another.
+
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use mlx_rs::Array;
-use mlx_rs::error::Result;
+use mlx_rs::error::{Exception, Result};
 use mlx_rs::transforms::compile::compile;
+use mlx_rs::transforms::eval;
 
-/// A function of arrays, traced and fused at its first call for each set of shapes. It belongs to the thread that made
-/// it.
-pub type Compiled = Box<dyn FnMut(&[Array]) -> Result<Vec<Array>>>;
+/// A value made of arrays, in a fixed order: what a compiled function takes or returns.
+pub trait Arrays: Sized {
+    /// A value of the same structure, with `f` of each array in its place.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    fn map_arrays(&self, f: &mut impl FnMut(&Array) -> Result<Array>) -> Result<Self>;
+}
 
-/// Compiles a pure function: whatever differs from call to call must come as an argument, since what it catches is a
-/// constant of the trace.
-pub fn compiled(function: impl FnMut(&[Array]) -> Result<Vec<Array>> + 'static) -> Compiled {
-    Box::new(compile(function, false))
+impl Arrays for Array {
+    fn map_arrays(&self, f: &mut impl FnMut(&Array) -> Result<Array>) -> Result<Self> {
+        f(self)
+    }
+}
+
+impl<A: Arrays> Arrays for Vec<A> {
+    fn map_arrays(&self, f: &mut impl FnMut(&Array) -> Result<Array>) -> Result<Self> {
+        self.iter().map(|value| value.map_arrays(f)).collect()
+    }
+}
+
+impl<A: Arrays> Arrays for Option<A> {
+    fn map_arrays(&self, f: &mut impl FnMut(&Array) -> Result<Array>) -> Result<Self> {
+        self.as_ref().map(|value| value.map_arrays(f)).transpose()
+    }
+}
+
+/// Implements [`Arrays`] for structs by their fields.
+macro_rules! arrays {
+    ($($name:ident { $($field:ident),* })*) => {
+        $(impl $crate::compute::compiled::Arrays for $name {
+            fn map_arrays(
+                &self,
+                f: &mut impl FnMut(&mlx_rs::Array) -> mlx_rs::error::Result<mlx_rs::Array>,
+            ) -> mlx_rs::error::Result<Self> {
+                Ok(Self { $($field: self.$field.map_arrays(f)?),* })
+            }
+        })*
+    };
+}
+pub(crate) use arrays;
+
+/// Computes the arrays of a value, and waits for them.
+///
+/// # Errors
+/// MLX's.
+pub fn evaluate(value: &impl Arrays) -> Result<()> {
+    eval(flatten(value)?.0.iter())
+}
+
+/// The arrays of a value as a list, and the value with a scalar in the place of each.
+fn flatten<A: Arrays>(value: &A) -> Result<(Vec<Array>, A)> {
+    let (mut list, scalar) = (Vec::new(), Array::from_f32(0.0));
+    let structure = value.map_arrays(&mut |array| {
+        list.push(array.clone());
+        Ok(scalar.clone())
+    })?;
+    Ok((list, structure))
+}
+
+/// The value of that structure with the arrays of the list.
+fn unflatten<A: Arrays>(structure: &A, list: &[Array]) -> Result<A> {
+    let mut list = list.iter();
+    let value = structure.map_arrays(&mut |_| list.next().cloned().ok_or_else(another_structure))?;
+    match list.next() {
+        None => Ok(value),
+        Some(_) => Err(another_structure()),
+    }
+}
+
+fn another_structure() -> Exception {
+    Exception::custom("a compiled function was given or returned arrays of another structure")
+}
+
+/// A compiled function. It belongs to the thread that made it.
+pub type Compiled<I, O> = Box<dyn FnMut(I) -> Result<O>>;
+
+/// Compiles a pure function: MLX traces it and fuses its operations at its first call for each set of shapes. What differs
+/// from call to call must be an input, since what the function captures is a constant of the trace. The structure of the
+/// outputs is the same in every call.
+///
+/// The inputs are dropped before anything is computed, so that MLX can write results into their buffers.
+pub fn compiled<I: Arrays + 'static, O: Arrays + 'static>(
+    function: impl Fn(I) -> Result<O> + 'static,
+) -> Compiled<I, O> {
+    // MLX knows lists of arrays; these say which array of a list is which.
+    let inputs_are: Rc<RefCell<Option<I>>> = Rc::default();
+    let outputs_are: Rc<RefCell<Option<O>>> = Rc::default();
+    let (inside, traced) = (Rc::clone(&inputs_are), Rc::clone(&outputs_are));
+    let mut call = compile(
+        move |list: &[Array]| -> Result<Vec<Array>> {
+            let structure = inside.take().ok_or_else(another_structure)?;
+            let (list, structure) = flatten(&function(unflatten(&structure, list)?)?)?;
+            traced.replace(Some(structure));
+            Ok(list)
+        },
+        false,
+    );
+    Box::new(move |inputs| {
+        let (list, structure) = flatten(&inputs)?;
+        drop(inputs);
+        inputs_are.replace(Some(structure));
+        let outputs = call(&list)?;
+        unflatten(outputs_are.borrow().as_ref().ok_or_else(another_structure)?, &outputs)
+    })
 }

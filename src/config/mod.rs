@@ -2,10 +2,10 @@
 
 mod changes;
 mod device;
-mod growth;
 mod model;
 mod parts;
 mod preset;
+mod removed;
 mod train;
 mod validate;
 
@@ -14,6 +14,7 @@ pub use device::Device;
 pub use model::{Architecture, LINEAR_LAYERS, Lora, ModelConfig, Quantization};
 pub use parts::{Activation, Norm, Parts, Position};
 pub use preset::Preset;
+pub use removed::BatchRamp;
 pub use train::{OnNan, Optimizer, Schedule, TrainConfig, default_threads};
 
 /// What a configuration calls the corpus that comes with the program; no path is called that.

@@ -1,40 +1,40 @@
-//! What a transformer is made of: GPT-2's own choices, and what was found since.
+//! The parts of a transformer: GPT-2's, and later ones.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// How a token's place is told.
+/// How the model knows a token's position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Position {
-    /// A learned vector for each place, added to the token's.
+    /// A learned vector for each position, added to the token's.
     #[default]
     Learned,
-    /// Queries and keys turned by an angle that grows with the place (Su et al. 2021).
+    /// Rotary embeddings: queries and keys are rotated by an angle proportional to the position (Su et al. 2021).
     Rotary,
 }
 
-/// How a vector is brought to one scale before each layer.
+/// The normalisation before each layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Norm {
-    /// To mean 0 and variance 1, with a learned gain and bias (Ba, Kiros, Hinton 2016).
+    /// Layer norm: to mean 0 and variance 1, with a learned gain and bias (Ba, Kiros, Hinton 2016).
     #[default]
     Layer,
-    /// To root mean square 1, nothing learned (Zhang and Sennrich 2019).
+    /// RMS norm: to root mean square 1, nothing learned (Zhang and Sennrich 2019).
     Rms,
 }
 
-/// What bends the MLP's hidden numbers.
+/// The MLP's activation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
-    /// x times the chance that a normal number is below x (Hendrycks and Gimpel 2016).
+    /// GELU, `x Φ(x)`, in GPT-2's tanh approximation (Hendrycks and Gimpel 2016).
     #[default]
     Gelu,
-    /// The square of the positive part (So et al. 2021).
+    /// Squared ReLU, `max(x, 0)²` (So et al. 2021).
     Relu2,
-    /// One half gates the other, at two thirds of the width (Shazeer 2020).
+    /// SwiGLU, `SiLU(a) · b` of the two halves, at two thirds of the width (Shazeer 2020).
     Swiglu,
 }
 
@@ -44,7 +44,7 @@ pub enum Activation {
 pub struct Parts {
     pub position: Position,
     pub norm: Norm,
-    /// Queries and keys are brought to root mean square 1, each head alone (Henry et al. 2020).
+    /// Queries and keys are normalised to root mean square 1, each head alone (Henry et al. 2020).
     pub qk_norm: bool,
     pub activation: Activation,
     /// The output head is a matrix of its own, not the token embedding once more.
@@ -64,7 +64,7 @@ impl Parts {
         kv_heads: None,
     };
 
-    /// What reached a loss soonest at small sizes. SwiGLU ends lower, after steps that take longer.
+    /// Those that reach a loss first at small sizes. SwiGLU ends lower, with steps that take longer.
     pub const MODERN: Self = Self {
         position: Position::Rotary,
         norm: Norm::Rms,

@@ -4,7 +4,9 @@ use clap::ValueEnum;
 use serde::Deserialize;
 
 use super::train::{default_decay_share, default_lora_alpha, default_lora_targets, default_muon_lr, default_threads};
-use super::{Architecture, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, Schedule, TrainConfig};
+use super::{
+    Architecture, BatchRamp, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, Schedule, TrainConfig,
+};
 use crate::config::Device;
 
 /// Named sizes and recipes.
@@ -148,8 +150,8 @@ impl Preset {
             dropout: model.dropout,
             steps,
             batch_size,
-            batch_start: None,
-            batch_ramp: 0,
+            batch_start: BatchRamp::default(),
+            batch_ramp: BatchRamp::default(),
             grad_accum,
             optimizer: Optimizer::Adamw,
             lr: if character_level { 1e-3 } else { 6e-4 },
@@ -157,6 +159,7 @@ impl Preset {
             muon_lr: default_muon_lr(),
             warmup: if character_level { 100 } else { 2000 },
             schedule: Schedule::Cosine,
+            schedule_steps: None,
             decay_share: default_decay_share(),
             freeze: Vec::new(),
             lora_rank: 0,

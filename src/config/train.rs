@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::{Activation, Architecture, Device, Lora, ModelConfig, Norm, Parts, Position};
+use super::{Activation, Architecture, BatchRamp, Device, Lora, ModelConfig, Norm, Parts, Position};
 use crate::disk::floats::Precision;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -40,10 +40,10 @@ pub struct TrainConfig {
     /// A checkpoint whose weights the run starts from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_from: Option<String>,
-    /// Patterns of the names of parameters that keep what they are, such as `wte.*`.
+    /// Patterns of the names of parameters that do not learn, such as `wte.*`.
     #[serde(default)]
     pub freeze: Vec<String>,
-    /// Rank of the low-rank adapters, which then are all that learns; 0 for none.
+    /// Rank of the low-rank adapters, which then learn alone; 0 for none.
     #[serde(default)]
     pub lora_rank: usize,
     /// Adapters are scaled by this over their rank.
@@ -78,18 +78,18 @@ pub struct TrainConfig {
     pub steps: u64,
     /// Rows of a micro-batch.
     pub batch_size: usize,
-    /// Rows of the first micro-batches, if fewer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub batch_start: Option<usize>,
-    /// Steps over which the rows double from `batch_start` to `batch_size`.
-    #[serde(default)]
-    pub batch_ramp: u64,
-    /// Micro-batches, different ones, whose gradients are added up for a step.
+    /// Of an earlier version.
+    #[serde(default, skip_serializing_if = "BatchRamp::is_unused")]
+    pub batch_start: BatchRamp,
+    /// Of an earlier version.
+    #[serde(default, skip_serializing_if = "BatchRamp::is_unused")]
+    pub batch_ramp: BatchRamp,
+    /// Micro-batches of different rows whose gradients are added up for a step.
     pub grad_accum: usize,
     pub optimizer: Optimizer,
     /// Peak learning rate.
     pub lr: f32,
-    /// Muon's peak learning rate, for the matrices that it is for.
+    /// Muon's peak learning rate, of the blocks' matrices.
     #[serde(default = "default_muon_lr")]
     pub muon_lr: f32,
     /// Learning rate at the end of the schedule.
@@ -98,27 +98,30 @@ pub struct TrainConfig {
     pub warmup: u64,
     #[serde(default)]
     pub schedule: Schedule,
-    /// The share of the steps over which [`Schedule::Wsd`] decays.
+    /// The step at which the schedule ends, if not the last: a run that is resumed for more steps keeps its schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_steps: Option<u64>,
+    /// The share of the schedule's steps over which [`Schedule::Wsd`] decays.
     #[serde(default = "default_decay_share")]
     pub decay_share: f32,
     pub weight_decay: f32,
     pub beta2: f32,
-    /// The gradient's global L2 norm is cut to this; 0 leaves it.
+    /// Gradients are clipped to this global L2 norm; 0 for none.
     pub grad_clip: f32,
     pub dtype: Precision,
     pub device: Device,
-    /// Threads that compute: gradients, each on its share of a batch's rows; the update, each of its share of the parameters;
-    /// evaluations, each of whole batches.
+    /// CPU threads that compute: each the gradients of some rows of a batch, the update of some parameters, whole batches
+    /// of evaluations.
     pub threads: usize,
     pub seed: u64,
     pub eval_every: u64,
     /// Batches of either split that an evaluation reads, spread evenly over it.
     pub eval_batches: usize,
     pub save_every: u64,
-    /// Checkpoints that stay, the newest ones; 0 for all. The best one stays as well.
+    /// How many of the newest checkpoints are kept; 0 for all. The best one is kept as well.
     #[serde(default)]
     pub keep_last: usize,
-    /// Checkpoints whose step is a multiple of this stay as well; 0 for none.
+    /// Checkpoints whose step is a multiple of this are kept as well; 0 for none.
     #[serde(default)]
     pub keep_every: u64,
     /// What happens to a step whose loss or gradients are not finite.
@@ -126,14 +129,14 @@ pub struct TrainConfig {
     pub on_nan: OnNan,
 }
 
-/// What happens to a step whose loss or gradients are not finite. Either way nothing is changed by it.
+/// What happens to a step whose loss or gradients are not finite. In either case it changes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum OnNan {
     /// The run ends, and says which batch it was
     #[default]
     Stop,
-    /// The step is left out and counted, and the run goes on with the next batch
+    /// The step is skipped and counted, and the run goes on with the next batch
     Skip,
 }
 
@@ -197,7 +200,12 @@ impl TrainConfig {
         }
     }
 
-    /// The adapters to train, if it is they that learn.
+    /// The step at which the rates have come down to their lowest.
+    pub fn schedule_steps(&self) -> u64 {
+        self.schedule_steps.unwrap_or(self.steps)
+    }
+
+    /// The adapters to train, if there are any.
     pub fn lora(&self) -> Option<Lora> {
         (self.lora_rank > 0).then(|| Lora {
             rank: self.lora_rank,
@@ -206,7 +214,7 @@ impl TrainConfig {
         })
     }
 
-    /// Tokens that one optimizer step learns from, once its batches have grown.
+    /// Tokens that one optimizer step learns from.
     pub fn tokens_per_step(&self) -> usize {
         self.batch_size * self.context * self.grad_accum
     }
@@ -218,10 +226,10 @@ mod tests {
     use crate::config::Preset;
 
     #[test]
-    fn a_run_from_before_there_were_schedules_has_the_cosine_and_no_ramp() {
+    fn a_run_from_before_there_were_schedules_has_the_cosine() {
         let config = Preset::Nano.train(Device::Cpu);
         let mut table = toml::Table::try_from(&config).unwrap();
-        for key in ["schedule", "decay_share", "batch_ramp"] {
+        for key in ["schedule", "decay_share"] {
             assert!(table.remove(key).is_some());
         }
         assert_eq!(table.try_into::<TrainConfig>().unwrap(), config);

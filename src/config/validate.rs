@@ -10,6 +10,7 @@ impl TrainConfig {
     pub fn validate(&self) -> Result<()> {
         for (name, value, most) in [
             ("steps", self.steps, u64::from(u32::MAX)),
+            ("schedule-steps", self.schedule_steps(), u64::from(u32::MAX)),
             ("context", self.context as u64, 1 << 20),
             ("batch-size", self.batch_size as u64, 1 << 20),
             ("grad-accum", self.grad_accum as u64, 1 << 20),
@@ -28,18 +29,7 @@ impl TrainConfig {
             self.context,
             self.grad_accum
         );
-        if let Some(start) = self.batch_start {
-            ensure!(
-                (1..=self.batch_size).contains(&start),
-                "batch-start is {start}; it must be from 1 to batch-size, {}",
-                self.batch_size
-            );
-        }
-        ensure!(
-            self.batch_start.is_some() == (self.batch_ramp > 0) && self.batch_ramp <= u64::from(u32::MAX),
-            "batch-start and batch-ramp belong together: rows to begin with, and 1 to {} steps in which they grow",
-            u32::MAX
-        );
+        self.ensure_no_batch_ramp("the configuration", "remove those lines from it")?;
         if self.lora_rank > 0 {
             ensure!(
                 self.optimizer == Optimizer::Adamw,

@@ -1,5 +1,4 @@
-//! How well a model predicts: its exact loss on a text ([`text`]), and which ending of a text it finds the likeliest
-//! ([`hellaswag`]).
+//! How well a model predicts: its exact loss on a text ([`text`]), and its choices among endings ([`hellaswag`]).
 
 pub mod hellaswag;
 pub mod text;
@@ -8,13 +7,12 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use mlx_rs::Array;
-use mlx_rs::error::{Exception, Result as MlxResult};
 use mlx_rs::transforms::eval;
 
 use crate::checkpoint::Checkpoint;
-use crate::compute::compiled::compiled;
+use crate::compute::compiled::{arrays, compiled};
 use crate::compute::memory;
-use crate::compute::workers::{Team, Work};
+use crate::compute::workers::{Work, Workers};
 use crate::config::Device;
 use crate::config::{ModelConfig, default_threads};
 use crate::data::batches::Batch;
@@ -62,30 +60,43 @@ impl Evaluation {
 /// Token losses of batches by compiled forward passes, each traced once for each shape of batch.
 pub struct Evaluator {
     model: ModelConfig,
-    /// Each member evaluates whole batches, so that losses depend on how many there are by rounding at most.
-    team: Team<Task>,
+    /// Each evaluates whole batches, so that losses depend on their number by rounding at most.
+    workers: Workers<EvaluationTask, Array>,
 }
 
-struct Task {
+struct EvaluationTask {
     parameters: Vec<Array>,
     batch: Batch,
 }
 
+/// A forward pass over a batch.
+struct ForwardInputs {
+    parameters: Vec<Array>,
+    /// `[B, T]`.
+    inputs: Array,
+    /// `[B, T]`.
+    targets: Array,
+}
+
+arrays! {
+    ForwardInputs { parameters, inputs, targets }
+}
+
 impl Evaluator {
-    /// Of a model with parameters of those names, on so many CPU threads, or on a GPU by one.
+    /// For a model with parameters of those names, on so many CPU threads; on a GPU, one.
     ///
     /// # Errors
     /// A thread that cannot be started.
     pub fn new(model: &ModelConfig, names: &Names, threads: usize) -> Result<Self> {
         let (evaluated, names) = (model.clone(), Arc::clone(names));
         let make = move |_| work(evaluated.clone(), Arc::clone(&names));
-        let team = match threads {
-            0 | 1 => Team::inline(make(0)),
-            _ => Team::of_threads("evaluation", threads, make)?,
+        let workers = match threads {
+            0 | 1 => Workers::inline(make(0)),
+            _ => Workers::threads("evaluation", threads, make)?,
         };
         Ok(Self {
             model: model.clone(),
-            team,
+            workers,
         })
     }
 
@@ -105,7 +116,7 @@ impl Evaluator {
 
     /// Batches that are evaluated side by side.
     pub fn batches_at_once(&self) -> usize {
-        self.team.size()
+        self.workers.count()
     }
 
     /// The negative log-likelihood of each target, in nats: `[B · T]` of each batch, row by row. Whoever adds thousands of
@@ -119,12 +130,12 @@ impl Evaluator {
         parameters: &Parameters,
         batches: impl IntoIterator<Item = Batch>,
     ) -> Result<Vec<Vec<f32>>> {
-        // Streams belong to threads: what the members are handed must be numbers, not a graph of this thread's.
+        // Streams belong to threads: workers must be handed numbers, not a graph of this thread's.
         eval(parameters.arrays())?;
         let mut batches = batches.into_iter();
         let mut losses = Vec::new();
         loop {
-            let tasks: Vec<Task> = batches
+            let tasks: Vec<EvaluationTask> = batches
                 .by_ref()
                 .take(self.batches_at_once())
                 .map(|batch| self.task(parameters, batch))
@@ -132,13 +143,13 @@ impl Evaluator {
             if tasks.is_empty() {
                 return Ok(losses);
             }
-            for outputs in self.team.run(tasks)? {
-                losses.push(outputs[0].to_vec_exact()?);
+            for batch_losses in self.workers.run(tasks)? {
+                losses.push(batch_losses.to_vec_exact()?);
             }
         }
     }
 
-    fn task(&self, parameters: &Parameters, batch: Batch) -> Result<Task> {
+    fn task(&self, parameters: &Parameters, batch: Batch) -> Result<EvaluationTask> {
         batch.check(self.model.vocab_size)?;
         let (rows, length, threads) = (batch.rows, batch.context(), self.batches_at_once());
         memory::ensure_fits(
@@ -146,28 +157,27 @@ impl Evaluator {
             memory::of_forward(&self.model, threads * rows, length),
             "the model's context is longer than can be used here; measure shorter texts",
         )?;
-        Ok(Task {
+        Ok(EvaluationTask {
             parameters: parameters.arrays().to_vec(),
             batch,
         })
     }
 }
 
-/// What a member does: the losses of a batch.
-fn work(model: ModelConfig, names: Names) -> Work<Task> {
-    let mut forward = compiled(move |arguments: &[Array]| -> MlxResult<Vec<Array>> {
-        let (parameters, [inputs, targets]) = arguments.split_at(names.len()) else {
-            return Err(Exception::custom("an evaluation has two inputs beside the parameters"));
-        };
-        let parameters = Parameters::new(&names, parameters.to_vec())?;
-        let logits = Model::new(&model, &parameters)?.forward(inputs, None)?;
-        Ok(vec![negative_log_likelihood(&logits, targets)?])
+/// The work of a worker: the losses of a batch, `[B, T]`.
+fn work(model: ModelConfig, names: Names) -> Work<EvaluationTask, Array> {
+    let mut forward = compiled(move |arrays: ForwardInputs| {
+        let parameters = Parameters::new(&names, arrays.parameters)?;
+        let logits = Model::new(&model, &parameters)?.forward(&arrays.inputs, None)?;
+        negative_log_likelihood(&logits, &arrays.targets)
     });
-    Box::new(move |Task { mut parameters, batch }| {
+    Box::new(move |EvaluationTask { parameters, batch }| {
         let shape = [batch.rows as i32, batch.context() as i32];
-        parameters.push(Array::from_slice(&batch.inputs, &shape));
-        parameters.push(Array::from_slice(&batch.targets, &shape));
-        forward(&parameters)
+        forward(ForwardInputs {
+            parameters,
+            inputs: Array::from_slice(&batch.inputs, &shape),
+            targets: Array::from_slice(&batch.targets, &shape),
+        })
     })
 }
 

@@ -16,8 +16,9 @@ use super::pytorch::PyTorch;
 use crate::config::Optimizer;
 use crate::model::Parameters;
 use crate::model::init::layout;
-use crate::train::optimizers::adamw::{AdamW, BETA1, EPSILON, Rates, clip_factor, global_norm, sum_of_squares};
+use crate::train::optimizers::adamw::{AdamW, BETA1, EPSILON, Rates};
 use crate::train::optimizers::schedule::learning_rate;
+use crate::train::step::control::{clip_coefficient, global_norm, sum_of_squares};
 use crate::train::step::{Stepper, TrainState};
 
 /// Two numbers that learn, and the gradients of three steps for either: large ones and small ones.
@@ -79,6 +80,7 @@ impl Slot {
 fn both_ways(lab: &Lab) -> Result<Vec<([ByHand; 2], Slot)>> {
     let config = lab.config(&NANO)?;
     let adamw = AdamW {
+        beta2: config.beta2,
         weight_decay: config.weight_decay,
     };
     let matrix = |numbers: [f32; 2]| Array::from_slice(&numbers, &[1, 2]);
@@ -98,10 +100,9 @@ fn both_ways(lab: &Lab) -> Result<Vec<([ByHand; 2], Slot)>> {
         let correction = |beta: f32| Array::from_f32((1.0 / (1.0 - f64::from(beta).powi(t))) as f32);
         let rates = Rates {
             lr: Array::from_f32(config.lr),
-            beta1: Array::from_f32(BETA1),
-            beta2: Array::from_f32(config.beta2),
-            correction1: correction(BETA1),
-            correction2: correction(config.beta2),
+            clip_coefficient: Array::from_f32(1.0),
+            m_correction: correction(BETA1),
+            v_correction: correction(config.beta2),
         };
         slot = slot.step(adamw, &matrix(gradient), &rates)?;
         for (number, gradient) in hand.iter_mut().zip(gradient) {
@@ -192,15 +193,15 @@ pub fn decay(lab: &Lab) -> Result<String> {
 pub fn decay_is_decoupled(lab: &Lab) -> Result<Finding> {
     let config = lab.config(&NANO)?;
     let adamw = AdamW {
+        beta2: config.beta2,
         weight_decay: config.weight_decay,
     };
     let one = Array::from_f32(1.0);
     let rates = Rates {
         lr: Array::from_f32(config.lr),
-        beta1: Array::from_f32(BETA1),
-        beta2: Array::from_f32(config.beta2),
-        correction1: one.clone(),
-        correction2: one,
+        clip_coefficient: one.clone(),
+        m_correction: one.clone(),
+        v_correction: one,
     };
     let after = |shape: &[i32]| -> Result<f32> {
         let zeros = Array::zeros::<f32>(shape)?;
@@ -240,9 +241,9 @@ fn norms(lab: &Lab) -> Result<Vec<(&'static str, f32, f32)>> {
     for (name, parameters) in [("before the first step", drawn), ("after day 7", trained)] {
         let mut gradients = gradients(&model, &parameters, &batch, 1)?.gradients;
         let norm = norm_of(&gradients)?;
-        let factor = clip_factor(&norm, max_norm)?;
+        let coefficient = clip_coefficient(&norm, max_norm)?;
         for gradient in &mut gradients {
-            *gradient = gradient.multiply(&factor)?;
+            *gradient = gradient.multiply(&coefficient)?;
         }
         norms.push((name, norm.try_item_exact()?, norm_of(&gradients)?.try_item_exact()?));
     }

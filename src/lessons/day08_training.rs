@@ -79,7 +79,7 @@ pub const LESSON: Lesson = Lesson {
     facts: &[
         Fact {
             claim: "AdamW by hand is the library's",
-            hint: "AdamW::update in src/train/optimizers/adamw.rs",
+            hint: "AdamW::parameter in src/train/optimizers/adamw.rs",
             verify: day08_optimizer::adamw_is_by_hand,
         },
         Fact {
@@ -89,17 +89,17 @@ pub const LESSON: Lesson = Lesson {
         },
         Fact {
             claim: "a clipped gradient's norm is the bound, and one below the bound stays",
-            hint: "clip_factor in src/train/optimizers/adamw.rs",
+            hint: "clip_coefficient in src/train/step/control.rs",
             verify: day08_optimizer::clipped_norms_are_bounded,
         },
         Fact {
             claim: "two micro-batches of six rows have the gradients of one batch of twelve",
-            hint: "Share::compute in src/train/step/gradients.rs",
+            hint: "gradient_work in src/train/step/workers.rs",
             verify: day08_optimizer::accumulated_is_whole,
         },
         Fact {
             claim: "ten steps of training have PyTorch's losses",
-            hint: "update in src/train/step/mod.rs",
+            hint: "UpdateSpec::update in src/train/step/update.rs",
             verify: day08_optimizer::losses_are_pytorchs,
         },
         Fact {

@@ -10,8 +10,9 @@ use crate::data::batches::Batch;
 use crate::model::Parameters;
 use crate::model::dropout::Dropout;
 use crate::model::parameters::Names;
+use crate::train::step::arrays::Gradients;
 use crate::train::step::gradients::{GradientSpec, MicroBatch};
-use crate::train::step::workers::{DataParallel, Gradients};
+use crate::train::step::workers::GradientWorkers;
 
 /// Loss and gradients of a batch without dropout, the batch in `parts` micro-batches of the same number of rows.
 ///
@@ -28,8 +29,8 @@ pub fn gradients(model: &ModelConfig, parameters: &Parameters, batch: &Batch, pa
         row_tokens: batch.context(),
     };
     let parts = Arc::new(in_parts(model, batch, parts));
-    let computed = DataParallel::new(&spec, 1)?.compute(parameters, &Parameters::default(), &parts, 1.0)?;
-    computed.into_iter().next().context("no thread computed gradients")
+    let computed = GradientWorkers::new(&spec, 1)?.compute(parameters.arrays(), &[], &parts, 1.0)?;
+    computed.into_iter().next().context("no worker computed gradients")
 }
 
 /// A batch as micro-batches, with keys for dropout that nobody asks for.

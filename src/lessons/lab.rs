@@ -251,13 +251,21 @@ impl Lab {
         let mut session = match Run::open(&folder) {
             Ok(run) => {
                 let before = run.config()?;
+                let steps = config.steps.max(before.steps);
                 let config = TrainConfig {
-                    steps: config.steps.max(before.steps),
+                    steps,
+                    // A lesson's schedule ends with its steps, however many there were before.
+                    schedule_steps: if steps == before.steps {
+                        before.schedule_steps
+                    } else {
+                        Some(steps)
+                    },
                     init_from: before.init_from.clone(), // read once, at the beginning
                     ..config
                 };
                 let same = TrainConfig {
                     steps: config.steps,
+                    schedule_steps: config.schedule_steps,
                     warmup: config.warmup,
                     threads: config.threads,
                     ..before

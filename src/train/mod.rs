@@ -1,6 +1,5 @@
-//! Training: the loop, and what each line of it calls.
+//! Training: the loop, and the rooms that it calls.
 
-mod beginning;
 pub mod freeze;
 pub mod metrics;
 pub mod optimizers;
@@ -8,11 +7,12 @@ mod phases;
 pub mod plot;
 mod report;
 mod session;
+mod setup;
 pub mod step;
-mod trial;
+mod unsaved;
 
 pub use session::{Session, time_of_step};
-pub use trial::Trial;
+pub use unsaved::UnsavedRun;
 
 use anyhow::{Result, bail, ensure};
 
@@ -37,8 +37,8 @@ pub enum Outcome {
 /// A checkpoint on the way that cannot be saved is a warning: by the next one there may be space.
 ///
 /// # Errors
-/// A step or an evaluation whose numbers are not finite, unless such steps are to be left out; a last checkpoint that
-/// cannot be saved.
+/// A step or an evaluation whose numbers are not finite, unless such steps are skipped; a last checkpoint that cannot be
+/// saved.
 pub fn train(session: &mut Session) -> Result<Outcome> {
     if session.state.step == session.config.steps {
         report::already_complete(session);
@@ -49,7 +49,7 @@ pub fn train(session: &mut Session) -> Result<Outcome> {
     if session.state.step == 0 {
         evaluate(session, &mut report)?;
     }
-    // The step before the one that is being computed: it is read while the GPU is busy.
+    // The step before the one that is being computed: its numbers are read while the GPU is busy.
     let mut pending = None;
     while session.state.step < session.config.steps {
         if let Some(signal) = signals.received() {
@@ -87,16 +87,16 @@ fn finish(session: &mut Session, report: &mut report::Report, pending: Option<Pe
         return Ok(());
     };
     let step = pending.report()?;
-    session.stepper.settle(&mut session.state, &step);
-    if step.finite {
-        report.step(session, &step)
+    session.stepper.count_skipped(&mut session.state, &step);
+    if step.found_inf {
+        skip(session, report, &step)
     } else {
-        leave_out(session, report, &step)
+        report.step(session, &step)
     }
 }
 
-/// Names the batch of a step whose numbers are not finite, and ends the run if such a step is to.
-fn leave_out(session: &mut Session, report: &mut report::Report, step: &StepReport) -> Result<()> {
+/// Names the batch of a step whose numbers are not finite, and ends the run unless such steps are skipped.
+fn skip(session: &mut Session, report: &mut report::Report, step: &StepReport) -> Result<()> {
     let not_finite = format!("loss {}, gradient norm {}", step.loss, step.grad_norm);
     session.metrics.log(Line::NotFinite(NotFiniteLine {
         step: step.step,
@@ -105,19 +105,19 @@ fn leave_out(session: &mut Session, report: &mut report::Report, step: &StepRepo
         rows: session.stepper.rows(&session.train_tokens, step.step - 1),
     }))?;
     let metrics = session.run.metrics_path();
-    let said = format!(
-        "step {}: {not_finite}, which are not both finite; nothing was changed by it; its batch is named in {}",
+    let message = format!(
+        "step {}: {not_finite}, which are not both finite; it changed nothing; its batch is named in {}",
         step.step,
         metrics.display()
     );
     match session.config.on_nan {
-        OnNan::Skip => report.warn(said),
+        OnNan::Skip => report.warn(message),
         OnNan::Stop => bail!(
-            "{said}; last checkpoint: {}; try a lower --lr, or leave such steps out with --on-nan skip",
+            "{message}; last checkpoint: {}; try a lower --lr, or skip such steps with --on-nan skip",
             session.last_checkpoint()
         ),
     }
-    report.left_out(session, step);
+    report.skipped(session, step);
     Ok(())
 }
 

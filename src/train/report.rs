@@ -1,4 +1,4 @@
-//! What a run tells its user: on stderr as it goes, in `metrics.jsonl` for later.
+//! Messages and progress of a run on stderr, and the lines of `metrics.jsonl`.
 
 use std::fmt::Display;
 use std::io::IsTerminal;
@@ -17,7 +17,7 @@ use crate::terminal::console::{program, quoted, say, warn};
 /// Steps between two logged ones; the first and the last are logged too.
 pub(super) const LOG_EVERY: u64 = 10;
 
-/// Said while the step is traced, and its kernels are built where that is still to do.
+/// Shown while the step is traced, and its kernels are compiled if they are not yet.
 const COMPILING: &str =
     "compiling the training step (the first time on a machine: up to half a minute; kept afterwards)";
 
@@ -33,7 +33,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Announces the run: what will be trained, how long by a measured step, in how much memory and disk.
+    /// Announces the run: what is trained, the time that it needs by a measured step, memory and disk.
     pub fn start(session: &mut Session) -> Result<Self> {
         let interactive = std::io::stderr().is_terminal();
         let config = &session.config;
@@ -63,14 +63,10 @@ impl Report {
                 100.0 * learning as f64 / parameters as f64
             ));
         }
-        let tokens = match (config.tokens_at(session.state.step), config.tokens_per_step()) {
-            (first, last) if first < last => format!("{first} to {last}"),
-            (_, all) => all.to_string(),
-        };
         say(format_args!(
             "training {} steps of {} tokens on the {}, {} thread(s), {}",
             config.steps,
-            tokens,
+            config.tokens_per_step(),
             config.device,
             session.stepper.threads(),
             config.dtype
@@ -124,9 +120,9 @@ impl Report {
         }
     }
 
-    /// Shows a step, and logs it when its turn has come.
+    /// Shows a step, and logs every tenth.
     pub fn step(&mut self, session: &mut Session, step: &StepReport) -> Result<()> {
-        self.count(session, step);
+        self.count(session);
         let (now, last) = (step.step, session.config.steps);
         if now == 1 || now.is_multiple_of(LOG_EVERY) || now == last {
             self.log(session, step)?;
@@ -158,7 +154,7 @@ impl Report {
         Ok(())
     }
 
-    /// A step begins: time counts as training until it is reported.
+    /// A step begins: from here to its report, time counts as training.
     pub fn start_clock(&mut self) {
         self.running_since = Instant::now();
     }
@@ -186,16 +182,16 @@ impl Report {
         }
     }
 
-    /// A step that changed nothing was counted.
-    pub fn left_out(&mut self, session: &Session, step: &StepReport) {
-        self.count(session, step);
+    /// A step that changed nothing is counted.
+    pub fn skipped(&mut self, session: &Session, step: &StepReport) {
+        self.count(session);
         self.bar.set_position(step.step);
     }
 
-    fn count(&mut self, session: &Session, step: &StepReport) {
+    fn count(&mut self, session: &Session) {
         self.clock += self.running_since.elapsed();
         self.start_clock();
-        self.tokens_since += session.config.tokens_at(step.step - 1);
+        self.tokens_since += session.config.tokens_per_step();
     }
 
     /// Says what went wrong without ending the run.
@@ -218,7 +214,7 @@ impl Report {
         let folder = session.run.folder.display();
         if session.state.skipped > 0 {
             say(format_args!(
-                "left out {} step(s) whose numbers were not finite; {folder}/metrics.jsonl names their batches",
+                "skipped  {} step(s) whose numbers were not finite; {folder}/metrics.jsonl names their batches",
                 session.state.skipped
             ));
         }
@@ -243,10 +239,10 @@ impl Report {
     }
 }
 
-/// Of a run that was resumed and has nothing left to do.
+/// For a run that was resumed and has no steps left.
 pub fn already_complete(session: &Session) {
     say(format_args!(
-        "run {} is complete at step {}; train it for longer with: {} train --resume {} --steps {}",
+        "run {} is complete at step {}; train it for longer, at the lowest rate, with: {} train --resume {} --steps {4} (--schedule-steps {4} plans the rates anew)",
         session.run.folder.display(),
         session.state.step,
         program(),
@@ -255,7 +251,7 @@ pub fn already_complete(session: &Session) {
     ));
 }
 
-/// How many checkpoints a run leaves from `step` on, the best one not counted.
+/// How many checkpoints a run leaves from `step` on, without the best one.
 fn kept_checkpoints(config: &TrainConfig, step: u64) -> u64 {
     let all = config.steps.div_ceil(config.save_every) - step / config.save_every;
     if config.keep_last == 0 {

@@ -1,4 +1,4 @@
-//! A training run in memory: made new, or read back from its newest checkpoint.
+//! A training run in memory: a new one, or one that is resumed from its newest checkpoint.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use indicatif::HumanBytes;
 
-use super::beginning::Beginning;
 use super::metrics::{ChangesLine, Line, Metrics};
+use super::setup::Setup;
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{Checkpoint, Losses, Moments, Progress, read_progress};
@@ -38,23 +38,23 @@ pub struct Session {
     pub(super) evaluator: Evaluator,
     pub(super) progress: Progress,
     pub(super) metrics: Metrics,
-    /// Where the weights are that adapters are trained on top of, if it is they that learn.
+    /// The folder of the weights that adapters are trained for, if there are any.
     pub(super) base: Option<PathBuf>,
-    /// Text of the last evaluation.
+    /// The sample of the last evaluation.
     pub(super) sample: String,
 }
 
-/// How long a step of such a run would take, without making the run.
+/// The time of a step of such a run, measured without making the run.
 ///
 /// # Errors
 /// A configuration or a corpus that cannot be trained with.
 pub fn time_of_step(config: &TrainConfig, dataset: &Dataset) -> Result<Duration> {
-    let Beginning {
+    let Setup {
         model,
         mut state,
         train_tokens,
         ..
-    } = Beginning::new(config, dataset)?;
+    } = Setup::new(config, dataset)?;
     Stepper::new(config, &model, &state.parameters, &state.frozen)?.measure(&mut state, &train_tokens)
 }
 
@@ -65,41 +65,44 @@ impl Session {
     /// A configuration, corpus or checkpoint that cannot be trained with; a folder that holds a run already. Nothing
     /// is left behind.
     pub fn start(config: TrainConfig, dataset: &Dataset, folder: &Path) -> Result<Self> {
-        let beginning = Beginning::new(&config, dataset)?;
+        let setup = Setup::new(&config, dataset)?;
         let run = Run::create(folder, &config)?;
-        Self::assemble(config, run, beginning)
+        Self::assemble(config, run, setup)
     }
 
-    /// The run again, as its newest checkpoint has it, with `config` from now on. A run without a checkpoint begins
-    /// again, and says so.
+    /// The run as its newest checkpoint has it, with `config` from now on. A run without a checkpoint starts over, and says
+    /// so.
     ///
     /// # Errors
-    /// A setting that would make another run of it, a damaged checkpoint, a corpus that is not the one that it learned
-    /// from, or another process that trains it.
+    /// A setting that cannot change on resume, a damaged checkpoint, a corpus that is not the one that it learned from, or
+    /// another process that trains it.
     pub fn resume(mut run: Run, config: TrainConfig, dataset: &Dataset) -> Result<Self> {
+        ensure_no_batch_ramp(&run, &config)?;
         config.validate()?;
         run.lock()?;
         run.clean()?;
         let before = trained_with(&run)?;
+        ensure_no_batch_ramp(&run, &before)?;
+        let config = config.with_schedule_of(&before);
         let changes = config.changes_since(&before)?;
-        let beginning = if run.steps()?.is_empty() {
+        let setup = if run.steps()?.is_empty() {
             say_begins_again(&run);
-            Beginning::new(&config, dataset)?
+            Setup::new(&config, dataset)?
         } else {
-            Beginning::resume(&run, &config, dataset)?
+            Setup::resume(&run, &config, dataset)?
         };
         if config != run.config()? {
             run.write_config(&config)?;
         }
-        if beginning.progress.step > 0 {
-            run.point_links(&beginning.progress)?;
+        if setup.progress.step > 0 {
+            run.point_links(&setup.progress)?;
         }
-        let mut session = Self::assemble(config, run, beginning)?;
+        let mut session = Self::assemble(config, run, setup)?;
         session.record(changes)?;
         Ok(session)
     }
 
-    /// Says what is another setting from here on, and writes it down.
+    /// Says which settings are changed from here on, and logs it.
     fn record(&mut self, changes: Vec<String>) -> Result<()> {
         for change in &changes {
             say(format_args!("changed  {change}"));
@@ -113,22 +116,22 @@ impl Session {
         }))
     }
 
-    fn assemble(config: TrainConfig, run: Run, beginning: Beginning) -> Result<Self> {
-        let Beginning { model, state, .. } = &beginning;
+    fn assemble(config: TrainConfig, run: Run, setup: Setup) -> Result<Self> {
+        let Setup { model, state, .. } = &setup;
         Ok(Self {
             stepper: Stepper::new(&config, model, &state.parameters, &state.frozen)?,
             evaluator: Evaluator::new(model, state.model_parameters().names(), config.threads)?,
             metrics: Metrics::open(&run, state.step)?,
             config,
             run,
-            model: beginning.model,
-            tokenizer: beginning.tokenizer,
-            train_tokens: beginning.train_tokens,
-            val_tokens: beginning.val_tokens,
-            state: beginning.state,
-            progress: beginning.progress,
-            base: beginning.base,
-            sample: beginning.sample,
+            model: setup.model,
+            tokenizer: setup.tokenizer,
+            train_tokens: setup.train_tokens,
+            val_tokens: setup.val_tokens,
+            state: setup.state,
+            progress: setup.progress,
+            base: setup.base,
+            sample: setup.sample,
         })
     }
 
@@ -137,7 +140,7 @@ impl Session {
         self.stepper.measure(&mut self.state, &self.train_tokens)
     }
 
-    /// Losses over the same `count` batches of either split each time, as many rows at once as keep MLX busy.
+    /// Losses over `count` batches of each split, the same ones every time, with as many rows at once as keep MLX busy.
     pub(super) fn estimate_losses(&mut self, count: usize) -> Result<Losses> {
         let context = self.config.context;
         let (all, rows) = (count * self.config.batch_size, self.evaluator.rows(context));
@@ -156,7 +159,7 @@ impl Session {
         })
     }
 
-    /// What the model says now, in so many tokens.
+    /// A sample of the model as it is now, of so many tokens.
     pub(super) fn write_sample(&self, tokens: usize) -> Result<String> {
         let generator = Generator::new(&self.model, &self.state.model_parameters())?;
         let sampling = Sampling {
@@ -231,8 +234,8 @@ impl Session {
         self.run.point_links(&self.progress)
     }
 
-    /// What a checkpoint takes on disk, but for its small files: float32 weights, only the adapters' where there are
-    /// any, and the moments of what learns.
+    /// Bytes of a checkpoint on disk, without its small files: float32 weights, only the adapters' where there are any, and
+    /// the moments of the parameters that learn.
     pub(super) fn checkpoint_bytes(&self) -> u64 {
         let state = &self.state;
         let learning = state.parameters.count();
@@ -251,7 +254,7 @@ impl Session {
     }
 }
 
-/// What the run was trained with up to its newest checkpoint.
+/// The configuration that the run was trained with up to its newest checkpoint.
 fn trained_with(run: &Run) -> Result<TrainConfig> {
     let recorded = match run.newest_checkpoint() {
         Ok(folder) => read_progress(&folder)?.config,
@@ -261,6 +264,16 @@ fn trained_with(run: &Run) -> Result<TrainConfig> {
         Some(config) => Ok(config),
         None => run.config(),
     }
+}
+
+fn ensure_no_batch_ramp(run: &Run, config: &TrainConfig) -> Result<()> {
+    config.ensure_no_batch_ramp(
+        &format!("run {}", run.folder.display()),
+        &format!(
+            "start a new run from its weights with --init-from {}",
+            quoted(&run.folder)
+        ),
+    )
 }
 
 /// Of a run that has no checkpoint, or none any more.

@@ -10,7 +10,7 @@ use crate::config::TrainConfig;
 use crate::data::dataset::{CorpusRecord, Dataset};
 use crate::terminal::console::say;
 use crate::terminal::signals::Signals;
-use crate::train::{Outcome, Trial};
+use crate::train::{Outcome, UnsavedRun};
 
 /// What this program calls itself beside others.
 pub const ENGINE: &str = "mlx-gpt";
@@ -134,29 +134,29 @@ fn run(
     signals: &Signals,
 ) -> Result<Option<Race>> {
     let config = &runner.config;
-    let mut trial = Trial::new(config, dataset).with_context(|| format!("recipe {}", runner.name))?;
+    let mut run = UnsavedRun::new(config, dataset).with_context(|| format!("recipe {}", runner.name))?;
     let bar = steps_bar(config.steps, format!("{} seed {}", runner.name, config.seed))?;
-    trial.warm_up()?;
+    run.warm_up()?;
     let every = config.steps.div_ceil(evaluations);
     let mut clock = Duration::ZERO;
     let mut tokens = 0;
     let mut curve: Vec<Point> = Vec::new();
     let mut diverged = false;
-    while !trial.is_finished() && !diverged {
+    while !run.is_finished() && !diverged {
         if signals.received().is_some() {
             return Ok(None);
         }
         let started = Instant::now();
-        let step = trial.step()?;
+        let step = run.step()?;
         clock += started.elapsed();
-        diverged = trial.ends_at(&step);
-        tokens += config.tokens_at(trial.steps().saturating_sub(1));
-        bar.set_position(trial.steps());
-        if trial.steps().is_multiple_of(every) || trial.is_finished() || diverged {
-            let loss = if diverged { f64::NAN } else { trial.loss()? };
+        diverged = run.ends_at(&step);
+        tokens += config.tokens_per_step();
+        bar.set_position(run.steps());
+        if run.steps().is_multiple_of(every) || run.is_finished() || diverged {
+            let loss = if diverged { f64::NAN } else { run.loss()? };
             diverged |= !loss.is_finite();
             curve.push(Point {
-                step: trial.steps(),
+                step: run.steps(),
                 seconds: clock.as_secs_f64(),
                 val_loss: loss.is_finite().then_some(loss),
             });

@@ -12,7 +12,7 @@ use crate::config::TrainConfig;
 use crate::data::dataset::{CorpusRecord, Dataset};
 use crate::terminal::console::say;
 use crate::terminal::signals::Signals;
-use crate::train::{Outcome, Trial};
+use crate::train::{Outcome, UnsavedRun};
 
 /// A training to do.
 #[derive(Clone, Debug)]
@@ -83,27 +83,27 @@ fn train(
     what: &str,
 ) -> Result<Option<Finished>> {
     let config = &candidate.config;
-    let mut trial = Trial::within_training_text(config, dataset).with_context(|| describe(candidate))?;
+    let mut run = UnsavedRun::within_training_text(config, dataset).with_context(|| describe(candidate))?;
     let bar = steps_bar(config.steps, what.to_owned())?;
-    trial.warm_up()?;
+    run.warm_up()?;
     let started = Instant::now();
     let mut diverged = false;
-    while !trial.is_finished() && !diverged {
+    while !run.is_finished() && !diverged {
         if signals.received().is_some() {
             return Ok(None);
         }
-        let step = trial.step()?;
-        diverged = trial.ends_at(&step);
-        bar.set_position(trial.steps());
+        let step = run.step()?;
+        diverged = run.ends_at(&step);
+        bar.set_position(run.steps());
     }
     let seconds = started.elapsed().as_secs_f64();
-    let loss = if diverged { f64::NAN } else { trial.loss()? };
+    let loss = if diverged { f64::NAN } else { run.loss()? };
     bar.finish_and_clear();
     Ok(Some(Finished {
         settings: candidate.settings.clone(),
         seed: config.seed,
         loss: loss.is_finite().then_some(loss),
-        steps: trial.steps(),
+        steps: run.steps(),
         seconds,
         corpus: corpus.clone(),
         config: config.clone(),

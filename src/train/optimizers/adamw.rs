@@ -1,7 +1,7 @@
-//! AdamW and gradient clipping, as pure functions inside the compiled step.
+//! AdamW, as pure functions inside the compiled step.
 
+use mlx_rs::Array;
 use mlx_rs::error::Result;
-use mlx_rs::{Array, ops};
 
 pub const BETA1: f32 = 0.9;
 pub const EPSILON: f32 = 1e-8;
@@ -9,20 +9,19 @@ pub const EPSILON: f32 = 1e-8;
 /// AdamW, with what is the same in every step of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW {
+    pub beta2: f32,
     pub weight_decay: f32,
 }
 
-/// What AdamW goes by in one step: scalars, float32. With betas of one and a rate of zero, no number changes.
+/// What is the same for all parameters in one step: scalars, float32.
 pub struct Rates {
     pub lr: Array,
-    /// Share of the old `m` that is kept.
-    pub beta1: Array,
-    /// Share of the old `v` that is kept.
-    pub beta2: Array,
-    /// `1 / (1 - beta1ᵗ)` of step t, counted from 1.
-    pub correction1: Array,
-    /// `1 / (1 - beta2ᵗ)`.
-    pub correction2: Array,
+    /// What gradients are multiplied by.
+    pub clip_coefficient: Array,
+    /// `1 / (1 - β₁ᵗ)` of step t, counted from 1.
+    pub m_correction: Array,
+    /// `1 / (1 - β₂ᵗ)`.
+    pub v_correction: Array,
 }
 
 impl AdamW {
@@ -30,21 +29,22 @@ impl AdamW {
     /// The running means of a parameter's gradient and of its square, `m` and `v`, after a step (Loshchilov and Hutter 2019,
     /// algorithm 2).
     pub fn moments(&self, [m, v]: [&Array; 2], gradient: &Array, rates: &Rates) -> Result<[Array; 2]> {
-        let average = |old: &Array, new: &Array, beta: &Array| -> Result<Array> {
-            let rest = Array::from_f32(1.0).subtract(beta)?;
-            old.multiply(beta)?.add(new.multiply(rest)?)
-        };
+        // The clip coefficient is multiplied into the weights: a clipped copy of the gradient would take memory.
+        let (clip, scalar) = (&rates.clip_coefficient, Array::from_f32);
+        let m_weight = clip.multiply(scalar(1.0 - BETA1))?;
+        let v_weight = scalar(1.0 - self.beta2);
         Ok([
-            average(m, gradient, &rates.beta1)?,
-            average(v, &gradient.square()?, &rates.beta2)?,
+            m.multiply(scalar(BETA1))?.add(gradient.multiply(m_weight)?)?,
+            v.multiply(scalar(self.beta2))?
+                .add(gradient.multiply(clip)?.square()?.multiply(v_weight)?)?,
         ])
     }
 
     /// The parameter after that step, with bias correction. Decay is for parameters of two or more dimensions: biases and
     /// layer norms keep what they learn.
     pub fn parameter(&self, old: &Array, [m, v]: [&Array; 2], rates: &Rates) -> Result<Array> {
-        let denominator = v.multiply(&rates.correction2)?.sqrt()?.add(Array::from_f32(EPSILON))?;
-        let mut step = m.multiply(&rates.correction1)?.divide(denominator)?;
+        let denominator = v.multiply(&rates.v_correction)?.sqrt()?.add(Array::from_f32(EPSILON))?;
+        let mut step = m.multiply(&rates.m_correction)?.divide(denominator)?;
         if old.ndim() >= 2 {
             step = step.add(old.multiply(Array::from_f32(self.weight_decay))?)?;
         }
@@ -52,38 +52,3 @@ impl AdamW {
     }
     // ANCHOR_END: adamw
 }
-
-/// About as many numbers of a gradient have their squares held at a time.
-const SQUARES: usize = 1 << 20;
-
-// ANCHOR: clip
-/// `Σ g²` over all numbers of a gradient, a scalar.
-pub fn sum_of_squares(gradient: &Array) -> Result<Array> {
-    if gradient.size() <= SQUARES {
-        return gradient.square()?.sum(None);
-    }
-    let rows = gradient.dim(0) as usize;
-    let part = (rows * SQUARES / gradient.size()).max(1);
-    let ends: Vec<i32> = (part..rows).step_by(part).map(|end| end as i32).collect();
-    let parts = gradient.split_at_indices(&ends, 0)?;
-    let squares: Result<Vec<Array>> = parts.iter().map(|part| part.square()?.sum(None)).collect();
-    total(&squares?)
-}
-
-/// The global L2 norm over all gradients, from the sums of squares of each: `√(Σ g²)`, a scalar.
-pub fn global_norm(squares: &[Array]) -> Result<Array> {
-    total(squares)?.sqrt()
-}
-
-/// The sum of scalars.
-pub fn total(scalars: &[Array]) -> Result<Array> {
-    let zero = Array::from_f32(0.0);
-    scalars.iter().try_fold(zero, |sum, scalar| sum.add(scalar))
-}
-
-/// The factor that brings gradients of norm `norm` down to `max_norm` (Pascanu et al. 2013); at most one.
-pub fn clip_factor(norm: &Array, max_norm: f32) -> Result<Array> {
-    let factor = ops::divide(Array::from_f32(max_norm), norm.add(Array::from_f32(1e-6))?)?;
-    ops::minimum(factor, Array::from_f32(1.0))
-}
-// ANCHOR_END: clip

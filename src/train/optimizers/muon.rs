@@ -1,97 +1,160 @@
-//! Muon, for the matrices inside of the blocks: steps of momentum whose directions are all of one size.
+//! Muon, for the matrices of the blocks: momentum whose steps are orthogonalised.
+
+use std::collections::BTreeMap;
 
 use mlx_rs::error::Result;
 use mlx_rs::{Array, ops};
 
-/// Share of the old momentum that a step keeps.
-pub const MOMENTUM: f32 = 0.95;
+/// β of the momentum.
+const MOMENTUM: f32 = 0.95;
 
 /// Newton–Schulz iterations.
 const ITERATIONS: u32 = 5;
 
-/// Of Jordan's quintic, which is steepest at zero: five iterations bring singular values from 0.001 on to between 0.7 and
-/// 1.2.
+/// Jordan's quintic, which is steepest at zero: five iterations bring singular values from 0.001 on to between 0.7 and 1.2.
 const QUINTIC: [f32; 3] = [3.4445, -4.7750, 2.0315];
 
 /// The least norm that is divided by.
 const EPSILON: f32 = 1e-7;
 
+/// As many numbers, 64 MiB, are orthogonalised at once at most: those of all matrices of a small model.
+const STACKED: usize = 1 << 24;
+
 /// Muon (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks") for one parameter.
 #[derive(Clone, Debug)]
 pub struct Muon {
-    /// The outputs of each matrix that is fused in it, side by side: those of queries, keys and values in `c_attn`.
+    /// The outputs of each matrix that is fused in the parameter, side by side: queries, keys and values in `c_attn`.
     pub outputs: Vec<i32>,
 }
 
-/// What Muon goes by in one step: scalars, float32. With a momentum of one and a rate of zero, no number changes.
+/// What is the same for all parameters in one step: scalars, float32.
 pub struct Rates {
     pub lr: Array,
-    /// [`MOMENTUM`].
-    pub momentum: Array,
+    /// What gradients are multiplied by.
+    pub clip_coefficient: Array,
 }
 
-/// Whether a parameter is a matrix inside of a block.
+/// Whether a parameter is a matrix of a block.
 pub fn is_for(name: &str, shape: &[i32]) -> bool {
     name.starts_with("h.") && shape.len() == 2
 }
 
-impl Muon {
-    /// The momentum of a parameter after a step: `m ← 0.95 m + 0.05 g`.
-    pub fn momentum(&self, m: &Array, gradient: &Array, rates: &Rates) -> Result<Array> {
-        let rest = Array::from_f32(1.0).subtract(&rates.momentum)?;
-        m.multiply(&rates.momentum)?.add(gradient.multiply(rest)?)
+impl Rates {
+    /// The momentum of a parameter after a step: `m ← β m + (1 - β) g`.
+    ///
+    /// # Errors
+    /// MLX's.
+    pub fn momentum(&self, m: &Array, gradient: &Array) -> Result<Array> {
+        let weight = self.clip_coefficient.multiply(Array::from_f32(1.0 - MOMENTUM))?;
+        m.multiply(Array::from_f32(MOMENTUM))?.add(gradient.multiply(weight)?)
     }
+}
 
-    /// The parameter `[in, out]` after that step: against the orthogonalised `0.95 m + 0.05 g` (Nesterov's look ahead), by
-    /// `lr · √max(1, out / in)`.
-    pub fn parameter(&self, old: &Array, m: &Array, gradient: &Array, rates: &Rates) -> Result<Array> {
-        let ahead = self.momentum(m, gradient, rates)?;
-        let mut steps = Vec::with_capacity(self.outputs.len());
-        for momentum in self.split(&ahead)? {
-            let [rows, outputs] = [momentum.dim(0), momentum.dim(1)];
-            let scale = (outputs as f32 / rows as f32).max(1.0).sqrt();
-            steps.push(orthogonalize(&momentum)?.multiply(Array::from_f32(scale))?);
-        }
-        let step = match &steps[..] {
-            [step] => step.clone(),
-            steps => ops::concatenate(steps, 1)?,
-        };
-        old.subtract(step.multiply(&rates.lr)?)
+impl Muon {
+    /// The parameter `[in, out]` after a step in one of the [`directions`].
+    ///
+    /// # Errors
+    /// MLX's.
+    pub fn parameter(&self, old: &Array, direction: &Array, rates: &Rates) -> Result<Array> {
+        old.subtract(direction.multiply(&rates.lr)?)
     }
 
     /// Floating-point operations of a step's matrix products, for a parameter with that many inputs.
     pub fn flops(&self, inputs: i32) -> u64 {
         let product = |outputs: &i32| {
-            let (small, large) = (inputs.min(*outputs) as u64, inputs.max(*outputs) as u64);
-            2 * small * small * (2 * large + small)
+            let (short, long) = (inputs.min(*outputs) as u64, inputs.max(*outputs) as u64);
+            2 * short * short * (2 * long + short)
         };
         u64::from(ITERATIONS) * self.outputs.iter().map(product).sum::<u64>()
     }
 
-    /// The matrices that are fused in one.
-    fn split(&self, matrix: &Array) -> Result<Vec<Array>> {
+    /// The matrices that are fused in a parameter `[in, out]`.
+    fn split(&self, parameter: &Array) -> Result<Vec<Array>> {
         let mut ends: Vec<i32> = Vec::with_capacity(self.outputs.len());
         for outputs in &self.outputs[..self.outputs.len() - 1] {
             ends.push(ends.last().unwrap_or(&0) + outputs);
         }
-        matrix.split_at_indices(&ends, 1)
+        parameter.split_at_indices(&ends, 1)
     }
 }
 
-/// About `U Vᵀ` of a matrix `U S Vᵀ`: the nearest matrix whose singular values are all one, by Newton–Schulz iterations of
-/// `X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X`.
-pub fn orthogonalize(matrix: &Array) -> Result<Array> {
+/// The directions of a step for all of Muon's parameters: of each, `[in, out]`, the momentum's matrices orthogonalised,
+/// times `√max(1, out / in)`.
+///
+/// # Errors
+/// MLX's.
+pub fn directions(momenta: &[(&Muon, Array)]) -> Result<Vec<Array>> {
+    let mut matrices = Vec::new();
+    for (muon, momentum) in momenta {
+        matrices.extend(muon.split(momentum)?);
+    }
+    let mut directions = orthogonalize_each(&matrices)?.into_iter();
+    let direction = |(muon, _): &(&Muon, Array)| {
+        let matrices: Vec<Array> = directions.by_ref().take(muon.outputs.len()).collect();
+        ops::concatenate(&matrices, 1)
+    };
+    momenta.iter().map(direction).collect()
+}
+
+/// Of each matrix `[in, out]`, about `√max(1, out / in) U Vᵀ`. Matrices of one shape go through the iterations together,
+/// those of all blocks: a GPU has few products to start instead of hundreds.
+fn orthogonalize_each(matrices: &[Array]) -> Result<Vec<Array>> {
+    let mut by_shape: BTreeMap<[i32; 2], Vec<usize>> = BTreeMap::new();
+    for (index, matrix) in matrices.iter().enumerate() {
+        let [rows, columns] = [matrix.dim(0), matrix.dim(1)];
+        by_shape
+            .entry([rows.min(columns), rows.max(columns)])
+            .or_default()
+            .push(index);
+    }
+    let mut directions = matrices.to_vec();
+    for ([short, long], indices) in by_shape {
+        let at_once = (STACKED / (short * long) as usize).max(1);
+        for indices in indices.chunks(at_once) {
+            let wide: Vec<Array> = indices
+                .iter()
+                .map(|&index| wide(&matrices[index]))
+                .collect::<Result<_>>()?;
+            let orthogonal = orthogonalize(&ops::stack(&wide, 0)?)?; // [n, short, long]
+            let orthogonal = orthogonal.split_equal(indices.len() as i32, 0)?; // n × [1, short, long]
+            for (&index, direction) in indices.iter().zip(orthogonal) {
+                let [rows, columns] = [matrices[index].dim(0), matrices[index].dim(1)];
+                let direction = direction.squeeze_axes(&[0])?;
+                directions[index] = if rows > columns {
+                    direction.transpose()?
+                } else {
+                    direction.multiply(Array::from_f32((columns as f32 / rows as f32).sqrt()))?
+                };
+            }
+        }
+    }
+    Ok(directions)
+}
+
+/// A matrix with its shorter side first, for a small `X Xᵀ`.
+fn wide(matrix: &Array) -> Result<Array> {
+    if matrix.dim(0) > matrix.dim(1) {
+        matrix.transpose()
+    } else {
+        Ok(matrix.clone())
+    }
+}
+
+/// About `U Vᵀ` of each matrix `X = U S Vᵀ` of a stack `[n, rows, columns]`: the nearest matrix whose singular values are
+/// all one, by Newton–Schulz iterations of `X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X`.
+///
+/// # Errors
+/// MLX's.
+pub fn orthogonalize(stack: &Array) -> Result<Array> {
     let [a, b, c] = QUINTIC.map(Array::from_f32);
-    let tall = matrix.dim(0) > matrix.dim(1);
-    let x = if tall { matrix.transpose()? } else { matrix.clone() }; // the smaller side first, for a small X Xᵀ
-    let norm = ops::maximum(x.square()?.sum(None)?.sqrt()?, Array::from_f32(EPSILON))?;
-    let mut x = x.divide(norm)?;
+    let norms = stack.square()?.sum_axes(&[1, 2], true)?.sqrt()?; // [n, 1, 1]
+    let mut x = stack.divide(ops::maximum(norms, Array::from_f32(EPSILON))?)?;
     for _ in 0..ITERATIONS {
-        let square = x.matmul(x.transpose()?)?;
+        let square = x.matmul(x.swap_axes(1, 2)?)?; // [n, rows, rows]
         let polynomial = square.multiply(&b)?.add(square.matmul(&square)?.multiply(&c)?)?;
         x = x.multiply(&a)?.add(polynomial.matmul(&x)?)?;
     }
-    if tall { x.transpose() } else { Ok(x) }
+    Ok(x)
 }
 
 #[cfg(test)]
@@ -102,18 +165,50 @@ mod tests {
     use super::*;
     use crate::config::Device;
 
+    fn drawn(shape: [i32; 2], seed: u64) -> Array {
+        let key = random::key(seed).unwrap();
+        random::normal::<f32>(&shape, None, 3.0, &key).unwrap()
+    }
+
+    /// Wide, square and tall matrices, several of a shape and one that is fused of three.
     #[test]
-    fn all_directions_become_about_one_size() {
+    fn all_singular_values_become_about_one() {
         Device::Cpu.select().unwrap();
-        let key = random::key(1).unwrap();
-        for shape in [[24, 24], [16, 64], [64, 16]] {
-            let matrix = random::normal::<f32>(&shape, None, 3.0, &key).unwrap();
-            let (_, sizes, _) = svd(orthogonalize(&matrix).unwrap()).unwrap();
-            let sizes = sizes.to_vec_exact::<f32>().unwrap();
-            assert!(
-                sizes.iter().all(|size| (0.65..1.25).contains(size)),
-                "{shape:?}: {sizes:?}"
-            );
+        let parameters: Vec<(Muon, Array)> = [[24, 24], [16, 64], [64, 16], [24, 24], [24, 72]]
+            .into_iter()
+            .zip(1..)
+            .map(|(shape, seed)| {
+                let outputs = if shape == [24, 72] { vec![24; 3] } else { vec![shape[1]] };
+                (Muon { outputs }, drawn(shape, seed))
+            })
+            .collect();
+        let momenta: Vec<(&Muon, Array)> = parameters.iter().map(|(muon, array)| (muon, array.clone())).collect();
+        let directions = directions(&momenta).unwrap();
+        for ((muon, momentum), direction) in momenta.iter().zip(directions) {
+            assert_eq!(direction.shape(), momentum.shape());
+            for matrix in muon.split(&direction).unwrap() {
+                let (_, sizes, _) = svd(&matrix).unwrap();
+                let scale = (matrix.dim(1) as f32 / matrix.dim(0) as f32).max(1.0).sqrt();
+                let sizes = sizes.to_vec_exact::<f32>().unwrap();
+                assert!(
+                    sizes.iter().all(|size| (0.65..1.25).contains(&(size / scale))),
+                    "{:?}: {sizes:?}",
+                    matrix.shape()
+                );
+            }
+        }
+    }
+
+    /// A stack is no more than its matrices.
+    #[test]
+    fn a_matrix_does_not_depend_on_those_it_is_stacked_with() {
+        Device::Cpu.select().unwrap();
+        let matrices: Vec<Array> = (1..6).map(|seed| drawn([16, 32], seed)).collect();
+        let together = orthogonalize_each(&matrices).unwrap();
+        for (matrix, together) in matrices.iter().zip(together) {
+            let alone = orthogonalize_each(std::slice::from_ref(matrix)).unwrap();
+            let numbers = |array: &Array| array.to_vec_exact::<f32>().unwrap();
+            assert_eq!(numbers(&alone[0]), numbers(&together));
         }
     }
 
@@ -124,10 +219,11 @@ mod tests {
         let muon = Muon { outputs: vec![2, 2] };
         let rates = Rates {
             lr: Array::from_f32(0.02),
-            momentum: Array::from_f32(MOMENTUM),
+            clip_coefficient: Array::from_f32(1.0),
         };
-        let m = muon.momentum(&zeros, &zeros, &rates).unwrap();
-        let parameter = muon.parameter(&zeros, &m, &zeros, &rates).unwrap();
+        let m = rates.momentum(&zeros, &zeros).unwrap();
+        let directions = directions(&[(&muon, m.clone())]).unwrap();
+        let parameter = muon.parameter(&zeros, &directions[0], &rates).unwrap();
         for array in [parameter, m] {
             assert_eq!(array.to_vec_exact::<f32>().unwrap(), [0.0; 12]);
         }

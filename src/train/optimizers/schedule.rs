@@ -6,7 +6,7 @@ use crate::config::{Schedule, TrainConfig};
 
 // ANCHOR: schedule
 /// The learning rate of `step` (from 0): linear warm-up, then by its schedule from `lr` down to `min_lr`, which the step
-/// after the last would reach.
+/// after the schedule's last would reach. It stays there in all later steps.
 pub fn learning_rate(config: &TrainConfig, step: u64) -> f32 {
     rate(config, step, config.lr.into(), config.min_lr.into()) as f32
 }
@@ -25,14 +25,15 @@ fn rate(config: &TrainConfig, step: u64, top: f64, end: f64) -> f64 {
     end + height(config, step) * (top - end)
 }
 
-/// How far above its end a rate is, as a share of the whole fall: 1 after the warm-up, 0 when all steps are done.
+/// The part of its decay that a rate still has before it: 1 after the warm-up, 0 at the schedule's end.
 fn height(config: &TrainConfig, step: u64) -> f64 {
-    let after_warmup = config.steps.saturating_sub(config.warmup);
+    let steps = config.schedule_steps();
+    let after_warmup = steps.saturating_sub(config.warmup);
     let fall = match config.schedule {
         Schedule::Cosine | Schedule::Linear => after_warmup,
-        Schedule::Wsd => after_warmup.min((f64::from(config.decay_share) * config.steps as f64).round() as u64),
+        Schedule::Wsd => after_warmup.min((f64::from(config.decay_share) * steps as f64).round() as u64),
     };
-    let begins = config.steps.max(config.warmup) - fall;
+    let begins = steps.max(config.warmup) - fall;
     let progress = (step.saturating_sub(begins) as f64 / fall.max(1) as f64).min(1.0);
     match config.schedule {
         Schedule::Cosine => 0.5 * (1.0 + (PI * progress).cos()),
@@ -41,13 +42,15 @@ fn height(config: &TrainConfig, step: u64) -> f64 {
 }
 // ANCHOR_END: schedule
 
-/// Muon's learning rate of `step`: it goes the way of the other.
+/// Muon's learning rate of `step`: it rises and falls in proportion to the other.
 pub fn muon_learning_rate(config: &TrainConfig, step: u64) -> f32 {
     (f64::from(config.muon_lr) * factor(config, step)) as f32
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+
     use super::*;
     use crate::config::Device;
     use crate::config::Preset;
@@ -118,6 +121,30 @@ mod tests {
         );
         // A decay that would begin in the warm-up begins after it.
         check(Schedule::Wsd, 1.0, &[(100, 1e-3), (1050, 5.5e-4), (2000, 1e-4)]);
+    }
+
+    /// Whatever the schedule: the rate is at its highest after the warm-up, never rises after that, and is at its lowest when
+    /// the schedule ends, where it stays, however many steps there are.
+    #[test]
+    fn every_schedule_comes_down_to_the_lowest_rate_and_stays_there() {
+        for &schedule in Schedule::value_variants() {
+            for steps in [700, 2000, 4000] {
+                let config = TrainConfig {
+                    schedule,
+                    steps,
+                    schedule_steps: Some(2000),
+                    ..Preset::Nano.train(Device::Cpu)
+                };
+                let rates: Vec<f32> = (100..4000).map(|step| learning_rate(&config, step)).collect();
+                assert_eq!(rates[0], config.lr, "{schedule:?}");
+                assert!(rates.windows(2).all(|pair| pair[1] <= pair[0]), "{schedule:?}");
+                assert!(rates[..1899].iter().all(|&rate| rate > config.min_lr), "{schedule:?}");
+                assert!(
+                    rates[1900..].iter().all(|&rate| (rate - config.min_lr).abs() < 1e-10),
+                    "{schedule:?}"
+                );
+            }
+        }
     }
 
     /// The losses of runs made before there were other schedules stay what they were, to the bit.

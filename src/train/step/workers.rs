@@ -1,91 +1,255 @@
-//! The gradients of a step, each thread's from its share of the rows.
+//! A step by several threads: each computes the gradients of some rows, then updates some parameters.
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use mlx_rs::Array;
+use mlx_rs::error::{Exception, Result as MlxResult};
 
-use super::gradients::{GradientSpec, MicroBatch, Share};
-use crate::compute::workers::{Team, Work};
-use crate::model::parameters::Parameters;
+use super::arrays::{
+    GradientInputs, Gradients, ParameterState, StepOutputs, StepScalars, SummedGradients, UpdateInputs, WorkerGradients,
+};
+use super::control::sum_of_squares;
+use super::gradients::{GradientSpec, MicroBatch};
+use super::update::UpdateSpec;
+use crate::compute::compiled::{compiled, evaluate};
+use crate::compute::workers::{Work, Workers};
 
-/// A loss, already divided by the step's number of tokens, and gradients in the order of the parameters.
-pub struct Gradients {
-    pub loss: Array,
-    pub gradients: Vec<Array>,
-}
-
-/// Computes the gradients of whole steps.
-pub struct DataParallel(Team<Task>);
+/// Data parallelism: each worker has some rows of every micro-batch.
+pub struct GradientWorkers(Workers<GradientTask, Gradients>);
 
 #[derive(Clone)]
-struct Task {
+struct GradientTask {
     parameters: Vec<Array>,
+    frozen: Vec<Array>,
     micro_batches: Arc<Vec<MicroBatch>>,
     loss_scale: f32,
 }
 
-impl DataParallel {
-    /// With as many of the `threads` that a run has as are worth it; in the caller's thread if a run has one.
+impl GradientWorkers {
+    /// On as many of the run's `threads` as are worth it, or on the caller's where the run has one.
     ///
     /// # Errors
-    /// A thread that cannot be started.
+    /// A thread cannot be started.
     pub fn new(spec: &GradientSpec, threads: usize) -> Result<Self> {
-        let shares = shares(spec, threads);
-        let spec = spec.clone();
-        let work = move |index: usize| -> Work<Task> {
-            let mut share = Share::new(&spec, index, shares);
-            Box::new(move |task: Task| share.compute(&task.parameters, &task.micro_batches, task.loss_scale))
-        };
+        let (spec, count) = (spec.clone(), gradient_workers(spec, threads));
+        let work = move |index: usize| gradient_work(spec.clone(), index, count);
         Ok(Self(match threads {
-            0 | 1 => Team::inline(work(0)),
-            _ => Team::of_threads("gradients", shares, work)?,
+            0 | 1 => Workers::inline(work(0)),
+            _ => Workers::threads("gradients", count, work)?,
         }))
     }
 
-    /// Threads that compute.
-    pub fn threads(&self) -> usize {
-        self.0.size()
+    pub fn count(&self) -> usize {
+        self.0.count()
     }
 
-    /// One set of gradients of `parameters` a thread; the sum of them, and of their losses, is the step's. The model's
-    /// other parameters are `frozen`. In float16, losses are scaled by `loss_scale` before the backward pass.
+    /// The gradients of each worker; the step's loss and gradients are their sums. In float16 losses are scaled by
+    /// `loss_scale` before the backward pass.
     ///
     /// # Errors
-    /// MLX's, or a thread that ended; nothing can be computed by this afterwards.
+    /// MLX's, or a thread that ended; nothing can be computed by these workers afterwards.
     pub fn compute(
         &mut self,
-        parameters: &Parameters,
-        frozen: &Parameters,
+        parameters: &[Array],
+        frozen: &[Array],
         micro_batches: &Arc<Vec<MicroBatch>>,
         loss_scale: f32,
     ) -> Result<Vec<Gradients>> {
-        let task = Task {
-            parameters: [parameters.arrays(), frozen.arrays()].concat(),
+        let task = GradientTask {
+            parameters: parameters.to_vec(),
+            frozen: frozen.to_vec(),
             micro_batches: Arc::clone(micro_batches),
             loss_scale,
         };
-        let outputs = self.0.run(std::iter::repeat_n(task, self.threads()))?;
-        outputs
-            .into_iter()
-            .map(|arrays| {
-                let mut arrays = arrays.into_iter();
-                let loss = arrays.next().context("a gradient function returned nothing")?;
-                Ok(Gradients {
-                    loss,
-                    gradients: arrays.collect(),
-                })
-            })
-            .collect()
+        self.0.run(std::iter::repeat_n(task, self.count()))
     }
 }
 
-/// Threads that share the rows of a micro-batch.
+/// Workers that share the rows of a micro-batch.
 ///
 /// Each makes a gradient of its own for every parameter, which takes memory, and reads every matrix for its rows alone. So
-/// each must have a row, and half as many tokens as the model is wide. Where there are fewer, one graph has all rows, and
-/// its products, of large matrices, take the cores.
-fn shares(spec: &GradientSpec, threads: usize) -> usize {
+/// each must have a row, and half as many tokens as the model is wide. With fewer, one graph has all rows, and its matrix
+/// products use the cores.
+fn gradient_workers(spec: &GradientSpec, threads: usize) -> usize {
     let tokens = spec.batch_rows * spec.row_tokens;
     threads.min(spec.batch_rows).min(2 * tokens / spec.model.embd).max(1)
+}
+
+/// The gradients of the rows of the worker of that `index`, over all micro-batches. They are evaluated between two of
+/// these, so that memory does not grow with their number.
+fn gradient_work(spec: GradientSpec, index: usize, count: usize) -> Work<GradientTask, Gradients> {
+    let rows = [index, index + 1].map(|index| index * spec.batch_rows / count);
+    let accumulates = spec.micro_batches > 1;
+    let mut gradients = compiled(move |inputs: GradientInputs| {
+        let new = spec.gradients(rows[0], &inputs.parameters, &inputs.frozen, &inputs.rows)?;
+        match inputs.accumulated {
+            Some(accumulated) => accumulated.add(&new),
+            None => Ok(new),
+        }
+    });
+    Box::new(move |task| {
+        let mut accumulated = None;
+        for micro_batch in task.micro_batches.iter() {
+            let inputs = GradientInputs {
+                accumulated: accumulated.take(),
+                parameters: task.parameters.clone(),
+                frozen: task.frozen.clone(),
+                rows: micro_batch.rows(rows, task.loss_scale),
+            };
+            let sum = gradients(inputs)?;
+            if accumulates {
+                evaluate(&sum)?;
+            }
+            accumulated = Some(sum);
+        }
+        accumulated.ok_or_else(|| Exception::custom("a step has no micro-batch"))
+    })
+}
+
+/// The update of all parameters, of some by each worker.
+pub struct UpdateWorkers {
+    /// The parameters of each worker, by their indices.
+    parameters: Vec<Vec<usize>>,
+    /// They sum over the gradient workers. None on the caller's thread, where there is one gradient worker.
+    sums: Option<Workers<WorkerGradients, SummedGradients>>,
+    updates: Workers<UpdateInputs, StepOutputs>,
+}
+
+impl UpdateWorkers {
+    /// For parameters of such costs, on `threads` threads, or on the caller's where the run has one.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn new(spec: &UpdateSpec, costs: &[u64], threads: usize) -> Result<Self> {
+        let parameters = partition(costs, threads);
+        let specs: Vec<UpdateSpec> = parameters.iter().map(|indices| spec.of(indices)).collect();
+        let update = move |worker: usize| -> Work<UpdateInputs, StepOutputs> {
+            let spec = specs[worker].clone();
+            compiled(move |inputs| spec.update(inputs))
+        };
+        let (sums, updates) = match threads {
+            0 | 1 => (None, Workers::inline(update(0))),
+            _ => {
+                let sum = |_| -> Work<WorkerGradients, SummedGradients> { compiled(sum) };
+                (
+                    Some(Workers::threads("sums", parameters.len(), sum)?),
+                    Workers::threads("updates", parameters.len(), update)?,
+                )
+            }
+        };
+        Ok(Self {
+            parameters,
+            sums,
+            updates,
+        })
+    }
+
+    /// Parameters and moments after a step by the gradients of all workers. The old ones are moved in, so that MLX can write
+    /// the new ones into their buffers.
+    ///
+    /// # Errors
+    /// MLX's, or a thread that ended; nothing can be computed by these workers afterwards.
+    pub fn update(
+        &mut self,
+        states: Vec<ParameterState>,
+        gradients: Vec<Gradients>,
+        scalars: &StepScalars,
+    ) -> Result<StepOutputs> {
+        let losses: Vec<Array> = gradients.iter().map(|worker| worker.loss.clone()).collect();
+        let (gradients, squares) = self.sum(gradients)?;
+        let mut states: Vec<Option<ParameterState>> = states.into_iter().map(Some).collect();
+        let inputs = self
+            .parameters
+            .iter()
+            .zip(gradients)
+            .map(|(indices, gradients)| UpdateInputs {
+                losses: losses.clone(),
+                squares: squares.clone(),
+                gradients,
+                states: indices.iter().filter_map(|&index| states[index].take()).collect(),
+                scalars: scalars.clone(),
+            });
+        let inputs: Vec<UpdateInputs> = inputs.collect();
+        let mut metrics = None;
+        for (indices, outputs) in self.parameters.iter().zip(self.updates.run(inputs)?) {
+            metrics = Some(outputs.metrics); // the same of all workers
+            for (&index, state) in indices.iter().zip(outputs.states) {
+                states[index] = Some(state);
+            }
+        }
+        Ok(StepOutputs {
+            metrics: metrics.context("no worker has made an update")?,
+            states: states.into_iter().flatten().collect(),
+        })
+    }
+
+    /// The gradients of each update worker's parameters, summed over the gradient workers, and the sums of squares of all,
+    /// in the order of the parameters: the norm does not depend on the number of threads.
+    fn sum(&mut self, gradients: Vec<Gradients>) -> Result<(Vec<Vec<Array>>, Option<Vec<Array>>)> {
+        let Some(sums) = &mut self.sums else {
+            return Ok((gradients.into_iter().map(|worker| worker.gradients).collect(), None));
+        };
+        let inputs = self.parameters.iter().map(|indices| WorkerGradients {
+            gradients: gradients
+                .iter()
+                .map(|worker| indices.iter().map(|&index| worker.gradients[index].clone()).collect())
+                .collect(),
+        });
+        let inputs: Vec<WorkerGradients> = inputs.collect();
+        drop(gradients);
+        let mut squares = Vec::new();
+        let mut summed = Vec::with_capacity(inputs.len());
+        for (indices, outputs) in self.parameters.iter().zip(sums.run(inputs)?) {
+            squares.extend(indices.iter().zip(outputs.squares));
+            summed.push(outputs.gradients);
+        }
+        squares.sort_by_key(|(index, _)| **index);
+        Ok((summed, Some(squares.into_iter().map(|(_, square)| square).collect())))
+    }
+}
+
+fn sum(inputs: WorkerGradients) -> MlxResult<SummedGradients> {
+    let mut workers = inputs.gradients.into_iter();
+    let mut gradients = workers.next().unwrap_or_default();
+    for worker in workers {
+        for (sum, gradient) in gradients.iter_mut().zip(worker) {
+            *sum = sum.add(gradient)?;
+        }
+    }
+    Ok(SummedGradients {
+        squares: gradients.iter().map(sum_of_squares).collect::<MlxResult<_>>()?,
+        gradients,
+    })
+}
+
+/// The indices of `costs` in `count` parts of about the same cost: each goes, the largest first, to the part that costs
+/// the least so far.
+fn partition(costs: &[u64], count: usize) -> Vec<Vec<usize>> {
+    let mut parts = vec![(0, Vec::new()); count.clamp(1, costs.len().max(1))];
+    let mut order: Vec<usize> = (0..costs.len()).collect();
+    order.sort_by_key(|&index| std::cmp::Reverse(costs[index]));
+    for index in order {
+        if let Some((cost, part)) = parts.iter_mut().min_by_key(|(cost, _)| *cost) {
+            *cost += costs[index];
+            part.push(index);
+        }
+    }
+    let sorted = |(_, mut part): (u64, Vec<usize>)| {
+        part.sort_unstable();
+        part
+    };
+    parts.into_iter().map(sorted).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_of_about_the_same_cost() {
+        assert_eq!(partition(&[5, 9, 1, 4], 2), [vec![1, 2], vec![0, 3]]);
+        assert_eq!(partition(&[5, 9], 5), [vec![1], vec![0]]);
+        assert_eq!(partition(&[5, 9, 1], 1), [vec![0, 1, 2]]);
+    }
 }

@@ -1,4 +1,4 @@
-//! What a run begins with: random weights, those of a checkpoint, or where it stopped.
+//! What a run starts from: random weights, those of a checkpoint, or its own newest checkpoint.
 
 use std::path::{Path, PathBuf};
 
@@ -19,21 +19,21 @@ use crate::model::init;
 use crate::tokenizer::Tokenizer;
 
 /// A run in memory before its next step, without a folder.
-pub struct Beginning {
+pub struct Setup {
     pub model: ModelConfig,
     pub tokenizer: Tokenizer,
     pub train_tokens: Tokens,
     pub val_tokens: Tokens,
     pub state: TrainState,
     pub progress: Progress,
-    /// Where the weights are that adapters are trained on top of, if it is they that learn.
+    /// The folder of the weights that adapters are trained for, if there are any.
     pub base: Option<PathBuf>,
-    /// Text of the last evaluation.
+    /// The sample of the last evaluation.
     pub sample: String,
 }
 
-impl Beginning {
-    /// Of a new run: from random weights, or from those of the configuration's `init_from`.
+impl Setup {
+    /// A new run's: random weights, or those of the configuration's `init_from`.
     ///
     /// # Errors
     /// A configuration, a corpus or a checkpoint that cannot be trained with.
@@ -82,7 +82,7 @@ impl Beginning {
         })
     }
 
-    /// Of a run that goes on, as its newest checkpoint has it.
+    /// A resumed run's: its newest checkpoint.
     ///
     /// # Errors
     /// A damaged checkpoint, a corpus that is not the one that it learned from, or another model.
@@ -141,7 +141,7 @@ impl Beginning {
     }
 }
 
-/// The checkpoint to start from, and its folder if adapters are to be trained on top of it.
+/// The checkpoint to start from, and its folder if adapters are trained for it.
 fn starting_point(config: &TrainConfig, folder: &Path) -> Result<(Checkpoint, Option<PathBuf>)> {
     let checkpoint = Checkpoint::load(folder)?;
     ensure!(

@@ -1,8 +1,8 @@
-//! A training in memory alone, without a run's folder: what recipes are compared by.
+//! A run in memory alone, without a folder: what recipes are compared by.
 
 use anyhow::{Result, ensure};
 
-use super::beginning::Beginning;
+use super::setup::Setup;
 use super::step::{StepReport, Stepper, TrainState};
 use crate::config::{OnNan, TrainConfig};
 use crate::data::corpus::TRAIN_SHARE;
@@ -11,8 +11,8 @@ use crate::data::tokens::Tokens;
 use crate::evaluate::Evaluator;
 use crate::evaluate::text::evaluate;
 
-/// A training before, in or after its steps.
-pub struct Trial {
+/// A run in memory alone.
+pub struct UnsavedRun {
     config: TrainConfig,
     context: usize,
     state: TrainState,
@@ -23,13 +23,13 @@ pub struct Trial {
     scored_tokens: Tokens,
 }
 
-impl Trial {
+impl UnsavedRun {
     /// On the training text, scored on the validation text.
     ///
     /// # Errors
     /// A configuration or a corpus that cannot be trained with.
     pub fn new(config: &TrainConfig, dataset: &Dataset) -> Result<Self> {
-        Self::assemble(config, Beginning::new(config, dataset)?)
+        Self::assemble(config, Setup::new(config, dataset)?)
     }
 
     /// On the first nine tenths of the training text, scored on its last tenth: for choosing between recipes, which must
@@ -38,9 +38,9 @@ impl Trial {
     /// # Errors
     /// As [`new`](Self::new), or the last tenth is shorter than a row.
     pub fn within_training_text(config: &TrainConfig, dataset: &Dataset) -> Result<Self> {
-        let mut beginning = Beginning::new(config, dataset)?;
-        let tokens = beginning.train_tokens.len();
-        let (first, last) = beginning.train_tokens.split((tokens as f64 * TRAIN_SHARE) as usize);
+        let mut setup = Setup::new(config, dataset)?;
+        let tokens = setup.train_tokens.len();
+        let (first, last) = setup.train_tokens.split((tokens as f64 * TRAIN_SHARE) as usize);
         ensure!(
             last.len() > config.context,
             "corpus {} is too short: the last tenth of its training part has {} tokens, a context of {} needs more than that; use more text or a smaller context",
@@ -48,20 +48,20 @@ impl Trial {
             last.len(),
             config.context
         );
-        (beginning.train_tokens, beginning.val_tokens) = (first, last);
-        Self::assemble(config, beginning)
+        (setup.train_tokens, setup.val_tokens) = (first, last);
+        Self::assemble(config, setup)
     }
 
-    fn assemble(config: &TrainConfig, beginning: Beginning) -> Result<Self> {
-        let Beginning { model, state, .. } = beginning;
+    fn assemble(config: &TrainConfig, setup: Setup) -> Result<Self> {
+        let Setup { model, state, .. } = setup;
         Ok(Self {
             config: config.clone(),
             context: model.context,
             stepper: Stepper::new(config, &model, &state.parameters, &state.frozen)?,
             evaluator: Evaluator::new(&model, state.model_parameters().names(), config.threads)?,
             state,
-            train_tokens: beginning.train_tokens,
-            scored_tokens: beginning.val_tokens,
+            train_tokens: setup.train_tokens,
+            scored_tokens: setup.val_tokens,
         })
     }
 
@@ -82,9 +82,9 @@ impl Trial {
         self.stepper.step(&mut self.state, batches)
     }
 
-    /// Whether a step ends it: one that is not finite, unless such steps are to be left out.
+    /// Whether a step ends the run: one whose numbers are not finite, unless such steps are skipped.
     pub fn ends_at(&self, step: &StepReport) -> bool {
-        !step.finite && self.config.on_nan == OnNan::Stop
+        step.found_inf && self.config.on_nan == OnNan::Stop
     }
 
     /// Steps done.

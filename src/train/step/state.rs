@@ -1,0 +1,91 @@
+//! What training changes.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use mlx_rs::error::Result as MlxResult;
+use mlx_rs::ops;
+use mlx_rs::transforms::eval;
+
+use super::arrays::ParameterState;
+use crate::checkpoint::LossScale;
+use crate::config::Optimizer;
+use crate::model::parameters::Parameters;
+use crate::train::optimizers::has_v;
+
+/// Everything that training changes.
+#[derive(Clone)]
+pub struct TrainState {
+    /// Steps done, skipped ones included.
+    pub step: u64,
+    /// The parameters that learn.
+    pub parameters: Parameters,
+    /// Those that do not: frozen ones, or all that adapters are added to.
+    pub frozen: Parameters,
+    /// Running mean of the gradients, by the parameters' names.
+    pub m: Parameters,
+    /// AdamW's running mean of their squares; Muon's parameters have none.
+    pub v: Parameters,
+    /// Steps that were skipped because their loss or gradients were not finite.
+    pub skipped: u64,
+    /// How losses are scaled, in float16.
+    pub loss_scale: Option<LossScale>,
+}
+
+impl TrainState {
+    /// The state before the first step.
+    ///
+    /// # Errors
+    /// MLX's.
+    pub fn new(parameters: Parameters, frozen: Parameters, optimizer: Optimizer) -> Result<Self> {
+        let zeros = parameters.map(|array| ops::zeros_like(array))?;
+        let (with_v, _) = zeros.partition(|name, array| has_v(optimizer, name, array.shape()));
+        let state = Self {
+            step: 0,
+            parameters,
+            frozen,
+            m: zeros,
+            v: with_v,
+            skipped: 0,
+            loss_scale: None,
+        };
+        // Streams belong to threads: worker threads must be handed numbers, not a graph of this thread's.
+        let arrays = [&state.parameters, &state.m, &state.v, &state.frozen];
+        eval(arrays.into_iter().flat_map(Parameters::arrays))?;
+        Ok(state)
+    }
+
+    /// All parameters of the model.
+    pub fn model_parameters(&self) -> Parameters {
+        self.parameters.with(&self.frozen)
+    }
+
+    /// Moves the parameters that learn and their moments out, so that a step can write into their buffers.
+    pub(super) fn take(&mut self) -> Vec<ParameterState> {
+        let both = self.parameters.iter().zip(self.m.arrays());
+        let states = both.map(|((name, parameter), m)| ParameterState {
+            parameter: parameter.clone(),
+            m: m.clone(),
+            v: self.v.get(name).ok().cloned(),
+        });
+        let states = states.collect();
+        for part in [&mut self.parameters, &mut self.m, &mut self.v] {
+            part.release();
+        }
+        states
+    }
+
+    /// Moves them back in.
+    pub(super) fn put(&mut self, states: Vec<ParameterState>) -> MlxResult<()> {
+        let (mut parameters, mut m, mut v) = (Vec::new(), Vec::new(), Vec::new());
+        for state in states {
+            parameters.push(state.parameter);
+            m.push(state.m);
+            v.extend(state.v);
+        }
+        for (part, arrays) in [(&mut self.parameters, parameters), (&mut self.m, m), (&mut self.v, v)] {
+            *part = Parameters::new(&Arc::clone(part.names()), arrays)?;
+        }
+        Ok(())
+    }
+}
