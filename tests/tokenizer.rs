@@ -60,7 +60,7 @@ fn known_answers() {
         (50257, Some(50256), vec![50256])
     );
     let textbook = Bpe::train("aaabdaaabac", 256 + 3, Pattern::Gpt2, &[], |_| ()).unwrap();
-    assert_eq!(textbook.encode("aaabdaaabac"), [258, 100, 258, 97, 99]);
+    assert_eq!(textbook.encode("aaabdaaabac").unwrap(), [258, 100, 258, 97, 99]);
     let cl100k = Tokenizer::cl100k().unwrap();
     assert_eq!((cl100k.vocab_size(), cl100k.end_of_text()), (100277, Some(100257)));
 }
@@ -200,7 +200,6 @@ fn bad_files_are_errors_that_name_them() {
             .to_string()
     };
     assert!(error(255).contains("255") && error(255).contains("256 bytes"));
-    assert!(error(5000).contains("fewer than the 5000 asked for"));
     let error = |special: [&str; 2]| {
         Bpe::train("the the", 260, Pattern::Gpt2, &special, |_| ())
             .unwrap_err()
@@ -209,10 +208,10 @@ fn bad_files_are_errors_that_name_them() {
     assert!(error(["<a>", "<a>"]).contains("<a> is there twice"));
     assert!(error(["<a>", ""]).contains("empty"));
     assert!(error(["<a>", "x"]).contains("x is an ordinary token too"));
-    let error = train_sentencepiece(corpus(), 700, &["and"])
+    let error = train_sentencepiece(corpus(), 700, &["<unk>"])
         .err()
         .map(|error| error.to_string());
-    assert!(error.is_some_and(|error| error.contains("and is an ordinary token too")));
+    assert!(error.is_some_and(|error| error.contains("<unk> is an ordinary token too")));
 }
 
 proptest! {
@@ -249,7 +248,7 @@ proptest! {
         let fast = Bpe::train(corpus(), 600, Pattern::Gpt4, &[], |_| ()).unwrap();
         let simple = mlx_gpt::tokenizer::basic::Basic::from_merges(fast.merges().unwrap(), Pattern::Gpt4);
         let text = format!("{text}{text}{}", text.replace([' ', '\n'], ""));
-        prop_assert_eq!(fast.encode(&text), simple.encode(&text));
+        prop_assert_eq!(fast.encode(&text).unwrap(), simple.encode(&text));
         prop_assert_eq!(simple.decode(&simple.encode(&text)), text);
     }
 }

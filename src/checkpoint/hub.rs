@@ -9,6 +9,8 @@ use hf_hub::api::sync::ApiBuilder;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::terminal::console::say;
+use crate::tokenizer::Tokenizer;
+use crate::tokenizer::folder::is_file_of_one;
 
 /// What OpenAI's four models are called there.
 const GPT2: [(&str, &str); 4] = [
@@ -100,7 +102,7 @@ pub fn download(repository: &str) -> Result<PathBuf> {
 /// Whether a download left all that an import reads.
 fn is_complete(folder: &Path) -> bool {
     let has = |name: &str| folder.join(name).exists();
-    (has(WEIGHTS) || has("model.safetensors.index.json")) && (has("tokenizer.json") || has("merges.txt"))
+    (has(WEIGHTS) || has("model.safetensors.index.json")) && Tokenizer::is_in(folder)
 }
 
 fn is_offline() -> bool {
@@ -117,7 +119,7 @@ fn folder_of(file: &Path) -> Result<PathBuf> {
 fn is_wanted(name: &str) -> bool {
     let weights =
         name.starts_with("model") && (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"));
-    !name.contains('/') && (weights || ["config.json", "tokenizer.json", "vocab.json", "merges.txt"].contains(&name))
+    !name.contains('/') && (weights || name == "config.json" || is_file_of_one(name))
 }
 
 /// Progress of one file.
@@ -166,6 +168,11 @@ mod tests {
             "model.safetensors",
             "model-00001-of-00002.safetensors",
             "model.safetensors.index.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "added_tokens.json",
+            "merges.txt",
         ] {
             assert!(is_wanted(wanted), "{wanted}");
         }

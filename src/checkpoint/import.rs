@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{CONFIG, Checkpoint, ending, progress, tokenizer_files};
+use super::{CONFIG, Checkpoint, ending, progress};
 use crate::config::{ModelConfig, Precision};
 use crate::disk::durable;
 use crate::disk::files;
@@ -35,7 +35,7 @@ pub fn import(
     );
     let tokenizer = |model: &ModelConfig| match tokenizer {
         Some(tokenizer) => Ok(tokenizer),
-        None if tokenizer_files::are_in(source) => tokenizer_files::read(source),
+        None if Tokenizer::is_in(source) => Tokenizer::load(source),
         None if model.vocab_size == GPT2_VOCAB => {
             say("note     the folder has no tokenizer; its vocabulary is of GPT-2's size, so GPT-2's is taken");
             Tokenizer::gpt2()

@@ -11,7 +11,6 @@ mod progress;
 pub mod run;
 pub mod runs;
 mod tensors;
-mod tokenizer_files;
 mod weights;
 
 pub use progress::{
@@ -30,13 +29,12 @@ use crate::disk::floats;
 use crate::model::linear::lora;
 use crate::model::parameters::Parameters;
 use crate::tokenizer::Tokenizer;
+use crate::tokenizer::folder::{TOKENIZER, TOKENIZER_CONFIG};
 use formats::{hugging_face, peft};
 use tensors::{Expected, Form, TensorFile};
 
 const OPTIMIZER: &str = "optimizer.safetensors";
 const CONFIG: &str = "config.json";
-const TOKENIZER: &str = "tokenizer.json";
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const SAMPLE: &str = "sample.txt";
 
 /// Files that a model speaks without.
@@ -60,7 +58,7 @@ impl Checkpoint {
     /// A file that is missing, cut short, of another shape or of another architecture; a vocabulary and a tokenizer
     /// that disagree; a file that is not as it was written, where its hash was recorded.
     pub fn load(folder: &Path) -> Result<Self> {
-        Self::load_with(folder, |_| tokenizer_files::read(folder))
+        Self::load_with(folder, |_| Tokenizer::load(folder))
     }
 
     /// The same with the tokenizer that `tokenizer` gives.
@@ -116,9 +114,9 @@ impl Checkpoint {
         progress::verify_base(folder, &base)?;
         // A run's adapters have the tokenizer beside them; `peft` leaves it with the model.
         let whole = Self::load_whole(&base, |model| {
-            let without = !tokenizer_files::are_in(folder) && tokenizer_files::are_in(&base);
+            let without = !Tokenizer::is_in(folder) && Tokenizer::is_in(&base);
             if without {
-                tokenizer_files::read(&base)
+                Tokenizer::load(&base)
             } else {
                 tokenizer(model)
             }

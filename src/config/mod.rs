@@ -6,6 +6,7 @@ mod growth;
 mod model;
 mod parts;
 mod preset;
+mod special;
 mod train;
 mod validate;
 
@@ -14,6 +15,7 @@ pub use device::Device;
 pub use model::{Architecture, LINEAR_LAYERS, Lora, ModelConfig, Quantization};
 pub use parts::{Activation, Norm, Parts, Position};
 pub use preset::Preset;
+pub use special::SpecialTokens;
 pub use train::{OnNan, Optimizer, Schedule, TrainConfig, default_threads};
 
 /// What a configuration calls the corpus that comes with the program; no path is called that.

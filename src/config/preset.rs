@@ -4,7 +4,9 @@ use clap::ValueEnum;
 use serde::Deserialize;
 
 use super::train::{default_decay_share, default_lora_alpha, default_lora_targets, default_muon_lr, default_threads};
-use super::{Architecture, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, Schedule, TrainConfig};
+use super::{
+    Architecture, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, Schedule, SpecialTokens, TrainConfig,
+};
 use crate::config::Device;
 
 /// Named sizes and recipes.
@@ -131,6 +133,7 @@ impl Preset {
         };
         let every = if character_level { 250 } else { 1000 };
         TrainConfig {
+            special: SpecialTokens::default(),
             corpus: DEFAULT_CORPUS.into(),
             tokenizer: if character_level { "char" } else { "gpt2" }.into(),
             init_from: None,

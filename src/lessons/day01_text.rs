@@ -323,12 +323,12 @@ fn measured(lab: &Lab) -> Result<Vec<Point>> {
     sizes
         .map(|count| {
             let bpe = Bpe::from_merges(&merges[..count], Pattern::Gpt2, &[])?;
-            let tokens = |text| bpe.encode(text).len();
+            let tokens = |text| anyhow::Ok(bpe.encode(text)?.len());
             Ok(Point {
                 vocab_size: bpe.vocab_size(),
-                train_tokens: tokens(lab.text(Split::Train)),
-                val_tokens: tokens(lab.text(Split::Val)),
-                code_tokens: tokens(CODE),
+                train_tokens: tokens(lab.text(Split::Train))?,
+                val_tokens: tokens(lab.text(Split::Val))?,
+                code_tokens: tokens(CODE)?,
             })
         })
         .collect()

@@ -1,6 +1,5 @@
 //! Every kind of tokenizer behind one type.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -8,9 +7,14 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::library::Library;
-use super::special::{Part, SpecialChoice, parts};
-use super::{Bpe, CharTokenizer, END_OF_TEXT, hugging_face, ids, published};
+use super::special::note_on_text;
+use super::{
+    AddedToken, Bpe, CharTokenizer, END_OF_TEXT, PreTokenizer, SpecialChoice, difference, folder, hugging_face, ids,
+    published, sentencepiece, tiktoken,
+};
+use crate::config::SpecialTokens;
 use crate::disk::files;
+use crate::terminal::console::say;
 
 /// A tokenizer of any kind.
 ///
@@ -80,31 +84,67 @@ impl Tokenizer {
         }
     }
 
-    /// A `tokenizer.json`, or a folder that holds one. Characters and byte-level BPE by the patterns of GPT-2 or GPT-4
-    /// run here; anything else runs through Hugging Face's `tokenizers`.
+    /// The tokenizer of a file, a `tokenizer.json`, a sentencepiece `.model` or a `.tiktoken`, or of a folder that holds
+    /// one, as `transformers` leaves it: see `folder.rs`. Characters and byte-level BPE run here; anything else runs
+    /// through Hugging Face's `tokenizers`.
     ///
     /// # Errors
-    /// No such file, not a `tokenizer.json`, or one that is broken.
+    /// No such file, none of these, or one that is broken.
     pub fn load(path: &Path) -> Result<Self> {
-        let file = if path.is_dir() {
-            Cow::Owned(path.join("tokenizer.json"))
+        if path.is_dir() {
+            folder::read(path)
         } else {
-            Cow::Borrowed(path)
-        };
-        let shown = file.display();
-        let bytes = files::read(&file).with_context(|| {
-            format!("tokenizer {shown} cannot be read; give char, gpt2, cl100k or a tokenizer.json")
-        })?;
-        let json: Value = serde_json::from_slice(&bytes)
-            .with_context(|| format!("tokenizer {shown} is not valid JSON; give a tokenizer.json"))?;
-        Self::from_json(json, &file)
+            Self::load_file(path)
+        }
+    }
+
+    /// Whether a folder has a tokenizer that [`load`](Self::load) reads.
+    pub fn is_in(folder: &Path) -> bool {
+        folder::has_one(folder)
+    }
+
+    /// A tokenizer in one file, whatever it is called.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub(super) fn load_file(file: &Path) -> Result<Self> {
+        let bytes = read(file)?;
+        if sentencepiece::is_one(&bytes) {
+            let json = sentencepiece::to_tokenizer_json(&bytes)
+                .with_context(|| format!("tokenizer {} cannot be used", file.display()))?;
+            return Self::from_json(json, file);
+        }
+        if tiktoken::is_one(&bytes) {
+            return Ok(tiktoken::read(&bytes, file)?.into());
+        }
+        Self::from_json(parse(&bytes, file)?, file)
+    }
+
+    /// A `.tiktoken` file, with what it doesn't say: what cuts text into chunks, and special tokens.
+    ///
+    /// # Errors
+    /// No such file, or as [`Bpe::new`].
+    pub fn load_tiktoken(
+        file: &Path,
+        pre_tokenizer: impl Into<PreTokenizer>,
+        specials: Vec<AddedToken>,
+    ) -> Result<Self> {
+        Ok(tiktoken::read_with(&read(file)?, pre_tokenizer.into(), specials, file)?.into())
+    }
+
+    /// The contents of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not JSON.
+    pub(super) fn json_of(file: &Path) -> Result<Value> {
+        parse(&read(file)?, file)
     }
 
     /// The tokenizer that the contents of a `tokenizer.json` describe, as [`load`](Self::load); errors name `file`.
     ///
     /// # Errors
     /// Not a tokenizer, or one that is broken.
-    pub fn from_json(json: Value, file: &Path) -> Result<Self> {
+    pub fn from_json(mut json: Value, file: &Path) -> Result<Self> {
         let shown = file.display();
         ensure!(
             json["model"].is_object(),
@@ -121,12 +161,21 @@ impl Tokenizer {
             tokens >= 256 || json["pre_tokenizer"]["type"] != "ByteLevel",
             "tokenizer {shown} is byte-level but has only {tokens} tokens, fewer than the 256 bytes; train it anew with a larger vocabulary"
         );
+        turn_dropout_off(&mut json["model"], file);
         if let Some(bpe) = hugging_face::from_json(&json) {
             return Ok(bpe.into());
         }
         let library = Library::from_json(json)
             .with_context(|| format!("tokenizer {shown} is not a tokenizer.json that can be used"))?;
         Ok(library.into())
+    }
+
+    /// How this tokenizer differs from another in the ids that it gives, in words about this one; none where it does not.
+    ///
+    /// # Errors
+    /// As [`to_json`](Self::to_json).
+    pub fn difference(&self, other: &Self) -> Result<Option<String>> {
+        difference::between(self, other)
     }
 
     /// One more than the highest id: what a model's vocabulary must be.
@@ -174,11 +223,7 @@ impl Tokenizer {
     /// # Errors
     /// Text that the tokenizer cannot write: a character it has not.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        match self {
-            Self::Char(tokenizer) => tokenizer.encode(text),
-            Self::Bpe(tokenizer) => Ok(tokenizer.encode(text)),
-            Self::Library(tokenizer) => tokenizer.encode(text),
-        }
+        self.encode_with(text, &SpecialChoice::TEXT)
     }
 
     /// The ids of `text`, with special tokens as `choice` has them.
@@ -186,14 +231,28 @@ impl Tokenizer {
     /// # Errors
     /// As [`encode`](Self::encode), and a special token that is disallowed, named.
     pub fn encode_with(&self, text: &str, choice: &SpecialChoice) -> Result<Vec<u32>> {
-        let mut ids = Vec::new();
-        for part in parts(text, self.special_tokens(), choice)? {
-            match part {
-                Part::Text(text) => ids.extend(self.encode(text)?),
-                Part::Special(id) => ids.push(id),
-            }
+        match self {
+            Self::Char(tokenizer) => tokenizer.encode(text),
+            Self::Bpe(tokenizer) => tokenizer.encode_with(text, choice),
+            Self::Library(tokenizer) => tokenizer.encode_with(text, choice),
         }
-        Ok(ids)
+    }
+
+    /// The special tokens whose text is in `text`, and how often each is.
+    pub fn special_tokens_in(&self, text: &str) -> BTreeMap<String, usize> {
+        match self {
+            Self::Char(_) => BTreeMap::new(),
+            Self::Bpe(tokenizer) => tokenizer.added_tokens().count_specials(text),
+            Self::Library(tokenizer) => tokenizer.added_tokens().count_specials(text),
+        }
+    }
+
+    /// What is to be known of special tokens whose text is in `text`, where that is encoded as `special` says.
+    pub fn note_on_special_tokens(&self, text: &str, special: SpecialTokens) -> Option<String> {
+        match special {
+            SpecialTokens::Text => note_on_text(&self.special_tokens_in(text)),
+            SpecialTokens::Allow | SpecialTokens::Raise => None,
+        }
     }
 
     /// The text of `ids`; bytes that are not UTF-8, as a part of a character is not, become U+FFFD.
@@ -234,11 +293,11 @@ impl Tokenizer {
     /// The tokenizer as `tokenizer.json`.
     ///
     /// # Errors
-    /// As [`Bpe::merges`].
+    /// None with the kinds that there are.
     pub fn to_json(&self) -> Result<Value> {
         match self {
             Self::Char(tokenizer) => Ok(tokenizer.to_json()),
-            Self::Bpe(tokenizer) => hugging_face::to_json(tokenizer),
+            Self::Bpe(tokenizer) => Ok(hugging_face::to_json(tokenizer)),
             Self::Library(tokenizer) => Ok(tokenizer.to_json().clone()),
         }
     }
@@ -252,5 +311,37 @@ impl Tokenizer {
                 hugging_face::config_json(&specials, context)
             }
         }
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    files::read(file).with_context(|| {
+        format!(
+            "tokenizer {} cannot be read; give char, gpt2, cl100k or a tokenizer.json",
+            file.display()
+        )
+    })
+}
+
+fn parse(bytes: &[u8], file: &Path) -> Result<Value> {
+    serde_json::from_slice(bytes).with_context(|| {
+        format!(
+            "tokenizer {} is not valid JSON; give a tokenizer.json, a sentencepiece .model or a .tiktoken",
+            file.display()
+        )
+    })
+}
+
+/// A model's `dropout` leaves merges out at random, to train with. A text that is to be measured, or that a run is to go on
+/// with, must have the same ids each time.
+fn turn_dropout_off(model: &mut Value, file: &Path) {
+    let Some(dropout) = model.get_mut("dropout").map(std::mem::take) else {
+        return;
+    };
+    if dropout.as_f64().is_some_and(|dropout| dropout > 0.0) {
+        say(format_args!(
+            "note     tokenizer {}: its dropout of {dropout}, which would encode a text another way each time, is turned off",
+            file.display()
+        ));
     }
 }

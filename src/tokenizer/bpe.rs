@@ -1,15 +1,17 @@
 //! Byte-level BPE as it is used: GPT-2's and GPT-4's tokenizers, and those that are trained here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
+use super::added::{AddedToken, AddedTokens, Part, texts_between};
 use super::basic::{BYTES, Pair};
 use super::byte_unicode::{from_characters, to_characters};
 use super::ranks::Ranks;
 use super::recover::recover_merge;
-use super::{END_OF_TEXT, Pattern, train_merges};
+use super::train::train_merges_of_texts;
+use super::{END_OF_TEXT, PreTokenizer, SpecialChoice};
 
 /// Texts beyond this length, in bytes, are encoded on all of rayon's threads, in segments of this length.
 const SEGMENT: usize = 1 << 18;
@@ -23,31 +25,34 @@ const MOST_IDS: u32 = 1 << 24;
 /// use mlx_gpt::tokenizer::{Bpe, Pattern};
 ///
 /// let tokenizer = Bpe::train("low lower lowest", 256 + 4 + 1, Pattern::Gpt2, &["<|endoftext|>"], |_| ())?;
-/// let ids = tokenizer.encode("lowest lows");
+/// let ids = tokenizer.encode("lowest lows")?;
 /// assert_eq!(tokenizer.decode_bytes(&ids)?, b"lowest lows");
 /// assert_eq!(tokenizer.special_tokens()["<|endoftext|>"], 260);
 /// # anyhow::Ok(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Bpe {
-    pattern: Pattern,
+    pre_tokenizer: PreTokenizer,
+    /// A text, and what follows an added token, gets a space before it unless it has one.
+    add_prefix_space: bool,
     ranks: Ranks,
     /// The bytes of each token by its id; empty where there is none.
     tokens: Vec<Box<[u8]>>,
-    specials: BTreeMap<String, u32>,
+    added: AddedTokens,
 }
 
 impl Bpe {
-    /// Learns a vocabulary of `vocab_size` tokens from `text`: the 256 bytes, merges, then `specials`. `progress` is told
-    /// the number of merges after each.
+    /// Learns a vocabulary of up to `vocab_size` tokens from `text`: the 256 bytes, merges, then `specials`, at which the
+    /// text is cut. There are fewer where the text has no more pairs to merge. `progress` is called with the number of
+    /// merges after each.
     ///
     /// # Errors
     /// A vocabulary without room for the bytes and the special tokens, a special token that is empty or given twice, and
-    /// a text that has not as many pairs to merge as asked for.
+    /// as [`PreTokenizer::chunks`].
     pub fn train(
         text: &str,
         vocab_size: usize,
-        pattern: Pattern,
+        pre_tokenizer: impl Into<PreTokenizer>,
         specials: &[&str],
         progress: impl FnMut(usize),
     ) -> Result<Self> {
@@ -61,21 +66,18 @@ impl Bpe {
             vocab_size <= MOST_IDS as usize,
             "a vocabulary of {vocab_size} is too large; at most {MOST_IDS} tokens are supported"
         );
-        let merges = train_merges(text, pattern, vocab_size - fixed, progress);
-        ensure!(
-            merges.len() == vocab_size - fixed,
-            "the text yields a vocabulary of {} tokens and no more, fewer than the {vocab_size} asked for; give more text or ask for fewer",
-            fixed + merges.len()
-        );
-        Self::from_merges(&merges, pattern, specials)
+        let pre_tokenizer = pre_tokenizer.into();
+        let texts = texts_between(text, specials)?;
+        let merges = train_merges_of_texts(&texts, &pre_tokenizer, vocab_size - fixed, progress)?;
+        Self::from_merges(&merges, pre_tokenizer, specials)
     }
 
-    /// The tokenizer of merges as [`train_merges`] gives them: bytes have the ids 0 to 255, merge `i` makes `256 + i`,
-    /// and special tokens follow.
+    /// The tokenizer of merges as [`train_merges`](super::train_merges) gives them: bytes have the ids 0 to 255, merge
+    /// `i` makes `256 + i`, and special tokens follow.
     ///
     /// # Errors
     /// A merge of tokens that don't exist yet, or as for [`new`](Self::new).
-    pub fn from_merges(merges: &[Pair], pattern: Pattern, specials: &[&str]) -> Result<Self> {
+    pub fn from_merges(merges: &[Pair], pre_tokenizer: impl Into<PreTokenizer>, specials: &[&str]) -> Result<Self> {
         let mut tokens: Vec<Vec<u8>> = (0..=u8::MAX).map(|byte| vec![byte]).collect();
         for &(left, right) in merges {
             let part = |id: u32| {
@@ -88,16 +90,24 @@ impl Bpe {
         }
         let first = tokens.len() as u32;
         let tokens = tokens.into_iter().map(Vec::into_boxed_slice).zip(0..).collect();
-        let specials = specials.iter().map(|&token| token.to_owned()).zip(first..).collect();
-        Self::new(tokens, pattern, specials)
+        let specials = specials.iter().zip(first..);
+        let specials = specials.map(|(token, id)| AddedToken::special(token, id));
+        Self::new(tokens, pre_tokenizer, specials.collect())
     }
 
-    /// The tokenizer of tokens given by their bytes and ids, of which a lower id merges first, and of special tokens.
+    /// The tokenizer of tokens given by their bytes and ids, of which a lower id merges first, and of added tokens.
     ///
     /// # Errors
-    /// A byte without token, an id or token that is there twice, a special token that is empty or an ordinary one too.
-    pub fn new(tokens: Vec<(Box<[u8]>, u32)>, pattern: Pattern, specials: Vec<(String, u32)>) -> Result<Self> {
-        let ids = tokens.iter().map(|(_, id)| id).chain(specials.iter().map(|(_, id)| id));
+    /// A byte without token, an id or token that is there twice, an added token that is empty or an ordinary one too.
+    pub fn new(
+        tokens: Vec<(Box<[u8]>, u32)>,
+        pre_tokenizer: impl Into<PreTokenizer>,
+        added: Vec<AddedToken>,
+    ) -> Result<Self> {
+        let ids = tokens
+            .iter()
+            .map(|(_, id)| id)
+            .chain(added.iter().map(|token| &token.id));
         let highest = ids.max().copied().unwrap_or(0);
         ensure!(highest < MOST_IDS, "token id {highest} is too high for any vocabulary");
         let ranks = Ranks::new(tokens.iter().map(|(token, id)| (&**token, *id)));
@@ -115,30 +125,43 @@ impl Bpe {
             );
             by_id[id as usize] = token;
         }
-        let mut named = BTreeMap::new();
-        for (token, id) in specials {
-            ensure!(!token.is_empty(), "a special token is empty");
+        let mut contents = BTreeSet::new();
+        for AddedToken { content, id, .. } in &added {
+            ensure!(!content.is_empty(), "a special token is empty");
             // tokenizer.json has one vocabulary for both, by how they are written.
             ensure!(
-                from_characters(&token).is_none_or(|bytes| ranks.get(&bytes).is_none()),
-                "special token {token} is an ordinary token too; choose one that no text merges into, like {END_OF_TEXT}"
+                from_characters(content).is_none_or(|bytes| ranks.get(&bytes).is_none()),
+                "special token {content} is an ordinary token too; choose one that no text merges into, like {END_OF_TEXT}"
             );
-            ensure!(by_id[id as usize].is_empty(), "two tokens have the id {id}");
-            by_id[id as usize] = token.as_bytes().into();
-            if let Some((token, _)) = named.insert(token.clone(), id).map(|id| (token, id)) {
-                anyhow::bail!("special token {token} is there twice");
-            }
+            ensure!(by_id[*id as usize].is_empty(), "two tokens have the id {id}");
+            ensure!(contents.insert(content), "special token {content} is there twice");
+            by_id[*id as usize] = content.as_bytes().into();
         }
         Ok(Self {
-            pattern,
+            pre_tokenizer: pre_tokenizer.into(),
+            add_prefix_space: false,
             ranks,
             tokens: by_id,
-            specials: named,
+            added: AddedTokens::new(added)?,
         })
     }
 
-    pub fn pattern(&self) -> Pattern {
-        self.pattern
+    /// The same tokenizer, which puts a space before a text that has none, as GPT-2's does where `add_prefix_space` is
+    /// asked for.
+    pub fn with_prefix_space(self, add_prefix_space: bool) -> Self {
+        Self {
+            add_prefix_space,
+            ..self
+        }
+    }
+
+    pub fn pre_tokenizer(&self) -> &PreTokenizer {
+        &self.pre_tokenizer
+    }
+
+    /// Whether a text without a space before it gets one.
+    pub fn add_prefix_space(&self) -> bool {
+        self.add_prefix_space
     }
 
     /// One more than the highest id.
@@ -147,28 +170,79 @@ impl Bpe {
     }
 
     pub fn special_tokens(&self) -> &BTreeMap<String, u32> {
-        &self.specials
+        self.added.specials()
+    }
+
+    pub fn added_tokens(&self) -> &AddedTokens {
+        &self.added
     }
 
     /// The ids of `text`; special tokens in it are text like any other. Long texts are encoded on all of rayon's threads,
     /// which changes no id.
-    pub fn encode(&self, text: &str) -> Vec<u32> {
+    ///
+    /// # Errors
+    /// As [`PreTokenizer::chunks`]: none with a published pattern.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_with(text, &SpecialChoice::TEXT)
+    }
+
+    /// The ids of `text`, with special tokens as `choice` has them.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode), and a special token that is disallowed, named.
+    pub fn encode_with(&self, text: &str, choice: &SpecialChoice) -> Result<Vec<u32>> {
+        if self.added.are_never_in_text(choice) {
+            return self.encode_between(text);
+        }
+        let parts = self.added.parts(text, choice)?;
+        let encode = |part: &Part| match part {
+            Part::Text(text) => self.encode_between(text),
+            Part::Token(id) => Ok(vec![*id]),
+        };
+        let ids: Vec<Vec<u32>> = if text.len() <= SEGMENT {
+            parts.iter().map(encode).collect::<Result<_>>()?
+        } else {
+            parts.par_iter().map(encode).collect::<Result<_>>()?
+        };
+        Ok(ids.concat())
+    }
+
+    /// The ids of a text in which added tokens are not looked for.
+    fn encode_between(&self, text: &str) -> Result<Vec<u32>> {
+        if self.add_prefix_space && !text.is_empty() && !text.starts_with(' ') {
+            return self.encode_segments(&format!(" {text}"));
+        }
+        self.encode_segments(text)
+    }
+
+    fn encode_segments(&self, text: &str) -> Result<Vec<u32>> {
         if text.len() <= SEGMENT {
             return self.encode_segment(text);
         }
-        let segments: Vec<Vec<u32>> = Pattern::segments(text, SEGMENT)
+        let segments: Vec<Vec<u32>> = self
+            .pre_tokenizer
+            .segments(text, SEGMENT)
             .into_par_iter()
             .map(|segment| self.encode_segment(segment))
-            .collect();
-        segments.concat()
+            .collect::<Result<_>>()?;
+        Ok(segments.concat())
     }
 
-    fn encode_segment(&self, text: &str) -> Vec<u32> {
+    fn encode_segment(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / 3);
-        for chunk in self.pattern.split(text) {
-            self.ranks.encode_chunk(chunk.as_bytes(), &mut ids);
+        match &self.pre_tokenizer {
+            PreTokenizer::Pattern(pattern) => {
+                for chunk in pattern.split(text) {
+                    self.ranks.encode_chunk(chunk.as_bytes(), &mut ids);
+                }
+            }
+            expression => {
+                for chunk in expression.chunks(text)? {
+                    self.ranks.encode_chunk(chunk.as_bytes(), &mut ids);
+                }
+            }
         }
-        ids
+        Ok(ids)
     }
 
     /// The bytes of `ids`, which need not be UTF-8.
@@ -229,5 +303,17 @@ impl Bpe {
         Ok(merges
             .map(|(left, right)| format!("{} {}", written(left), written(right)))
             .collect())
+    }
+
+    /// The same for tokens that merging their own bytes does not lead to, which come from elsewhere: each pair of tokens
+    /// that makes a token, in the order of what they make. Such a token is also found where it is a whole chunk.
+    pub fn written_pairs(&self) -> Vec<String> {
+        let pairs = self.ordinary_tokens().flat_map(|(_, token)| {
+            let splits = (1..token.len()).map(|at| token.split_at(at));
+            splits.filter(|&(left, right)| self.ranks.get(left).is_some() && self.ranks.get(right).is_some())
+        });
+        pairs
+            .map(|(left, right)| format!("{} {}", to_characters(left), to_characters(right)))
+            .collect()
     }
 }

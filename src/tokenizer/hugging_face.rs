@@ -1,44 +1,38 @@
 //! Byte-level BPE as `tokenizer.json`, the format of Hugging Face's `tokenizers`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use anyhow::Result;
 use serde_json::{Map, Value, json};
 
+use super::added::AddedToken;
 use super::basic::Pair;
 use super::byte_unicode::{from_characters, to_characters};
-use super::{Bpe, END_OF_TEXT, Pattern};
+use super::{Bpe, END_OF_TEXT, Pattern, PreTokenizer};
 
 /// The tokenizer as `tokenizer.json`, which `tokenizers` loads and encodes identically with.
-///
-/// # Errors
-/// As [`Bpe::merges`].
-pub fn to_json(bpe: &Bpe) -> Result<Value> {
+pub fn to_json(bpe: &Bpe) -> Value {
     let mut vocab: Map<String, Value> = bpe
         .ordinary_tokens()
         .map(|(id, token)| (to_characters(token), json!(id)))
         .collect();
-    // Special tokens stand in the model's vocabulary too: elsewhere, the library would number them itself.
-    vocab.extend(
-        bpe.special_tokens()
-            .iter()
-            .map(|(token, &id)| (token.clone(), json!(id))),
-    );
-    let mut specials: Vec<_> = bpe.special_tokens().iter().collect();
-    specials.sort_by_key(|&(_, id)| id);
-    let added_tokens: Vec<Value> = specials
-        .into_iter()
-        .map(|(token, id)| added_token(token, *id))
-        .collect();
-    Ok(json!({
+    // Added tokens stand in the model's vocabulary too: elsewhere, the library would number them itself.
+    let mut added: Vec<&AddedToken> = bpe.added_tokens().tokens().iter().collect();
+    added.sort_by_key(|token| &token.content);
+    vocab.extend(added.iter().map(|token| (token.content.clone(), json!(token.id))));
+    let added_tokens: Vec<Value> = bpe.added_tokens().tokens().iter().map(AddedToken::to_json).collect();
+    // Without a merge for each token, the list is of all pairs, and whole chunks are looked for first.
+    let merges = bpe.written_merges();
+    let ignore_merges = merges.is_err();
+    let merges = merges.unwrap_or_else(|_| bpe.written_pairs());
+    json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
         "added_tokens": added_tokens,
         "normalizer": null,
-        "pre_tokenizer": pre_tokenizer(bpe.pattern()),
+        "pre_tokenizer": pre_tokenizer(bpe),
         "post_processor": null,
-        "decoder": byte_level(true),
+        "decoder": byte_level(false, true),
         "model": {
             "type": "BPE",
             "dropout": null,
@@ -47,11 +41,11 @@ pub fn to_json(bpe: &Bpe) -> Result<Value> {
             "end_of_word_suffix": null,
             "fuse_unk": false,
             "byte_fallback": false,
-            "ignore_merges": false,
+            "ignore_merges": ignore_merges,
             "vocab": vocab,
-            "merges": bpe.written_merges()?
+            "merges": merges
         }
-    }))
+    })
 }
 
 /// What `transformers` needs beside `tokenizer.json`.
@@ -70,33 +64,19 @@ pub fn config_json(specials: &[&str], context: usize) -> Value {
     config
 }
 
-/// A special token as `added_tokens` lists it.
-pub fn added_token(content: &str, id: u32) -> Value {
-    json!({
-        "id": id,
-        "content": content,
-        "single_word": false,
-        "lstrip": false,
-        "rstrip": false,
-        "normalized": false,
-        "special": true
-    })
+fn byte_level(add_prefix_space: bool, use_regex: bool) -> Value {
+    json!({ "type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": true, "use_regex": use_regex })
 }
 
-fn byte_level(use_regex: bool) -> Value {
-    json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex })
-}
-
-fn pre_tokenizer(pattern: Pattern) -> Value {
-    match pattern {
-        Pattern::Gpt2 => byte_level(true),
-        Pattern::Gpt4 => json!({
-            "type": "Sequence",
-            "pretokenizers": [
-                { "type": "Split", "pattern": { "Regex": pattern.regex() }, "behavior": "Isolated", "invert": false },
-                byte_level(false)
-            ]
-        }),
+fn pre_tokenizer(bpe: &Bpe) -> Value {
+    match bpe.pre_tokenizer() {
+        PreTokenizer::Pattern(Pattern::Gpt2) => byte_level(bpe.add_prefix_space(), true),
+        other => {
+            let split = json!({
+                "type": "Split", "pattern": { "Regex": other.regex() }, "behavior": "Isolated", "invert": false
+            });
+            json!({ "type": "Sequence", "pretokenizers": [split, byte_level(false, false)] })
+        }
     }
 }
 
@@ -112,23 +92,12 @@ pub fn from_json(json: &Value) -> Option<Bpe> {
             .all(|key| model[key].as_str().unwrap_or_default().is_empty())
         && ["byte_fallback", "ignore_merges"].iter().all(|key| model[key] != true)
         && json["decoder"]["type"] == "ByteLevel";
-    let pattern = Pattern::ALL
-        .into_iter()
-        .find(|&pattern| splits_by(&json["pre_tokenizer"], pattern))?;
     if !plain {
         return None;
     }
-
-    let mut specials = Vec::new();
-    for token in json["added_tokens"].as_array().into_iter().flatten() {
-        let ordinary = ["single_word", "lstrip", "rstrip", "normalized"]
-            .iter()
-            .any(|key| token[key] == true);
-        if ordinary || token["special"] != true {
-            return None;
-        }
-        specials.push((token["content"].as_str()?.to_owned(), id(&token["id"])?));
-    }
+    let (pre_tokenizer, add_prefix_space) = read_pre_tokenizer(&json["pre_tokenizer"])?;
+    let added = json["added_tokens"].as_array().into_iter().flatten();
+    let added: Vec<AddedToken> = added.map(AddedToken::from_json).collect::<Option<_>>()?;
     let mut ids: HashMap<&str, u32> = HashMap::new();
     for (token, value) in model["vocab"].as_object()? {
         ids.insert(token, id(value)?);
@@ -148,38 +117,40 @@ pub fn from_json(json: &Value) -> Option<Bpe> {
         merges.push((*ids.get(left)?, *ids.get(right)?));
         tokens.push((from_characters(&token)?.into(), *ids.get(token.as_str())?));
     }
-    // Nothing may be left over that neither a byte, nor a merge, nor a special token accounts for.
-    let is_special = |token: &str| specials.iter().any(|(special, _)| special == token);
-    let ordinary = ids.keys().filter(|token| !is_special(token)).count();
+    // Nothing may be left over that neither a byte, nor a merge, nor an added token accounts for.
+    let added_contents: HashSet<&str> = added.iter().map(|token| token.content.as_str()).collect();
+    let ordinary = ids.keys().filter(|token| !added_contents.contains(*token)).count();
     if ordinary != tokens.len() {
         return None;
     }
     // Ids must be in the order of the merges, and each token the work of the very merge that is listed for it: then
     // merging by ids and repeating the list come to the same.
-    let bpe = Bpe::new(tokens, pattern, specials).ok()?;
-    (bpe.merges().ok()? == merges).then_some(bpe)
+    let bpe = Bpe::new(tokens, pre_tokenizer, added).ok()?;
+    (bpe.merges().ok()? == merges).then(|| bpe.with_prefix_space(add_prefix_space))
 }
 
 fn id(value: &Value) -> Option<u32> {
     value.as_u64()?.try_into().ok()
 }
 
-/// Whether a pre-tokenizer does what [`pre_tokenizer`] makes of `pattern`, in any of the ways to write it.
-fn splits_by(json: &Value, pattern: Pattern) -> bool {
-    let is_byte_level = |json: &Value, use_regex: bool| {
-        json["type"] == "ByteLevel"
-            && json["add_prefix_space"] == false
-            && json["use_regex"].as_bool().unwrap_or(true) == use_regex
-    };
-    let is_split = |json: &Value| {
-        json["type"] == "Split"
-            && json["behavior"] == "Isolated"
-            && json["invert"] != true
-            && json["pattern"]["Regex"] == pattern.regex()
+/// What a pre-tokenizer that ends in bytes cuts by, and whether it puts a space before a text; none where it does anything
+/// else.
+fn read_pre_tokenizer(json: &Value) -> Option<(PreTokenizer, bool)> {
+    let is_byte_level = |json: &Value, use_regex| {
+        json["type"] == "ByteLevel" && json["use_regex"].as_bool().unwrap_or(true) == use_regex
     };
     match json["pretokenizers"].as_array().map(Vec::as_slice) {
-        None => pattern == Pattern::Gpt2 && is_byte_level(json, true),
-        Some([split, bytes]) => is_split(split) && is_byte_level(bytes, false),
-        Some(_) => false,
+        None if is_byte_level(json, true) => Some((Pattern::Gpt2.into(), json["add_prefix_space"].as_bool()?)),
+        Some([split, bytes])
+            if split["type"] == "Split"
+                && split["behavior"] == "Isolated"
+                && split["invert"] != true
+                && is_byte_level(bytes, false)
+                && bytes["add_prefix_space"] == false =>
+        {
+            let regex = split["pattern"]["Regex"].as_str()?;
+            Some((PreTokenizer::from_regex(regex).ok()?, false))
+        }
+        _ => None,
     }
 }

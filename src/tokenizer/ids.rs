@@ -9,18 +9,17 @@ use serde_json::Value;
 /// are rounded up. Tables go by id, so that a file of one token with a huge id would ask for huge ones.
 const GAPS: usize = 1 << 16;
 
-/// Bytes of a token; those in use have some hundred. The library's Unigram keeps its tokens in a tree with a level for each
+/// Bytes of a Unigram model's token; those in use have some dozens. The library keeps them in a tree with a level for each
 /// byte, and goes down all levels at once to take it apart: a token of some ten thousand bytes overflows the stack.
-const LONGEST: usize = 2048;
+const LONGEST_OF_UNIGRAM: usize = 2048;
 
 /// # Errors
 /// An id that is no number from 0 on, that two tokens have, or that is far beyond the number of tokens; an added token
-/// that the vocabulary has under another id; a token that is longer than any that is in use.
+/// that the vocabulary has under another id; a token of a Unigram model that is longer than the library can hold.
 pub fn check(json: &Value) -> Result<()> {
     let mut tokens: HashMap<u32, &str> = HashMap::new();
     let mut ids: HashMap<&str, u32> = HashMap::new();
     let mut add = |token, id: &Value| {
-        check_length(token)?;
         let id = number(id).with_context(|| format!("token {token:?} has the id {id}"))?;
         if let Some(before) = ids.insert(token, id) {
             // An added token may stand in the vocabulary too.
@@ -40,6 +39,11 @@ pub fn check(json: &Value) -> Result<()> {
         Value::Array(vocab) => {
             for (id, entry) in vocab.iter().enumerate() {
                 let token = entry[0].as_str().context("a token of its vocabulary is no text")?;
+                ensure!(
+                    token.len() <= LONGEST_OF_UNIGRAM,
+                    "a token has {} bytes; {LONGEST_OF_UNIGRAM} is the most that a Unigram model can have",
+                    token.len()
+                );
                 add(token, &id.into())?;
             }
         }
@@ -54,15 +58,6 @@ pub fn check(json: &Value) -> Result<()> {
         highest < 2 * tokens.len() + GAPS,
         "token id {highest} is far beyond the number of tokens, {}",
         tokens.len()
-    );
-    Ok(())
-}
-
-fn check_length(token: &str) -> Result<()> {
-    ensure!(
-        token.len() <= LONGEST,
-        "a token has {} bytes; {LONGEST} is the most that is read",
-        token.len()
     );
     Ok(())
 }
@@ -84,13 +79,14 @@ mod tests {
             json(json!({ "a": 0, "b": 1 }), json!([{ "content": "b", "id": 1 }])),
             json(json!([["a", 0.5], ["b", 1]]), json!([{ "content": "c", "id": 2 }])),
             json(json!({ "a": 0 }), Value::Null),
+            json(json!({ "a".repeat(1 << 20): 0 }), Value::Null),
         ];
         for json in good {
             check(&json).unwrap();
         }
-        let long = "a".repeat(LONGEST + 1);
+        let long = "a".repeat(LONGEST_OF_UNIGRAM + 1);
         for (vocab, added, expected) in [
-            (json!({ long: 0 }), Value::Null, "a token has 2049 bytes"),
+            (json!([[long, 0.5]]), Value::Null, "a token has 2049 bytes"),
             (
                 json!({ "a": 1, "b": 1 }),
                 json!([]),

@@ -3,59 +3,60 @@
 //! need not give the same text.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
+use super::added::{AddedToken, AddedTokens};
 use super::byte_unicode::from_characters;
+use super::gaps;
 use super::guarded::guarded;
+use super::special::{SpecialChoice, Specials};
 
 /// A tokenizer that `tokenizers` runs.
 #[derive(Clone, Debug)]
 pub struct Library {
     json: Value,
-    tokenizer: tokenizers::Tokenizer,
-    specials: BTreeMap<String, u32>,
+    /// As it is described: it finds special tokens in a text.
+    whole: tokenizers::Tokenizer,
+    /// To which special tokens are text, made when it is first needed.
+    plain: OnceLock<Box<tokenizers::Tokenizer>>,
+    added: AddedTokens,
     vocab_size: usize,
 }
 
 impl Library {
     /// # Errors
     /// A description that the library doesn't accept.
-    pub fn from_json(json: Value) -> Result<Self> {
-        let mut tokenizer: tokenizers::Tokenizer = guarded(|| json.to_string().parse())?;
-        // A corpus is encoded whole, whatever a model's input was cut or padded to.
-        guarded(|| tokenizer.with_truncation(None).map(|_| ()))?;
-        tokenizer.with_padding(None);
-        // Special tokens are found by `special.rs`, the same for every tokenizer.
-        tokenizer.set_encode_special_tokens(true);
-        let specials = tokenizer
-            .get_added_tokens_decoder()
-            .into_iter()
-            .filter(|(_, token)| token.special)
-            .map(|(id, token)| (token.content, id))
-            .collect();
-        let vocab_size = tokenizer
+    pub fn from_json(mut json: Value) -> Result<Self> {
+        gaps::fill(&mut json);
+        let whole = parse(&json)?;
+        let vocab_size = whole
             .get_vocab(true)
             .into_values()
             .max()
             .map_or(0, |id| id as usize + 1);
         ensure!(vocab_size > 0, "its vocabulary is empty");
-        // The library numbers added tokens itself, whatever their ids are said to be.
-        for token in json["added_tokens"].as_array().into_iter().flatten() {
-            let content = token["content"].as_str().unwrap_or_default();
-            let id = tokenizer.token_to_id(content);
+        let added = json["added_tokens"].as_array().into_iter().flatten();
+        let added: Vec<AddedToken> = added
+            .filter_map(AddedToken::from_json)
+            .filter(|token| !gaps::is_filler(&token.content))
+            .collect();
+        for AddedToken { content, id, .. } in &added {
+            // The library numbers added tokens itself, whatever ids are stated.
+            let numbered = whole.token_to_id(content);
             ensure!(
-                id.map(u64::from) == token["id"].as_u64(),
-                "added token {content:?} has the id {}, where {} is the next",
-                token["id"],
-                id.map_or("none".into(), |id| id.to_string())
+                numbered == Some(*id),
+                "added token {content:?} has the id {id}, where {} is the next",
+                numbered.map_or("none".into(), |id| id.to_string())
             );
         }
         Ok(Self {
             json,
-            tokenizer,
-            specials,
+            whole,
+            plain: OnceLock::new(),
+            added: AddedTokens::new(added)?,
             vocab_size,
         })
     }
@@ -69,32 +70,88 @@ impl Library {
     }
 
     pub fn special_tokens(&self) -> &BTreeMap<String, u32> {
-        &self.specials
+        self.added.specials()
+    }
+
+    pub fn added_tokens(&self) -> &AddedTokens {
+        &self.added
     }
 
     /// # Errors
-    /// What the library refuses: text for which it has no token.
-    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = guarded(|| self.tokenizer.encode_fast(text, false))?;
+    /// What the library refuses: text for which it has no token. A special token that is disallowed, named.
+    pub fn encode_with(&self, text: &str, choice: &SpecialChoice) -> Result<Vec<u32>> {
+        self.added.check_disallowed(text, choice)?;
+        let some;
+        // What stands around a special token depends on it, so that the library has to find it.
+        let tokenizer = match &choice.allowed {
+            _ if self.special_tokens().is_empty() => &self.whole,
+            Specials::All => &self.whole,
+            Specials::None => match self.plain.get() {
+                Some(plain) => plain,
+                None => {
+                    let plain = Box::new(self.with_specials(&Specials::None)?);
+                    self.plain.get_or_init(|| plain)
+                }
+            },
+            these => {
+                some = self.with_specials(these)?;
+                &some
+            }
+        };
+        let encoding = guarded(|| tokenizer.encode_fast(text, false))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The tokenizer that finds those special tokens that are allowed, and to which the others are text.
+    fn with_specials(&self, allowed: &Specials) -> Result<tokenizers::Tokenizer> {
+        let mut json = self.json.clone();
+        let is_unigram = json["model"]["vocab"].is_array();
+        if !is_unigram && *allowed == Specials::None {
+            let mut tokenizer = self.whole.clone();
+            tokenizer.set_encode_special_tokens(true);
+            return Ok(tokenizer);
+        }
+        let mut tokens = std::mem::take(&mut json["added_tokens"]);
+        for token in tokens
+            .as_array_mut()
+            .into_iter()
+            .flatten()
+            .filter(|token| token["special"] == true)
+        {
+            if token["content"].as_str().is_some_and(|content| allowed.has(content)) {
+                token["special"] = false.into(); // so that it is always found
+            } else if is_unigram {
+                // It would be found among the model's own.
+                gaps::hide(token, &mut json["model"]["vocab"]);
+            }
+        }
+        json["added_tokens"] = tokens;
+        let mut tokenizer = parse(&json)?;
+        tokenizer.set_encode_special_tokens(true);
+        Ok(tokenizer)
     }
 
     /// # Errors
     /// An id that no token has.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        if let Some(id) = ids.iter().find(|&&id| self.tokenizer.id_to_token(id).is_none()) {
+        if let Some(id) = ids.iter().find(|&&id| self.token(id).is_none()) {
             return Err(anyhow!(
                 "token id {id} is out of range; the tokenizer has {} tokens",
                 self.vocab_size
             ));
         }
-        guarded(|| self.tokenizer.decode(ids, false)).context("the tokens cannot be decoded")
+        guarded(|| self.whole.decode(ids, false)).context("the tokens cannot be decoded")
     }
 
-    /// What a token stands for by itself, as well as its kind lets it be said: a byte, or text with spaces for `▁`.
+    /// A token as the vocabulary has it.
+    fn token(&self, id: u32) -> Option<String> {
+        self.whole.id_to_token(id).filter(|token| !gaps::is_filler(token))
+    }
+
+    /// What a token stands for by itself, as far as its kind has one: a byte, or text with spaces for `▁`.
     pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
-        let token = self.tokenizer.id_to_token(id)?;
-        if self.specials.contains_key(&token) {
+        let token = self.token(id)?;
+        if self.special_tokens().contains_key(&token) {
             return Some(token.into_bytes());
         }
         if self.json["decoder"]["type"] == "ByteLevel"
@@ -110,4 +167,12 @@ impl Library {
         }
         Some(token.replace('▁', " ").into_bytes())
     }
+}
+
+fn parse(json: &Value) -> Result<tokenizers::Tokenizer> {
+    let mut tokenizer: tokenizers::Tokenizer = guarded(|| json.to_string().parse())?;
+    // A corpus is encoded whole, whatever a model's input was cut or padded to.
+    guarded(|| tokenizer.with_truncation(None).map(|_| ()))?;
+    tokenizer.with_padding(None);
+    Ok(tokenizer)
 }

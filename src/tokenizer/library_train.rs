@@ -3,18 +3,28 @@
 //! Both see words that begin with their space, written `▁`, and lines apart. Characters that are not in the vocabulary
 //! fall back to their bytes, so any text can be encoded, and comes back as it was but for `▁` itself, which becomes a
 //! space.
+//!
+//! The library goes through its words, and through the characters that a vocabulary must have, in an order that is
+//! another one each time. What it makes of them is made a function of the text here: see `train_unigram` and
+//! `train_sentencepiece`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use rayon::ThreadPoolBuilder;
+use rayon::prelude::*;
 use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::models::unigram::{Unigram, UnigramTrainer};
-use tokenizers::{AddedToken, Model, ModelWrapper, PreTokenizerWrapper, Trainer};
+use tokenizers::{
+    AddedToken, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, PreTokenizerWrapper, Trainer,
+};
 
 use super::END_OF_TEXT;
-use super::hugging_face::added_token;
+use super::added::{AddedToken as Added, texts_between};
+use super::guarded::guarded;
 use super::library::Library;
+use super::sentencepiece::WORST_SCORE;
 
 /// The token for what cannot be written: never needed, as every byte has a token, but both models ask for one.
 const UNKNOWN: &str = "<unk>";
@@ -22,48 +32,128 @@ const UNKNOWN: &str = "<unk>";
 /// The unknown token and the bytes.
 const FIXED: usize = 1 + 256;
 
-/// A score that any other way to write a text beats, so that `<0x41>` in a text is never taken for the byte.
-const WORST_SCORE: f64 = -10_000.0;
+/// What each next one of the characters that a Unigram model has too few of gets on top of the lowest score.
+const PENALTY: f64 = 0.0001;
 
-/// A Unigram tokenizer of at most `vocab_size` tokens, special ones included.
+/// A Unigram tokenizer of at most `vocab_size` tokens, special ones included, at which the text is cut.
+///
+/// The library's sums depend on the order of its words and on how they are split among threads: they are sorted, and it
+/// gets one thread.
 ///
 /// # Errors
-/// A vocabulary without room for bytes and special tokens, and what the library refuses.
+/// A vocabulary without room for bytes, special tokens and the characters of the text, and what the library refuses.
 pub fn train_unigram(text: &str, vocab_size: usize, specials: &[&str]) -> Result<Library> {
+    let room = room(vocab_size, specials)?;
+    let words = words(text, specials)?;
+    let characters = characters(&words);
+    // Enough to spell the name of a byte, see `WORST_SCORE`.
+    let alphabet: HashSet<char> = (' '..='~').collect();
+    let needed = characters.keys().filter(|c| !alphabet.contains(c)).count() + alphabet.len();
+    ensure!(
+        needed <= room,
+        "the text has {} different characters, each of which takes a token of a Unigram model: the vocabulary of {vocab_size} must be {} at least, or --kind another one, which leaves rare characters to their bytes",
+        characters.len(),
+        vocab_size - room + needed
+    );
     let trainer = UnigramTrainer::builder()
         .show_progress(false)
-        .vocab_size(u32::try_from(pieces(vocab_size, specials)? + 1)?)
+        .vocab_size(u32::try_from(room + 1)?)
         .special_tokens(vec![AddedToken::from(UNKNOWN, true)])
         .unk_token(Some(UNKNOWN.to_owned()))
-        // Enough to spell the name of a byte, see `WORST_SCORE`.
-        .initial_alphabet((' '..='~').collect())
+        .initial_alphabet(alphabet.iter().copied().collect())
         .build()
         .map_err(|error| anyhow!("{error}"))?;
-    let mut model = train(Unigram::default(), trainer, text)?;
+    let one_thread = ThreadPoolBuilder::new().num_threads(1).build()?;
+    let mut model = Unigram::default();
+    if words.is_empty() {
+        // The library takes none; all characters are as likely then.
+        let score = -(alphabet.len() as f64).ln();
+        let pieces = alphabet.iter().map(|character| (character.to_string(), score));
+        let pieces = std::iter::once((UNKNOWN.to_owned(), 0.0)).chain(pieces);
+        model = Unigram::from(pieces.collect(), Some(0), false).map_err(|error| anyhow!("{error}"))?;
+    } else {
+        one_thread.install(|| guarded(|| trainer.do_train(words, &mut model)))?;
+    }
+    let mut model = serde_json::to_value(&model)?;
     let vocab = model["vocab"]
         .as_array_mut()
-        .ok_or_else(|| anyhow!("the trained model has no vocabulary"))?;
-    vocab.splice(1..1, (0..=u8::MAX).map(|byte| json!([byte_token(byte), WORST_SCORE])));
+        .context("the trained model has no vocabulary")?;
+    let learned = in_order(vocab.drain(1..).collect(), &characters);
+    vocab.extend((0..=u8::MAX).map(|byte| json!([byte_token(byte), WORST_SCORE])));
+    vocab.extend(learned.into_iter().map(|(piece, score)| json!([piece, score])));
     let size = vocab.len();
     model["byte_fallback"] = json!(true);
     assemble(model, size, specials)
 }
 
-/// A BPE tokenizer over characters, with byte fallback, of at most `vocab_size` tokens, special ones included.
+/// A Unigram model's pieces in the order of their scores.
+///
+/// Characters that are too rare to be learned have scores from the lowest one on, each by [`PENALTY`] more than the last,
+/// but in any order. Here the more frequent ones have the higher scores.
+fn in_order(vocab: Vec<Value>, counts: &BTreeMap<char, u64>) -> Vec<(String, f64)> {
+    let piece = |entry: &Value| Some((entry[0].as_str()?.to_owned(), entry[1].as_f64()?));
+    let mut pieces: Vec<(String, f64)> = vocab.iter().filter_map(piece).collect();
+    let lowest = pieces.iter().map(|(_, score)| *score).fold(f64::INFINITY, f64::min);
+    let mut penalty = 0.0;
+    let penalties: HashSet<u64> = pieces
+        .iter()
+        .map(|_| {
+            let score = lowest + penalty;
+            penalty += PENALTY;
+            score.to_bits()
+        })
+        .collect();
+    let character = |piece: &str| {
+        let mut characters = piece.chars();
+        characters.next().filter(|_| characters.next().is_none())
+    };
+    let (mut rare, learned): (Vec<_>, Vec<_>) = pieces
+        .drain(..)
+        .partition(|(piece, score)| character(piece).is_some() && penalties.contains(&score.to_bits()));
+    let mut scores: Vec<f64> = rare.iter().map(|(_, score)| *score).collect();
+    scores.sort_by(f64::total_cmp);
+    rare.sort_by_cached_key(|(piece, _)| {
+        let count = character(piece).and_then(|c| counts.get(&c)).copied();
+        (count.unwrap_or(0), std::cmp::Reverse(piece.clone()))
+    });
+    let rare = rare.into_iter().zip(scores).map(|((piece, _), score)| (piece, score));
+    let mut pieces: Vec<(String, f64)> = learned.into_iter().chain(rare).collect();
+    pieces.sort_by(|(piece, score), (other, other_score)| other_score.total_cmp(score).then(piece.cmp(other)));
+    pieces
+}
+
+/// A BPE tokenizer over characters, with byte fallback, of at most `vocab_size` tokens, special ones included, at which the
+/// text is cut.
+///
+/// The library takes the rarest characters away in any order, so that this is done before it: words are cut at them.
 ///
 /// # Errors
 /// A vocabulary without room for bytes and special tokens, and what the library refuses.
 pub fn train_sentencepiece(text: &str, vocab_size: usize, specials: &[&str]) -> Result<Library> {
     let fixed = std::iter::once(UNKNOWN.to_owned()).chain((0..=u8::MAX).map(byte_token));
+    let room = room(vocab_size, specials)?;
+    let words = words(text, specials)?;
     // Rare characters are left to their bytes: an alphabet of thousands would leave no room for merges.
-    let room = pieces(vocab_size, specials)?;
-    let trainer = BpeTrainer::builder()
+    let mut frequent: Vec<(char, u64)> = characters(&words).into_iter().collect();
+    frequent.sort_by_key(|&(character, count)| (std::cmp::Reverse(count), character));
+    let alphabet: BTreeSet<char> = frequent.into_iter().map(|(c, _)| c).take(room / 4).collect();
+    let mut trainer = BpeTrainer::builder()
         .show_progress(false)
         .vocab_size(FIXED + room)
-        .limit_alphabet(room / 4)
         .special_tokens(fixed.map(|token| AddedToken::from(token, true)).collect())
         .build();
-    let mut model = train(BPE::default(), trainer, text)?;
+    let splitter = Splitter::new()?;
+    let texts = texts_between(text, specials)?;
+    guarded(|| {
+        trainer.feed(texts.iter().flat_map(|text| lines(text)), |line| {
+            let words = splitter.words(line)?;
+            let parts = words.iter().flat_map(|word| word.split(|c| !alphabet.contains(&c)));
+            Ok(parts.filter(|part| !part.is_empty()).map(str::to_owned).collect())
+        })
+    })?;
+    let mut model = BPE::default();
+    guarded(|| trainer.train(&mut model))?;
+    let mut model = serde_json::to_value(&model)?;
     let size = model["vocab"].as_object().map_or(0, serde_json::Map::len);
     model["unk_token"] = json!(UNKNOWN);
     model["fuse_unk"] = json!(true);
@@ -71,8 +161,68 @@ pub fn train_sentencepiece(text: &str, vocab_size: usize, specials: &[&str]) -> 
     assemble(model, size, specials)
 }
 
+/// The words of a text between special tokens, in their order, and how often each occurs. A NUL ends a word, as it does
+/// inside of the library.
+fn words(text: &str, specials: &[&str]) -> Result<Vec<(String, u32)>> {
+    let splitter = Splitter::new()?;
+    let texts = texts_between(text, specials)?;
+    let lines: Vec<&str> = texts.iter().flat_map(|text| lines(text)).collect();
+    let counts = lines
+        .par_iter()
+        .try_fold(HashMap::<String, u32>::new, |mut counts, line| {
+            for word in splitter.words(line).map_err(|error| anyhow!("{error}"))? {
+                let count = counts.entry(word).or_default();
+                *count = count.saturating_add(1);
+            }
+            anyhow::Ok(counts)
+        })
+        .try_reduce(HashMap::new, |mut all, some| {
+            for (word, count) in some {
+                let sum = all.entry(word).or_default();
+                *sum = sum.saturating_add(count);
+            }
+            Ok(all)
+        })?;
+    let mut words: Vec<(String, u32)> = counts.into_iter().collect();
+    words.sort_unstable();
+    Ok(words)
+}
+
+/// The lines of a text, with their ends; a NUL ends one too, and is in none.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let lines = text.split_inclusive('\n').flat_map(|line| line.split('\0'));
+    lines.filter(|line| !line.is_empty())
+}
+
+/// Cuts lines into words.
+struct Splitter(PreTokenizerWrapper);
+
+impl Splitter {
+    fn new() -> Result<Self> {
+        Ok(Self(serde_json::from_value(pre_tokenizer())?))
+    }
+
+    fn words(&self, line: &str) -> tokenizers::Result<Vec<String>> {
+        let mut line = PreTokenizedString::from(line);
+        self.0.pre_tokenize(&mut line)?;
+        let words = line.get_splits(OffsetReferential::Original, OffsetType::Byte);
+        Ok(words.into_iter().map(|(word, ..)| word.to_owned()).collect())
+    }
+}
+
+/// How often each character occurs.
+fn characters(words: &[(String, u32)]) -> BTreeMap<char, u64> {
+    let mut counts = BTreeMap::new();
+    for (word, count) in words {
+        for character in word.chars() {
+            *counts.entry(character).or_default() += u64::from(*count);
+        }
+    }
+    counts
+}
+
 /// The room that is left for learned tokens.
-fn pieces(vocab_size: usize, specials: &[&str]) -> Result<usize> {
+fn room(vocab_size: usize, specials: &[&str]) -> Result<usize> {
     let fixed = FIXED + specials.len();
     ensure!(
         vocab_size > fixed,
@@ -86,26 +236,6 @@ fn pieces(vocab_size: usize, specials: &[&str]) -> Result<usize> {
         "a special token is empty"
     );
     Ok(vocab_size - fixed)
-}
-
-/// Trains the model on the text's lines, and gives it as `tokenizer.json` has it.
-fn train<M, T>(model: M, mut trainer: T, text: &str) -> Result<Value>
-where
-    M: Model + Into<ModelWrapper> + serde::Serialize + Send + Sync,
-    T: Trainer<Model = M> + Sync,
-{
-    let pre_tokenizer: PreTokenizerWrapper = serde_json::from_value(pre_tokenizer())?;
-    let mut model = model;
-    trainer
-        .feed(text.split_inclusive('\n'), |line| {
-            let mut line = tokenizers::PreTokenizedString::from(line);
-            tokenizers::PreTokenizer::pre_tokenize(&pre_tokenizer, &mut line)?;
-            let words = line.get_splits(tokenizers::OffsetReferential::Original, tokenizers::OffsetType::Byte);
-            Ok(words.into_iter().map(|(word, ..)| word.to_owned()).collect())
-        })
-        .map_err(|error| anyhow!("{error}"))?;
-    trainer.train(&mut model).map_err(|error| anyhow!("{error}"))?;
-    Ok(serde_json::to_value(&model)?)
 }
 
 fn byte_token(byte: u8) -> String {
@@ -126,7 +256,7 @@ fn pre_tokenizer() -> Value {
 fn assemble(model: Value, size: usize, specials: &[&str]) -> Result<Library> {
     let added_tokens: Vec<Value> = (size as u32..)
         .zip(specials)
-        .map(|(id, token)| added_token(token, id))
+        .map(|(id, token)| Added::special(token, id).to_json())
         .collect();
     for token in specials {
         let is_ordinary = match &model["vocab"] {

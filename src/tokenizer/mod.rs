@@ -8,43 +8,56 @@
 //! | `char.rs` | a token a character |
 //! | `basic.rs` | byte-level BPE in its simplest form; the oracle of the tests |
 //! | `unicode.rs`, `split.rs` | classes of characters; text to chunks, by the patterns of GPT-2 and GPT-4 |
+//! | `pre_tokenizer.rs` | text to chunks, by those patterns or a regular expression |
 //! | `train.rs` | learning merges with counts that are kept up to date |
 //! | `ranks.rs`, `recover.rs` | merging a chunk; merges from ranks |
 //! | `bpe.rs`, `published.rs` | the BPE tokenizer; those of GPT-2 and GPT-4 |
-//! | `special.rs` | special tokens in a text |
+//! | `added.rs`, `special.rs` | special and other added tokens in a text |
 //! | `byte_unicode.rs`, `hugging_face.rs` | bytes as printable characters; BPE as `tokenizer.json` |
 //! | `ids.rs` | what must be true of the ids in any `tokenizer.json` |
+//! | `gaps.rs` | ids that no token has, before added tokens |
 //! | `library.rs`, `library_train.rs` | every other `tokenizer.json`, and training other kinds, by Hugging Face's library |
 //! | `guarded.rs` | calls into that library |
 //! | `pieces.rs` | a text as its tokens, for people to look at |
 //! | `any.rs`, `stream.rs` | all kinds behind one type; text from tokens that come one by one |
 
+mod added;
 mod any;
+mod base64;
 pub mod basic;
 mod bpe;
 pub mod byte_unicode;
 mod char;
+mod difference;
+pub mod folder;
+mod gaps;
 mod guarded;
 mod hugging_face;
 mod ids;
 mod library;
 mod library_train;
 pub mod pieces;
+mod pre_tokenizer;
+mod protobuf;
 pub mod published;
 mod ranks;
 mod recover;
+mod sentencepiece;
 mod special;
 mod split;
 mod stream;
+mod tiktoken;
 mod train;
 mod unicode;
 
+pub use added::{AddedToken, AddedTokens};
 pub use any::Tokenizer;
 pub use bpe::Bpe;
 pub use char::CharTokenizer;
 pub use library::Library;
 pub use library_train::{train_sentencepiece, train_unigram};
-pub use special::{SpecialChoice, Specials};
+pub use pre_tokenizer::{Expression, PreTokenizer};
+pub use special::{SpecialChoice, Specials, note_on_text};
 pub use split::{Chunks, Pattern};
 pub use stream::StreamDecoder;
 pub use train::train_merges;

@@ -8,7 +8,7 @@
 use super::unicode::{Class, class_at};
 
 /// How text is cut into chunks before merging.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pattern {
     /// GPT-2's: contractions, letters, digits and signs, each with the space before it.
     Gpt2,

@@ -7,12 +7,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::iter::once;
 
+use anyhow::Result;
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::Pattern;
 use super::basic::{BYTES, Pair};
+use super::{Pattern, PreTokenizer};
 
 /// Bytes that one thread counts at a time.
 const SEGMENT: usize = 1 << 18;
@@ -24,7 +26,8 @@ struct Word {
 }
 
 /// Learns up to `merges` merges from `text`; fewer only where nothing is left to merge. Of equally frequent pairs, the
-/// one with the lowest ids comes first. `progress` is told the number of merges after each.
+/// one with the lowest ids comes first. `progress` is called with the number of merges after
+/// each.
 ///
 /// ```
 /// use mlx_gpt::tokenizer::{Pattern, train_merges};
@@ -33,8 +36,37 @@ struct Word {
 /// let merges = train_merges("x ab ab ab", Pattern::Gpt2, 2, |_| ());
 /// assert_eq!(merges, [(32, 97), (256, 98)]);
 /// ```
-pub fn train_merges(text: &str, pattern: Pattern, merges: usize, mut progress: impl FnMut(usize)) -> Vec<Pair> {
-    let mut words: Vec<Word> = count_chunks(text, pattern)
+pub fn train_merges(text: &str, pattern: Pattern, merges: usize, progress: impl FnMut(usize)) -> Vec<Pair> {
+    let segments = Pattern::segments(text, SEGMENT);
+    learn(count(&segments, |segment| pattern.split(segment)), merges, progress)
+}
+
+/// The same for texts that no merge crosses either, cut by any pre-tokenizer.
+///
+/// # Errors
+/// As [`PreTokenizer::chunks`].
+pub fn train_merges_of_texts(
+    texts: &[&str],
+    pre_tokenizer: &PreTokenizer,
+    merges: usize,
+    progress: impl FnMut(usize),
+) -> Result<Vec<Pair>> {
+    let counts = match pre_tokenizer {
+        PreTokenizer::Pattern(pattern) => {
+            let segments = texts.iter().flat_map(|text| Pattern::segments(text, SEGMENT));
+            count(&segments.collect::<Vec<_>>(), |segment| pattern.split(segment))
+        }
+        PreTokenizer::Expression(_) => {
+            let chunks = texts.par_iter().map(|text| pre_tokenizer.chunks(text));
+            count(&chunks.collect::<Result<Vec<_>>>()?.concat(), |&chunk| once(chunk))
+        }
+    };
+    Ok(learn(counts, merges, progress))
+}
+
+/// Learns merges from chunks and how often each occurs.
+fn learn(chunks: FxHashMap<&str, i64>, merges: usize, mut progress: impl FnMut(usize)) -> Vec<Pair> {
+    let mut words: Vec<Word> = chunks
         .into_iter()
         .filter(|(chunk, _)| chunk.len() > 1)
         .map(|(chunk, count)| Word {
@@ -101,12 +133,15 @@ pub fn train_merges(text: &str, pattern: Pattern, merges: usize, mut progress: i
     learned
 }
 
-/// The distinct chunks of `text` and how often each occurs, counted on all of rayon's threads.
-fn count_chunks(text: &str, pattern: Pattern) -> FxHashMap<&str, i64> {
-    Pattern::segments(text, SEGMENT)
-        .into_par_iter()
-        .fold(FxHashMap::default, |mut counts, segment| {
-            for chunk in pattern.split(segment) {
+/// The distinct chunks of some stretches of text and how often each occurs, counted on all of rayon's threads.
+fn count<'a, C: Iterator<Item = &'a str>>(
+    stretches: &[&'a str],
+    chunks: impl Fn(&&'a str) -> C + Sync + Send,
+) -> FxHashMap<&'a str, i64> {
+    stretches
+        .par_iter()
+        .fold(FxHashMap::default, |mut counts, stretch| {
+            for chunk in chunks(stretch) {
                 *counts.entry(chunk).or_default() += 1;
             }
             counts

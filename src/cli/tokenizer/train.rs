@@ -14,7 +14,10 @@ use crate::config::DEFAULT_CORPUS;
 use crate::data::corpus::{Corpus, Split};
 use crate::disk::durable;
 use crate::terminal::console;
-use crate::tokenizer::{Bpe, CharTokenizer, Pattern, Tokenizer, train_sentencepiece, train_unigram};
+use crate::tokenizer::folder::{TOKENIZER, TOKENIZER_CONFIG};
+use crate::tokenizer::{
+    Bpe, CharTokenizer, Pattern, PreTokenizer, SpecialChoice, Tokenizer, train_sentencepiece, train_unigram,
+};
 
 /// Training that takes longer than this shows its progress.
 const SLOW: Duration = Duration::from_secs(2);
@@ -33,6 +36,7 @@ Examples:
 
     mlx-gpt tokenizer train --vocab-size 4096 --out my-tok
     mlx-gpt tokenizer train --corpus notes.txt --vocab-size 1000 --special '<|endoftext|>' --out notes.json
+    mlx-gpt tokenizer train --corpus notes.txt --pattern '\\p{L}+|\\p{N}|[^\\p{L}\\p{N}]+' --out words
     mlx-gpt tokenizer show --tokenizer my-tok 'What light through yonder window breaks?'")]
 pub struct Options {
     /// A text file or a folder of them, all of which is learned from [default: the built-in corpus]
@@ -44,10 +48,11 @@ pub struct Options {
     /// What kind of tokenizer
     #[arg(long, value_enum, default_value = "bpe")]
     kind: Kind,
-    /// How bpe cuts text into chunks that no merge crosses [default: gpt2]
-    #[arg(long, value_enum)]
-    pattern: Option<Pattern>,
-    /// A special token, which gets one of the last ids; give it several times
+    /// How bpe cuts text into chunks that no merge crosses: gpt2, gpt4, or a regular expression whose matches are chunks, as
+    /// is what lies between them [default: gpt2]
+    #[arg(long, value_name = "PATTERN")]
+    pattern: Option<PreTokenizer>,
+    /// A special token, which gets one of the last ids; the text is cut where it is in it; give it several times
     #[arg(long, value_name = "TEXT")]
     special: Vec<String>,
     /// A folder for tokenizer.json and tokenizer_config.json, or a file whose name ends in .json
@@ -76,12 +81,7 @@ pub fn run(options: &Options) -> Result<()> {
         options.kind != Kind::Char || (options.vocab_size.is_none() && options.special.is_empty()),
         "--kind char has one token a character and no others; leave --vocab-size and --special out"
     );
-    let alone = options.out.extension().is_some_and(|extension| extension == "json");
-    let file = if alone {
-        options.out.clone()
-    } else {
-        options.out.join("tokenizer.json")
-    };
+    let file = place(&options.out);
     durable::ensure_free(&file)?;
     let corpus = Corpus::open(options.corpus.as_deref().unwrap_or(DEFAULT_CORPUS))?;
     for remark in &corpus.remarks {
@@ -89,19 +89,17 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let text = corpus.text(Split::All);
     let tokenizer = learn(options, text).with_context(|| format!("corpus {}", corpus.name))?;
-    let tokens = tokenizer.encode(text)?.len();
-
-    let json = serde_json::to_vec(&tokenizer.to_json()?)?;
-    if !alone {
-        let mut config = tokenizer.config_json(0);
-        // How long a text may be is a model's matter.
-        config.as_object_mut().map(|config| config.remove("model_max_length"));
-        write(
-            &options.out.join("tokenizer_config.json"),
-            &serde_json::to_vec_pretty(&config)?,
-        )?;
+    let tokens = tokenizer.encode_with(text, &SpecialChoice::ALLOW)?.len();
+    let asked = options.vocab_size.unwrap_or(VOCAB_SIZE);
+    if options.kind != Kind::Char && tokenizer.vocab_size() < asked {
+        console::say(format_args!(
+            "note: corpus {}: it has enough text for {} tokens, not for the {asked} asked for",
+            corpus.name,
+            tokenizer.vocab_size()
+        ));
     }
-    write(&file, &json)?;
+
+    save(&tokenizer, &options.out)?;
     console::print(format_args!(
         "{}: {} tokens, {:.2} bytes per token of its corpus\n",
         file.display(),
@@ -110,14 +108,41 @@ pub fn run(options: &Options) -> Result<()> {
     ))
 }
 
+/// The file of a tokenizer that is written to `out`: that, or one in the folder of that name.
+pub fn place(out: &Path) -> PathBuf {
+    if is_file(out) {
+        out.to_owned()
+    } else {
+        out.join(TOKENIZER)
+    }
+}
+
+fn is_file(out: &Path) -> bool {
+    out.extension().is_some_and(|extension| extension == "json")
+}
+
+/// Writes a tokenizer to a file, or to a folder with what `transformers` needs beside it.
+pub fn save(tokenizer: &Tokenizer, out: &Path) -> Result<()> {
+    if !is_file(out) {
+        let mut config = tokenizer.config_json(0);
+        // How long a text may be is a model's matter.
+        config.as_object_mut().map(|config| config.remove("model_max_length"));
+        write(&out.join(TOKENIZER_CONFIG), &serde_json::to_vec_pretty(&config)?)?;
+    }
+    write(&place(out), &serde_json::to_vec(&tokenizer.to_json()?)?)
+}
+
 fn learn(options: &Options, text: &str) -> Result<Tokenizer> {
     let vocab_size = options.vocab_size.unwrap_or(VOCAB_SIZE);
     let specials: Vec<&str> = options.special.iter().map(String::as_str).collect();
     Ok(match options.kind {
         Kind::Bpe => {
-            let pattern = options.pattern.unwrap_or(Pattern::Gpt2);
+            let pre_tokenizer = options.pattern.clone().unwrap_or(Pattern::Gpt2.into());
             let mut progress = Progress::new(vocab_size);
-            Bpe::train(text, vocab_size, pattern, &specials, |merges| progress.set(merges))?.into()
+            Bpe::train(text, vocab_size, pre_tokenizer, &specials, |merges| {
+                progress.set(merges)
+            })?
+            .into()
         }
         Kind::Unigram => announced(|| train_unigram(text, vocab_size, &specials))?.into(),
         Kind::Sentencepiece => announced(|| train_sentencepiece(text, vocab_size, &specials))?.into(),

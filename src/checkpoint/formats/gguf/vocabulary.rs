@@ -4,11 +4,12 @@ use anyhow::{Context, Result, bail};
 
 use super::container::Value;
 use crate::tokenizer::byte_unicode::to_characters;
-use crate::tokenizer::{Bpe, Pattern, Tokenizer};
+use crate::tokenizer::{Bpe, Pattern, PreTokenizer, Tokenizer};
 
 // GGUF's token types.
 const NORMAL: i32 = 1;
 const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
 
 /// A byte that UTF-8 never has, so that its token comes from no text.
@@ -17,7 +18,7 @@ const NO_TEXT: u8 = 0xff;
 /// Tokens, merges and special ids of a tokenizer for a model of so many tokens.
 ///
 /// # Errors
-/// A tokenizer that is not byte-level BPE.
+/// A tokenizer that is not byte-level BPE by a published pattern, or does more.
 pub fn metadata(tokenizer: &Tokenizer, vocab_size: usize) -> Result<Vec<(&'static str, Value)>> {
     const REMEDY: &str = "train with --tokenizer gpt2, or with one that `mlx-gpt tokenizer train` makes";
     let bpe = match tokenizer {
@@ -27,12 +28,33 @@ pub fn metadata(tokenizer: &Tokenizer, vocab_size: usize) -> Result<Vec<(&'stati
             "its tokenizer is run by Hugging Face's library; only byte-level BPE by GPT-2's or GPT-4's pattern is written; {REMEDY}"
         ),
     };
+    let pattern = match bpe.pre_tokenizer() {
+        PreTokenizer::Pattern(pattern) => *pattern,
+        PreTokenizer::Expression(expression) => bail!(
+            "its tokenizer cuts text by a regular expression of its own, {}, which GGUF has no name for; {REMEDY}",
+            expression.as_str()
+        ),
+    };
+    let odd = bpe
+        .added_tokens()
+        .tokens()
+        .iter()
+        .find(|token| token.takes_more_than_its_text());
+    if let Some(token) = odd {
+        bail!(
+            "its token {} takes the white space around it or is no part of a word, which GGUF cannot say; {REMEDY}",
+            token.content
+        );
+    }
+    if bpe.add_prefix_space() {
+        bail!("its tokenizer puts a space before each text, which GGUF cannot say; {REMEDY}");
+    }
     let (tokens, types) = tokens(bpe, vocab_size);
     let merges = bpe.written_merges().context("its tokenizer")?;
     let end = end_of_generation(tokenizer, bpe).context("its tokenizer lacks a byte")?;
     Ok(vec![
         ("tokenizer.ggml.model", Value::String("gpt2".into())),
-        ("tokenizer.ggml.pre", Value::String(pre_tokenizer(bpe.pattern()).into())),
+        ("tokenizer.ggml.pre", Value::String(pre_tokenizer(pattern).into())),
         ("tokenizer.ggml.tokens", Value::Strings(tokens)),
         ("tokenizer.ggml.token_type", Value::I32s(types)),
         ("tokenizer.ggml.merges", Value::Strings(merges)),
@@ -61,9 +83,9 @@ fn tokens(bpe: &Bpe, vocab_size: usize) -> (Vec<String>, Vec<i32>) {
         tokens[id as usize] = to_characters(token);
         types[id as usize] = NORMAL;
     }
-    for (token, &id) in bpe.special_tokens() {
-        tokens[id as usize].clone_from(token);
-        types[id as usize] = CONTROL;
+    for token in bpe.added_tokens().tokens() {
+        tokens[token.id as usize].clone_from(&token.content);
+        types[token.id as usize] = if token.special { CONTROL } else { USER_DEFINED };
     }
     (tokens, types)
 }
