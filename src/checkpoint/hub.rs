@@ -117,7 +117,14 @@ fn folder_of(file: &Path) -> Result<PathBuf> {
 fn is_wanted(name: &str) -> bool {
     let weights =
         name.starts_with("model") && (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"));
-    !name.contains('/') && (weights || ["config.json", "tokenizer.json", "vocab.json", "merges.txt"].contains(&name))
+    let others = [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "vocab.json",
+        "merges.txt",
+    ];
+    !name.contains('/') && (weights || others.contains(&name))
 }
 
 /// Progress of one file.
@@ -163,6 +170,7 @@ mod tests {
     fn only_files_that_are_read_are_fetched() {
         for wanted in [
             "config.json",
+            "generation_config.json",
             "model.safetensors",
             "model-00001-of-00002.safetensors",
             "model.safetensors.index.json",

@@ -13,6 +13,7 @@ use crate::checkpoint::hub;
 use crate::checkpoint::import::{import, origin};
 use crate::checkpoint::runs::find_checkpoint;
 use crate::disk::durable;
+use crate::model::init::parameter_count;
 use crate::terminal::console::{program, quoted, say};
 use crate::tokenizer::Tokenizer;
 
@@ -76,7 +77,7 @@ fn describe(checkpoint: &Checkpoint, out: &Path) {
         "model    {}, vocabulary {}: {:.2} million parameters, {}",
         model.shape(),
         model.vocab_size,
-        checkpoint.parameters.count() as f64 / 1e6,
+        parameter_count(model) as f64 / 1e6,
         HumanBytes(4 * checkpoint.parameters.count() as u64)
     ));
     say(format_args!("saved    {}", out.display()));

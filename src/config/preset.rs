@@ -4,7 +4,9 @@ use clap::ValueEnum;
 use serde::Deserialize;
 
 use super::train::{default_decay_share, default_lora_alpha, default_lora_targets, default_muon_lr, default_threads};
-use super::{Architecture, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, Schedule, TrainConfig};
+use super::{
+    Architecture, Boundaries, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, Schedule, TrainConfig,
+};
 use crate::config::Device;
 
 /// Named sizes and recipes.
@@ -109,6 +111,7 @@ impl Preset {
             dropout,
             lora: None,
             quantization: None,
+            boundaries: Boundaries::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::{Activation, Architecture, Device, Lora, ModelConfig, Norm, Parts, Position};
+use super::{Activation, Architecture, Boundaries, Device, Lora, ModelConfig, Norm, Parts, Position};
 use crate::disk::floats::Precision;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -194,6 +194,7 @@ impl TrainConfig {
             dropout: self.dropout,
             lora: self.lora(),
             quantization: None,
+            boundaries: Boundaries::default(),
         }
     }
 

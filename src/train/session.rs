@@ -18,8 +18,8 @@ use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
 use crate::disk::durable;
 use crate::evaluate::{Evaluation, Evaluator};
-use crate::generate::Generator;
 use crate::generate::sampler::Sampling;
+use crate::generate::{Generator, boundaries};
 use crate::terminal::console::{quoted, say, warn};
 use crate::tokenizer::Tokenizer;
 
@@ -167,13 +167,13 @@ impl Session {
 
     /// What the model says now, in so many tokens.
     pub(super) fn write_sample(&self, tokens: usize) -> Result<String> {
-        let generator = Generator::new(&self.model, &self.state.model_parameters())?;
+        let generator = Generator::new(&self.model, &self.state.model_parameters())?.for_tokenizer(&self.tokenizer);
         let sampling = Sampling {
             temperature: 0.8,
             ..Sampling::PLAIN
         };
         let mut ids = Vec::with_capacity(tokens);
-        let prompt = self.tokenizer.default_prompt();
+        let prompt = boundaries::default_prompt(&self.model, &self.tokenizer);
         generator.generate(&prompt, 0..1, &sampling, self.config.seed, |_, choice| {
             ids.push(choice.id);
             Ok(ids.len() < tokens)

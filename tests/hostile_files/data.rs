@@ -1,10 +1,10 @@
-//! Parsers of what models learn from and are judged by.
+//! Parsers of what models learn from and are measured by.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use mlx_gpt::data::batches::{Batch, spread};
+use mlx_gpt::data::batches::spread;
 use mlx_gpt::data::corpus::{Corpus, Split};
 use mlx_gpt::data::dataset::Dataset;
 use mlx_gpt::data::prepare::prepare;

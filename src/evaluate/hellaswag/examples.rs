@@ -45,6 +45,8 @@ pub fn read(file: &Path, tokenizer: &Tokenizer, context: usize) -> Result<Vec<Ex
 pub fn parse(text: &str, name: &str, tokenizer: &Tokenizer, context: usize) -> Result<Vec<Example>> {
     let examples: Vec<Example> = text
         .lines()
+        // Some programs put a byte-order mark before a file's first line, which joined files have inside.
+        .map(|line| line.trim_start_matches('\u{feff}'))
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
         .map(|(index, line)| {
@@ -106,7 +108,7 @@ impl Example {
         Ok(Self::fit(ctx, endings, label, context))
     }
 
-    /// Keeps as much of the end of `ctx` as there is room for with the longest ending, so that all endings are judged
+    /// Keeps as much of the end of `ctx` as there is room for with the longest ending, so that all endings are scored
     /// after the same text. The last token of a row is predicted and never an input: a row is one longer than the
     /// context.
     fn fit(mut ctx: Vec<u32>, endings: Vec<Vec<u32>>, label: usize, context: usize) -> Self {
@@ -153,6 +155,15 @@ fn tokens(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
 mod tests {
     use super::*;
     use crate::tokenizer::CharTokenizer;
+
+    #[test]
+    fn byte_order_marks_are_no_part_of_a_line() {
+        let tokenizer: Tokenizer = CharTokenizer::from_text(" abcdefghij").into();
+        let line = "{\"ctx\": \"abcdefg\", \"endings\": [\"h\", \"hij\"], \"label\": 1}";
+        let plain = parse(&format!("{line}\n{line}\n"), "x", &tokenizer, 16).unwrap();
+        let marked = format!("\u{feff}{line}\r\n\u{feff}{line}\n\u{feff}"); // two files, joined
+        assert_eq!(parse(&marked, "x", &tokenizer, 16).unwrap(), plain);
+    }
 
     #[test]
     fn labels_are_numbers_or_strings_of_digits() {
