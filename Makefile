@@ -34,8 +34,9 @@ book: setup ## the lessons as a book, in book/out/; needs `make lessons`
 test: setup ## all tests
 	cargo test
 
-faults: setup ## 200 kills on a small disk and 20,000 steps of a tiny model (SEED=n for other instants)
+faults: setup ## 200 kills, 200 stops by signals, 20,000 steps of a tiny model (SEED=n for other instants)
 	KILLS=$${KILLS:-200} cargo test --test faults -- --nocapture
+	SIGNALS=$${SIGNALS:-200} cargo test --test signals -- --nocapture
 	LONG_STEPS=$${LONG_STEPS:-20000} cargo test --test long_run -- --nocapture
 
 lint: setup ## formatting and clippy, warnings denied

@@ -7,7 +7,7 @@
 //! | room | what it is |
 //! |---|---|
 //! | `disk` | files: reading what others made, writing so that a file is complete or not there, hashes, number formats |
-//! | `terminal` | results and messages, text that steers no terminal, signals, curves |
+//! | `terminal` | results and messages, text that steers no terminal, curves |
 //! | [`config`] | plain structs with named presets, validated once |
 //! | [`compute`] | MLX's devices, memory, threads and compiled functions |
 //! | [`tokenizer`] | text to token ids and back; no MLX |

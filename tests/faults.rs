@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::disk::Disk;
-use common::{folder, learned, mlx_gpt, stderr, succeed};
+use common::{folder, learned, mlx_gpt, number, stderr, succeed};
 use mlx_gpt::checkpoint;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -144,10 +144,6 @@ fn newest(run: &Path) -> Option<u64> {
     steps
         .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok())
         .max()
-}
-
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |value| value.parse().unwrap())
 }
 
 #[test]

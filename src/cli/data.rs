@@ -8,11 +8,14 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
+use super::signals::Signals;
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
-use crate::data::prepare::{Event, Manifest, prepare};
-use crate::terminal::console::{self, say};
+use crate::data::manifest::Manifest;
+use crate::data::prepare::{Event, prepare};
+use crate::terminal::console::{self, program, quoted, say};
 use crate::tokenizer::Tokenizer;
+use crate::train::Stop;
 
 /// Turn large texts into token shards, and say what a folder of them holds
 ///
@@ -68,16 +71,18 @@ struct InfoOptions {
 
 pub fn run(options: &Options) -> Result<ExitCode> {
     match &options.command {
-        Command::Prepare(options) => run_prepare(options)?,
-        Command::Info(options) => info(&options.folder)?,
+        Command::Prepare(options) => run_prepare(options),
+        Command::Info(options) => info(&options.folder).map(|()| ExitCode::SUCCESS),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-fn run_prepare(options: &PrepareOptions) -> Result<()> {
+fn run_prepare(options: &PrepareOptions) -> Result<ExitCode> {
+    let signals = Signals::register()?;
     let tokenizer = Tokenizer::open(&options.tokenizer, || {
         bail!(
-            "characters of which text? train a tokenizer first: mlx-gpt tokenizer train --kind char, and give its path"
+            "characters of which text? train a tokenizer first with: {} tokenizer train --kind char --corpus {} --out FILE.json, and give its path",
+            program(),
+            quoted(&options.corpus)
         )
     })?;
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
@@ -86,31 +91,43 @@ fn run_prepare(options: &PrepareOptions) -> Result<()> {
     let started = Instant::now();
     let mut encoded = 0;
     let mut encoding = false;
-    let manifest = prepare(
+    signals.at_stake(Some("the shard that is being written".into()));
+    let prepared = prepare(
         &options.corpus,
         &options.out,
         &tokenizer,
         options.shard_size << 20,
-        |event| match event {
-            Event::Found(bytes) => {
-                bar.set_message("reading");
-                bar.set_length(bytes);
-            }
-            Event::Surveyed(bytes) => bar.inc(bytes),
-            Event::Encoded(bytes) => {
-                if !encoding {
-                    encoding = true;
-                    bar.reset();
-                    bar.set_message("encoding");
-                } else {
-                    encoded += bytes;
+        |event| {
+            match event {
+                Event::Found(bytes) => {
+                    bar.set_message("reading");
+                    bar.set_length(bytes);
                 }
-                bar.inc(bytes);
+                Event::Surveyed(bytes) => bar.inc(bytes),
+                Event::Encoded(bytes) => {
+                    if !encoding {
+                        encoding = true;
+                        bar.reset();
+                        bar.set_message("encoding");
+                    } else {
+                        encoded += bytes;
+                    }
+                    bar.inc(bytes);
+                }
+                Event::Remark(remark) => bar.suspend(|| say(format_args!("note      {remark}"))),
             }
-            Event::Remark(remark) => bar.suspend(|| say(format_args!("note      {remark}"))),
+            signals.check()
         },
-    )?;
+    );
     bar.finish_and_clear();
+    let manifest = match prepared {
+        Err(_) if signals.requested() => {
+            say("stopped; the same command goes on after the shards that are complete");
+            return Ok(signals.code());
+        }
+        prepared => prepared?,
+    };
+    signals.at_stake(None);
     if encoded > 0 {
         let seconds = started.elapsed().as_secs_f64();
         say(format_args!(
@@ -119,7 +136,8 @@ fn run_prepare(options: &PrepareOptions) -> Result<()> {
             encoded as f64 / 1e6 / seconds
         ));
     }
-    describe(&manifest, &options.out)
+    describe(&manifest, &options.out)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn info(folder: &Path) -> Result<()> {
@@ -137,8 +155,10 @@ fn info(folder: &Path) -> Result<()> {
             Ok(())
         }
         Dataset::Text(_) => bail!(
-            "{} holds text, not tokens; make a folder of tokens with: mlx-gpt data prepare --corpus {0} --out DIR",
-            folder.display()
+            "{} holds text, not tokens; make a folder of tokens with: {} data prepare --corpus {} --out DIR",
+            folder.display(),
+            program(),
+            quoted(folder)
         ),
     }
 }

@@ -7,14 +7,14 @@ use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
+use super::signals::Signals;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::formats::gguf::Gguf;
 use crate::checkpoint::formats::{Dtype, folder};
-use crate::checkpoint::runs::find_checkpoint;
+use crate::checkpoint::runs;
 use crate::config::{Architecture, Precision, Quantization};
 use crate::disk::durable;
 use crate::terminal::console::{self, program, quoted, say};
-use crate::terminal::signals::Signals;
 
 /// Write a checkpoint for other programs, or smaller
 ///
@@ -70,8 +70,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     );
     durable::ensure_free(&options.out)?;
     let signals = Signals::register()?;
-    let source = find_checkpoint(options.checkpoint.as_deref())?;
-    let checkpoint = Checkpoint::load(&source)?.merged()?;
+    let checkpoint = runs::read(options.checkpoint.as_deref(), Checkpoint::load)?.merged()?;
+    let source = checkpoint.folder.clone();
     ensure!(
         checkpoint.model.quantization.is_none(),
         "the weights in {} are quantized already; export the checkpoint that they were made from",
@@ -83,6 +83,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         source.display(),
         checkpoint.model.architecture.name()
     );
+    signals.defer();
     say(format_args!("{}", source.display()));
     let written = match options.format {
         Format::Hf => hugging_face(&checkpoint, options, &signals),
@@ -134,7 +135,7 @@ fn mlx(checkpoint: Checkpoint, options: &Options, signals: &Signals) -> Result<(
 fn gguf(checkpoint: &Checkpoint, options: &Options, signals: &Signals) -> Result<()> {
     let out = &options.out;
     let file = Gguf::new(checkpoint, options.dtype.unwrap_or(Dtype::Float16))?;
-    durable::make_parents(out)?;
+    let _made = durable::make_parents(out)?;
     let bar = ProgressBar::new(file.size()).with_style(ProgressStyle::with_template(
         "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
     )?);

@@ -7,13 +7,13 @@ use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::HumanBytes;
 
+use super::signals::Signals;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::hub;
 use crate::checkpoint::import::{import, origin};
-use crate::checkpoint::runs::find_checkpoint;
+use crate::checkpoint::runs;
 use crate::disk::durable;
 use crate::terminal::console::{program, quoted, say};
-use crate::terminal::signals::Signals;
 use crate::tokenizer::Tokenizer;
 
 /// Bring a GPT-2 in: OpenAI's, or any in Hugging Face's layout
@@ -51,18 +51,17 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         })?),
         None => None,
     };
-    let folder = Path::new(&options.source);
-    let (folder, origin) = match hub::repository(&options.source) {
-        Some(repository) if !folder.exists() => (hub::download(repository)?, repository.to_owned()),
-        _ => {
-            let folder = find_checkpoint(Some(folder))?;
-            let origin = origin(&folder);
-            (folder, origin)
-        }
-    };
+    let named = Path::new(&options.source);
     let signals = Signals::register()?;
-    say(format_args!("reading  {}", folder.display()));
-    let imported = import(&folder, &options.out, tokenizer, &origin, || signals.check());
+    let read = |folder: &Path, origin: &str| {
+        signals.defer();
+        say(format_args!("reading  {}", folder.display()));
+        import(folder, &options.out, tokenizer.clone(), origin, || signals.check())
+    };
+    let imported = match hub::repository(&options.source) {
+        Some(repository) if !named.exists() => read(&hub::download(repository)?, repository),
+        _ => runs::read(Some(named), |folder| read(folder, &origin(folder))),
+    };
     signals.outcome(imported.map(|checkpoint| {
         describe(&checkpoint, &options.out);
         ExitCode::SUCCESS

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
+use super::signals::Signals;
 use crate::config::Device;
 use crate::config::{DEFAULT_CORPUS, Preset};
 use crate::lessons::fact::{self, Finding};
-use crate::lessons::lab::{Interrupted, LESSONS_FOLDER, Lab, Settings};
+use crate::lessons::lab::{LESSONS_FOLDER, Lab, Settings, Stopped};
 use crate::lessons::{self, overview};
 use crate::terminal::console;
 
@@ -95,43 +96,41 @@ struct LabOptions {
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
+    let signals = Signals::register()?;
     let result = match (&options.action, options.day) {
-        (Some(Action::List { lab }), _) => list(lab),
-        (Some(Action::Check { day, lab }), _) => check(*day, lab),
-        (Some(Action::Compare { prompt, lab }), _) => compare(prompt, lab),
-        (None, day) => show(day.unwrap_or_default(), options), // clap asks for one
+        (Some(Action::List { lab }), _) => list(lab, &signals),
+        (Some(Action::Check { day, lab }), _) => check(*day, lab, &signals),
+        (Some(Action::Compare { prompt, lab }), _) => compare(prompt, lab, &signals),
+        (None, day) => show(day.unwrap_or_default(), options, &signals), // clap asks for one
     };
     match result {
-        Err(error) => match error.downcast_ref::<Interrupted>() {
-            Some(Interrupted { signal }) => Ok(ExitCode::from(128 + *signal as u8)),
-            None => Err(error),
-        },
+        Err(error) if error.is::<Stopped>() => Ok(signals.code()),
         done => done,
     }
 }
 
-fn show(day: u8, options: &Options) -> Result<ExitCode> {
+fn show(day: u8, options: &Options, signals: &Signals) -> Result<ExitCode> {
     let lesson = lessons::find(day)?;
     if options.answer {
         lessons::show_answers(lesson)?;
     } else {
-        lessons::run(lesson, &options.lab.open()?)?;
+        lessons::run(lesson, &options.lab.open(signals)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(options: &LabOptions) -> Result<ExitCode> {
-    let lab = options.open()?;
+fn list(options: &LabOptions, signals: &Signals) -> Result<ExitCode> {
+    let lab = options.open(signals)?;
     for lesson in lessons::LESSONS {
         console::print(overview::line(lesson, &lab)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(day: u8, options: &LabOptions) -> Result<ExitCode> {
+fn check(day: u8, options: &LabOptions, signals: &Signals) -> Result<ExitCode> {
     let lesson = lessons::find(day)?;
     let mut broken = 0;
-    for (claim, finding, hint) in fact::check(lesson, &options.open()?)? {
+    for (claim, finding, hint) in fact::check(lesson, &options.open(signals)?)? {
         let (word, measured) = match &finding {
             Finding::Holds(measured) => ("holds ", measured),
             Finding::Open(why) => ("open  ", why),
@@ -147,28 +146,31 @@ fn check(day: u8, options: &LabOptions) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn compare(prompt: &str, options: &LabOptions) -> Result<ExitCode> {
-    overview::compare(&options.open()?, prompt)?;
+fn compare(prompt: &str, options: &LabOptions, signals: &Signals) -> Result<ExitCode> {
+    overview::compare(&options.open(signals)?, prompt)?;
     Ok(ExitCode::SUCCESS)
 }
 
 impl LabOptions {
-    fn open(&self) -> Result<Lab> {
+    fn open(&self, signals: &Signals) -> Result<Lab> {
         let device = match self.device {
             Some(device) => device,
             None => Device::current()?,
         };
         device.select()?;
-        Lab::new(Settings {
-            root: self.out.clone(),
-            corpus: match &self.corpus {
-                Some(path) => super::train_options::absolute_corpus(path)?,
-                None => DEFAULT_CORPUS.into(),
+        Lab::new(
+            Settings {
+                root: self.out.clone(),
+                corpus: match &self.corpus {
+                    Some(path) => super::train_options::absolute_corpus(path)?,
+                    None => DEFAULT_CORPUS.into(),
+                },
+                preset: self.preset.unwrap_or(Preset::for_device(device)),
+                device,
+                steps: self.steps,
+                seed: self.seed,
             },
-            preset: self.preset.unwrap_or(Preset::for_device(device)),
-            device,
-            steps: self.steps,
-            seed: self.seed,
-        })
+            Box::new(signals.clone()),
+        )
     }
 }

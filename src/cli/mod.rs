@@ -12,6 +12,7 @@ mod output;
 mod recipes;
 mod runs;
 mod scaling;
+mod signals;
 mod speedrun;
 mod sweep;
 mod tokenizer;
@@ -30,7 +31,8 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (MLX ", env!("MLX
 /// Start with `mlx-gpt train`, which trains a small GPT on Shakespeare in minutes, then `mlx-gpt generate`.
 ///
 /// Results go to standard output, progress to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage,
-/// 130 or 143 stopped by Ctrl-C or SIGTERM after a save.
+/// 130, 143 or 129 stopped by Ctrl-C, SIGTERM or a closed terminal after a save. Further signals are the same request;
+/// only a Ctrl-C more than two seconds after an earlier one stops at once.
 #[derive(Parser)]
 #[command(name = "mlx-gpt", version = VERSION, max_term_width = 100)]
 pub struct Cli {
@@ -55,7 +57,9 @@ enum Command {
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    signals::outlive_file_limits();
+    let result = match command {
         Command::Train(options) => train::run(*options),
         Command::Generate(options) => generate::run(&options),
         Command::Eval(options) => eval::run(&options),

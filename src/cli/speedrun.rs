@@ -9,6 +9,7 @@ use serde_json::json;
 use toml::{Table, Value};
 
 use super::recipes;
+use super::signals::Signals;
 use crate::disk::durable;
 use crate::measure::contest::Journal;
 use crate::measure::contest::plan::SpeedrunPlan;
@@ -76,6 +77,7 @@ fn loss(text: &str) -> Result<f64, String> {
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
+    let signals = Signals::register()?;
     let named = || options.plan.display().to_string();
     let mut plan = SpeedrunPlan::read(&options.plan)?;
     if let Some(corpus) = &options.corpus {
@@ -98,17 +100,17 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     for (number, race) in journal.lines().iter().enumerate() {
         ensure!(
             race.is_possible(),
-            "line {} of {} has times or losses that cannot be; take it out",
+            "line {} of {} has times or losses that cannot be; correct it, or move the file away",
             number + 1,
             journal.path().display()
         );
     }
-    if let Outcome::Interrupted { signal } = speedrun(&runners, &dataset, options.evaluations, &mut journal)? {
+    if speedrun(&runners, &dataset, options.evaluations, &mut journal, &signals)? == Outcome::Stopped {
         say(format_args!(
             "stopped; call it again to go on, with --out {}",
             quoted(&options.out)
         ));
-        return Ok(ExitCode::from(128 + signal as u8));
+        return Ok(signals.code());
     }
     let races = races_of(&runners, &dataset.record()?, journal.lines());
     let standings = Standings::new(&races, options.target)?;

@@ -9,6 +9,7 @@ use serde_json::json;
 use toml::Table;
 
 use super::recipes;
+use super::signals::Signals;
 use crate::measure::contest::Journal;
 use crate::measure::contest::plan::SweepPlan;
 use crate::measure::contest::ranking::{ranking, table};
@@ -54,6 +55,7 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
+    let signals = Signals::register()?;
     let named = || options.plan.display().to_string();
     let plan = SweepPlan::read(&options.plan)?;
     let points = plan.points().with_context(named)?;
@@ -72,7 +74,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let beside = options.plan.with_extension("jsonl");
     let results = options.results.as_ref().unwrap_or(&beside);
     let mut journal = Journal::<Finished>::open(results)?;
-    let outcome = sweep(&candidates, &dataset, &mut journal)?;
+    let outcome = sweep(&candidates, &dataset, &mut journal, &signals)?;
     let ranking = ranking(&candidates, journal.lines(), &dataset.record()?);
     if options.json {
         let output = json!({ "results": results, "ranking": ranking });
@@ -82,14 +84,14 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     Ok(match outcome {
         Outcome::Finished => ExitCode::SUCCESS,
-        Outcome::Interrupted { signal } => {
+        Outcome::Stopped => {
             say(format_args!(
                 "stopped; go on with: {} bench sweep {} --results {}",
                 program(),
                 quoted(&options.plan),
                 quoted(results)
             ));
-            ExitCode::from(128 + signal as u8)
+            signals.code()
         }
     })
 }

@@ -7,7 +7,7 @@ use super::TrainConfig;
 type Entries = serde_json::Map<String, serde_json::Value>;
 
 /// Settings that a run that goes on may change; the others would silently make it another run.
-const MAY_CHANGE: [&str; 20] = [
+const MAY_CHANGE: [&str; 21] = [
     "steps",
     "lr",
     "min_lr",
@@ -27,6 +27,7 @@ const MAY_CHANGE: [&str; 20] = [
     "keep_every",
     "on_nan",
     "corpus",    // its text is compared
+    "tokenizer", // its contents are compared
     "init_from", // read once, at the beginning
 ];
 

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::to_string_pretty;
 
 use super::corpus::{Corpus, Split};
-use super::prepare::{Manifest, TOKENIZER, open_shards};
+use super::manifest::{Manifest, open_shards};
+use super::prepare::TOKENIZER;
 use super::tokens::{Shard, TokenWidth, Tokens};
 use crate::disk::hash::{sha256, sha256_of_file};
 use crate::tokenizer::{CharTokenizer, Tokenizer};

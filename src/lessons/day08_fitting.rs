@@ -16,13 +16,15 @@ use crate::config::{Optimizer, TrainConfig};
 use crate::data::batches;
 use crate::data::corpus::Split;
 use crate::data::tokens::Tokens;
+use crate::disk::durable;
+use crate::disk::unfinished::Unfinished;
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::model::Parameters;
 use crate::model::init::initialize;
 use crate::terminal::console::say;
 use crate::train::metrics::{self, Line};
 use crate::train::step::{Stepper, TrainState};
-use crate::train::{Session, train};
+use crate::train::{Session, ToTheEnd, train};
 
 /// Characters of the text that is learned by heart.
 const SLICE: usize = 1000;
@@ -150,10 +152,9 @@ fn stopped_and_resumed(lab: &Lab) -> Result<(Vec<&'static str>, [f32; 2])> {
         "day 8: a run of {} steps, and the same run stopped after {HALF} and resumed",
         2 * HALF
     ));
-    let folder = lab.root().join(format!(".resume-{}", std::process::id()));
-    let done = compare_runs(lab, &folder);
-    fs::remove_dir_all(&folder).with_context(|| format!("{} cannot be removed", folder.display()))?;
-    done
+    let _made = durable::make_folder(lab.root())?;
+    let folder = Unfinished::folder(&lab.root().join("resume"))?; // which goes again
+    compare_runs(lab, folder.path())
 }
 
 fn compare_runs(lab: &Lab, folder: &Path) -> Result<(Vec<&'static str>, [f32; 2])> {
@@ -172,10 +173,10 @@ fn compare_runs(lab: &Lab, folder: &Path) -> Result<(Vec<&'static str>, [f32; 2]
     };
     // ANCHOR: resume
     let run = || Run::open(folder);
-    train(&mut Session::start(config.clone(), lab.dataset(), folder)?)?;
+    train(&mut Session::start(config.clone(), lab.dataset(), folder)?, &ToTheEnd)?;
     let whole = End::read(&run()?)?;
     fs::remove_dir_all(run()?.step_folder(2 * HALF))?; // as if it had been stopped after the half
-    train(&mut Session::resume(run()?, config, lab.dataset())?)?;
+    train(&mut Session::resume(run()?, config, lab.dataset())?, &ToTheEnd)?;
     let resumed = End::read(&run()?)?;
     // ANCHOR_END: resume
     let files = End::FILES.into_iter().zip(whole.files.iter().zip(&resumed.files));

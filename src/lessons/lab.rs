@@ -22,7 +22,7 @@ use crate::generate::Generator;
 use crate::generate::sampler::Sampling;
 use crate::terminal::console::{program, say};
 use crate::tokenizer::Tokenizer;
-use crate::train::{Outcome, Session, time_of_step, train};
+use crate::train::{Outcome, Session, Stop, time_of_step, train};
 
 /// Where lessons leave their checkpoints unless `--out` says otherwise.
 pub const LESSONS_FOLDER: &str = "lessons";
@@ -45,26 +45,25 @@ pub struct Lab {
     settings: Settings,
     dataset: Dataset,
     tokenizer: OnceCell<Tokenizer>,
+    stop: Box<dyn Stop>,
 }
 
-/// A signal ended the training of a lesson, which saved first.
+/// The training of a lesson was asked to stop, and saved first.
 #[derive(Clone, Copy, Debug)]
-pub struct Interrupted {
-    pub signal: i32,
-}
+pub struct Stopped;
 
-impl fmt::Display for Interrupted {
+impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stopped by signal {}", self.signal)
+        write!(f, "stopped, after a save")
     }
 }
 
-impl std::error::Error for Interrupted {}
+impl std::error::Error for Stopped {}
 
 impl Lab {
     /// # Errors
     /// A corpus that cannot be read, or one of tokens: the lessons begin with text.
-    pub fn new(settings: Settings) -> Result<Self> {
+    pub fn new(settings: Settings, stop: Box<dyn Stop>) -> Result<Self> {
         let dataset = Dataset::open(&settings.corpus)?;
         ensure!(
             matches!(dataset, Dataset::Text(_)),
@@ -75,7 +74,13 @@ impl Lab {
             settings,
             dataset,
             tokenizer: OnceCell::new(),
+            stop,
         })
+    }
+
+    /// Who may ask a training to stop.
+    pub fn stop(&self) -> &dyn Stop {
+        &*self.stop
     }
 
     pub fn seed(&self) -> u64 {
@@ -128,7 +133,7 @@ impl Lab {
     pub fn keep(&self, lesson: &Lesson, name: &str) -> Result<String> {
         let text = lesson.make(name, self)?;
         let place = self.shown(lesson.day, name);
-        durable::make_parents(&place)?;
+        let _made = durable::make_parents(&place)?;
         durable::write_file(&place, text.as_bytes())?;
         Ok(text)
     }
@@ -139,7 +144,7 @@ impl Lab {
     /// It cannot be written.
     pub fn keep_for_all(&self, name: &str, text: &str) -> Result<()> {
         let place = self.folder("shown").join("all").join(name);
-        durable::make_parents(&place)?;
+        let _made = durable::make_parents(&place)?;
         durable::write_file(&place, text.as_bytes())
     }
 
@@ -228,7 +233,7 @@ impl Lab {
     /// Trains a day's model, or goes on where that stopped, and says what it came to.
     ///
     /// # Errors
-    /// Those of training; a folder that holds a run of other settings; [`Interrupted`].
+    /// Those of training; a folder that holds a run of other settings; [`Stopped`].
     pub fn train(&self, recipe: &Recipe) -> Result<Results> {
         self.train_on(recipe, &self.settings.corpus, &self.dataset)
     }
@@ -257,6 +262,7 @@ impl Lab {
                     ..config
                 };
                 let same = TrainConfig {
+                    corpus: config.corpus.clone(), // whose text is compared
                     steps: config.steps,
                     warmup: config.warmup,
                     threads: config.threads,
@@ -264,7 +270,7 @@ impl Lab {
                 };
                 ensure!(
                     same == config,
-                    "{} was trained with other settings; delete it to train it anew, or give another --out",
+                    "{} was trained with other settings; give another --out, or move it away to train it anew",
                     folder.display()
                 );
                 Session::resume(run, config, dataset)?
@@ -272,8 +278,9 @@ impl Lab {
             Err(_) => Session::start(config, dataset, &folder)?,
         };
         say(format_args!("training {}", recipe.what));
-        if let Outcome::Interrupted { signal } = train(&mut session)? {
-            return Err(Interrupted { signal }.into());
+        // One that was asked in its last step is whole, but the day is not.
+        if train(&mut session, self.stop())? == Outcome::Stopped || self.stop().requested() {
+            return Err(Stopped.into());
         }
         drop(session);
         let results = Results::of(self, recipe)?;

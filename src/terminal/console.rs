@@ -1,7 +1,7 @@
 //! Results on standard output, everything else on standard error.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::Result;
@@ -22,6 +22,15 @@ pub fn print(text: impl Display) -> Result<()> {
 /// Says a line on standard error. That nobody listens any more is no reason to stop a run.
 pub fn say(line: impl Display) {
     let _ = writeln!(io::stderr(), "{}", visible(&line.to_string()));
+}
+
+/// Says a line from beside the thread that draws progress: its bar, if it is drawn just now, is drawn again below.
+pub fn say_over_bar(line: impl Display) {
+    let mut stderr = io::stderr();
+    if stderr.is_terminal() {
+        let _ = write!(stderr, "\r\x1b[2K");
+    }
+    say(line);
 }
 
 /// Says that something went wrong which is no reason to stop.

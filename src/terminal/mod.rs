@@ -1,6 +1,5 @@
-//! The terminal: results and messages, text that steers nothing, signals, curves as pictures.
+//! The terminal: results and messages, text that steers nothing, curves as pictures.
 
 pub mod console;
 pub mod escape;
 pub mod plot;
-pub mod signals;

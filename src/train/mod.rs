@@ -18,7 +18,6 @@ use anyhow::{Result, bail, ensure};
 
 use crate::config::OnNan;
 use crate::disk::durable;
-use crate::terminal::signals::Signals;
 use metrics::{EvaluationLine, Line, NotFiniteLine};
 use step::{Pending, StepReport};
 
@@ -26,37 +25,60 @@ use step::{Pending, StepReport};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Finished,
-    /// A signal asked it to stop, and it saved first.
-    Interrupted {
-        signal: i32,
-    },
+    /// It was asked to stop, and saved first.
+    Stopped,
 }
 
-/// Trains until the last step or a signal, saving on the way and at the end.
+/// Who may ask work to stop before its end.
+pub trait Stop {
+    /// Whether it is to stop, once what was done is saved.
+    fn requested(&self) -> bool;
+
+    /// What would be lost if the process ended now, in words; nothing is lost before the work begins and after its end.
+    fn at_stake(&self, _what: Option<String>) {}
+}
+
+/// Nobody asks.
+pub struct ToTheEnd;
+
+impl Stop for ToTheEnd {
+    fn requested(&self) -> bool {
+        false
+    }
+}
+
+/// Trains until the last step or until `stop` asks to end, saving on the way and at the end.
 ///
 /// A checkpoint on the way that cannot be saved is a warning: by the next one there may be space.
 ///
 /// # Errors
 /// A step or an evaluation whose numbers are not finite, unless such steps are to be left out; a last checkpoint that
 /// cannot be saved.
-pub fn train(session: &mut Session) -> Result<Outcome> {
+pub fn train(session: &mut Session, stop: &dyn Stop) -> Result<Outcome> {
     if session.state.step == session.config.steps {
         report::already_complete(session);
         return Ok(Outcome::Finished);
     }
-    let signals = Signals::register()?;
+    let outcome = train_steps(session, stop);
+    stop.at_stake(None);
+    outcome
+}
+
+fn train_steps(session: &mut Session, stop: &dyn Stop) -> Result<Outcome> {
+    stop.at_stake(Some(session.not_saved_yet()));
     let mut report = report::Report::start(session).inspect_err(|_| session.run.discard())?;
-    if session.state.step == 0 {
+    if session.state.step == 0 && !stop.requested() {
         evaluate(session, &mut report)?;
     }
     // The step before the one that is being computed: it is read while the GPU is busy.
     let mut pending = None;
     while session.state.step < session.config.steps {
-        if let Some(signal) = signals.received() {
+        stop.at_stake(Some(session.not_saved_yet()));
+        if stop.requested() {
             finish(session, &mut report, pending.take())?;
             session.save()?;
             report.interrupted(session);
-            return Ok(Outcome::Interrupted { signal });
+            return Ok(Outcome::Stopped);
         }
         report.start_clock();
         let batches = session.stepper.micro_batches(&session.train_tokens, session.state.step);
@@ -147,7 +169,8 @@ fn evaluate(session: &mut Session, report: &mut report::Report) -> Result<()> {
         val_loss: losses.val,
     }))?;
     let curve = plot::loss_curve(&session.run.name(), &session.metrics)?;
-    if let Err(error) = durable::write_file(&session.run.curve_path(), curve.as_bytes()) {
+    let drawn = session.find_run();
+    if let Err(error) = drawn.and_then(|()| durable::write_file(&session.run.curve_path(), curve.as_bytes())) {
         report.warn(format_args!("{error:#}; the run goes on"));
     }
     report.evaluation(session, losses);

@@ -43,6 +43,11 @@ pub const TINY: [&str; 20] = [
     "2",
 ];
 
+/// A number that a longer or another version of a test is given by the environment.
+pub fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |value| value.parse().unwrap())
+}
+
 /// An empty folder for one test, not where MLX keeps its kernels.
 pub fn folder() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()

@@ -128,7 +128,7 @@ fn prepared_tokens() {
     let _alone = alone();
     let (folder, tokenizer) = prepared();
     let place = folder.path().join("tokens");
-    prepare(&folder.path().join("text"), &place, &tokenizer, 40, |_| ()).unwrap();
+    prepare(&folder.path().join("text"), &place, &tokenizer, 40, |_| Ok(())).unwrap();
     for entry in fs::read_dir(&place).unwrap() {
         let path = entry.unwrap().path();
         fs::rename(&path, folder.path().join(path.file_name().unwrap())).unwrap();
@@ -160,6 +160,7 @@ fn journals() {
     let mut journal = Vec::new();
     let whole = prepare(&text, &place, &tokenizer, 40, |_| {
         journal = fs::read(place.join("journal.json")).unwrap_or(std::mem::take(&mut journal));
+        Ok(())
     });
     let whole = whole.unwrap();
     let shards: Vec<_> = whole
@@ -173,7 +174,7 @@ fn journals() {
             fs::write(place.join(&shard.file), bytes)?;
         }
         fs::copy(folder.join("journal.json"), place.join("journal.json"))?;
-        prepare(&text, &place, &tokenizer, 40, |_| ())?;
+        prepare(&text, &place, &tokenizer, 40, |_| Ok(()))?;
         // What comes of it is complete, or not taken.
         let _ = read_tokens(&place);
         Ok(())

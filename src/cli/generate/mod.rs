@@ -15,7 +15,7 @@ use clap::Args;
 
 use super::tokenizer::read_text;
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::runs::find_checkpoint;
+use crate::checkpoint::runs;
 use crate::config::Device;
 use crate::generate::sampler::Sampling;
 use crate::generate::{Ending, Generator};
@@ -129,8 +129,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         (None, Some(file)) => Some(read_text(file, MOST_PROMPT).context("prompt, of which a model sees the end")?),
         (text, _) => text.clone(),
     };
-    let folder = find_checkpoint(options.checkpoint.as_deref())?;
-    let checkpoint = Checkpoint::load(&folder)?;
+    let checkpoint = runs::read(options.checkpoint.as_deref(), Checkpoint::load)?;
     let seed = options.seed.unwrap_or_else(|| u64::from(rand_seed()));
     let task = Task {
         generator: &Generator::new(&checkpoint.model, &checkpoint.parameters)?,
@@ -144,7 +143,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         },
         seed,
     };
-    say(format_args!("{} · seed {seed}", folder.display()));
+    say(format_args!("{} · seed {seed}", checkpoint.folder.display()));
     if options.interactive {
         interactive::run(task)
     } else {

@@ -1,7 +1,7 @@
 //! `mlx-gpt tokenizer train`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -92,16 +92,18 @@ pub fn run(options: &Options) -> Result<()> {
     let tokens = tokenizer.encode(text)?.len();
 
     let json = serde_json::to_vec(&tokenizer.to_json()?)?;
-    if !alone {
-        let mut config = tokenizer.config_json(0);
-        // How long a text may be is a model's matter.
-        config.as_object_mut().map(|config| config.remove("model_max_length"));
-        write(
-            &options.out.join("tokenizer_config.json"),
-            &serde_json::to_vec_pretty(&config)?,
-        )?;
-    }
-    write(&file, &json)?;
+    let _made = durable::make_parents(&file)?;
+    // The tokenizer gets its name last: where it is, its configuration is, too.
+    durable::fill_file(&file, |making| {
+        if !alone {
+            let mut config = tokenizer.config_json(0);
+            // How long a text may be is a model's matter.
+            config.as_object_mut().map(|config| config.remove("model_max_length"));
+            let place = options.out.join("tokenizer_config.json");
+            durable::write_file(&place, &serde_json::to_vec_pretty(&config)?)?;
+        }
+        Ok(fs::write(making, &json)?)
+    })?;
     console::print(format_args!(
         "{}: {} tokens, {:.2} bytes per token of its corpus\n",
         file.display(),
@@ -178,12 +180,4 @@ fn announced<T>(work: impl FnOnce() -> T) -> T {
         drop(done);
         result
     })
-}
-
-/// Writes a file in one step, in a folder that is made if need be.
-pub fn write(file: &Path, contents: &[u8]) -> Result<()> {
-    if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("folder {} cannot be made", folder.display()))?;
-    }
-    durable::write_file(file, contents)
 }

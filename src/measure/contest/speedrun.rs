@@ -9,8 +9,7 @@ use super::{Journal, is_same_recipe, steps_bar};
 use crate::config::TrainConfig;
 use crate::data::dataset::{CorpusRecord, Dataset};
 use crate::terminal::console::say;
-use crate::terminal::signals::Signals;
-use crate::train::{Outcome, Trial};
+use crate::train::{Outcome, Stop, Trial};
 
 /// What this program calls itself beside others.
 pub const ENGINE: &str = "mlx-gpt";
@@ -78,8 +77,8 @@ impl Race {
     }
 }
 
-/// Times what the journal does not have yet, with `evaluations` of the loss along each training, and adds it there. A
-/// signal ends it after a step.
+/// Times what the journal does not have yet, with `evaluations` of the loss along each training, and adds it there. `stop`
+/// ends it after a step.
 ///
 /// # Errors
 /// A configuration or a corpus that cannot be trained with, or a journal that cannot be written.
@@ -88,14 +87,14 @@ pub fn speedrun(
     dataset: &Dataset,
     evaluations: u64,
     journal: &mut Journal<Race>,
+    stop: &dyn Stop,
 ) -> Result<Outcome> {
-    let signals = Signals::register()?;
     let corpus = dataset.record()?;
     for runner in runners {
         if journal.lines().iter().any(|race| race.is_of(runner, &corpus)) {
             continue;
         }
-        let Some(race) = run(runner, dataset, &corpus, evaluations, &signals)? else {
+        let Some(race) = run(runner, dataset, &corpus, evaluations, stop)? else {
             break;
         };
         if let Some(end) = race.end() {
@@ -107,9 +106,11 @@ pub fn speedrun(
         }
         journal.append(race)?;
     }
-    Ok(match signals.received() {
-        Some(signal) => Outcome::Interrupted { signal },
-        None => Outcome::Finished,
+    stop.at_stake(None);
+    Ok(if stop.requested() {
+        Outcome::Stopped
+    } else {
+        Outcome::Finished
     })
 }
 
@@ -125,17 +126,18 @@ pub fn races_of(runners: &[Runner], corpus: &CorpusRecord, races: &[Race]) -> Ve
     others.chain(own).cloned().collect()
 }
 
-/// One training; nothing if a signal ended it.
+/// One training; nothing if `stop` ended it.
 fn run(
     runner: &Runner,
     dataset: &Dataset,
     corpus: &CorpusRecord,
     evaluations: u64,
-    signals: &Signals,
+    stop: &dyn Stop,
 ) -> Result<Option<Race>> {
     let config = &runner.config;
     let mut trial = Trial::new(config, dataset).with_context(|| format!("recipe {}", runner.name))?;
     let bar = steps_bar(config.steps, format!("{} seed {}", runner.name, config.seed))?;
+    stop.at_stake(Some("nothing".into()));
     trial.warm_up()?;
     let every = config.steps.div_ceil(evaluations);
     let mut clock = Duration::ZERO;
@@ -143,7 +145,7 @@ fn run(
     let mut curve: Vec<Point> = Vec::new();
     let mut diverged = false;
     while !trial.is_finished() && !diverged {
-        if signals.received().is_some() {
+        if stop.requested() {
             return Ok(None);
         }
         let started = Instant::now();
@@ -151,6 +153,7 @@ fn run(
         clock += started.elapsed();
         diverged = trial.ends_at(&step);
         tokens += config.tokens_at(trial.steps().saturating_sub(1));
+        stop.at_stake(Some(format!("{} step(s) of this training", trial.steps())));
         bar.set_position(trial.steps());
         if trial.steps().is_multiple_of(every) || trial.is_finished() || diverged {
             let loss = if diverged { f64::NAN } else { trial.loss()? };

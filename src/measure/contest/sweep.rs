@@ -11,8 +11,7 @@ use super::{Journal, is_same_recipe, steps_bar};
 use crate::config::TrainConfig;
 use crate::data::dataset::{CorpusRecord, Dataset};
 use crate::terminal::console::say;
-use crate::terminal::signals::Signals;
-use crate::train::{Outcome, Trial};
+use crate::train::{Outcome, Stop, Trial};
 
 /// A training to do.
 #[derive(Clone, Debug)]
@@ -46,20 +45,24 @@ impl Finished {
     }
 }
 
-/// Does what the journal does not have yet, and adds it there. A signal ends it after a step: the training that it is in
+/// Does what the journal does not have yet, and adds it there. `stop` ends it after a step: the training that it is in
 /// will begin again, those before are kept.
 ///
 /// # Errors
 /// A configuration or a corpus that cannot be trained with, or a journal that cannot be written.
-pub fn sweep(candidates: &[Candidate], dataset: &Dataset, journal: &mut Journal<Finished>) -> Result<Outcome> {
-    let signals = Signals::register()?;
+pub fn sweep(
+    candidates: &[Candidate],
+    dataset: &Dataset,
+    journal: &mut Journal<Finished>,
+    stop: &dyn Stop,
+) -> Result<Outcome> {
     let corpus = dataset.record()?;
     for (number, candidate) in candidates.iter().enumerate() {
         if journal.lines().iter().any(|line| line.is_of(candidate, &corpus)) {
             continue;
         }
         let what = format!("{}/{} {}", number + 1, candidates.len(), describe(candidate));
-        let Some(finished) = train(candidate, dataset, &corpus, &signals, &what)? else {
+        let Some(finished) = train(candidate, dataset, &corpus, stop, &what)? else {
             break;
         };
         let result = finished
@@ -68,32 +71,36 @@ pub fn sweep(candidates: &[Candidate], dataset: &Dataset, journal: &mut Journal<
         say(format_args!("{what}: {result} in {:.1} s", finished.seconds));
         journal.append(finished)?;
     }
-    Ok(match signals.received() {
-        Some(signal) => Outcome::Interrupted { signal },
-        None => Outcome::Finished,
+    stop.at_stake(None);
+    Ok(if stop.requested() {
+        Outcome::Stopped
+    } else {
+        Outcome::Finished
     })
 }
 
-/// One training; nothing if a signal ended it.
+/// One training; nothing if `stop` ended it.
 fn train(
     candidate: &Candidate,
     dataset: &Dataset,
     corpus: &CorpusRecord,
-    signals: &Signals,
+    stop: &dyn Stop,
     what: &str,
 ) -> Result<Option<Finished>> {
     let config = &candidate.config;
     let mut trial = Trial::within_training_text(config, dataset).with_context(|| describe(candidate))?;
     let bar = steps_bar(config.steps, what.to_owned())?;
+    stop.at_stake(Some("nothing".into()));
     trial.warm_up()?;
     let started = Instant::now();
     let mut diverged = false;
     while !trial.is_finished() && !diverged {
-        if signals.received().is_some() {
+        if stop.requested() {
             return Ok(None);
         }
         let step = trial.step()?;
         diverged = trial.ends_at(&step);
+        stop.at_stake(Some(format!("{} step(s) of this training", trial.steps())));
         bar.set_position(trial.steps());
     }
     let seconds = started.elapsed().as_secs_f64();
