@@ -7,6 +7,7 @@ mod ending;
 pub mod formats;
 pub mod hub;
 pub mod import;
+mod language_model;
 mod progress;
 pub mod run;
 pub mod runs;
@@ -27,6 +28,7 @@ use mlx_rs::{Array, Dtype};
 use crate::config::{ModelConfig, Precision};
 use crate::disk::durable;
 use crate::disk::floats;
+use crate::generate::LanguageModel;
 use crate::model::linear::lora;
 use crate::model::parameters::Parameters;
 use crate::tokenizer::Tokenizer;
@@ -138,6 +140,18 @@ impl Checkpoint {
             tokenizer: whole.tokenizer,
             base: Some(base),
         })
+    }
+
+    /// The model with its tokenizer, ready to continue texts.
+    ///
+    /// # Errors
+    /// A context whose keys and values no memory here can hold.
+    pub fn language_model(&self) -> Result<LanguageModel> {
+        Ok(LanguageModel::new(
+            &self.model,
+            &self.parameters,
+            self.tokenizer.clone(),
+        )?)
     }
 
     /// The shape of a checkpoint's model, without its weights.

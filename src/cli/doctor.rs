@@ -9,10 +9,10 @@ use clap::Args;
 use super::VERSION;
 use crate::checkpoint::runs::find_checkpoint;
 use crate::config::Device;
-use crate::measure::bench::table::markdown;
 use crate::measure::{accuracy, doctor};
 use crate::terminal::console;
 use crate::terminal::escape::visible;
+use crate::terminal::table::markdown;
 
 /// Say what this machine has, what is missing, and the command that fixes it
 #[derive(Args)]
@@ -96,7 +96,7 @@ fn compare_with_reference() -> Result<()> {
 
     let rows = accuracy::compare(&computed, &accuracy::reference::read(&file, &computed)?)?;
     let lines = rows.iter().map(|row| {
-        [
+        vec![
             row.model.to_owned(),
             row.precision.clone(),
             row.what.clone(),
@@ -106,7 +106,7 @@ fn compare_with_reference() -> Result<()> {
         ]
     });
     let head = ["model", "format", "what", "difference", "allowed", ""];
-    console::print(format_args!("\n{}\n", markdown(head, lines)))?;
+    console::print(format_args!("\n{}\n", markdown(&head, lines)))?;
     let wrong: Vec<String> = rows
         .iter()
         .filter(|row| !row.right)

@@ -1,6 +1,7 @@
 //! The command line: options to library calls, nothing else. `docs/cli.md` is made from the comments here.
 
 mod bench;
+mod clock;
 mod data;
 mod doctor;
 mod eval;
@@ -12,16 +13,19 @@ mod output;
 mod recipes;
 mod runs;
 mod scaling;
+mod settings;
 mod signals;
 mod speedrun;
 mod sweep;
 mod tokenizer;
 mod train;
-mod train_options;
 
+use std::panic;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::tokenizer::panic_is_caught;
 
 /// What `--version` says: this program's version and that of the MLX it is linked with.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (MLX ", env!("MLX_VERSION"), ")");
@@ -57,6 +61,7 @@ enum Command {
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
+    say_only_panics_that_are_not_caught();
     let result = match Cli::parse().command {
         Command::Train(options) => train::run(*options),
         Command::Generate(options) => generate::run(&options),
@@ -71,4 +76,14 @@ pub fn main() -> ExitCode {
         Command::Doctor(options) => doctor::run(&options),
     };
     result.unwrap_or_else(|error| output::failure(&error))
+}
+
+/// Some calls into other libraries catch panics and make errors of them, which are said once, as errors.
+fn say_only_panics_that_are_not_caught() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if !panic_is_caught() {
+            before(panic);
+        }
+    }));
 }

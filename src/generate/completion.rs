@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
+use super::CompletionOptions;
 use super::sampler::Choice;
 use super::stop::StopStrings;
 use crate::tokenizer::{StreamDecoder, Tokenizer};
@@ -15,6 +16,17 @@ pub struct Ending {
     pub stop: Vec<String>,
     /// The token after which nothing comes, if there is one.
     pub end_of_text: Option<u32>,
+}
+
+impl Ending {
+    /// That of `options`, for texts of a tokenizer.
+    pub fn new(options: &CompletionOptions, tokenizer: &Tokenizer) -> Self {
+        Self {
+            max_new_tokens: options.max_new_tokens,
+            stop: options.stop.clone(),
+            end_of_text: tokenizer.end_of_text().filter(|_| !options.ignore_end_of_text),
+        }
+    }
 }
 
 /// What ended a text.
@@ -69,6 +81,10 @@ impl<'a> Writer<'a> {
     /// What is written so far.
     pub fn completion(&self) -> &Completion {
         &self.completion
+    }
+
+    pub fn into_completion(self) -> Completion {
+        self.completion
     }
 
     pub fn is_finished(&self) -> bool {

@@ -5,11 +5,15 @@
 //! | `sampler.rs` | from logits to one token; arithmetic |
 //! | `window.rs`, `sequences.rs` | the tokens that the model looks at; rows of them with their key-value cache |
 //! | `stop.rs`, `completion.rs` | text up to a stop string; tokens to text, and when it ends |
+//! | `options.rs`, `token_stream.rs`, `language_model.rs` | text in and text out: what a program calls |
 
 mod completion;
+mod language_model;
+mod options;
 pub mod sampler;
 mod sequences;
 pub mod stop;
+mod token_stream;
 mod window;
 
 use std::ops::Range;
@@ -22,8 +26,11 @@ use crate::compute::memory;
 use crate::config::ModelConfig;
 use crate::model::{Model, Parameters};
 pub use completion::{Completion, Ending, FinishReason, Writer};
+pub use language_model::LanguageModel;
+pub use options::CompletionOptions;
 use sampler::{Choice, Sampling};
 pub use sequences::Sequences;
+pub use token_stream::{Token, TokenStream};
 
 /// Memory for the keys, values and logits of samples that are written at once: 14 of GPT-2's smallest size, one of its
 /// largest, so that no number of samples asks for more than a machine that holds the model has.

@@ -3,16 +3,16 @@
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::Result;
-use termimad::{FmtText, MadSkin, terminal_size};
+use terminal_size::terminal_size;
 
 use crate::terminal::console;
+use crate::terminal::markdown::Style;
 
 /// Columns of text; more are hard to read.
 const WIDTH: usize = 100;
 
 pub struct Screen {
-    skin: MadSkin,
-    width: usize,
+    style: Style,
     /// Somebody reads along, and says when to go on.
     waits: bool,
     sections: usize,
@@ -21,20 +21,11 @@ pub struct Screen {
 impl Screen {
     pub fn new() -> Self {
         let terminal = io::stdout().is_terminal();
-        let mut skin = if terminal {
-            MadSkin::default()
-        } else {
-            MadSkin::no_style()
-        };
-        skin.headers
-            .iter_mut()
-            .for_each(|header| header.align = termimad::Alignment::Left);
+        let columns = terminal.then(terminal_size).flatten();
         Self {
-            skin,
-            width: if terminal {
-                WIDTH.min(terminal_size().0.into())
-            } else {
-                WIDTH
+            style: Style {
+                columns: columns.map_or(WIDTH, |(columns, _)| WIDTH.min(columns.0.into())),
+                ansi: terminal,
             },
             waits: terminal && io::stdin().is_terminal(),
             sections: 0,
@@ -49,36 +40,8 @@ impl Screen {
             }
             self.sections += 1;
         }
-        if let Some(code) = markdown.strip_prefix("```") {
-            return self.code(code);
-        }
-        let markdown = flowing(markdown);
-        let text = FmtText::from(&self.skin, &markdown, Some(self.width));
-        console::print(format_args!("{text}\n"))
+        console::print(format_args!("{}\n", self.style.render(markdown)))
     }
-
-    /// Shows the lines of a block of code as they are; the first is the language's name.
-    fn code(&self, code: &str) -> Result<()> {
-        let mut text = String::new();
-        for line in code.lines().skip(1).filter(|line| !line.starts_with("```")) {
-            text += &format!("    {}\n", self.skin.inline_code.apply_to(line));
-        }
-        console::print(format_args!("{text}\n"))
-    }
-}
-
-/// A paragraph with its line breaks taken out; items of lists and rows of tables stay apart.
-fn flowing(markdown: &str) -> String {
-    let mut text = String::new();
-    for line in markdown.lines() {
-        let numbered = line.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with(". ");
-        let apart = numbered || ["|", "- ", "* ", "#"].iter().any(|start| line.starts_with(start));
-        if !text.is_empty() {
-            text.push(if apart || text.starts_with('#') { '\n' } else { ' ' });
-        }
-        text += line.trim();
-    }
-    text
 }
 
 fn wait() -> Result<()> {

@@ -1,5 +1,7 @@
-//! The terminal: results and messages, text that steers nothing, curves as pictures.
+//! The terminal: results and messages, text that steers nothing, Markdown, tables, curves as pictures.
 
 pub mod console;
 pub mod escape;
+pub mod markdown;
 pub mod plot;
+pub mod table;

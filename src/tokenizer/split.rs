@@ -8,7 +8,8 @@
 use super::unicode::{Class, class_at};
 
 /// How text is cut into chunks before merging.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Pattern {
     /// GPT-2's: contractions, letters, digits and signs, each with the space before it.
     Gpt2,

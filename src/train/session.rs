@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use indicatif::HumanBytes;
 
 use super::metrics::{ChangesLine, Line, Metrics};
 use super::setup::Setup;
@@ -16,10 +15,10 @@ use crate::config::{ModelConfig, TrainConfig};
 use crate::data::batches;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
+use crate::disk::bytes::Bytes;
 use crate::disk::durable;
 use crate::evaluate::{Evaluation, Evaluator};
-use crate::generate::Generator;
-use crate::generate::sampler::Sampling;
+use crate::generate::{CompletionOptions, Generator, TokenStream};
 use crate::terminal::console::{quoted, say, warn};
 use crate::tokenizer::Tokenizer;
 
@@ -171,17 +170,16 @@ impl Session {
     /// What the model says now, in so many tokens.
     pub(super) fn write_sample(&self, tokens: usize) -> Result<String> {
         let generator = Generator::new(&self.model, &self.state.model_parameters())?;
-        let sampling = Sampling {
-            temperature: 0.8,
-            ..Sampling::PLAIN
+        let options = CompletionOptions {
+            max_new_tokens: tokens,
+            ignore_end_of_text: true,
+            seed: self.config.seed,
+            ..CompletionOptions::default()
         };
-        let mut ids = Vec::with_capacity(tokens);
         let prompt = self.tokenizer.default_prompt();
-        generator.generate(&prompt, 0..1, &sampling, self.config.seed, |_, choice| {
-            ids.push(choice.id);
-            Ok(ids.len() < tokens)
-        })?;
-        self.tokenizer.decode(&ids)
+        Ok(TokenStream::new(&generator, &self.tokenizer, &prompt, &options)?
+            .complete()?
+            .text)
     }
 
     /// Saves a checkpoint of this step, unless there is one, then removes those that are not to be kept.
@@ -212,8 +210,8 @@ impl Session {
         ensure!(
             needed <= free,
             "it takes {}, the disk has {} left",
-            HumanBytes(needed),
-            HumanBytes(free)
+            Bytes(needed),
+            Bytes(free)
         );
         let step = self.state.step;
         let evaluation = self.metrics.evaluation_at(step);

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
-use rand_chacha::ChaCha8Rng;
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
 use super::line_reader::{Line, LineReader};
 use super::speed::Speed;
 use super::{MOST_PROMPT, Task};
-use crate::generate::{Sequences, Writer, sample_rng};
+use crate::generate::{CompletionOptions, LanguageModel, TokenStream};
 use crate::terminal::console::{self, say};
 
 const HELP: &str = "\
@@ -26,9 +25,9 @@ TEXT               the text goes on with this, on a new line, and then the model
 
 /// The text so far, and how it goes on.
 struct Conversation<'a> {
-    task: Task<'a>,
-    sequence: Sequences<'a>,
-    rng: ChaCha8Rng,
+    model: &'a LanguageModel,
+    text: TokenStream<'a>,
+    options: CompletionOptions,
     /// Nothing is being written: so Ctrl-C ends the program. While something is, Ctrl-C raises this.
     idle: Arc<AtomicBool>,
 }
@@ -74,9 +73,9 @@ impl<'a> Conversation<'a> {
             .and_then(|_| flag::register(SIGINT, Arc::clone(&idle)))
             .context("signals cannot be handled")?;
         Ok(Self {
-            sequence: task.generator.sequence()?,
-            rng: sample_rng(task.seed, 0),
-            task,
+            model: task.model,
+            text: task.model.text(&task.options)?,
+            options: task.options,
             idle,
         })
     }
@@ -85,7 +84,7 @@ impl<'a> Conversation<'a> {
     fn obey(&mut self, line: &str) -> Result<Next> {
         match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["/set", name, value] => self.set(name, value)?,
-            ["/reset"] => self.sequence = self.task.generator.sequence()?,
+            ["/reset"] => self.text = self.model.text(&self.options)?,
             ["/help"] => say(HELP),
             ["/quit"] => return Ok(Next::End),
             _ if line.starts_with('/') && !line.starts_with("//") => {
@@ -101,24 +100,24 @@ impl<'a> Conversation<'a> {
 
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
         let what = || format!("{name} cannot be {value}");
-        let mut sampling = self.task.sampling;
+        let mut sampling = self.options.sampling;
         match name {
             "temperature" => sampling.temperature = value.parse().with_context(what)?,
             "top-k" => sampling.top_k = value.parse().with_context(what)?,
             "top-p" => sampling.top_p = value.parse().with_context(what)?,
             "min-p" => sampling.min_p = value.parse().with_context(what)?,
             "repetition-penalty" => sampling.repetition_penalty = value.parse().with_context(what)?,
-            "max-new-tokens" => self.task.ending.max_new_tokens = value.parse().with_context(what)?,
+            "max-new-tokens" => self.options.max_new_tokens = value.parse().with_context(what)?,
             _ => bail!("there is nothing to set that is called {name}; /help lists what there is"),
         }
         sampling.validate()?;
-        self.task.sampling = sampling;
+        self.options.sampling = sampling;
         Ok(())
     }
 
     /// Puts what a person wrote behind the text so far.
     fn hear(&mut self, text: &str) -> Result<()> {
-        let tokenizer = self.task.tokenizer;
+        let tokenizer = self.model.tokenizer();
         let mut ids = if text.is_empty() {
             Vec::new()
         } else if self.is_in_a_line()? {
@@ -129,17 +128,17 @@ impl<'a> Conversation<'a> {
         } else {
             tokenizer.encode(text)?
         };
-        if ids.is_empty() && self.sequence.window(0).is_empty() {
+        if ids.is_empty() && self.text.window().is_empty() {
             ids = tokenizer.default_prompt();
         }
-        ids.iter().for_each(|&id| self.sequence.push(&[id]));
+        self.text.push(&ids);
         Ok(())
     }
 
     /// Whether the text so far ends neither with a new line nor with the end of a text.
     fn is_in_a_line(&self) -> Result<bool> {
-        let tokenizer = self.task.tokenizer;
-        let Some(&last) = self.sequence.window(0).last() else {
+        let tokenizer = self.model.tokenizer();
+        let Some(&last) = self.text.window().last() else {
             return Ok(false);
         };
         Ok(tokenizer.end_of_text() != Some(last) && !tokenizer.decode(&[last])?.ends_with('\n'))
@@ -148,24 +147,18 @@ impl<'a> Conversation<'a> {
     /// Lets the model write, until the text ends or Ctrl-C.
     fn speak(&mut self) -> Result<()> {
         self.idle.store(false, Ordering::Relaxed);
-        let mut writer = Writer::new(self.task.tokenizer, &self.task.ending);
         let mut speed = Speed::start();
-        while !writer.is_finished() {
-            let logits = self.sequence.next_logits()?;
-            let choice = self
-                .task
-                .sampling
-                .choose(&logits, self.sequence.window(0), &mut self.rng)?;
-            self.sequence.push(&[choice.id]);
-            speed.token(writer.completion().ids.len());
-            console::print(writer.push(choice)?)?;
+        self.text.go_on(&self.options)?;
+        while let Some(token) = self.text.next() {
+            speed.token(0);
+            console::print(token?.text)?;
             if self.idle.load(Ordering::Relaxed) {
-                console::print(writer.finish()?)?;
+                console::print(self.text.stop()?)?;
                 break;
             }
         }
         self.idle.store(true, Ordering::Relaxed);
-        if !writer.completion().text.ends_with('\n') {
+        if !self.text.completion().text.ends_with('\n') {
             console::print("\n")?;
         }
         say(&speed);

@@ -14,13 +14,10 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use super::tokenizer::read_text;
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::runs::find_checkpoint;
 use crate::config::Device;
-use crate::generate::sampler::Sampling;
-use crate::generate::{Ending, Generator};
+use crate::generate::{CompletionOptions, LanguageModel};
 use crate::terminal::console::say;
-use crate::tokenizer::Tokenizer;
 use sampling::SamplingOptions;
 
 /// Write text with a trained model
@@ -84,13 +81,10 @@ pub struct Options {
 
 /// What to write, and with what.
 struct Task<'a> {
-    generator: &'a Generator,
-    tokenizer: &'a Tokenizer,
+    model: &'a LanguageModel,
     /// The prompt as it was given, if it was.
     prompt: Option<String>,
-    sampling: Sampling,
-    ending: Ending,
-    seed: u64,
+    options: CompletionOptions,
 }
 
 /// Bytes of a prompt, at most: about a million tokens, of which a model sees those at the end that its context holds.
@@ -130,19 +124,17 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         (text, _) => text.clone(),
     };
     let folder = find_checkpoint(options.checkpoint.as_deref())?;
-    let checkpoint = Checkpoint::load(&folder)?;
     let seed = options.seed.unwrap_or_else(|| u64::from(rand_seed()));
     let task = Task {
-        generator: &Generator::new(&checkpoint.model, &checkpoint.parameters)?,
-        tokenizer: &checkpoint.tokenizer,
+        model: &LanguageModel::load(&folder)?,
         prompt,
-        sampling,
-        ending: Ending {
+        options: CompletionOptions {
             max_new_tokens: options.max_new_tokens,
+            sampling,
             stop: options.stop.clone(),
-            end_of_text: checkpoint.tokenizer.end_of_text().filter(|_| !options.ignore_eos),
+            ignore_end_of_text: options.ignore_eos,
+            seed,
         },
-        seed,
     };
     say(format_args!("{} · seed {seed}", folder.display()));
     if options.interactive {
