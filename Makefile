@@ -3,12 +3,12 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup train generate eval lessons book test faults fuzz lint deny docs interop interop-llama bench bench-kernels bench-scaling bench-tokenizer speedrun
+.PHONY: help setup train generate eval lessons book test faults fuzz lint deny docs interop interop-llama bench bench-kernels bench-scaling bench-tokenizer speedrun gpu-bundle gpu-smoke
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what the build needs; every other target does it by itself
+setup: ## install what the build needs; every other target does it by itself (BACKEND=cpu|cuda on Linux)
 	@bash scripts/setup.sh
 
 train: setup ## train a small GPT on Shakespeare
@@ -77,3 +77,10 @@ bench-tokenizer: setup ## speed of the tokenizer beside tiktoken and tokenizers 
 
 speedrun: setup ## seconds to a loss, beside PyTorch (installs it into .interop/; CORPUS=, TARGET=, SEEDS="1337 1 2")
 	bash scripts/speedrun.sh
+
+gpu-bundle: setup ## pack all that scripts/gpu.sh needs on a machine with an NVIDIA card (after BACKEND=cuda make setup; ARCH=90 for one architecture)
+	bash scripts/gpu/bundle.sh
+
+gpu-smoke: setup ## all of scripts/gpu.sh with tiny sizes, on the CPU
+	cargo build --quiet --tests
+	bash scripts/gpu.sh --smoke --out "$$(mktemp -d)"

@@ -4,7 +4,8 @@ mod common;
 
 use std::path::Path;
 
-use common::{Fixture, fail, folder, learned, mlx_gpt, stderr, succeed, train_tiny};
+use common::learned::learned;
+use common::{Fixture, fail, folder, mlx_gpt, stderr, succeed, train_tiny};
 use mlx_gpt::checkpoint::{Checkpoint, LossScale};
 use mlx_gpt::config::{OnNan, Optimizer, Precision, TrainConfig};
 use mlx_gpt::data::batches::{row_starts, step_rng};

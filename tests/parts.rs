@@ -80,9 +80,8 @@ struct Stored(HashMap<String, Array>);
 
 impl Stored {
     fn load() -> Self {
-        Device::Cpu.select().unwrap();
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parts.safetensors");
-        Self(Array::load_safetensors(path).unwrap())
+        common::place::device().select().unwrap();
+        Self(Array::load_safetensors(common::place::fixture("parts.safetensors")).unwrap())
     }
 
     fn numbers(&self, name: &str) -> Vec<f32> {

@@ -5,8 +5,8 @@ mod common;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
-use common::{fail, folder, learned, mlx_gpt, says, signal, stderr, succeed, train_tiny, wait_until};
-use serde_json::Value;
+use common::learned::{Learned, learned};
+use common::{fail, folder, mlx_gpt, says, signal, stderr, succeed, train_tiny, wait_until};
 
 const OPTIONS: [&str; 8] = [
     "--steps",
@@ -23,7 +23,7 @@ fn spawn(folder: &Path, options: &[&str]) -> Child {
     train_tiny(folder, options).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-fn undisturbed() -> (Vec<(String, Vec<u8>)>, Vec<Value>) {
+fn undisturbed() -> Learned {
     let folder = folder();
     succeed(&mut train_tiny(folder.path(), &OPTIONS));
     learned(&folder.path().join("run"))
@@ -167,7 +167,7 @@ fn batches_that_grow_begin_as_small_ones() {
     let steps = |options: &[&str], out: &str| {
         let options = [&["--steps", "3", "--out", out], options].concat();
         succeed(&mut train_tiny(folder.path(), &options));
-        let lines = learned(&folder.path().join(out)).1;
+        let lines = learned(&folder.path().join(out)).lines;
         let losses = lines
             .iter()
             .filter_map(|line| Some((line["step"].as_u64()?, line["loss"].as_f64()?)));

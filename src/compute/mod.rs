@@ -8,3 +8,5 @@ pub mod memory;
 pub mod operations;
 mod raw;
 pub mod workers;
+
+pub use raw::{GpuBackend, gpu_backend};

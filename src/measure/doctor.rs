@@ -13,6 +13,7 @@ use crate::checkpoint::runs::run_of;
 use crate::checkpoint::{self, Checkpoint};
 use crate::compute::arithmetic::processor;
 use crate::compute::kernels::{self, BlasRate, Compiler, State};
+use crate::compute::{GpuBackend, gpu_backend};
 use crate::config::Device;
 use crate::terminal::console::quoted;
 
@@ -50,8 +51,7 @@ pub fn machine() -> Vec<Finding> {
             ),
         ),
         match Device::current() {
-            Ok(Device::Gpu) => Finding::good("MLX device", "gpu (Metal)".into()),
-            Ok(Device::Cpu) => Finding::good("MLX device", "cpu".into()),
+            Ok(device) => Finding::good("MLX device", device_words(device).into()),
             Err(error) => Finding {
                 what: "MLX device",
                 found: format!("{error:#}"),
@@ -71,7 +71,7 @@ pub fn machine() -> Vec<Finding> {
             remedy: Some("make setup".into()),
         },
     });
-    findings.extend([replaced_kernels(), blas(), compiler()].into_iter().flatten());
+    findings.extend([float32_products(), replaced_kernels(), blas(), compiler()].into_iter().flatten());
     findings
 }
 
@@ -126,6 +126,31 @@ fn compiler() -> Option<Finding> {
             remedy: Some("make setup".into()),
         },
     })
+}
+
+fn device_words(device: Device) -> &'static str {
+    match (device, gpu_backend()) {
+        (Device::Cpu, _) => "cpu",
+        (Device::Gpu, Some(GpuBackend::Metal)) => "gpu (Metal)",
+        (Device::Gpu, Some(GpuBackend::Cuda)) => "gpu (CUDA)",
+        (Device::Gpu, None) => "gpu",
+    }
+}
+
+/// Whether a GPU rounds the factors of float32 products to TF32, which MLX does unless its variable says no.
+fn float32_products() -> Option<Finding> {
+    if !matches!(Device::current(), Ok(Device::Gpu)) {
+        return None;
+    }
+    let off = std::env::var("MLX_ENABLE_TF32").is_ok_and(|value| value == "0");
+    Some(Finding::good(
+        "float32",
+        if off {
+            "products keep its 24 bits (MLX_ENABLE_TF32=1 rounds their factors to TF32, 11 bits)".into()
+        } else {
+            "factors of products are rounded to TF32, 11 bits, where the GPU can (MLX_ENABLE_TF32=0 turns it off)".into()
+        },
+    ))
 }
 
 /// A compiled function over small whole numbers, whose result is exact on every device.
