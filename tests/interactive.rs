@@ -118,7 +118,7 @@ fn terminal(folder: &Path, options: &[&str]) -> PtySession {
         .env_remove("XDG_DATA_HOME");
     // Long enough for any machine; only a program that hangs waits for it.
     let mut session = spawn_command(command, Some(120_000)).unwrap();
-    session.exp_string("/help says more").unwrap();
+    session.exp_string("/help says").unwrap();
     session.exp_string("> ").unwrap();
     session
 }

@@ -57,7 +57,7 @@ pub const LESSON: Lesson = Lesson {
     facts: &[
         Fact {
             claim: "looking up a vector is a product with a one-hot vector",
-            hint: "Embedding::forward in src/model/linear/mod.rs",
+            hint: "Embedding::forward in src/model/embeddings.rs",
             verify: |lab| {
                 let (looked_up, product) = lookup_both_ways(lab)?;
                 // One 1 and many zeros: no rounding.

@@ -102,13 +102,13 @@ pub const LESSON: Lesson = Lesson {
         },
         Fact {
             claim: "layer norm subtracts the mean of the channels and divides by their standard deviation",
-            hint: "LayerNorm::forward in src/model/linear/mod.rs",
+            hint: "LayerNorm::forward in src/model/norm.rs",
             // Numbers up to 3, by two formulas for the variance in float32.
             verify: |lab| Ok(Finding::equal_within(by_hand_from_library(lab)?, 2e-6)),
         },
         Fact {
             claim: "after layer norm each vector has mean 0 and variance 1",
-            hint: "LayerNorm::forward in src/model/linear/mod.rs",
+            hint: "LayerNorm::forward in src/model/norm.rs",
             verify: |lab| {
                 let (mean, variance) = mean_and_variance(lab)?;
                 // The variance is v / (v + 1e-5); those here are above 0.01, so it is at most 1e-3 too small.
@@ -120,7 +120,7 @@ pub const LESSON: Lesson = Lesson {
         },
         Fact {
             claim: "layer norm doesn't depend on the rest of the batch; batch norm does",
-            hint: "LayerNorm::forward in src/model/linear/mod.rs",
+            hint: "LayerNorm::forward in src/model/norm.rs",
             verify: |lab| {
                 let (by_layer, by_batch) = change_of_another(lab)?;
                 Ok(Finding::whether(
