@@ -26,6 +26,9 @@ use crate::terminal::console;
 /// Writing: the time to the first token after a prompt of 8, and tokens a second. Each token reads N float32 weights;
 /// that rate is given as a share of the one that memory is read at here.
 ///
+/// On a CPU under Linux the first lines say whether this program's own kernels are in effect; with MLX_GPT_KERNELS=off in the
+/// environment MLX's are measured.
+///
 /// Training is with AdamW, of nano and baby as their presets say, baby with 8 rows on a CPU, and OpenAI's sizes with 4 rows of 64
 /// tokens, as llm.c does on a CPU.
 #[derive(Args)]
