@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{fail, folder, mlx_gpt, stderr, stdout, succeed};
+use common::{fail, folder, from_base64, mlx_gpt, stderr, stdout, succeed};
 use serde_json::{Value, json};
 
 /// What `tokenizer` with these arguments prints.
@@ -302,23 +302,26 @@ fn long_tokens_are_learned_and_read() {
 #[test]
 fn text_is_cut_at_special_tokens_and_by_a_pattern_of_ones_own() {
     let folder = folder();
-    let document = "one fish two fish, a fisher fishing<|endoftext|>";
-    std::fs::write(folder.path().join("corpus.txt"), document.repeat(50)).unwrap();
+    let play = &include_str!("../assets/shakespeare.txt")[..20_000];
+    let text = play.replace("\n\n", "<|endoftext|>");
+    std::fs::write(folder.path().join("corpus.txt"), &text).unwrap();
     let marker = ["--special", "<|endoftext|>"];
-    for (kind, size) in [("bpe", "272"), ("unigram", "420"), ("sentencepiece", "300")] {
+    for (kind, size) in [("bpe", "400"), ("unigram", "500"), ("sentencepiece", "400")] {
         let arguments = [&["--kind", kind, "--vocab-size", size], &marker[..]].concat();
         let json = parsed(&String::from_utf8(trained(folder.path(), "2", &arguments)).unwrap());
-        let vocab = &json["model"]["vocab"];
-        let tokens: Vec<&str> = match vocab {
+        let tokens: Vec<&str> = match &json["model"]["vocab"] {
             Value::Array(scored) => scored.iter().map(|entry| entry[0].as_str().unwrap()).collect(),
-            _ => vocab.as_object().unwrap().keys().map(String::as_str).collect(),
+            vocab => vocab.as_object().unwrap().keys().map(String::as_str).collect(),
         };
-        let pieces = ["end", "of", "text", "|>", "<|", "|"].map(|piece| (piece, tokens.contains(&piece)));
-        let learned = pieces.iter().filter(|(piece, found)| *found && piece.len() > 1);
-        assert_eq!(learned.count(), 0, "{kind}: {pieces:?}");
-        let of_words =
-            |token: &&&str| token.chars().filter(|c| c.is_ascii_lowercase()).count() > 1 && !token.contains('<');
-        assert!(tokens.iter().find(of_words).is_some(), "{kind}: {tokens:?}");
+        // The plays have none of these characters.
+        let of_marker = |token: &&&str| token.len() > 1 && token.contains(['<', '|', '>']);
+        let known = |token: &&&str| token.starts_with("<0x") || ["<unk>", "<|endoftext|>"].contains(*token);
+        let learned: Vec<_> = tokens.iter().filter(of_marker).filter(|token| !known(token)).collect();
+        assert!(learned.is_empty(), "{kind}: {learned:?}");
+        assert!(
+            !tokens.contains(&"endof") && tokens.iter().any(|token| token.ends_with("the")),
+            "{kind}"
+        );
     }
 
     // Without spaces in chunks, words are the same wherever they stand.
@@ -332,7 +335,7 @@ fn text_is_cut_at_special_tokens_and_by_a_pattern_of_ones_own() {
         ids("fish fish")
     );
     let theirs: tokenizers::Tokenizer = String::from_utf8(bytes).unwrap().parse().unwrap();
-    let encoded = theirs.encode("one fish, two 12<|endoftext|>", false).unwrap();
+    let encoded = theirs.encode("the other, or 12<|endoftext|>", false).unwrap();
     let theirs: Vec<String> = encoded.get_ids().iter().map(u32::to_string).collect();
     let ours = tokenizer(
         folder.path(),
@@ -342,7 +345,7 @@ fn text_is_cut_at_special_tokens_and_by_a_pattern_of_ones_own() {
             "own.json",
             "--special",
             "allow",
-            "one fish, two 12<|endoftext|>",
+            "the other, or 12<|endoftext|>",
         ],
     );
     assert_eq!(ours.trim(), theirs.join(" "));
@@ -356,4 +359,74 @@ fn text_is_cut_at_special_tokens_and_by_a_pattern_of_ones_own() {
         "{}",
         stderr(&output)
     );
+}
+
+#[test]
+fn tokenizers_of_others_are_converted() {
+    let folder = folder();
+    let run = |arguments: &[&str]| tokenizer(folder.path(), arguments);
+    let fixture = parsed(include_str!("fixtures/tokenizer-files.json"));
+    let case = &fixture["tiktoken"][1];
+    std::fs::write(
+        folder.path().join("ranks.tiktoken"),
+        from_base64(case["file"].as_str().unwrap()),
+    )
+    .unwrap();
+    let specials: Vec<String> = case["specials"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(token, id)| format!("--special={token}={id}"))
+        .collect();
+    let mut arguments = vec!["convert", "--tokenizer", "ranks.tiktoken", "--out", "own"];
+    arguments.extend(["--pattern", case["pattern"].as_str().unwrap()]);
+    arguments.extend(specials.iter().map(String::as_str));
+    assert_eq!(run(&arguments), "own/tokenizer.json: 331 tokens\n");
+    for case in case["texts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|case| case["text"] != "")
+    {
+        let text = case["text"].as_str().unwrap();
+        let ids = run(&["encode", "--tokenizer", "own", "--special", "allow", "--json", text]);
+        assert_eq!(parsed(&ids)["ids"], case["ids"], "{text:?}");
+    }
+    run(&[
+        "convert",
+        "--tokenizer",
+        "ranks.tiktoken",
+        "--special",
+        "<a>",
+        "--special",
+        "<b>",
+        "--out",
+        "next.json",
+    ]);
+    assert_eq!(
+        run(&["encode", "--tokenizer", "next.json", "--special", "allow", "<b><a>"]),
+        "321 320\n"
+    );
+
+    let case = &fixture["sentencepiece"][1];
+    std::fs::write(
+        folder.path().join("x.model"),
+        from_base64(case["model"].as_str().unwrap()),
+    )
+    .unwrap();
+    run(&["convert", "--tokenizer", "x.model", "--out", "x"]);
+    let text = "Before we proceed";
+    assert_eq!(
+        run(&["encode", "--tokenizer", "x", text]),
+        run(&["encode", "--tokenizer", "x.model", text])
+    );
+    let said = tokenizer_fails(
+        folder.path(),
+        &["convert", "--tokenizer", "x.model", "--pattern", "gpt2", "--out", "y"],
+    );
+    assert!(
+        said.contains("--pattern and --special are for a .tiktoken file"),
+        "{said}"
+    );
+    assert!(!folder.path().join("y").exists());
 }

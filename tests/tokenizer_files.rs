@@ -1,9 +1,12 @@
 //! Tokenizers in files that others write, against the ids that those others give: `scripts/tokenizer_files_fixtures.py`
 //! made both.
 
+mod common;
+
 use std::fs;
 use std::path::Path;
 
+use common::from_base64;
 use mlx_gpt::tokenizer::{AddedToken, PreTokenizer, SpecialChoice, Tokenizer};
 use serde_json::{Map, Value};
 
@@ -38,21 +41,6 @@ fn patched(base: &Value, patch: &Value) -> Value {
         }
     }
     result.into()
-}
-
-fn from_base64(text: &str) -> Vec<u8> {
-    const DIGITS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digits = text
-        .trim_end_matches('=')
-        .chars()
-        .map(|c| DIGITS.find(c).unwrap() as u32);
-    let bits: Vec<u32> = digits
-        .flat_map(|digit| (0..6).rev().map(move |bit| digit >> bit & 1))
-        .collect();
-    let bytes = bits.chunks_exact(8);
-    bytes
-        .map(|bits| bits.iter().fold(0, |byte, bit| byte << 1 | *bit as u8))
-        .collect()
 }
 
 /// What was read can be written, and is the same when it is read again, here and by Hugging Face's library.

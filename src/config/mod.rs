@@ -6,6 +6,7 @@ mod model;
 mod parts;
 mod preset;
 mod removed;
+mod special;
 mod train;
 mod validate;
 
@@ -15,6 +16,7 @@ pub use model::{Architecture, LINEAR_LAYERS, Lora, ModelConfig, Quantization};
 pub use parts::{Activation, Norm, Parts, Position};
 pub use preset::Preset;
 pub use removed::BatchRamp;
+pub use special::SpecialTokens;
 pub use train::{OnNan, Optimizer, Schedule, TrainConfig, default_threads};
 
 /// What a configuration calls the corpus that comes with the program; no path is called that.

@@ -7,10 +7,12 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::library::Library;
+use super::special::note_on_text;
 use super::{
     AddedToken, Bpe, CharTokenizer, END_OF_TEXT, PreTokenizer, SpecialChoice, difference, folder, hugging_face, ids,
     published, sentencepiece, tiktoken,
 };
+use crate::config::SpecialTokens;
 use crate::disk::files;
 use crate::terminal::console::say;
 
@@ -236,6 +238,23 @@ impl Tokenizer {
         }
     }
 
+    /// The special tokens whose text is in `text`, and how often each is.
+    pub fn special_tokens_in(&self, text: &str) -> BTreeMap<String, usize> {
+        match self {
+            Self::Char(_) => BTreeMap::new(),
+            Self::Bpe(tokenizer) => tokenizer.added_tokens().count_specials(text),
+            Self::Library(tokenizer) => tokenizer.added_tokens().count_specials(text),
+        }
+    }
+
+    /// What is to be known of special tokens whose text is in `text`, where that is encoded as `special` says.
+    pub fn note_on_special_tokens(&self, text: &str, special: SpecialTokens) -> Option<String> {
+        match special {
+            SpecialTokens::Text => note_on_text(&self.special_tokens_in(text)),
+            SpecialTokens::Allow | SpecialTokens::Raise => None,
+        }
+    }
+
     /// The text of `ids`; bytes that are not UTF-8, as a part of a character is not, become U+FFFD.
     ///
     /// # Errors
@@ -274,11 +293,11 @@ impl Tokenizer {
     /// The tokenizer as `tokenizer.json`.
     ///
     /// # Errors
-    /// As [`Bpe::merges`].
+    /// None with the kinds that there are.
     pub fn to_json(&self) -> Result<Value> {
         match self {
             Self::Char(tokenizer) => Ok(tokenizer.to_json()),
-            Self::Bpe(tokenizer) => hugging_face::to_json(tokenizer),
+            Self::Bpe(tokenizer) => Ok(hugging_face::to_json(tokenizer)),
             Self::Library(tokenizer) => Ok(tokenizer.to_json().clone()),
         }
     }

@@ -43,8 +43,8 @@ pub struct Bpe {
 
 impl Bpe {
     /// Learns a vocabulary of up to `vocab_size` tokens from `text`: the 256 bytes, merges, then `specials`, at which the
-    /// text is cut. There are fewer where the text has no more pairs to merge. `progress` is told the number of merges
-    /// after each.
+    /// text is cut. There are fewer where the text has no more pairs to merge. `progress` is called with the number of
+    /// merges after each.
     ///
     /// # Errors
     /// A vocabulary without room for the bytes and the special tokens, a special token that is empty or given twice, and
@@ -303,5 +303,17 @@ impl Bpe {
         Ok(merges
             .map(|(left, right)| format!("{} {}", written(left), written(right)))
             .collect())
+    }
+
+    /// The same for tokens that merging their own bytes does not lead to, which come from elsewhere: each pair of tokens
+    /// that makes a token, in the order of what they make. Such a token is also found where it is a whole chunk.
+    pub fn written_pairs(&self) -> Vec<String> {
+        let pairs = self.ordinary_tokens().flat_map(|(_, token)| {
+            let splits = (1..token.len()).map(|at| token.split_at(at));
+            splits.filter(|&(left, right)| self.ranks.get(left).is_some() && self.ranks.get(right).is_some())
+        });
+        pairs
+            .map(|(left, right)| format!("{} {}", to_characters(left), to_characters(right)))
+            .collect()
     }
 }

@@ -1,7 +1,7 @@
 //! Whether two tokenizers give the same ids, and where not, how they differ.
 //!
-//! They are compared as `tokenizer.json`s, brought to one form by Hugging Face's library: how a file is laid out, and what
-//! it says of decoding, padding and cutting, changes no id.
+//! They are compared as `tokenizer.json`s in the canonical form that Hugging Face's library writes: the layout of a file,
+//! and what it says of decoding, padding and truncation, changes no id.
 
 use std::collections::BTreeMap;
 
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_said() {
+    fn a_difference_is_named() {
         let tokenizer = bpe(Pattern::Gpt2, &["<a>", "<b>"]);
         let of = |other: &Tokenizer| difference(&tokenizer, other);
         assert_eq!(of(&bpe(Pattern::Gpt2, &[])), "it has 266 tokens against 264");

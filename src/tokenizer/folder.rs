@@ -1,4 +1,4 @@
-//! The tokenizer of a folder in Hugging Face's layout, which is told in up to five files: a vocabulary in one of several
+//! The tokenizer of a folder in Hugging Face's layout, which up to five files describe: a vocabulary in one of several
 //! forms, and what `transformers` adds to it when it reads the folder.
 //!
 //! | file | what of it counts |
@@ -31,7 +31,7 @@ const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 const ADDED_TOKENS: &str = "added_tokens.json";
 const MODEL_CONFIG: &str = "config.json";
 
-/// The files, but for those that are told by the ends of their names.
+/// The files, but for those that are recognised by the ends of their names.
 const NAMES: [&str; 6] = [
     TOKENIZER,
     VOCAB,
@@ -52,7 +52,7 @@ const NAMED: [&str; 7] = [
     "mask_token",
 ];
 
-/// Whether a file of that name tells of a tokenizer.
+/// Whether a file of that name describes a tokenizer.
 pub fn is_file_of_one(name: &str) -> bool {
     NAMES.contains(&name) || name.ends_with(".tiktoken") || name.ends_with(".model")
 }
@@ -126,7 +126,7 @@ pub fn read(folder: &Path) -> Result<Tokenizer> {
     Tokenizer::from_json(json, &file)
 }
 
-/// A file that tells a folder's vocabulary.
+/// The file with a folder's vocabulary.
 enum Vocabulary {
     TokenizerJson(PathBuf),
     /// `vocab.json`, beside which there is `merges.txt`.
@@ -347,15 +347,15 @@ impl New {
         self.ids.contains_key(content) || self.rows.is_none_or(|rows| self.next < rows)
     }
 
-    /// Adds a token under the id that the vocabulary has it by, or the one that is said if it is free, or the next.
-    fn add(&mut self, token: AddedToken, said: Option<u32>) {
+    /// Adds a token with its id in the vocabulary, or else the stated one if it is free, or the next.
+    fn add(&mut self, token: AddedToken, stated: Option<u32>) {
         if token.content.is_empty() || self.added.contains_key(&token.content) {
             return;
         }
         let id = match self.ids.get(&token.content) {
             Some(&id) => id,
-            None => said
-                .filter(|said| self.ids.values().all(|id| id != said))
+            None => stated
+                .filter(|stated| self.ids.values().all(|id| id != stated))
                 .unwrap_or(self.next),
         };
         self.next = self.next.max(id.saturating_add(1));

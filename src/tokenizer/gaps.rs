@@ -1,8 +1,8 @@
 //! Added tokens whose ids leave a gap behind the vocabulary, or between each other.
 //!
 //! Hugging Face's library gives an added token that is not in the model's vocabulary the next id, whatever its
-//! `tokenizer.json` says. The weights of a model go by the id that is said, so the file is written in such a way that
-//! the library comes to it too.
+//! `tokenizer.json` states. A model's embedding has its row at the stated id, so the file is changed in such a way that
+//! the library computes the same id.
 
 use std::collections::HashSet;
 
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_library_comes_to_the_ids_that_are_said() {
+    fn the_library_gives_the_stated_ids() {
         let models = [
             json!({ "type": "BPE", "vocab": { "a": 0, "b": 1, "c": 2 }, "merges": [] }),
             json!({ "type": "WordLevel", "vocab": { "a": 0, "b": 1, "c": 2 }, "unk_token": "a" }),

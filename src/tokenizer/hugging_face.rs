@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use super::added::AddedToken;
@@ -11,10 +10,7 @@ use super::byte_unicode::{from_characters, to_characters};
 use super::{Bpe, END_OF_TEXT, Pattern, PreTokenizer};
 
 /// The tokenizer as `tokenizer.json`, which `tokenizers` loads and encodes identically with.
-///
-/// # Errors
-/// As [`Bpe::merges`].
-pub fn to_json(bpe: &Bpe) -> Result<Value> {
+pub fn to_json(bpe: &Bpe) -> Value {
     let mut vocab: Map<String, Value> = bpe
         .ordinary_tokens()
         .map(|(id, token)| (to_characters(token), json!(id)))
@@ -24,7 +20,11 @@ pub fn to_json(bpe: &Bpe) -> Result<Value> {
     added.sort_by_key(|token| &token.content);
     vocab.extend(added.iter().map(|token| (token.content.clone(), json!(token.id))));
     let added_tokens: Vec<Value> = bpe.added_tokens().tokens().iter().map(AddedToken::to_json).collect();
-    Ok(json!({
+    // Without a merge for each token, the list is of all pairs, and whole chunks are looked for first.
+    let merges = bpe.written_merges();
+    let ignore_merges = merges.is_err();
+    let merges = merges.unwrap_or_else(|_| bpe.written_pairs());
+    json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
@@ -41,11 +41,11 @@ pub fn to_json(bpe: &Bpe) -> Result<Value> {
             "end_of_word_suffix": null,
             "fuse_unk": false,
             "byte_fallback": false,
-            "ignore_merges": false,
+            "ignore_merges": ignore_merges,
             "vocab": vocab,
-            "merges": bpe.written_merges()?
+            "merges": merges
         }
-    }))
+    })
 }
 
 /// What `transformers` needs beside `tokenizer.json`.

@@ -44,7 +44,7 @@ impl Library {
             .filter(|token| !gaps::is_filler(&token.content))
             .collect();
         for AddedToken { content, id, .. } in &added {
-            // The library numbers added tokens itself, whatever their ids are said to be.
+            // The library numbers added tokens itself, whatever ids are stated.
             let numbered = whole.token_to_id(content);
             ensure!(
                 numbered == Some(*id),
@@ -148,7 +148,7 @@ impl Library {
         self.whole.id_to_token(id).filter(|token| !gaps::is_filler(token))
     }
 
-    /// What a token stands for by itself, as well as its kind lets it be said: a byte, or text with spaces for `▁`.
+    /// What a token stands for by itself, as far as its kind has one: a byte, or text with spaces for `▁`.
     pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
         let token = self.token(id)?;
         if self.special_tokens().contains_key(&token) {

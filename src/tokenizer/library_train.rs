@@ -37,7 +37,8 @@ const PENALTY: f64 = 0.0001;
 
 /// A Unigram tokenizer of at most `vocab_size` tokens, special ones included, at which the text is cut.
 ///
-/// The library's sums depend on how its words are shared out among threads, so it gets one; and they come in order.
+/// The library's sums depend on the order of its words and on how they are split among threads: they are sorted, and it
+/// gets one thread.
 ///
 /// # Errors
 /// A vocabulary without room for bytes, special tokens and the characters of the text, and what the library refuses.

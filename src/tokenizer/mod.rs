@@ -57,7 +57,7 @@ pub use char::CharTokenizer;
 pub use library::Library;
 pub use library_train::{train_sentencepiece, train_unigram};
 pub use pre_tokenizer::{Expression, PreTokenizer};
-pub use special::{SpecialChoice, Specials};
+pub use special::{SpecialChoice, Specials, note_on_text};
 pub use split::{Chunks, Pattern};
 pub use stream::StreamDecoder;
 pub use train::train_merges;

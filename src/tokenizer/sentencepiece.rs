@@ -2,9 +2,10 @@
 //!
 //! A file is a `ModelProto` of sentencepiece's `sentencepiece_model.proto`, whose names are used here. What it does to a
 //! text is spelled out in Hugging Face's terms: its table of characters (`Precompiled`), the spaces that it removes and adds,
-//! and `▁` in the place of spaces. The ids are sentencepiece's but for one thing: where two merges of a BPE model make the
-//! same piece of different parts, sentencepiece merges what comes first in the text, a list of merges what comes first in
-//! it; so a run of one letter can be cut at another place.
+//! and `▁` in the place of spaces. The ids are sentencepiece's with two exceptions, both of Hugging Face's library. Where two
+//! merges of a BPE model make the same piece of different parts, sentencepiece merges what comes first in the text, the
+//! library what comes first in the list of merges, so that a run of one letter can be cut at another place. And the table is
+//! applied to whole grapheme clusters, so that a mark on a character that the table replaces can be lost.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,5 +1,25 @@
 //! Whether special tokens may be in a text.
 
+use std::collections::BTreeMap;
+
+use crate::config::SpecialTokens;
+
+/// What is to be known of special tokens whose text is in a text that is encoded as any other; none where there are none.
+pub fn note_on_text(counts: &BTreeMap<String, usize>) -> Option<String> {
+    let tokens = counts.iter().map(|(token, count)| match count {
+        1 => format!("{token} once"),
+        2 => format!("{token} twice"),
+        count => format!("{token} {count} times"),
+    });
+    let tokens: Vec<String> = tokens.collect();
+    (!tokens.is_empty()).then(|| {
+        format!(
+            "the text has {}, encoded as text like any other; --special allow makes special tokens of it",
+            tokens.join(", ")
+        )
+    })
+}
+
 /// Some of a tokenizer's special tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Specials {
@@ -58,6 +78,16 @@ impl SpecialChoice {
         match self.disallowed {
             Specials::All => !self.allowed.has(token),
             _ => self.disallowed.has(token),
+        }
+    }
+}
+
+impl From<SpecialTokens> for SpecialChoice {
+    fn from(option: SpecialTokens) -> Self {
+        match option {
+            SpecialTokens::Allow => Self::ALLOW,
+            SpecialTokens::Text => Self::TEXT,
+            SpecialTokens::Raise => Self::RAISE,
         }
     }
 }

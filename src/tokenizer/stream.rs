@@ -7,7 +7,7 @@ use super::Tokenizer;
 
 /// Decodes a stream of tokens. What [`push`](Self::push) and [`finish`](Self::finish) give is, joined, what
 /// [`Tokenizer::decode`] gives for all tokens at once. The one exception is bytes that are not UTF-8 in a tokenizer with
-/// byte fallback, which Hugging Face's library judges by the run: a byte that makes one invalid cannot take back what
+/// byte fallback, which Hugging Face's library decodes a run at a time: a byte that makes one invalid cannot take back what
 /// was given before it.
 ///
 /// ```

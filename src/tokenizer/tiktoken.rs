@@ -62,8 +62,8 @@ pub fn is_one(bytes: &[u8]) -> bool {
     str::from_utf8(line).ok().and_then(token).is_some()
 }
 
-/// Reads a file: a published one with its own pattern and special tokens, another one with GPT-4's pattern and none, which
-/// is said.
+/// Reads a file: a published one with its own pattern and special tokens, another one with GPT-4's pattern and none, with
+/// a note.
 ///
 /// # Errors
 /// A line that is no token, or as [`Bpe::new`].

@@ -301,3 +301,19 @@ pub fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
+
+/// The bytes that a fixture writes in base64.
+pub fn from_base64(text: &str) -> Vec<u8> {
+    const DIGITS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = text
+        .trim_end_matches('=')
+        .chars()
+        .map(|c| DIGITS.find(c).unwrap() as u32);
+    let bits: Vec<u32> = digits
+        .flat_map(|digit| (0..6).rev().map(move |bit| digit >> bit & 1))
+        .collect();
+    let bytes = bits.chunks_exact(8);
+    bytes
+        .map(|bits| bits.iter().fold(0, |byte, bit| byte << 1 | *bit as u8))
+        .collect()
+}

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use mlx_gpt::tokenizer::{
-    Bpe, CharTokenizer, Pattern, SpecialChoice, StreamDecoder, Tokenizer, train_sentencepiece, train_unigram,
+    Bpe, CharTokenizer, Pattern, PreTokenizer, SpecialChoice, StreamDecoder, Tokenizer, train_sentencepiece,
+    train_unigram,
 };
 use serde_json::{Value, json};
 
-use super::common::folder;
+use super::common::{folder, from_base64};
 use super::harness::{BASE_WITH_EXPRESSIONS, Target, alone};
 use super::mutation::Form;
 
@@ -84,10 +85,110 @@ fn byte_level_tokenizers() {
             .to_json()
             .unwrap()
     };
+    // With everything that this program's own encoder does.
+    let mut all = Tokenizer::from(Bpe::train(text, 270, own_pattern(), &["<a>", "<b>", "<c>"], |_| ()).unwrap())
+        .to_json()
+        .unwrap();
+    for (number, key) in ["lstrip", "rstrip", "single_word"].into_iter().enumerate() {
+        all["added_tokens"][number][key] = true.into();
+    }
+    all["added_tokens"][1]["special"] = false.into();
+    all["added_tokens"][2]["normalized"] = true.into();
     fire(
         "tokenizer-bpe",
-        &[train(Pattern::Gpt2, &["<|endoftext|>"]), train(Pattern::Gpt4, &[])],
+        &[train(Pattern::Gpt2, &["<|endoftext|>"]), train(Pattern::Gpt4, &[]), all],
     );
+}
+
+fn own_pattern() -> PreTokenizer {
+    r"(?i:'s)|[^\r\n\p{L}]?\p{L}+|\p{N}{1,2}|\s+(?!\S)|(.)\1*|\s"
+        .parse()
+        .unwrap()
+}
+
+/// The files of a folder, one after the other; the others are as they were.
+#[test]
+fn folders_of_tokenizers() {
+    let _alone = alone();
+    let bpe = Bpe::train("the cat sat on the mat and the rat", 266, Pattern::Gpt2, &[], |_| ()).unwrap();
+    let json = Tokenizer::from(bpe).to_json().unwrap();
+    let vocab = json["model"]["vocab"].to_string();
+    let merges = json["model"]["merges"].as_array().unwrap().iter();
+    let merges: Vec<&str> = merges.map(|merge| merge.as_str().unwrap()).collect();
+    let token = |content: &str, special: bool| {
+        json!({
+            "content": content, "single_word": false, "lstrip": true, "rstrip": false, "normalized": !special,
+            "special": special
+        })
+    };
+    let map = json!({
+        "bos_token": "<s>", "eos_token": token("</s>", true), "pad_token": "the",
+        "additional_special_tokens": ["<a>", token("<b>", true)]
+    });
+    let config = json!({
+        "tokenizer_class": "GPT2Tokenizer", "add_prefix_space": true, "eos_token": "</s>", "unk_token": token("<unk>", true),
+        "image_token": "<image>", "extra_special_tokens": { "x_token": "<x>" },
+        "added_tokens_decoder": { "266": token("</s>", true), "270": token("<y>", false) }
+    });
+    let files = [
+        ("vocab.json", vocab),
+        ("merges.txt", format!("#version: 0.2\n{}\n", merges.join("\n"))),
+        ("special_tokens_map.json", map.to_string()),
+        ("added_tokens.json", json!({ "<s>": 266, "<pad>": 268 }).to_string()),
+        ("config.json", json!({ "vocab_size": 272 }).to_string()),
+        ("tokenizer_config.json", config.to_string()),
+    ];
+    for (changed, seed) in &files {
+        let folder = folder();
+        for (name, contents) in &files {
+            // What a decoder of added tokens says, hides two of the others.
+            if *name != "tokenizer_config.json" || changed == name {
+                fs::write(folder.path().join(name), contents).unwrap();
+            }
+        }
+        let target = Target {
+            name: "tokenizer-folder",
+            file: changed,
+            form: Form::Plain,
+            seeds: vec![seed.as_bytes().to_vec()],
+            hashed: false,
+            base: BASE_WITH_EXPRESSIONS,
+            one_of: 4,
+            read: &load_and_use,
+        };
+        target.run(&folder);
+    }
+}
+
+/// Files of sentencepiece's and of tiktoken's.
+#[test]
+fn tokenizers_of_others() {
+    let _alone = alone();
+    let fixture: Value = serde_json::from_str(include_str!("../fixtures/tokenizer-files.json")).unwrap();
+    let seeds = |kind: &str, key: &str| -> Vec<Vec<u8>> {
+        let cases = fixture[kind].as_array().unwrap().iter();
+        cases.map(|case| from_base64(case[key].as_str().unwrap())).collect()
+    };
+    for (name, file, seeds) in [
+        (
+            "tokenizer-sentencepiece",
+            "tokenizer.model",
+            seeds("sentencepiece", "model"),
+        ),
+        ("tokenizer-tiktoken", "ranks.tiktoken", seeds("tiktoken", "file")),
+    ] {
+        let target = Target {
+            name,
+            file,
+            form: Form::Plain,
+            seeds,
+            hashed: false,
+            base: BASE_WITH_EXPRESSIONS,
+            one_of: 1,
+            read: &load_and_use,
+        };
+        target.run(&folder());
+    }
 }
 
 #[test]

@@ -4,8 +4,9 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::input::{Input, Special, open};
-use crate::terminal::console;
+use super::input::{Input, open};
+use crate::config::SpecialTokens;
+use crate::terminal::console::{self, say};
 
 /// Turn text into token ids
 #[derive(Args)]
@@ -26,7 +27,7 @@ pub struct Options {
     corpus: Option<String>,
     /// What becomes of special tokens in the text
     #[arg(long, value_enum, default_value = "text")]
-    special: Special,
+    special: SpecialTokens,
     /// Print one JSON object, {"ids": […]}
     #[arg(long)]
     json: bool,
@@ -34,7 +35,11 @@ pub struct Options {
 
 pub fn run(options: &Options) -> Result<()> {
     let tokenizer = open(&options.tokenizer, options.corpus.as_deref())?;
-    let ids = tokenizer.encode_with(&options.input.read()?, &options.special.choice())?;
+    let text = options.input.read()?;
+    let ids = tokenizer.encode_with(&text, &options.special.into())?;
+    if let Some(note) = tokenizer.note_on_special_tokens(&text, options.special) {
+        say(format_args!("note: {note}"));
+    }
     if options.json {
         return console::print(format_args!("{}\n", json!({ "ids": ids })));
     }

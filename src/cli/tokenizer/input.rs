@@ -4,12 +4,12 @@ use std::io::stdin;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::config::DEFAULT_CORPUS;
 use crate::data::corpus::{Corpus, Split};
 use crate::disk::files;
-use crate::tokenizer::{CharTokenizer, SpecialChoice, Tokenizer};
+use crate::tokenizer::{CharTokenizer, Tokenizer};
 
 /// Bytes of a text, at most; for more there is `data prepare`, which reads in pieces.
 pub const MOST_TEXT: u64 = 1 << 30;
@@ -58,25 +58,4 @@ pub fn read_text(file: &Path, most: u64) -> Result<String> {
         let at = error.utf8_error().valid_up_to();
         anyhow::anyhow!("file {shown}: not UTF-8 text, from byte {at} on; convert it (iconv -t utf-8)")
     })
-}
-
-/// What becomes of special tokens in the text.
-#[derive(Clone, Copy, ValueEnum)]
-pub enum Special {
-    /// They become their ids.
-    Allow,
-    /// They are text like any other.
-    Text,
-    /// They are an error.
-    Raise,
-}
-
-impl Special {
-    pub fn choice(self) -> SpecialChoice {
-        match self {
-            Self::Allow => SpecialChoice::ALLOW,
-            Self::Text => SpecialChoice::TEXT,
-            Self::Raise => SpecialChoice::RAISE,
-        }
-    }
 }

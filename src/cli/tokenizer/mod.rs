@@ -1,6 +1,7 @@
 //! `mlx-gpt tokenizer`.
 
 mod compare;
+mod convert;
 mod decode;
 mod encode;
 mod html;
@@ -14,10 +15,10 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 pub use input::read_text;
 
-/// Train, apply, look at and compare tokenizers
+/// Train, apply, look at, compare and convert tokenizers
 ///
 /// A tokenizer is given by name or path: `char` (a token a character, those of the corpus), `gpt2`, `cl100k` (GPT-4's),
-/// a tokenizer.json, or a folder that holds one.
+/// a tokenizer.json, a sentencepiece .model, a .tiktoken, or a folder that holds one of them or vocab.json and merges.txt.
 #[derive(Args)]
 pub struct Options {
     #[command(subcommand)]
@@ -31,6 +32,7 @@ enum Command {
     Decode(decode::Options),
     Show(show::Options),
     Compare(compare::Options),
+    Convert(convert::Options),
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
@@ -40,6 +42,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         Command::Decode(options) => decode::run(options),
         Command::Show(options) => show::run(options),
         Command::Compare(options) => compare::run(options),
+        Command::Convert(options) => convert::run(options),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::input::{Input, Special, open};
+use super::input::{Input, open};
 use super::{html, train};
+use crate::config::SpecialTokens;
 use crate::terminal::console;
 use crate::tokenizer::pieces::{Piece, pieces};
 
@@ -35,7 +36,7 @@ pub struct Options {
     corpus: Option<String>,
     /// What becomes of special tokens in the text
     #[arg(long, value_enum, default_value = "allow")]
-    special: Special,
+    special: SpecialTokens,
     /// Write a page to look at in a browser, one file that needs nothing else; an earlier page there is replaced
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -44,7 +45,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let tokenizer = open(&options.tokenizer, options.corpus.as_deref())?;
     let text = options.input.read()?;
-    let pieces = pieces(&tokenizer, &text, &options.special.choice())?;
+    let pieces = pieces(&tokenizer, &text, &options.special.into())?;
     if let Some(file) = &options.html {
         ensure!(
             !file.exists() || html::is_page(file),

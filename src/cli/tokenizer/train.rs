@@ -84,12 +84,7 @@ pub fn run(options: &Options) -> Result<()> {
         options.kind != Kind::Char || (options.vocab_size.is_none() && options.special.is_empty()),
         "--kind char has one token a character and no others; leave --vocab-size and --special out"
     );
-    let alone = options.out.extension().is_some_and(|extension| extension == "json");
-    let file = if alone {
-        options.out.clone()
-    } else {
-        options.out.join(TOKENIZER)
-    };
+    let file = place(&options.out);
     durable::ensure_free(&file)?;
     let corpus = Corpus::open(options.corpus.as_deref().unwrap_or(DEFAULT_CORPUS))?;
     for remark in &corpus.remarks {
@@ -107,23 +102,37 @@ pub fn run(options: &Options) -> Result<()> {
         ));
     }
 
-    let json = serde_json::to_vec(&tokenizer.to_json()?)?;
-    if !alone {
-        let mut config = tokenizer.config_json(0);
-        // How long a text may be is a model's matter.
-        config.as_object_mut().map(|config| config.remove("model_max_length"));
-        write(
-            &options.out.join(TOKENIZER_CONFIG),
-            &serde_json::to_vec_pretty(&config)?,
-        )?;
-    }
-    write(&file, &json)?;
+    save(&tokenizer, &options.out)?;
     console::print(format_args!(
         "{}: {} tokens, {:.2} bytes per token of its corpus\n",
         file.display(),
         tokenizer.vocab_size(),
         text.len() as f64 / tokens as f64
     ))
+}
+
+/// The file of a tokenizer that is written to `out`: that, or one in the folder of that name.
+pub fn place(out: &Path) -> PathBuf {
+    if is_file(out) {
+        out.to_owned()
+    } else {
+        out.join(TOKENIZER)
+    }
+}
+
+fn is_file(out: &Path) -> bool {
+    out.extension().is_some_and(|extension| extension == "json")
+}
+
+/// Writes a tokenizer to a file, or to a folder with what `transformers` needs beside it.
+pub fn save(tokenizer: &Tokenizer, out: &Path) -> Result<()> {
+    if !is_file(out) {
+        let mut config = tokenizer.config_json(0);
+        // How long a text may be is a model's matter.
+        config.as_object_mut().map(|config| config.remove("model_max_length"));
+        write(&out.join(TOKENIZER_CONFIG), &serde_json::to_vec_pretty(&config)?)?;
+    }
+    write(&place(out), &serde_json::to_vec(&tokenizer.to_json()?)?)
 }
 
 fn learn(options: &Options, text: &str) -> Result<Tokenizer> {

@@ -1,0 +1,78 @@
+//! `mlx-gpt tokenizer convert`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use super::input::open;
+use super::train::{place, save};
+use crate::disk::durable;
+use crate::terminal::console;
+use crate::tokenizer::{AddedToken, Pattern, PreTokenizer, Tokenizer};
+
+/// Write a tokenizer as tokenizer.json
+///
+/// A .tiktoken file does not say what cuts text, nor its special tokens: --pattern and --special do. The files that OpenAI
+/// published need neither.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+
+    mlx-gpt tokenizer convert --tokenizer tokenizer.model --out my-tok
+    mlx-gpt tokenizer convert --tokenizer qwen.tiktoken --pattern gpt4 --special '<|endoftext|>' --out qwen
+    mlx-gpt tokenizer convert --tokenizer x.tiktoken --special '<|bos|>=65527' --special '<|eos|>=65535' --out x")]
+pub struct Options {
+    /// gpt2, cl100k, a tokenizer.json, a sentencepiece .model, a .tiktoken, or a folder that holds one
+    #[arg(long, value_name = "NAME")]
+    tokenizer: String,
+    /// What cuts the text of a .tiktoken file's tokenizer: gpt2, gpt4, or a regular expression [default: gpt4]
+    #[arg(long, value_name = "PATTERN")]
+    pattern: Option<PreTokenizer>,
+    /// A special token of a .tiktoken file's tokenizer, with its id after = [default: the next one]; give it several times
+    #[arg(long, value_name = "TEXT[=ID]")]
+    special: Vec<String>,
+    /// A folder for tokenizer.json and tokenizer_config.json, or a file whose name ends in .json
+    #[arg(long, value_name = "PATH")]
+    out: PathBuf,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    let file = place(&options.out);
+    durable::ensure_free(&file)?;
+    let tokenizer = if options.pattern.is_some() || !options.special.is_empty() {
+        with_what_it_does_not_say(options)?
+    } else {
+        open(&options.tokenizer, None)?
+    };
+    save(&tokenizer, &options.out)?;
+    console::print(format_args!("{}: {} tokens\n", file.display(), tokenizer.vocab_size()))
+}
+
+/// A `.tiktoken` file's tokenizer, by the pattern and with the special tokens that are given.
+fn with_what_it_does_not_say(options: &Options) -> Result<Tokenizer> {
+    let file = Path::new(&options.tokenizer);
+    let pattern = options.pattern.clone().unwrap_or(Pattern::Gpt4.into());
+    let tokenizer = Tokenizer::load_tiktoken(file, pattern.clone(), Vec::new()).with_context(|| {
+        format!(
+            "--pattern and --special are for a .tiktoken file, which {} is not",
+            file.display()
+        )
+    })?;
+    let mut next = u32::try_from(tokenizer.vocab_size())?;
+    let mut specials = Vec::with_capacity(options.special.len());
+    for special in &options.special {
+        // A token may have an equals sign, but no number after it.
+        let (content, id) = match special.rsplit_once('=').map(|(content, id)| (content, id.parse())) {
+            Some((content, Ok(id))) => (content, id),
+            _ => (special.as_str(), next),
+        };
+        ensure!(!content.is_empty(), "special token {special:?} has no text");
+        let Some(after) = id.checked_add(1) else {
+            bail!("token id {id} is too high for any vocabulary");
+        };
+        next = next.max(after);
+        specials.push(AddedToken::special(content, id));
+    }
+    Tokenizer::load_tiktoken(file, pattern, specials)
+}

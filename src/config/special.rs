@@ -1,0 +1,17 @@
+//! Special tokens in a text, as an option.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// What becomes of special tokens whose text is in a text, such as `<|endoftext|>` between documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum SpecialTokens {
+    /// They become their ids
+    Allow,
+    /// They are text like any other
+    #[default]
+    Text,
+    /// They are an error
+    Raise,
+}
