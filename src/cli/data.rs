@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use indicatif::HumanBytes;
 
+use crate::config::SpecialTokens;
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
 use crate::data::prepare::{Event, Manifest, prepare};
@@ -50,6 +51,9 @@ struct PrepareOptions {
     /// gpt2, cl100k, or the path of a tokenizer.json
     #[arg(long, value_name = "NAME_OR_PATH", default_value = "gpt2")]
     tokenizer: String,
+    /// What becomes of special tokens whose text is in the text, such as '<|endoftext|>' between documents
+    #[arg(long, value_enum, default_value_t)]
+    special: SpecialTokens,
     /// Folder to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -92,6 +96,7 @@ fn run_prepare(options: &PrepareOptions) -> Result<()> {
         &options.corpus,
         &options.out,
         &tokenizer,
+        options.special,
         options.shard_size << 20,
         |event| match event {
             Event::Found(bytes) => {

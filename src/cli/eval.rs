@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::checkpoint::runs::{find_checkpoint, run_of};
 use crate::checkpoint::{Checkpoint, read_progress_of_training};
-use crate::config::Device;
+use crate::config::{Device, SpecialTokens};
 use crate::data::corpus::Split;
 use crate::data::dataset::{CorpusRecord, Dataset};
 use crate::evaluate::hellaswag::{self, score};
@@ -56,12 +56,15 @@ pub struct Options {
     /// Half the context makes each prediction look at half a context or more and takes twice as long.
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
+    /// What becomes of special tokens whose text is in the text [default: as the run had it]
+    #[arg(long, value_enum)]
+    special: Option<SpecialTokens>,
     /// Choose among endings instead: a file of HellaSwag's format
     ///
     /// A JSON object a line, with `ctx` (how a text begins), `endings` (how it might go on) and `label` (the number of
     /// the right one, from 0); other fields are ignored. Where beginning and endings do not fit into the model's
     /// context, the first tokens of the beginning are left out, and such examples counted as `truncated`.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["corpus", "split", "stride"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["corpus", "split", "stride", "special"])]
     hellaswag: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
@@ -101,7 +104,17 @@ fn measure_loss(checkpoint: &Checkpoint, options: &Options) -> Result<()> {
         dataset.name()
     );
 
-    let part = dataset.part(&checkpoint.tokenizer, split)?;
+    let special = match options.special {
+        Some(special) => special,
+        None => match run_of(&checkpoint.folder) {
+            Some(run) => run.config()?.special,
+            None => SpecialTokens::default(),
+        },
+    };
+    if let Some(note) = dataset.note_on_special_tokens(&checkpoint.tokenizer, special) {
+        say(format_args!("note: corpus {}: {note}", dataset.name()));
+    }
+    let part = dataset.part_with(&checkpoint.tokenizer, split, special)?;
     let context = checkpoint.model.context;
     let stride = options.stride.unwrap_or(context);
     let bar = Progress::new("measuring", part.tokens.len() as u64, Unit::Of("tokens"));

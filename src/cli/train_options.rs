@@ -11,7 +11,7 @@ use crate::checkpoint::runs::find_checkpoint;
 use crate::config::Device;
 use crate::config::{
     Activation, Architecture, BatchRamp, DEFAULT_CORPUS, Norm, OnNan, Optimizer, Position, Precision, Preset, Schedule,
-    TrainConfig, default_threads,
+    SpecialTokens, TrainConfig, default_threads,
 };
 use crate::measure::contest::ranking::shown;
 use crate::model::init::parameter_count;
@@ -28,6 +28,9 @@ pub struct Settings {
     /// tokens; else char for nano and baby, gpt2 for the others]
     #[arg(long, value_name = "NAME_OR_PATH", help_heading = "Data")]
     tokenizer: Option<String>,
+    /// What becomes of special tokens whose text is in the corpus, such as '<|endoftext|>' between documents [default: text]
+    #[arg(long, value_enum, help_heading = "Data")]
+    special: Option<SpecialTokens>,
     /// Start from this checkpoint's weights, shape and tokenizer instead of random weights
     #[arg(long, value_name = "DIR", help_heading = "Data")]
     init_from: Option<String>,

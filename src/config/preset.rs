@@ -5,7 +5,8 @@ use serde::Deserialize;
 
 use super::train::{default_decay_share, default_lora_alpha, default_lora_targets, default_muon_lr, default_threads};
 use super::{
-    Architecture, BatchRamp, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, Schedule, TrainConfig,
+    Architecture, BatchRamp, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, Schedule, SpecialTokens,
+    TrainConfig,
 };
 use crate::config::Device;
 
@@ -133,6 +134,7 @@ impl Preset {
         };
         let every = if character_level { 250 } else { 1000 };
         TrainConfig {
+            special: SpecialTokens::default(),
             corpus: DEFAULT_CORPUS.into(),
             tokenizer: if character_level { "char" } else { "gpt2" }.into(),
             init_from: None,

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::{Activation, Architecture, BatchRamp, Device, Lora, ModelConfig, Norm, Parts, Position};
+use super::{Activation, Architecture, BatchRamp, Device, Lora, ModelConfig, Norm, Parts, Position, SpecialTokens};
 use crate::disk::floats::Precision;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -37,6 +37,9 @@ pub struct TrainConfig {
     pub corpus: String,
     /// `char`, `gpt2`, `cl100k`, or the path of a `tokenizer.json`.
     pub tokenizer: String,
+    /// What becomes of special tokens whose text is in the corpus.
+    #[serde(default)]
+    pub special: SpecialTokens,
     /// A checkpoint whose weights the run starts from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_from: Option<String>,

@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use serde_json::to_string_pretty;
 
 use super::corpus::{Corpus, Split};
 use super::prepare::{Manifest, open_shards};
 use super::token_folder::TokenFolder;
 use super::tokens::Tokens;
-use crate::disk::hash::sha256;
+use crate::config::SpecialTokens;
 use crate::tokenizer::folder::TOKENIZER;
 use crate::tokenizer::{CharTokenizer, Tokenizer};
 
@@ -121,29 +120,44 @@ impl Dataset {
             folder.check(tokenizer)?;
         }
         if let Self::Prepared { folder, manifest } = self {
-            let same = sha256(to_string_pretty(&tokenizer.to_json()?)?) == manifest.tokenizer_sha256;
-            ensure!(
-                same,
-                "{} was prepared with another tokenizer, of {} tokens against {}; leave --tokenizer out, or prepare the text again",
-                folder.display(),
-                manifest.vocab_size,
-                tokenizer.vocab_size()
-            );
+            if let Some(difference) = manifest.difference_of_tokenizer(tokenizer, folder)? {
+                bail!(
+                    "{} was prepared with another tokenizer: {difference}; leave --tokenizer out, or prepare the text again",
+                    folder.display()
+                );
+            }
         }
         Ok(())
     }
 
-    /// The tokens of a part.
+    /// What is to be known of special tokens whose text is in the corpus.
+    pub fn note_on_special_tokens(&self, tokenizer: &Tokenizer, special: SpecialTokens) -> Option<String> {
+        match self {
+            Self::Text(corpus) => tokenizer.note_on_special_tokens(corpus.text(Split::All), special),
+            _ => None,
+        }
+    }
+
+    /// The tokens of a part; special tokens in it are text like any other.
     ///
     /// # Errors
-    /// Text that the tokenizer cannot write, tokens that another tokenizer made, a damaged shard.
+    /// As [`part_with`](Self::part_with).
     pub fn part(&self, tokenizer: &Tokenizer, split: Split) -> Result<Part> {
+        self.part_with(tokenizer, split, SpecialTokens::Text)
+    }
+
+    /// The tokens of a part, of a text with special tokens as `special` has them.
+    ///
+    /// # Errors
+    /// Text that the tokenizer cannot write, or has a special token where there must be none; tokens that another
+    /// tokenizer made, or with special tokens otherwise; a damaged shard.
+    pub fn part_with(&self, tokenizer: &Tokenizer, split: Split, special: SpecialTokens) -> Result<Part> {
         self.check(tokenizer)?;
         match self {
             Self::Text(corpus) => {
                 let text = corpus.text(split);
                 let ids = tokenizer
-                    .encode(text)
+                    .encode_with(text, &special.into())
                     .with_context(|| format!("corpus {}", corpus.name))?;
                 Ok(Part {
                     tokens: Tokens::Memory(ids),
@@ -151,6 +165,11 @@ impl Dataset {
                 })
             }
             Self::Prepared { folder, manifest } => {
+                ensure!(
+                    special != SpecialTokens::Allow || manifest.special == special,
+                    "{} was prepared with special tokens as text; leave --special out, or prepare the text again with --special allow",
+                    folder.display()
+                );
                 let records: Vec<_> = match split {
                     Split::Train => manifest.train.iter().collect(),
                     Split::Val => manifest.val.iter().collect(),

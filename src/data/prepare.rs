@@ -1,11 +1,12 @@
 //! Text files to token shards: in parallel, in little memory, and going on where it was interrupted.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -13,11 +14,13 @@ use sha2::{Digest, Sha256};
 use super::corpus::{TRAIN_SHARE, remarks};
 use super::text_files::{Block, Place, TextFiles};
 use super::tokens::{Shard, TokenWidth, Tokens};
+use crate::config::SpecialTokens;
 use crate::disk::durable;
 use crate::disk::files;
 use crate::disk::hash::{self, sha256, sha256_of_file};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::folder::TOKENIZER;
+use crate::tokenizer::note_on_text;
 
 const MANIFEST: &str = "manifest.json";
 const JOURNAL: &str = "journal.json";
@@ -31,6 +34,9 @@ pub struct Manifest {
     /// Of the folder's `tokenizer.json`.
     pub tokenizer_sha256: String,
     pub vocab_size: usize,
+    /// What became of special tokens whose text is in the corpus.
+    #[serde(default)]
+    pub special: SpecialTokens,
     pub width: TokenWidth,
     /// Bytes of text that fill a shard.
     pub shard_text: u64,
@@ -96,10 +102,11 @@ pub fn prepare(
     corpus: &Path,
     folder: &Path,
     tokenizer: &Tokenizer,
+    special: SpecialTokens,
     shard_text: u64,
     mut on: impl FnMut(Event),
 ) -> Result<Manifest> {
-    let files = TextFiles::find(corpus)?;
+    let files = TextFiles::find(corpus)?.keeping_whole(tokenizer.special_tokens().keys());
     on(Event::Found(files.bytes()));
     let Split { survey, cut } = survey(&files, corpus, &mut on)?;
     let tokenizer_json = serde_json::to_string_pretty(&tokenizer.to_json()?)?;
@@ -108,6 +115,7 @@ pub fn prepare(
         corpus: survey,
         tokenizer_sha256: sha256(&tokenizer_json),
         vocab_size: tokenizer.vocab_size(),
+        special,
         width: TokenWidth::for_vocabulary(tokenizer.vocab_size()),
         shard_text,
         train: Vec::new(),
@@ -115,11 +123,9 @@ pub fn prepare(
     };
     if folder.join(MANIFEST).exists() {
         let made = Manifest::read(folder)?;
-        ensure!(
-            made.is_of_the_same(&empty),
-            "{} holds tokens of another text, tokenizer or shard size; choose another --out",
-            folder.display()
-        );
+        if let Some(difference) = made.difference(&empty, tokenizer, folder)? {
+            bail!("{} was prepared {difference}; choose another --out", folder.display());
+        }
         on(Event::Remark(format!("{} is prepared already", folder.display())));
         return Ok(made);
     }
@@ -136,11 +142,12 @@ pub fn prepare(
             };
             let journal: Journal = serde_json::from_slice(&bytes).with_context(damaged)?;
             files.check(journal.next).with_context(damaged)?;
-            ensure!(
-                journal.manifest.is_of_the_same(&empty),
-                "{} was begun with another text, tokenizer or shard size; choose another --out, or delete it",
-                folder.display()
-            );
+            if let Some(difference) = journal.manifest.difference(&empty, tokenizer, folder)? {
+                bail!(
+                    "{} was begun {difference}; choose another --out, or delete it",
+                    folder.display()
+                );
+            }
             let done = journal.manifest.shards().count();
             on(Event::Remark(format!("going on after {done} complete shard(s)")));
             journal
@@ -157,14 +164,18 @@ pub fn prepare(
             }
         }
     };
-    durable::write_file(&folder.join(TOKENIZER), tokenizer_json.as_bytes())?;
+    if !folder.join(TOKENIZER).exists() {
+        durable::write_file(&folder.join(TOKENIZER), tokenizer_json.as_bytes())?;
+    }
     durable::write_file(&folder.join(JOURNAL), &serde_json::to_vec(&journal)?)?;
     on(Event::Encoded(files.bytes_before(journal.next)));
 
     let end = files.end();
+    let mut as_text = BTreeMap::new();
     let shards = ShardWriter {
         files: &files,
         tokenizer,
+        special,
         width: journal.manifest.width,
         shard_text,
     };
@@ -180,7 +191,7 @@ pub fn prepare(
         let place = folder.join(&name);
         let making = durable::making(&place)?;
         let (record, next) = shards
-            .write(journal.next..limit, &making, name, &mut on)
+            .write(journal.next..limit, &making, name, &mut as_text, &mut on)
             .inspect_err(|_| {
                 let _ = fs::remove_file(&making);
             })?;
@@ -188,6 +199,9 @@ pub fn prepare(
         records.push(record);
         journal.next = next;
         durable::write_file(&folder.join(JOURNAL), &serde_json::to_vec(&journal)?)?;
+    }
+    if let Some(note) = note_on_text(&as_text) {
+        on(Event::Remark(note));
     }
     journal.manifest.check().with_context(|| {
         format!(
@@ -249,18 +263,20 @@ fn survey(files: &TextFiles, corpus: &Path, on: &mut impl FnMut(Event)) -> Resul
 struct ShardWriter<'a> {
     files: &'a TextFiles,
     tokenizer: &'a Tokenizer,
+    special: SpecialTokens,
     width: TokenWidth,
     shard_text: u64,
 }
 
 impl ShardWriter<'_> {
     /// Writes the tokens of the text in `range`, or as much as a shard holds, to `path`; the shard will be called `name`.
-    /// Where the next one begins.
+    /// Where the next one begins. Special tokens that are encoded as text are counted in `as_text`.
     fn write(
         &self,
         range: Range<Place>,
         path: &Path,
         name: String,
+        as_text: &mut BTreeMap<String, usize>,
         on: &mut impl FnMut(Event),
     ) -> Result<(ShardRecord, Place)> {
         let (width, limit) = (self.width, range.end);
@@ -282,14 +298,22 @@ impl ShardWriter<'_> {
             let encoded = batch
                 .par_iter()
                 .map(|block| {
-                    let mut ids = self.tokenizer.encode(&block.text)?;
+                    let ids = self.tokenizer.encode_with(&block.text, &self.special.into());
+                    let mut ids = ids.with_context(|| self.files.name(block.start))?;
                     ids.extend(self.tokenizer.end_of_text().filter(|_| block.ends_file));
                     let mut bytes = Vec::with_capacity(ids.len() * width.bytes());
                     width.write(&ids, &mut bytes);
-                    Ok(bytes)
+                    let counts = match self.special {
+                        SpecialTokens::Text => self.tokenizer.special_tokens_in(&block.text),
+                        SpecialTokens::Allow | SpecialTokens::Raise => BTreeMap::new(),
+                    };
+                    Ok((bytes, counts))
                 })
                 .collect::<Result<Vec<_>>>()?;
-            for (block, bytes) in batch.iter().zip(encoded) {
+            for (block, (bytes, counts)) in batch.iter().zip(encoded) {
+                for (token, count) in counts {
+                    *as_text.entry(token).or_default() += count;
+                }
                 out.write_all(&bytes)?;
                 hash.update(&bytes);
                 record.tokens += (bytes.len() / width.bytes()) as u64;
@@ -361,10 +385,45 @@ impl Manifest {
         self.train.iter().chain(&self.val)
     }
 
-    fn is_of_the_same(&self, other: &Self) -> bool {
-        self.corpus == other.corpus
-            && self.tokenizer_sha256 == other.tokenizer_sha256
-            && (self.format, self.shard_text) == (other.format, other.shard_text)
+    /// How what is in `folder` differs from what `asked` for, with `tokenizer`; none where it is the same.
+    fn difference(&self, asked: &Self, tokenizer: &Tokenizer, folder: &Path) -> Result<Option<String>> {
+        if self.format != asked.format {
+            return Ok(Some("by another version of mlx-gpt".into()));
+        }
+        if self.corpus != asked.corpus {
+            let (was, is) = (&self.corpus, &asked.corpus);
+            return Ok(Some(match was.bytes == is.bytes {
+                true => "from another text of the same length".into(),
+                false => format!("from another text, of {} bytes against {}", was.bytes, is.bytes),
+            }));
+        }
+        if let Some(difference) = self.difference_of_tokenizer(tokenizer, folder)? {
+            return Ok(Some(format!("with another tokenizer: {difference}")));
+        }
+        if self.special != asked.special {
+            return Ok(Some("with another --special".into()));
+        }
+        Ok((self.shard_text != asked.shard_text).then(|| {
+            let [was, is] = [self.shard_text, asked.shard_text].map(|bytes| bytes >> 20);
+            format!("in shards of {was} MiB of text against {is}")
+        }))
+    }
+
+    /// How the tokenizer that made the tokens in `folder` differs from `tokenizer`; none where both give the same ids.
+    ///
+    /// # Errors
+    /// The folder's tokenizer is missing or was changed.
+    pub fn difference_of_tokenizer(&self, tokenizer: &Tokenizer, folder: &Path) -> Result<Option<String>> {
+        if sha256(serde_json::to_string_pretty(&tokenizer.to_json()?)?) == self.tokenizer_sha256 {
+            return Ok(None);
+        }
+        let file = folder.join(TOKENIZER);
+        ensure!(
+            sha256_of_file(&file)? == self.tokenizer_sha256,
+            "{} is not the tokenizer that made the tokens beside it; prepare the data again",
+            file.display()
+        );
+        Tokenizer::load(&file)?.difference(tokenizer)
     }
 }
 

@@ -22,6 +22,8 @@ const LONGEST_BLOCK: usize = 1 << 24;
 /// The files of a corpus, in the order of their paths.
 pub struct TextFiles {
     files: Vec<TextFile>,
+    /// Texts that no block ends in the middle of.
+    whole: Vec<String>,
 }
 
 struct TextFile {
@@ -39,6 +41,7 @@ pub struct Place {
 /// A piece of text: byte-order mark dropped, CRLF turned into LF.
 pub struct Block {
     pub text: String,
+    pub start: Place,
     /// Bytes that it has on disk.
     pub bytes: u64,
     /// Where the next one begins.
@@ -62,7 +65,18 @@ impl TextFiles {
             "corpus {}: the folder holds no files; put text files into it",
             path.display()
         );
-        Ok(Self { files })
+        Ok(Self {
+            files,
+            whole: Vec::new(),
+        })
+    }
+
+    /// The same files, of which no block ends in the middle of one of these texts.
+    pub fn keeping_whole<'a>(self, texts: impl IntoIterator<Item = &'a String>) -> Self {
+        Self {
+            whole: texts.into_iter().cloned().collect(),
+            ..self
+        }
     }
 
     /// Bytes on disk of all files.
@@ -73,6 +87,12 @@ impl TextFiles {
     /// Bytes on disk that lie before `place`.
     pub fn bytes_before(&self, place: Place) -> u64 {
         self.files[..place.file].iter().map(|file| file.bytes).sum::<u64>() + place.offset
+    }
+
+    /// A place, for messages.
+    pub fn name(&self, place: Place) -> String {
+        let path = self.files.get(place.file).map(|file| file.path.display().to_string());
+        format!("corpus {}, after byte {}", path.unwrap_or_default(), place.offset)
     }
 
     /// The place behind the last file.
@@ -134,7 +154,9 @@ impl TextFiles {
             if size >= LONGEST_BLOCK {
                 // Before the last character that begins here, and not within a CRLF.
                 let cut = (1..want).rev().find(|&at| raw[at] & 0xc0 != 0x80 && raw[at] != b'\n');
-                break (raw, cut.unwrap_or(want));
+                let cut = cut.unwrap_or(want);
+                let cut = self.before_whole(&raw, cut).unwrap_or(cut);
+                break (raw, cut);
             }
             size *= 2;
         };
@@ -165,6 +187,7 @@ impl TextFiles {
             } else {
                 text.to_owned()
             },
+            start,
             bytes: cut as u64,
             end: if ends_file {
                 Place {
@@ -181,6 +204,18 @@ impl TextFiles {
             had_mark: unmarked.is_some(),
             carriage_returns,
         })
+    }
+
+    /// Where the text begins that a cut at `cut` would go through, if there is one and something before it.
+    fn before_whole(&self, raw: &[u8], cut: usize) -> Option<usize> {
+        let starts = self.whole.iter().filter_map(|text| {
+            let mut starts = cut.saturating_sub(text.len() - 1).max(1)..cut;
+            starts.find(|&start| {
+                let common = text.len().min(raw.len() - start);
+                raw[start..start + common] == text.as_bytes()[..common]
+            })
+        });
+        starts.min()
     }
 
     /// The place of the character number `skip` (from 0) of the text that begins at `start`, where a block begins.

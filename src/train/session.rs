@@ -67,6 +67,9 @@ impl Session {
     /// is left behind.
     pub fn start(config: TrainConfig, dataset: &Dataset, folder: &Path) -> Result<Self> {
         let setup = Setup::new(&config, dataset)?;
+        if let Some(note) = dataset.note_on_special_tokens(&setup.tokenizer, config.special) {
+            say(format_args!("note     corpus {}: {note}", config.corpus));
+        }
         let run = Run::create(folder, &config)?;
         Self::assemble(config, run, setup)
     }

@@ -182,7 +182,7 @@ fn ensure_fits(config: &TrainConfig, model: &ModelConfig) -> Result<()> {
 /// The tokens to train on and those to validate on; each must be a row and the token after it at least.
 fn tokenize(config: &TrainConfig, tokenizer: &Tokenizer, dataset: &Dataset) -> Result<(Tokens, Tokens)> {
     let part = |name: &str, split| {
-        let tokens = dataset.part(tokenizer, split)?.tokens;
+        let tokens = dataset.part_with(tokenizer, split, config.special)?.tokens;
         ensure!(
             tokens.len() > config.context,
             "corpus {} is too short: its {name} part has {} tokens, a context of {} needs more than that; use more text or a smaller --context",

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use mlx_gpt::config::SpecialTokens;
 use mlx_gpt::data::batches::spread;
 use mlx_gpt::data::corpus::{Corpus, Split};
 use mlx_gpt::data::dataset::Dataset;
@@ -191,7 +192,15 @@ fn prepared_tokens() {
     let _alone = alone();
     let (folder, tokenizer) = prepared();
     let place = folder.path().join("tokens");
-    prepare(&folder.path().join("text"), &place, &tokenizer, 40, |_| ()).unwrap();
+    prepare(
+        &folder.path().join("text"),
+        &place,
+        &tokenizer,
+        SpecialTokens::Text,
+        40,
+        |_| (),
+    )
+    .unwrap();
     for entry in fs::read_dir(&place).unwrap() {
         let path = entry.unwrap().path();
         fs::rename(&path, folder.path().join(path.file_name().unwrap())).unwrap();
@@ -221,7 +230,7 @@ fn journals() {
     let (text, place) = (folder.path().join("text"), folder.path().join("tokens"));
     // The journal as it is while the last shard is written.
     let mut journal = Vec::new();
-    let whole = prepare(&text, &place, &tokenizer, 40, |_| {
+    let whole = prepare(&text, &place, &tokenizer, SpecialTokens::Text, 40, |_| {
         journal = fs::read(place.join("journal.json")).unwrap_or(std::mem::take(&mut journal));
     });
     let whole = whole.unwrap();
@@ -236,7 +245,7 @@ fn journals() {
             fs::write(place.join(&shard.file), bytes)?;
         }
         fs::copy(folder.join("journal.json"), place.join("journal.json"))?;
-        prepare(&text, &place, &tokenizer, 40, |_| ())?;
+        prepare(&text, &place, &tokenizer, SpecialTokens::Text, 40, |_| ())?;
         // What comes of it is complete, or not taken.
         let _ = read_tokens(&place);
         Ok(())

@@ -123,11 +123,14 @@ impl<'a> Conversation<'a> {
             Vec::new()
         } else if self.is_in_a_line()? {
             // Not every tokenizer has a new line.
-            tokenizer
-                .encode(&format!("\n{text}"))
-                .or_else(|_| tokenizer.encode(text))?
+            let with_line_end = self.task.tokenizer.encode("\n").is_ok();
+            self.task.encode(&if with_line_end {
+                format!("\n{text}")
+            } else {
+                text.to_owned()
+            })?
         } else {
-            tokenizer.encode(text)?
+            self.task.encode(text)?
         };
         if ids.is_empty() && self.sequence.window(0).is_empty() {
             ids = tokenizer.default_prompt();

@@ -16,7 +16,7 @@ use clap::Args;
 use super::tokenizer::read_text;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::runs::find_checkpoint;
-use crate::config::Device;
+use crate::config::{Device, SpecialTokens};
 use crate::generate::sampler::Sampling;
 use crate::generate::{Ending, Generator};
 use crate::terminal::console::say;
@@ -35,6 +35,7 @@ Examples:
     mlx-gpt generate --prompt 'ROMEO:' --temperature 0.7    a speech, with fewer surprises
     mlx-gpt generate --temperature 0                        the most likely text, always the same
     mlx-gpt generate --prompt 'ROMEO:' --stop $'\\n\\n'       one speech: up to an empty line
+    mlx-gpt generate --prompt '<|endoftext|>' --special allow   what begins a text
     mlx-gpt generate --interactive                          write in turns with the model
     mlx-gpt generate --samples 3 --seed 1 --json            for programs")]
 pub struct Options {
@@ -47,6 +48,9 @@ pub struct Options {
     /// A file with the text to continue, taken as it is; - for standard input
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     prompt_file: Option<PathBuf>,
+    /// What becomes of special tokens whose text is in the prompt, such as '<|endoftext|>'
+    #[arg(long, value_enum, default_value_t)]
+    special: SpecialTokens,
     /// Write in turns: what is typed goes on from the text so far, and the model from there
     ///
     /// The text so far stays in the model's context and is not computed again. A line begins a new line of the text; an
@@ -88,9 +92,22 @@ struct Task<'a> {
     tokenizer: &'a Tokenizer,
     /// The prompt as it was given, if it was.
     prompt: Option<String>,
+    /// What becomes of special tokens in what a person writes.
+    special: SpecialTokens,
     sampling: Sampling,
     ending: Ending,
     seed: u64,
+}
+
+impl Task<'_> {
+    /// The ids of what a person wrote.
+    fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let ids = self.tokenizer.encode_with(text, &self.special.into())?;
+        if let Some(note) = self.tokenizer.note_on_special_tokens(text, self.special) {
+            say(format_args!("note: {note}"));
+        }
+        Ok(ids)
+    }
 }
 
 /// Bytes of a prompt, at most: about a million tokens, of which a model sees those at the end that its context holds.
@@ -136,6 +153,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         generator: &Generator::new(&checkpoint.model, &checkpoint.parameters)?,
         tokenizer: &checkpoint.tokenizer,
         prompt,
+        special: options.special,
         sampling,
         ending: Ending {
             max_new_tokens: options.max_new_tokens,

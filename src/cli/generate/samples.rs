@@ -20,7 +20,7 @@ struct Output<'a> {
 
 pub fn run(task: &Task, samples: u64, json: bool) -> Result<ExitCode> {
     let prompt = match &task.prompt {
-        Some(text) => task.tokenizer.encode(text).context("prompt")?,
+        Some(text) => task.encode(text).context("prompt")?,
         None => task.tokenizer.default_prompt(),
     };
     let mut writers = vec![Writer::new(task.tokenizer, &task.ending); samples as usize];
