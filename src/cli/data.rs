@@ -48,7 +48,7 @@ struct PrepareOptions {
     /// A UTF-8 text file, or a folder of them
     #[arg(long, value_name = "PATH")]
     corpus: PathBuf,
-    /// gpt2, cl100k, or the path of a tokenizer.json
+    /// gpt2, cl100k, or a path: a tokenizer.json, .model or .tiktoken, or a folder that holds one
     #[arg(long, value_name = "NAME_OR_PATH", default_value = "gpt2")]
     tokenizer: String,
     /// What becomes of special tokens whose text is in the text, such as '<|endoftext|>' between documents

@@ -39,7 +39,8 @@ pub struct Options {
     /// Folder to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Take this tokenizer instead of the folder's: gpt2, cl100k, or the path of a tokenizer.json
+    /// Take this tokenizer instead of the folder's: gpt2, cl100k, or a path: a tokenizer.json, .model or .tiktoken, or a
+    /// folder that holds one
     #[arg(long, value_name = "NAME_OR_PATH")]
     tokenizer: Option<String>,
 }

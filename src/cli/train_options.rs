@@ -24,8 +24,8 @@ pub struct Settings {
     /// train.bin and val.bin) [default: Shakespeare's plays, built in]
     #[arg(long, value_name = "PATH", help_heading = "Data")]
     corpus: Option<String>,
-    /// How text becomes tokens: char, gpt2, cl100k, or the path of a tokenizer.json [default: that of a folder of
-    /// tokens; else char for nano and baby, gpt2 for the others]
+    /// How text becomes tokens: char, gpt2, cl100k, or a path: a tokenizer.json, .model or .tiktoken, or a folder that
+    /// holds one [default: that of a folder of tokens; else char for nano and baby, gpt2 for the others]
     #[arg(long, value_name = "NAME_OR_PATH", help_heading = "Data")]
     tokenizer: Option<String>,
     /// What becomes of special tokens whose text is in the corpus, such as '<|endoftext|>' between documents [default: text]

@@ -119,13 +119,13 @@ impl Dataset {
         if let Self::Tokens(folder) = self {
             folder.check(tokenizer)?;
         }
-        if let Self::Prepared { folder, manifest } = self {
-            if let Some(difference) = manifest.difference_of_tokenizer(tokenizer, folder)? {
-                bail!(
-                    "{} was prepared with another tokenizer: {difference}; leave --tokenizer out, or prepare the text again",
-                    folder.display()
-                );
-            }
+        if let Self::Prepared { folder, manifest } = self
+            && let Some(difference) = manifest.difference_of_tokenizer(tokenizer, folder)?
+        {
+            bail!(
+                "{} was prepared with another tokenizer: {difference}; leave --tokenizer out, or prepare the text again",
+                folder.display()
+            );
         }
         Ok(())
     }

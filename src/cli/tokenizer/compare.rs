@@ -27,7 +27,7 @@ Examples:
 pub struct Options {
     #[command(flatten)]
     input: Input,
-    /// char, gpt2, cl100k, a tokenizer.json, or a folder that holds one; give it several times
+    /// char, gpt2, cl100k, a tokenizer.json, .model or .tiktoken, or a folder that holds one; give it several times
     #[arg(long, value_name = "NAME", default_values = ["char", "gpt2", "cl100k"])]
     tokenizer: Vec<String>,
     /// A run or a checkpoint: its tokenizer, and how many bits its model needs for a byte of the text; give it several

@@ -23,7 +23,7 @@ Examples:
     mlx-gpt tokenizer convert --tokenizer qwen.tiktoken --pattern gpt4 --special '<|endoftext|>' --out qwen
     mlx-gpt tokenizer convert --tokenizer x.tiktoken --special '<|bos|>=65527' --special '<|eos|>=65535' --out x")]
 pub struct Options {
-    /// gpt2, cl100k, a tokenizer.json, a sentencepiece .model, a .tiktoken, or a folder that holds one
+    /// gpt2, cl100k, a tokenizer.json, .model or .tiktoken, or a folder that holds one
     #[arg(long, value_name = "NAME")]
     tokenizer: String,
     /// What cuts the text of a .tiktoken file's tokenizer: gpt2, gpt4, or a regular expression [default: gpt4]

@@ -26,7 +26,7 @@ pub struct Options {
     /// A file with ids, separated by anything, or as `encode --json` prints them; - for standard input
     #[arg(long, value_name = "FILE", conflicts_with = "ids")]
     file: Option<PathBuf>,
-    /// char, gpt2, cl100k, a tokenizer.json, or a folder that holds one
+    /// char, gpt2, cl100k, a tokenizer.json, .model or .tiktoken, or a folder that holds one
     #[arg(long, value_name = "NAME")]
     tokenizer: String,
     /// The text whose characters `char` knows [default: the built-in corpus]

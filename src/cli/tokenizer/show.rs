@@ -28,7 +28,7 @@ Examples:
 pub struct Options {
     #[command(flatten)]
     input: Input,
-    /// char, gpt2, cl100k, a tokenizer.json, or a folder that holds one
+    /// char, gpt2, cl100k, a tokenizer.json, .model or .tiktoken, or a folder that holds one
     #[arg(long, value_name = "NAME", default_value = "gpt2")]
     tokenizer: String,
     /// The text whose characters `char` knows [default: the built-in corpus]
