@@ -183,3 +183,146 @@ fn tiktoken_files_have_the_ids_of_tiktoken() {
         check_saved(name, &tokenizer, &texts);
     }
 }
+
+#[test]
+fn dropout_is_off_and_that_is_said() {
+    let fixture = fixture();
+    let folder = common::folder();
+    for base in ["byte level", "metaspace first"] {
+        let plain = Tokenizer::from_json(fixture["bases"][base].clone(), Path::new("x")).unwrap();
+        let patch = serde_json::json!({ "model": { "dropout": 0.5 } });
+        let file = folder.path().join("dropout.json");
+        fs::write(&file, patched(&fixture["bases"][base], &patch).to_string()).unwrap();
+        let with_dropout = Tokenizer::load(&file).unwrap();
+        assert_eq!(with_dropout.difference(&plain).unwrap(), None, "{base}");
+        let text = "Before we proceed any further, hear me speak.";
+        for _ in 0..20 {
+            assert_eq!(
+                with_dropout.encode(text).unwrap(),
+                plain.encode(text).unwrap(),
+                "{base}"
+            );
+        }
+        let mut command = common::mlx_gpt(folder.path());
+        command.args(["tokenizer", "encode", "--tokenizer", "dropout.json", text]);
+        let said = common::stderr(&common::succeed(&mut command));
+        assert!(said.contains("dropout.json: its dropout of 0.5"), "{said}");
+    }
+}
+
+/// The library would number the tokens one after the other; a model's rows go by the ids in the file.
+#[test]
+fn added_tokens_keep_their_ids_behind_a_gap() {
+    let fixture = fixture();
+    let token = |id: u32, content: &str| AddedToken::special(content, id).to_json();
+    for base in ["byte level", "metaspace never"] {
+        let added = serde_json::json!([token(700, "<a>"), token(702, "<b>")]);
+        let added = match base {
+            "byte level" => added,
+            _ => {
+                let own = list(&fixture["bases"][base]["added_tokens"]);
+                [own, list(&added)].concat().into()
+            }
+        };
+        let json = patched(&fixture["bases"][base], &serde_json::json!({ "added_tokens": added }));
+        let tokenizer = Tokenizer::from_json(json, Path::new("x")).unwrap();
+        assert_eq!(tokenizer.vocab_size(), 703, "{base}");
+        let ids = tokenizer.encode_with("a<b>the<a>", &SpecialChoice::ALLOW).unwrap();
+        assert!(ids.contains(&702) && ids.ends_with(&[700]), "{base}: {ids:?}");
+        assert_eq!(
+            tokenizer.decode(&[702, 700]).unwrap().replace(' ', ""),
+            "<b><a>",
+            "{base}"
+        );
+        assert!(tokenizer.decode(&[701]).is_err(), "{base}");
+        assert!(!tokenizer.encode("a<b>the<a>").unwrap().contains(&702), "{base}");
+        check_saved(base, &tokenizer, &[("a<b>the<a>", ids)]);
+    }
+    // Unigram numbers its pieces in their order, so that those of a gap have a name.
+    let unigram = mlx_gpt::tokenizer::train_unigram("the cat sat on the mat", 400, &[]).unwrap();
+    let mut json = Tokenizer::from(unigram).to_json().unwrap();
+    json["added_tokens"] = serde_json::json!([token(700, "<a>"), token(702, "<b>")]);
+    let tokenizer = Tokenizer::from_json(json, Path::new("x")).unwrap();
+    let ids = tokenizer.encode_with("a<b>", &SpecialChoice::ALLOW).unwrap();
+    assert_eq!((ids.last(), tokenizer.vocab_size()), (Some(&702), 703));
+    assert_eq!(tokenizer.special_tokens().len(), 2);
+    assert!(tokenizer.decode(&[699]).is_err() && tokenizer.decode(&[701]).is_err());
+    check_saved("unigram", &tokenizer, &[("a<b>", ids)]);
+}
+
+#[test]
+fn a_folder_of_several_files_is_imported_as_it_is_read() {
+    let fixture = fixture();
+    let case = list(&fixture["folders"])
+        .iter()
+        .find(|case| text(&case["name"]) == "added tokens")
+        .unwrap();
+    let folder = common::folder();
+    let files = case["files"].as_object().unwrap();
+    fs::create_dir(folder.path().join("tokenizer")).unwrap();
+    write_files(&folder.path().join("tokenizer"), &fixture, files);
+    let tokenizer = Tokenizer::load(&folder.path().join("tokenizer")).unwrap();
+    common::saved(common::random_checkpoint(folder.path(), tokenizer, 32, 2));
+    let model = folder.path().join("model");
+    for file in ["tokenizer.json", "tokenizer_config.json", "state.json"] {
+        fs::remove_file(model.join(file)).unwrap();
+    }
+    write_files(&model, &fixture, files);
+    let run = |arguments: &[&str]| {
+        let output = common::succeed(common::mlx_gpt(folder.path()).args(arguments));
+        common::stdout(&output)
+    };
+    run(&["import", "model", "--out", "imported"]);
+    for name in ["tokenizer", "model", "imported"] {
+        let ids = run(&[
+            "tokenizer",
+            "encode",
+            "--tokenizer",
+            name,
+            "--special",
+            "allow",
+            "<bot>hi<pad>",
+        ]);
+        let expected = list(&case["texts"])
+            .iter()
+            .find(|case| text(&case["text"]) == "<bot>hi<pad>")
+            .unwrap();
+        let expected: Vec<String> = ids_of(expected).iter().map(u32::to_string).collect();
+        assert_eq!(ids.trim(), expected.join(" "), "{name}");
+    }
+}
+
+fn ids_of(case: &Value) -> Vec<u32> {
+    ids(&case["ids"])
+}
+
+#[test]
+fn gguf_refuses_what_it_cannot_say() {
+    let fixture = fixture();
+    let cases = list(&fixture["json"]).iter();
+    let json = |name: &str| {
+        let case = cases.clone().find(|case| text(&case["name"]) == name).unwrap();
+        patched(&fixture["bases"][text(&case["base"])], &case["patch"])
+    };
+    for (name, expected) in [
+        ("a pattern of one's own", "by a regular expression of its own"),
+        ("a space before a text", "takes the white space around it"),
+        ("lstrip", "<mask> takes the white space around it"),
+    ] {
+        let folder = common::folder();
+        let tokenizer = Tokenizer::from_json(json(name), Path::new("x")).unwrap();
+        common::saved(common::random_checkpoint(folder.path(), tokenizer, 32, 2));
+        let mut command = common::mlx_gpt(folder.path());
+        command.args([
+            "export",
+            "--checkpoint",
+            "model",
+            "--format",
+            "gguf",
+            "--out",
+            "model.gguf",
+        ]);
+        let said = common::fail(&mut command);
+        assert!(said.contains(expected), "{name}: {said}");
+    }
+}
