@@ -9,11 +9,11 @@ use proptest::prelude::*;
 
 static GPT2: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::gpt2().unwrap());
 
-fn ending(max_new_tokens: usize, stop: &[&str], end_of_text: Option<u32>) -> Ending {
+fn ending(max_new_tokens: usize, stop: &[&str], end_tokens: impl IntoIterator<Item = u32>) -> Ending {
     Ending {
         max_new_tokens,
         stop: stop.iter().map(|&stop| stop.to_owned()).collect(),
-        end_of_text,
+        end_tokens: end_tokens.into_iter().collect(),
     }
 }
 

@@ -342,7 +342,7 @@ fn adapters_that_cannot_be() {
 }
 
 #[test]
-fn tokens_that_end_texts_elsewhere_are_named() {
+fn tokens_that_end_texts_and_that_the_vocabulary_has_not_are_named() {
     let folder = folder();
     let path = folder.path();
     foreign(path, characters());
@@ -350,12 +350,13 @@ fn tokens_that_end_texts_elsewhere_are_named() {
     for (number, (value, expected)) in [
         (
             json!(50256),
-            "note     config.json ends texts with token 50256; here no token does",
+            "note     the configuration names token 50256, which the vocabulary of 10 has not; texts end with no token",
         ),
         (
-            json!([3, 4]),
-            "note     config.json ends texts with token 3, 4; here no token does",
+            json!([3, 70, 4]),
+            "note     the configuration names token 70, which the vocabulary of 10 has not; texts end with token 3, 4",
         ),
+        (json!([3, 4]), ""),
         (Value::Null, ""),
     ]
     .into_iter()

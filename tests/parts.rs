@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use common::{fail, folder, largest_difference, mlx_gpt, succeed, train_tiny};
 use mlx_gpt::checkpoint::Checkpoint;
 use mlx_gpt::config::Device;
-use mlx_gpt::config::{Activation, Architecture, ModelConfig, Norm, Parts, Position, Precision};
+use mlx_gpt::config::{Activation, Architecture, Boundaries, ModelConfig, Norm, Parts, Position, Precision};
 use mlx_gpt::data::batches::Batch;
 use mlx_gpt::model::Model;
 use mlx_gpt::model::init::layout;
@@ -168,6 +168,7 @@ impl Stored {
             dropout: 0.0,
             lora: None,
             quantization: None,
+            boundaries: Boundaries::default(),
         };
         model.validate().unwrap();
         let specs = layout(&model).into_iter();

@@ -121,7 +121,8 @@ fn a_quantized_model_loses_little_and_is_small() {
     let config = folder.path().join("q4-64/config.json");
     let text = fs::read_to_string(&config).unwrap();
     for (old, new, expected) in [
-        ("\"bits\": 4", "\"bits\": 3", "3 bits are not offered"),
+        ("\"bits\": 4", "\"bits\": 7", "7 bits are not offered"),
+        ("\"bits\": 4", "\"bits\": 3", "has shape"),
         ("\"bits\": 4", "\"bits\": 8", "has shape"),
         ("\"group_size\": 64", "\"group_size\": 32", "has shape"),
         (

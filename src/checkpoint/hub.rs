@@ -121,7 +121,8 @@ fn folder_of(file: &Path) -> Result<PathBuf> {
 fn is_wanted(name: &str) -> bool {
     let weights =
         name.starts_with("model") && (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"));
-    !name.contains('/') && (weights || name == "config.json" || is_file_of_one(name))
+    let configuration = ["config.json", "generation_config.json"].contains(&name);
+    !name.contains('/') && (weights || configuration || is_file_of_one(name))
 }
 
 /// Progress of one file.
@@ -163,6 +164,7 @@ mod tests {
     fn only_files_that_are_read_are_fetched() {
         for wanted in [
             "config.json",
+            "generation_config.json",
             "model.safetensors",
             "model-00001-of-00002.safetensors",
             "model.safetensors.index.json",

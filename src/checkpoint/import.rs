@@ -4,18 +4,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{CONFIG, Checkpoint, ending, progress};
+use super::{CONFIG, Checkpoint, boundaries, foreign, progress};
 use crate::config::{ModelConfig, Precision};
 use crate::disk::durable;
 use crate::disk::files;
+use crate::generate::absent_ids;
 use crate::terminal::console::say;
 use crate::tokenizer::Tokenizer;
 
-/// The vocabulary of OpenAI's GPT-2.
-const GPT2_VOCAB: usize = 50257;
+/// The vocabulary of OpenAI's GPT-2, and what nanoGPT pads it to.
+const GPT2_VOCABS: [usize; 2] = [50257, 50304];
 
 /// Reads the model in `source` and writes it to `out` as a checkpoint, with hashes of its files. `tokenizer` takes the
-/// place of the folder's own; a model with GPT-2's vocabulary and no tokenizer gets GPT-2's.
+/// place of the folder's own; a model with GPT-2's vocabulary, padded or not, and no tokenizer gets GPT-2's.
 ///
 /// # Errors
 /// What [`Checkpoint::load`] refuses, weights that are no numbers, a folder without tokenizer, an `out` that is there
@@ -29,14 +30,14 @@ pub fn import(
 ) -> Result<Checkpoint> {
     durable::ensure_free(out)?;
     ensure!(
-        source.is_dir(),
+        source.is_dir() || foreign::hint(source).is_some(), // of which loading will speak
         "{} is not a folder; give one with config.json, model.safetensors and tokenizer.json",
         source.display()
     );
     let tokenizer = |model: &ModelConfig| match tokenizer {
         Some(tokenizer) => Ok(tokenizer),
         None if Tokenizer::is_in(source) => Tokenizer::load(source),
-        None if model.vocab_size == GPT2_VOCAB => {
+        None if GPT2_VOCABS.contains(&model.vocab_size) => {
             say("note     the folder has no tokenizer; its vocabulary is of GPT-2's size, so GPT-2's is taken");
             Tokenizer::gpt2()
         }
@@ -49,7 +50,7 @@ pub fn import(
     checkpoint
         .check_finite()
         .with_context(|| format!("the model in {}", source.display()))?;
-    remark_on_ending(source, &checkpoint.tokenizer)?;
+    remark(source, &checkpoint)?;
     proceed()?;
     checkpoint.folder = out.to_owned();
     durable::make_parents(out)?;
@@ -63,25 +64,30 @@ pub fn import(
     Ok(checkpoint)
 }
 
-/// Says where the model's configuration has texts end otherwise than they do here.
-fn remark_on_ending(source: &Path, tokenizer: &Tokenizer) -> Result<()> {
+/// Says what of the vocabulary is not as it seems: ids without a text, and ends that it has not.
+fn remark(source: &Path, checkpoint: &Checkpoint) -> Result<()> {
+    let vocab_size = checkpoint.model.vocab_size;
+    let absent = absent_ids(&checkpoint.tokenizer, vocab_size).len();
+    if absent > 0 {
+        say(format_args!(
+            "note     {absent} of the {vocab_size} ids have no text: the vocabulary is padded, and they are never drawn"
+        ));
+    }
     let config = source.join(CONFIG);
     if !config.exists() {
         return Ok(()); // adapters', which have none of their own
     }
-    let here = tokenizer.end_of_text();
-    let others: Vec<String> = ending::ids(&serde_json::from_slice(&files::read(&config)?)?)?
-        .into_iter()
-        .filter(|&id| Some(id) != here)
-        .map(|id| id.to_string())
-        .collect();
+    let named = boundaries::read(source, &serde_json::from_slice(&files::read(&config)?)?)?;
+    let (_, others) = boundaries::within(named, vocab_size);
     if !others.is_empty() {
+        let others: Vec<String> = others.iter().map(u32::to_string).collect();
+        let ends: Vec<String> = checkpoint.end_tokens().iter().map(u32::to_string).collect();
         say(format_args!(
-            "note     config.json ends texts with token {}; here {}",
+            "note     the configuration names token {}, which the vocabulary of {vocab_size} has not; texts end with {}",
             others.join(", "),
-            match here {
-                Some(id) => format!("the tokenizer's own does, {id}"),
-                None => "no token does: the tokenizer has none for it, such as <|endoftext|>".into(),
+            match &ends[..] {
+                [] => "no token".into(),
+                ends => format!("token {}", ends.join(", ")),
             }
         ));
     }

@@ -3,7 +3,8 @@
 //! A checkpoint ([`Checkpoint`]) is a folder in Hugging Face's names and layout with its tokenizer; a run
 //! ([`run::Run`]) is a folder of them with what started it and its metrics.
 
-mod ending;
+pub mod boundaries;
+mod foreign;
 pub mod formats;
 pub mod hub;
 pub mod import;
@@ -20,17 +21,18 @@ pub use progress::{
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use mlx_rs::{Array, Dtype};
 
 use crate::config::{ModelConfig, Precision};
 use crate::disk::durable;
 use crate::disk::floats;
+use crate::generate::Generator;
 use crate::model::linear::lora;
 use crate::model::parameters::Parameters;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::folder::{TOKENIZER, TOKENIZER_CONFIG};
-use formats::{hugging_face, peft};
+use formats::{hugging_face, mlx_lm, peft};
 use tensors::{Expected, Form, TensorFile};
 
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -39,6 +41,16 @@ const SAMPLE: &str = "sample.txt";
 
 /// Files that a model speaks without.
 const ONLY_FOR_TRAINING: [&str; 2] = [OPTIMIZER, SAMPLE];
+
+/// Ids that a model's vocabulary has beyond its tokenizer's, at most: nanoGPT pads to a multiple of 64, Megatron to one of
+/// 128 for each of its up to eight parts.
+const MOST_PADDING: usize = 1024;
+
+/// Whether a tokenizer of that many tokens can be that of a model: the model's vocabulary may be padded, but not so far
+/// that the tokenizer is more likely to be another model's.
+fn fits(tokens: usize, vocab_size: usize) -> bool {
+    tokens <= vocab_size && vocab_size - tokens < MOST_PADDING.min(tokens)
+}
 
 /// A model that can speak: weights, their shape, and the tokenizer that they were trained with.
 pub struct Checkpoint {
@@ -63,6 +75,10 @@ impl Checkpoint {
 
     /// The same with the tokenizer that `tokenizer` gives.
     fn load_with(folder: &Path, tokenizer: impl FnOnce(&ModelConfig) -> Result<Tokenizer>) -> Result<Self> {
+        let is_one = folder.join(CONFIG).exists() || peft::is_adapter_folder(folder);
+        if let Some(hint) = foreign::hint(folder).filter(|_| !is_one) {
+            bail!(hint);
+        }
         ensure!(
             folder.is_dir(),
             "checkpoint {} is not there; `mlx-gpt runs` lists those that are",
@@ -79,7 +95,7 @@ impl Checkpoint {
         let model = hugging_face::read_config(&folder.join(CONFIG))?;
         let tokenizer = tokenizer(&model)?;
         ensure!(
-            tokenizer.vocab_size() == model.vocab_size,
+            fits(tokenizer.vocab_size(), model.vocab_size),
             "checkpoint {}: its model has a vocabulary of {}, its tokenizer of {}; they belong to different checkpoints",
             folder.display(),
             model.vocab_size,
@@ -147,6 +163,29 @@ impl Checkpoint {
             return hugging_face::read_config(&peft::base_of(folder)?.join(CONFIG));
         }
         hugging_face::read_config(&folder.join(CONFIG))
+    }
+
+    /// The model, ready to continue token sequences, with tokens that have a text.
+    ///
+    /// # Errors
+    /// As [`Generator::new`].
+    pub fn generator(&self) -> Result<Generator> {
+        Ok(Generator::new(&self.model, &self.parameters)?.for_tokenizer(&self.tokenizer))
+    }
+
+    /// The tokens after which a text ends: those that the model's files name, or else the tokenizer's own.
+    pub fn end_tokens(&self) -> Vec<u32> {
+        boundaries::end_tokens(&self.model, &self.tokenizer)
+    }
+
+    /// The token with which a text begins, if there is one.
+    pub fn begin_token(&self) -> Option<u32> {
+        boundaries::begin_token(&self.model, &self.tokenizer)
+    }
+
+    /// What a text begins with when its writer says nothing.
+    pub fn default_prompt(&self) -> Vec<u32> {
+        boundaries::default_prompt(&self.model, &self.tokenizer)
     }
 
     /// What the sample file says.
@@ -246,7 +285,7 @@ impl Checkpoint {
         match (&self.model.lora, &self.base) {
             (Some(lora), Some(base)) => peft::write(folder, lora, &self.parameters, base)?,
             _ => {
-                let prefix = self.model.quantization.map_or("", |_| weights::MLX_LM);
+                let prefix = self.model.quantization.map_or("", |_| mlx_lm::PREFIX);
                 let arrays = self.parameters.iter();
                 tensors::write(
                     &folder.join(weights::MODEL),
@@ -255,13 +294,14 @@ impl Checkpoint {
                 )?;
             }
         }
+        let mut config = hugging_face::config_json(&self.model, precision);
+        boundaries::write(&mut config, &self.model, &self.tokenizer);
+        let mut tokenizer_config = self.tokenizer.config_json(self.model.context);
+        boundaries::write_names(&mut tokenizer_config, &self.model, &self.tokenizer);
         for (name, json) in [
-            (
-                CONFIG,
-                hugging_face::config_json(&self.model, self.tokenizer.end_of_text(), precision),
-            ),
+            (CONFIG, config),
             (TOKENIZER, self.tokenizer.to_json()?),
-            (TOKENIZER_CONFIG, self.tokenizer.config_json(self.model.context)),
+            (TOKENIZER_CONFIG, tokenizer_config),
         ] {
             fs::write(folder.join(name), serde_json::to_string_pretty(&json)?)?;
         }

@@ -1,18 +1,18 @@
-//! A model's weights in a folder: in Hugging Face's names, in one file or in shards, or in mlx-lm's for a quantized model.
+//! A model's weights in a folder, in one file or in shards: in Hugging Face's names, or in mlx-lm's.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use super::tensors::{self, Expected, Form, Kind, TensorFile};
+use super::formats::mlx_lm;
+use super::tensors::{self, Expected, Form, TensorFile};
+use super::{CONFIG, foreign};
 use crate::config::ModelConfig;
 use crate::disk::files;
 use crate::model::init::layout;
 use crate::model::linear::lora::is_adapter;
-use crate::model::linear::quantized::quantized_layout;
 use crate::model::parameters::Parameters;
 
 pub const MODEL: &str = "model.safetensors";
@@ -20,10 +20,11 @@ pub const MODEL: &str = "model.safetensors";
 const HEAD: &str = "lm_head.weight";
 const INDEX: &str = "model.safetensors.index.json";
 
+/// The token embedding, which is the head too.
+const EMBEDDING: &str = "wte.weight";
+
 /// What files write before GPT-2's own names: Hugging Face's GPT2LMHeadModel, and mlx-lm.
-const PREFIXES: [&str; 2] = ["transformer.", MLX_LM];
-/// mlx-lm's prefix.
-pub const MLX_LM: &str = "model.";
+const PREFIXES: [&str; 2] = ["transformer.", mlx_lm::PREFIX];
 
 /// Hugging Face's `model.safetensors.index.json`.
 #[derive(Deserialize)]
@@ -34,54 +35,45 @@ struct Index {
 
 /// Reads the weights of `model`; adapters are not among them.
 ///
-/// Beside the model's own tensors a file may have the attention masks that older versions of `transformers` wrote, and
-/// the head, where it is the token embedding once more.
+/// The head may be there beside the token embedding, the same once more, or alone: then it is the embedding. Attention
+/// masks, which older versions of `transformers` wrote, are left alone.
 ///
 /// # Errors
 /// A file that is missing, cut short or damaged; a tensor missing, left over, of another shape or in another file than
 /// the index says; a head that is not the token embedding.
 pub fn read(folder: &Path, model: &ModelConfig) -> Result<Parameters> {
     let files = open(folder)?;
-    let stored = files
-        .iter()
-        .flat_map(TensorFile::names)
-        .find(|name| name.starts_with(MLX_LM));
-    if let (Some(name), None) = (stored, model.quantization) {
-        bail!(
-            "{} has a tensor {name}, in mlx-lm's names without its quantization, which is not read; convert the original model instead",
-            folder.display()
-        );
-    }
     let expected = expected(model);
     if expected.contains_key(HEAD) {
         return tensors::read(&files, |stored| Some(stored.to_owned()), &expected);
     }
     check_head(&files)?;
-    tensors::read(&files, parameter_name, &expected)
+    let has = |name: &str| find(&files, name).is_some();
+    let head_alone = !has(EMBEDDING) && has(HEAD);
+    let name_of = |stored: &str| match without_prefix(stored) {
+        HEAD if head_alone => Some(EMBEDDING.to_owned()),
+        _ => parameter_name(stored),
+    };
+    let stored = files.iter().flat_map(TensorFile::names).collect::<Vec<_>>();
+    if stored.iter().any(|name| name.starts_with(mlx_lm::PREFIX)) {
+        let tensors = tensors::read(&files, name_of, &mlx_lm::expected(model, has))?;
+        return Ok(mlx_lm::to_own(model, tensors)?);
+    }
+    ensure!(
+        model.quantization.is_none(),
+        "{} says that its weights are quantized, which only mlx-lm's are here; its tensors have other names",
+        folder.join(CONFIG).display()
+    );
+    tensors::read(&files, name_of, &expected)
 }
 
-/// The names and shapes of a model's weights.
-pub fn expected(model: &ModelConfig) -> Expected {
-    match model.quantization {
-        Some(quantization) => quantized_layout(model, quantization)
-            .into_iter()
-            .map(|spec| {
-                let kind = if spec.packed { Kind::Packed } else { Kind::Float };
-                (
-                    spec.name,
-                    Form {
-                        shape: spec.shape,
-                        kind,
-                    },
-                )
-            })
-            .collect(),
-        None => layout(model)
-            .into_iter()
-            .filter(|spec| !is_adapter(&spec.name))
-            .map(|spec| (spec.name, Form::float(spec.shape)))
-            .collect(),
-    }
+/// The names and shapes of a model's weights as they are here.
+fn expected(model: &ModelConfig) -> Expected {
+    layout(model)
+        .into_iter()
+        .filter(|spec| !is_adapter(&spec.name))
+        .map(|spec| (spec.name, Form::float(spec.shape)))
+        .collect()
 }
 
 fn open(folder: &Path) -> Result<Vec<TensorFile>> {
@@ -91,16 +83,8 @@ fn open(folder: &Path) -> Result<Vec<TensorFile>> {
     if folder.join(INDEX).exists() {
         return open_shards(folder);
     }
-    let pickled = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
-        .find(|name| name.starts_with("pytorch_model") || name.ends_with(".ckpt.index") || name.ends_with(".h5"));
-    match pickled {
-        Some(name) => bail!(
-            "{} has no {MODEL}, only {name}, which is not read; save the model with transformers' save_pretrained and import that folder",
-            folder.display()
-        ),
+    match foreign::hint(folder) {
+        Some(hint) => bail!("{} has no {MODEL}: {hint}", folder.display()),
         None => bail!("{} cannot be read: there is no such file", folder.join(MODEL).display()),
     }
 }
@@ -152,18 +136,18 @@ fn without_prefix(stored: &str) -> &str {
         .unwrap_or(stored)
 }
 
+/// The tensor of that name, with any prefix.
+fn find<'a>(files: &'a [TensorFile], wanted: &str) -> Option<(&'a TensorFile, String)> {
+    files.iter().find_map(|file| {
+        let names = file.names();
+        let stored = names.into_iter().find(|stored| without_prefix(stored) == wanted)?;
+        Some((file, stored))
+    })
+}
+
 /// A tied head may be written out, as the token embedding once more.
 fn check_head(files: &[TensorFile]) -> Result<()> {
-    let find = |wanted: &str| {
-        files.iter().find_map(|file| {
-            let stored = file
-                .names()
-                .into_iter()
-                .find(|stored| without_prefix(stored) == wanted)?;
-            Some((file, stored))
-        })
-    };
-    let (Some((head_file, head)), Some((file, embedding))) = (find(HEAD), find("wte.weight")) else {
+    let (Some((head_file, head)), Some((file, embedding))) = (find(files, HEAD), find(files, EMBEDDING)) else {
         return Ok(());
     };
     ensure!(

@@ -9,7 +9,7 @@ use indicatif::HumanBytes;
 
 use super::signals::Signals;
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::formats::gguf::Gguf;
+use crate::checkpoint::formats::gguf::{END_KEYS, Gguf};
 use crate::checkpoint::formats::{Dtype, folder};
 use crate::checkpoint::runs::find_checkpoint;
 use crate::config::{Architecture, Precision, Quantization};
@@ -136,6 +136,14 @@ fn mlx(checkpoint: Checkpoint, options: &Options, signals: &Signals) -> Result<(
 fn gguf(checkpoint: &Checkpoint, options: &Options, signals: &Signals) -> Result<()> {
     let out = &options.out;
     let file = Gguf::new(checkpoint, options.dtype.unwrap_or(Dtype::Float16))?;
+    if let Some(others) = checkpoint.end_tokens().get(END_KEYS.len()..)
+        && !others.is_empty()
+    {
+        say(format_args!(
+            "note     GGUF names {} tokens that end a text; these are left out: {others:?}",
+            END_KEYS.len()
+        ));
+    }
     durable::make_parents(out)?;
     let bar = Progress::new("writing", file.size(), Unit::Bytes);
     let written = file.write(out, |bytes| {

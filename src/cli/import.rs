@@ -13,6 +13,7 @@ use crate::checkpoint::hub;
 use crate::checkpoint::import::{import, origin};
 use crate::checkpoint::runs::find_checkpoint;
 use crate::disk::durable;
+use crate::model::init::parameter_count;
 use crate::terminal::amount::amount;
 use crate::terminal::console::{program, quoted, say, say_unbroken};
 use crate::tokenizer::Tokenizer;
@@ -78,7 +79,7 @@ fn describe(checkpoint: &Checkpoint, out: &Path) {
         "model    {}, vocabulary {}: {} parameters, {}",
         model.shape(),
         model.vocab_size,
-        amount(checkpoint.parameters.count()),
+        amount(parameter_count(model)),
         HumanBytes(4 * checkpoint.parameters.count() as u64)
     ));
     say(format_args!("saved    {}", out.display()));

@@ -12,7 +12,7 @@ mod validate;
 
 pub use crate::disk::floats::Precision;
 pub use device::Device;
-pub use model::{Architecture, LINEAR_LAYERS, Lora, ModelConfig, Quantization};
+pub use model::{Architecture, Boundaries, LINEAR_LAYERS, Lora, ModelConfig, Quantization};
 pub use parts::{Activation, Norm, Parts, Position};
 pub use preset::Preset;
 pub use removed::BatchRamp;

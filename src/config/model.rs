@@ -46,6 +46,14 @@ pub struct ModelConfig {
     pub lora: Option<Lora>,
     /// How matrices are stored, if not as floating-point numbers.
     pub quantization: Option<Quantization>,
+    pub boundaries: Boundaries,
+}
+
+/// The ids that begin and end a text, where a model's files name them; elsewhere they are the tokenizer's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Boundaries {
+    pub bos: Option<u32>,
+    pub eos: Vec<u32>,
 }
 
 /// Low-rank adapters (Hu et al. 2021, section 4.1): a linear layer `x W + b` becomes `x W + b + alpha/rank · x Aᵀ Bᵀ`, of
@@ -83,16 +91,29 @@ impl Lora {
 }
 
 impl Quantization {
-    /// The numbers of bits that a weight may have.
+    /// The numbers of bits that a weight may be given.
     pub const BITS: [usize; 2] = [4, 8];
+    /// Those that MLX computes with, and that other programs may have given.
+    const READ_BITS: [usize; 6] = [2, 3, 4, 5, 6, 8];
     /// The sizes that a group may have.
     pub const GROUP_SIZES: [usize; 3] = [32, 64, 128];
 
     /// # Errors
-    /// Bits or a group size that are not offered, or a width that does not divide into groups.
+    /// Bits that are not offered, or as [`validate`](Self::validate).
+    pub fn validate_new(&self, embd: usize) -> Result<()> {
+        let bits = self.bits;
+        ensure!(Self::BITS.contains(&bits), "{bits} bits are not offered; choose 4 or 8");
+        self.validate(embd)
+    }
+
+    /// # Errors
+    /// Bits or a group size that MLX does not know, or a width that does not divide into groups.
     pub fn validate(&self, embd: usize) -> Result<()> {
         let Self { group_size, bits } = *self;
-        ensure!(Self::BITS.contains(&bits), "{bits} bits are not offered; choose 4 or 8");
+        ensure!(
+            Self::READ_BITS.contains(&bits),
+            "{bits} bits are not offered; choose 4 or 8"
+        );
         ensure!(
             Self::GROUP_SIZES.contains(&group_size),
             "a group size of {group_size} is not offered; choose 32, 64 or 128"

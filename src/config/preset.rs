@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::train::{default_decay_share, default_lora_alpha, default_lora_targets, default_muon_lr, default_threads};
 use super::{
-    Architecture, BatchRamp, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, Schedule, SpecialTokens,
+    Architecture, BatchRamp, Boundaries, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, Schedule, SpecialTokens,
     TrainConfig,
 };
 use crate::config::Device;
@@ -112,6 +112,7 @@ impl Preset {
             dropout,
             lora: None,
             quantization: None,
+            boundaries: Boundaries::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::{Activation, Architecture, BatchRamp, Device, Lora, ModelConfig, Norm, Parts, Position, SpecialTokens};
+use super::{Activation, Architecture, BatchRamp, Boundaries, Device, Lora, ModelConfig, Norm, Parts, Position, SpecialTokens};
 use crate::disk::floats::Precision;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -200,6 +200,7 @@ impl TrainConfig {
             dropout: self.dropout,
             lora: self.lora(),
             quantization: None,
+            boundaries: Boundaries::default(),
         }
     }
 

@@ -13,8 +13,8 @@ pub struct Ending {
     pub max_new_tokens: usize,
     /// Texts before which it ends.
     pub stop: Vec<String>,
-    /// The token after which nothing comes, if there is one.
-    pub end_of_text: Option<u32>,
+    /// The tokens after which nothing comes.
+    pub end_tokens: Vec<u32>,
 }
 
 /// What ended a text.
@@ -25,16 +25,16 @@ pub enum FinishReason {
     Length,
     /// A stop string came.
     Stop,
-    /// The end-of-text token came.
+    /// A token came that ends a text.
     EndOfText,
 }
 
 /// The continuation of a prompt.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Completion {
-    /// Its text: without the prompt, up to the stop string, without the end-of-text token.
+    /// Its text: without the prompt, up to the stop string, without the token that ended it.
     pub text: String,
-    /// All tokens that were chosen, those of the stop string and the end-of-text token included.
+    /// All tokens that were chosen, those of the stop string and the token that ended it included.
     pub ids: Vec<u32>,
     /// The natural logarithm of the probability that the model gave to each of them.
     pub logprobs: Vec<f32>,
@@ -49,7 +49,7 @@ pub struct Writer<'a> {
     decoder: StreamDecoder<'a>,
     stop: StopStrings,
     max_new_tokens: usize,
-    end_of_text: Option<u32>,
+    end_tokens: Vec<u32>,
 }
 
 impl<'a> Writer<'a> {
@@ -62,7 +62,7 @@ impl<'a> Writer<'a> {
             decoder: StreamDecoder::new(tokenizer),
             stop: StopStrings::new(ending.stop.clone()),
             max_new_tokens: ending.max_new_tokens,
-            end_of_text: ending.end_of_text,
+            end_tokens: ending.end_tokens.clone(),
         }
     }
 
@@ -85,7 +85,7 @@ impl<'a> Writer<'a> {
         self.completion.logprobs.push(choice.logprob);
         let mut text = String::new();
         let mut ended = None;
-        if self.end_of_text == Some(choice.id) {
+        if self.end_tokens.contains(&choice.id) {
             ended = Some(FinishReason::EndOfText);
         } else {
             text = self.stop.push(&self.decoder.push(choice.id)?);

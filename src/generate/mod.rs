@@ -21,6 +21,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::compute::memory;
 use crate::config::ModelConfig;
 use crate::model::{Model, Parameters};
+use crate::tokenizer::Tokenizer;
 pub use completion::{Completion, Ending, FinishReason, Writer};
 use sampler::{Choice, Sampling};
 pub use sequences::Sequences;
@@ -37,6 +38,8 @@ const GROUP_ROWS: usize = 64;
 pub struct Generator {
     model: Model,
     config: ModelConfig,
+    /// Ids of the vocabulary that no token has, as where it is padded.
+    absent: Vec<u32>,
 }
 
 /// A sample that is being written.
@@ -58,7 +61,24 @@ impl Generator {
         Ok(Self {
             model: Model::new(config, parameters)?,
             config: config.clone(),
+            absent: Vec::new(),
         })
+    }
+
+    /// The same, never choosing an id that `tokenizer` has no token for.
+    pub fn for_tokenizer(self, tokenizer: &Tokenizer) -> Self {
+        Self {
+            absent: absent_ids(tokenizer, self.config.vocab_size),
+            ..self
+        }
+    }
+
+    /// Chooses a token after those that the model looks at, `seen`, from what it expects next.
+    ///
+    /// # Errors
+    /// As [`Sampling::choose`].
+    pub fn choose(&self, sampling: &Sampling, logits: &[f32], seen: &[u32], rng: &mut ChaCha8Rng) -> Result<Choice> {
+        sampling.choose_except(logits, &self.absent, seen, rng)
     }
 
     /// Continues `prompt` in as many ways as `samples` has numbers, each to any length: when the context is full, its
@@ -116,7 +136,7 @@ impl Generator {
         loop {
             let mut chosen = Vec::with_capacity(rows.len());
             for (place, (row, logits)) in rows.iter_mut().zip(logits.chunks(self.config.vocab_size)).enumerate() {
-                let choice = sampling.choose(logits, sequences.window(place), &mut row.rng)?;
+                let choice = self.choose(sampling, logits, sequences.window(place), &mut row.rng)?;
                 chosen.push(choice.id);
                 row.going = on_token(row.number, choice)?;
             }
@@ -138,6 +158,14 @@ impl Generator {
         let row = memory::of_generation(&self.config) as usize + logits;
         (GROUP_BYTES / row).clamp(1, GROUP_ROWS)
     }
+}
+
+/// The ids of a vocabulary of that size that `tokenizer` has no token for: those that it was padded with, such as
+/// nanoGPT's 50257 tokens to 50304, and gaps between added tokens.
+pub fn absent_ids(tokenizer: &Tokenizer, vocab_size: usize) -> Vec<u32> {
+    (0..vocab_size as u32)
+        .filter(|&id| tokenizer.token_bytes(id).is_none())
+        .collect()
 }
 
 /// The random numbers of a sample: a stream of its own for each.

@@ -94,15 +94,25 @@ impl Sampling {
     /// # Errors
     /// The logits are no distribution: the model is broken.
     pub fn choose(&self, logits: &[f32], seen: &[u32], rng: &mut ChaCha8Rng) -> Result<Choice> {
+        self.choose_except(logits, &[], seen, rng)
+    }
+
+    /// The same, but never one of `absent`: ids of the vocabulary that no token has. How likely the choice is counts them.
+    ///
+    /// # Errors
+    /// As [`choose`](Self::choose).
+    pub fn choose_except(&self, logits: &[f32], absent: &[u32], seen: &[u32], rng: &mut ChaCha8Rng) -> Result<Choice> {
         let log_total = log_sum_exp(logits);
         ensure!(
             log_total.is_finite(),
             "the model's logits are not finite numbers; its weights are broken, use an earlier checkpoint"
         );
+        let mut scores = self.penalized(logits, seen);
+        absent.iter().for_each(|&id| scores[id as usize] = f32::NEG_INFINITY);
         let id = if self.temperature == 0.0 {
-            most_likely(&self.penalized(logits, seen))
+            most_likely(&scores)
         } else {
-            draw(&self.candidates(logits, seen), rng)
+            draw(&self.candidates_of(&scores), rng)
         };
         Ok(Choice {
             id,
@@ -113,8 +123,11 @@ impl Sampling {
     // ANCHOR: candidates
     /// The tokens that may be drawn at a temperature over 0, in the order of their ids.
     pub fn candidates(&self, logits: &[f32], seen: &[u32]) -> Vec<Candidate> {
-        let scores = self.penalized(logits, seen);
-        let largest = scores[most_likely(&scores) as usize];
+        self.candidates_of(&self.penalized(logits, seen))
+    }
+
+    fn candidates_of(&self, scores: &[f32]) -> Vec<Candidate> {
+        let largest = scores[most_likely(scores) as usize];
         // From the largest down, so that no temperature makes an infinity of two.
         let weights = scores.iter().map(|score| ((score - largest) / self.temperature).exp());
         let mut kept: Vec<Candidate> = (0..)

@@ -152,7 +152,7 @@ impl Speaker {
     pub fn new(lab: &Lab) -> Result<Self> {
         let checkpoint = lab.load(FURTHER.folder)?;
         Ok(Self {
-            generator: Generator::new(&checkpoint.model, &checkpoint.parameters)?,
+            generator: checkpoint.generator()?,
             prompt: checkpoint.tokenizer.encode(&prompt(lab))?,
             checkpoint,
         })

@@ -20,7 +20,6 @@ use crate::config::Device;
 use crate::config::{Lora, ModelConfig, Preset, TrainConfig};
 use crate::data::corpus::Split;
 use crate::disk::durable;
-use crate::generate::Generator;
 use crate::generate::sampler::Sampling;
 use crate::model::Model;
 use crate::model::init::{ParameterSpec, initialize, initialize_adapters, layout};
@@ -359,7 +358,7 @@ fn comparison(lab: &Lab) -> Result<String> {
 
 /// What a model makes of the prompt: a little less wild than plain draws, which a weak model does not bear.
 pub fn continued(checkpoint: &Checkpoint, prompt: &str, seed: u64) -> Result<String> {
-    let generator = Generator::new(&checkpoint.model, &checkpoint.parameters)?;
+    let generator = checkpoint.generator()?;
     let sampling = Sampling {
         temperature: 0.8,
         top_k: 50,

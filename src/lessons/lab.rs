@@ -18,7 +18,6 @@ use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
 use crate::disk::durable;
 use crate::evaluate::text::measure;
-use crate::generate::Generator;
 use crate::generate::sampler::Sampling;
 use crate::terminal::console::{confirm, program, say};
 use crate::tokenizer::Tokenizer;
@@ -344,7 +343,7 @@ impl Lab {
     /// # Errors
     /// A prompt that its tokenizer cannot write.
     pub fn sample(&self, checkpoint: &Checkpoint, prompt: &str, tokens: usize) -> Result<String> {
-        let generator = Generator::new(&checkpoint.model, &checkpoint.parameters)?;
+        let generator = checkpoint.generator()?;
         let mut ids = Vec::with_capacity(tokens);
         let prompt = checkpoint.tokenizer.encode(prompt)?;
         generator.generate(&prompt, 0..1, &Sampling::PLAIN, self.seed(), |_, choice| {

@@ -9,6 +9,7 @@ use indicatif::HumanBytes;
 use super::metrics::{ChangesLine, Line, Metrics};
 use super::setup::Setup;
 use super::step::{Stepper, TrainState};
+use crate::checkpoint::boundaries;
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{Checkpoint, Losses, Moments, Progress, read_progress};
 use crate::compute::arithmetic;
@@ -173,13 +174,13 @@ impl Session {
 
     /// What the model says now, in so many tokens.
     pub(super) fn write_sample(&self, tokens: usize) -> Result<String> {
-        let generator = Generator::new(&self.model, &self.state.model_parameters())?;
+        let generator = Generator::new(&self.model, &self.state.model_parameters())?.for_tokenizer(&self.tokenizer);
         let sampling = Sampling {
             temperature: 0.8,
             ..Sampling::PLAIN
         };
         let mut ids = Vec::with_capacity(tokens);
-        let prompt = self.tokenizer.default_prompt();
+        let prompt = boundaries::default_prompt(&self.model, &self.tokenizer);
         generator.generate(&prompt, 0..1, &sampling, self.config.seed, |_, choice| {
             ids.push(choice.id);
             Ok(ids.len() < tokens)

@@ -110,6 +110,7 @@ impl Setup {
         let model = &checkpoint.model;
         let configured = ModelConfig {
             context: model.context,
+            boundaries: model.boundaries.clone(),
             ..config.model(model.vocab_size)
         };
         ensure!(

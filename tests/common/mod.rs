@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 pub mod disk;
+pub mod source;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use mlx_gpt::checkpoint::{Checkpoint, Moments, Progress};
 use mlx_gpt::config::Device;
-use mlx_gpt::config::{Architecture, ModelConfig, Parts, Preset, TrainConfig};
+use mlx_gpt::config::{Architecture, Boundaries, ModelConfig, Parts, Preset, TrainConfig};
 use mlx_gpt::data::batches::Batch;
 use mlx_gpt::data::dataset::CorpusRecord;
 use mlx_gpt::model::Parameters;
@@ -195,6 +196,7 @@ pub fn random_checkpoint(folder: &Path, tokenizer: Tokenizer, embd: usize, heads
         dropout: 0.0,
         lora: None,
         quantization: None,
+        boundaries: Boundaries::default(),
     };
     let mut state = random::RandomState::with_seed(1).unwrap();
     let parameters = layout(&model)
@@ -263,6 +265,7 @@ impl Fixture {
                 dropout: 0.0,
                 lora: None,
                 quantization: None,
+                boundaries: Boundaries::default(),
             },
             parameters: Parameters::from_entries(parameters),
             batch: Batch {

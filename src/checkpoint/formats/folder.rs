@@ -34,7 +34,7 @@ pub fn mlx_lm(
     out: &Path,
     proceed: impl Fn() -> Result<()>,
 ) -> Result<()> {
-    quantization.validate(checkpoint.model.embd)?;
+    quantization.validate_new(checkpoint.model.embd)?;
     checkpoint.check_finite()?;
     let (model, parameters) = quantize(&checkpoint.model, &checkpoint.parameters, quantization)?;
     let quantized = Checkpoint {

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::checkpoint::ending;
+use crate::checkpoint::boundaries;
 use crate::config::{Architecture, ModelConfig, Parts, Precision, Quantization};
 use crate::disk::files;
 use crate::model::norm;
@@ -66,9 +66,8 @@ fn yes() -> bool {
     true
 }
 
-/// The file's contents for a model. `end_of_text` begins and ends texts, as in GPT-2; where there is none, saying so
-/// keeps `transformers` from assuming GPT-2's. `precision` is the file's.
-pub fn config_json(model: &ModelConfig, end_of_text: Option<u32>, precision: Precision) -> Value {
+/// The file's contents for a model, but for the tokens that begin and end a text. `precision` is the file's.
+pub fn config_json(model: &ModelConfig, precision: Precision) -> Value {
     // As written by the user: 0.2, not the nearest float32's sixteen digits.
     let dropout = (f64::from(model.dropout) * 1e6).round() / 1e6;
     let mut config = json!({
@@ -85,8 +84,8 @@ pub fn config_json(model: &ModelConfig, end_of_text: Option<u32>, precision: Pre
         "embd_pdrop": dropout,
         "attn_pdrop": dropout,
         "resid_pdrop": dropout,
-        "bos_token_id": end_of_text,
-        "eos_token_id": end_of_text,
+        "bos_token_id": null,
+        "eos_token_id": null,
         "tie_word_embeddings": true,
         "torch_dtype": precision.to_string()
     });
@@ -112,7 +111,8 @@ fn model_type(architecture: Architecture) -> String {
     }
 }
 
-/// The model that a `config.json` describes.
+/// The model that a `config.json` describes; what begins and ends its texts, with what a `generation_config.json` beside
+/// it says of that.
 ///
 /// # Errors
 /// Not there, not JSON, another architecture, or a GPT-2 with a part that this model has not.
@@ -121,7 +121,7 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
     let bytes = files::read(path).with_context(|| format!("{shown} cannot be read; a checkpoint needs it"))?;
     let value: Value = serde_json::from_slice(&bytes).with_context(|| format!("{shown} is not valid JSON"))?;
     let kind = value["model_type"].as_str().unwrap_or("none");
-    ending::ids(&value).with_context(|| format!("{shown} is broken"))?;
+    let named = boundaries::read(path.parent().unwrap_or(Path::new("")), &value)?;
     let architecture = Architecture::value_variants()
         .iter()
         .copied()
@@ -175,6 +175,7 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
         dropout: config.resid_pdrop,
         lora: None,
         quantization: quantization.map(|QuantizationConfig { group_size, bits, .. }| Quantization { group_size, bits }),
+        boundaries: boundaries::within(named, config.vocab_size).0,
     };
     model
         .validate()

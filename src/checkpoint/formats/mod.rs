@@ -3,6 +3,7 @@
 pub mod folder;
 pub mod gguf;
 pub mod hugging_face;
+pub mod mlx_lm;
 pub mod peft;
 
 use clap::ValueEnum;

@@ -133,7 +133,7 @@ impl<'a> Conversation<'a> {
             self.task.encode(text)?
         };
         if ids.is_empty() && self.sequence.window(0).is_empty() {
-            ids = tokenizer.default_prompt();
+            ids = self.task.default_prompt.clone();
         }
         ids.iter().for_each(|&id| self.sequence.push(&[id]));
         Ok(())
@@ -145,7 +145,7 @@ impl<'a> Conversation<'a> {
         let Some(&last) = self.sequence.window(0).last() else {
             return Ok(false);
         };
-        Ok(tokenizer.end_of_text() != Some(last) && !tokenizer.decode(&[last])?.ends_with('\n'))
+        Ok(!self.task.end_tokens.contains(&last) && !tokenizer.decode(&[last])?.ends_with('\n'))
     }
 
     /// Lets the model write, until the text ends or Ctrl-C.
@@ -155,10 +155,8 @@ impl<'a> Conversation<'a> {
         let mut speed = Speed::start();
         while !writer.is_finished() {
             let logits = self.sequence.next_logits()?;
-            let choice = self
-                .task
-                .sampling
-                .choose(&logits, self.sequence.window(0), &mut self.rng)?;
+            let (generator, sampling) = (self.task.generator, &self.task.sampling);
+            let choice = generator.choose(sampling, &logits, self.sequence.window(0), &mut self.rng)?;
             self.sequence.push(&[choice.id]);
             speed.token(writer.completion().ids.len());
             console::print(writer.push(choice)?)?;

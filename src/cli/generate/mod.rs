@@ -68,7 +68,7 @@ pub struct Options {
     /// The one that is complete first counts. Its tokens are the last of --json's ids.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
-    /// Go on after the end-of-text token
+    /// Go on after a token that ends a text
     #[arg(long)]
     ignore_eos: bool,
     /// How many texts to write; side by side, and shown one after the other, the first as it comes
@@ -96,6 +96,9 @@ struct Task<'a> {
     special: SpecialTokens,
     sampling: Sampling,
     ending: Ending,
+    /// What a text begins with where no prompt is given, and what ends one, whether or not the ending asks for it.
+    default_prompt: Vec<u32>,
+    end_tokens: Vec<u32>,
     seed: u64,
 }
 
@@ -149,8 +152,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let folder = find_checkpoint(options.checkpoint.as_deref())?;
     let checkpoint = Checkpoint::load(&folder)?;
     let seed = options.seed.unwrap_or_else(|| u64::from(rand_seed()));
+    let end_tokens = checkpoint.end_tokens();
     let task = Task {
-        generator: &Generator::new(&checkpoint.model, &checkpoint.parameters)?,
+        generator: &checkpoint.generator()?,
         tokenizer: &checkpoint.tokenizer,
         prompt,
         special: options.special,
@@ -158,8 +162,14 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         ending: Ending {
             max_new_tokens: options.max_new_tokens,
             stop: options.stop.clone(),
-            end_of_text: checkpoint.tokenizer.end_of_text().filter(|_| !options.ignore_eos),
+            end_tokens: if options.ignore_eos {
+                Vec::new()
+            } else {
+                end_tokens.clone()
+            },
         },
+        default_prompt: checkpoint.default_prompt(),
+        end_tokens,
         seed,
     };
     say(format_args!("{} · seed {seed}", folder.display()));

@@ -21,7 +21,7 @@ struct Output<'a> {
 pub fn run(task: &Task, samples: u64, json: bool) -> Result<ExitCode> {
     let prompt = match &task.prompt {
         Some(text) => task.encode(text).context("prompt")?,
-        None => task.tokenizer.default_prompt(),
+        None => task.default_prompt.clone(),
     };
     let mut writers = vec![Writer::new(task.tokenizer, &task.ending); samples as usize];
     let mut shown = InOrder::new((1..=samples).map(|number| {

@@ -45,6 +45,8 @@ pub fn read(file: &Path, tokenizer: &Tokenizer, context: usize) -> Result<Vec<Ex
 pub fn parse(text: &str, name: &str, tokenizer: &Tokenizer, context: usize) -> Result<Vec<Example>> {
     let examples: Vec<Example> = text
         .lines()
+        // Some programs put a byte-order mark before a file's first line, which joined files have inside.
+        .map(|line| line.trim_start_matches('\u{feff}'))
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
         .map(|(index, line)| {

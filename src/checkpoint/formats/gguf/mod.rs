@@ -7,6 +7,8 @@ mod encoding;
 mod tensors;
 mod vocabulary;
 
+pub use vocabulary::END_KEYS;
+
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -41,8 +43,7 @@ impl<'a> Gguf<'a> {
         let refused = || format!("checkpoint {shown} cannot be written as GGUF");
         let tensors = tensors::of_model(&checkpoint.model, Encoding::of(dtype)).with_context(refused)?;
         let mut metadata = metadata(checkpoint, dtype);
-        metadata
-            .extend(vocabulary::metadata(&checkpoint.tokenizer, checkpoint.model.vocab_size).with_context(refused)?);
+        metadata.extend(vocabulary::metadata(checkpoint).with_context(refused)?);
         Ok(Self {
             header: container::header(&metadata, tensors.iter().map(|tensor| &tensor.info)),
             tensors,

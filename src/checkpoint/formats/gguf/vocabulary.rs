@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 
 use super::container::Value;
+use crate::checkpoint::Checkpoint;
 use crate::tokenizer::byte_unicode::to_characters;
 use crate::tokenizer::{Bpe, Pattern, PreTokenizer, Tokenizer};
 
@@ -15,13 +16,20 @@ const UNUSED: i32 = 5;
 /// A byte that UTF-8 never has, so that its token comes from no text.
 const NO_TEXT: u8 = 0xff;
 
+/// The keys of tokens that end a generation: of a text, of a turn, of a message. llama.cpp ends at each of them.
+pub const END_KEYS: [&str; 3] = [
+    "tokenizer.ggml.eos_token_id",
+    "tokenizer.ggml.eot_token_id",
+    "tokenizer.ggml.eom_token_id",
+];
+
 /// Tokens, merges and special ids of a tokenizer for a model of so many tokens.
 ///
 /// # Errors
 /// A tokenizer that is not byte-level BPE by a published pattern, or does more.
-pub fn metadata(tokenizer: &Tokenizer, vocab_size: usize) -> Result<Vec<(&'static str, Value)>> {
+pub fn metadata(checkpoint: &Checkpoint) -> Result<Vec<(&'static str, Value)>> {
     const REMEDY: &str = "train with --tokenizer gpt2, or with one that `mlx-gpt tokenizer train` makes";
-    let bpe = match tokenizer {
+    let bpe = match &checkpoint.tokenizer {
         Tokenizer::Bpe(bpe) => bpe,
         Tokenizer::Char(_) => bail!("its tokenizer is one of characters, which GGUF does not know; {REMEDY}"),
         Tokenizer::Library(_) => bail!(
@@ -49,20 +57,22 @@ pub fn metadata(tokenizer: &Tokenizer, vocab_size: usize) -> Result<Vec<(&'stati
     if bpe.add_prefix_space() {
         bail!("its tokenizer puts a space before each text, which GGUF cannot say; {REMEDY}");
     }
-    let (tokens, types) = tokens(bpe, vocab_size);
+    let (tokens, types) = tokens(bpe, checkpoint.model.vocab_size);
     let merges = bpe.written_merges().context("its tokenizer")?;
-    let end = end_of_generation(tokenizer, bpe).context("its tokenizer lacks a byte")?;
-    Ok(vec![
+    let ends = ends_of_generation(checkpoint, bpe).context("its tokenizer lacks a byte")?;
+    let begin = checkpoint.begin_token().unwrap_or(ends[0]);
+    let mut metadata = vec![
         ("tokenizer.ggml.model", Value::String("gpt2".into())),
         ("tokenizer.ggml.pre", Value::String(pre_tokenizer(pattern).into())),
         ("tokenizer.ggml.tokens", Value::Strings(tokens)),
         ("tokenizer.ggml.token_type", Value::I32s(types)),
         ("tokenizer.ggml.merges", Value::Strings(merges)),
-        ("tokenizer.ggml.bos_token_id", Value::U32(end)),
-        ("tokenizer.ggml.eos_token_id", Value::U32(end)),
+        ("tokenizer.ggml.bos_token_id", Value::U32(begin)),
         // GPT-2 is prompted with the text alone.
         ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
-    ])
+    ];
+    metadata.extend(END_KEYS.into_iter().zip(ends.into_iter().map(Value::U32)));
+    Ok(metadata)
 }
 
 /// llama.cpp knows patterns by the first model that had them; DBRX has GPT-4's tokenizer. Its expression is an older one
@@ -90,15 +100,15 @@ fn tokens(bpe: &Bpe, vocab_size: usize) -> (Vec<String>, Vec<i32>) {
     (tokens, types)
 }
 
-/// The token that ends a generation. Left to itself, llama.cpp takes the one with id 11, GPT-2's comma: a tokenizer
-/// without special tokens names one that no text has.
-fn end_of_generation(tokenizer: &Tokenizer, bpe: &Bpe) -> Option<u32> {
-    let unreachable = || {
-        bpe.ordinary_tokens()
-            .find(|&(_, token)| token == [NO_TEXT])
-            .map(|(id, _)| id)
-    };
-    tokenizer.end_of_text().or_else(unreachable)
+/// The tokens that end a generation. Left to itself, llama.cpp takes the one with id 11, GPT-2's comma: where there is
+/// none, it is one that no text has.
+fn ends_of_generation(checkpoint: &Checkpoint, bpe: &Bpe) -> Option<Vec<u32>> {
+    let ends = checkpoint.end_tokens();
+    if !ends.is_empty() {
+        return Some(ends);
+    }
+    let mut tokens = bpe.ordinary_tokens();
+    tokens.find(|&(_, token)| token == [NO_TEXT]).map(|(id, _)| vec![id])
 }
 
 #[cfg(test)]

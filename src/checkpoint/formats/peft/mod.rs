@@ -1,12 +1,14 @@
 //! Low-rank adapters on disk, in the layout of Hugging Face's `peft`, beside the model that they belong to.
 
+mod targets;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::checkpoint::tensors::{self, Expected, Form, TensorFile};
 use crate::checkpoint::weights::MODEL;
@@ -16,9 +18,12 @@ use crate::disk::hash::sha256_of_file;
 use crate::model::init::layout;
 use crate::model::linear::lora::is_adapter;
 use crate::model::parameters::Parameters;
+use targets::{Blocks, Choice, Modules};
 
 const CONFIG: &str = "adapter_config.json";
 const TENSORS: &str = "adapter_model.safetensors";
+/// What `peft` wrote before that.
+const PICKLED: &str = "adapter_model.bin";
 
 /// What `peft` writes before a parameter's name in GPT2LMHeadModel.
 const PREFIX: &str = "base_model.model.transformer.";
@@ -32,7 +37,14 @@ struct AdapterConfig {
     base_model_name_or_path: String,
     r: usize,
     lora_alpha: f32,
-    target_modules: Vec<String>,
+    target_modules: Modules,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exclude_modules: Option<Modules>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layers_to_transform: Option<Blocks>,
+    /// The adapters' product is scaled by alpha over the rank's root (Kalajdzievski 2023) instead of the rank.
+    #[serde(default)]
+    use_rslora: bool,
     /// Conv1D stores its weight turned round.
     #[serde(default)]
     fan_in_fan_out: bool,
@@ -75,17 +87,34 @@ pub fn hash_of_base(base: &Path) -> Result<String> {
 /// A file that is missing or damaged, tensors that do not fit the model, or a kind of adapter that is not supported.
 pub fn read(folder: &Path, model: ModelConfig, parameters: &Parameters) -> Result<(ModelConfig, Parameters)> {
     let config = read_config(folder)?;
+    let choice = Choice {
+        target: &config.target_modules,
+        exclude: config.exclude_modules.as_ref(),
+        blocks: config.layers_to_transform.as_ref(),
+    };
+    let targets = choice
+        .targets(&model)
+        .with_context(|| folder.join(CONFIG).display().to_string())?;
+    let alpha = match config.use_rslora {
+        true => config.lora_alpha * (config.r as f32).sqrt(),
+        false => config.lora_alpha,
+    };
     let model = ModelConfig {
         lora: Some(Lora {
             rank: config.r,
-            alpha: config.lora_alpha,
-            targets: config.target_modules,
+            alpha,
+            targets,
         }),
         ..model
     };
     model
         .validate()
         .with_context(|| format!("{} describes impossible adapters", folder.join(CONFIG).display()))?;
+    ensure!(
+        folder.join(TENSORS).exists() || !folder.join(PICKLED).exists(),
+        "{} has no {TENSORS}, only {PICKLED}, a pickle, which is not read, as it could run code; load the adapters in peft and save them with save_pretrained",
+        folder.display()
+    );
     let file = TensorFile::open(&folder.join(TENSORS))?;
     let own_name = |stored: &str| Some(stored.strip_prefix(PREFIX).unwrap_or(stored).to_owned());
     let adapters = tensors::read(&[file], own_name, &expected(&model))?;
@@ -106,7 +135,10 @@ pub fn write(folder: &Path, lora: &Lora, parameters: &Parameters, base: &Path) -
             .to_owned(),
         r: lora.rank,
         lora_alpha: lora.alpha,
-        target_modules: lora.targets.clone(),
+        target_modules: Modules::Names(lora.targets.clone()),
+        exclude_modules: None,
+        layers_to_transform: None,
+        use_rslora: false,
         fan_in_fan_out: true,
         bias: none(),
         others: BTreeMap::from([
@@ -135,7 +167,12 @@ fn read_config(folder: &Path) -> Result<AdapterConfig> {
     let path = folder.join(CONFIG);
     let shown = path.display();
     let bytes = files::read(&path).with_context(|| format!("{shown} cannot be read"))?;
-    let config: AdapterConfig = serde_json::from_slice(&bytes)
+    let value: Value = serde_json::from_slice(&bytes).with_context(|| format!("{shown} is not valid JSON"))?;
+    ensure!(
+        value.get("peft_type").is_some() || value.get("lora_parameters").is_none(),
+        "{shown} is mlx-lm's, whose adapters are not read; merge them into their model with mlx_lm.fuse and import that"
+    );
+    let config: AdapterConfig = serde_json::from_value(value)
         .with_context(|| format!("{shown} is not a configuration of low-rank adapters"))?;
     ensure!(
         config.peft_type == "LORA",
@@ -149,22 +186,25 @@ fn read_config(folder: &Path) -> Result<AdapterConfig> {
         config.lora_alpha
     );
     ensure!(
-        !config.target_modules.is_empty(),
-        "{shown}: target_modules is empty, so that there are no adapters"
-    );
-    ensure!(
         config.bias == "none",
         "{shown}: bias is {}; only none is supported",
         config.bias
     );
     for option in [
-        "use_rslora",
         "use_dora",
+        "use_qalora",
+        "use_bdlora",
         "modules_to_save",
         "rank_pattern",
         "alpha_pattern",
-        "layers_to_transform",
+        "lora_bias",
+        "layer_replication",
+        "target_parameters",
+        "trainable_token_indices",
         "alora_invocation_tokens",
+        "arrow_config",
+        "kasa_config",
+        "monteclora_config",
     ] {
         let value = config.others.get(option).unwrap_or(&Value::Null);
         let off = match value {
@@ -176,6 +216,11 @@ fn read_config(folder: &Path) -> Result<AdapterConfig> {
         };
         ensure!(off, "{shown}: {option} is {value}, which is not supported");
     }
+    let pattern = config.others.get("layers_pattern").unwrap_or(&Value::Null);
+    ensure!(
+        [json!(null), json!([]), json!(""), json!("h"), json!(["h"])].contains(pattern),
+        "{shown}: layers_pattern is {pattern}; GPT-2 has its blocks under h"
+    );
     // Other ways to begin change the weights that the adapters belong to.
     let beginning = config.others.get("init_lora_weights").unwrap_or(&Value::Null);
     ensure!(

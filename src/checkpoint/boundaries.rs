@@ -1,0 +1,221 @@
+//! The tokens that begin and end a text: as `config.json` and `generation_config.json` name them, or, where they name
+//! none, the tokenizer's own.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::config::{Boundaries, ModelConfig};
+use crate::disk::files;
+use crate::tokenizer::Tokenizer;
+
+/// What `transformers` reads beside `config.json` for generation, and takes before it.
+const GENERATION: &str = "generation_config.json";
+
+/// The ids that a folder's `config.json`, whose contents are `config`, and its `generation_config.json` name. They need
+/// not be in the vocabulary: `transformers` writes GPT-2's 50256 for any GPT-2 that was not told otherwise.
+///
+/// As in mlx-lm, `config.json` counts where the other file names no end; `transformers` would then never end a text.
+///
+/// # Errors
+/// What is no id, or a `generation_config.json` that is no JSON.
+pub fn read(folder: &Path, config: &Value) -> Result<Boundaries> {
+    let named = |config: &Value, shown: &Path| {
+        let broken = || format!("{} is broken", shown.display());
+        let bos = ids(config, "bos_token_id").with_context(broken)?;
+        let eos = ids(config, "eos_token_id").with_context(broken)?;
+        anyhow::Ok(Boundaries {
+            bos: bos.first().copied(),
+            eos,
+        })
+    };
+    let of_model = named(config, &folder.join(super::CONFIG))?;
+    let path = folder.join(GENERATION);
+    if !path.exists() {
+        return Ok(of_model);
+    }
+    let shown = path.display();
+    let bytes = files::read(&path).with_context(|| format!("{shown} cannot be read"))?;
+    let generation = serde_json::from_slice(&bytes).with_context(|| format!("{shown} is not valid JSON"))?;
+    let of_generation = named(&generation, &path)?;
+    Ok(Boundaries {
+        bos: of_generation.bos.or(of_model.bos),
+        eos: if of_generation.eos.is_empty() {
+            of_model.eos
+        } else {
+            of_generation.eos
+        },
+    })
+}
+
+/// The ids under a key: none, one, or a list of them.
+fn ids(config: &Value, key: &str) -> Result<Vec<u32>> {
+    let value = &config[key];
+    let ids = match value {
+        Value::Null => Some(Vec::new()),
+        Value::Array(ids) => ids.iter().map(id).collect(),
+        one => id(one).map(|id| vec![id]),
+    };
+    match ids {
+        Some(ids) => Ok(ids),
+        None => bail!("{key} is {value}; it must be the id of a token, a list of ids, or null"),
+    }
+}
+
+fn id(value: &Value) -> Option<u32> {
+    value.as_u64()?.try_into().ok()
+}
+
+/// The same without ids that a vocabulary of that size has not, and those ids.
+pub fn within(boundaries: Boundaries, vocab_size: usize) -> (Boundaries, Vec<u32>) {
+    let is_within = |id: &u32| (*id as usize) < vocab_size;
+    let (eos, mut others): (Vec<u32>, Vec<u32>) = boundaries.eos.into_iter().partition(is_within);
+    others.extend(boundaries.bos.filter(|id| !is_within(id)));
+    others.sort_unstable();
+    others.dedup();
+    let bos = boundaries.bos.filter(is_within);
+    (Boundaries { bos, eos }, others)
+}
+
+/// The tokens after which a text of a model ends: those that its files name, or else the tokenizer's own.
+pub fn end_tokens(model: &ModelConfig, tokenizer: &Tokenizer) -> Vec<u32> {
+    match &model.boundaries.eos[..] {
+        [] => tokenizer.end_of_text().into_iter().collect(),
+        named => named.to_vec(),
+    }
+}
+
+/// The token with which a text of a model begins, if there is one.
+pub fn begin_token(model: &ModelConfig, tokenizer: &Tokenizer) -> Option<u32> {
+    let Boundaries { bos, eos } = &model.boundaries;
+    bos.or_else(|| tokenizer.end_of_text().filter(|_| eos.is_empty()))
+}
+
+/// What a text begins with when its writer says nothing.
+pub fn default_prompt(model: &ModelConfig, tokenizer: &Tokenizer) -> Vec<u32> {
+    match model.boundaries.bos {
+        Some(bos) => vec![bos],
+        None => tokenizer.default_prompt(),
+    }
+}
+
+/// Puts them into a `config.json`. Where there is none, saying so keeps `transformers` from assuming GPT-2's.
+pub fn write(config: &mut Value, model: &ModelConfig, tokenizer: &Tokenizer) {
+    config["bos_token_id"] = json!(begin_token(model, tokenizer));
+    config["eos_token_id"] = match &end_tokens(model, tokenizer)[..] {
+        [] => Value::Null,
+        [one] => json!(one),
+        several => json!(several),
+    };
+}
+
+/// Puts their names into a `tokenizer_config.json`. Only special tokens have names there: as one, any other token would
+/// no longer be found inside of words.
+pub fn write_names(config: &mut Value, model: &ModelConfig, tokenizer: &Tokenizer) {
+    let name = |id: &u32| {
+        let mut specials = tokenizer.special_tokens().iter();
+        specials.find_map(|(name, special)| (special == id).then(|| name.clone()))
+    };
+    let Some(entries) = config.as_object_mut() else { return };
+    for (key, name) in [
+        ("bos_token", begin_token(model, tokenizer).as_ref().and_then(name)),
+        ("eos_token", end_tokens(model, tokenizer).iter().find_map(name)),
+    ] {
+        match name {
+            Some(name) => entries.insert(key.into(), name.into()),
+            None => entries.shift_remove(key),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::config::Preset;
+
+    #[test]
+    fn ids_are_none_one_or_several() {
+        let of = |value: Value| ids(&json!({ "eos_token_id": value }), "eos_token_id").ok();
+        assert_eq!(of(Value::Null), Some(vec![]));
+        assert_eq!(ids(&json!({}), "eos_token_id").unwrap().len(), 0);
+        assert_eq!(of(json!(50256)), Some(vec![50256]));
+        assert_eq!(of(json!([1, 2])), Some(vec![1, 2]));
+        for odd in [
+            json!(-1),
+            json!(1.5),
+            json!("2"),
+            json!([1, -1]),
+            json!(4294967296_u64),
+            json!({}),
+        ] {
+            assert_eq!(of(odd.clone()), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn generation_config_comes_first_where_it_names_an_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = json!({ "bos_token_id": 1, "eos_token_id": 3 });
+        let of = |generation: Value| {
+            fs::write(folder.path().join(GENERATION), generation.to_string()).unwrap();
+            let Boundaries { bos, eos } = read(folder.path(), &config).unwrap();
+            (bos, eos)
+        };
+        assert_eq!(of(json!({ "eos_token_id": [5, 6] })), (Some(1), vec![5, 6]));
+        assert_eq!(
+            of(json!({ "bos_token_id": 2, "eos_token_id": null })),
+            (Some(2), vec![3])
+        );
+        fs::write(folder.path().join(GENERATION), "{").unwrap();
+        assert!(read(folder.path(), &config).is_err());
+    }
+
+    #[test]
+    fn what_the_vocabulary_has_not_is_left_out() {
+        let boundaries = Boundaries {
+            bos: Some(50256),
+            eos: vec![50256, 3, 70],
+        };
+        let (kept, others) = within(boundaries, 65);
+        assert_eq!((kept.bos, kept.eos), (None, vec![3]));
+        assert_eq!(others, [70, 50256]);
+    }
+
+    #[test]
+    fn the_tokenizers_own_count_where_none_is_named() {
+        let gpt2 = Tokenizer::gpt2().unwrap();
+        let written = |boundaries: Boundaries| {
+            let model = ModelConfig {
+                boundaries,
+                ..Preset::Nano.model(50257)
+            };
+            let (mut config, mut names) = (json!({}), gpt2.config_json(64));
+            write(&mut config, &model, &gpt2);
+            write_names(&mut names, &model, &gpt2);
+            let prompt = default_prompt(&model, &gpt2);
+            json!([
+                config["bos_token_id"],
+                config["eos_token_id"],
+                names["bos_token"],
+                names["eos_token"],
+                prompt
+            ])
+        };
+        let end = "<|endoftext|>";
+        assert_eq!(written(Boundaries::default()), json!([50256, 50256, end, end, [50256]]));
+        // An ordinary token, such as a full stop, must not become a special one.
+        let one = Boundaries {
+            bos: None,
+            eos: vec![13],
+        };
+        assert_eq!(written(one), json!([null, 13, null, null, [50256]]));
+        let several = Boundaries {
+            bos: Some(7),
+            eos: vec![13, 50256],
+        };
+        assert_eq!(written(several), json!([7, [13, 50256], null, end, [7]]));
+    }
+}

@@ -1,0 +1,204 @@
+//! Which linear layers have adapters, in the ways that `adapter_config.json` says it.
+
+use anyhow::{Context, Result, ensure};
+use fancy_regex::Regex;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{LINEAR_LAYERS, ModelConfig};
+
+/// What a GPT2LMHeadModel's layers are called beyond GPT-2's own names.
+const PREFIX: &str = "transformer.";
+/// Every linear layer but the head.
+const ALL: &str = "all-linear";
+
+/// Layers by their names, or by a regular expression.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Modules {
+    /// Whole names, or what they end with after a dot.
+    Names(Vec<String>),
+    /// What a whole name matches, or `all-linear`.
+    Pattern(String),
+}
+
+/// Numbers of blocks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Blocks {
+    One(usize),
+    Several(Vec<usize>),
+}
+
+/// What chooses the layers of an adapter, as `peft.tuners.tuners_utils.check_target_module_exists` reads it.
+pub struct Choice<'a> {
+    pub target: &'a Modules,
+    pub exclude: Option<&'a Modules>,
+    /// The blocks that names without one stand for; all if none.
+    pub blocks: Option<&'a Blocks>,
+}
+
+impl Choice<'_> {
+    /// The targets of [`Lora`](crate::config::Lora) that have adapters: the names as they were given where they say it by
+    /// themselves, or else each layer's.
+    ///
+    /// # Errors
+    /// A regular expression that cannot be one, or a choice of no layer.
+    pub fn targets(&self, model: &ModelConfig) -> Result<Vec<String>> {
+        let own_name = |name: &String| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
+        if let (Modules::Names(names), None, None) = (self.target, self.exclude, self.blocks) {
+            ensure!(
+                !names.is_empty(),
+                "target_modules is empty, so that there are no adapters"
+            );
+            return Ok(names.iter().map(own_name).collect());
+        }
+        let target = Matcher::new(self.target, "target_modules")?;
+        let exclude = self
+            .exclude
+            .map(|modules| Matcher::new(modules, "exclude_modules"))
+            .transpose()?;
+        let mut targets = Vec::new();
+        for block in 0..model.layers {
+            for linear in LINEAR_LAYERS {
+                let name = format!("{PREFIX}h.{block}.{linear}");
+                if exclude.as_ref().is_some_and(|exclude| exclude.has(&name)) {
+                    continue;
+                }
+                if target.has_whole(&name) || (target.has(&name) && self.has_block(block)) {
+                    targets.push(own_name(&name));
+                }
+            }
+        }
+        ensure!(
+            !targets.is_empty(),
+            "target_modules and what excludes from them leave no linear layer with adapters"
+        );
+        Ok(targets)
+    }
+
+    fn has_block(&self, block: usize) -> bool {
+        match self.blocks {
+            None => true,
+            Some(Blocks::One(one)) => *one == block,
+            Some(Blocks::Several(several)) => several.is_empty() || several.contains(&block),
+        }
+    }
+}
+
+/// Modules, ready to be compared with.
+enum Matcher<'a> {
+    All,
+    Names(&'a [String]),
+    Pattern(Regex),
+}
+
+impl<'a> Matcher<'a> {
+    fn new(modules: &'a Modules, key: &str) -> Result<Self> {
+        Ok(match modules {
+            Modules::Names(names) => Self::Names(names),
+            Modules::Pattern(pattern) if pattern.eq_ignore_ascii_case(ALL) => Self::All,
+            Modules::Pattern(pattern) => {
+                let whole = Regex::new(&format!(r"\A(?:{pattern})\z"));
+                Self::Pattern(
+                    whole.with_context(|| format!("{key} is {pattern:?}, which is no regular expression here"))?,
+                )
+            }
+        })
+    }
+
+    /// Whether the layer of that whole name is among them.
+    fn has(&self, name: &str) -> bool {
+        let ends = |end: &String| name.strip_suffix(end.as_str()).is_some_and(|rest| rest.ends_with('.'));
+        match self {
+            Self::All => true,
+            Self::Names(names) => self.has_whole(name) || names.iter().any(ends),
+            // An expression that takes too long to find out counts as one that does not match; then tensors are left over.
+            Self::Pattern(pattern) => pattern.is_match(name).unwrap_or(false),
+        }
+    }
+
+    fn has_whole(&self, name: &str) -> bool {
+        matches!(self, Self::Names(names) if names.iter().any(|whole| whole == name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::config::Preset;
+
+    /// The targets in a model of two blocks.
+    fn targets(target: Value, exclude: Value, blocks: Value) -> Result<Vec<String>> {
+        let model = ModelConfig {
+            layers: 2,
+            ..Preset::Nano.model(65)
+        };
+        let exclude: Option<Modules> = serde_json::from_value(exclude)?;
+        let blocks: Option<Blocks> = serde_json::from_value(blocks)?;
+        let choice = Choice {
+            target: &serde_json::from_value(target)?,
+            exclude: exclude.as_ref(),
+            blocks: blocks.as_ref(),
+        };
+        choice.targets(&model)
+    }
+
+    #[test]
+    fn layers_are_named_in_every_way() {
+        let all: Vec<String> = (0..2)
+            .flat_map(|block| LINEAR_LAYERS.map(|linear| format!("h.{block}.{linear}")))
+            .collect();
+        let of = |block: usize| all[4 * block..4 * block + 4].to_vec();
+        for (target, exclude, blocks, expected) in [
+            (json!("all-linear"), Value::Null, Value::Null, all.clone()),
+            (json!("All-Linear"), json!(r".*\.h\.0\..*"), Value::Null, of(1)),
+            (
+                json!(["c_attn", "transformer.h.1.mlp.c_fc"]),
+                Value::Null,
+                Value::Null,
+                vec!["c_attn".into(), "h.1.mlp.c_fc".into()],
+            ),
+            (
+                json!(r"transformer\.h\.[01]\.attn\.c_(?!proj).*"),
+                Value::Null,
+                Value::Null,
+                vec!["h.0.attn.c_attn".into(), "h.1.attn.c_attn".into()],
+            ),
+            (
+                json!(["c_attn", "c_proj"]),
+                json!(["mlp.c_proj", "transformer.h.0.attn.c_attn"]),
+                Value::Null,
+                vec![
+                    "h.0.attn.c_proj".into(),
+                    "h.1.attn.c_attn".into(),
+                    "h.1.attn.c_proj".into(),
+                ],
+            ),
+            (
+                json!(["c_attn", "transformer.h.0.mlp.c_fc"]),
+                Value::Null,
+                json!([1]),
+                vec!["h.0.mlp.c_fc".into(), "h.1.attn.c_attn".into()],
+            ),
+            (
+                json!(["attn.c_attn"]),
+                Value::Null,
+                json!(0),
+                vec!["h.0.attn.c_attn".into()],
+            ),
+        ] {
+            assert_eq!(targets(target.clone(), exclude, blocks).unwrap(), expected, "{target}");
+        }
+        for (target, exclude, expected) in [
+            (json!([]), Value::Null, "target_modules is empty"),
+            (json!("c_attn"), Value::Null, "no linear layer"), // a whole name must match
+            (json!(["c_attn"]), json!(["attn.c_attn"]), "no linear layer"),
+            (json!("(c_attn"), Value::Null, "no regular expression"),
+        ] {
+            let error = targets(target.clone(), exclude, Value::Null).unwrap_err().to_string();
+            assert!(error.contains(expected), "{target}: {error}");
+        }
+    }
+}
