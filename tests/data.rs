@@ -202,6 +202,19 @@ fn training_on_shards_is_training_on_the_text() {
         "the end of the text"
     );
     assert!((text["loss"].as_f64().unwrap() - shards["loss"].as_f64().unwrap()).abs() < 1e-3);
+    // A folder of tokens has its parts for any model, also one that learned from elsewhere.
+    let part = |split: &str| {
+        let corpus = ["--checkpoint", "text", "--corpus", "shards", "--split", split];
+        let output = succeed(
+            mlx_gpt(folder.path())
+                .args(["eval", "--json", "--device", "cpu"])
+                .args(corpus),
+        );
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let tokens = ["train", "val", "all"].map(|split| part(split)["tokens"].as_u64().unwrap() + 1);
+    assert_eq!(tokens[0] + tokens[1], tokens[2]);
+    assert_eq!(tokens[1], shards["tokens"].as_u64().unwrap() + 1);
     assert!(text["bits_per_byte"].as_f64().unwrap() < text["loss"].as_f64().unwrap());
     succeed(mlx_gpt(folder.path()).args([
         "generate",

@@ -12,10 +12,12 @@ use common::{folder, mlx_gpt, random_checkpoint, saved, stdout, succeed, train_t
 use mlx_gpt::checkpoint::Checkpoint;
 use mlx_gpt::checkpoint::formats::Dtype;
 use mlx_gpt::checkpoint::formats::gguf::Gguf;
+use mlx_gpt::config::Boundaries;
 use mlx_gpt::model::Parameters;
 use mlx_gpt::tokenizer::byte_unicode::from_characters;
 use mlx_gpt::tokenizer::{Bpe, Pattern, Tokenizer};
 use mlx_rs::io::GgufFile;
+use mlx_rs::ops::concatenate;
 use mlx_rs::{Array, Dtype as ArrayType};
 use serde_json::json;
 
@@ -274,6 +276,61 @@ fn gpt4s_tokenizer_has_gaps_among_its_ids() {
             _ => assert_eq!((from_characters(token), kind), (bytes, NORMAL)),
         }
     }
+}
+
+/// Of an import: one or several tokens end a text, and ids beyond the tokenizer's have no text.
+#[test]
+fn ends_and_padding_are_those_of_the_model() {
+    let folder = folder();
+    let mut checkpoint = random_checkpoint(folder.path(), bpe(&["<|im_end|>", "<eos>"]), 32, 2);
+    let tokens = checkpoint.tokenizer.vocab_size();
+    for (number, (eos, expected)) in [
+        (vec![], [Some(0xff), None, None]), // no token of this tokenizer ends a text by its name
+        (vec![270], [Some(270), None, None]),
+        (vec![270, 46, 271], [Some(270), Some(46), Some(271)]),
+        (vec![270, 46, 271, 47], [Some(270), Some(46), Some(271)]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        checkpoint.model.boundaries = Boundaries {
+            bos: (number > 0).then_some(3),
+            eos,
+        };
+        let place = folder.path().join(format!("{number}.gguf"));
+        write(&checkpoint, Dtype::Float16, &place).unwrap();
+        let file = GgufFile::load(&place).unwrap();
+        let found = ["eos", "eot", "eom"].map(|name| {
+            let key = format!("tokenizer.ggml.{name}_token_id");
+            let value = file.get_metadata_array(&key).ok().flatten();
+            value.map(|_| integer(&file, &key))
+        });
+        assert_eq!(found, expected);
+        let begin = integer(&file, "tokenizer.ggml.bos_token_id");
+        assert_eq!(begin, if number > 0 { 3 } else { 0xff });
+    }
+
+    let larger = checkpoint.parameters.iter().map(|(name, array)| {
+        let array = match name {
+            "wte.weight" => concatenate(&[array.clone(), Array::zeros::<f32>(&[20, 32]).unwrap()], 0).unwrap(),
+            _ => array.clone(),
+        };
+        (name.to_owned(), array)
+    });
+    checkpoint.parameters = Parameters::from_entries(larger.collect());
+    checkpoint.model.vocab_size = tokens + 20;
+    let place = folder.path().join("padded.gguf");
+    write(&checkpoint, Dtype::Float16, &place).unwrap();
+    let file = GgufFile::load(&place).unwrap();
+    let names = strings(&file, "tokenizer.ggml.tokens");
+    let types = array(&file, "tokenizer.ggml.token_type");
+    let types = types.try_as_slice::<i32>().unwrap();
+    assert_eq!((names.len(), types.len()), (tokens + 20, tokens + 20));
+    assert_eq!(
+        (&types[tokens - 2..tokens], &types[tokens..]),
+        (&[CONTROL; 2][..], &[UNUSED; 20][..])
+    );
+    assert_eq!(names[tokens], format!("[PAD{tokens}]"));
 }
 
 /// llama.cpp ends a generation at id 11 where a file names no token for it.

@@ -276,6 +276,23 @@ fn no_number_is_too_small_and_no_broken_model_speaks() {
     }
 }
 
+/// Of a padded vocabulary: the likeliest id may be one without a token, and how likely the choice is counts it.
+#[test]
+fn absent_ids_are_never_chosen() {
+    let logits = [1.0, 2.0, 9.0, 0.0, 9.5];
+    let absent = [2, 4];
+    let mut rng = sample_rng(1, 0);
+    let choice = Sampling::GREEDY.choose_except(&logits, &absent, &[], &mut rng).unwrap();
+    let total: f32 = logits.iter().map(|logit: &f32| logit.exp()).sum();
+    assert_eq!(choice.id, 1);
+    assert!((choice.logprob - (2.0 - total.ln())).abs() < 1e-5, "{choice:?}");
+    let hot = sampling(1.3, 20.0, 4, 0.99, 0.01);
+    for _ in 0..1000 {
+        let id = hot.choose_except(&logits, &absent, &[0, 4], &mut rng).unwrap().id;
+        assert!(!absent.contains(&id));
+    }
+}
+
 #[test]
 fn numbers_that_cannot_be_are_named() {
     for (sampling, expected) in [

@@ -18,7 +18,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::common::{folder, random_checkpoint, saved};
-use super::harness::{BASE, Target, alone};
+use super::harness::{BASE, BASE_WITH_EXPRESSIONS, Target, alone};
 use super::mutation::Form;
 
 /// A checkpoint of a model that is as small as models are, in a folder of its own.
@@ -39,25 +39,34 @@ fn characters() -> Tokenizer {
     CharTokenizer::from_text("\n abcdefgh").into()
 }
 
-/// Fires at one file of `folder`.
-fn fire(folder: &TempDir, name: &str, file: &str, hashed: bool, read: &dyn Fn(&Path) -> Result<()>) {
+fn target<'a>(
+    folder: &TempDir,
+    name: &'a str,
+    file: &'a str,
+    hashed: bool,
+    read: &'a dyn Fn(&Path) -> Result<()>,
+) -> Target<'a> {
     let form = if file.ends_with(".safetensors") {
         Form::Safetensors
     } else {
         Form::Plain
     };
-    let original = fs::read(folder.path().join(file)).unwrap();
-    let target = Target {
+    Target {
         name,
         file,
         form,
-        seeds: vec![original.clone()],
+        seeds: vec![fs::read(folder.path().join(file)).unwrap()],
         hashed,
         base: BASE,
         one_of: 1,
         read,
-    };
-    target.run(folder);
+    }
+}
+
+/// Fires at one file of `folder`.
+fn fire(folder: &TempDir, name: &str, file: &str, hashed: bool, read: &dyn Fn(&Path) -> Result<()>) {
+    let original = fs::read(folder.path().join(file)).unwrap();
+    target(folder, name, file, hashed, read).run(folder);
     fs::write(folder.path().join(file), original).unwrap();
 }
 
@@ -72,6 +81,65 @@ fn weights_and_their_configuration() {
     fs::remove_file(folder.path().join("state.json")).unwrap();
     fire(&folder, "model.safetensors", "model.safetensors", false, &load);
     fire(&folder, "config.json", "config.json", false, &load);
+}
+
+/// What says how texts end, beside the configuration, and the head where it stands for the embedding.
+#[test]
+fn how_texts_end_and_a_head_alone() {
+    let _alone = alone();
+    let (folder, checkpoint) = small(characters());
+    fs::remove_file(folder.path().join("state.json")).unwrap();
+    let generation =
+        json!({ "_from_model_config": true, "bos_token_id": 0, "eos_token_id": [2, 3], "use_cache": true });
+    fs::write(folder.path().join("generation_config.json"), generation.to_string()).unwrap();
+    let ends = |folder: &Path| {
+        let checkpoint = Checkpoint::load(folder)?;
+        let vocabulary = checkpoint.model.vocab_size as u32;
+        assert!(
+            checkpoint
+                .end_tokens()
+                .iter()
+                .chain(&checkpoint.default_prompt())
+                .all(|&id| id < vocabulary)
+        );
+        Ok(())
+    };
+    fire(
+        &folder,
+        "generation_config.json",
+        "generation_config.json",
+        false,
+        &ends,
+    );
+    fs::remove_file(folder.path().join("generation_config.json")).unwrap();
+
+    let renamed = checkpoint.parameters.iter().map(|(name, array)| match name {
+        "wte.weight" => ("lm_head.weight".to_owned(), array.clone()),
+        _ => (format!("transformer.{name}"), array.clone()),
+    });
+    let path = folder.path().join("model.safetensors");
+    Array::save_safetensors(renamed.collect::<std::collections::HashMap<_, _>>(), None, &path).unwrap();
+    fire(&folder, "head-alone", "model.safetensors", false, &load);
+}
+
+/// As `mlx_lm convert` writes them: quantized, positions too, and as they are.
+#[test]
+fn weights_of_mlx_lm() {
+    let _alone = alone();
+    let folder = folder();
+    for file in ["config.json", "model.safetensors"] {
+        let path = format!("tests/fixtures/mlx-lm/{file}");
+        fs::copy(
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(path),
+            folder.path().join(file),
+        )
+        .unwrap();
+    }
+    let characters: String = (0x400..0x400 + 65).filter_map(char::from_u32).collect();
+    let tokenizer = CharTokenizer::from_text(&characters).to_json().to_string();
+    fs::write(folder.path().join("tokenizer.json"), tokenizer).unwrap();
+    fire(&folder, "mlx-lm-model", "model.safetensors", false, &load);
+    fire(&folder, "mlx-lm-config", "config.json", false, &load);
 }
 
 #[test]
@@ -165,6 +233,18 @@ fn adapters() {
         false,
         &load,
     );
+    // The same choice by expressions.
+    let file = folder.path().join("adapter_config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    config["target_modules"] = json!(r"transformer\.h\.\d+\.(attn\.c_attn|mlp\.c_.*)");
+    config["exclude_modules"] = json!(r".*\.(?:c_fc)");
+    config["layers_to_transform"] = json!([0, 1]);
+    fs::write(&file, config.to_string()).unwrap();
+    let target = Target {
+        base: BASE_WITH_EXPRESSIONS,
+        ..target(&folder, "adapter-expressions", "adapter_config.json", false, &load)
+    };
+    target.run(&folder);
 }
 
 #[test]

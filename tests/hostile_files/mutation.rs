@@ -52,7 +52,7 @@ const NUMBERS: [&str; 16] = [
     "18446744073709551616",
 ];
 
-const TEXTS: [&str; 24] = [
+const TEXTS: [&str; 28] = [
     "null",
     "NaN",
     "\"",
@@ -77,6 +77,10 @@ const TEXTS: [&str; 24] = [
     "[a.b]\n",
     "(?:(?:(?:a{99}){99}){99})",
     "(a|a)*\\1(?=",
+    "(.*)*(.*)*x",
+    "cos\nsystem\n(X\x02\0\0\0lstR",
+    "]2a2a2a2a2a2a2a2a",
+    "}((((((((",
 ];
 
 /// Values that are not what is expected somewhere.

@@ -157,6 +157,15 @@ mod tests {
     use crate::tokenizer::CharTokenizer;
 
     #[test]
+    fn byte_order_marks_are_no_part_of_a_line() {
+        let tokenizer: Tokenizer = CharTokenizer::from_text(" abcdefghij").into();
+        let line = "{\"ctx\": \"abcdefg\", \"endings\": [\"h\", \"hij\"], \"label\": 1}";
+        let plain = parse(&format!("{line}\n{line}\n"), "x", &tokenizer, 16).unwrap();
+        let marked = format!("\u{feff}{line}\r\n\u{feff}{line}\n\u{feff}"); // two files, joined
+        assert_eq!(parse(&marked, "x", &tokenizer, 16).unwrap(), plain);
+    }
+
+    #[test]
     fn labels_are_numbers_or_strings_of_digits() {
         let label = |json: &str| label(&serde_json::from_str(json).unwrap(), 4).ok();
         assert_eq!(["0", "3", "\"2\""].map(label), [Some(0), Some(3), Some(2)]);
