@@ -36,6 +36,10 @@ check checkpoint "$work/run/latest" "$work/text.txt"
 part "Models of transformers, imported"
 check imports "$work/text.txt" "$work"
 
+part "What transformers, peft, mlx-lm and nanoGPT write, in less usual forms"
+mkdir "$work/foreign"
+check foreign "$work/text.txt" "$work/foreign"
+
 part "Exports of an import, in transformers and mlx-lm"
 quietly "$mlx_gpt" export --checkpoint "$work/shards" --format hf --out "$work/hf"
 check checkpoint "$work/hf" "$work/text.txt" --tolerance 1e-5

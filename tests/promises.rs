@@ -1,4 +1,4 @@
-//! `docs/reliability.md` names tests that exist.
+//! `docs/reliability.md` and `docs/formats.md` name tests that exist.
 
 use std::fs;
 use std::path::Path;
@@ -27,6 +27,23 @@ fn every_promise_is_proved_by_a_test_that_exists() {
         .flat_map(|(_, tests)| tests.split('`').skip(1).step_by(2))
         .collect();
     assert!(named.len() > 20, "{named:?}");
+    check(&sources, &named);
+}
+
+#[test]
+fn every_format_is_compared_by_a_test_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = sources(&root.join("tests")) + &sources(&root.join("src"));
+    let formats = fs::read_to_string(root.join("docs/formats.md")).unwrap();
+    // Names of tests are sentences; those of keys and files are shorter.
+    let is_sentence = |name: &&str| name.matches('_').count() > 3 && !name.contains(['.', '*', ' ']);
+    let named: Vec<&str> = formats.split('`').skip(1).step_by(2).filter(is_sentence).collect();
+    assert!(named.len() > 8, "{named:?}");
+    check(&sources, &named);
+}
+
+/// That the sources have tests of those names.
+fn check(sources: &str, named: &[&str]) {
     let tests: Vec<&str> = sources
         .split("#[test]\n")
         .skip(1)
@@ -34,6 +51,6 @@ fn every_promise_is_proved_by_a_test_that_exists() {
         .map(|(name, _)| name)
         .collect();
     for name in named {
-        assert!(tests.contains(&name), "{name}");
+        assert!(tests.contains(name), "{name}");
     }
 }

@@ -93,7 +93,9 @@ def check_metadata(metadata, config):
         same(key, metadata.get(key), value)
     if config["eos_token_id"] is not None:
         same("tokenizer.ggml.bos_token_id", metadata["tokenizer.ggml.bos_token_id"], config["bos_token_id"])
-        same("tokenizer.ggml.eos_token_id", metadata["tokenizer.ggml.eos_token_id"], config["eos_token_id"])
+        ends = config["eos_token_id"] if isinstance(config["eos_token_id"], list) else [config["eos_token_id"]]
+        for kind, end in zip(("eos", "eot", "eom"), ends):
+            same(f"tokenizer.ggml.{kind}_token_id", metadata[f"tokenizer.ggml.{kind}_token_id"], end)
 
 
 def check_tokenizer(metadata, folder, config):

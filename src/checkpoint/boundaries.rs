@@ -1,5 +1,4 @@
-//! The tokens that begin and end a text: as `config.json` and `generation_config.json` name them, or, where they name
-//! none, the tokenizer's own.
+//! The tokens that begin and end a text, in `config.json`, `generation_config.json` and `tokenizer_config.json`.
 
 use std::path::Path;
 
@@ -8,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Boundaries, ModelConfig};
 use crate::disk::files;
+use crate::generate::boundaries::{begin_token, end_tokens};
 use crate::tokenizer::Tokenizer;
 
 /// What `transformers` reads beside `config.json` for generation, and takes before it.
@@ -76,28 +76,6 @@ pub fn within(boundaries: Boundaries, vocab_size: usize) -> (Boundaries, Vec<u32
     others.dedup();
     let bos = boundaries.bos.filter(is_within);
     (Boundaries { bos, eos }, others)
-}
-
-/// The tokens after which a text of a model ends: those that its files name, or else the tokenizer's own.
-pub fn end_tokens(model: &ModelConfig, tokenizer: &Tokenizer) -> Vec<u32> {
-    match &model.boundaries.eos[..] {
-        [] => tokenizer.end_of_text().into_iter().collect(),
-        named => named.to_vec(),
-    }
-}
-
-/// The token with which a text of a model begins, if there is one.
-pub fn begin_token(model: &ModelConfig, tokenizer: &Tokenizer) -> Option<u32> {
-    let Boundaries { bos, eos } = &model.boundaries;
-    bos.or_else(|| tokenizer.end_of_text().filter(|_| eos.is_empty()))
-}
-
-/// What a text begins with when its writer says nothing.
-pub fn default_prompt(model: &ModelConfig, tokenizer: &Tokenizer) -> Vec<u32> {
-    match model.boundaries.bos {
-        Some(bos) => vec![bos],
-        None => tokenizer.default_prompt(),
-    }
 }
 
 /// Puts them into a `config.json`. Where there is none, saying so keeps `transformers` from assuming GPT-2's.
@@ -195,7 +173,7 @@ mod tests {
             let (mut config, mut names) = (json!({}), gpt2.config_json(64));
             write(&mut config, &model, &gpt2);
             write_names(&mut names, &model, &gpt2);
-            let prompt = default_prompt(&model, &gpt2);
+            let prompt = crate::generate::boundaries::default_prompt(&model, &gpt2);
             json!([
                 config["bos_token_id"],
                 config["eos_token_id"],

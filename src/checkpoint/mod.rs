@@ -3,7 +3,7 @@
 //! A checkpoint ([`Checkpoint`]) is a folder in Hugging Face's names and layout with its tokenizer; a run
 //! ([`run::Run`]) is a folder of them with what started it and its metrics.
 
-pub mod boundaries;
+mod boundaries;
 mod foreign;
 pub mod formats;
 pub mod hub;
@@ -27,7 +27,7 @@ use mlx_rs::{Array, Dtype};
 use crate::config::{ModelConfig, Precision};
 use crate::disk::durable;
 use crate::disk::floats;
-use crate::generate::Generator;
+use crate::generate::{self, Generator};
 use crate::model::linear::lora;
 use crate::model::parameters::Parameters;
 use crate::tokenizer::Tokenizer;
@@ -175,17 +175,17 @@ impl Checkpoint {
 
     /// The tokens after which a text ends: those that the model's files name, or else the tokenizer's own.
     pub fn end_tokens(&self) -> Vec<u32> {
-        boundaries::end_tokens(&self.model, &self.tokenizer)
+        generate::boundaries::end_tokens(&self.model, &self.tokenizer)
     }
 
     /// The token with which a text begins, if there is one.
     pub fn begin_token(&self) -> Option<u32> {
-        boundaries::begin_token(&self.model, &self.tokenizer)
+        generate::boundaries::begin_token(&self.model, &self.tokenizer)
     }
 
     /// What a text begins with when its writer says nothing.
     pub fn default_prompt(&self) -> Vec<u32> {
-        boundaries::default_prompt(&self.model, &self.tokenizer)
+        generate::boundaries::default_prompt(&self.model, &self.tokenizer)
     }
 
     /// What the sample file says.

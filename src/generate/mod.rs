@@ -4,8 +4,10 @@
 //! |---|---|
 //! | `sampler.rs` | from logits to one token; arithmetic |
 //! | `window.rs`, `sequences.rs` | the tokens that the model looks at; rows of them with their key-value cache |
+//! | `boundaries.rs` | the tokens that begin and end a text |
 //! | `stop.rs`, `completion.rs` | text up to a stop string; tokens to text, and when it ends |
 
+pub mod boundaries;
 mod completion;
 pub mod sampler;
 mod sequences;

@@ -9,7 +9,6 @@ use indicatif::HumanBytes;
 use super::metrics::{ChangesLine, Line, Metrics};
 use super::setup::Setup;
 use super::step::{Stepper, TrainState};
-use crate::checkpoint::boundaries;
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{Checkpoint, Losses, Moments, Progress, read_progress};
 use crate::compute::arithmetic;
@@ -19,8 +18,8 @@ use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
 use crate::disk::durable;
 use crate::evaluate::{Evaluation, Evaluator};
-use crate::generate::Generator;
 use crate::generate::sampler::Sampling;
+use crate::generate::{Generator, boundaries};
 use crate::terminal::console::{quoted, say, warn};
 use crate::tokenizer::Tokenizer;
 

@@ -1,4 +1,4 @@
-//! Parsers of what models learn from and are judged by.
+//! Parsers of what models learn from and are measured by.
 
 use std::fs;
 use std::path::Path;

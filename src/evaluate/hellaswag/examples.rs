@@ -108,7 +108,7 @@ impl Example {
         Ok(Self::fit(ctx, endings, label, context))
     }
 
-    /// Keeps as much of the end of `ctx` as there is room for with the longest ending, so that all endings are judged
+    /// Keeps as much of the end of `ctx` as there is room for with the longest ending, so that all endings are scored
     /// after the same text. The last token of a row is predicted and never an input: a row is one longer than the
     /// context.
     fn fit(mut ctx: Vec<u32>, endings: Vec<Vec<u32>>, label: usize, context: usize) -> Self {
