@@ -5,8 +5,8 @@ use serde::Deserialize;
 
 use super::train::{default_decay_share, default_lora_alpha, default_lora_targets, default_muon_lr, default_threads};
 use super::{
-    Architecture, BatchRamp, Boundaries, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, Schedule, SpecialTokens,
-    TrainConfig,
+    Architecture, BatchRamp, Boundaries, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, Schedule,
+    SpecialTokens, TrainConfig,
 };
 use crate::config::Device;
 

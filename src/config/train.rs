@@ -3,7 +3,9 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::{Activation, Architecture, BatchRamp, Boundaries, Device, Lora, ModelConfig, Norm, Parts, Position, SpecialTokens};
+use super::{
+    Activation, Architecture, BatchRamp, Boundaries, Device, Lora, ModelConfig, Norm, Parts, Position, SpecialTokens,
+};
 use crate::disk::floats::Precision;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]

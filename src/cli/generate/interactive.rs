@@ -118,7 +118,6 @@ impl<'a> Conversation<'a> {
 
     /// Puts what a person wrote behind the text so far.
     fn hear(&mut self, text: &str) -> Result<()> {
-        let tokenizer = self.task.tokenizer;
         let mut ids = if text.is_empty() {
             Vec::new()
         } else if self.is_in_a_line()? {
