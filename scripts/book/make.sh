@@ -67,5 +67,5 @@ if [ "$days" = 0 ]; then
 fi
 
 rm -rf book/out
-RUST_LOG=${RUST_LOG:-warn} MDBOOK_BOOK__SRC=made "$mdbook" build book
+MDBOOK_LOG=${MDBOOK_LOG:-warn} MDBOOK_BOOK__SRC=made "$mdbook" build book
 say "$days days; open book/out/index.html"

@@ -104,6 +104,11 @@ impl Lab {
         }
     }
 
+    /// The name or path of what is learned from.
+    pub fn corpus(&self) -> &str {
+        &self.settings.corpus
+    }
+
     /// What is learned from.
     pub fn dataset(&self) -> &Dataset {
         &self.dataset

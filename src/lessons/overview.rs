@@ -71,10 +71,14 @@ pub fn compare(lab: &Lab, prompt: &str) -> Result<()> {
                 lesson.day, results.what, results.parameters, results.val_loss, results.bits_per_byte, results.seconds,
             );
             samples += &format!("{:<4} {}\n", lesson.day, one_line(&sample));
-            losses.push(curve(lab, recipe, lesson.day, &results)?);
+            // What learned from another text was validated on that, as it learned.
+            let run = Run::open(&lab.folder(recipe.folder))?;
+            if run.config()?.corpus == lab.corpus() {
+                losses.push(curve(&run, recipe, lesson.day, &results)?);
+            }
         }
     }
-    if losses.is_empty() {
+    if table.lines().count() == 1 {
         bail!(
             "no day has left a model in {} yet; begin with: {} lesson 2",
             lab.root().display(),
@@ -99,8 +103,8 @@ fn one_line(sample: &str) -> String {
 
 /// The estimates of the validation loss as a model learned, in bits per byte, since not all have the same tokens. A day
 /// has a colour; of two models of one day the first is dashed.
-fn curve(lab: &Lab, recipe: &Recipe, day: u8, results: &Results) -> Result<Curve> {
-    let lines = metrics::read(&Run::open(&lab.folder(recipe.folder))?)?;
+fn curve(run: &Run, recipe: &Recipe, day: u8, results: &Results) -> Result<Curve> {
+    let lines = metrics::read(run)?;
     let bits_per_nat = results.bits_per_byte / results.val_loss;
     let evaluations = lines.iter().filter_map(|line| match line {
         Line::Evaluation(line) => Some((line.step as f64, line.val_loss * bits_per_nat)),
