@@ -4,9 +4,11 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::{contents, fail, folder, mlx_gpt, stderr, stdout, succeed, train_tiny};
+use common::disk::Disk;
+use common::{contents, fail, folder, mlx_gpt, signal, stderr, stdout, succeed, train_tiny, wait_until};
 
 /// A folder of texts, about three megabytes.
 fn write_texts(folder: &Path) {
@@ -254,4 +256,88 @@ fn training_on_shards_is_training_on_the_text() {
         assert!(said.contains("train-00000.bin was cut"), "{said}");
     }
     assert!(!folder.path().join("x").exists());
+}
+
+#[test]
+fn shards_are_the_same_for_any_number_of_threads() {
+    let folder = folder();
+    write_texts(folder.path());
+    let shards = |threads: &str| {
+        succeed(prepare(folder.path(), threads).env("RAYON_NUM_THREADS", threads));
+        contents(&folder.path().join(threads))
+    };
+    let one = shards("1");
+    assert!(one.len() > 5, "several shards");
+    for threads in ["2", "8"] {
+        assert!(shards(threads) == one, "{threads} threads");
+    }
+}
+
+#[test]
+fn of_two_that_prepare_one_folder_one_says_so() {
+    let folder = folder();
+    write_texts(folder.path());
+    let mut first = prepare(folder.path(), "tokens")
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("a beginning", &mut first, || {
+        folder.path().join("tokens/journal.json").exists()
+    });
+    let said = fail(&mut prepare(folder.path(), "tokens"));
+    assert!(
+        said.contains("folder tokens is being prepared by another process"),
+        "{said}"
+    );
+    assert!(first.wait().unwrap().success(), "the other is not disturbed");
+    succeed(&mut prepare(folder.path(), "whole"));
+    assert!(contents(&folder.path().join("tokens")) == contents(&folder.path().join("whole")));
+}
+
+/// Wherever the disk is full, the message names the file, and the same command goes on once there is space.
+#[test]
+fn a_full_disk_names_its_file_and_keeps_nobody_out() {
+    let disk = Disk::mount();
+    if !disk.mounted {
+        return;
+    }
+    let folder = folder();
+    write_texts(folder.path());
+    succeed(&mut prepare(folder.path(), "whole"));
+    let expected = contents(&folder.path().join("whole"));
+    let place = disk.path().join("tokens");
+    for left in [0, 4096, 8192, 100_000, 1_700_000, 2_500_000] {
+        disk.fill(left);
+        let said = fail(&mut prepare(folder.path(), place.to_str().unwrap()));
+        assert!(
+            said.contains(place.to_str().unwrap()) && (said.contains("; make space") || left == 0),
+            "{left}: {said}"
+        );
+        disk.empty();
+        succeed(&mut prepare(folder.path(), place.to_str().unwrap()));
+        assert!(contents(&place) == expected, "{left}");
+        fs::remove_dir_all(&place).unwrap();
+    }
+}
+
+/// Ctrl-C removes the shard that is being written, and says how to go on.
+#[test]
+fn an_interrupted_preparation_leaves_whole_shards() {
+    let folder = folder();
+    write_texts(folder.path());
+    let place = folder.path().join("tokens");
+    let mut child = prepare(folder.path(), "tokens")
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("a shard", &mut child, || place.join("train-00000.bin").exists());
+    signal(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("the same command goes on"), "{said}");
+    assert!(contents(&place).iter().all(|(name, _)| !name.starts_with(".making-")));
+    assert!(stderr(&succeed(&mut prepare(folder.path(), "tokens"))).contains("going on after"));
 }

@@ -80,7 +80,10 @@ fn every_place_to_change_is_there() {
     let paths: Vec<&str> = code(&extending).filter(is_path).collect();
     assert!(paths.len() > 20, "{paths:?}");
     for path in paths {
-        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists(), "there is no {path}");
+        assert!(
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists(),
+            "there is no {path}"
+        );
     }
     let named: Vec<&str> = code(&extending).filter(|name| is_sentence(name)).collect();
     assert!(named.len() >= 7, "{named:?}");

@@ -53,14 +53,14 @@ pub fn import(
     remark(source, &checkpoint)?;
     proceed()?;
     checkpoint.folder = out.to_owned();
-    durable::make_parents(out)?;
+    let _made = durable::make_parents(out)?;
     durable::write_folder(out, |making| {
         checkpoint.write_model(making, Precision::Float32)?;
         proceed()?;
         progress::write_imported(making, origin)?;
         proceed()
     })
-    .with_context(|| format!("checkpoint {} could not be written", out.display()))?;
+    .map_err(durable::not_written(out))?;
     Ok(checkpoint)
 }
 

@@ -3,6 +3,7 @@
 //! A checkpoint ([`Checkpoint`]) is a folder in Hugging Face's names and layout with its tokenizer; a run
 //! ([`run::Run`]) is a folder of them with what started it and its metrics.
 
+pub mod base;
 mod boundaries;
 mod foreign;
 pub mod formats;
@@ -10,6 +11,7 @@ pub mod hub;
 pub mod import;
 mod progress;
 pub mod run;
+mod run_lock;
 pub mod runs;
 mod tensors;
 mod weights;
@@ -30,6 +32,7 @@ use crate::disk::floats;
 use crate::generate::{self, Generator};
 use crate::model::linear::lora;
 use crate::model::parameters::Parameters;
+use crate::terminal::console::{program, quoted};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::folder::{TOKENIZER, TOKENIZER_CONFIG};
 use formats::{hugging_face, mlx_lm, peft};
@@ -114,20 +117,15 @@ impl Checkpoint {
     }
 
     fn load_adapters(folder: &Path, tokenizer: impl FnOnce(&ModelConfig) -> Result<Tokenizer>) -> Result<Self> {
-        let base = peft::base_of(folder)?;
-        ensure!(
-            base.is_dir(),
-            "the adapters in {} belong to the model in {}, which is not there; put it back, or import it and say in adapter_config.json where it is",
-            folder.display(),
-            base.display()
-        );
+        let base = base::find(folder)?;
         ensure!(
             !peft::is_adapter_folder(&base),
-            "the adapters in {} belong to {}, which holds adapters itself; export that one merged first",
+            "the adapters in {} belong to {}, which holds adapters itself; merge those into a model with: {} export --checkpoint {} --format hf --out DIR",
             folder.display(),
-            base.display()
+            base.display(),
+            program(),
+            quoted(&base)
         );
-        progress::verify_base(folder, &base)?;
         // A run's adapters have the tokenizer beside them; `peft` leaves it with the model.
         let whole = Self::load_whole(&base, |model| {
             let without = !Tokenizer::is_in(folder) && Tokenizer::is_in(&base);
@@ -160,7 +158,7 @@ impl Checkpoint {
     /// `config.json` is missing or of another architecture.
     pub fn load_model_config(folder: &Path) -> Result<ModelConfig> {
         if peft::is_adapter_folder(folder) && !folder.join(CONFIG).exists() {
-            return hugging_face::read_config(&peft::base_of(folder)?.join(CONFIG));
+            return hugging_face::read_config(&base::find(folder)?.join(CONFIG));
         }
         hugging_face::read_config(&folder.join(CONFIG))
     }

@@ -7,7 +7,6 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::formats::peft;
 use crate::compute::arithmetic::Arithmetic;
 use crate::config::TrainConfig;
 use crate::data::dataset::CorpusRecord;
@@ -223,7 +222,7 @@ pub fn verify(folder: &Path) -> Result<usize> {
     let (recorded, _) = read_hashes(folder)?;
     verify_files(folder, |_| true)?;
     if recorded.base.is_some() {
-        verify_base(folder, &peft::base_of(folder)?)?;
+        super::base::find(folder)?;
     }
     Ok(recorded.files.len())
 }
@@ -246,34 +245,25 @@ pub(super) fn verify_files(folder: &Path, choose: impl Fn(&str) -> bool) -> Resu
         let path = folder.join(name);
         ensure!(
             sha256_of_file(&path)? == *hash,
-            "{} was changed or damaged after it was written; {}, or delete state.json there if the change is meant",
+            "{} was changed or damaged after it was written; {}",
             path.display(),
             if recorded.imported_from.is_some() {
                 "import it again"
             } else {
-                "delete its folder to use the checkpoint before it"
+                "copy it again from where it came, or move its folder out of the run to use the checkpoint before it"
             }
         );
     }
     Ok(())
 }
 
-/// Whether the weights in `base` are those that the adapters in `folder` were trained on, as far as it was recorded.
+/// The hash of the weights that the adapters in `folder` were trained on, as far as it was recorded.
 ///
 /// # Errors
-/// They are others.
-pub(super) fn verify_base(folder: &Path, base: &Path) -> Result<()> {
+/// `state.json` is broken.
+pub(super) fn hash_of_base(folder: &Path) -> Result<Option<String>> {
     if !has_hashes(folder) {
-        return Ok(());
+        return Ok(None);
     }
-    let (recorded, _) = read_hashes(folder)?;
-    if let Some(hash) = recorded.base {
-        ensure!(
-            peft::hash_of_base(base)? == hash,
-            "the weights in {} are not those that the adapters in {} were trained on; put the old ones back",
-            base.display(),
-            folder.display()
-        );
-    }
-    Ok(())
+    Ok(read_hashes(folder)?.0.base)
 }

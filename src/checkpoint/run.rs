@@ -1,16 +1,18 @@
 //! A run's folder: what started it, its metrics, its checkpoints.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Progress;
+use super::run_lock::{LOCK, RunLock};
 use crate::config::TrainConfig;
 use crate::disk::durable;
 use crate::disk::files;
+use crate::disk::remedy::with_remedy;
+use crate::disk::unfinished;
 use crate::terminal::console::quoted;
 
 const CONFIG: &str = "config.toml";
@@ -18,14 +20,15 @@ const METRICS: &str = "metrics.jsonl";
 const CURVE: &str = "loss.svg";
 const LATEST: &str = "latest";
 const BEST: &str = "best";
-const LOCK: &str = ".lock";
+/// Beside the folders of the steps, whose adapters look for it there.
+pub(super) const BASE: &str = "base";
 
 /// A run on disk.
 #[derive(Debug)]
 pub struct Run {
     pub folder: PathBuf,
     /// Held while this program trains the run.
-    lock: Option<File>,
+    lock: Option<RunLock>,
     /// It was this program that began the run.
     began: bool,
 }
@@ -36,9 +39,7 @@ impl Run {
     /// # Errors
     /// There is a run already, or something else; the folder cannot be made or written.
     pub fn create(folder: &Path, config: &TrainConfig) -> Result<Self> {
-        let missing = first_missing(folder);
-        fs::create_dir_all(folder)
-            .with_context(|| format!("run folder {} cannot be made; choose another --out", folder.display()))?;
+        let _made = durable::make_folder(folder).context("choose another --out")?;
         let mut run = Self {
             folder: folder.to_owned(),
             lock: None,
@@ -50,13 +51,13 @@ impl Run {
         run.ensure_unused()?;
         if let Err(error) = run.write_config(config) {
             run.discard();
-            return Err(error.context(format!(
-                "run folder {} cannot be written; choose another --out",
-                folder.display()
-            )));
-        }
-        if let Some(parent) = missing.as_deref().and_then(Path::parent) {
-            durable::sync_folder(parent)?;
+            return Err(with_remedy(
+                error,
+                format_args!(
+                    "run folder {} cannot be written (or choose another --out)",
+                    folder.display()
+                ),
+            ));
         }
         Ok(run)
     }
@@ -71,7 +72,7 @@ impl Run {
         for entry in fs::read_dir(&self.folder)? {
             let name = entry?.file_name();
             ensure!(
-                name == LOCK || durable::is_leftover(&name),
+                name == LOCK || unfinished::is_unfinished(&name),
                 "{} is not empty, and no run: it holds {}; choose another --out",
                 self.folder.display(),
                 name.display()
@@ -86,6 +87,7 @@ impl Run {
             for name in [CONFIG, METRICS, CURVE, LOCK] {
                 let _ = fs::remove_file(self.folder.join(name));
             }
+            let _ = fs::remove_dir_all(self.base_folder());
             let _ = fs::remove_dir(&self.folder); // only if it is empty
         }
     }
@@ -93,31 +95,23 @@ impl Run {
     /// Keeps other processes from training the run as long as this value lives, or the process does.
     ///
     /// # Errors
-    /// Another process trains it, which is named; files cannot be locked there.
+    /// Another process trains it, which is named; files cannot be written or locked there.
     pub fn lock(&mut self) -> Result<()> {
-        let path = self.folder.join(LOCK);
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .with_context(|| format!("{} cannot be written; choose another --out", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => bail!(
-                "run {} is being trained by another process, number {}; wait for it, or stop it",
-                self.folder.display(),
-                fs::read_to_string(&path).unwrap_or_default().trim()
-            ),
-            Err(TryLockError::Error(error)) => {
-                return Err(error)
-                    .with_context(|| format!("{} cannot be locked; choose another --out", path.display()));
-            }
-        }
-        // Only for the message above: on a full disk the lock holds all the same.
-        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        self.lock = Some(file);
+        self.lock = Some(RunLock::take(&self.folder, self.began)?);
         Ok(())
+    }
+
+    /// Finds the folder again that was locked: it may have been renamed meanwhile, and another put in its place. Its old
+    /// place, if it has another now.
+    ///
+    /// # Errors
+    /// It was removed.
+    pub fn follow(&mut self) -> Result<Option<PathBuf>> {
+        let Some(lock) = &self.lock else { return Ok(None) };
+        let place = lock.place(&self.folder)?;
+        let moved = place != self.folder;
+        let old = std::mem::replace(&mut self.folder, place);
+        Ok(moved.then_some(old))
     }
 
     /// Opens an existing run.
@@ -171,6 +165,11 @@ impl Run {
         durable::write_file(&self.config_path(), toml::to_string(config)?.as_bytes())
     }
 
+    /// The model that the run's adapters belong to, kept here so that nothing that becomes of its old place matters.
+    pub fn base_folder(&self) -> PathBuf {
+        self.folder.join(BASE)
+    }
+
     pub fn step_folder(&self, step: u64) -> PathBuf {
         self.folder.join(step_name(step))
     }
@@ -212,15 +211,24 @@ impl Run {
     }
 
     /// Removes what an earlier process that died was writing.
+    ///
+    /// # Errors
+    /// The run cannot be written.
     pub fn clean(&self) -> Result<()> {
-        durable::remove_leftovers(&self.folder).with_context(|| format!("{} cannot be cleaned", self.folder.display()))
+        unfinished::remove_all(&self.folder)
+            .map_err(|error| with_remedy(error, format_args!("run {} cannot be cleaned", self.folder.display())))
     }
 
-    /// The steps that have a checkpoint, ascending. A folder with a step's name is complete: it got that name last.
+    /// The steps that have a checkpoint, ascending. A checkpoint is complete: it got its name last. A folder with a step's
+    /// name that somebody else made is none.
+    ///
+    /// # Errors
+    /// The run cannot be read.
     pub fn steps(&self) -> Result<Vec<u64>> {
         let mut steps: Vec<u64> = fs::read_dir(&self.folder)
             .with_context(|| format!("run {} cannot be read", self.folder.display()))?
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix("step-")?.parse().ok())
+            .filter(|&step| self.step_folder(step).join(super::CONFIG).exists())
             .collect();
         steps.sort_unstable();
         Ok(steps)
@@ -253,12 +261,4 @@ impl Run {
 
 fn step_name(step: u64) -> String {
     format!("step-{step:06}")
-}
-
-fn first_missing(folder: &Path) -> Option<PathBuf> {
-    folder
-        .ancestors()
-        .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
-        .last()
-        .map(Path::to_owned)
 }

@@ -30,10 +30,7 @@ pub struct Summary {
 /// # Errors
 /// Its configuration cannot be read.
 pub fn summarize(run: &Run) -> Result<Summary> {
-    let progress = run
-        .newest_checkpoint()
-        .ok()
-        .and_then(|folder| read_progress(&folder).ok());
+    let progress = read(Some(&run.folder), read_progress).ok();
     Ok(Summary {
         folder: run.folder.clone(),
         age: run.modified().elapsed().unwrap_or_default(),
@@ -78,13 +75,37 @@ pub fn find_checkpoint(path: Option<&Path>) -> Result<PathBuf> {
         None => newest(Path::new(RUNS))?.newest_checkpoint(),
         Some(path) => match Run::open(path) {
             Ok(run) => run.newest_checkpoint(),
-            Err(_) => Ok(path.to_owned()),
+            // What `latest` leads to, since it may lead to another one after the next file.
+            Err(_) => Ok(match fs::read_link(path) {
+                Ok(target) => path.with_file_name(target),
+                Err(_) => path.to_owned(),
+            }),
         },
+    }
+}
+
+/// Reads the checkpoint that a user means. A run that goes on may remove it meanwhile (`--keep-last`): then the one that is
+/// the newest by now is read.
+///
+/// # Errors
+/// There is none; those of `read`.
+pub fn read<T>(path: Option<&Path>, read: impl Fn(&Path) -> Result<T>) -> Result<T> {
+    loop {
+        let folder = find_checkpoint(path)?;
+        let result = read(&folder);
+        // Also after it was read: a file that was not found may have counted as none.
+        let removed = !folder.exists();
+        if !removed || find_checkpoint(path).map_or(true, |newest| newest == folder) {
+            return result;
+        }
     }
 }
 
 /// The run that a checkpoint belongs to, if it is still inside one.
 pub fn run_of(checkpoint: &Path) -> Option<Run> {
-    let real = checkpoint.canonicalize().ok()?;
-    Run::open(real.parent()?).ok()
+    let folder = match checkpoint.canonicalize() {
+        Ok(real) => real.parent()?.to_owned(),
+        Err(_) => checkpoint.parent()?.canonicalize().ok()?, // removed by now
+    };
+    Run::open(&folder).ok()
 }

@@ -147,7 +147,9 @@ pub fn read(files: &[TensorFile], name_of: impl Fn(&str) -> Option<String>, expe
                 "{shown} has a tensor {stored} that a model of this config.json has not"
             );
             if let Some((_, other)) = found.insert(name, (file, stored.clone())) {
-                bail!("{shown} has {other} and {stored}, which are the same parameter; remove one of them");
+                bail!(
+                    "{shown} has {other} and {stored}, which are the same parameter; save the model again with one of them"
+                );
             }
         }
     }

@@ -8,15 +8,18 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use indicatif::HumanBytes;
 
+use super::signals::Signals;
 use crate::config::SpecialTokens;
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
-use crate::data::prepare::{Event, Manifest, prepare};
+use crate::data::manifest::Manifest;
+use crate::data::prepare::{Event, prepare};
 use crate::data::token_files::Layout;
 use crate::data::token_folder::TokenFolder;
-use crate::terminal::console::{self, say};
+use crate::terminal::console::{self, program, quoted, say};
 use crate::terminal::progress::{Progress, Unit};
 use crate::tokenizer::Tokenizer;
+use crate::train::Stop;
 
 /// Turn large texts into token shards, and say what a folder of them holds
 ///
@@ -75,16 +78,18 @@ struct InfoOptions {
 
 pub fn run(options: &Options) -> Result<ExitCode> {
     match &options.command {
-        Command::Prepare(options) => run_prepare(options)?,
-        Command::Info(options) => info(&options.folder)?,
+        Command::Prepare(options) => run_prepare(options),
+        Command::Info(options) => info(&options.folder).map(|()| ExitCode::SUCCESS),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-fn run_prepare(options: &PrepareOptions) -> Result<()> {
+fn run_prepare(options: &PrepareOptions) -> Result<ExitCode> {
+    let signals = Signals::register()?;
     let tokenizer = Tokenizer::open(&options.tokenizer, || {
         bail!(
-            "characters of which text? train a tokenizer first: mlx-gpt tokenizer train --kind char, and give its path"
+            "characters of which text? train a tokenizer first with: {} tokenizer train --kind char --corpus {} --out FILE.json, and give its path",
+            program(),
+            quoted(&options.corpus)
         )
     })?;
     let bar = Progress::new("reading", 0, Unit::Bytes);
@@ -92,31 +97,43 @@ fn run_prepare(options: &PrepareOptions) -> Result<()> {
     let started = Instant::now();
     let mut encoded = 0;
     let mut encoding = false;
-    let manifest = prepare(
+    signals.at_stake(Some("the shard that is being written".into()));
+    let prepared = prepare(
         &options.corpus,
         &options.out,
         &tokenizer,
         options.special,
         options.shard_size << 20,
-        |event| match event {
-            Event::Found(bytes) => {
-                total = bytes;
-                bar.begin("reading", total);
-            }
-            Event::Surveyed(bytes) => bar.inc(bytes),
-            Event::Encoded(bytes) => {
-                if !encoding {
-                    encoding = true;
-                    bar.begin("encoding", total);
-                } else {
-                    encoded += bytes;
+        |event| {
+            match event {
+                Event::Found(bytes) => {
+                    total = bytes;
+                    bar.begin("reading", total);
                 }
-                bar.inc(bytes);
+                Event::Surveyed(bytes) => bar.inc(bytes),
+                Event::Encoded(bytes) => {
+                    if !encoding {
+                        encoding = true;
+                        bar.begin("encoding", total);
+                    } else {
+                        encoded += bytes;
+                    }
+                    bar.inc(bytes);
+                }
+                Event::Remark(remark) => bar.suspend(|| say(format_args!("note      {remark}"))),
             }
-            Event::Remark(remark) => bar.suspend(|| say(format_args!("note      {remark}"))),
+            signals.check()
         },
-    )?;
+    );
     drop(bar);
+    let manifest = match prepared {
+        Err(_) if signals.requested() => {
+            say("stopped; the same command goes on after the shards that are complete");
+            return Ok(signals.code());
+        }
+        prepared => prepared?,
+    };
+    signals.at_stake(None);
     if encoded > 0 {
         let seconds = started.elapsed().as_secs_f64();
         say(format_args!(
@@ -125,7 +142,8 @@ fn run_prepare(options: &PrepareOptions) -> Result<()> {
             encoded as f64 / 1e6 / seconds
         ));
     }
-    describe(&manifest, &options.out)
+    describe(&manifest, &options.out)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn info(folder: &Path) -> Result<()> {
@@ -136,8 +154,10 @@ fn info(folder: &Path) -> Result<()> {
         Dataset::Prepared { manifest, .. } => describe(&manifest, folder),
         Dataset::Tokens(tokens) => describe_tokens(&tokens),
         Dataset::Text(_) => bail!(
-            "{} holds text, not tokens; make a folder of tokens with: mlx-gpt data prepare --corpus {0} --out DIR",
-            folder.display()
+            "{} holds text, not tokens; make a folder of tokens with: {} data prepare --corpus {} --out DIR",
+            folder.display(),
+            program(),
+            quoted(folder)
         ),
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::json;
 
-use crate::checkpoint::runs::{find_checkpoint, run_of};
+use crate::checkpoint::runs::{self, run_of};
 use crate::checkpoint::{Checkpoint, read_progress_of_training};
 use crate::config::{Device, SpecialTokens};
 use crate::data::corpus::Split;
@@ -78,17 +78,18 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if let Some(device) = options.device {
         device.select()?;
     }
-    let folder = find_checkpoint(options.checkpoint.as_deref())?;
-    let checkpoint = Checkpoint::load(&folder)?;
+    let (checkpoint, learned_from) = runs::read(options.checkpoint.as_deref(), |folder| {
+        let progress = read_progress_of_training(folder)?;
+        Ok((Checkpoint::load(folder)?, progress.map(|progress| progress.corpus)))
+    })?;
     match &options.hellaswag {
         Some(file) => choose_endings(&checkpoint, file, options.json)?,
-        None => measure_loss(&checkpoint, options)?,
+        None => measure_loss(&checkpoint, learned_from, options)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn measure_loss(checkpoint: &Checkpoint, options: &Options) -> Result<()> {
-    let learned_from = read_progress_of_training(&checkpoint.folder)?.map(|progress| progress.corpus);
+fn measure_loss(checkpoint: &Checkpoint, learned_from: Option<CorpusRecord>, options: &Options) -> Result<()> {
     let dataset = open_dataset(&checkpoint.folder, options.corpus.as_deref(), learned_from.as_ref())?;
     for remark in dataset.remarks() {
         say(format_args!("note: corpus {}: {remark}", dataset.name()));

@@ -11,7 +11,7 @@ use super::signals::Signals;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::formats::gguf::{END_KEYS, Gguf};
 use crate::checkpoint::formats::{Dtype, folder};
-use crate::checkpoint::runs::find_checkpoint;
+use crate::checkpoint::runs;
 use crate::config::{Architecture, Precision, Quantization};
 use crate::disk::durable;
 use crate::terminal::console::{self, program, quoted, say};
@@ -71,8 +71,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     );
     durable::ensure_free(&options.out)?;
     let signals = Signals::register()?;
-    let source = find_checkpoint(options.checkpoint.as_deref())?;
-    let checkpoint = Checkpoint::load(&source)?.merged()?;
+    let checkpoint = runs::read(options.checkpoint.as_deref(), Checkpoint::load)?.merged()?;
+    let source = checkpoint.folder.clone();
     ensure!(
         checkpoint.model.quantization.is_none(),
         "the weights in {} are quantized already; export the checkpoint that they were made from",
@@ -144,7 +144,7 @@ fn gguf(checkpoint: &Checkpoint, options: &Options, signals: &Signals) -> Result
             END_KEYS.len()
         ));
     }
-    durable::make_parents(out)?;
+    let _made = durable::make_parents(out)?;
     let bar = Progress::new("writing", file.size(), Unit::Bytes);
     let written = file.write(out, |bytes| {
         bar.inc(bytes);

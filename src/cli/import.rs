@@ -11,7 +11,7 @@ use super::signals::Signals;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::hub;
 use crate::checkpoint::import::{import, origin};
-use crate::checkpoint::runs::find_checkpoint;
+use crate::checkpoint::runs;
 use crate::disk::durable;
 use crate::model::init::parameter_count;
 use crate::terminal::amount::amount;
@@ -54,19 +54,17 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         })?),
         None => None,
     };
-    let folder = Path::new(&options.source);
-    let (folder, origin) = match hub::repository(&options.source) {
-        Some(repository) if !folder.exists() => (hub::download(repository)?, repository.to_owned()),
-        _ => {
-            let folder = find_checkpoint(Some(folder))?;
-            let origin = origin(&folder);
-            (folder, origin)
-        }
-    };
+    let named = Path::new(&options.source);
     let signals = Signals::register()?;
-    signals.defer();
-    say(format_args!("reading  {}", folder.display()));
-    let imported = import(&folder, &options.out, tokenizer, &origin, || signals.check());
+    let read = |folder: &Path, origin: &str| {
+        signals.defer();
+        say(format_args!("reading  {}", folder.display()));
+        import(folder, &options.out, tokenizer.clone(), origin, || signals.check())
+    };
+    let imported = match hub::repository(&options.source) {
+        Some(repository) if !named.exists() => read(&hub::download(repository)?, repository),
+        _ => runs::read(Some(named), |folder| read(folder, &origin(folder))),
+    };
     signals.outcome(imported.map(|checkpoint| {
         describe(&checkpoint, &options.out);
         ExitCode::SUCCESS

@@ -66,6 +66,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let matches = command().get_matches();
     let Cli { command } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    signals::outlive_file_limits();
     let result = match command {
         Command::Train(options) => train::run(*options),
         Command::Generate(options) => generate::run(&options),

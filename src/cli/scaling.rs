@@ -48,7 +48,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         "A training step on {} ({device}, {threads} thread(s))",
         machine.processor
     );
-    durable::make_parents(&options.out)?;
+    let _made = durable::make_parents(&options.out)?;
     durable::write_file(&options.out, scaling_plot::draw(&title, &lines)?.as_bytes())?;
     if options.json {
         let lines: Vec<_> = lines

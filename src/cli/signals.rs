@@ -5,13 +5,14 @@
 //! once.
 
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::iterator;
 use signal_hook::low_level::exit;
 
@@ -139,6 +140,12 @@ impl State {
             Some(_) => Effect::None,
         }
     }
+}
+
+/// Makes of a file that outgrows `ulimit -f` an error of the write, which says so, where the signal would end the process.
+pub fn outlive_file_limits() {
+    // A handler, and not that it is ignored: programs that this one starts begin with the system's own again.
+    let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
 }
 
 fn code(signal: i32) -> i32 {

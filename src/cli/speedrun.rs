@@ -100,7 +100,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     for (number, race) in journal.lines().iter().enumerate() {
         ensure!(
             race.is_possible(),
-            "line {} of {} has times or losses that cannot be; take it out",
+            "line {} of {} has times or losses that cannot be; correct it, or move the file away",
             number + 1,
             journal.path().display()
         );

@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::signals::Signals;
 use super::train_options::Settings;
@@ -93,7 +96,9 @@ pub fn run(options: Options) -> Result<ExitCode> {
             if let (false, Some(own)) = (named, dataset.own_tokenizer()) {
                 config.tokenizer = own;
             }
-            let folder = options.out.unwrap_or_else(|| default_folder(&dataset, preset));
+            let folder = options
+                .out
+                .unwrap_or_else(|| default_folder(&dataset.name(), preset, SystemTime::now()));
             Session::start(config, &dataset, &folder)?
         }
     };
@@ -136,10 +141,13 @@ fn open_dataset(config: &TrainConfig) -> Result<Dataset> {
     Ok(dataset)
 }
 
-fn default_folder(dataset: &Dataset, preset: Preset) -> PathBuf {
+fn default_folder(corpus: &str, preset: Preset, now: SystemTime) -> PathBuf {
     let preset = clap::ValueEnum::to_possible_value(&preset).map_or_else(String::new, |value| value.get_name().into());
-    let time = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S");
-    let name = format!("{}-{preset}-{time}", dataset.name());
+    // A clock that is far off has no date.
+    let time = Timestamp::try_from(now).map_or("undated".into(), |now| {
+        now.to_zoned(TimeZone::system()).strftime("%Y%m%d-%H%M%S").to_string()
+    });
+    let name = format!("{corpus}-{preset}-{time}");
     let numbered = (2..).map(|number| format!("{name}-{number}"));
     let mut folders = std::iter::once(name.clone())
         .chain(numbered)
@@ -147,4 +155,28 @@ fn default_folder(dataset: &Dataset, preset: Preset) -> PathBuf {
     folders
         .find(|folder| !folder.exists())
         .unwrap_or_else(|| Path::new(RUNS).join(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_far_off_names_a_run_all_the_same() {
+        let name = |seconds| {
+            default_folder(
+                "notes",
+                Preset::Nano,
+                SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+            )
+        };
+        let dated = name(86_400 * 365).to_string_lossy().into_owned();
+        assert!(
+            dated.starts_with("runs/notes-nano-1970") || dated.starts_with("runs/notes-nano-1971"),
+            "{dated}"
+        );
+        assert_eq!(name(300_000_000_000), Path::new("runs/notes-nano-undated")); // in the year 11476
+    }
 }

@@ -9,7 +9,7 @@ use super::TrainConfig;
 type Entries = serde_json::Map<String, serde_json::Value>;
 
 /// Settings that may change when a run is resumed. With others, its past would not be what its configuration says.
-const MAY_CHANGE: [&str; 21] = [
+const MAY_CHANGE: [&str; 22] = [
     "steps",
     "lr",
     "min_lr",
@@ -30,6 +30,7 @@ const MAY_CHANGE: [&str; 21] = [
     "keep_every",
     "on_nan",
     "corpus",    // its text is compared
+    "tokenizer", // its contents are compared
     "init_from", // read once, when the run starts
 ];
 

@@ -74,7 +74,8 @@ impl Corpus {
             .unwrap_or(path.as_os_str())
             .to_string_lossy()
             .into_owned();
-        Self::from_text(name, text, remarks(marks, carriage_returns))
+        let left_out = files.left_out().iter().cloned();
+        Self::from_text(name, text, left_out.chain(remarks(marks, carriage_returns)).collect())
     }
 
     fn from_text(name: String, text: String, remarks: Vec<String>) -> Result<Self> {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::corpus::{Corpus, Split};
-use super::prepare::{Manifest, open_shards};
+use super::manifest::{Manifest, open_shards};
 use super::token_folder::TokenFolder;
 use super::tokens::Tokens;
 use crate::config::SpecialTokens;

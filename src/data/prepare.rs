@@ -1,10 +1,10 @@
 //! Text files to token shards: in parallel, in little memory, and going on where it was interrupted.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{BufWriter, Write};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
@@ -12,60 +12,19 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::corpus::{TRAIN_SHARE, remarks};
+use super::manifest::{FORMAT, MANIFEST, Manifest, ShardRecord, Survey, open_shards};
 use super::text_files::{Block, Place, TextFiles};
-use super::tokens::{Shard, TokenWidth, Tokens};
+use super::tokens::TokenWidth;
 use crate::config::SpecialTokens;
 use crate::disk::durable;
 use crate::disk::files;
 use crate::disk::hash::{self, sha256, sha256_of_file};
+use crate::disk::unfinished::{self, Unfinished};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::folder::TOKENIZER;
 use crate::tokenizer::note_on_text;
 
-const MANIFEST: &str = "manifest.json";
 const JOURNAL: &str = "journal.json";
-const FORMAT: u32 = 1;
-
-/// What a prepared folder holds: `manifest.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
-    pub format: u32,
-    pub corpus: Survey,
-    /// Of the folder's `tokenizer.json`.
-    pub tokenizer_sha256: String,
-    pub vocab_size: usize,
-    /// What became of special tokens whose text is in the corpus.
-    #[serde(default)]
-    pub special: SpecialTokens,
-    pub width: TokenWidth,
-    /// Bytes of text that fill a shard.
-    pub shard_text: u64,
-    pub train: Vec<ShardRecord>,
-    pub val: Vec<ShardRecord>,
-}
-
-/// A first look at the text.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Survey {
-    /// Files; where the tokenizer has an end-of-text token, it follows each.
-    pub documents: usize,
-    pub characters: u64,
-    /// UTF-8 bytes, after byte-order marks and carriage returns are gone.
-    pub bytes: u64,
-    /// SHA-256 of that text.
-    pub sha256: String,
-    /// The byte of that text at which validation begins.
-    pub cut: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ShardRecord {
-    pub file: String,
-    pub tokens: u64,
-    /// UTF-8 bytes that the tokens stand for.
-    pub text_bytes: u64,
-    pub sha256: String,
-}
 
 /// A manifest in the making, and where its next shard begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,7 +33,7 @@ struct Journal {
     next: Place,
 }
 
-/// What [`prepare`] tells its caller as it goes.
+/// What [`prepare`] tells its caller as it goes, whose error ends the work.
 pub enum Event {
     /// Bytes of text, on disk, in all.
     Found(u64),
@@ -93,21 +52,21 @@ struct Split {
 }
 
 /// Turns the text at `corpus` into token shards in `folder`, each of `shard_text` bytes of text and the rest of the block
-/// that reaches it. A folder in which this was interrupted is completed; one
-/// that is complete stays as it is.
+/// that reaches it. A folder in which this was interrupted is completed; one that is complete stays as it is.
 ///
 /// # Errors
-/// Text that cannot be read or encoded, a folder that holds something else, a disk that cannot be written.
+/// Text that cannot be read or encoded, a folder that holds something else, a disk that cannot be written, another process
+/// that prepares the folder, an error of `on`.
 pub fn prepare(
     corpus: &Path,
     folder: &Path,
     tokenizer: &Tokenizer,
     special: SpecialTokens,
     shard_text: u64,
-    mut on: impl FnMut(Event),
+    mut on: impl FnMut(Event) -> Result<()>,
 ) -> Result<Manifest> {
     let files = TextFiles::find(corpus)?.keeping_whole(tokenizer.special_tokens().keys());
-    on(Event::Found(files.bytes()));
+    on(Event::Found(files.bytes()))?;
     let Split { survey, cut } = survey(&files, corpus, &mut on)?;
     let tokenizer_json = serde_json::to_string_pretty(&tokenizer.to_json()?)?;
     let empty = Manifest {
@@ -121,54 +80,49 @@ pub fn prepare(
         train: Vec::new(),
         val: Vec::new(),
     };
-    if folder.join(MANIFEST).exists() {
-        let made = Manifest::read(folder)?;
-        if let Some(difference) = made.difference(&empty, tokenizer, folder)? {
-            bail!("{} was prepared {difference}; choose another --out", folder.display());
+    let _made = durable::make_folder(folder)?;
+    // Of two processes that prepare it, the second would take the first one's shard for its own.
+    let lock = File::open(folder).with_context(|| format!("folder {} cannot be read", folder.display()))?;
+    ensure!(
+        !matches!(lock.try_lock(), Err(TryLockError::WouldBlock)),
+        "folder {} is being prepared by another process; wait for that one, or choose another --out",
+        folder.display()
+    );
+    let begun = match begun_in(folder, &empty, tokenizer)? {
+        Begun::Complete(made) => {
+            let _ = fs::remove_file(folder.join(JOURNAL)); // of a process that died just before
+            on(Event::Remark(format!("{} is prepared already", folder.display())))?;
+            return Ok(made);
         }
-        on(Event::Remark(format!("{} is prepared already", folder.display())));
-        return Ok(made);
-    }
-
-    fs::create_dir_all(folder).with_context(|| format!("folder {} cannot be made", folder.display()))?;
-    durable::remove_leftovers(folder)?;
-    let mut journal = match files::read(&folder.join(JOURNAL)) {
-        Ok(bytes) => {
-            let damaged = || {
-                format!(
-                    "{} is damaged; delete the folder and start again",
-                    folder.join(JOURNAL).display()
-                )
-            };
-            let journal: Journal = serde_json::from_slice(&bytes).with_context(damaged)?;
-            files.check(journal.next).with_context(damaged)?;
-            if let Some(difference) = journal.manifest.difference(&empty, tokenizer, folder)? {
-                bail!(
-                    "{} was begun {difference}; choose another --out, or delete it",
-                    folder.display()
-                );
-            }
-            let done = journal.manifest.shards().count();
-            on(Event::Remark(format!("going on after {done} complete shard(s)")));
-            journal
-        }
-        Err(_) => {
-            ensure!(
-                fs::read_dir(folder)?.next().is_none(),
-                "folder {} is not empty; choose another --out",
+        Begun::Partly(journal) if files.check(journal.next).is_ok() => Some(journal),
+        Begun::Partly(_) | Begun::Damaged => {
+            on(Event::Remark(format!(
+                "{} is damaged, and is prepared again from the start",
                 folder.display()
-            );
-            Journal {
-                manifest: empty,
-                next: Place::default(),
-            }
+            )))?;
+            None
         }
+        Begun::Nothing => None,
     };
-    if !folder.join(TOKENIZER).exists() {
+    if let Some(journal) = &begun {
+        let done = journal.manifest.shards().count();
+        on(Event::Remark(format!("going on after {done} complete shard(s)")))?;
+    }
+    let mut journal = begun.unwrap_or(Journal {
+        manifest: empty,
+        next: Place::default(),
+    });
+    // First what tells the next start that the folder is its own.
+    durable::write_file(&folder.join(JOURNAL), &serde_json::to_vec(&journal)?)?;
+    let manifest = folder.join(MANIFEST);
+    if manifest.exists() {
+        fs::remove_file(&manifest).map_err(|error| durable::not_written(&manifest)(error.into()))?;
+    }
+    // One of other bytes that gives the same ids stays: its hash is in the manifest.
+    if sha256_of_file(&folder.join(TOKENIZER)).ok().as_ref() != Some(&journal.manifest.tokenizer_sha256) {
         durable::write_file(&folder.join(TOKENIZER), tokenizer_json.as_bytes())?;
     }
-    durable::write_file(&folder.join(JOURNAL), &serde_json::to_vec(&journal)?)?;
-    on(Event::Encoded(files.bytes_before(journal.next)));
+    on(Event::Encoded(files.bytes_before(journal.next)))?;
 
     let end = files.end();
     let mut as_text = BTreeMap::new();
@@ -189,33 +143,105 @@ pub fn prepare(
         };
         let name = format!("{}-{:05}.bin", if training { "train" } else { "val" }, records.len());
         let place = folder.join(&name);
-        let making = durable::making(&place)?;
-        let (record, next) = shards
-            .write(journal.next..limit, &making, name, &mut as_text, &mut on)
-            .inspect_err(|_| {
-                let _ = fs::remove_file(&making);
-            })?;
-        durable::publish(&making, &place).with_context(|| format!("shard {} could not be written", place.display()))?;
+        let (record, next) = Unfinished::file(&place)
+            .and_then(|making| {
+                let written = shards.write(journal.next..limit, making.path(), name, &mut as_text, &mut on)?;
+                making.publish(&place)?;
+                Ok(written)
+            })
+            .map_err(durable::not_written(&place))?;
         records.push(record);
         journal.next = next;
         durable::write_file(&folder.join(JOURNAL), &serde_json::to_vec(&journal)?)?;
     }
     if let Some(note) = note_on_text(&as_text) {
-        on(Event::Remark(note));
+        on(Event::Remark(note))?;
     }
     journal.manifest.check().with_context(|| {
         format!(
-            "{} does not fit its shards; delete the folder and start again",
+            "{} does not fit its shards; choose another --out, or move the folder away and start again",
             folder.join(JOURNAL).display()
         )
     })?;
-    durable::write_file(&folder.join(MANIFEST), &serde_json::to_vec_pretty(&journal.manifest)?)?;
-    fs::remove_file(folder.join(JOURNAL))?;
+    durable::write_file(&manifest, &serde_json::to_vec_pretty(&journal.manifest)?)?;
+    let _ = fs::remove_file(folder.join(JOURNAL)); // or the next start does
     Ok(journal.manifest)
 }
 
+/// What earlier starts left in a folder.
+enum Begun {
+    Nothing,
+    Partly(Journal),
+    Complete(Manifest),
+    /// It is of this program's, and cannot be gone on with.
+    Damaged,
+}
+
+/// Looks at a folder that `wanted` is to be prepared in.
+///
+/// # Errors
+/// It holds something else, which is left alone.
+fn begun_in(folder: &Path, wanted: &Manifest, tokenizer: &Tokenizer) -> Result<Begun> {
+    let shown = folder.display();
+    if let Ok(made) = Manifest::read(folder) {
+        if let Some(difference) = made.difference(wanted, tokenizer, folder) {
+            bail!("{shown} was prepared {difference}; choose another --out");
+        }
+        let tokenizer = sha256_of_file(&folder.join(TOKENIZER));
+        let shards = open_shards(folder, &made.shards().collect::<Vec<_>>(), made.width, made.vocab_size);
+        return Ok(match (tokenizer, shards) {
+            (Ok(hash), Ok(_)) if hash == made.tokenizer_sha256 => Begun::Complete(made),
+            _ => Begun::Damaged,
+        });
+    }
+    let journal = files::read(&folder.join(JOURNAL));
+    if let Some(journal) = journal
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Journal>(&bytes).ok())
+    {
+        if let Some(difference) = journal.manifest.difference(wanted, tokenizer, folder) {
+            bail!("{shown} was begun {difference}; choose another --out, or move the folder away");
+        }
+        return Ok(Begun::Partly(journal));
+    }
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !unfinished::is_unfinished(name.as_ref()) {
+            names.push(name);
+        }
+    }
+    // Only a folder whose every name is of preparing, with shards among them, is surely this program's.
+    let has = |name: &str| names.iter().any(|other| other == name);
+    let is_damaged = (has(MANIFEST) || has(JOURNAL))
+        && has(TOKENIZER)
+        && names.iter().any(|name| is_shard(name))
+        && names
+            .iter()
+            .all(|name| is_shard(name) || [MANIFEST, JOURNAL, TOKENIZER].contains(&name.as_str()));
+    match names.first() {
+        None => Ok(Begun::Nothing),
+        Some(_) if is_damaged => Ok(Begun::Damaged),
+        Some(name) => bail!("folder {shown} is not empty: it holds {name}; choose another --out"),
+    }
+}
+
+/// Whether that is the name of a shard.
+fn is_shard(name: &str) -> bool {
+    let number = name.strip_prefix("train-").or(name.strip_prefix("val-"));
+    number
+        .and_then(|number| number.strip_suffix(".bin"))
+        .is_some_and(|number| number.len() >= 5 && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Whether tokens are being prepared in `folder`, or were when a process died.
+pub(super) fn is_begun(folder: &Path) -> bool {
+    let journal = files::read(&folder.join(JOURNAL));
+    journal.is_ok_and(|bytes| serde_json::from_slice::<Journal>(&bytes).is_ok())
+}
+
 /// Counts and hashes the text, and finds the place of the split.
-fn survey(files: &TextFiles, corpus: &Path, on: &mut impl FnMut(Event)) -> Result<Split> {
+fn survey(files: &TextFiles, corpus: &Path, on: &mut impl FnMut(Event) -> Result<()>) -> Result<Split> {
     let mut counts = Vec::new(); // of each block: place, characters, bytes of text
     let mut hash = Sha256::new();
     let (mut documents, mut marks, mut carriage_returns, mut place) = (0, 0, 0, Place::default());
@@ -227,10 +253,10 @@ fn survey(files: &TextFiles, corpus: &Path, on: &mut impl FnMut(Event)) -> Resul
         marks += usize::from(block.had_mark);
         carriage_returns += block.carriage_returns;
         place = block.end;
-        on(Event::Surveyed(block.bytes));
+        on(Event::Surveyed(block.bytes))?;
     }
-    for remark in remarks(marks, carriage_returns) {
-        on(Event::Remark(remark));
+    for remark in files.left_out().iter().cloned().chain(remarks(marks, carriage_returns)) {
+        on(Event::Remark(remark))?;
     }
     let characters: u64 = counts.iter().map(|&(_, characters, _)| characters).sum();
     ensure!(characters > 0, "corpus {} is empty; it needs text", corpus.display());
@@ -277,11 +303,10 @@ impl ShardWriter<'_> {
         path: &Path,
         name: String,
         as_text: &mut BTreeMap<String, usize>,
-        on: &mut impl FnMut(Event),
+        on: &mut impl FnMut(Event) -> Result<()>,
     ) -> Result<(ShardRecord, Place)> {
         let (width, limit) = (self.width, range.end);
-        let mut out =
-            BufWriter::new(File::create(path).with_context(|| format!("{} cannot be written", path.display()))?);
+        let mut out = BufWriter::new(File::create(path)?);
         let mut hash = Sha256::new();
         let mut record = ShardRecord {
             file: name,
@@ -293,8 +318,16 @@ impl ShardWriter<'_> {
         let mut blocks = self.files.blocks(next, Some(limit));
         let at_once = 2 * rayon::current_num_threads();
         while next < limit && record.text_bytes < self.shard_text {
-            // As many blocks as threads can work on, encoded side by side and written in their order.
-            let batch = blocks.by_ref().take(at_once).collect::<Result<Vec<Block>>>()?;
+            // As many blocks as threads can work on, encoded side by side and written in their order; where the shard
+            // ends, no number of threads decides.
+            let mut batch: Vec<Block> = Vec::with_capacity(at_once);
+            let mut left = self.shard_text - record.text_bytes;
+            while batch.len() < at_once && left > 0 {
+                let Some(block) = blocks.next() else { break };
+                let block = block?;
+                left = left.saturating_sub(block.text.len() as u64);
+                batch.push(block);
+            }
             let encoded = batch
                 .par_iter()
                 .map(|block| {
@@ -319,142 +352,11 @@ impl ShardWriter<'_> {
                 record.tokens += (bytes.len() / width.bytes()) as u64;
                 record.text_bytes += block.text.len() as u64;
                 next = block.end;
-                on(Event::Encoded(block.bytes));
+                on(Event::Encoded(block.bytes))?;
             }
         }
         out.flush()?;
         record.sha256 = hash::finish(hash);
         Ok((record, next))
     }
-}
-
-impl Manifest {
-    /// Whether `folder` is one of this program's prepared ones.
-    pub fn is_in(folder: &Path) -> bool {
-        folder.join(MANIFEST).is_file()
-    }
-
-    /// Reads a prepared folder's manifest.
-    ///
-    /// # Errors
-    /// It is missing, damaged, or of a newer format.
-    pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(MANIFEST);
-        let bytes = files::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let manifest: Self = serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} is not a manifest of tokens", path.display()))?;
-        ensure!(
-            manifest.format <= FORMAT,
-            "{} has format {}, this program knows up to {FORMAT}; use a newer mlx-gpt",
-            path.display(),
-            manifest.format
-        );
-        manifest
-            .check()
-            .with_context(|| format!("{} is damaged; prepare the data again", path.display()))?;
-        Ok(manifest)
-    }
-
-    /// Whether its numbers fit each other.
-    fn check(&self) -> Result<()> {
-        let sum = |records: &[ShardRecord], count: fn(&ShardRecord) -> u64| {
-            records
-                .iter()
-                .try_fold(0, |sum: u64, record| sum.checked_add(count(record)))
-        };
-        let [train, val] = [&self.train, &self.val].map(|records| sum(records, |record| record.text_bytes));
-        ensure!(
-            train == Some(self.corpus.cut)
-                && val.and_then(|val| val.checked_add(self.corpus.cut)) == Some(self.corpus.bytes),
-            "its shards do not add up to its text"
-        );
-        let all: Vec<_> = self.shards().cloned().collect();
-        ensure!(
-            sum(&all, |record| record.tokens).is_some(),
-            "its shards have too many tokens"
-        );
-        ensure!(
-            self.width == TokenWidth::for_vocabulary(self.vocab_size),
-            "tokens of a vocabulary of {} are not as wide as it says",
-            self.vocab_size
-        );
-        Ok(())
-    }
-
-    pub fn shards(&self) -> impl Iterator<Item = &ShardRecord> {
-        self.train.iter().chain(&self.val)
-    }
-
-    /// How what is in `folder` differs from what `asked` for, with `tokenizer`; none where it is the same.
-    fn difference(&self, asked: &Self, tokenizer: &Tokenizer, folder: &Path) -> Result<Option<String>> {
-        if self.format != asked.format {
-            return Ok(Some("by another version of mlx-gpt".into()));
-        }
-        if self.corpus != asked.corpus {
-            let (was, is) = (&self.corpus, &asked.corpus);
-            return Ok(Some(match was.bytes == is.bytes {
-                true => "from another text of the same length".into(),
-                false => format!("from another text, of {} bytes against {}", was.bytes, is.bytes),
-            }));
-        }
-        if let Some(difference) = self.difference_of_tokenizer(tokenizer, folder)? {
-            return Ok(Some(format!("with another tokenizer: {difference}")));
-        }
-        if self.special != asked.special {
-            return Ok(Some("with another --special".into()));
-        }
-        Ok((self.shard_text != asked.shard_text).then(|| {
-            let [was, is] = [self.shard_text, asked.shard_text].map(|bytes| bytes >> 20);
-            format!("in shards of {was} MiB of text against {is}")
-        }))
-    }
-
-    /// How the tokenizer that made the tokens in `folder` differs from `tokenizer`; none where both give the same ids.
-    ///
-    /// # Errors
-    /// The folder's tokenizer is missing or was changed.
-    pub fn difference_of_tokenizer(&self, tokenizer: &Tokenizer, folder: &Path) -> Result<Option<String>> {
-        if sha256(serde_json::to_string_pretty(&tokenizer.to_json()?)?) == self.tokenizer_sha256 {
-            return Ok(None);
-        }
-        let file = folder.join(TOKENIZER);
-        ensure!(
-            sha256_of_file(&file)? == self.tokenizer_sha256,
-            "{} is not the tokenizer that made the tokens beside it; prepare the data again",
-            file.display()
-        );
-        Tokenizer::load(&file)?.difference(tokenizer)
-    }
-}
-
-/// Maps some of a folder's shards, after comparing each with its hash and with the vocabulary; all cores read.
-///
-/// # Errors
-/// A shard is missing, cut, changed, of another length than the manifest says, or of another vocabulary.
-pub fn open_shards(folder: &Path, records: &[&ShardRecord], width: TokenWidth, vocab_size: usize) -> Result<Tokens> {
-    let shards = records.par_iter().map(|record| {
-        ensure!(
-            Path::new(&record.file).file_name() == Some(record.file.as_ref()),
-            "{}: {:?} is not the name of a file in this folder",
-            folder.join(MANIFEST).display(),
-            record.file
-        );
-        let path: PathBuf = folder.join(&record.file);
-        let shard = Shard::open(&path, width)?;
-        ensure!(
-            shard.len() as u64 == record.tokens,
-            "token shard {} was cut: it has {} tokens, its manifest says {}; prepare the data again",
-            path.display(),
-            shard.len(),
-            record.tokens
-        );
-        ensure!(
-            sha256_of_file(&path)? == record.sha256,
-            "token shard {} was changed or damaged after it was written; prepare the data again",
-            path.display()
-        );
-        shard.check(&path, vocab_size)?;
-        Ok(shard)
-    });
-    Ok(Tokens::Shards(shards.collect::<Result<_>>()?))
 }

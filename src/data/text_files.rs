@@ -5,13 +5,12 @@
 //! whole. Where a block ends depends on where it began and on nothing else: an interrupted run goes on with the same
 //! blocks.
 
-use std::collections::HashSet;
-use std::fs;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::text_finder::TextFinder;
 use crate::disk::files;
 
 /// Bytes of a block, unless a line is longer.
@@ -24,11 +23,13 @@ pub struct TextFiles {
     files: Vec<TextFile>,
     /// Texts that no block ends in the middle of.
     whole: Vec<String>,
+    left_out: Vec<String>,
 }
 
-struct TextFile {
-    path: PathBuf,
-    bytes: u64,
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TextFile {
+    pub path: PathBuf,
+    pub bytes: u64,
 }
 
 /// A place in the files: the byte `offset` of file number `file`.
@@ -53,20 +54,23 @@ pub struct Block {
 }
 
 impl TextFiles {
-    /// A file, or all files below a folder but hidden ones.
+    /// A file, or all files below a folder but hidden ones, each once, however many names it has there; folders that this
+    /// program wrote are left out.
     ///
     /// # Errors
-    /// Nothing there, a folder without files, or links that lead to a folder twice, as they do in circles.
+    /// Nothing there, a folder without texts, a run.
     pub fn find(path: &Path) -> Result<Self> {
-        let mut files = Vec::new();
-        list(path, &mut files, &mut HashSet::new())?;
+        let found = TextFinder::find(path)?;
+        let left_out = found.remarks();
         ensure!(
-            !files.is_empty(),
-            "corpus {}: the folder holds no files; put text files into it",
-            path.display()
+            !found.files.is_empty(),
+            "corpus {}: the folder holds no texts{}; put text files into it",
+            path.display(),
+            left_out.iter().map(|remark| format!(" ({remark})")).collect::<String>()
         );
         Ok(Self {
-            files,
+            files: found.files,
+            left_out,
             whole: Vec::new(),
         })
     }
@@ -77,6 +81,11 @@ impl TextFiles {
             whole: texts.into_iter().cloned().collect(),
             ..self
         }
+    }
+
+    /// What was left out, for the user to know.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// Bytes on disk of all files.
@@ -270,43 +279,10 @@ fn first_character(bytes: &[u8]) -> Option<char> {
     whole.chars().next()
 }
 
-/// `seen` are the folders so far, by device and number.
-fn list(path: &Path, files: &mut Vec<TextFile>, seen: &mut HashSet<(u64, u64)>) -> Result<()> {
-    let metadata =
-        fs::metadata(path).with_context(|| format!("corpus {} cannot be opened; check the path", path.display()))?;
-    if metadata.is_file() {
-        files.push(TextFile {
-            path: path.to_owned(),
-            bytes: metadata.len(),
-        });
-    } else if metadata.is_dir() {
-        ensure!(
-            seen.insert((metadata.dev(), metadata.ino())),
-            "corpus folder {} is a link to a folder that the corpus has already; remove the link",
-            path.display()
-        );
-        let entries = fs::read_dir(path).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
-        let mut paths: Vec<_> = entries
-            .with_context(|| format!("corpus folder {} cannot be read", path.display()))?
-            .into_iter()
-            .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
-            .map(|entry| entry.path())
-            .collect();
-        paths.sort();
-        for path in paths {
-            list(&path, files, seen)?;
-        }
-    } else {
-        bail!(
-            "corpus {} is neither a file nor a folder; write its text into a file first",
-            path.display()
-        );
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn read(files: &TextFiles, start: Place, end: Option<Place>) -> Vec<Block> {

@@ -1,45 +1,33 @@
 //! Files and folders that are complete or not there.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 
-/// Begins the names of what is still being written; safe to delete when no program runs.
-const MAKING: &str = ".making-";
-
-/// Where something is written before it is renamed into `place`.
-pub fn making(place: &Path) -> Result<PathBuf> {
-    let name = place.file_name().context("a path to write needs a name")?;
-    Ok(place.with_file_name(format!("{MAKING}{}-{}", std::process::id(), name.to_string_lossy())))
-}
+use super::remedy::with_remedy;
+use super::unfinished::{self, Unfinished};
 
 /// Makes a folder by `fill`, which gets an empty one beside its place; flushes what it wrote and renames it into place.
+/// An empty folder in that place makes way.
+///
+/// # Errors
+/// Those of `fill`; something else is in its place; another program is writing it; the disk cannot be written.
 pub fn write_folder(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let making = making(place)?;
-    remove_unfinished(place)?;
-    let result = (|| {
-        fs::create_dir(&making)?;
-        // Tells others that this is not left over.
-        let folder = File::open(&making)?;
-        folder.try_lock()?;
-        fill(&making)?;
-        for entry in fs::read_dir(&making)? {
-            File::open(entry?.path())?.sync_all()?;
-        }
-        sync_folder(&making)?;
-        ensure!(
-            place.symlink_metadata().is_err(),
-            "another program has written it meanwhile"
-        );
-        fs::rename(&making, place)?;
-        sync_folder(place.parent().unwrap_or(Path::new(".")))
-    })();
-    if result.is_err() {
-        let _ = fs::remove_dir_all(&making);
+    let making = Unfinished::folder(place)?;
+    making.ensure_alone(place)?;
+    fill(making.path())?;
+    for entry in fs::read_dir(making.path())? {
+        File::open(entry?.path())?.sync_all()?;
     }
-    result
+    let is_empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    ensure!(
+        place
+            .symlink_metadata()
+            .map_or(true, |found| found.is_dir() && is_empty(place)),
+        "something else has that name meanwhile; move it away, or choose another place"
+    );
+    making.publish(place)
 }
 
 /// # Errors
@@ -53,52 +41,128 @@ pub fn ensure_free(place: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes the folders above a place.
-pub fn make_parents(place: &Path) -> Result<()> {
-    match place.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => {
-            fs::create_dir_all(parent).with_context(|| format!("folder {} cannot be made", parent.display()))
+/// Folders that were made for something to be written into; those that are empty in the end are removed again.
+#[must_use = "they are removed again when this is dropped and they are still empty"]
+pub struct MadeFolders(Vec<PathBuf>);
+
+impl Drop for MadeFolders {
+    fn drop(&mut self) {
+        for folder in self.0.iter().rev() {
+            let _ = fs::remove_dir(folder);
         }
-        None => Ok(()),
     }
+}
+
+/// Makes a folder and those above it that are missing.
+///
+/// # Errors
+/// They cannot be made.
+pub fn make_folder(folder: &Path) -> Result<MadeFolders> {
+    let mut missing: Vec<PathBuf> = folder
+        .ancestors()
+        .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+        .map(Path::to_owned)
+        .collect();
+    missing.reverse();
+    fs::create_dir_all(folder).with_context(|| format!("folder {} cannot be made", folder.display()))?;
+    let made = MadeFolders(missing);
+    for folder in &made.0 {
+        sync_folder(parent(folder))?;
+    }
+    Ok(made)
+}
+
+/// Makes the folders above a place.
+///
+/// # Errors
+/// They cannot be made.
+pub fn make_parents(place: &Path) -> Result<MadeFolders> {
+    make_folder(parent(place))
 }
 
 /// Replaces a file's contents in one step.
+///
+/// # Errors
+/// The disk cannot be written.
 pub fn write_file(place: &Path, contents: &[u8]) -> Result<()> {
-    fill_file(place, |making| Ok(fs::write(making, contents)?))
+    Unfinished::file(place)
+        .and_then(|making| {
+            fs::write(making.path(), contents)?;
+            making.publish(place)
+        })
+        .map_err(not_written(place))
 }
 
 /// Makes a file by `fill`, which gets a path beside its place; flushes what it wrote and renames it into place.
+///
+/// # Errors
+/// Those of `fill`; something is in its place; another program is writing it; the disk cannot be written.
 pub fn fill_file(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let making = making(place)?;
-    let result = fill(&making).and_then(|()| publish(&making, place));
-    if result.is_err() {
-        let _ = fs::remove_file(&making);
-    }
-    result.with_context(|| format!("{} could not be written", place.display()))
+    Unfinished::file(place)
+        .and_then(|making| {
+            making.ensure_alone(place)?;
+            ensure_free(place)?;
+            fill(making.path())?;
+            ensure_free(place)?; // which another program may have taken meanwhile
+            making.publish(place)
+        })
+        .map_err(not_written(place))
+}
+
+/// What is said of a place that could not be written: its name, and what may help.
+pub fn not_written(place: &Path) -> impl Fn(Error) -> Error {
+    move |error| with_remedy(error, format_args!("{} could not be written", place.display()))
 }
 
 /// Points the link `place` at `target`, relative to the link's folder, in one step.
+///
+/// # Errors
+/// A folder is in its place that is no copy of `target`; the disk cannot be written.
 pub fn replace_link(place: &Path, target: &str) -> Result<()> {
-    ensure!(
-        !place.symlink_metadata().is_ok_and(|found| found.is_dir()),
-        "{} is a folder where a link belongs, as copying a run without links leaves it; remove it, all it holds is in {target} too",
-        place.display()
-    );
-    let making = making(place)?;
+    if place.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+        // As copying a run without its links leaves it.
+        ensure!(
+            is_copy(place, &place.with_file_name(target)).unwrap_or(false),
+            "{} is a folder where a link to {target} belongs, and is no copy of that; move it away",
+            place.display()
+        );
+        remove_folder(place)?;
+    }
+    let making = unfinished::making(place)?;
     let _ = fs::remove_file(&making);
     std::os::unix::fs::symlink(target, &making)
         .and_then(|()| fs::rename(&making, place))
-        .with_context(|| format!("link {} could not be written", place.display()))?;
-    sync_folder(place.parent().unwrap_or(Path::new(".")))
+        .with_context(|| format!("link {} could not be written", place.display()))
+        .inspect_err(|_| {
+            let _ = fs::remove_file(&making);
+        })?;
+    sync_folder(parent(place))
+}
+
+/// Whether every file of `folder` is in `original`, with the same bytes.
+fn is_copy(folder: &Path, original: &Path) -> Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let other = original.join(entry.file_name());
+        let same = entry.file_type()?.is_file()
+            && other.is_file()
+            && super::hash::sha256_of_file(&entry.path())? == super::hash::sha256_of_file(&other)?;
+        if !same {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Removes a folder, which loses its name first: whatever happens, it is whole or gone.
+///
+/// # Errors
+/// The disk cannot be written.
 pub fn remove_folder(place: &Path) -> Result<()> {
-    let making = making(place)?;
+    let making = unfinished::making(place)?;
     fs::rename(place, &making)
         .map_err(anyhow::Error::from)
-        .and_then(|()| sync_folder(place.parent().unwrap_or(Path::new("."))))
+        .and_then(|()| sync_folder(parent(place)))
         .and_then(|()| Ok(fs::remove_dir_all(&making)?))
         .with_context(|| format!("{} could not be removed", place.display()))
 }
@@ -112,79 +176,36 @@ pub fn free_space(place: &Path) -> Result<u64> {
     Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
-/// Removes what programs that died were writing for `place`.
-///
-/// # Errors
-/// Another program is writing it.
-fn remove_unfinished(place: &Path) -> Result<()> {
-    let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let name = place.file_name().unwrap_or_default().to_string_lossy();
-    for entry in fs::read_dir(parent.unwrap_or(Path::new(".")))? {
-        let entry = entry?;
-        let unfinished = entry
-            .file_name()
-            .to_string_lossy()
-            .strip_prefix(MAKING)
-            .is_some_and(|rest| {
-                rest.split_once('-')
-                    .is_some_and(|(process, of)| of == name && process.parse::<u32>().is_ok())
-            });
-        if unfinished && entry.file_type()?.is_dir() {
-            ensure!(
-                File::open(entry.path())?.try_lock().is_ok(),
-                "another program is writing it; wait for that one, or choose another --out"
-            );
-            fs::remove_dir_all(entry.path())?;
-        }
+/// The folder that a place is in.
+pub fn parent(place: &Path) -> &Path {
+    match place.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
-    Ok(())
-}
-
-/// Whether that is the name of something that was still being written.
-pub fn is_leftover(name: &OsStr) -> bool {
-    name.to_string_lossy().starts_with(MAKING)
-}
-
-/// Removes what programs that died left in `folder`.
-pub fn remove_leftovers(folder: &Path) -> Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if is_leftover(&entry.file_name()) {
-            if entry.file_type()?.is_dir() {
-                fs::remove_dir_all(entry.path())?;
-            } else {
-                fs::remove_file(entry.path())?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Gives a finished file its name.
-pub fn publish(making: &Path, place: &Path) -> Result<()> {
-    File::open(making)?.sync_all()?;
-    fs::rename(making, place)?;
-    sync_folder(place.parent().unwrap_or(Path::new(".")))
 }
 
 /// A rename is on disk only once its folder is.
+///
+/// # Errors
+/// It cannot be flushed.
 pub fn sync_folder(folder: &Path) -> Result<()> {
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
     Ok(File::open(folder)?.sync_all()?)
 }
 
-/// Bytes of the files in a folder and those below it.
+/// Bytes of the files in a folder and those below it. What goes away meanwhile has none.
+///
+/// # Errors
+/// It cannot be read.
 pub fn size_of_folder(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let metadata = entry.metadata()?; // of a link itself, not of what it points to
+        let Ok(metadata) = entry.metadata() else { continue }; // of a link itself, not of what it points to
         bytes += if metadata.is_dir() {
-            size_of_folder(&entry.path())?
+            match size_of_folder(&entry.path()) {
+                Err(_) if !entry.path().exists() => 0,
+                size => size?,
+            }
         } else {
             metadata.len()
         };

@@ -1,11 +1,14 @@
 //! Reading files that others made: regular ones only, and no more into memory than a file of its kind can have.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use memmap2::{Mmap, MmapOptions};
+use rustix::process::{fchdir, getcwd};
 
 /// Bytes of a file that is read whole, at most. The largest tokenizers that are published have about 35 MB.
 const MOST: u64 = 1 << 28;
@@ -52,6 +55,20 @@ pub fn map(file: &File, from: u64, bytes: usize) -> Result<Mmap> {
     Ok(unsafe { options.map(file) }?)
 }
 
+/// Where an open folder is now, whatever it was called when it was opened.
+///
+/// # Errors
+/// It was removed.
+pub fn path_of_folder(folder: &File) -> Result<PathBuf> {
+    // No call on every system asks for it but this one. For that moment relative paths of other threads go astray: those
+    // that compute have none.
+    let here = File::open(".")?;
+    fchdir(folder)?;
+    let path = getcwd(Vec::new());
+    fchdir(&here)?;
+    Ok(PathBuf::from(OsString::from_vec(path?.into_bytes())))
+}
+
 /// What `reader` gives until its end.
 ///
 /// # Errors
@@ -71,6 +88,21 @@ mod tests {
     use std::io;
 
     use super::*;
+
+    #[test]
+    fn a_folder_is_found_under_its_new_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let [old, new] = ["old", "new"].map(|name| folder.path().canonicalize().unwrap().join(name));
+        fs::create_dir(&old).unwrap();
+        let open = File::open(&old).unwrap();
+        let here = std::env::current_dir().unwrap();
+        fs::rename(&old, &new).unwrap();
+        fs::create_dir(&old).unwrap();
+        assert_eq!(path_of_folder(&open).unwrap(), new);
+        fs::remove_dir(&new).unwrap();
+        assert!(path_of_folder(&open).is_err());
+        assert_eq!(std::env::current_dir().unwrap(), here);
+    }
 
     #[test]
     fn what_has_no_end_is_not_read() {

@@ -4,3 +4,5 @@ pub(crate) mod durable;
 pub(crate) mod files;
 pub mod floats;
 pub mod hash;
+pub(crate) mod remedy;
+pub(crate) mod unfinished;

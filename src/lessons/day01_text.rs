@@ -268,7 +268,7 @@ fn learned(lab: &Lab) -> Result<String> {
     let bpe = Bpe::from_merges(&merges, Pattern::Gpt2, &[END_OF_TEXT])?;
     let tokenizer = Tokenizer::from(bpe.clone());
     let place = lab.folder(LEFT_BEHIND);
-    durable::make_parents(&place)?;
+    let _made = durable::make_parents(&place)?;
     durable::write_file(&place, &serde_json::to_vec(&tokenizer.to_json()?)?)?;
 
     let shown = |id: u32| -> String {

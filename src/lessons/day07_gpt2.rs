@@ -129,7 +129,7 @@ pub const LESSON: Lesson = Lesson {
         },
         Fact {
             claim: "step-000000 is the untrained model",
-            hint: "delete lessons/day-07 and run the lesson again",
+            hint: "move lessons/day-07 away and run the lesson again",
             verify: |lab| {
                 let (_, drawn, _) = fresh(lab, 1)?;
                 let saved = untrained(lab)?.parameters;

@@ -16,6 +16,8 @@ use crate::config::{Optimizer, TrainConfig};
 use crate::data::batches;
 use crate::data::corpus::Split;
 use crate::data::tokens::Tokens;
+use crate::disk::durable;
+use crate::disk::unfinished::Unfinished;
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::model::Parameters;
 use crate::model::init::initialize;
@@ -150,10 +152,9 @@ fn stopped_and_resumed(lab: &Lab) -> Result<(Vec<&'static str>, [f32; 2])> {
         "day 8: a run of {} steps, and the same run stopped after {HALF} and resumed",
         2 * HALF
     ));
-    let folder = lab.root().join(format!(".resume-{}", std::process::id()));
-    let done = compare_runs(lab, &folder);
-    fs::remove_dir_all(&folder).with_context(|| format!("{} cannot be removed", folder.display()))?;
-    done
+    let _made = durable::make_folder(lab.root())?;
+    let folder = Unfinished::folder(&lab.root().join("resume"))?; // which goes again
+    compare_runs(lab, folder.path())
 }
 
 fn compare_runs(lab: &Lab, folder: &Path) -> Result<(Vec<&'static str>, [f32; 2])> {

@@ -268,7 +268,7 @@ fn count(specs: &[ParameterSpec]) -> i64 {
 fn source_text(lab: &Lab) -> Result<PathBuf> {
     let place = lab.folder("day-10-sources.txt");
     if !place.exists() {
-        durable::make_parents(&place)?;
+        let _made = durable::make_parents(&place)?;
         durable::write_file(&place, sources().as_bytes())?;
     }
     Ok(place)

@@ -147,7 +147,7 @@ impl Lab {
     pub fn keep(&self, lesson: &Lesson, name: &str) -> Result<String> {
         let text = lesson.make(name, self)?;
         let place = self.shown(lesson.day, name);
-        durable::make_parents(&place)?;
+        let _made = durable::make_parents(&place)?;
         durable::write_file(&place, text.as_bytes())?;
         Ok(text)
     }
@@ -158,7 +158,7 @@ impl Lab {
     /// It cannot be written.
     pub fn keep_for_all(&self, name: &str, text: &str) -> Result<()> {
         let place = self.folder("shown").join("all").join(name);
-        durable::make_parents(&place)?;
+        let _made = durable::make_parents(&place)?;
         durable::write_file(&place, text.as_bytes())
     }
 
@@ -283,6 +283,7 @@ impl Lab {
                     ..config
                 };
                 let same = TrainConfig {
+                    corpus: config.corpus.clone(), // whose text is compared
                     steps: config.steps,
                     schedule_steps: config.schedule_steps,
                     warmup: config.warmup,
@@ -291,7 +292,7 @@ impl Lab {
                 };
                 ensure!(
                     same == config,
-                    "{} was trained with other settings; delete it to train it anew, or give another --out",
+                    "{} was trained with other settings; give another --out, or move it away to train it anew",
                     folder.display()
                 );
                 Session::resume(run, config, dataset)?

@@ -178,17 +178,27 @@ pub fn checkpoint(folder: &Path) -> Finding {
         Err(error) => Finding {
             what: "checkpoint",
             found: format!("{error:#}"),
-            remedy: Some(older_checkpoint(folder)),
+            remedy: Some(put_aside(folder)),
         },
     }
 }
 
-/// The command that makes the checkpoint before this one the run's newest.
-fn older_checkpoint(folder: &Path) -> String {
-    match run_of(folder).and_then(|run| Some((run.newest_checkpoint().ok()?, run.steps().ok()?.len()))) {
-        Some((newest, steps)) if steps > 1 => {
-            format!("rm -r {}    (the one before it is then the newest)", quoted(&newest))
+/// The command that moves a checkpoint out of its run, which has others.
+fn put_aside(folder: &Path) -> String {
+    let again = "copying it again from where it came, or training again";
+    let Some((run, real)) = run_of(folder).zip(folder.canonicalize().ok()) else {
+        return again.into();
+    };
+    match run.steps() {
+        Ok(steps) if steps.len() > 1 => {
+            let step = real.file_name().unwrap_or_default().to_string_lossy();
+            let aside = run.folder.with_file_name(format!("{}-{step}-damaged", run.name()));
+            format!(
+                "mv {} {}    (the run then goes on from the newest of the others)",
+                quoted(&real),
+                quoted(&aside)
+            )
         }
-        _ => "copying it again from where it came, or training again".into(),
+        _ => again.into(),
     }
 }

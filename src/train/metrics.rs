@@ -3,7 +3,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -80,7 +79,6 @@ impl Line {
 
 /// The metrics of a run so far, in memory and on disk.
 pub struct Metrics {
-    path: PathBuf,
     file: File,
     lines: Vec<Line>,
     /// The file lacks lines, since writing one failed.
@@ -113,7 +111,6 @@ impl Metrics {
             .open(&path)
             .with_context(|| format!("{} cannot be written", path.display()))?;
         Ok(Self {
-            path,
             file,
             lines,
             incomplete: false,
@@ -133,12 +130,13 @@ impl Metrics {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn sync(&mut self) -> Result<()> {
-        let failed = || format!("{} cannot be written", self.path.display());
+    pub fn sync(&mut self, run: &Run) -> Result<()> {
+        let path = run.metrics_path();
+        let failed = || format!("{} cannot be written", path.display());
         if self.incomplete {
             let lines: Vec<String> = self.lines.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
-            durable::write_file(&self.path, (lines.join("\n") + "\n").as_bytes())?;
-            self.file = OpenOptions::new().append(true).open(&self.path).with_context(failed)?;
+            durable::write_file(&path, (lines.join("\n") + "\n").as_bytes())?;
+            self.file = OpenOptions::new().append(true).open(&path).with_context(failed)?;
             self.incomplete = false;
         }
         self.file.sync_data().with_context(failed)

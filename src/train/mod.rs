@@ -169,7 +169,8 @@ fn evaluate(session: &mut Session, report: &mut report::Report) -> Result<()> {
         val_loss: losses.val,
     }))?;
     let curve = plot::loss_curve(&session.run.name(), &session.metrics)?;
-    if let Err(error) = durable::write_file(&session.run.curve_path(), curve.as_bytes()) {
+    let drawn = session.find_run();
+    if let Err(error) = drawn.and_then(|()| durable::write_file(&session.run.curve_path(), curve.as_bytes())) {
         report.warn(format_args!("{error:#}; the run goes on"));
     }
     report.evaluation(session, losses);

@@ -1,22 +1,24 @@
 //! A training run in memory: made new, or read back from its newest checkpoint.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use indicatif::HumanBytes;
 
 use super::metrics::{ChangesLine, Line, Metrics};
 use super::setup::Setup;
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
-use crate::checkpoint::{Checkpoint, Losses, Moments, Progress, read_progress};
+use crate::checkpoint::{Checkpoint, Losses, Moments, Progress, base, read_progress};
 use crate::compute::arithmetic;
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::batches;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
 use crate::disk::durable;
+use crate::disk::remedy::remedy;
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::generate::sampler::Sampling;
 use crate::generate::{Generator, boundaries};
@@ -66,11 +68,12 @@ impl Session {
     /// A configuration, corpus or checkpoint that cannot be trained with; a folder that holds a run already. Nothing
     /// is left behind.
     pub fn start(config: TrainConfig, dataset: &Dataset, folder: &Path) -> Result<Self> {
-        let setup = Setup::new(&config, dataset)?;
+        let mut setup = Setup::new(&config, dataset)?;
         if let Some(note) = dataset.note_on_special_tokens(&setup.tokenizer, config.special) {
             say(format_args!("note     corpus {}: {note}", config.corpus));
         }
         let run = Run::create(folder, &config)?;
+        keep_base(&run, &mut setup).inspect_err(|_| run.discard())?;
         Self::assemble(config, run, setup)
     }
 
@@ -89,12 +92,13 @@ impl Session {
         ensure_no_batch_ramp(&run, &before)?;
         let config = config.with_schedule_of(&before);
         let mut changes = config.changes_since(&before)?;
-        let setup = if run.steps()?.is_empty() {
+        let mut setup = if run.steps()?.is_empty() {
             say_begins_again(&run);
-            Setup::new(&config, dataset)?
+            Setup::new(&from_kept_base(&run, &config), dataset)?
         } else {
             Setup::resume(&run, &config, dataset)?
         };
+        keep_base(&run, &mut setup)?;
         if config != run.config()? {
             run.write_config(&config)?;
         }
@@ -193,16 +197,16 @@ impl Session {
     /// The disk is full or cannot be written.
     pub fn save(&mut self) -> Result<()> {
         let step = self.state.step;
-        if self.run.step_folder(step).exists() {
-            return Ok(());
-        }
-        self.write_checkpoint().with_context(|| {
-            format!(
-                "step {step} could not be saved (last checkpoint: {}); make space, then go on with --resume {}",
-                self.last_checkpoint(),
-                quoted(&self.run.folder)
-            )
-        })?;
+        self.find_run()
+            .and_then(|()| self.write_checkpoint())
+            .map_err(|error| {
+                let helps = remedy(&error).unwrap_or("put that right");
+                error.context(format!(
+                    "step {step} could not be saved (last checkpoint: {}); {helps}, then go on with --resume {}",
+                    self.last_checkpoint(),
+                    quoted(&self.run.folder)
+                ))
+            })?;
         let (last, every) = (self.config.keep_last, self.config.keep_every);
         if let Err(error) = self.run.keep(last, every, self.progress.best.map(|best| best.step)) {
             warn(format_args!("{error:#}; the run goes on"));
@@ -210,14 +214,31 @@ impl Session {
         Ok(())
     }
 
+    /// Follows the run's folder where it was renamed: what has its old name now is another one's.
+    pub(super) fn find_run(&mut self) -> Result<()> {
+        if let Some(old) = self.run.follow()? {
+            warn(format_args!(
+                "run {} is now {}, where it is saved from here on",
+                old.display(),
+                self.run.folder.display()
+            ));
+        }
+        Ok(())
+    }
+
     fn write_checkpoint(&mut self) -> Result<()> {
+        if self.run.steps()?.contains(&self.state.step) {
+            return Ok(());
+        }
         let (needed, free) = (self.checkpoint_bytes(), durable::free_space(&self.run.folder)?);
-        ensure!(
-            needed <= free,
-            "it takes {}, the disk has {} left",
-            HumanBytes(needed),
-            HumanBytes(free)
-        );
+        if needed > free {
+            let lacks = format!(
+                "it takes {}, the disk has {} left",
+                HumanBytes(needed),
+                HumanBytes(free)
+            );
+            return Err(io::Error::new(io::ErrorKind::StorageFull, lacks).into());
+        }
         let step = self.state.step;
         let evaluation = self.metrics.evaluation_at(step);
         if evaluation.is_none() {
@@ -234,13 +255,18 @@ impl Session {
             model: self.model.clone(),
             parameters: self.state.model_parameters(),
             tokenizer: self.tokenizer.clone(),
-            base: self.base.clone(),
+            // Wherever the run is by now.
+            base: self
+                .base
+                .as_ref()
+                .map(|_| self.run.base_folder().canonicalize())
+                .transpose()?,
         };
         let moments = Moments {
             m: self.state.m.clone(),
             v: self.state.v.clone(),
         };
-        self.metrics.sync()?;
+        self.metrics.sync(&self.run)?;
         checkpoint.save(&moments, &progress, &self.sample)?;
         self.progress = progress;
         self.run.point_links(&self.progress)
@@ -272,6 +298,28 @@ impl Session {
         self.run
             .newest_checkpoint()
             .map_or("none yet".into(), |folder| folder.display().to_string())
+    }
+}
+
+/// Has the run keep the model that its adapters are trained on top of.
+fn keep_base(run: &Run, setup: &mut Setup) -> Result<()> {
+    if let Some(found) = &setup.base {
+        base::keep(found, &run.base_folder())?;
+        setup.base = Some(run.base_folder());
+    }
+    Ok(())
+}
+
+/// The same start from the model that the run keeps, whatever became of that one's old place.
+fn from_kept_base(run: &Run, config: &TrainConfig) -> TrainConfig {
+    let base = run.base_folder();
+    let kept = config.lora_rank > 0 && base.is_dir();
+    TrainConfig {
+        init_from: match kept {
+            true => Some(base.to_string_lossy().into_owned()),
+            false => config.init_from.clone(),
+        },
+        ..config.clone()
     }
 }
 

@@ -7,7 +7,6 @@ use anyhow::{Result, ensure};
 use super::freeze;
 use super::optimizers::has_v;
 use super::step::TrainState;
-use crate::checkpoint::formats::peft;
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{self, Checkpoint, Moments, Progress};
 use crate::compute::memory;
@@ -16,6 +15,7 @@ use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
 use crate::model::init;
+use crate::terminal::console::{program, quoted};
 use crate::tokenizer::Tokenizer;
 
 /// A run in memory before its next step, without a folder.
@@ -69,7 +69,7 @@ impl Setup {
             Some(parameters) => parameters.with(&init::initialize_adapters(&model, config.seed)?),
         };
         let (learning, frozen) = freeze::partition(config, &parameters)?;
-        let hash = base.as_deref().map(peft::hash_of_base).transpose()?;
+        let hash = base.as_deref().map(checkpoint::base::hash).transpose()?;
         Ok(Self {
             model,
             tokenizer,
@@ -95,10 +95,11 @@ impl Setup {
         let (progress, Moments { m, v }) = checkpoint.load_progress(&learning, &with_v)?;
         ensure!(
             progress.corpus == dataset.record()?,
-            "corpus {} is not the text that the run learned from; put the old text back, or start a new run with --init-from {}",
+            "corpus {} is not the text that the run learned from; put the old text back, say where it is with --corpus, or start a new run with --init-from {}",
             config.corpus,
-            folder.display()
+            quoted(&folder)
         );
+        ensure_same_tokenizer(config, &progress, dataset, &checkpoint.tokenizer)?;
         ensure!(
             config.steps >= progress.step,
             "steps {} are fewer than the {} that the run has done; give more, or none",
@@ -142,6 +143,22 @@ impl Setup {
     }
 }
 
+/// # Errors
+/// Another tokenizer was asked for than the checkpoint's own: another one, not one that is elsewhere.
+fn ensure_same_tokenizer(config: &TrainConfig, progress: &Progress, dataset: &Dataset, own: &Tokenizer) -> Result<()> {
+    let before = progress.config.as_ref().map(|config| &config.tokenizer);
+    if before.is_none_or(|before| *before == config.tokenizer) {
+        return Ok(());
+    }
+    ensure!(
+        dataset.tokenizer(&config.tokenizer)?.to_json()? == own.to_json()?,
+        "--tokenizer {} would make another run of it, which was trained with {}; leave it out",
+        config.tokenizer,
+        before.map_or("another", String::as_str)
+    );
+    Ok(())
+}
+
 /// The checkpoint to start from, and its folder if adapters are to be trained on top of it.
 fn starting_point(config: &TrainConfig, folder: &Path) -> Result<(Checkpoint, Option<PathBuf>)> {
     let checkpoint = Checkpoint::load(folder)?;
@@ -155,13 +172,17 @@ fn starting_point(config: &TrainConfig, folder: &Path) -> Result<(Checkpoint, Op
     }
     ensure!(
         checkpoint.base.is_none(),
-        "{} holds adapters itself; merge them into a model first with: mlx-gpt export --format hf",
-        folder.display()
+        "{} holds adapters itself; merge them into a model first with: {} export --checkpoint {} --format hf --out DIR",
+        folder.display(),
+        program(),
+        quoted(folder)
     );
     ensure!(
         folder.join("model.safetensors").exists(),
-        "the weights in {} are in shards, which adapters cannot point at; import it first",
-        folder.display()
+        "the weights in {} are in shards, which adapters cannot point at; import it first with: {} import {} --out DIR",
+        folder.display(),
+        program(),
+        quoted(folder)
     );
     Ok((checkpoint, Some(folder.to_owned())))
 }

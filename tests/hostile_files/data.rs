@@ -198,7 +198,7 @@ fn prepared_tokens() {
         &tokenizer,
         SpecialTokens::Text,
         40,
-        |_| (),
+        |_| Ok(()),
     )
     .unwrap();
     for entry in fs::read_dir(&place).unwrap() {
@@ -232,6 +232,7 @@ fn journals() {
     let mut journal = Vec::new();
     let whole = prepare(&text, &place, &tokenizer, SpecialTokens::Text, 40, |_| {
         journal = fs::read(place.join("journal.json")).unwrap_or(std::mem::take(&mut journal));
+        Ok(())
     });
     let whole = whole.unwrap();
     let shards: Vec<_> = whole
@@ -245,7 +246,7 @@ fn journals() {
             fs::write(place.join(&shard.file), bytes)?;
         }
         fs::copy(folder.join("journal.json"), place.join("journal.json"))?;
-        prepare(&text, &place, &tokenizer, SpecialTokens::Text, 40, |_| ())?;
+        prepare(&text, &place, &tokenizer, SpecialTokens::Text, 40, |_| Ok(()))?;
         // What comes of it is complete, or not taken.
         let _ = read_tokens(&place);
         Ok(())

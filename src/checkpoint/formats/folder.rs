@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Precision, Quantization};
@@ -50,11 +50,11 @@ fn write(checkpoint: &Checkpoint, precision: Precision, out: &Path, proceed: imp
         checkpoint.base.is_none(),
         "adapters have to be merged before they are exported"
     );
-    durable::make_parents(out)?;
+    let _made = durable::make_parents(out)?;
     proceed()?;
     durable::write_folder(out, |making| {
         checkpoint.write_model(making, precision)?;
         proceed()
     })
-    .with_context(|| format!("{} could not be written", out.display()))
+    .map_err(durable::not_written(out))
 }

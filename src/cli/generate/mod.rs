@@ -15,7 +15,7 @@ use clap::Args;
 
 use super::tokenizer::read_text;
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::runs::find_checkpoint;
+use crate::checkpoint::runs;
 use crate::config::{Device, SpecialTokens};
 use crate::generate::sampler::Sampling;
 use crate::generate::{Ending, Generator};
@@ -149,8 +149,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         (None, Some(file)) => Some(read_text(file, MOST_PROMPT).context("prompt, of which a model sees the end")?),
         (text, _) => text.clone(),
     };
-    let folder = find_checkpoint(options.checkpoint.as_deref())?;
-    let checkpoint = Checkpoint::load(&folder)?;
+    let checkpoint = runs::read(options.checkpoint.as_deref(), Checkpoint::load)?;
     let seed = options.seed.unwrap_or_else(|| u64::from(rand_seed()));
     let end_tokens = checkpoint.end_tokens();
     let task = Task {
@@ -172,7 +171,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         end_tokens,
         seed,
     };
-    say(format_args!("{} · seed {seed}", folder.display()));
+    say(format_args!("{} · seed {seed}", checkpoint.folder.display()));
     if options.interactive {
         interactive::run(task)
     } else {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::input::{Input, open};
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::runs::find_checkpoint;
+use crate::checkpoint::runs;
 use crate::data::dataset::Part;
 use crate::data::tokens::Tokens;
 use crate::evaluate::text::measure;
@@ -63,7 +63,7 @@ impl Row {
     }
 
     fn of_checkpoint(folder: &Path, text: &str) -> Result<Self> {
-        let checkpoint = Checkpoint::load(&find_checkpoint(Some(folder))?)?;
+        let checkpoint = runs::read(Some(folder), Checkpoint::load)?;
         let mut row = Self::of_tokenizer(&folder.display().to_string(), &checkpoint.tokenizer, text);
         if row.tokens.is_ok() {
             let part = Part {

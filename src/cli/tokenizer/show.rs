@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Args;
 
+use super::html;
 use super::input::{Input, open};
-use super::{html, train};
 use crate::config::SpecialTokens;
+use crate::disk::durable;
 use crate::terminal::console;
 use crate::tokenizer::pieces::{Piece, pieces};
 
@@ -52,7 +53,8 @@ pub fn run(options: &Options) -> Result<()> {
             "{} exists already and is no page of tokens; choose another --html",
             file.display()
         );
-        train::write(file, html::page(&options.tokenizer, &text, &pieces).as_bytes())?;
+        let _made = durable::make_parents(file)?;
+        durable::write_file(file, html::page(&options.tokenizer, &text, &pieces).as_bytes())?;
         return console::print(format_args!("{}\n", file.display()));
     }
     let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -125,14 +125,24 @@ fn is_file(out: &Path) -> bool {
 }
 
 /// Writes a tokenizer to a file, or to a folder with what `transformers` needs beside it.
+///
+/// # Errors
+/// Something is there already; the disk cannot be written.
 pub fn save(tokenizer: &Tokenizer, out: &Path) -> Result<()> {
-    if !is_file(out) {
-        let mut config = tokenizer.config_json(0);
-        // How long a text may be is a model's matter.
-        config.as_object_mut().map(|config| config.remove("model_max_length"));
-        write(&out.join(TOKENIZER_CONFIG), &serde_json::to_vec_pretty(&config)?)?;
-    }
-    write(&place(out), &serde_json::to_vec(&tokenizer.to_json()?)?)
+    let file = place(out);
+    let json = serde_json::to_vec(&tokenizer.to_json()?)?;
+    let _made = durable::make_parents(&file)?;
+    // The tokenizer gets its name last: where it is, its configuration is, too.
+    durable::fill_file(&file, |making| {
+        if !is_file(out) {
+            let mut config = tokenizer.config_json(0);
+            // How long a text may be is a model's matter.
+            config.as_object_mut().map(|config| config.remove("model_max_length"));
+            let place = out.join(TOKENIZER_CONFIG);
+            durable::write_file(&place, &serde_json::to_vec_pretty(&config)?)?;
+        }
+        Ok(fs::write(making, &json)?)
+    })
 }
 
 fn learn(options: &Options, text: &str) -> Result<Tokenizer> {
@@ -174,12 +184,4 @@ fn announced<T>(work: impl FnOnce() -> T) -> T {
         drop(done);
         result
     })
-}
-
-/// Writes a file in one step, in a folder that is made if need be.
-pub fn write(file: &Path, contents: &[u8]) -> Result<()> {
-    if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("folder {} cannot be made", folder.display()))?;
-    }
-    durable::write_file(file, contents)
 }

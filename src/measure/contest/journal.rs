@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use crate::disk::remedy::with_remedy;
 use crate::disk::{durable, files};
 
 /// A file of lines, open for more of them and closed to other processes.
@@ -24,7 +25,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
     /// It cannot be read or written, another process has it open, or a line of it is of something else.
     pub fn open(path: &Path) -> Result<Self> {
         let shown = path.display();
-        durable::make_parents(path)?;
+        let _made = durable::make_parents(path)?;
         if path.exists() {
             files::open(path).with_context(|| format!("{shown} cannot be read"))?;
         }
@@ -48,7 +49,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         };
         let of_something_else = |number: usize| {
             format!(
-                "line {} of {shown} is of something else; move that file away",
+                "line {} of {shown} is of something else; name another file, or move that one away",
                 number + 1
             )
         };
@@ -62,7 +63,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         if !whole.is_empty() && !whole.ends_with(b"\n") {
             file.write_all(b"\n")?;
         }
-        durable::sync_folder(path.parent().unwrap_or(Path::new("")))?;
+        durable::sync_folder(durable::parent(path))?;
         Ok(Self {
             path: path.to_owned(),
             lines,
@@ -87,11 +88,9 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         if written.is_err() {
             let _ = self.file.set_len(before);
         }
-        written.with_context(|| {
-            format!(
-                "{} cannot be written; make space, then run this again",
-                self.path.display()
-            )
+        written.map_err(|error| {
+            let what = format_args!("{} cannot be written (run this again then)", self.path.display());
+            with_remedy(error.into(), what)
         })?;
         self.lines.push(line);
         Ok(())

@@ -11,10 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::checkpoint::tensors::{self, Expected, Form, TensorFile};
-use crate::checkpoint::weights::MODEL;
 use crate::config::{Lora, ModelConfig, Precision};
 use crate::disk::files;
-use crate::disk::hash::sha256_of_file;
 use crate::model::init::layout;
 use crate::model::linear::lora::is_adapter;
 use crate::model::parameters::Parameters;
@@ -63,22 +61,14 @@ pub fn is_adapter_folder(folder: &Path) -> bool {
     folder.join(CONFIG).exists()
 }
 
-/// The folder of the model that the adapters in `folder` belong to; a relative path is looked up from there first.
+/// Where the model may be that the adapters in `folder` belong to, by what they say: a relative path is looked up from
+/// there first.
 ///
 /// # Errors
 /// `adapter_config.json` is missing or not what `peft` writes.
-pub fn base_of(folder: &Path) -> Result<PathBuf> {
+pub fn named_bases(folder: &Path) -> Result<Vec<PathBuf>> {
     let named = PathBuf::from(read_config(folder)?.base_model_name_or_path);
-    let beside = folder.join(&named);
-    Ok(if beside.is_dir() { beside } else { named })
-}
-
-/// The hash of the weights that adapters are trained on.
-///
-/// # Errors
-/// They are not in one file.
-pub fn hash_of_base(base: &Path) -> Result<String> {
-    sha256_of_file(&base.join(MODEL))
+    Ok(vec![folder.join(&named), named])
 }
 
 /// Adds the adapters of `folder` to a model and its parameters.

@@ -1,0 +1,103 @@
+//! The model that low-rank adapters belong to: known by its contents, wherever it is, and kept beside those of a run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::formats::peft;
+use super::run::BASE;
+use super::{CONFIG, TOKENIZER, TOKENIZER_CONFIG, progress, weights};
+use crate::disk::durable;
+use crate::disk::hash::sha256_of_file;
+use crate::disk::remedy::with_remedy;
+
+/// The hash of the weights that adapters are trained on.
+///
+/// # Errors
+/// They are not in one file.
+pub fn hash(folder: &Path) -> Result<String> {
+    sha256_of_file(&folder.join(weights::MODEL))
+}
+
+/// The folder of the model that the adapters in `folder` belong to: with the run that they are of, or where they say. Where
+/// the hash of its weights was recorded, nothing else counts.
+///
+/// # Errors
+/// It is not there; its weights are others.
+pub fn find(folder: &Path) -> Result<PathBuf> {
+    let named = peft::named_bases(folder)?;
+    let Some(hash_of_base) = progress::hash_of_base(folder)? else {
+        let there = named.iter().find(|base| base.is_dir()).or(named.last());
+        let base = there.context("adapter_config.json names no model")?;
+        if !base.is_dir() {
+            bail!(
+                "the adapters in {} belong to the model in {}, which is not there; put it back, or import it and say in adapter_config.json where it is",
+                folder.display(),
+                base.display()
+            );
+        }
+        return Ok(base.clone());
+    };
+    let own = folder.join("..").join(BASE); // beside the run's steps, also for a link to one
+    let places: Vec<PathBuf> = std::iter::once(own).chain(named).filter(|base| base.is_dir()).collect();
+    if let Some(base) = places
+        .iter()
+        .find(|base| hash(base).is_ok_and(|hash| hash == hash_of_base))
+    {
+        return Ok(base.clone());
+    }
+    let beside = match folder.file_name() {
+        Some(_) => folder.with_file_name(BASE),
+        None => folder.join("..").join(BASE),
+    };
+    match places.first() {
+        Some(other) => bail!(
+            "the weights in {} are not those that the adapters in {} were trained on, whose SHA-256 is {hash_of_base}; put the folder with these at {}, in place of what is there",
+            other.display(),
+            folder.display(),
+            beside.display()
+        ),
+        None => bail!(
+            "the adapters in {} belong to the model in {}, which is not there; put its folder (with model.safetensors of SHA-256 {hash_of_base}) at {}",
+            folder.display(),
+            peft::named_bases(folder)?
+                .last()
+                .map_or(String::new(), |base| base.display().to_string()),
+            beside.display()
+        ),
+    }
+}
+
+/// Keeps the model in `base` at `place`, at the cost of a name on disk where the file system has hard links, and of a copy
+/// where it has none. One that is there stays.
+///
+/// # Errors
+/// It cannot be read or written.
+pub fn keep(base: &Path, place: &Path) -> Result<()> {
+    if place.is_dir() {
+        return Ok(());
+    }
+    durable::write_folder(place, |making| {
+        for name in [CONFIG, TOKENIZER, TOKENIZER_CONFIG] {
+            if base.join(name).exists() {
+                fs::copy(base.join(name), making.join(name))?;
+            }
+        }
+        // What a link leads to, not the link.
+        let weights = base.join(weights::MODEL).canonicalize()?;
+        let kept = making.join(weights::MODEL);
+        if fs::hard_link(&weights, &kept).is_err() {
+            fs::copy(&weights, &kept)?;
+        }
+        progress::write_imported(making, &super::import::origin(base))
+    })
+    .map_err(|error| {
+        let what = format_args!(
+            "the model in {} could not be kept at {}",
+            base.display(),
+            place.display()
+        );
+        with_remedy(error, what)
+    })
+}

@@ -1,0 +1,79 @@
+//! The lock of a run: one process at a time trains it, and saves into the folder that it locked, whatever that is called.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Error, Result, bail, ensure};
+
+use crate::disk::files::path_of_folder;
+use crate::disk::remedy::with_remedy;
+use crate::disk::unfinished::is_at;
+
+pub(super) const LOCK: &str = ".lock";
+
+/// Held while this program trains a run.
+#[derive(Debug)]
+pub(super) struct RunLock {
+    _file: File,
+    /// The folder itself, not its name.
+    folder: File,
+}
+
+impl RunLock {
+    /// Of a run that is `new`, or is there and to go on.
+    ///
+    /// # Errors
+    /// Another process trains the run, which is named; files cannot be written or locked there.
+    pub fn take(folder: &Path, new: bool) -> Result<Self> {
+        let path = folder.join(LOCK);
+        let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let mut file = opened.map_err(|error| match new {
+            true => Error::from(error).context(format!("{} cannot be written; choose another --out", path.display())),
+            false => with_remedy(error.into(), format_args!("{} cannot be written", path.display())),
+        })?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let number: Option<u32> = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+                bail!(
+                    "run {} is being trained by another process{}; wait for it, or stop it",
+                    folder.display(),
+                    number.map_or(String::new(), |number| format!(", number {number}"))
+                )
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| {
+                    format!(
+                        "{} cannot be locked; take a file system that has locks for the run",
+                        path.display()
+                    )
+                });
+            }
+        }
+        // Only for the message above: on a full disk the lock holds all the same.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        Ok(Self {
+            _file: file,
+            folder: File::open(folder).with_context(|| format!("run folder {} cannot be read", folder.display()))?,
+        })
+    }
+
+    /// Where the locked folder is, which was at `last`.
+    ///
+    /// # Errors
+    /// It was removed.
+    pub fn place(&self, last: &Path) -> Result<PathBuf> {
+        if is_at(&self.folder, last) {
+            return Ok(last.to_owned());
+        }
+        let place = path_of_folder(&self.folder)
+            .with_context(|| format!("run folder {} was removed while it was trained", last.display()))?;
+        ensure!(
+            is_at(&self.folder, &place),
+            "run folder {} was moved to where it cannot be reached",
+            last.display()
+        );
+        Ok(place)
+    }
+}

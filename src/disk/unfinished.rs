@@ -1,0 +1,241 @@
+//! What is still being written: a name that says so, and a lock for as long as its writer lives.
+//!
+//! A process that dies leaves such files and folders behind, without a lock. Whoever writes beside them next removes them.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+/// Begins such names; the number of the process follows, and then what it will be called.
+const MAKING: &str = ".making-";
+
+/// A file or folder before it gets its name. Unless it is published it is removed.
+pub struct Unfinished {
+    path: PathBuf,
+    /// Tells others that this is not left over.
+    lock: File,
+    published: bool,
+}
+
+impl Unfinished {
+    /// An empty file beside `place`.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn file(place: &Path) -> Result<Self> {
+        let create = |path: &Path| OpenOptions::new().write(true).create_new(true).open(path).map(drop);
+        Self::claim(place, create)
+    }
+
+    /// An empty folder beside `place`.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn folder(place: &Path) -> Result<Self> {
+        Self::claim(place, |path| fs::create_dir(path))
+    }
+
+    fn claim(place: &Path, create: impl Fn(&Path) -> io::Result<()>) -> Result<Self> {
+        remove_abandoned(super::durable::parent(place));
+        let path = making(place)?;
+        loop {
+            create(&path).map_err(|error| match error.kind() {
+                ErrorKind::AlreadyExists => another_writes(),
+                _ => error.into(),
+            })?;
+            let lock = File::open(&path)?;
+            let locked = lock.try_lock();
+            // Another process may have taken it for left over before it was locked.
+            if !matches!(locked, Err(TryLockError::WouldBlock)) && is_at(&lock, &path) {
+                return Ok(Self {
+                    path,
+                    lock,
+                    published: false,
+                });
+            }
+        }
+    }
+
+    /// Where it is meanwhile.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// # Errors
+    /// Another program is writing `place`, too.
+    pub fn ensure_alone(&self, place: &Path) -> Result<()> {
+        let others =
+            unfinished_in(super::durable::parent(place)).filter(|path| path.file_name() != self.path.file_name());
+        let of_the_same =
+            |path: &PathBuf| rest(path.file_name().unwrap_or_default()).is_some_and(|(_, of)| of == name(place));
+        ensure!(
+            !others.filter(of_the_same).any(|path| is_locked(&path)),
+            another_writes()
+        );
+        Ok(())
+    }
+
+    /// Flushes it, gives it its name, and flushes that.
+    ///
+    /// # Errors
+    /// The disk cannot be written.
+    pub fn publish(mut self, place: &Path) -> Result<()> {
+        self.lock.sync_all()?;
+        fs::rename(&self.path, place)?;
+        self.published = true;
+        super::durable::sync_folder(super::durable::parent(place))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.published {
+            let _ = remove(&self.path);
+        }
+    }
+}
+
+fn another_writes() -> anyhow::Error {
+    anyhow::anyhow!("another program is writing it; wait for that one, or choose another place")
+}
+
+/// Where something is while it is written.
+///
+/// # Errors
+/// The place has no name.
+pub fn making(place: &Path) -> Result<PathBuf> {
+    ensure!(place.file_name().is_some(), "a path to write needs a name");
+    Ok(place.with_file_name(format!("{MAKING}{}-{}", std::process::id(), name(place))))
+}
+
+/// Whether that is the name of something that was still being written.
+pub fn is_unfinished(name: &OsStr) -> bool {
+    rest(name).is_some()
+}
+
+/// Removes what processes that died were writing in `folder`. What cannot be removed stays: it may be another user's.
+pub fn remove_abandoned(folder: &Path) {
+    for path in unfinished_in(folder) {
+        let Ok(file) = open(&path) else { continue };
+        // Held until it is removed, so that nobody claims it meanwhile.
+        if file.try_lock().is_ok() && is_at(&file, &path) {
+            let _ = remove(&path);
+        }
+    }
+}
+
+/// The same in a folder that this process alone writes to, its links, too, which cannot be locked.
+///
+/// # Errors
+/// Something cannot be removed.
+pub fn remove_all(folder: &Path) -> Result<()> {
+    for path in unfinished_in(folder) {
+        remove(&path).with_context(|| format!("{} cannot be removed", path.display()))?;
+    }
+    Ok(())
+}
+
+fn unfinished_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| is_unfinished(&entry.file_name()))
+        .map(|entry| entry.path())
+}
+
+/// The process and the name to be.
+fn rest(name: &OsStr) -> Option<(u32, String)> {
+    let name = name.to_string_lossy();
+    let (process, of) = name.strip_prefix(MAKING)?.split_once('-')?;
+    Some((process.parse().ok()?, of.to_owned()))
+}
+
+fn name(place: &Path) -> String {
+    place.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn is_locked(path: &Path) -> bool {
+    open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+/// A file or folder; a link has no lock of its own, and a pipe would wait.
+fn open(path: &Path) -> io::Result<File> {
+    let kind = fs::symlink_metadata(path)?.file_type();
+    if kind.is_file() || kind.is_dir() {
+        File::open(path)
+    } else {
+        Err(ErrorKind::InvalidInput.into())
+    }
+}
+
+/// Whether an open file or folder is what has that name.
+pub fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(open), Ok(named)) = (file.metadata(), fs::metadata(path)) else {
+        return false;
+    };
+    (open.dev(), open.ino()) == (named.dev(), named.ino())
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_nobody_writes_any_more_goes_and_all_else_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path(".making-7-model.gguf"), "half").unwrap();
+        fs::create_dir(path(".making-7-model")).unwrap();
+        fs::write(path(".making-7-model/config.json"), "half").unwrap();
+        for other in [".making-jam", ".making--x", "making-7-x", ".making-7"] {
+            fs::write(path(other), "a user's own").unwrap();
+        }
+        let kept = Unfinished::folder(&path("kept")).unwrap();
+        assert!(!path(".making-7-model.gguf").exists() && !path(".making-7-model").exists());
+        Unfinished::file(&path("other"))
+            .unwrap()
+            .publish(&path("other"))
+            .unwrap();
+        assert!(kept.path().exists(), "what is being written is no remainder");
+        drop(kept);
+        assert_eq!(
+            names(folder.path()),
+            [".making--x", ".making-7", ".making-jam", "making-7-x", "other"]
+        );
+    }
+
+    #[test]
+    fn of_two_writers_of_one_place_one_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("model.gguf");
+        // As another process would have it.
+        let theirs = folder.path().join(".making-7-model.gguf");
+        let lock = File::create(&theirs).unwrap();
+        lock.try_lock().unwrap();
+        let ours = Unfinished::file(&place).unwrap();
+        let error = ours.ensure_alone(&place).unwrap_err().to_string();
+        assert!(error.contains("another program is writing it"), "{error}");
+        drop(lock);
+        ours.ensure_alone(&place).unwrap();
+    }
+}
