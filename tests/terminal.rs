@@ -141,7 +141,7 @@ fn through_a_pipe_there_is_a_line_every_few_seconds() {
         .lines()
         .map_while(Result::ok);
     assert!(
-        lines.any(|line| line.starts_with("step       0/")),
+        lines.any(|line| line.starts_with("step      0/")),
         "it begins with an evaluation"
     );
     let started = Instant::now();
