@@ -41,7 +41,24 @@ fn estimates_of_a_step_are_below_what_it_takes_and_not_far_below() {
             },
         ),
         ("attention", 65, long.clone()),
-        ("attention with dropout", 65, TrainConfig { dropout: 0.1, ..long }),
+        (
+            "attention with dropout",
+            65,
+            TrainConfig {
+                dropout: 0.1,
+                ..long.clone()
+            },
+        ),
+        (
+            "blocks that are computed again",
+            65,
+            TrainConfig {
+                recompute: true,
+                layers: 12,
+                dropout: 0.1,
+                ..long
+            },
+        ),
         ("logits", 20_000, nano),
     ] {
         let model = config.model(vocabulary);

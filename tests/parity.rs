@@ -74,6 +74,7 @@ fn every_gradient_is_that_of_pytorch() {
             names: fixture.parameters.names().clone(),
             frozen: Names::default(),
             precision: Precision::Float32,
+            recompute: false,
             batch_rows: 12,
             micro_batches: 1,
             row_tokens: 24,

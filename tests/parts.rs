@@ -210,6 +210,7 @@ fn logits_and_gradients_are_those_of_pytorch() {
             names: parameters.names().clone(),
             frozen: Names::default(),
             precision: Precision::Float32,
+            recompute: false,
             batch_rows: ROWS,
             micro_batches: 1,
             row_tokens: CONTEXT,

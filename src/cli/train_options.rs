@@ -137,6 +137,16 @@ pub struct Settings {
     /// Number format of the forward and backward pass; weights stay float32
     #[arg(long, value_enum, help_heading = "Training")]
     dtype: Option<Precision>,
+    /// Compute each block a second time in the backward pass instead of keeping what it needs: less memory, more time
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Training"
+    )]
+    recompute: Option<bool>,
     /// Decides initial weights, batches and dropout
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Training")]
     seed: Option<u64>,

@@ -55,7 +55,12 @@ pub fn of_step(config: &TrainConfig, model: &ModelConfig, parameters: usize, lea
     // Attention's weights are [B, H, T, T]: dropout has to see them, before and after it, and its mask.
     let weights = heads * config.context as f64 * if config.dropout > 0.0 { 3.0 } else { 0.0 };
     let block = KEPT_CHANNELS * channels + weights;
-    state + tokens * (layers * block * number + 2.0 * vocabulary * FLOAT32)
+    let kept = match config.recompute {
+        false => layers * block,
+        // The inputs of all, and one of them in its backward pass.
+        true => layers * channels + block.min(layers * block),
+    };
+    state + tokens * (kept * number + 2.0 * vocabulary * FLOAT32)
 }
 
 /// Bytes of a forward pass over `rows` rows of `length` tokens, one block after the other: its channels, or the

@@ -7,4 +7,5 @@ pub mod kernels;
 pub mod memory;
 pub mod operations;
 mod raw;
+pub mod recompute;
 pub mod workers;

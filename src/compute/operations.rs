@@ -94,11 +94,11 @@ pub fn elements_at_once() -> usize {
 fn repeat_rows(vector: &Array, rows: i32) -> Result<Array> {
     let shape = [rows, vector.dim(0)];
     raw::with_gradient(
-        vector,
-        move |vector| ops::broadcast_to(vector, &shape),
+        std::slice::from_ref(vector),
+        move |inputs| ops::broadcast_to(&inputs[0], &shape),
         move |_, cotangent| {
             let ones = Array::ones::<f32>(&[1, shape[0]])?.as_dtype(cotangent.dtype())?;
-            ones.matmul(cotangent)?.reshape(&[shape[1]])
+            Ok(vec![ones.matmul(cotangent)?.reshape(&[shape[1]])?])
         },
     )
 }
@@ -108,12 +108,12 @@ fn repeat_rows(vector: &Array, rows: i32) -> Result<Array> {
 fn look_up_by_one_hot(table: &Array, ids: &Array) -> Result<Array> {
     let (taken, known) = (ids.clone(), ids.clone());
     raw::with_gradient(
-        table,
-        move |table| table.take_axis(&taken, 0),
-        move |table, cotangent| {
-            let row = ops::arange::<_, i32>(None, table.dim(0), None)?.as_dtype(known.dtype())?;
+        std::slice::from_ref(table),
+        move |inputs| inputs[0].take_axis(&taken, 0),
+        move |inputs, cotangent| {
+            let row = ops::arange::<_, i32>(None, inputs[0].dim(0), None)?.as_dtype(known.dtype())?;
             let one_hot = known.reshape(&[-1, 1])?.eq(row)?.as_dtype(cotangent.dtype())?; // [tokens, V]
-            one_hot.transpose()?.matmul(flat(cotangent)?)
+            Ok(vec![one_hot.transpose()?.matmul(flat(cotangent)?)?])
         },
     )
 }

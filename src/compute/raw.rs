@@ -45,15 +45,15 @@ pub fn fused_cross_entropy(logits: &Array, targets: &Array) -> Result<Array> {
     owned(result, status)
 }
 
-/// A function of one array with a gradient of its own: `forward` of x, and `backward` of x and the cotangent to the
-/// gradient of x. Both must be pure functions of MLX operations.
+/// A function of arrays with gradients of its own: `forward` of the inputs, and `backward` of the inputs and the cotangent
+/// to the gradient of each input. Both must be pure functions of MLX operations.
 ///
 /// # Errors
 /// MLX's, or those of the functions.
 pub fn with_gradient(
-    x: &Array,
-    forward: impl Fn(&Array) -> Result<Array> + 'static,
-    backward: impl Fn(&Array, &Array) -> Result<Array> + 'static,
+    inputs: &[Array],
+    forward: impl Fn(&[Array]) -> Result<Array> + 'static,
+    backward: impl Fn(&[Array], &Array) -> Result<Vec<Array>> + 'static,
 ) -> Result<Array> {
     let forward: Payload<Forward> = Box::new(Box::new(forward));
     let backward: Payload<Backward> = Box::new(Box::new(backward));
@@ -72,13 +72,13 @@ pub fn with_gradient(
         );
         let mut function = mlx_sys::mlx_closure_new();
         let made = mlx_sys::mlx_custom_vjp(&raw mut function, forward, backward);
-        let arguments = mlx_sys::mlx_vector_array_new_value(x.as_ptr());
+        let arguments = vector(inputs);
         let mut results = mlx_sys::mlx_vector_array_new();
         let called = match made {
             0 => mlx_sys::mlx_closure_apply(&raw mut results, function, arguments),
             failed => failed,
         };
-        let result = first(results, called);
+        let result = element(results, 0, called);
         mlx_sys::mlx_vector_array_free(results);
         mlx_sys::mlx_vector_array_free(arguments);
         mlx_sys::mlx_closure_free(function);
@@ -88,8 +88,28 @@ pub fn with_gradient(
     }
 }
 
-type Forward = Box<dyn Fn(&Array) -> Result<Array>>;
-type Backward = Box<dyn Fn(&Array, &Array) -> Result<Array>>;
+/// The same arrays, which MLX does not compute with before those of `after` are there.
+///
+/// # Errors
+/// MLX's.
+pub fn depending(inputs: &[Array], after: &[Array]) -> Result<Vec<Array>> {
+    // SAFETY: the three vectors are freed here, once each; the elements are handles of their own.
+    unsafe {
+        let (inputs, after) = (vector(inputs), vector(after));
+        let mut results = mlx_sys::mlx_vector_array_new();
+        let arrays = match mlx_sys::mlx_depends(&raw mut results, inputs, after) {
+            0 => elements(results),
+            failed => element(results, 0, failed).map(|array| vec![array]),
+        };
+        mlx_sys::mlx_vector_array_free(results);
+        mlx_sys::mlx_vector_array_free(after);
+        mlx_sys::mlx_vector_array_free(inputs);
+        arrays
+    }
+}
+
+type Forward = Box<dyn Fn(&[Array]) -> Result<Array>>;
+type Backward = Box<dyn Fn(&[Array], &Array) -> Result<Vec<Array>>>;
 type Payload<F> = Box<F>;
 
 unsafe extern "C" fn call_forward(
@@ -99,8 +119,8 @@ unsafe extern "C" fn call_forward(
 ) -> c_int {
     // SAFETY: the payload is the one that was given with this callback.
     let forward = unsafe { &*payload.cast::<Forward>() };
-    let output = unsafe { first(primals, 0) }.and_then(|x| forward(&x));
-    unsafe { hand_over(result, output) }
+    let output = unsafe { elements(primals) }.and_then(|inputs| forward(&inputs));
+    unsafe { hand_over(result, output.map(|output| vec![output])) }
 }
 
 unsafe extern "C" fn call_backward(
@@ -112,8 +132,13 @@ unsafe extern "C" fn call_backward(
 ) -> c_int {
     // SAFETY: the payload is the one that was given with this callback.
     let backward = unsafe { &*payload.cast::<Backward>() };
-    let both = unsafe { first(primals, 0).and_then(|x| Ok((x, first(cotangents, 0)?))) };
-    unsafe { hand_over(result, both.and_then(|(x, cotangent)| backward(&x, &cotangent))) }
+    let both = unsafe { elements(primals).and_then(|inputs| Ok((inputs, element(cotangents, 0, 0)?))) };
+    unsafe {
+        hand_over(
+            result,
+            both.and_then(|(inputs, cotangent)| backward(&inputs, &cotangent)),
+        )
+    }
 }
 
 unsafe extern "C" fn free<F>(payload: *mut c_void) {
@@ -122,20 +147,32 @@ unsafe extern "C" fn free<F>(payload: *mut c_void) {
 }
 
 /// Gives MLX the result of a callback; MLX learns of an error by the status alone.
-unsafe fn hand_over(result: *mut mlx_vector_array, output: Result<Array>) -> c_int {
-    match output {
-        // SAFETY: `result` is MLX's to fill.
-        Ok(output) => unsafe { mlx_sys::mlx_vector_array_set_value(result, output.as_ptr()) },
-        Err(_) => 1,
-    }
+unsafe fn hand_over(result: *mut mlx_vector_array, output: Result<Vec<Array>>) -> c_int {
+    let Ok(output) = output else { return 1 };
+    let handles: Vec<mlx_array> = output.iter().map(Array::as_ptr).collect();
+    // SAFETY: `result` is MLX's to fill, from handles that outlive the call.
+    unsafe { mlx_sys::mlx_vector_array_set_data(result, handles.as_ptr(), handles.len()) }
 }
 
-/// The first of some arrays, unless they could not be computed.
-unsafe fn first(arrays: mlx_vector_array, status: c_int) -> Result<Array> {
+/// Those arrays as one of MLX's vectors, to be freed.
+unsafe fn vector(arrays: &[Array]) -> mlx_vector_array {
+    let handles: Vec<mlx_array> = arrays.iter().map(Array::as_ptr).collect();
+    // SAFETY: MLX copies the handles.
+    unsafe { mlx_sys::mlx_vector_array_new_data(handles.as_ptr(), handles.len()) }
+}
+
+unsafe fn elements(arrays: mlx_vector_array) -> Result<Vec<Array>> {
+    // SAFETY: `arrays` is a vector of MLX's.
+    let count = unsafe { mlx_sys::mlx_vector_array_size(arrays) };
+    (0..count).map(|index| unsafe { element(arrays, index, 0) }).collect()
+}
+
+/// One of some arrays, unless they could not be computed.
+unsafe fn element(arrays: mlx_vector_array, index: usize, status: c_int) -> Result<Array> {
     let mut result = new_array();
     let status = match status {
         // SAFETY: `arrays` is a vector of MLX's.
-        0 => unsafe { mlx_sys::mlx_vector_array_get(&raw mut result, arrays, 0) },
+        0 => unsafe { mlx_sys::mlx_vector_array_get(&raw mut result, arrays, index) },
         failed => failed,
     };
     owned(result, status)

@@ -9,7 +9,7 @@ use super::TrainConfig;
 type Entries = serde_json::Map<String, serde_json::Value>;
 
 /// Settings that may change when a run is resumed. With others, its past would not be what its configuration says.
-const MAY_CHANGE: [&str; 22] = [
+const MAY_CHANGE: &[&str] = &[
     "steps",
     "lr",
     "min_lr",
@@ -21,6 +21,7 @@ const MAY_CHANGE: [&str; 22] = [
     "weight_decay",
     "beta2",
     "grad_clip",
+    "recompute",
     "device",
     "threads",
     "eval_every",

@@ -172,6 +172,7 @@ impl Preset {
             beta2: if character_level { 0.99 } else { 0.95 },
             grad_clip: 1.0,
             dtype: Precision::Float32,
+            recompute: false,
             device,
             threads: default_threads(device),
             seed: 1337,

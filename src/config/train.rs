@@ -114,6 +114,9 @@ pub struct TrainConfig {
     /// Gradients are clipped to this global L2 norm; 0 for none.
     pub grad_clip: f32,
     pub dtype: Precision,
+    /// Blocks are computed again in the backward pass, which takes less memory and more time.
+    #[serde(default)]
+    pub recompute: bool,
     pub device: Device,
     /// CPU threads that compute: each the gradients of some rows of a batch, the update of some parameters, whole batches
     /// of evaluations.

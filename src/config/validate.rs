@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{LINEAR_LAYERS, Lora, Optimizer, TrainConfig};
+use super::{Architecture, LINEAR_LAYERS, Lora, Optimizer, TrainConfig};
 
 impl TrainConfig {
     /// # Errors
@@ -68,6 +68,10 @@ impl TrainConfig {
                 "lora-targets is empty; leave it out for c_attn"
             );
         }
+        ensure!(
+            !self.recompute || matches!(self.arch, Architecture::Gpt2 | Architecture::Modern),
+            "recompute is for the blocks of a transformer, which this arch has not; leave it out"
+        );
         for (name, value) in [
             ("lr", self.lr),
             ("min-lr", self.min_lr),

@@ -24,6 +24,7 @@ pub fn gradients(model: &ModelConfig, parameters: &Parameters, batch: &Batch, pa
         names: Arc::clone(parameters.names()),
         frozen: Names::default(),
         precision: Precision::Float32,
+        recompute: false,
         batch_rows: batch.rows / parts,
         micro_batches: parts,
         row_tokens: batch.context(),

@@ -33,6 +33,15 @@ impl Model {
         })
     }
 
+    /// The same model, whose [`losses`](Self::losses) keep of each block the input alone, for gradients in less memory.
+    /// Those that have no blocks stay as they are.
+    pub fn recomputing(self, config: &ModelConfig, parameters: &Parameters) -> Self {
+        match self {
+            Self::Gpt2(gpt) => Self::Gpt2(gpt.recomputing(config, parameters)),
+            other => other,
+        }
+    }
+
     /// Token ids `[B, T]`, T at most the context, to logits `[B, T, V]`: what the model expects after each token.
     pub fn forward(&self, ids: &Array, dropout: Option<&Dropout>) -> Result<Array> {
         match self {

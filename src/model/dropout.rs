@@ -11,6 +11,7 @@ use mlx_rs::{ops, random};
 ///
 /// Each place in the network that drops out asks in turn and has a random key of its own. The mask is drawn for the
 /// whole batch and cut to the rows at hand, so that a batch split over threads has the masks of the batch in one piece.
+#[derive(Clone)]
 pub struct Dropout {
     rate: f32,
     /// `[sites, 2]` uint32: a random key for each call of [`apply`](Self::apply).
@@ -21,10 +22,12 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// How many sites a GPT-2 of `layers` blocks has: one after the embeddings; in each block one on the attention
-    /// weights and one at the end of either residual branch.
+    /// Sites of a block: one on the attention weights and one at the end of either residual branch.
+    pub const BLOCK_SITES: usize = 3;
+
+    /// How many sites a GPT-2 of `layers` blocks has: one after the embeddings, and those of each block.
     pub const fn sites(layers: usize) -> usize {
-        1 + 3 * layers
+        1 + Self::BLOCK_SITES * layers
     }
 
     /// For `first_row` and the rows after it of a batch of `batch_rows`.
@@ -36,6 +39,19 @@ impl Dropout {
             batch_rows,
             first_row,
         }
+    }
+
+    /// The keys of the next `sites`, `[sites, 2]`, which count as used from here on.
+    pub fn take_keys(&self, sites: usize) -> Result<Array> {
+        let first = self.next_site.get();
+        let end = first + sites as i32;
+        self.next_site.set(end);
+        self.keys.try_index(first..end)
+    }
+
+    /// The same dropout with other keys, from the first on.
+    pub fn with_keys(&self, keys: Array) -> Self {
+        Self::new(self.rate, keys, self.batch_rows, self.first_row)
     }
 
     /// How many sites have asked for a mask so far.

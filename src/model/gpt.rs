@@ -11,12 +11,15 @@ use super::kv_cache::KvCache;
 use super::loss::negative_log_likelihood;
 use super::norm::Norm;
 use super::parameters::Parameters;
+use super::recomputed::RecomputedBlock;
 use crate::config::ModelConfig;
 
 pub struct Gpt {
     /// Those of the tokens are the output head, too, unless it has its own.
     embeddings: Embeddings,
     h: Vec<Block>,
+    /// The same blocks, where a loss recomputes them.
+    recomputed: Vec<RecomputedBlock>,
     ln_f: Norm,
     lm_head: Option<Embedding>,
 }
@@ -31,12 +34,23 @@ impl Gpt {
             h: (0..config.layers)
                 .map(|layer| Block::new(&parameters.under(&format!("h.{layer}")), config))
                 .collect::<Result<_>>()?,
+            recomputed: Vec::new(),
             ln_f: Norm::new(config.parts.norm, &parameters.under("ln_f"))?,
             lm_head: match config.parts.own_head {
                 true => Some(Embedding::new(&parameters.under("lm_head"), config)?),
                 false => None,
             },
         })
+    }
+
+    /// The same model, whose [`losses`](Self::losses) take less memory to have gradients of, and more time: of each block
+    /// they keep the input alone.
+    pub fn recomputing(mut self, config: &ModelConfig, parameters: &Parameters) -> Self {
+        let blocks = 0..config.layers;
+        self.recomputed = blocks
+            .map(|layer| RecomputedBlock::new(layer, config, parameters))
+            .collect();
+        self
     }
 
     // ANCHOR: forward
@@ -57,12 +71,23 @@ impl Gpt {
 
     /// Token ids and targets `[B, T]` to the negative log-likelihood of each target, `[B, T]`, in nats and float32.
     pub fn losses(&self, ids: &Array, targets: &Array, dropout: Option<&Dropout>) -> Result<Array> {
-        let x = self.ln_f.forward(&self.residual_stream(ids, dropout)?)?;
+        let x = match self.recomputed.is_empty() {
+            true => self.residual_stream(ids, dropout)?,
+            false => self.recomputed_stream(ids, dropout)?,
+        };
+        let x = self.ln_f.forward(&x)?;
         let logits = match &self.lm_head {
             Some(head) => head.as_aligned_head(&x)?,
             None => self.embeddings.as_aligned_head(&x)?,
         };
         negative_log_likelihood(&logits, targets)
+    }
+
+    /// As [`residual_stream`](Self::residual_stream).
+    fn recomputed_stream(&self, ids: &Array, dropout: Option<&Dropout>) -> Result<Array> {
+        let x = dropout::maybe(dropout, self.embeddings.forward(ids, 0)?)?;
+        let mut blocks = self.recomputed.iter();
+        blocks.try_fold(x, |x, block| block.forward(&x, dropout))
     }
 
     // ANCHOR: cached

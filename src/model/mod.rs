@@ -23,6 +23,7 @@ pub mod loss;
 pub mod mlp;
 pub mod norm;
 pub mod parameters;
+pub mod recomputed;
 pub mod shallow;
 
 pub use any::Model;

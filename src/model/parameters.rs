@@ -97,6 +97,12 @@ impl Parameters {
         Self::from_entries(all.map(|(name, array)| (name.to_owned(), array.clone())).collect())
     }
 
+    /// Those whose names begin with `prefix` and a dot, under their whole names.
+    pub fn only(&self, prefix: &str) -> Self {
+        let inside = |name: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
+        self.partition(|name, _| inside(name)).0
+    }
+
     /// A view of the parameters whose names begin with `prefix` and a dot.
     pub fn under(&self, prefix: &str) -> Scope<'_> {
         Scope {

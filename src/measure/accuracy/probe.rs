@@ -150,6 +150,7 @@ impl Probe {
             names: Arc::clone(parameters.names()),
             frozen: Names::default(),
             precision,
+            recompute: false,
             batch_rows: self.rows,
             micro_batches: 1,
             row_tokens: self.model.context,

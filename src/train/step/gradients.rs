@@ -27,6 +27,8 @@ pub struct GradientSpec {
     /// Names of those that do not.
     pub frozen: Names,
     pub precision: Precision,
+    /// Blocks are computed again in the backward pass.
+    pub recompute: bool,
     /// Rows of a micro-batch.
     pub batch_rows: usize,
     pub micro_batches: usize,
@@ -102,7 +104,10 @@ impl GradientSpec {
                 first_row as i32,
             )
         });
-        let model = Model::new(&self.model, &parameters)?;
+        let mut model = Model::new(&self.model, &parameters)?;
+        if self.recompute {
+            model = model.recomputing(&self.model, &parameters);
+        }
         let losses = model.losses(&rows.inputs, &rows.targets, dropout.as_ref())?; // [rows, T]
         let tokens = self.batch_rows * self.micro_batches * self.row_tokens;
         losses.sum(None)?.multiply(Array::from_f32(1.0 / tokens as f32))

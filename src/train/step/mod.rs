@@ -165,6 +165,7 @@ impl Stepper {
             names: Arc::clone(parameters.names()),
             frozen: Arc::clone(frozen.names()),
             precision: config.dtype,
+            recompute: config.recompute,
             batch_rows: config.batch_size,
             micro_batches: config.grad_accum,
             row_tokens: config.context,

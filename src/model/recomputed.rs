@@ -1,0 +1,47 @@
+//! A block whose activations are computed again in the backward pass.
+
+use mlx_rs::Array;
+use mlx_rs::error::Result;
+
+use super::block::Block;
+use super::dropout::Dropout;
+use super::parameters::Parameters;
+use crate::compute::recompute::recomputed;
+use crate::config::ModelConfig;
+
+/// The parameters of a block, which is made anew of them for either pass. Between the two, its input is all that is kept.
+pub struct RecomputedBlock {
+    /// `h.0` of the first.
+    name: String,
+    parameters: Parameters,
+    config: ModelConfig,
+}
+
+impl RecomputedBlock {
+    pub fn new(layer: usize, config: &ModelConfig, parameters: &Parameters) -> Self {
+        let name = format!("h.{layer}");
+        Self {
+            parameters: parameters.only(&name),
+            name,
+            config: config.clone(),
+        }
+    }
+
+    /// `[B, T, C]` to `[B, T, C]`, as [`Block::forward`]; dropout draws the same masks in both passes.
+    pub fn forward(&self, x: &Array, dropout: Option<&Dropout>) -> Result<Array> {
+        let inputs = [std::slice::from_ref(x), self.parameters.arrays()].concat();
+        let keys: Vec<Array> = match dropout {
+            Some(dropout) => vec![dropout.take_keys(Dropout::BLOCK_SITES)?],
+            None => Vec::new(),
+        };
+        let (name, names, config) = (self.name.clone(), self.parameters.names().clone(), self.config.clone());
+        let dropout = dropout.cloned();
+        recomputed(&inputs, &keys, move |inputs, keys| {
+            let parameters = Parameters::new(&names, inputs[1..].to_vec())?;
+            let block = Block::new(&parameters.under(&name), &config)?;
+            let masks = dropout.as_ref().zip(keys.first());
+            let dropout = masks.map(|(dropout, keys)| dropout.with_keys(keys.clone()));
+            block.forward(&inputs[0], dropout.as_ref(), None)
+        })
+    }
+}
