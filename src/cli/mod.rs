@@ -1,6 +1,7 @@
 //! The command line: options to library calls, nothing else. `docs/cli.md` is made from the comments here.
 
 mod bench;
+mod clock;
 mod command;
 mod completions;
 mod data;

@@ -6,9 +6,8 @@ use std::time::SystemTime;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
+use super::clock::stamp;
 use super::signals::Signals;
 use super::train_options::Settings;
 use crate::checkpoint::run::Run;
@@ -143,11 +142,7 @@ fn open_dataset(config: &TrainConfig) -> Result<Dataset> {
 
 fn default_folder(corpus: &str, preset: Preset, now: SystemTime) -> PathBuf {
     let preset = clap::ValueEnum::to_possible_value(&preset).map_or_else(String::new, |value| value.get_name().into());
-    // A clock that is far off has no date.
-    let time = Timestamp::try_from(now).map_or("undated".into(), |now| {
-        now.to_zoned(TimeZone::system()).strftime("%Y%m%d-%H%M%S").to_string()
-    });
-    let name = format!("{corpus}-{preset}-{time}");
+    let name = format!("{corpus}-{preset}-{}", stamp(now));
     let numbered = (2..).map(|number| format!("{name}-{number}"));
     let mut folders = std::iter::once(name.clone())
         .chain(numbered)
@@ -172,11 +167,7 @@ mod tests {
                 SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
             )
         };
-        let dated = name(86_400 * 365).to_string_lossy().into_owned();
-        assert!(
-            dated.starts_with("runs/notes-nano-1970") || dated.starts_with("runs/notes-nano-1971"),
-            "{dated}"
-        );
-        assert_eq!(name(300_000_000_000), Path::new("runs/notes-nano-undated")); // in the year 11476
+        assert_eq!(name(0), Path::new("runs/notes-nano-19700101-000000"));
+        assert_eq!(name(300_000_000_000), Path::new("runs/notes-nano-114760815-052000"));
     }
 }

@@ -27,9 +27,21 @@ pub fn stderr_columns() -> Option<usize> {
     columns(io::stderr())
 }
 
-/// Columns that a line takes.
+/// Columns that a line takes, colours and weights aside.
 pub fn width(line: &str) -> usize {
-    line.width()
+    if !line.contains('\x1b') {
+        return line.width();
+    }
+    let (mut columns, mut escaped) = (0, false);
+    for character in line.chars() {
+        match character {
+            '\x1b' => escaped = true,
+            'm' if escaped => escaped = false,
+            _ if escaped => {}
+            other => columns += other.width().unwrap_or(0),
+        }
+    }
+    columns
 }
 
 /// `text` in lines of at most `columns`, broken at blanks; all but the first begin with `indent` blanks. A word that is
@@ -46,7 +58,7 @@ pub fn wrap(text: &str, columns: usize, indent: usize) -> String {
             continue;
         }
         // A new line that begins no further to the left is no gain.
-        if used + blanks > indent && used + blanks + word.width() > columns {
+        if used + blanks > indent && used + blanks + width(word) > columns {
             lines.push('\n');
             lines += &" ".repeat(indent);
             used = indent;
@@ -55,7 +67,7 @@ pub fn wrap(text: &str, columns: usize, indent: usize) -> String {
             used += blanks;
         }
         lines += word;
-        used += word.width();
+        used += width(word);
         blanks = 0;
     }
     lines

@@ -1,8 +1,9 @@
-//! The terminal: results and messages, text that steers nothing, curves as pictures.
+//! The terminal: results and messages, text that steers nothing, Markdown, curves as pictures.
 
 pub mod amount;
 pub mod console;
 pub mod escape;
 pub mod layout;
+pub mod markdown;
 pub mod plot;
 pub mod progress;
