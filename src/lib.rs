@@ -32,6 +32,7 @@ pub mod compute;
 pub mod config;
 pub mod data;
 pub mod disk;
+mod error;
 pub mod evaluate;
 pub mod generate;
 pub mod lessons;
@@ -40,3 +41,7 @@ pub mod model;
 mod terminal;
 pub mod tokenizer;
 pub mod train;
+
+pub use error::{Error, ErrorKind, Result};
+pub use generate::{Completion, CompletionOptions, FinishReason, LanguageModel, Token, TokenStream};
+pub use tokenizer::Tokenizer;

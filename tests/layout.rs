@@ -28,6 +28,9 @@ fn a_room_uses_only_those_before_it_in_the_map() {
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
             for used in code.flat_map(|line| line.split("crate::").skip(1)) {
                 let used = used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+                if used == "error" {
+                    continue; // beside the rooms: what all of them may return to the library's users
+                }
                 match rooms.iter().position(|room| room == used) {
                     Some(other) if other <= place => {}
                     Some(_) => broken.push(format!("{} uses {used}, which comes later", file.display())),
@@ -46,7 +49,7 @@ fn the_top_of_src_holds_the_rooms_of_the_map() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     let mut expected = rooms();
-    expected.extend(["lib.rs", "main.rs"].map(str::to_owned));
+    expected.extend(["error.rs", "lib.rs", "main.rs"].map(str::to_owned));
     found.sort();
     expected.sort();
     assert_eq!(found, expected);

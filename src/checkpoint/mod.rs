@@ -9,6 +9,7 @@ mod foreign;
 pub mod formats;
 pub mod hub;
 pub mod import;
+mod language_model;
 mod progress;
 pub mod run;
 mod run_lock;
@@ -29,7 +30,7 @@ use mlx_rs::{Array, Dtype};
 use crate::config::{ModelConfig, Precision};
 use crate::disk::durable;
 use crate::disk::floats;
-use crate::generate::{self, Generator};
+use crate::generate::{self, Generator, LanguageModel};
 use crate::model::linear::lora;
 use crate::model::parameters::Parameters;
 use crate::terminal::console::{program, quoted};
@@ -150,6 +151,18 @@ impl Checkpoint {
             tokenizer: whole.tokenizer,
             base: Some(base),
         })
+    }
+
+    /// The model with its tokenizer, ready to continue texts.
+    ///
+    /// # Errors
+    /// A context whose keys and values no memory here can hold.
+    pub fn language_model(&self) -> Result<LanguageModel> {
+        Ok(LanguageModel::new(
+            &self.model,
+            &self.parameters,
+            self.tokenizer.clone(),
+        )?)
     }
 
     /// The shape of a checkpoint's model, without its weights.

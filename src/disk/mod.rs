@@ -1,5 +1,6 @@
 //! Files: reading what others made, writing so that a file is complete or not there, hashes, number formats.
 
+pub mod bytes;
 pub(crate) mod durable;
 pub(crate) mod files;
 pub mod floats;

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::sampler::Choice;
 use super::stop::StopStrings;
+use super::{CompletionOptions, Generator, boundaries};
 use crate::tokenizer::{StreamDecoder, Tokenizer};
 
 /// What ends a text, whichever comes first.
@@ -15,6 +16,21 @@ pub struct Ending {
     pub stop: Vec<String>,
     /// The tokens after which nothing comes.
     pub end_tokens: Vec<u32>,
+}
+
+impl Ending {
+    /// That of `options`, for texts of a model and its tokenizer.
+    pub fn new(options: &CompletionOptions, generator: &Generator, tokenizer: &Tokenizer) -> Self {
+        Self {
+            max_new_tokens: options.max_new_tokens,
+            stop: options.stop.clone(),
+            end_tokens: if options.ignore_end_of_text {
+                Vec::new()
+            } else {
+                boundaries::end_tokens(&generator.config, tokenizer)
+            },
+        }
+    }
 }
 
 /// What ended a text.
@@ -69,6 +85,10 @@ impl<'a> Writer<'a> {
     /// What is written so far.
     pub fn completion(&self) -> &Completion {
         &self.completion
+    }
+
+    pub fn into_completion(self) -> Completion {
+        self.completion
     }
 
     pub fn is_finished(&self) -> bool {

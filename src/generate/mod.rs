@@ -6,12 +6,16 @@
 //! | `window.rs`, `sequences.rs` | the tokens that the model looks at; rows of them with their key-value cache |
 //! | `boundaries.rs` | the tokens that begin and end a text |
 //! | `stop.rs`, `completion.rs` | text up to a stop string; tokens to text, and when it ends |
+//! | `options.rs`, `token_stream.rs`, `language_model.rs` | text in and text out: what a program calls |
 
 pub mod boundaries;
 mod completion;
+mod language_model;
+mod options;
 pub mod sampler;
 mod sequences;
 pub mod stop;
+mod token_stream;
 mod window;
 
 use std::ops::Range;
@@ -25,8 +29,11 @@ use crate::config::ModelConfig;
 use crate::model::{Model, Parameters};
 use crate::tokenizer::Tokenizer;
 pub use completion::{Completion, Ending, FinishReason, Writer};
+pub use language_model::LanguageModel;
+pub use options::CompletionOptions;
 use sampler::{Choice, Sampling};
 pub use sequences::Sequences;
+pub use token_stream::{Token, TokenStream};
 
 /// Memory for the keys, values and logits of samples that are written at once: 14 of GPT-2's smallest size, one of its
 /// largest, so that no number of samples asks for more than a machine that holds the model has.

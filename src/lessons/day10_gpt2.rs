@@ -20,6 +20,7 @@ use crate::config::Device;
 use crate::config::{Lora, ModelConfig, Preset, TrainConfig};
 use crate::data::corpus::Split;
 use crate::disk::durable;
+use crate::generate::CompletionOptions;
 use crate::generate::sampler::Sampling;
 use crate::model::Model;
 use crate::model::init::{ParameterSpec, initialize, initialize_adapters, layout};
@@ -358,19 +359,19 @@ fn comparison(lab: &Lab) -> Result<String> {
 
 /// What a model makes of the prompt: a little less wild than plain draws, which a weak model does not bear.
 pub fn continued(checkpoint: &Checkpoint, prompt: &str, seed: u64) -> Result<String> {
-    let generator = checkpoint.generator()?;
-    let sampling = Sampling {
-        temperature: 0.8,
-        top_k: 50,
-        ..Sampling::PLAIN
+    let options = CompletionOptions {
+        max_new_tokens: SAMPLE,
+        sampling: Sampling {
+            temperature: 0.8,
+            top_k: 50,
+            ..Sampling::PLAIN
+        },
+        ignore_end_of_text: true,
+        seed,
+        ..CompletionOptions::default()
     };
-    let mut ids = checkpoint.tokenizer.encode(prompt)?;
-    let asked = ids.clone();
-    generator.generate(&asked, 0..1, &sampling, seed, |_, choice| {
-        ids.push(choice.id);
-        Ok(ids.len() < asked.len() + SAMPLE)
-    })?;
-    checkpoint.tokenizer.decode(&ids)
+    let written = checkpoint.language_model()?.complete(prompt, &options)?;
+    Ok(prompt.to_owned() + &written.text)
 }
 
 fn samples(lab: &Lab) -> Result<String> {

@@ -18,6 +18,7 @@ use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
 use crate::disk::durable;
 use crate::evaluate::text::measure;
+use crate::generate::CompletionOptions;
 use crate::generate::sampler::Sampling;
 use crate::terminal::console::{confirm, program, say};
 use crate::tokenizer::Tokenizer;
@@ -349,14 +350,14 @@ impl Lab {
     /// # Errors
     /// A prompt that its tokenizer cannot write.
     pub fn sample(&self, checkpoint: &Checkpoint, prompt: &str, tokens: usize) -> Result<String> {
-        let generator = checkpoint.generator()?;
-        let mut ids = Vec::with_capacity(tokens);
-        let prompt = checkpoint.tokenizer.encode(prompt)?;
-        generator.generate(&prompt, 0..1, &Sampling::PLAIN, self.seed(), |_, choice| {
-            ids.push(choice.id);
-            Ok(ids.len() < tokens)
-        })?;
-        checkpoint.tokenizer.decode(&ids)
+        let options = CompletionOptions {
+            max_new_tokens: tokens,
+            sampling: Sampling::PLAIN,
+            ignore_end_of_text: true,
+            seed: self.seed(),
+            ..CompletionOptions::default()
+        };
+        Ok(checkpoint.language_model()?.complete(prompt, &options)?.text)
     }
 
     /// The folder of all days.

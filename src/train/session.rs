@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
-use indicatif::HumanBytes;
 
 use super::metrics::{ChangesLine, Line, Metrics};
 use super::setup::Setup;
@@ -17,11 +16,11 @@ use crate::config::{ModelConfig, TrainConfig};
 use crate::data::batches;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
+use crate::disk::bytes::Bytes;
 use crate::disk::durable;
 use crate::disk::remedy::remedy;
 use crate::evaluate::{Evaluation, Evaluator};
-use crate::generate::sampler::Sampling;
-use crate::generate::{Generator, boundaries};
+use crate::generate::{CompletionOptions, Generator, TokenStream, boundaries};
 use crate::terminal::console::{quoted, say, warn};
 use crate::tokenizer::Tokenizer;
 
@@ -178,17 +177,16 @@ impl Session {
     /// What the model says now, in so many tokens.
     pub(super) fn write_sample(&self, tokens: usize) -> Result<String> {
         let generator = Generator::new(&self.model, &self.state.model_parameters())?.for_tokenizer(&self.tokenizer);
-        let sampling = Sampling {
-            temperature: 0.8,
-            ..Sampling::PLAIN
+        let options = CompletionOptions {
+            max_new_tokens: tokens,
+            ignore_end_of_text: true,
+            seed: self.config.seed,
+            ..CompletionOptions::default()
         };
-        let mut ids = Vec::with_capacity(tokens);
         let prompt = boundaries::default_prompt(&self.model, &self.tokenizer);
-        generator.generate(&prompt, 0..1, &sampling, self.config.seed, |_, choice| {
-            ids.push(choice.id);
-            Ok(ids.len() < tokens)
-        })?;
-        self.tokenizer.decode(&ids)
+        Ok(TokenStream::new(&generator, &self.tokenizer, &prompt, &options)?
+            .complete()?
+            .text)
     }
 
     /// Saves a checkpoint of this step, unless there is one, then removes those that are not to be kept.
@@ -232,11 +230,7 @@ impl Session {
         }
         let (needed, free) = (self.checkpoint_bytes(), durable::free_space(&self.run.folder)?);
         if needed > free {
-            let lacks = format!(
-                "it takes {}, the disk has {} left",
-                HumanBytes(needed),
-                HumanBytes(free)
-            );
+            let lacks = format!("it takes {}, the disk has {} left", Bytes(needed), Bytes(free));
             return Err(io::Error::new(io::ErrorKind::StorageFull, lacks).into());
         }
         let step = self.state.step;

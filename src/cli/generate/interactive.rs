@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
-use rand_chacha::ChaCha8Rng;
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
 use super::line_reader::{Line, LineReader};
 use super::speed::Speed;
-use super::{MOST_PROMPT, Task};
-use crate::generate::{Sequences, Writer, sample_rng};
+use super::{MOST_PROMPT, Task, note_on_special_tokens};
+use crate::generate::{CompletionOptions, LanguageModel, TokenStream};
 use crate::terminal::console::{self, say};
 
 const HELP: &str = "\
@@ -26,9 +25,9 @@ TEXT               the text goes on with this, on a new line, and then the model
 
 /// The text so far, and how it goes on.
 struct Conversation<'a> {
-    task: Task<'a>,
-    sequence: Sequences<'a>,
-    rng: ChaCha8Rng,
+    model: &'a LanguageModel,
+    text: TokenStream<'a>,
+    options: CompletionOptions,
     /// Nothing is being written: so Ctrl-C ends the program. While something is, Ctrl-C raises this.
     idle: Arc<AtomicBool>,
 }
@@ -74,9 +73,9 @@ impl<'a> Conversation<'a> {
             .and_then(|_| flag::register(SIGINT, Arc::clone(&idle)))
             .context("signals cannot be handled")?;
         Ok(Self {
-            sequence: task.generator.sequence()?,
-            rng: sample_rng(task.seed, 0),
-            task,
+            model: task.model,
+            text: task.model.text(&task.options)?,
+            options: task.options,
             idle,
         })
     }
@@ -85,7 +84,7 @@ impl<'a> Conversation<'a> {
     fn obey(&mut self, line: &str) -> Result<Next> {
         match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["/set", name, value] => self.set(name, value)?,
-            ["/reset"] => self.sequence = self.task.generator.sequence()?,
+            ["/reset"] => self.text = self.model.text(&self.options)?,
             ["/help"] => say(HELP),
             ["/quit"] => return Ok(Next::End),
             _ if line.starts_with('/') && !line.starts_with("//") => {
@@ -101,18 +100,18 @@ impl<'a> Conversation<'a> {
 
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
         let what = || format!("{name} cannot be {value}");
-        let mut sampling = self.task.sampling;
+        let mut sampling = self.options.sampling;
         match name {
             "temperature" => sampling.temperature = value.parse().with_context(what)?,
             "top-k" => sampling.top_k = value.parse().with_context(what)?,
             "top-p" => sampling.top_p = value.parse().with_context(what)?,
             "min-p" => sampling.min_p = value.parse().with_context(what)?,
             "repetition-penalty" => sampling.repetition_penalty = value.parse().with_context(what)?,
-            "max-new-tokens" => self.task.ending.max_new_tokens = value.parse().with_context(what)?,
+            "max-new-tokens" => self.options.max_new_tokens = value.parse().with_context(what)?,
             _ => bail!("there is nothing to set that is called {name}; /help lists what there is"),
         }
         sampling.validate()?;
-        self.task.sampling = sampling;
+        self.options.sampling = sampling;
         Ok(())
     }
 
@@ -122,50 +121,52 @@ impl<'a> Conversation<'a> {
             Vec::new()
         } else if self.is_in_a_line()? {
             // Not every tokenizer has a new line.
-            let with_line_end = self.task.tokenizer.encode("\n").is_ok();
-            self.task.encode(&if with_line_end {
+            let with_line_end = self.model.tokenizer().encode("\n").is_ok();
+            self.encode(&if with_line_end {
                 format!("\n{text}")
             } else {
                 text.to_owned()
             })?
         } else {
-            self.task.encode(text)?
+            self.encode(text)?
         };
-        if ids.is_empty() && self.sequence.window(0).is_empty() {
-            ids = self.task.default_prompt.clone();
+        if ids.is_empty() && self.text.window().is_empty() {
+            ids = self.encode("")?;
         }
-        ids.iter().for_each(|&id| self.sequence.push(&[id]));
+        self.text.push(&ids);
         Ok(())
+    }
+
+    fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let special = self.options.special;
+        note_on_special_tokens(self.model, text, special);
+        Ok(self.model.prompt(text, special)?)
     }
 
     /// Whether the text so far ends neither with a new line nor with the end of a text.
     fn is_in_a_line(&self) -> Result<bool> {
-        let tokenizer = self.task.tokenizer;
-        let Some(&last) = self.sequence.window(0).last() else {
+        let tokenizer = self.model.tokenizer();
+        let Some(&last) = self.text.window().last() else {
             return Ok(false);
         };
-        Ok(!self.task.end_tokens.contains(&last) && !tokenizer.decode(&[last])?.ends_with('\n'))
+        Ok(!self.model.end_tokens().contains(&last) && !tokenizer.decode(&[last])?.ends_with('\n'))
     }
 
     /// Lets the model write, until the text ends or Ctrl-C.
     fn speak(&mut self) -> Result<()> {
         self.idle.store(false, Ordering::Relaxed);
-        let mut writer = Writer::new(self.task.tokenizer, &self.task.ending);
         let mut speed = Speed::start();
-        while !writer.is_finished() {
-            let logits = self.sequence.next_logits()?;
-            let (generator, sampling) = (self.task.generator, &self.task.sampling);
-            let choice = generator.choose(sampling, &logits, self.sequence.window(0), &mut self.rng)?;
-            self.sequence.push(&[choice.id]);
-            speed.token(writer.completion().ids.len());
-            console::print(writer.push(choice)?)?;
+        self.text.go_on(&self.options)?;
+        while let Some(token) = self.text.next() {
+            speed.token(0);
+            console::print(token?.text)?;
             if self.idle.load(Ordering::Relaxed) {
-                console::print(writer.finish()?)?;
+                console::print(self.text.stop()?)?;
                 break;
             }
         }
         self.idle.store(true, Ordering::Relaxed);
-        if !writer.completion().text.ends_with('\n') {
+        if !self.text.completion().text.ends_with('\n') {
             console::print("\n")?;
         }
         say(&speed);

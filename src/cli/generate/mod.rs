@@ -14,13 +14,10 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use super::tokenizer::read_text;
-use crate::checkpoint::Checkpoint;
-use crate::checkpoint::runs;
+use crate::checkpoint::{Checkpoint, runs};
 use crate::config::{Device, SpecialTokens};
-use crate::generate::sampler::Sampling;
-use crate::generate::{Ending, Generator};
+use crate::generate::{CompletionOptions, LanguageModel};
 use crate::terminal::console::say;
-use crate::tokenizer::Tokenizer;
 use sampling::SamplingOptions;
 
 /// Write text with a trained model
@@ -88,28 +85,16 @@ pub struct Options {
 
 /// What to write, and with what.
 struct Task<'a> {
-    generator: &'a Generator,
-    tokenizer: &'a Tokenizer,
+    model: &'a LanguageModel,
     /// The prompt as it was given, if it was.
     prompt: Option<String>,
-    /// What becomes of special tokens in what a person writes.
-    special: SpecialTokens,
-    sampling: Sampling,
-    ending: Ending,
-    /// What a text begins with where no prompt is given, and what ends one, whether or not the ending asks for it.
-    default_prompt: Vec<u32>,
-    end_tokens: Vec<u32>,
-    seed: u64,
+    options: CompletionOptions,
 }
 
-impl Task<'_> {
-    /// The ids of what a person wrote.
-    fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let ids = self.tokenizer.encode_with(text, &self.special.into())?;
-        if let Some(note) = self.tokenizer.note_on_special_tokens(text, self.special) {
-            say(format_args!("note: {note}"));
-        }
-        Ok(ids)
+/// Says what is to be known of special tokens in what a person wrote.
+fn note_on_special_tokens(model: &LanguageModel, text: &str, special: SpecialTokens) {
+    if let Some(note) = model.tokenizer().note_on_special_tokens(text, special) {
+        say(format_args!("note: {note}"));
     }
 }
 
@@ -151,25 +136,17 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     };
     let checkpoint = runs::read(options.checkpoint.as_deref(), Checkpoint::load)?;
     let seed = options.seed.unwrap_or_else(|| u64::from(rand_seed()));
-    let end_tokens = checkpoint.end_tokens();
     let task = Task {
-        generator: &checkpoint.generator()?,
-        tokenizer: &checkpoint.tokenizer,
+        model: &checkpoint.language_model()?,
         prompt,
-        special: options.special,
-        sampling,
-        ending: Ending {
+        options: CompletionOptions {
             max_new_tokens: options.max_new_tokens,
+            sampling,
             stop: options.stop.clone(),
-            end_tokens: if options.ignore_eos {
-                Vec::new()
-            } else {
-                end_tokens.clone()
-            },
+            ignore_end_of_text: options.ignore_eos,
+            special: options.special,
+            seed,
         },
-        default_prompt: checkpoint.default_prompt(),
-        end_tokens,
-        seed,
     };
     say(format_args!("{} · seed {seed}", checkpoint.folder.display()));
     if options.interactive {

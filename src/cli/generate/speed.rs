@@ -1,5 +1,6 @@
 //! How fast tokens come.
 
+use std::collections::HashSet;
 use std::fmt::{Display, Formatter, Result};
 use std::time::Instant;
 
@@ -9,8 +10,8 @@ pub struct Speed {
     first: Option<Instant>,
     last: Instant,
     tokens: usize,
-    /// Tokens that were not the first of their sample: a first one comes from the prompt's computation.
-    later: usize,
+    /// Samples that have a token: a first one comes from the prompt's computation.
+    begun: HashSet<u64>,
 }
 
 impl Speed {
@@ -21,16 +22,16 @@ impl Speed {
             first: None,
             last: started,
             tokens: 0,
-            later: 0,
+            begun: HashSet::new(),
         }
     }
 
-    /// A token came, the `place`th of its sample, from 0.
-    pub fn token(&mut self, place: usize) {
+    /// A token of a sample came.
+    pub fn token(&mut self, sample: u64) {
         self.last = Instant::now();
         self.first.get_or_insert(self.last);
         self.tokens += 1;
-        self.later += usize::from(place > 0);
+        self.begun.insert(sample);
     }
 }
 
@@ -38,8 +39,9 @@ impl Display for Speed {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         write!(f, "{} token{}", self.tokens, if self.tokens == 1 { "" } else { "s" })?;
         let Some(first) = self.first else { return Ok(()) };
-        if self.later > 0 {
-            let rate = self.later as f64 / (self.last - first).as_secs_f64();
+        let later = self.tokens - self.begun.len();
+        if later > 0 {
+            let rate = later as f64 / (self.last - first).as_secs_f64();
             let digits = usize::from(rate < 100.0);
             write!(f, ", {rate:.digits$} a second")?;
         }
