@@ -35,4 +35,9 @@ impl Block {
         x.add(self.mlp.forward(&self.ln_2.forward(&x)?, dropout)?)
     }
     // ANCHOR_END: forward
+
+    /// How much each token takes from each, by each head: x `[B, T, C]` to `[B, H, T, T]`, each row summing to one.
+    pub fn attention_weights(&self, x: &Array) -> Result<Array> {
+        self.attn.weights(&self.ln_1.forward(x)?)
+    }
 }

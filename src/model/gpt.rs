@@ -90,6 +90,18 @@ impl Gpt {
         blocks.try_fold(x, |x, block| block.forward(&x, dropout))
     }
 
+    /// How much each token takes from each, layer by layer and head by head: token ids `[B, T]` to a `[B, H, T, T]` for each
+    /// layer, each row summing to one. To be looked at; [`forward`](Self::forward) has no need to hold them.
+    pub fn attention_weights(&self, ids: &Array) -> Result<Vec<Array>> {
+        let mut x = self.embeddings.forward(ids, 0)?;
+        let mut weights = Vec::with_capacity(self.h.len());
+        for block in &self.h {
+            weights.push(block.attention_weights(&x)?);
+            x = block.forward(&x, None, None)?;
+        }
+        Ok(weights)
+    }
+
     // ANCHOR: cached
     /// The next token ids `[B, T]` of sequences whose earlier tokens are in `cache`, which takes these too, to logits
     /// `[B, V]` of what comes after the last.
