@@ -23,12 +23,15 @@ mod train;
 mod train_options;
 
 use std::fmt::Display;
+use std::panic;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{FromArgMatches, Parser, Subcommand};
 
 pub use command::command;
+
+use crate::tokenizer::panic_is_caught;
 
 /// What `--version` says: this program's version and that of the MLX it is linked with.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (MLX ", env!("MLX_VERSION"), ")");
@@ -65,6 +68,7 @@ enum Command {
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
+    say_only_panics_that_are_not_caught();
     let matches = command().get_matches();
     let Cli { command } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     signals::outlive_file_limits();
@@ -94,4 +98,14 @@ fn misuse(subcommand: &str, message: impl Display) -> ! {
         Some(subcommand) => error(subcommand).exit(),
         None => error(&mut command).exit(),
     }
+}
+
+/// Some calls into other libraries catch panics and make errors of them, which are said once, as errors.
+fn say_only_panics_that_are_not_caught() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if !panic_is_caught() {
+            before(panic);
+        }
+    }));
 }

@@ -3,13 +3,26 @@
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Once;
 
 use anyhow::{Result, anyhow};
 
 thread_local! {
-    /// A call is under way on this thread, so that a panic is no failure of this program's.
+    /// A call is under way on this thread.
     static CALLING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic of this thread would become an error, so that a program's panic hook has nothing to say of it.
+///
+/// ```
+/// let before = std::panic::take_hook();
+/// std::panic::set_hook(Box::new(move |panic| {
+///     if !mlx_gpt::tokenizer::panic_is_caught() {
+///         before(panic);
+///     }
+/// }));
+/// ```
+pub fn panic_is_caught() -> bool {
+    CALLING.get()
 }
 
 /// What `call` gives.
@@ -17,15 +30,6 @@ thread_local! {
 /// # Errors
 /// Its own, and its panic.
 pub fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if !CALLING.get() {
-                before(info);
-            }
-        }));
-    });
     CALLING.set(true);
     // What a panic left half done is not looked at again: the caller gives the tokenizer up.
     let result = panic::catch_unwind(AssertUnwindSafe(call));

@@ -54,6 +54,7 @@ pub use added::{AddedToken, AddedTokens};
 pub use any::Tokenizer;
 pub use bpe::Bpe;
 pub use char::CharTokenizer;
+pub use guarded::panic_is_caught;
 pub use library::Library;
 pub use library_train::{train_sentencepiece, train_unigram};
 pub use pre_tokenizer::{Expression, PreTokenizer};
