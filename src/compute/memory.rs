@@ -6,10 +6,10 @@ use std::fmt::Display;
 use std::sync::OnceLock;
 
 use anyhow::{Result, ensure};
-use indicatif::HumanBytes;
 use sysinfo::System;
 
 use crate::config::{Architecture, ModelConfig, Optimizer, Precision, TrainConfig};
+use crate::disk::bytes::Bytes;
 
 /// Bytes of a float32.
 const FLOAT32: f64 = 4.0;
@@ -87,8 +87,8 @@ pub fn ensure_fits(what: impl Display, bytes: f64, remedy: &str) -> Result<()> {
     ensure!(
         bytes <= machine as f64,
         "{what} takes at least {} of memory, this machine has {}; {remedy}",
-        HumanBytes(bytes as u64),
-        HumanBytes(machine)
+        Bytes(bytes as u64),
+        Bytes(machine)
     );
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! Which device a run computes on.
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// MLX's two kinds of device; the GPU is Metal's or CUDA's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Device {
     Cpu,

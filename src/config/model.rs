@@ -1,7 +1,6 @@
 //! The shape of a model, and what is done to its matrices.
 
 use anyhow::{Result, ensure};
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::{Activation, Parts, Position};
@@ -10,7 +9,8 @@ use super::{Activation, Parts, Position};
 pub const LINEAR_LAYERS: [&str; 4] = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"];
 
 /// Which network it is: GPT-2, or one of those on the way to it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
     /// GPT-2.

@@ -1,6 +1,5 @@
 //! Named sizes and recipes.
 
-use clap::ValueEnum;
 use serde::Deserialize;
 
 use super::train::{default_decay_share, default_lora_alpha, default_lora_targets, default_muon_lr, default_threads};
@@ -11,7 +10,8 @@ use super::{
 use crate::config::Device;
 
 /// Named sizes and recipes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Preset {
     /// 0.8 million parameters, minutes on a CPU: nanoGPT's shakespeare_char recipe for CPUs.

@@ -1,6 +1,5 @@
 //! A training run.
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -8,7 +7,8 @@ use super::{
 };
 use crate::disk::floats::Precision;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Optimizer {
     /// Adam with decoupled weight decay
@@ -18,7 +18,8 @@ pub enum Optimizer {
 }
 
 /// How rates change over a run, after their warm-up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
     /// Half a cosine from the highest rate down to the lowest (Loshchilov and Hutter 2017)
@@ -138,7 +139,8 @@ pub struct TrainConfig {
 }
 
 /// What happens to a step whose loss or gradients are not finite. In either case it changes nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum OnNan {
     /// The run ends, and says which batch it was

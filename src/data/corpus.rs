@@ -15,7 +15,8 @@ const SHAKESPEARE: &str = include_str!("../../assets/shakespeare.txt");
 pub const TRAIN_SHARE: f64 = 0.9;
 
 /// A part of a corpus.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Split {
     /// The first 90 % of the characters.
     Train,

@@ -3,12 +3,12 @@
 use anyhow::{Result, bail};
 use half::{bf16, f16};
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// A floating-point format: of weights in a file, or of the forward and backward pass, whose master weights are
 /// always float32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     Float32,

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use clap::ValueEnum;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -103,12 +102,26 @@ pub fn config_json(model: &ModelConfig, precision: Precision) -> Value {
     config
 }
 
+/// Begins the names of architectures that are not GPT-2.
+const OWN: &str = "mlx_gpt_";
+
 /// What `config.json` calls an architecture: those that `transformers` does not know have names of their own.
 fn model_type(architecture: Architecture) -> String {
     match architecture {
         Architecture::Gpt2 => "gpt2".into(),
-        other => format!("mlx_gpt_{}", other.name()),
+        other => format!("{OWN}{}", other.name()),
     }
+}
+
+/// The architecture of a `model_type`, if it is one of those here.
+fn architecture(model_type: &str) -> Option<Architecture> {
+    let name = match model_type.strip_prefix(OWN) {
+        Some(name) => name,
+        None if model_type == Architecture::Gpt2.name() => model_type,
+        None => return None,
+    };
+    let architecture = serde_json::from_value(json!(name)).ok()?;
+    (self::model_type(architecture) == model_type).then_some(architecture)
 }
 
 /// The model that a `config.json` describes; what begins and ends its texts, with what a `generation_config.json` beside
@@ -122,10 +135,7 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
     let value: Value = serde_json::from_slice(&bytes).with_context(|| format!("{shown} is not valid JSON"))?;
     let kind = value["model_type"].as_str().unwrap_or("none");
     let named = boundaries::read(path.parent().unwrap_or(Path::new("")), &value)?;
-    let architecture = Architecture::value_variants()
-        .iter()
-        .copied()
-        .find(|&architecture| model_type(architecture) == kind)
+    let architecture = architecture(kind)
         .with_context(|| format!("{shown} describes a model of type {kind}; only gpt2 is supported"))?;
     let parts = match architecture {
         Architecture::Modern => Parts::deserialize(&value["parts"])

@@ -6,10 +6,9 @@ pub mod hugging_face;
 pub mod mlx_lm;
 pub mod peft;
 
-use clap::ValueEnum;
-
 /// How an exported weight is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Dtype {
     /// 4 bytes a weight, exact
     Float32,
@@ -18,6 +17,6 @@ pub enum Dtype {
     /// 2 bytes, 8 bits of precision, the range of float32
     Bfloat16,
     /// 34 bytes for each 32 weights of a row: 8-bit integers and their scale
-    #[value(name = "q8_0")]
+    #[cfg_attr(feature = "cli", value(name = "q8_0"))]
     Q8_0,
 }
