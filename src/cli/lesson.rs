@@ -13,6 +13,7 @@ use crate::lessons::fact::{self, Finding};
 use crate::lessons::lab::{LESSONS_FOLDER, Lab, Settings, Stopped};
 use crate::lessons::{self, overview};
 use crate::terminal::console::{self, fitting};
+use crate::train::absolute_corpus;
 
 /// Learn how GPT-2 is built, a day at a time
 ///
@@ -191,7 +192,7 @@ impl LabOptions {
             Settings {
                 root: self.out.clone(),
                 corpus: match &self.corpus {
-                    Some(path) => super::train_options::absolute_corpus(path)?,
+                    Some(path) => absolute_corpus(path)?,
                     None => DEFAULT_CORPUS.into(),
                 },
                 preset: self.preset.unwrap_or(Preset::for_device(device)),

@@ -15,12 +15,12 @@ mod output;
 mod recipes;
 mod runs;
 mod scaling;
+mod settings;
 mod signals;
 mod speedrun;
 mod sweep;
 mod tokenizer;
 mod train;
-mod train_options;
 
 use std::fmt::Display;
 use std::panic;

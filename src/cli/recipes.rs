@@ -3,10 +3,10 @@
 use anyhow::{Context, Result};
 use toml::{Table, Value};
 
-use super::train_options::Settings;
-use crate::config::{Preset, TrainConfig};
+use crate::config::{Preset, Settings, TrainConfig};
 use crate::data::dataset::Dataset;
 use crate::measure::contest::plan::ensure_seeds;
+use crate::train::configure;
 
 /// The configuration of each recipe, a table of settings over those of `base`, with each seed, and the dataset of them
 /// all. By seed first, so that work which is stopped half-way has seen every recipe.
@@ -22,13 +22,13 @@ pub fn resolve(preset: Preset, base: &Table, recipes: &[&Table], seeds: &[u64]) 
             let mut table = base.clone();
             table.extend((*recipe).clone());
             table.insert("seed".into(), Value::Integer(i64::try_from(*seed)?));
-            let settings: Settings = table.try_into()?;
-            let (mut config, _) = settings.resolve(&Settings::default(), Some(preset))?;
+            let settings = Settings::from(table);
+            let (mut config, _) = configure(&settings, &Settings::default(), Some(preset))?;
             let dataset = match &dataset {
                 Some(dataset) => dataset,
                 None => dataset.insert(Dataset::open(&config.corpus)?),
             };
-            if let (false, Some(own)) = (settings.names_tokenizer(), dataset.own_tokenizer()) {
+            if let (false, Some(own)) = (settings.has("tokenizer"), dataset.own_tokenizer()) {
                 config.tokenizer = own;
             }
             config.validate()?;

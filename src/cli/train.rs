@@ -8,14 +8,14 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::clock::stamp;
+use super::settings::GivenSettings;
 use super::signals::Signals;
-use super::train_options::Settings;
 use crate::checkpoint::run::Run;
 use crate::checkpoint::runs::{self, RUNS};
-use crate::config::{Preset, TrainConfig};
+use crate::config::{Preset, Settings, TrainConfig};
 use crate::data::dataset::Dataset;
 use crate::terminal::console::{quoted, say};
-use crate::train::{Outcome, Session, train};
+use crate::train::{Outcome, Session, configure, configure_resumed, train};
 
 /// Train a GPT, from scratch or from a checkpoint
 ///
@@ -76,7 +76,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
-    settings: Settings,
+    settings: GivenSettings,
 }
 
 pub fn run(options: Options) -> Result<ExitCode> {
@@ -85,13 +85,14 @@ pub fn run(options: Options) -> Result<ExitCode> {
         Some(path) => Settings::read(path)?,
         None => Settings::default(),
     };
+    let given = options.settings.settings()?;
     let mut session = match &options.resume {
-        Some(folder) => resume(folder.as_deref().or(options.out.as_deref()), &options.settings)?,
+        Some(folder) => resume(folder.as_deref().or(options.out.as_deref()), &given)?,
         None => {
-            let (mut config, preset) = options.settings.resolve(&file, options.preset)?;
+            let (mut config, preset) = configure(&given, &file, options.preset)?;
             config.device.select()?;
             let dataset = open_dataset(&config)?;
-            let named = options.settings.names_tokenizer() || file.names_tokenizer();
+            let named = given.has("tokenizer") || file.has("tokenizer");
             if let (false, Some(own)) = (named, dataset.own_tokenizer()) {
                 config.tokenizer = own;
             }
@@ -112,7 +113,7 @@ fn resume(folder: Option<&Path>, settings: &Settings) -> Result<Session> {
         Some(folder) => open_run(folder)?,
         None => runs::newest(Path::new(RUNS))?,
     };
-    let config = settings.resume(&run.config()?)?;
+    let config = configure_resumed(settings, &run.config()?)?;
     config.device.select()?;
     let dataset = open_dataset(&config)?;
     Session::resume(run, config, &dataset)

@@ -6,6 +6,7 @@ mod model;
 mod parts;
 mod preset;
 mod removed;
+mod settings;
 mod special;
 mod train;
 mod validate;
@@ -16,6 +17,7 @@ pub use model::{Architecture, Boundaries, LINEAR_LAYERS, Lora, ModelConfig, Quan
 pub use parts::{Activation, Norm, Parts, Position};
 pub use preset::Preset;
 pub use removed::BatchRamp;
+pub use settings::{Settings, Start, shown};
 pub use special::SpecialTokens;
 pub use train::{OnNan, Optimizer, Schedule, TrainConfig, default_threads};
 

@@ -1,10 +1,10 @@
 //! Special tokens in a text, as an option.
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// What becomes of special tokens whose text is in a text, such as `<|endoftext|>` between documents.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum SpecialTokens {
     /// They become their ids

@@ -1,5 +1,6 @@
 //! Training: the loop, and what each line of it calls.
 
+mod configure;
 pub mod freeze;
 pub mod metrics;
 pub mod optimizers;
@@ -11,6 +12,7 @@ mod setup;
 pub mod step;
 mod unsaved;
 
+pub use configure::{absolute_corpus, configure, configure_resumed};
 pub use session::{Session, time_of_step};
 pub use unsaved::UnsavedRun;
 

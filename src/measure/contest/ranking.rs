@@ -1,11 +1,12 @@
 //! What a sweep came to: its recipes by their mean loss over the seeds.
 
-use crate::terminal::escape::visible;
 use serde::Serialize;
-use toml::{Table, Value};
+use toml::Table;
 
 use super::sweep::{Candidate, Finished};
+use crate::config::shown;
 use crate::data::dataset::CorpusRecord;
+use crate::terminal::escape::visible;
 
 /// A recipe and its losses, a seed each.
 #[derive(Clone, Debug, Serialize)]
@@ -96,15 +97,6 @@ pub fn table(ranking: &[Ranked]) -> String {
         rows.push(settings.chain(results).collect());
     }
     markdown(&rows)
-}
-
-/// A setting's value as a person writes it.
-pub fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Float(number) => format!("{number:?}"), // 1e30, not all of its zeros
-        value => value.to_string(),
-    }
 }
 
 /// A text that stays in its cell, whoever wrote it.

@@ -6,9 +6,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use super::ranking::shown;
 use super::{Journal, is_same_recipe};
-use crate::config::TrainConfig;
+use crate::config::{TrainConfig, shown};
 use crate::data::dataset::{CorpusRecord, Dataset};
 use crate::terminal::console::say;
 use crate::terminal::progress::{Progress, Unit};

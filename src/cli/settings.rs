@@ -1,0 +1,43 @@
+//! The settings of a training that were given as options: an option for each key of [`TrainConfig`].
+
+use anyhow::Result;
+use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
+use toml::Table;
+
+use crate::config::{Device, Preset, Settings, TrainConfig};
+
+/// What was given of them.
+pub struct GivenSettings(ArgMatches);
+
+impl GivenSettings {
+    /// # Errors
+    /// None: clap has read them.
+    pub fn settings(&self) -> Result<Settings> {
+        let mut config = Preset::Nano.train(Device::Cpu); // any: what was not given is left out
+        config.update_from_arg_matches(&self.0)?;
+        let all = Table::try_from(&config)?.into_iter();
+        let given = all.filter(|(key, _)| self.0.try_contains_id(key).unwrap_or(false));
+        Ok(given.collect::<Table>().into())
+    }
+}
+
+impl FromArgMatches for GivenSettings {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        Ok(Self(matches.clone()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        self.0 = matches.clone();
+        Ok(())
+    }
+}
+
+impl Args for GivenSettings {
+    fn augment_args(command: Command) -> Command {
+        TrainConfig::augment_args_for_update(command) // of which none is required
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}

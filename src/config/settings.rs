@@ -1,0 +1,320 @@
+//! From a preset, a file and options to a configuration: options override the file, the file overrides the preset.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::{Device, ModelConfig, Optimizer, Preset, TrainConfig, default_threads};
+use crate::disk::files;
+
+/// Some of a training's settings, by the keys of [`TrainConfig`].
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(transparent)]
+pub struct Settings(Table);
+
+/// Where a run starts from, if not from random weights.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The checkpoint's folder.
+    pub folder: String,
+    pub model: ModelConfig,
+    /// Numbers that the model has.
+    pub parameters: usize,
+}
+
+/// Parameters from which on a model is finetuned more carefully than a small one is trained further.
+const LARGE: usize = 50_000_000;
+
+/// What a checkpoint's network is made of.
+const NETWORK: [&str; 10] = [
+    "arch",
+    "layers",
+    "heads",
+    "embd",
+    "position",
+    "norm",
+    "qk_norm",
+    "activation",
+    "tie_head",
+    "kv_heads",
+];
+
+impl From<Table> for Settings {
+    fn from(table: Table) -> Self {
+        Self(table)
+    }
+}
+
+impl Settings {
+    /// Those of a file, such as a run's `config.toml`.
+    ///
+    /// # Errors
+    /// It cannot be read, or has a key or a value that no configuration has.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = files::read(path).with_context(|| format!("configuration {} cannot be read", path.display()))?;
+        let settings: Self =
+            toml::from_slice(&bytes).with_context(|| format!("configuration {} is not valid", path.display()))?;
+        let config = settings
+            .over(&Preset::Nano.train(Device::Cpu)) // any: whatever is not there
+            .with_context(|| format!("configuration {} is not valid", path.display()))?;
+        config.ensure_no_batch_ramp(
+            &format!("configuration {}", path.display()),
+            "remove those lines from it",
+        )?;
+        Ok(settings)
+    }
+
+    /// Whether there is a setting of that key.
+    pub fn has(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
+    /// The setting of that key, here or, if it is not here, in `otherwise`.
+    fn get<T: DeserializeOwned>(&self, key: &str, otherwise: &Self) -> Result<Option<T>> {
+        let Some(value) = self.0.get(key).or_else(|| otherwise.0.get(key)) else {
+            return Ok(None);
+        };
+        Ok(Some(value.clone().try_into().with_context(|| key.to_owned())?))
+    }
+
+    /// The checkpoint to start from, as these or else the file have it.
+    ///
+    /// # Errors
+    /// It is no path.
+    pub fn init_from(&self, file: &Self) -> Result<Option<String>> {
+        self.get("init_from", file)
+    }
+
+    /// The device to compute on, as these or else the file have it.
+    ///
+    /// # Errors
+    /// There is no such device.
+    pub fn device(&self, file: &Self) -> Result<Option<Device>> {
+        self.get("device", file)
+    }
+
+    /// `base` with what is given here in its place. Threads suit a device, and don't go to another with it.
+    fn over(&self, base: &TrainConfig) -> Result<TrainConfig> {
+        let mut table = Table::try_from(base)?;
+        table.extend(self.0.clone());
+        let mut config: TrainConfig = table.try_into()?;
+        if config.device != base.device && !self.has("threads") {
+            config.threads = default_threads(config.device);
+        }
+        Ok(config)
+    }
+
+    /// The configuration of a new run: these over `file` over the preset, or over that of the device. With `start`, the
+    /// network is that of the checkpoint.
+    ///
+    /// # Errors
+    /// A key or a value that no configuration has, or another network than that of the checkpoint.
+    pub fn resolve(
+        &self,
+        file: &Self,
+        preset: Option<Preset>,
+        device: Device,
+        start: Option<&Start>,
+    ) -> Result<(TrainConfig, Preset)> {
+        let named = preset;
+        let preset = preset.unwrap_or(Preset::for_device(device));
+        let arch = self.get("arch", file)?;
+        let mut base = preset.train(device).with_architecture(arch.unwrap_or_default());
+        let mut finetunes = false;
+        if let Some(start) = start {
+            ensure!(
+                !self.has("tokenizer"),
+                "the tokenizer is that of the checkpoint of --init-from; leave --tokenizer out"
+            );
+            let model = &start.model;
+            base.tokenizer.clone_from(&start.folder);
+            base.arch = model.architecture;
+            base.set_parts(model.parts);
+            (base.layers, base.heads, base.embd, base.context) = (model.layers, model.heads, model.embd, model.context);
+            ensure_network_of(&base, self.over(&file.over(&base)?)?)?;
+            finetunes = named.is_none() && start.parameters >= LARGE;
+        }
+        let adapts = self.get("lora_rank", file)?.is_some_and(|rank: usize| rank > 0);
+        base = base.with_optimizer(match self.get("optimizer", file)? {
+            Some(optimizer) => optimizer,
+            None if adapts || finetunes => Optimizer::Adamw,
+            None => preset.optimizer(),
+        });
+        if finetunes {
+            base.finetune(adapts);
+        }
+        let mut before = file.over(&base)?;
+        if let (Some(arch), None) = (self.get("arch", &Self::default())?, start) {
+            before = before.with_architecture(arch); // with its parts, not those of the file's
+        }
+        let mut config = self.over(&before)?;
+        if let Some(start) = start {
+            config.init_from = Some(start.folder.clone());
+        }
+        Ok((config, preset))
+    }
+
+    /// The configuration of a run that goes on: `before` with what is given here.
+    ///
+    /// # Errors
+    /// A key or a value that no configuration has.
+    pub fn resume(&self, before: &TrainConfig) -> Result<TrainConfig> {
+        self.over(before)
+    }
+}
+
+/// # Errors
+/// `config` asks for another network than that of --init-from, which `checkpoint` has.
+fn ensure_network_of(checkpoint: &TrainConfig, mut config: TrainConfig) -> Result<()> {
+    config.kv_heads = config.kv_heads.filter(|&kv_heads| kv_heads != config.heads);
+    let asked = Table::try_from(&config)?;
+    let has = Table::try_from(checkpoint)?;
+    for key in NETWORK {
+        ensure!(
+            asked.get(key) == has.get(key),
+            "{key} is {} in the checkpoint of --init-from; leave it out",
+            has.get(key).map_or("that of heads".into(), shown)
+        );
+    }
+    Ok(())
+}
+
+/// A setting's value as a person writes it.
+pub fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Float(number) => format!("{number:?}"), // 1e30, not all of its zeros
+        value => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Architecture, Norm, Parts};
+
+    fn settings(text: &str) -> Settings {
+        toml::from_str(text).unwrap()
+    }
+
+    /// What options over a configuration file come to, on a CPU.
+    fn over(file: &str, options: &str) -> TrainConfig {
+        let (file, options) = (settings(file), settings(options));
+        let device = options.device(&file).unwrap().unwrap_or(Device::Cpu);
+        options.resolve(&file, None, device, None).unwrap().0
+    }
+
+    #[test]
+    fn options_override_the_file_and_the_file_the_preset() {
+        let of = |file, options| {
+            let config = over(file, options);
+            (config.steps, config.lr, config.embd)
+        };
+        assert_eq!(of("", ""), (2000, 4e-3, 128));
+        assert_eq!(of("steps = 5\nlr = 0.5", ""), (5, 0.5, 128));
+        assert_eq!(of("steps = 5\nlr = 0.5", "steps = 7\nembd = 64"), (7, 0.5, 64));
+    }
+
+    #[test]
+    fn what_no_configuration_has_is_named() {
+        for (text, expected) in [
+            ("stesp = 5", "unknown field `stesp`"),
+            ("steps = \"many\"", "steps"),
+            ("arch = \"llama\"", "unknown variant `llama`"),
+        ] {
+            let error = settings(text).over(&Preset::Nano.train(Device::Cpu)).unwrap_err();
+            let error = format!("{error:#}");
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    /// A large model that is trained further gets few steps and low rates, unless a preset is named; a small one trains
+    /// on as it began.
+    #[test]
+    fn large_models_are_finetuned_gently() {
+        let config = |parameters, options: &str, preset| {
+            let start = Start {
+                folder: "models/x".into(),
+                model: Preset::Gpt2.model(50257),
+                parameters,
+            };
+            let options = settings(options);
+            let resolved = options.resolve(&Settings::default(), preset, Device::Cpu, Some(&start));
+            resolved.unwrap().0
+        };
+        let gentle = config(LARGE, "", None);
+        assert_eq!(
+            (gentle.lr, gentle.steps, gentle.context, gentle.batch_size),
+            (1e-4, 200, 256, 4)
+        );
+        assert_eq!((gentle.embd, gentle.init_from), (768, Some("models/x".into())));
+        assert_eq!(config(LARGE, "lora_rank = 4", None).lr, 2e-4);
+        assert_eq!(config(LARGE, "lr = 3e-5\ncontext = 64", None).lr, 3e-5);
+        assert_eq!(config(LARGE, "", Some(Preset::Nano)).lr, 4e-3);
+        assert_eq!(config(LARGE - 1, "", None).lr, 4e-3);
+    }
+
+    #[test]
+    fn the_network_and_the_tokenizer_are_those_of_the_checkpoint() {
+        let start = Start {
+            folder: "models/x".into(),
+            model: ModelConfig {
+                architecture: Architecture::Modern,
+                parts: Parts::MODERN,
+                ..Preset::Nano.model(65)
+            },
+            parameters: 1,
+        };
+        let resolve = |options: &str| {
+            settings(options)
+                .resolve(&Settings::default(), None, Device::Cpu, Some(&start))
+                .map(|(config, _)| config)
+        };
+        assert_eq!(resolve("heads = 4").unwrap().norm, Norm::Rms);
+        for (options, expected) in [
+            ("embd = 64", "embd is 128 in the checkpoint of --init-from"),
+            ("norm = \"layer\"", "norm is rms in the checkpoint"),
+            ("kv_heads = 2", "kv_heads is that of heads"),
+            ("tokenizer = \"gpt2\"", "the tokenizer is that of the checkpoint"),
+        ] {
+            let error = resolve(options).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_architecture_brings_its_parts() {
+        let norm = |options| over("arch = \"gpt2\"\nnorm = \"layer\"", options).norm;
+        assert_eq!(norm("arch = \"modern\""), Norm::Rms);
+        assert_eq!(norm("arch = \"modern\"\nnorm = \"layer\""), Norm::Layer);
+        assert_eq!(norm(""), Norm::Layer);
+    }
+
+    #[test]
+    fn threads_are_those_of_the_device_that_computes() {
+        let threads = |options| over("device = \"gpu\"\nthreads = 1", options).threads;
+        assert_eq!(threads(""), 1);
+        assert_eq!(threads("device = \"cpu\""), default_threads(Device::Cpu));
+        assert_eq!(threads("device = \"cpu\"\nthreads = 3"), 3);
+    }
+
+    #[test]
+    fn each_optimizer_brings_its_own_rates() {
+        let config = |options: &str, preset| {
+            let resolved = settings(options).resolve(&Settings::default(), Some(preset), Device::Cpu, None);
+            let config = resolved.unwrap().0;
+            (config.optimizer, config.lr, config.min_lr, config.warmup)
+        };
+        let muon = (Optimizer::Muon, 4e-3, 4e-4, 20);
+        assert_eq!(config("", Preset::Nano), muon);
+        assert_eq!(config("optimizer = \"muon\"", Preset::Baby), muon);
+        assert_eq!(config("", Preset::Baby), (Optimizer::Adamw, 1e-3, 1e-4, 100));
+        // The recipe of nanoGPT, as `Preset::train` has it.
+        let plain = config("optimizer = \"adamw\"", Preset::Nano);
+        assert_eq!(plain, (Optimizer::Adamw, 1e-3, 1e-4, 100));
+        assert_eq!(config("lr = 0.01", Preset::Nano), (Optimizer::Muon, 0.01, 4e-4, 20));
+    }
+}
