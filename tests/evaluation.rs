@@ -58,8 +58,8 @@ fn checkpoint(folder: &Path) -> Checkpoint {
     let fixture = Fixture::load();
     Checkpoint {
         folder: folder.join("model"),
-        model: fixture.model,
-        parameters: fixture.parameters,
+        model: fixture.model.clone(),
+        parameters: fixture.parameters.clone(),
         tokenizer: CharTokenizer::from_text(Corpus::open(DEFAULT_CORPUS).unwrap().text(Split::All)).into(),
         base: None,
     }

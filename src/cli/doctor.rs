@@ -10,11 +10,11 @@ use serde_json::json;
 use super::VERSION;
 use crate::checkpoint::runs::find_checkpoint;
 use crate::config::Device;
-use crate::measure::bench::table::markdown;
 use crate::measure::doctor::Finding;
 use crate::measure::{accuracy, doctor};
 use crate::terminal::console::{self, fitting};
 use crate::terminal::escape::visible;
+use crate::terminal::table::markdown;
 
 /// Say what this machine has, what is missing, and the command that fixes it
 #[derive(Args)]
@@ -115,7 +115,7 @@ fn compare_with_reference() -> Result<()> {
 
     let rows = accuracy::compare(&computed, &accuracy::reference::read(&file, &computed)?)?;
     let lines = rows.iter().map(|row| {
-        [
+        vec![
             row.model.to_owned(),
             row.precision.clone(),
             row.what.clone(),
@@ -125,7 +125,7 @@ fn compare_with_reference() -> Result<()> {
         ]
     });
     let head = ["model", "format", "what", "difference", "allowed", ""];
-    console::print(format_args!("\n{}\n", markdown(head, lines)))?;
+    console::print(format_args!("\n{}\n", markdown(&head, lines)))?;
     let wrong: Vec<String> = rows
         .iter()
         .filter(|row| !row.right)

@@ -11,8 +11,9 @@ use super::bench::Timing;
 use crate::disk::durable;
 use crate::measure::bench::machine::Machine;
 use crate::measure::bench::timing::Rounds;
-use crate::measure::bench::{scaling, scaling_plot, table};
+use crate::measure::bench::{scaling, scaling_plot};
 use crate::terminal::console::{self, say};
+use crate::terminal::table::markdown;
 
 /// Steps of a point that are timed: the largest takes a second on two cores, and there are 19 points.
 const STEPS: usize = 5;
@@ -66,10 +67,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             let rows = line
                 .points
                 .iter()
-                .map(|point| [point.size.to_string(), format!("{:.1}", point.milliseconds)]);
+                .map(|point| vec![point.size.to_string(), format!("{:.1}", point.milliseconds)]);
             console::print(format_args!(
                 "{}\n{}\n",
-                table::markdown([line.of, "ms a step"], rows).trim_start(),
+                markdown(&[line.of, "ms a step"], rows),
                 line.words()
             ))?;
         }

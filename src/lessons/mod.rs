@@ -48,7 +48,7 @@ mod gradients;
 pub mod lab;
 pub mod overview;
 mod pictures;
-mod pytorch;
+pub mod pytorch;
 pub mod results;
 mod screen;
 

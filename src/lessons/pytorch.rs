@@ -65,18 +65,20 @@ impl PyTorch {
         array(&self.reference.tensor(name)?)
     }
 
-    /// The recipe of its ten losses: AdamW at a constant rate, clipped to 1, always the same batch.
-    pub fn recipe(&self) -> TrainConfig {
+    /// The recipe of its ten losses, on so many threads and with the batch in so many parts: AdamW at a constant rate,
+    /// clipped to 1, always the same batch.
+    pub fn recipe(&self, threads: usize, grad_accum: usize) -> TrainConfig {
         TrainConfig {
             layers: self.model.layers,
             heads: self.model.heads,
             embd: self.model.embd,
             context: self.model.context,
-            batch_size: self.batch.rows,
+            batch_size: self.batch.rows / grad_accum,
+            grad_accum,
             lr: 1e-3,
             min_lr: 1e-3,
             warmup: 0,
-            threads: 1,
+            threads,
             ..Preset::Nano.train(Device::Cpu)
         }
     }

@@ -4,3 +4,4 @@ pub mod accuracy;
 pub mod bench;
 pub mod contest;
 pub mod doctor;
+pub mod statistics;

@@ -1,4 +1,4 @@
-//! The terminal: results and messages, text that steers nothing, Markdown, curves as pictures.
+//! The terminal: results and messages, text that steers nothing, Markdown, tables, curves as pictures.
 
 pub mod amount;
 pub mod console;
@@ -7,3 +7,4 @@ pub mod layout;
 pub mod markdown;
 pub mod plot;
 pub mod progress;
+pub mod table;

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use mlx_gpt::checkpoint::{Checkpoint, Moments, Progress};
 use mlx_gpt::config::Device;
-use mlx_gpt::config::{Architecture, Boundaries, ModelConfig, Parts, Preset, TrainConfig};
-use mlx_gpt::data::batches::Batch;
+use mlx_gpt::config::{Architecture, Boundaries, ModelConfig, Parts};
 use mlx_gpt::data::dataset::CorpusRecord;
+use mlx_gpt::lessons::pytorch::PyTorch;
 use mlx_gpt::model::Parameters;
 use mlx_gpt::model::init::layout;
 use mlx_gpt::tokenizer::Tokenizer;
-use mlx_rs::{Array, Dtype, random};
+use mlx_rs::random;
 use tempfile::TempDir;
 
 /// Options of a model that trains in a moment, on the CPU device of any machine.
@@ -229,73 +229,25 @@ pub fn saved(checkpoint: Checkpoint) -> Checkpoint {
     checkpoint
 }
 
-/// The model of `tests/fixtures`, made by `scripts/fixtures.py` with transformers.
-pub struct Fixture {
-    pub model: ModelConfig,
-    pub parameters: Parameters,
-    pub batch: Batch,
-    /// Everything of `gpt2-reference.safetensors`.
-    pub reference: std::collections::HashMap<String, Array>,
-}
+/// The model of `tests/fixtures` and PyTorch's answers, as day 7 reads them.
+pub struct Fixture(PyTorch);
 
 impl Fixture {
     pub fn load() -> Self {
         Device::Cpu.select().unwrap();
-        let load = |name: &str| {
-            Array::load_safetensors(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)).unwrap()
-        };
-        let parameters = load("gpt2-parameters.safetensors")
-            .into_iter()
-            .map(|(name, array)| (name, array.as_dtype(Dtype::Float32).unwrap()))
-            .collect();
-        let reference = load("gpt2-reference.safetensors");
-        let ids = |name: &str| {
-            let ids: Vec<i32> = reference[name].try_as_slice::<i32>().unwrap().to_vec();
-            ids.into_iter().map(|id| id as u32).collect()
-        };
-        Self {
-            model: ModelConfig {
-                architecture: Architecture::Gpt2,
-                parts: Parts::GPT2,
-                layers: 3,
-                heads: 5,
-                embd: 80,
-                context: 24,
-                vocab_size: 65,
-                dropout: 0.0,
-                lora: None,
-                quantization: None,
-                boundaries: Boundaries::default(),
-            },
-            parameters: Parameters::from_entries(parameters),
-            batch: Batch {
-                inputs: ids("x"),
-                targets: ids("y"),
-                rows: 12,
-            },
-            reference,
-        }
+        Self(PyTorch::read().unwrap())
     }
 
     pub fn numbers(&self, name: &str) -> Vec<f32> {
-        self.reference[name].try_as_slice::<f32>().unwrap().to_vec()
+        self.answer(name).unwrap().to_vec_exact().unwrap()
     }
+}
 
-    /// The recipe of the ten stored losses: AdamW at a constant rate of 1e-3, clipped to 1.
-    pub fn recipe(&self, threads: usize, grad_accum: usize) -> TrainConfig {
-        TrainConfig {
-            layers: self.model.layers,
-            heads: self.model.heads,
-            embd: self.model.embd,
-            context: self.model.context,
-            batch_size: 12 / grad_accum,
-            grad_accum,
-            lr: 1e-3,
-            min_lr: 1e-3,
-            warmup: 0,
-            threads,
-            ..Preset::Nano.train(Device::Cpu)
-        }
+impl std::ops::Deref for Fixture {
+    type Target = PyTorch;
+
+    fn deref(&self) -> &PyTorch {
+        &self.0
     }
 }
 

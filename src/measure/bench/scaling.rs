@@ -8,6 +8,7 @@ use super::timing::{Rounds, median, milliseconds};
 use crate::config::Device;
 use crate::config::{Preset, TrainConfig};
 use crate::data::tokens::Tokens;
+use crate::measure::statistics::mean;
 use crate::model::init::initialize;
 use crate::model::parameters::Parameters;
 use crate::terminal::progress::Spinner;
@@ -153,10 +154,9 @@ fn exponent(points: &[Point]) -> f64 {
         .iter()
         .map(|point| ((point.size as f64).ln(), point.milliseconds.ln()))
         .collect();
-    let count = logs.len() as f64;
     let (x_mean, y_mean) = (
-        logs.iter().map(|log| log.0).sum::<f64>() / count,
-        logs.iter().map(|log| log.1).sum::<f64>() / count,
+        mean(logs.iter().map(|log| log.0)),
+        mean(logs.iter().map(|log| log.1)),
     );
     let covariance: f64 = logs.iter().map(|(x, y)| (x - x_mean) * (y - y_mean)).sum();
     let variance: f64 = logs.iter().map(|(x, _)| (x - x_mean).powi(2)).sum();

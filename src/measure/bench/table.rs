@@ -5,6 +5,7 @@ use std::fmt::Write;
 use indicatif::HumanBytes;
 
 use super::Report;
+use crate::terminal::table::markdown;
 
 /// The machine, and a table each of what was measured.
 pub fn report(report: &Report) -> String {
@@ -42,7 +43,7 @@ pub fn report(report: &Report) -> String {
             1 => String::new(),
             several => format!(" × {several}"),
         };
-        [
+        vec![
             size.preset.clone(),
             format!("{:.1} M", size.parameters as f64 / 1e6),
             format!("{} × {}{accumulated}", training.batch_size, training.context),
@@ -56,8 +57,8 @@ pub fn report(report: &Report) -> String {
             percent(training.share_of_sgemm),
         ]
     });
-    text += &markdown(
-        [
+    text += &below(markdown(
+        &[
             "training",
             "parameters",
             "rows × tokens",
@@ -71,13 +72,13 @@ pub fn report(report: &Report) -> String {
             "of sgemm",
         ],
         rows,
-    );
+    ));
     let generation = report
         .sizes
         .iter()
         .filter_map(|size| Some((size, size.generation.as_ref()?)));
     let rows = generation.map(|(size, generation)| {
-        [
+        vec![
             size.preset.clone(),
             format!("{:.1} M", size.parameters as f64 / 1e6),
             format!("{:.1}", generation.first_token_milliseconds),
@@ -86,8 +87,8 @@ pub fn report(report: &Report) -> String {
             percent(generation.share_of_bandwidth),
         ]
     });
-    text += &markdown(
-        [
+    text += &below(markdown(
+        &[
             "writing",
             "parameters",
             "first token ms",
@@ -96,57 +97,15 @@ pub fn report(report: &Report) -> String {
             "of memory's rate",
         ],
         rows,
-    );
+    ));
     text
+}
+
+/// After an empty line, if there is something.
+fn below(table: String) -> String {
+    if table.is_empty() { table } else { format!("\n{table}") }
 }
 
 fn percent(share: Option<f64>) -> String {
     share.map_or("–".into(), |share| format!("{:.0} %", 100.0 * share))
-}
-
-/// An empty line and a table, unless it has no rows. Numbers, which is all but the first column, stand at the right.
-pub fn markdown<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
-    let rows: Vec<[String; N]> = rows.collect();
-    if rows.is_empty() {
-        return String::new();
-    }
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([head[column].chars().count()]).max().unwrap_or(0)
-    };
-    let widths: [usize; N] = std::array::from_fn(width);
-    let line = |cells: [&str; N]| {
-        let mut line = String::from("|");
-        for (column, (cell, width)) in cells.into_iter().zip(widths).enumerate() {
-            let _ = match column {
-                0 => write!(line, " {cell:<width$} |"),
-                _ => write!(line, " {cell:>width$} |"),
-            };
-        }
-        line + "\n"
-    };
-    let rules: [String; N] = std::array::from_fn(|column| match column {
-        0 => "-".repeat(widths[0]),
-        _ => "-".repeat(widths[column].saturating_sub(1)) + ":",
-    });
-    let mut text = String::from("\n") + &line(head) + &line(rules.each_ref().map(String::as_str));
-    for row in &rows {
-        text += &line(row.each_ref().map(String::as_str));
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [["a", "1.5"], ["longer", "10"]].map(|row| row.map(String::from));
-        assert_eq!(
-            markdown(["x", "n"], rows.into_iter()),
-            "\n| x      |   n |\n| ------ | --: |\n| a      | 1.5 |\n| longer |  10 |\n"
-        );
-        assert_eq!(markdown(["x"], std::iter::empty()), "");
-    }
 }

@@ -6,7 +6,8 @@ use toml::Table;
 use super::sweep::{Candidate, Finished};
 use crate::config::shown;
 use crate::data::dataset::CorpusRecord;
-use crate::terminal::escape::visible;
+use crate::measure::statistics::{mean, spread};
+use crate::terminal::table::markdown;
 
 /// A recipe and its losses, a seed each.
 #[derive(Clone, Debug, Serialize)]
@@ -47,15 +48,10 @@ pub fn ranking(candidates: &[Candidate], finished: &[Finished], corpus: &CorpusR
             continue;
         }
         let losses: Option<Vec<f64>> = done.iter().map(|line| line.loss).collect();
-        let count = done.len() as f64;
         ranked.push(Ranked {
             settings: settings.clone(),
-            mean: losses.as_ref().map(|losses| losses.iter().sum::<f64>() / count),
-            spread: losses.as_ref().map(|losses| {
-                let low = losses.iter().copied().fold(f64::INFINITY, f64::min);
-                let high = losses.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                high - low
-            }),
+            mean: losses.clone().map(mean),
+            spread: losses.map(spread),
             losses: done
                 .iter()
                 .map(|line| SeedLoss {
@@ -64,7 +60,7 @@ pub fn ranking(candidates: &[Candidate], finished: &[Finished], corpus: &CorpusR
                 })
                 .collect(),
             seeds: of_point().count(),
-            seconds: done.iter().map(|line| line.seconds).sum::<f64>() / count,
+            seconds: mean(done.iter().map(|line| line.seconds)),
         });
     }
     let order = |ranked: &Ranked| ranked.mean.unwrap_or(f64::INFINITY);
@@ -77,13 +73,9 @@ pub fn table(ranking: &[Ranked]) -> String {
     let mut keys: Vec<&String> = ranking.iter().flat_map(|ranked| ranked.settings.keys()).collect();
     keys.sort();
     keys.dedup();
-    let mut rows = vec![
-        keys.iter()
-            .map(|key| key.to_string())
-            .chain(["mean loss", "spread", "seeds", "seconds"].map(String::from))
-            .collect(),
-    ];
-    for ranked in ranking {
+    let results = ["mean loss", "spread", "seeds", "seconds"];
+    let head: Vec<&str> = keys.iter().map(|key| key.as_str()).chain(results).collect();
+    let rows = ranking.iter().map(|ranked| {
         let number = |number: Option<f64>, otherwise: &str| number.map_or(otherwise.into(), |n| format!("{n:.4}"));
         let settings = keys
             .iter()
@@ -94,43 +86,9 @@ pub fn table(ranking: &[Ranked]) -> String {
             format!("{}/{}", ranked.losses.len(), ranked.seeds),
             format!("{:.1}", ranked.seconds),
         ];
-        rows.push(settings.chain(results).collect());
-    }
-    markdown(&rows)
-}
-
-/// A text that stays in its cell, whoever wrote it.
-fn cell(text: &str) -> String {
-    visible(text).replace('\n', " ").replace('|', "\\|")
-}
-
-/// Rows of one length, the first of them the names of the columns.
-pub(super) fn markdown(rows: &[Vec<String>]) -> String {
-    let rows: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| row.iter().map(|text| cell(text)).collect())
-        .collect();
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.max().unwrap_or_default().max(3)
-    };
-    let columns = rows.first().map_or(0, Vec::len);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-    let mut table = String::new();
-    for (number, row) in rows.iter().enumerate() {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}"));
-        table += &line(cells.collect());
-        if number == 0 {
-            table += &line(
-                widths
-                    .iter()
-                    .map(|width| format!("{}:", "-".repeat(width - 1)))
-                    .collect(),
-            );
-        }
-    }
-    table
+        settings.chain(results).collect()
+    });
+    markdown(&head, rows)
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::ranking::markdown;
 use super::speedrun::{ENGINE, Race};
+use crate::measure::statistics::{mean, spread};
+use crate::terminal::table::markdown;
 
 /// A recipe of an engine over its seeds. Means are over the seeds that they can be taken of.
 #[derive(Clone, Debug, Serialize)]
@@ -80,26 +81,22 @@ impl Standings {
 
     /// As a Markdown table.
     pub fn table(&self) -> String {
-        let mut rows = vec![
-            [
-                "engine",
-                "recipe",
-                "reached",
-                "steps",
-                "seconds",
-                "ratio",
-                "all steps",
-                "all seconds",
-                "tokens/s",
-                "last loss",
-                "spread",
-            ]
-            .map(String::from)
-            .to_vec(),
+        let head = [
+            "engine",
+            "recipe",
+            "reached",
+            "steps",
+            "seconds",
+            "ratio",
+            "all steps",
+            "all seconds",
+            "tokens/s",
+            "last loss",
+            "spread",
         ];
-        for standing in &self.standings {
+        let rows = self.standings.iter().map(|standing| {
             let number = |number: Option<f64>, digits: usize| number.map_or("–".into(), |n| format!("{n:.digits$}"));
-            rows.push(vec![
+            vec![
                 standing.engine.clone(),
                 standing.recipe.clone(),
                 format!("{}/{}", standing.reached, standing.seeds),
@@ -111,13 +108,13 @@ impl Standings {
                 format!("{:.0}", standing.tokens_per_second),
                 number(standing.val_loss, 4),
                 number(standing.spread, 4),
-            ]);
-        }
+            ]
+        });
         let [engine, recipe] = &self.reference;
         format!(
             "Steps and seconds to a validation loss of {:.4}; their ratio to all seconds of {engine}, {recipe}:\n\n{}",
             self.target,
-            markdown(&rows)
+            markdown(&head, rows)
         )
     }
 }
@@ -140,21 +137,13 @@ fn standing(races: &[&Race], target: f64, whole: f64) -> Standing {
         seconds: mean(ends.iter().map(|end| end.seconds)),
         tokens_per_second: mean(races.iter().map(|race| race.tokens_per_second)),
         val_loss: losses.as_ref().map(|losses| mean(losses.iter().copied())),
-        spread: losses.map(|losses| {
-            let high = losses.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            high - losses.iter().copied().fold(f64::INFINITY, f64::min)
-        }),
+        spread: losses.map(spread),
     }
 }
 
 /// Of each race, unless one diverged.
 fn last_losses(races: &[&Race]) -> Option<Vec<f64>> {
     races.iter().map(|race| race.end()?.val_loss).collect()
-}
-
-fn mean(numbers: impl Iterator<Item = f64>) -> f64 {
-    let (sum, count) = numbers.fold((0.0, 0.0), |(sum, count), number| (sum + number, count + 1.0));
-    sum / count
 }
 
 #[cfg(test)]
