@@ -27,6 +27,7 @@
 #![deny(unsafe_code)]
 
 pub mod checkpoint;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod compute;
 pub mod config;
@@ -35,7 +36,9 @@ pub mod disk;
 mod error;
 pub mod evaluate;
 pub mod generate;
+#[cfg(feature = "lessons")]
 pub mod lessons;
+#[cfg(feature = "cli")]
 pub mod measure;
 pub mod model;
 mod terminal;

@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use hf_hub::Cache;
-use hf_hub::api::Progress as OnProgress;
+use hf_hub::api::Progress;
 use hf_hub::api::sync::ApiBuilder;
 
-use crate::terminal::console::say;
-use crate::terminal::progress::{Progress, Unit};
+use crate::disk::transfer::Transfer;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::folder::is_file_of_one;
 
@@ -45,11 +44,12 @@ pub fn cached(repository: &str) -> Option<PathBuf> {
 
 /// The files of a model that an import reads: their folder, after downloading what the cache has not. A download that was
 /// interrupted goes on where it stopped. Without a network, a model that is in the cache is still found. With
-/// `HF_HUB_OFFLINE` set, as Hugging Face's own programs understand it, nothing but the cache is asked.
+/// `HF_HUB_OFFLINE` set, as Hugging Face's own programs understand it, nothing but the cache is asked. `transfer` hears how
+/// it goes.
 ///
 /// # Errors
 /// No network, no such model, or a model without safetensors.
-pub fn download(repository: &str) -> Result<PathBuf> {
+pub fn download(repository: &str, mut transfer: impl Transfer) -> Result<PathBuf> {
     let cache = Cache::from_env().model(repository.to_owned());
     let failed = || {
         format!(
@@ -92,10 +92,9 @@ pub fn download(repository: &str) -> Result<PathBuf> {
             .filter(|file| file.parent().is_some_and(|folder| folder.ends_with(&info.sha)));
         last = Some(match cached {
             Some(path) => path,
-            None => {
-                say(format_args!("fetching {name}"));
-                model.download_with_progress(name, Bar::new()).with_context(failed)?
-            }
+            None => model
+                .download_with_progress(name, Watched(name, &mut transfer))
+                .with_context(failed)?,
         });
     }
     folder_of(&last.with_context(failed)?)
@@ -125,23 +124,16 @@ fn is_wanted(name: &str) -> bool {
     !name.contains('/') && (weights || configuration || is_file_of_one(name))
 }
 
-/// Progress of one file.
-struct Bar(Progress);
+/// A file, for the hub's library to tell of.
+struct Watched<'a, T>(&'a str, &'a mut T);
 
-impl Bar {
-    fn new() -> Self {
-        Self(Progress::new("", 0, Unit::Bytes))
-    }
-}
-
-impl OnProgress for Bar {
-    /// Comes again when a broken connection is taken up again.
+impl<T: Transfer> Progress for Watched<'_, T> {
     fn init(&mut self, size: usize, _name: &str) {
-        self.0.begin("", size as u64);
+        self.1.begin(self.0, size as u64);
     }
 
     fn update(&mut self, size: usize) {
-        self.0.inc(size as u64);
+        self.1.received(size as u64);
     }
 
     fn finish(&mut self) {}

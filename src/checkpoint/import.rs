@@ -9,7 +9,6 @@ use crate::config::{ModelConfig, Precision};
 use crate::disk::durable;
 use crate::disk::files;
 use crate::generate::absent_ids;
-use crate::terminal::console::say;
 use crate::tokenizer::Tokenizer;
 
 /// The vocabulary of OpenAI's GPT-2, and what nanoGPT pads it to.
@@ -38,7 +37,7 @@ pub fn import(
         Some(tokenizer) => Ok(tokenizer),
         None if Tokenizer::is_in(source) => Tokenizer::load(source),
         None if GPT2_VOCABS.contains(&model.vocab_size) => {
-            say("note     the folder has no tokenizer; its vocabulary is of GPT-2's size, so GPT-2's is taken");
+            log::info!("the folder has no tokenizer; its vocabulary is of GPT-2's size, so GPT-2's is taken");
             Tokenizer::gpt2()
         }
         None => bail!(
@@ -69,9 +68,7 @@ fn remark(source: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let vocab_size = checkpoint.model.vocab_size;
     let absent = absent_ids(&checkpoint.tokenizer, vocab_size).len();
     if absent > 0 {
-        say(format_args!(
-            "note     {absent} of the {vocab_size} ids have no text: the vocabulary is padded, and they are never drawn"
-        ));
+        log::info!("{absent} of the {vocab_size} ids have no text: the vocabulary is padded, and they are never drawn");
     }
     let config = source.join(CONFIG);
     if !config.exists() {
@@ -82,14 +79,14 @@ fn remark(source: &Path, checkpoint: &Checkpoint) -> Result<()> {
     if !others.is_empty() {
         let others: Vec<String> = others.iter().map(u32::to_string).collect();
         let ends: Vec<String> = checkpoint.end_tokens().iter().map(u32::to_string).collect();
-        say(format_args!(
-            "note     the configuration names token {}, which the vocabulary of {vocab_size} has not; texts end with {}",
+        log::info!(
+            "the configuration names token {}, which the vocabulary of {vocab_size} has not; texts end with {}",
             others.join(", "),
             match &ends[..] {
                 [] => "no token".into(),
                 ends => format!("token {}", ends.join(", ")),
             }
-        ));
+        );
     }
     Ok(())
 }

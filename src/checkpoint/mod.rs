@@ -7,6 +7,7 @@ pub mod base;
 mod boundaries;
 mod foreign;
 pub mod formats;
+#[cfg(feature = "hub")]
 pub mod hub;
 pub mod import;
 mod language_model;
@@ -33,7 +34,7 @@ use crate::disk::floats;
 use crate::generate::{self, Generator, LanguageModel};
 use crate::model::linear::lora;
 use crate::model::parameters::Parameters;
-use crate::terminal::console::{program, quoted};
+use crate::terminal::shell::quoted;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::folder::{TOKENIZER, TOKENIZER_CONFIG};
 use formats::{hugging_face, mlx_lm, peft};
@@ -121,10 +122,9 @@ impl Checkpoint {
         let base = base::find(folder)?;
         ensure!(
             !peft::is_adapter_folder(&base),
-            "the adapters in {} belong to {}, which holds adapters itself; merge those into a model with: {} export --checkpoint {} --format hf --out DIR",
+            "the adapters in {} belong to {}, which holds adapters itself; merge those into a model with: mlx-gpt export --checkpoint {} --format hf --out DIR",
             folder.display(),
             base.display(),
-            program(),
             quoted(&base)
         );
         // A run's adapters have the tokenizer beside them; `peft` leaves it with the model.

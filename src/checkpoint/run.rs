@@ -13,7 +13,7 @@ use crate::disk::durable;
 use crate::disk::files;
 use crate::disk::remedy::with_remedy;
 use crate::disk::unfinished;
-use crate::terminal::console::quoted;
+use crate::terminal::shell::quoted;
 
 const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";

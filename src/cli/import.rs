@@ -9,6 +9,7 @@ use indicatif::HumanBytes;
 
 use super::signals::Signals;
 use crate::checkpoint::Checkpoint;
+#[cfg(feature = "hub")]
 use crate::checkpoint::hub;
 use crate::checkpoint::import::{import, origin};
 use crate::checkpoint::runs;
@@ -16,6 +17,8 @@ use crate::disk::durable;
 use crate::model::init::parameter_count;
 use crate::terminal::amount::amount;
 use crate::terminal::console::{program, quoted, say, say_unbroken};
+#[cfg(feature = "hub")]
+use crate::terminal::progress::{Progress, Unit};
 use crate::tokenizer::Tokenizer;
 
 /// Bring a GPT-2 in: OpenAI's, or any in Hugging Face's layout
@@ -61,14 +64,30 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         say(format_args!("reading  {}", folder.display()));
         import(folder, &options.out, tokenizer.clone(), origin, || signals.check())
     };
-    let imported = match hub::repository(&options.source) {
-        Some(repository) if !named.exists() => read(&hub::download(repository)?, repository),
-        _ => runs::read(Some(named), |folder| read(folder, &origin(folder))),
+    let imported = match published(&options.source)? {
+        Some((folder, name)) => read(&folder, &name),
+        None => runs::read(Some(named), |folder| read(folder, &origin(folder))),
     };
     signals.outcome(imported.map(|checkpoint| {
         describe(&checkpoint, &options.out);
         ExitCode::SUCCESS
     }))
+}
+
+/// The folder and the name of a model on Hugging Face's hub, if that is what `name` can be, fetched where it is not here.
+#[cfg(feature = "hub")]
+fn published(name: &str) -> Result<Option<(PathBuf, String)>> {
+    let Some(repository) = hub::repository(name).filter(|_| !Path::new(name).exists()) else {
+        return Ok(None);
+    };
+    let folder = hub::download(repository, Progress::new("", 0, Unit::Bytes))?;
+    Ok(Some((folder, repository.to_owned())))
+}
+
+/// This program was built without the hub.
+#[cfg(not(feature = "hub"))]
+fn published(_: &str) -> Result<Option<(PathBuf, String)>> {
+    Ok(None)
 }
 
 fn describe(checkpoint: &Checkpoint, out: &Path) {

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::{Args, Command, Subcommand};
 
 use super::signals::Signals;
+use super::training_report::TrainingReport;
 use crate::config::Device;
 use crate::config::{DEFAULT_CORPUS, Preset};
 use crate::lessons::fact::{self, Finding};
@@ -201,7 +202,7 @@ impl LabOptions {
                 seed: self.seed,
                 download: self.yes,
             },
-            Box::new(signals.clone()),
+            Box::new(TrainingReport::new(signals)),
         )
     }
 }

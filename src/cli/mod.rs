@@ -10,7 +10,9 @@ mod eval;
 mod export;
 mod generate;
 mod import;
+#[cfg(feature = "lessons")]
 mod lesson;
+mod messages;
 mod output;
 mod recipes;
 mod runs;
@@ -21,6 +23,7 @@ mod speedrun;
 mod sweep;
 mod tokenizer;
 mod train;
+mod training_report;
 
 use std::fmt::Display;
 use std::panic;
@@ -57,6 +60,7 @@ enum Command {
     Eval(eval::Options),
     Export(export::Options),
     Import(import::Options),
+    #[cfg(feature = "lessons")]
     Lesson(lesson::Options),
     Data(data::Options),
     Tokenizer(tokenizer::Options),
@@ -69,6 +73,7 @@ enum Command {
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     say_only_panics_that_are_not_caught();
+    messages::show();
     let matches = command().get_matches();
     let Cli { command } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     signals::outlive_file_limits();
@@ -78,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Eval(options) => eval::run(&options),
         Command::Export(options) => export::run(&options),
         Command::Import(options) => import::run(&options),
+        #[cfg(feature = "lessons")]
         Command::Lesson(options) => lesson::run(&options),
         Command::Data(options) => data::run(&options),
         Command::Tokenizer(options) => tokenizer::run(&options),

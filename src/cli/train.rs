@@ -10,6 +10,7 @@ use clap::Args;
 use super::clock::stamp;
 use super::settings::GivenSettings;
 use super::signals::Signals;
+use super::training_report::TrainingReport;
 use crate::checkpoint::run::Run;
 use crate::checkpoint::runs::{self, RUNS};
 use crate::config::{Preset, Settings, TrainConfig};
@@ -102,7 +103,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
             Session::start(config, &dataset, &folder)?
         }
     };
-    Ok(match train(&mut session, &signals)? {
+    Ok(match train(&mut session, &mut TrainingReport::new(&signals))? {
         Outcome::Finished => ExitCode::SUCCESS,
         Outcome::Stopped => signals.code(),
     })

@@ -6,4 +6,5 @@ pub(crate) mod files;
 pub mod floats;
 pub mod hash;
 pub(crate) mod remedy;
+pub mod transfer;
 pub(crate) mod unfinished;

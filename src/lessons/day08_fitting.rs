@@ -24,7 +24,7 @@ use crate::model::init::initialize;
 use crate::terminal::console::say;
 use crate::train::metrics::{self, Line};
 use crate::train::step::{Stepper, TrainState};
-use crate::train::{Session, ToTheEnd, train};
+use crate::train::{Session, Unattended, train};
 
 /// Characters of the text that is learned by heart.
 const SLICE: usize = 1000;
@@ -173,10 +173,13 @@ fn compare_runs(lab: &Lab, folder: &Path) -> Result<(Vec<&'static str>, [f32; 2]
     };
     // ANCHOR: resume
     let run = || Run::open(folder);
-    train(&mut Session::start(config.clone(), lab.dataset(), folder)?, &ToTheEnd)?;
+    train(
+        &mut Session::start(config.clone(), lab.dataset(), folder)?,
+        &mut Unattended,
+    )?;
     let whole = End::read(&run()?)?;
     fs::remove_dir_all(run()?.step_folder(2 * HALF))?; // as if it had been stopped after the half
-    train(&mut Session::resume(run()?, config, lab.dataset())?, &ToTheEnd)?;
+    train(&mut Session::resume(run()?, config, lab.dataset())?, &mut Unattended)?;
     let resumed = End::read(&run()?)?;
     // ANCHOR_END: resume
     let files = End::FILES.into_iter().zip(whole.files.iter().zip(&resumed.files));

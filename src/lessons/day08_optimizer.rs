@@ -297,7 +297,12 @@ pub fn accumulated_is_whole(lab: &Lab) -> Result<Finding> {
 fn ten_losses() -> Result<(Vec<f32>, Vec<f32>)> {
     let pytorch = PyTorch::read()?;
     let model = &pytorch.model;
-    let mut stepper = Stepper::new(&pytorch.recipe(1, 1), model, &pytorch.parameters, &Parameters::default())?;
+    let mut stepper = Stepper::new(
+        &pytorch.recipe(1, 1),
+        model,
+        &pytorch.parameters,
+        &Parameters::default(),
+    )?;
     let mut state = TrainState::new(pytorch.parameters.clone(), Parameters::default(), Optimizer::Adamw)?;
     let ours = (0..10).map(|_| Ok(stepper.step(&mut state, in_parts(model, &pytorch.batch, 1))?.loss));
     let ours = ours.collect::<Result<Vec<f32>>>()?;

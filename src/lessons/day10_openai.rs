@@ -13,6 +13,7 @@ use crate::checkpoint::hub;
 use crate::checkpoint::import::{import, origin};
 use crate::config::{Preset, TrainConfig};
 use crate::terminal::console::{program, say};
+use crate::terminal::progress::{Progress, Unit};
 
 /// Where the import goes, below the folder of lessons.
 const IMPORTED: &str = "day-10-openai";
@@ -105,7 +106,10 @@ fn fetch(lab: &Lab) -> Result<bool> {
         (folder, repository.to_owned())
     } else if lab.may_download(DOWNLOAD)? {
         say(format_args!("downloading {DOWNLOAD}"));
-        (hub::download(repository)?, repository.to_owned())
+        (
+            hub::download(repository, Progress::new("", 0, Unit::Bytes))?,
+            repository.to_owned(),
+        )
     } else {
         return Ok(false);
     };

@@ -1,6 +1,6 @@
 //! Where a day works: its corpus, its folders, its training.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::generate::CompletionOptions;
 use crate::generate::sampler::Sampling;
 use crate::terminal::console::{confirm, program, say};
 use crate::tokenizer::Tokenizer;
-use crate::train::{Outcome, Session, Stop, time_of_step, train};
+use crate::train::{Observer, Outcome, Session, time_of_step, train};
 
 /// Where lessons leave their checkpoints unless `--out` says otherwise.
 pub const LESSONS_FOLDER: &str = "lessons";
@@ -47,7 +47,8 @@ pub struct Lab {
     settings: Settings,
     dataset: Dataset,
     tokenizer: OnceCell<Tokenizer>,
-    stop: Box<dyn Stop>,
+    /// Who watches its trainings, and may ask them to stop.
+    observer: RefCell<Box<dyn Observer>>,
 }
 
 /// The training of a lesson was asked to stop, and saved first.
@@ -65,7 +66,7 @@ impl std::error::Error for Stopped {}
 impl Lab {
     /// # Errors
     /// A corpus that cannot be read, or one of tokens: the lessons begin with text.
-    pub fn new(settings: Settings, stop: Box<dyn Stop>) -> Result<Self> {
+    pub fn new(settings: Settings, observer: Box<dyn Observer>) -> Result<Self> {
         let dataset = Dataset::open(&settings.corpus)?;
         ensure!(
             matches!(dataset, Dataset::Text(_)),
@@ -76,13 +77,8 @@ impl Lab {
             settings,
             dataset,
             tokenizer: OnceCell::new(),
-            stop,
+            observer: RefCell::new(observer),
         })
-    }
-
-    /// Who may ask a training to stop.
-    pub fn stop(&self) -> &dyn Stop {
-        &*self.stop
     }
 
     pub fn seed(&self) -> u64 {
@@ -302,7 +298,8 @@ impl Lab {
         };
         say(format_args!("training {}", recipe.what));
         // One that was asked in its last step is whole, but the day is not.
-        if train(&mut session, self.stop())? == Outcome::Stopped || self.stop().requested() {
+        let mut observer = self.observer.borrow_mut();
+        if train(&mut session, &mut **observer)? == Outcome::Stopped || observer.requested() {
             return Err(Stopped.into());
         }
         drop(session);

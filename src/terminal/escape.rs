@@ -1,8 +1,10 @@
 //! Text that steers no terminal. Names and texts out of files may hold escape sequences, or turn the direction of writing.
 
+#[cfg(feature = "cli")]
 use std::borrow::Cow;
 
 /// A message with what would steer a terminal written out, new lines aside.
+#[cfg(feature = "cli")]
 pub fn visible(text: &str) -> Cow<'_, str> {
     let steers = |character: char| (character.is_control() && character != '\n') || is_format(character);
     if !text.contains(steers) {
@@ -24,7 +26,7 @@ pub fn is_format(character: char) -> bool {
     matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests {
     use super::*;
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use super::console::say;
+use crate::disk::transfer::Transfer;
 
 /// Between two lines where there is no terminal: a reader sees that it works, and a log stays short.
 const BETWEEN_LINES: Duration = Duration::from_secs(5);
@@ -80,6 +81,18 @@ impl Progress {
             Unit::Bytes => say(format_args!("{what}{} of {}", HumanBytes(done), HumanBytes(total))),
             Unit::Of(things) => say(format_args!("{what}{done} of {total} {things}")),
         }
+    }
+}
+
+/// A bar for each file.
+impl Transfer for Progress {
+    fn begin(&mut self, name: &str, bytes: u64) {
+        self.suspend(|| say(format_args!("fetching {name}")));
+        Progress::begin(self, "", bytes);
+    }
+
+    fn received(&mut self, bytes: u64) {
+        self.inc(bytes);
     }
 }
 

@@ -17,7 +17,13 @@ pub fn markdown(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> S
         .map(|column| Column::of(&head[column], rows.iter().filter_map(|row| row.get(column))))
         .collect();
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-    let texts = |row: &[String]| columns.iter().zip(row).map(|(column, text)| column.text(text)).collect();
+    let texts = |row: &[String]| {
+        columns
+            .iter()
+            .zip(row)
+            .map(|(column, text)| column.text(text))
+            .collect()
+    };
     let mut table = line(texts(&head)) + &line(columns.iter().map(Column::rule).collect());
     for row in &rows {
         table += &line(texts(row));

@@ -14,7 +14,6 @@ use super::{
 };
 use crate::config::SpecialTokens;
 use crate::disk::files;
-use crate::terminal::console::say;
 
 /// A tokenizer of any kind.
 ///
@@ -339,9 +338,9 @@ fn turn_dropout_off(model: &mut Value, file: &Path) {
         return;
     };
     if dropout.as_f64().is_some_and(|dropout| dropout > 0.0) {
-        say(format_args!(
-            "note     tokenizer {}: its dropout of {dropout}, which would encode a text another way each time, is turned off",
+        log::info!(
+            "tokenizer {}: its dropout of {dropout}, which would encode a text another way each time, is turned off",
             file.display()
-        ));
+        );
     }
 }

@@ -18,7 +18,6 @@ use serde_json::{Value, json};
 
 use super::{AddedToken, END_OF_TEXT, Tokenizer};
 use crate::disk::files;
-use crate::terminal::console::say;
 
 /// Hugging Face's name for a tokenizer in one file.
 pub const TOKENIZER: &str = "tokenizer.json";
@@ -384,11 +383,11 @@ impl New {
                 .filter_map(|token| Some(format!("{} ({})", token["content"].as_str()?, token["id"])))
                 .collect();
             if !without.is_empty() {
-                say(format_args!(
-                    "note     tokenizer {}: the model has {rows} tokens, so that {} cannot be written; text like any other here",
+                log::info!(
+                    "tokenizer {}: the model has {rows} tokens, so that {} cannot be written; text like any other here",
                     folder.display(),
                     without.join(", ")
-                ));
+                );
             }
             tokens.retain(has_row);
         }

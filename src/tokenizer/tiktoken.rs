@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use super::base64;
 use super::{AddedToken, Bpe, END_OF_TEXT, Pattern, PreTokenizer};
 use crate::disk::hash::sha256;
-use crate::terminal::console::say;
 
 /// A file that OpenAI published, as tiktoken 0.14 uses it.
 struct Published {
@@ -74,11 +73,11 @@ pub fn read(bytes: &[u8], file: &Path) -> Result<Bpe> {
         let specials = specials.map(|(token, id)| AddedToken::special(token, *id));
         return read_with(bytes, published.regex.parse()?, specials.collect(), file);
     }
-    say(format_args!(
-        "note     tokenizer {0} does not say what cuts text, nor its special tokens: GPT-4's pattern is taken, and none; \
+    log::info!(
+        "tokenizer {0} does not say what cuts text, nor its special tokens: GPT-4's pattern is taken, and none; \
          mlx-gpt tokenizer convert --tokenizer {0} --pattern … --special … makes a tokenizer.json with others",
         file.display()
-    ));
+    );
     read_with(bytes, Pattern::Gpt4.into(), Vec::new(), file)
 }
 

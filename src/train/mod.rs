@@ -2,24 +2,30 @@
 
 mod configure;
 pub mod freeze;
+mod log;
 pub mod metrics;
+mod observer;
 pub mod optimizers;
 mod phases;
+#[cfg(feature = "plots")]
 pub mod plot;
-mod report;
 mod session;
 mod setup;
 pub mod step;
 mod unsaved;
 
 pub use configure::{absolute_corpus, configure, configure_resumed};
+pub use log::LOG_EVERY;
+pub use observer::{Observer, Stop, Unattended};
 pub use session::{Session, time_of_step};
 pub use unsaved::UnsavedRun;
 
 use anyhow::{Result, bail, ensure};
 
 use crate::config::OnNan;
+#[cfg(feature = "plots")]
 use crate::disk::durable;
+use log::StepLog;
 use metrics::{EvaluationLine, Line, NotFiniteLine};
 use step::{Pending, StepReport};
 
@@ -31,96 +37,87 @@ pub enum Outcome {
     Stopped,
 }
 
-/// Who may ask work to stop before its end.
-pub trait Stop {
-    /// Whether it is to stop, once what was done is saved.
-    fn requested(&self) -> bool;
-
-    /// What would be lost if the process ended now, in words; nothing is lost before the work begins and after its end.
-    fn at_stake(&self, _what: Option<String>) {}
-}
-
-/// Nobody asks.
-pub struct ToTheEnd;
-
-impl Stop for ToTheEnd {
-    fn requested(&self) -> bool {
-        false
-    }
-}
-
-/// Trains until the last step or until `stop` asks to end, saving on the way and at the end.
+/// Trains until the last step or until the observer asks to stop, saving on the way and at the end.
 ///
 /// A checkpoint on the way that cannot be saved is a warning: by the next one there may be space.
 ///
 /// # Errors
 /// A step or an evaluation whose numbers are not finite, unless such steps are skipped; a last checkpoint that cannot be
 /// saved.
-pub fn train(session: &mut Session, stop: &dyn Stop) -> Result<Outcome> {
+pub fn train(session: &mut Session, observer: &mut dyn Observer) -> Result<Outcome> {
     if session.state.step == session.config.steps {
-        report::already_complete(session);
+        observer.nothing_to_do(session);
         return Ok(Outcome::Finished);
     }
-    let outcome = train_steps(session, stop);
-    stop.at_stake(None);
+    let outcome = train_steps(session, observer);
+    observer.at_stake(None);
     outcome
 }
 
-fn train_steps(session: &mut Session, stop: &dyn Stop) -> Result<Outcome> {
-    stop.at_stake(Some(session.not_saved_yet()));
-    let mut report = report::Report::start(session).inspect_err(|_| session.run.discard())?;
-    if session.state.step == 0 && !stop.requested() {
-        evaluate(session, &mut report)?;
+fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Outcome> {
+    observer.at_stake(Some(session.not_saved_yet()));
+    observer.preparing(session);
+    let step = session.measure_step().inspect_err(|_| session.run.discard())?;
+    observer.starting(session, step);
+    let mut log = StepLog::new();
+    if session.state.step == 0 && !observer.requested() {
+        evaluate(session, &log, observer)?;
     }
     // The step before the one that is being computed: it is read while the GPU is busy.
     let mut pending = None;
     while session.state.step < session.config.steps {
-        stop.at_stake(Some(session.not_saved_yet()));
-        if stop.requested() {
-            finish(session, &mut report, pending.take())?;
+        observer.at_stake(Some(session.not_saved_yet()));
+        if observer.requested() {
+            finish(session, &mut log, observer, pending.take())?;
             session.save()?;
-            report.interrupted(session);
+            observer.stopped(session);
             return Ok(Outcome::Stopped);
         }
-        report.start_clock();
+        log.start_clock();
         let batches = session.stepper.micro_batches(&session.train_tokens, session.state.step);
         let begun = session.stepper.begin(&mut session.state, batches)?;
-        finish(session, &mut report, pending.replace(begun))?;
+        finish(session, &mut log, observer, pending.replace(begun))?;
 
         let now = session.state.step;
         let last = now == session.config.steps;
         let save = now.is_multiple_of(session.config.save_every) || last;
         if save || now.is_multiple_of(session.config.eval_every) {
-            finish(session, &mut report, pending.take())?;
-            evaluate(session, &mut report)?;
+            finish(session, &mut log, observer, pending.take())?;
+            evaluate(session, &log, observer)?;
         }
         if save {
             match session.save() {
-                Err(error) if !last => report.warn(format_args!("{error:#}; the run goes on")),
+                Err(error) if !last => observer.warning(&format!("{error:#}; the run goes on")),
                 saved => saved?,
             }
         }
     }
-    report.finished(session);
+    observer.finished(session);
     Ok(Outcome::Finished)
 }
 
 /// Waits for a step that was begun, and reports it.
-fn finish(session: &mut Session, report: &mut report::Report, pending: Option<Pending>) -> Result<()> {
+fn finish(
+    session: &mut Session,
+    log: &mut StepLog,
+    observer: &mut dyn Observer,
+    pending: Option<Pending>,
+) -> Result<()> {
     let Some(pending) = pending else {
         return Ok(());
     };
     let step = pending.report()?;
     session.stepper.count_skipped(&mut session.state, &step);
     if step.found_inf {
-        skip(session, report, &step)
-    } else {
-        report.step(session, &step)
+        return skip(session, log, observer, &step);
     }
+    log.step(session, &step)?;
+    observer.step(session, &step, log.tokens_per_second());
+    Ok(())
 }
 
 /// Names the batch of a step whose numbers are not finite, and ends the run unless such steps are skipped.
-fn skip(session: &mut Session, report: &mut report::Report, step: &StepReport) -> Result<()> {
+fn skip(session: &mut Session, log: &mut StepLog, observer: &mut dyn Observer, step: &StepReport) -> Result<()> {
     let not_finite = format!("loss {}, gradient norm {}", step.loss, step.grad_norm);
     session.metrics.log(Line::NotFinite(NotFiniteLine {
         step: step.step,
@@ -135,22 +132,23 @@ fn skip(session: &mut Session, report: &mut report::Report, step: &StepReport) -
         metrics.display()
     );
     match session.config.on_nan {
-        OnNan::Skip => report.warn(message),
+        OnNan::Skip => observer.warning(&message),
         OnNan::Stop => bail!(
             "{message}; last checkpoint: {}; try a lower --lr, or skip such steps with --on-nan skip",
             session.last_checkpoint()
         ),
     }
-    report.skipped(session, step);
+    log.count(session);
+    observer.skipped(session, step);
     Ok(())
 }
 
 /// Estimates both losses, samples, and draws the curve.
-fn evaluate(session: &mut Session, report: &mut report::Report) -> Result<()> {
+fn evaluate(session: &mut Session, log: &StepLog, observer: &mut dyn Observer) -> Result<()> {
     let losses = session.estimate_losses(session.config.eval_batches)?;
     let finite = losses.train.is_finite() && losses.val.is_finite();
     if !finite && session.config.on_nan == OnNan::Skip {
-        report.warn(format_args!(
+        observer.warning(&format!(
             "step {}: the losses {} and {} are not both finite, and no evaluation",
             session.state.step, losses.train, losses.val
         ));
@@ -170,11 +168,23 @@ fn evaluate(session: &mut Session, report: &mut report::Report) -> Result<()> {
         train_loss: losses.train,
         val_loss: losses.val,
     }))?;
+    draw_curve(session, observer)?;
+    observer.evaluated(session, losses, log.tokens_per_second());
+    Ok(())
+}
+
+/// Draws the curve so far, where the library was built with pictures.
+#[cfg(feature = "plots")]
+fn draw_curve(session: &mut Session, observer: &mut dyn Observer) -> Result<()> {
     let curve = plot::loss_curve(&session.run.name(), &session.metrics)?;
     let drawn = session.find_run();
     if let Err(error) = drawn.and_then(|()| durable::write_file(&session.run.curve_path(), curve.as_bytes())) {
-        report.warn(format_args!("{error:#}; the run goes on"));
+        observer.warning(&format!("{error:#}; the run goes on"));
     }
-    report.evaluation(session, losses);
+    Ok(())
+}
+
+#[cfg(not(feature = "plots"))]
+fn draw_curve(_: &mut Session, _: &mut dyn Observer) -> Result<()> {
     Ok(())
 }

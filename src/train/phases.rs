@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::report::{LOG_EVERY, Report};
+use super::log::{LOG_EVERY, StepLog};
 use super::session::{SAMPLE_TOKENS, Session};
 use super::step::StepReport;
-use crate::config::ModelConfig;
 
 /// Tokens of the sample that stand for all of an evaluation's: OpenAI's sizes take a minute for those on a CPU.
 const TIMED_TOKENS: usize = 30;
@@ -15,11 +14,6 @@ const TIMED_TOKENS: usize = 30;
 const TIMED_LINES: u32 = 10;
 
 impl Session {
-    /// The shape of what is trained.
-    pub fn model(&self) -> &ModelConfig {
-        &self.model
-    }
-
     /// Takes a step: how long its batches took to make, and how long it took then.
     ///
     /// # Errors
@@ -55,7 +49,7 @@ impl Session {
     /// # Errors
     /// MLX's.
     pub fn time_logging(&mut self) -> Result<Duration> {
-        let mut report = Report::quiet();
+        let mut log = StepLog::new();
         let step = StepReport {
             step: self.state.step,
             loss: 4.1589,
@@ -65,7 +59,7 @@ impl Session {
         };
         let started = Instant::now();
         for _ in 0..TIMED_LINES {
-            report.log(self, &step)?;
+            log.log(self, &step)?;
         }
         Ok(started.elapsed() / TIMED_LINES / LOG_EVERY as u32)
     }

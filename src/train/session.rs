@@ -10,7 +10,7 @@ use super::metrics::{ChangesLine, Line, Metrics};
 use super::setup::Setup;
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
-use crate::checkpoint::{Checkpoint, Losses, Moments, Progress, base, read_progress};
+use crate::checkpoint::{Best, Checkpoint, Losses, Moments, Progress, base, read_progress};
 use crate::compute::arithmetic;
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::batches;
@@ -21,7 +21,7 @@ use crate::disk::durable;
 use crate::disk::remedy::remedy;
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::generate::{CompletionOptions, Generator, TokenStream, boundaries};
-use crate::terminal::console::{quoted, say, warn};
+use crate::terminal::shell::quoted;
 use crate::tokenizer::Tokenizer;
 
 /// Tokens of the sample that an evaluation writes.
@@ -44,6 +44,8 @@ pub struct Session {
     pub(super) base: Option<PathBuf>,
     /// Text of the last evaluation.
     pub(super) sample: String,
+    /// Settings that are others than the run had so far, in words.
+    changes: Vec<String>,
 }
 
 /// How long a step of such a run would take, without making the run.
@@ -69,7 +71,7 @@ impl Session {
     pub fn start(config: TrainConfig, dataset: &Dataset, folder: &Path) -> Result<Self> {
         let mut setup = Setup::new(&config, dataset)?;
         if let Some(note) = dataset.note_on_special_tokens(&setup.tokenizer, config.special) {
-            say(format_args!("note     corpus {}: {note}", config.corpus));
+            log::info!("corpus {}: {note}", config.corpus);
         }
         let run = Run::create(folder, &config)?;
         keep_base(&run, &mut setup).inspect_err(|_| run.discard())?;
@@ -92,7 +94,7 @@ impl Session {
         let config = config.with_schedule_of(&before);
         let mut changes = config.changes_since(&before)?;
         let mut setup = if run.steps()?.is_empty() {
-            say_begins_again(&run);
+            note_that_it_begins_again(&run);
             Setup::new(&from_kept_base(&run, &config), dataset)?
         } else {
             Setup::resume(&run, &config, dataset)?
@@ -113,11 +115,9 @@ impl Session {
         Ok(session)
     }
 
-    /// Says which settings are changed from here on, and logs it.
+    /// Keeps which settings are changed from here on, and logs it.
     fn record(&mut self, changes: Vec<String>) -> Result<()> {
-        for change in &changes {
-            say(format_args!("changed  {change}"));
-        }
+        self.changes.clone_from(&changes);
         if changes.is_empty() {
             return Ok(());
         }
@@ -147,6 +147,7 @@ impl Session {
             },
             base: setup.base,
             sample: setup.sample,
+            changes: Vec::new(),
         })
     }
 
@@ -207,7 +208,7 @@ impl Session {
             })?;
         let (last, every) = (self.config.keep_last, self.config.keep_every);
         if let Err(error) = self.run.keep(last, every, self.progress.best.map(|best| best.step)) {
-            warn(format_args!("{error:#}; the run goes on"));
+            log::warn!("{error:#}; the run goes on");
         }
         Ok(())
     }
@@ -215,11 +216,11 @@ impl Session {
     /// Follows the run's folder where it was renamed: what has its old name now is another one's.
     pub(super) fn find_run(&mut self) -> Result<()> {
         if let Some(old) = self.run.follow()? {
-            warn(format_args!(
+            log::warn!(
                 "run {} is now {}, where it is saved from here on",
                 old.display(),
                 self.run.folder.display()
-            ));
+            );
         }
         Ok(())
     }
@@ -266,9 +267,68 @@ impl Session {
         self.run.point_links(&self.progress)
     }
 
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// The shape of what is trained.
+    pub fn model(&self) -> &ModelConfig {
+        &self.model
+    }
+
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// Steps done.
+    pub fn step(&self) -> u64 {
+        self.state.step
+    }
+
+    /// Steps that changed nothing, as their numbers were not finite.
+    pub fn steps_skipped(&self) -> u64 {
+        self.state.skipped
+    }
+
+    /// Numbers that learn, and numbers in all.
+    pub fn parameters(&self) -> (usize, usize) {
+        let learning = self.state.parameters.count();
+        (learning, learning + self.state.frozen.count())
+    }
+
+    /// Tokens to train on, and to validate on.
+    pub fn tokens(&self) -> [usize; 2] {
+        [self.train_tokens.len(), self.val_tokens.len()]
+    }
+
+    /// Threads that compute gradients.
+    pub fn threads(&self) -> usize {
+        self.stepper.threads()
+    }
+
+    /// What the model said at the last evaluation.
+    pub fn sample(&self) -> &str {
+        &self.sample
+    }
+
+    /// The checkpoint with the lowest validation loss so far.
+    pub fn best(&self) -> Option<Best> {
+        self.progress.best
+    }
+
+    /// Settings that are others than the run had so far, in words.
+    pub fn changes(&self) -> &[String] {
+        &self.changes
+    }
+
+    /// Checkpoints that the run leaves from here on, the best one not counted.
+    pub fn checkpoints_left(&self) -> u64 {
+        kept_checkpoints(&self.config, self.state.step)
+    }
+
     /// What a checkpoint takes on disk, but for its small files: float32 weights, only the adapters' where there are
     /// any, and the moments of what learns.
-    pub(super) fn checkpoint_bytes(&self) -> u64 {
+    pub fn checkpoint_bytes(&self) -> u64 {
         let state = &self.state;
         let learning = state.parameters.count();
         let saved = match self.base {
@@ -340,15 +400,45 @@ fn ensure_no_batch_ramp(run: &Run, config: &TrainConfig) -> Result<()> {
 }
 
 /// Of a run that has no checkpoint, or none any more.
-fn say_begins_again(run: &Run) {
+fn note_that_it_begins_again(run: &Run) {
     let folder = run.folder.display();
     match run.latest() {
-        Some(latest) => warn(format_args!(
+        Some(latest) => log::warn!(
             "the checkpoints of run {folder} are gone ({} was the newest): it begins again at step 0",
             latest.display()
-        )),
-        None => say(format_args!(
-            "run {folder} has no checkpoint yet: it begins again at step 0"
-        )),
+        ),
+        None => log::info!("run {folder} has no checkpoint yet: it begins again at step 0"),
+    }
+}
+
+/// How many checkpoints a run leaves from `step` on, the best one not counted.
+fn kept_checkpoints(config: &TrainConfig, step: u64) -> u64 {
+    let all = config.steps.div_ceil(config.save_every) - step / config.save_every;
+    if config.keep_last == 0 {
+        return all;
+    }
+    let every = [config.steps, step].map(|step| step.checked_div(config.keep_every).unwrap_or(0));
+    all.min(config.keep_last as u64 + every[0] - every[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Device;
+    use crate::config::Preset;
+
+    #[test]
+    fn a_run_that_goes_on_between_two_checkpoints_leaves_both() {
+        let config = |keep_last, keep_every| TrainConfig {
+            steps: 25,
+            save_every: 10,
+            keep_last,
+            keep_every,
+            ..Preset::Nano.train(Device::Cpu)
+        };
+        assert_eq!(kept_checkpoints(&config(0, 0), 0), 3); // after steps 10, 20 and 25
+        assert_eq!(kept_checkpoints(&config(0, 0), 5), 3);
+        assert_eq!(kept_checkpoints(&config(0, 0), 10), 2);
+        assert_eq!(kept_checkpoints(&config(1, 20), 15), 2);
     }
 }

@@ -15,7 +15,7 @@ use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
 use crate::model::init;
-use crate::terminal::console::{program, quoted};
+use crate::terminal::shell::quoted;
 use crate::tokenizer::Tokenizer;
 
 /// A run in memory before its next step, without a folder.
@@ -172,16 +172,14 @@ fn starting_point(config: &TrainConfig, folder: &Path) -> Result<(Checkpoint, Op
     }
     ensure!(
         checkpoint.base.is_none(),
-        "{} holds adapters itself; merge them into a model first with: {} export --checkpoint {} --format hf --out DIR",
+        "{} holds adapters itself; merge them into a model first with: mlx-gpt export --checkpoint {} --format hf --out DIR",
         folder.display(),
-        program(),
         quoted(folder)
     );
     ensure!(
         folder.join("model.safetensors").exists(),
-        "the weights in {} are in shards, which adapters cannot point at; import it first with: {} import {} --out DIR",
+        "the weights in {} are in shards, which adapters cannot point at; import it first with: mlx-gpt import {} --out DIR",
         folder.display(),
-        program(),
         quoted(folder)
     );
     Ok((checkpoint, Some(folder.to_owned())))

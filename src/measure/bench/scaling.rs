@@ -154,10 +154,7 @@ fn exponent(points: &[Point]) -> f64 {
         .iter()
         .map(|point| ((point.size as f64).ln(), point.milliseconds.ln()))
         .collect();
-    let (x_mean, y_mean) = (
-        mean(logs.iter().map(|log| log.0)),
-        mean(logs.iter().map(|log| log.1)),
-    );
+    let (x_mean, y_mean) = (mean(logs.iter().map(|log| log.0)), mean(logs.iter().map(|log| log.1)));
     let covariance: f64 = logs.iter().map(|(x, y)| (x - x_mean) * (y - y_mean)).sum();
     let variance: f64 = logs.iter().map(|(x, _)| (x - x_mean).powi(2)).sum();
     covariance / variance

@@ -1,0 +1,229 @@
+//! What a training run tells its user on standard error.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+
+use super::signals::Signals;
+use crate::checkpoint::Losses;
+use crate::compute::kernels::{self, Compiler, NO_COMPILER};
+use crate::config::{DEFAULT_CORPUS, Device};
+use crate::disk::bytes::Bytes;
+use crate::terminal::amount::amount;
+use crate::terminal::console::{program, quoted, say, say_unbroken, warn};
+use crate::terminal::escape::visible;
+use crate::terminal::layout::{cut, stderr_columns, width};
+use crate::terminal::progress::{Lines, Spinner};
+use crate::train::step::StepReport;
+use crate::train::{LOG_EVERY, Observer, Session, Stop};
+
+/// Columns of a line of text that the model wrote, beside the losses.
+const QUOTE: usize = 48;
+
+/// Said while the step is traced, and its kernels are built where that is still to do.
+const COMPILING: &str =
+    "compiling the training step (the first time on a machine: up to half a minute; kept afterwards)";
+
+/// Shows a run, and stops it for a signal.
+pub struct TrainingReport {
+    signals: Signals,
+    /// While the step is compiled.
+    spinner: Option<Spinner>,
+    bar: ProgressBar,
+    /// A terminal gets a bar that moves; a file or a pipe a line every few seconds, and at each evaluation.
+    lines: Option<Lines>,
+}
+
+impl TrainingReport {
+    pub fn new(signals: &Signals) -> Self {
+        Self {
+            signals: signals.clone(),
+            spinner: None,
+            bar: ProgressBar::hidden(),
+            lines: None,
+        }
+    }
+}
+
+impl Stop for TrainingReport {
+    fn requested(&self) -> bool {
+        self.signals.requested()
+    }
+
+    fn at_stake(&self, what: Option<String>) {
+        self.signals.at_stake(what);
+    }
+}
+
+impl Observer for TrainingReport {
+    fn preparing(&mut self, session: &Session) {
+        let config = session.config();
+        let (learning, parameters) = session.parameters();
+        let corpus = match config.corpus.as_str() {
+            DEFAULT_CORPUS => "Shakespeare's plays (built in)",
+            path => path,
+        };
+        for change in session.changes() {
+            say(format_args!("changed  {change}"));
+        }
+        say(format_args!("run      {}", session.run().folder.display()));
+        let [train, val] = session.tokens();
+        say(format_args!(
+            "corpus   {corpus}: {train} training tokens, {val} validation tokens, vocabulary {}",
+            session.model().vocab_size
+        ));
+        say(format_args!(
+            "model    {}: {} parameters",
+            session.model().shape(),
+            amount(parameters)
+        ));
+        if learning < parameters {
+            say(format_args!(
+                "learning {} of them ({:.1} %); the others stay as they are",
+                amount(learning),
+                100.0 * learning as f64 / parameters as f64
+            ));
+        }
+        say(format_args!(
+            "training {} steps of {} tokens on the {}, {} thread(s), {}",
+            config.steps,
+            config.tokens_per_step(),
+            config.device,
+            session.threads(),
+            config.dtype
+        ));
+        if config.device == Device::Cpu && kernels::compiler() == Some(Compiler::Missing) {
+            warn(NO_COMPILER);
+        }
+        let spinner = Spinner::start();
+        spinner.stage(COMPILING);
+        self.spinner = Some(spinner);
+    }
+
+    fn starting(&mut self, session: &Session, step: Duration) {
+        self.spinner = None;
+        let left = session.config().steps.saturating_sub(session.step());
+        let saves = session.checkpoints_left();
+        say(format_args!(
+            "needs    about {} of training ({:.0} ms a step) besides evaluations, {} of memory, {} of disk for {saves} checkpoint(s)",
+            HumanDuration(step * left.min(u64::from(u32::MAX)) as u32),
+            step.as_secs_f64() * 1e3,
+            Bytes(mlx_rs::memory::peak_memory().unwrap_or_default() as u64),
+            Bytes(saves * session.checkpoint_bytes())
+        ));
+        if session.step() > 0 {
+            say(format_args!("resuming after step {}", session.step()));
+        }
+        if std::io::stderr().is_terminal() {
+            self.bar = ProgressBar::new(session.config().steps);
+            if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len}  {wide_msg}") {
+                self.bar.set_style(style);
+            }
+            self.bar.set_position(session.step());
+        } else {
+            self.lines = Some(Lines::new());
+        }
+    }
+
+    fn step(&mut self, session: &Session, step: &StepReport, tokens_per_second: f64) {
+        let config = session.config();
+        let left = config.steps.saturating_sub(step.step) as f64 * config.tokens_per_step() as f64;
+        let state = format!(
+            "loss {:.4}  {:.1}k tokens/s  {} left",
+            step.loss,
+            tokens_per_second / 1e3,
+            HumanDuration(Duration::try_from_secs_f64(left / tokens_per_second).unwrap_or(Duration::MAX))
+        );
+        if self.lines.as_ref().is_some_and(Lines::is_due) {
+            say(format_args!("step {:>6}/{}  {state}", step.step, config.steps));
+        }
+        if step.step == 1 || step.step.is_multiple_of(LOG_EVERY) {
+            self.bar.set_message(state);
+        }
+        self.bar.set_position(step.step);
+    }
+
+    fn skipped(&mut self, _session: &Session, step: &StepReport) {
+        self.bar.set_position(step.step);
+    }
+
+    fn evaluated(&mut self, session: &Session, losses: Losses, tokens_per_second: f64) {
+        let speed = if tokens_per_second > 0.0 {
+            format!("  {:.1}k tokens/s", tokens_per_second / 1e3)
+        } else {
+            String::new()
+        };
+        let line = format!(
+            "step {:>6}/{}  train {:.4}  validation {:.4}{speed}",
+            session.step(),
+            session.config().steps,
+            losses.train,
+            losses.val
+        );
+        let Some(columns) = stderr_columns() else {
+            self.lines.iter().for_each(Lines::said);
+            return say(&line);
+        };
+        let quote = session.sample().lines().find(|line| line.chars().count() > 10);
+        let room = columns.saturating_sub(width(&line) + 4).min(QUOTE);
+        let quote = quote.filter(|_| room >= 10).map(|quote| cut(&visible(quote), room));
+        let quote = quote.map_or(String::new(), |quote| format!("  “{quote}”"));
+        self.bar.suspend(|| say_unbroken(format_args!("{line}{quote}")));
+    }
+
+    fn warning(&mut self, message: &str) {
+        self.bar.suspend(|| warn(message));
+    }
+
+    fn stopped(&mut self, session: &Session) {
+        self.bar.finish_and_clear();
+        say_unbroken(format_args!(
+            "stopped and saved after step {}; go on with: {} train --resume {}",
+            session.step(),
+            program(),
+            quoted(&session.run().folder)
+        ));
+    }
+
+    fn finished(&mut self, session: &Session) {
+        self.bar.finish_and_clear();
+        let run = session.run();
+        let folder = run.folder.display();
+        if session.steps_skipped() > 0 {
+            say(format_args!(
+                "skipped  {} step(s) whose numbers were not finite; {folder}/metrics.jsonl names their batches",
+                session.steps_skipped()
+            ));
+        }
+        if let Some(best) = session.best() {
+            say(format_args!(
+                "best     validation loss {:.4} after step {}",
+                best.val_loss, best.step
+            ));
+        }
+        say(format_args!(
+            "sample   {}",
+            session.sample().trim().replace('\n', "\n         ")
+        ));
+        let best = run.best().map_or(String::new(), |best| format!(", {}", best.display()));
+        say(format_args!("saved    {folder}/latest{best}; curve: {folder}/loss.svg"));
+        let (program, folder) = (program(), quoted(&run.folder));
+        say_unbroken(format_args!("next     {program} generate --checkpoint {folder}"));
+        say_unbroken(format_args!("         {program} eval --checkpoint {folder}"));
+    }
+
+    fn nothing_to_do(&mut self, session: &Session) {
+        for change in session.changes() {
+            say(format_args!("changed  {change}"));
+        }
+        say_unbroken(format_args!(
+            "run {} is complete at step {}; train it for longer, at the lowest rate, with: {} train --resume {} --steps {4} (--schedule-steps {4} plans the rates anew)",
+            session.run().folder.display(),
+            session.step(),
+            program(),
+            quoted(&session.run().folder),
+            2 * session.config().steps
+        ));
+    }
+}

@@ -1,0 +1,89 @@
+//! The steps of a run in `metrics.jsonl`, and how fast they come.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::metrics::{Line, StepLine};
+use super::session::Session;
+use super::step::StepReport;
+
+/// Steps between two logged ones; the first and the last are logged too.
+pub const LOG_EVERY: u64 = 10;
+
+/// Logs steps, and times them.
+pub struct StepLog {
+    /// Time spent in steps since the last logged one.
+    clock: Duration,
+    running_since: Instant,
+    tokens_since: usize,
+    /// At the last logged step; 0 before the first.
+    tokens_per_second: f64,
+}
+
+impl StepLog {
+    pub fn new() -> Self {
+        Self {
+            clock: Duration::ZERO,
+            running_since: Instant::now(),
+            tokens_since: 0,
+            tokens_per_second: 0.0,
+        }
+    }
+
+    /// A step begins: time counts as training until it is counted.
+    pub fn start_clock(&mut self) {
+        self.running_since = Instant::now();
+    }
+
+    /// Counts the time and the tokens of a step.
+    pub fn count(&mut self, session: &Session) {
+        self.clock += self.running_since.elapsed();
+        self.start_clock();
+        self.tokens_since += session.config.tokens_per_step();
+    }
+
+    /// Counts a step, and logs it when its turn has come.
+    ///
+    /// # Errors
+    /// MLX's.
+    pub fn step(&mut self, session: &mut Session, step: &StepReport) -> Result<()> {
+        self.count(session);
+        let (now, last) = (step.step, session.config.steps);
+        if now == 1 || now.is_multiple_of(LOG_EVERY) || now == last {
+            self.log(session, step)?;
+        }
+        Ok(())
+    }
+
+    /// Logs a step.
+    ///
+    /// # Errors
+    /// MLX's.
+    pub fn log(&mut self, session: &mut Session, step: &StepReport) -> Result<()> {
+        self.tokens_per_second = self.rate();
+        session.metrics.log(Line::Step(StepLine {
+            step: step.step,
+            loss: step.loss,
+            lr: step.lr,
+            grad_norm: step.grad_norm,
+            tokens_per_second: self.tokens_per_second,
+            memory: mlx_rs::memory::active_memory()? + mlx_rs::memory::cache_memory()?,
+        }))?;
+        (self.clock, self.tokens_since) = (Duration::ZERO, 0);
+        Ok(())
+    }
+
+    /// Tokens a second at the last logged step; before the first, of the steps so far, or 0.
+    pub fn tokens_per_second(&self) -> f64 {
+        match (self.tokens_per_second, self.tokens_since) {
+            (0.0, 0) => 0.0,
+            (0.0, _) => self.rate(),
+            (logged, _) => logged,
+        }
+    }
+
+    fn rate(&self) -> f64 {
+        self.tokens_since as f64 / self.clock.as_secs_f64()
+    }
+}
