@@ -1,7 +1,10 @@
 //! `doctor --compute`: faults of a device are found, and named.
 
+mod common;
+
 use std::sync::OnceLock;
 
+use common::{folder, mlx_gpt, stdout};
 use mlx_gpt::config::{Device, Precision};
 use mlx_gpt::measure::accuracy::{Answers, Quantity, Row, answers, compare};
 use rand::{RngExt, SeedableRng};
@@ -109,4 +112,27 @@ fn another_token_is_wrong_unless_two_were_as_likely() {
 fn a_number_that_is_none_is_wrong() {
     let rows = wrong(|answers| answers.values_mut().for_each(|answer| answer.numbers[0] = f32::NAN));
     assert!(rows.len() >= 24, "logits, gradients, losses and texts: {rows:?}");
+}
+
+/// The device is looked at whatever else is wrong.
+#[test]
+fn other_problems_do_not_keep_from_comparing() {
+    let folder = folder();
+    common::trained(folder.path(), "1");
+    std::fs::write(folder.path().join("run/latest/model.safetensors"), "damaged").unwrap();
+    let output = mlx_gpt(folder.path())
+        .args(["doctor", "--device", "cpu", "--compute", "--checkpoint", "run"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = stdout(&output);
+    assert!(said.contains("checkpoint  PROBLEM: "), "{said}");
+    assert!(said.contains("float32     products keep its 24 bits\n"), "{said}");
+    assert_eq!(said.matches(" dropout mask |").count(), 6, "{said}");
+    assert!(said.contains(" right |") && !said.contains("WRONG"), "{said}");
+    let error = common::stderr(&output);
+    assert!(
+        error.ends_with("error: something is missing or damaged; the findings say what to do\n"),
+        "{error}"
+    );
 }

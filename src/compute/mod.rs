@@ -9,3 +9,5 @@ pub mod operations;
 mod raw;
 pub mod recompute;
 pub mod workers;
+
+pub use raw::{GpuBackend, gpu_backend};

@@ -14,6 +14,7 @@ use crate::checkpoint::runs::run_of;
 use crate::checkpoint::{self, Checkpoint};
 use crate::compute::arithmetic::processor;
 use crate::compute::kernels::{self, BlasRate, Compiler, State};
+use crate::compute::{GpuBackend, gpu_backend};
 use crate::config::Device;
 use crate::terminal::amount::amount;
 use crate::terminal::console::quoted;
@@ -53,8 +54,7 @@ pub fn machine() -> Vec<Finding> {
             ),
         ),
         match Device::current() {
-            Ok(Device::Gpu) => Finding::good("MLX device", "gpu (Metal)".into()),
-            Ok(Device::Cpu) => Finding::good("MLX device", "cpu".into()),
+            Ok(device) => Finding::good("MLX device", device_words(device).into()),
             Err(error) => Finding {
                 what: "MLX device",
                 found: format!("{error:#}"),
@@ -74,6 +74,7 @@ pub fn machine() -> Vec<Finding> {
             remedy: Some("make setup".into()),
         },
     });
+    findings.push(float32_products());
     if matches!(Device::current(), Ok(Device::Cpu)) {
         findings.extend([replaced_kernels(), blas(), compiler()].into_iter().flatten());
     }
@@ -137,6 +138,46 @@ fn compiler() -> Option<Finding> {
             remedy: Some("make setup".into()),
         },
     })
+}
+
+fn device_words(device: Device) -> &'static str {
+    match (device, gpu_backend()) {
+        (Device::Cpu, _) => "cpu",
+        (Device::Gpu, Some(GpuBackend::Metal)) => "gpu (Metal)",
+        (Device::Gpu, Some(GpuBackend::Cuda)) => "gpu (CUDA)",
+        (Device::Gpu, None) => "gpu",
+    }
+}
+
+/// Whether products of float32 keep its 24 bits. GPUs may round their factors to TF32, which has 11 and is faster: right
+/// where it was asked for.
+fn float32_products() -> Finding {
+    let asked = std::env::var("MLX_ENABLE_TF32").is_ok_and(|value| value != "0");
+    let (found, remedy) = match keeps_float32() {
+        Ok(true) => ("products keep its 24 bits".into(), None),
+        Ok(false) if asked => (
+            "products round their factors to TF32, 11 bits, as MLX_ENABLE_TF32 asks".into(),
+            None,
+        ),
+        Ok(false) => (
+            "products round their factors to TF32, 11 bits".into(),
+            Some("export MLX_ENABLE_TF32=0".into()),
+        ),
+        Err(error) => (format!("{error:#}"), Some("make setup".into())),
+    };
+    Finding {
+        what: "float32",
+        found,
+        remedy,
+    }
+}
+
+/// Whether `x I` is x where x is the float32 after 1. It has 24 bits and its products with 0 and 1 are exact, so that no
+/// order of sums changes it; x rounded to fewer bits is 1. `[256, 256]`, since smaller products may take other kernels.
+fn keeps_float32() -> Result<bool> {
+    let x = 1.0 + f32::EPSILON;
+    let product = Array::full::<f32>(&[256, 256], Array::from_f32(x))?.matmul(ops::identity::<f32>(256)?)?;
+    Ok(product.try_as_slice::<f32>()?.iter().all(|&y| y == x))
 }
 
 /// A compiled function over small whole numbers, whose result is exact on every device.
