@@ -19,8 +19,10 @@ if [ "$(uname -s)" = Linux ]; then
   share=$prefix/share/mlx-gpt
   # Beside its place first, so that the program never finds half of it.
   rm -rf "$share.making" && mkdir -p "$share.making/mlx"
-  cp -RL "$mlx/bin" "$mlx"/mlx_*.libs "$share.making/"
+  cp -R "$mlx/bin" "$mlx"/mlx_*.libs "$share.making/"
   cp -RL "$mlx/mlx/lib" "$mlx/mlx/include" "$share.making/mlx/"
+  # NVIDIA's libraries, where MLX's backend is CUDA; those of a Python environment are links, and stay there.
+  for part in nvidia stand-ins; do [ ! -e "$mlx/$part" ] || cp -R "$mlx/$part" "$share.making/"; done
   rm -rf "$share" && mv "$share.making" "$share"
   ! command -v strip >/dev/null || strip --strip-debug "$prefix/bin/mlx-gpt"
   say "MLX is in $share"

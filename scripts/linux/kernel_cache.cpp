@@ -129,7 +129,7 @@ class FreshFolder {
   ~FreshFolder() {
     if (made_by != getpid()) return;
     std::error_code ignored;
-    std::filesystem::remove_all(path + "/mlx", ignored);
+    for (const auto &entry : std::filesystem::directory_iterator(path, ignored)) std::filesystem::remove_all(entry.path(), ignored);
     rmdir(name.c_str());
   }
 
@@ -142,25 +142,7 @@ std::string choose(const std::string &compiler) {
   char name[40];
   uint64_t key = hash_contents(hash_gxx(hash_processor(0xcbf29ce484222325u)), compiler);
   snprintf(name, sizeof name, "kernels-%016llx", (unsigned long long)key);
-  std::string cache = path_from("XDG_CACHE_HOME"), home = path_from("HOME"), temporary = path_from("TMPDIR");
-  if (temporary.empty()) temporary = "/tmp";
-  std::vector<std::string> places;
-  if (!cache.empty()) places.push_back(cache + "/mlx-gpt/" + name);
-  if (!home.empty()) places.push_back(home + "/.cache/mlx-gpt/" + name);
-  places.push_back(temporary + "/mlx-gpt-" + std::to_string(geteuid()) + "/" + name);
-  std::string unsafe;
-  for (const std::string &place : places) {
-    std::string folder = make_private(place, unsafe);
-    if (!folder.empty()) return folder;
-  }
-  static FreshFolder fresh;
-  std::string folder = fresh.make(temporary);
-  if (folder.empty())
-    throw std::runtime_error("there is no folder for compiled functions: " + temporary + " cannot be written; set XDG_CACHE_HOME to one that can");
-  if (!unsafe.empty())
-    fprintf(stderr, "warning  other users can change %s, so that functions are compiled for this run alone; mend it with chmod, or set XDG_CACHE_HOME\n",
-            unsafe.c_str());
-  return folder;
+  return kernel_cache::private_folder(name);
 }
 
 // POSIX's checksum, which `cksum` prints: of the bytes and then of their number.
@@ -230,6 +212,28 @@ void remove_damaged(const std::string &folder) {
 } // namespace
 
 namespace kernel_cache {
+
+std::string private_folder(const std::string &name) {
+  std::string cache = path_from("XDG_CACHE_HOME"), home = path_from("HOME"), temporary = path_from("TMPDIR");
+  if (temporary.empty()) temporary = "/tmp";
+  std::vector<std::string> places;
+  if (!cache.empty()) places.push_back(cache + "/mlx-gpt/" + name);
+  if (!home.empty()) places.push_back(home + "/.cache/mlx-gpt/" + name);
+  places.push_back(temporary + "/mlx-gpt-" + std::to_string(geteuid()) + "/" + name);
+  std::string unsafe;
+  for (const std::string &place : places) {
+    std::string folder = make_private(place, unsafe);
+    if (!folder.empty()) return folder;
+  }
+  static FreshFolder fresh;
+  static const std::string folder = fresh.make(temporary);
+  if (folder.empty())
+    throw std::runtime_error("there is no folder for compiled functions: " + temporary + " cannot be written; set XDG_CACHE_HOME to one that can");
+  if (!unsafe.empty())
+    fprintf(stderr, "warning  other users can change %s, so that functions are compiled for this run alone; mend it with chmod, or set XDG_CACHE_HOME\n",
+            unsafe.c_str());
+  return folder;
+}
 
 std::string folder(const std::string &compiler) {
   static const std::string chosen = choose(compiler);
