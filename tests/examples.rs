@@ -60,6 +60,23 @@ fn attention_names_what_each_head_looks_at() {
     );
 }
 
+#[test]
+fn train_learns_from_a_text_and_writes() {
+    let folder = folder();
+    fs::write(folder.path().join("notes.txt"), "One day after the other. ".repeat(200)).unwrap();
+    let text = stdout(&succeed(example(folder.path(), "train").args([
+        "notes.txt",
+        "run",
+        "3",
+    ])));
+    assert!(
+        text.starts_with("step 0: training ") && text.contains("\nstep 3: training "),
+        "{text}"
+    );
+    assert!(text.lines().count() > 2, "and then it writes: {text}");
+    assert!(folder.path().join("run/latest/model.safetensors").exists());
+}
+
 /// Each example has a test here.
 #[test]
 fn no_example_is_left_out() {
