@@ -65,6 +65,10 @@ impl UnsavedRun {
         })
     }
 
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
     /// Takes steps and forgets them, so that those that are timed find everything compiled.
     ///
     /// # Errors

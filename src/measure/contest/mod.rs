@@ -8,6 +8,7 @@ pub mod ranking;
 pub mod speedrun;
 pub mod standings;
 pub mod sweep;
+mod training;
 
 pub use journal::Journal;
 

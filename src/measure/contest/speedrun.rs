@@ -1,15 +1,14 @@
 //! A speedrun: the validation loss of recipes against the seconds that they trained for.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+pub use super::training::Point;
+use super::training::{outcome, train};
 use super::{Journal, is_same_recipe};
 use crate::config::TrainConfig;
 use crate::data::dataset::{CorpusRecord, Dataset};
 use crate::terminal::console::say;
-use crate::terminal::progress::{Progress, Unit};
 use crate::train::{Outcome, Stop, UnsavedRun};
 
 /// What this program calls itself beside others.
@@ -36,15 +35,6 @@ pub struct Race {
     /// Of those trained here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<TrainConfig>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Point {
-    pub step: u64,
-    /// Of training alone: neither evaluation nor compiling.
-    pub seconds: f64,
-    /// Exact, over the whole validation text, in nats per token; none where the training diverged.
-    pub val_loss: Option<f64>,
 }
 
 impl Race {
@@ -107,12 +97,7 @@ pub fn speedrun(
         }
         journal.append(race)?;
     }
-    stop.at_stake(None);
-    Ok(if stop.requested() {
-        Outcome::Stopped
-    } else {
-        Outcome::Finished
-    })
+    Ok(outcome(stop))
 }
 
 /// Of all `races` on that text those of other programs with the seeds of the `runners`, and those of the `runners` as they are
@@ -137,45 +122,15 @@ fn run(
 ) -> Result<Option<Race>> {
     let config = &runner.config;
     let mut run = UnsavedRun::new(config, dataset).with_context(|| format!("recipe {}", runner.name))?;
-    let bar = Progress::new(
-        &format!("{} seed {}", runner.name, config.seed),
-        config.steps,
-        Unit::Of("steps"),
-    );
-    stop.at_stake(Some("nothing".into()));
-    run.warm_up()?;
-    let every = config.steps.div_ceil(evaluations);
-    let mut clock = Duration::ZERO;
-    let mut tokens = 0;
-    let mut curve: Vec<Point> = Vec::new();
-    let mut diverged = false;
-    while !run.is_finished() && !diverged {
-        if stop.requested() {
-            return Ok(None);
-        }
-        let started = Instant::now();
-        let step = run.step()?;
-        clock += started.elapsed();
-        diverged = run.ends_at(&step);
-        tokens += config.tokens_per_step();
-        stop.at_stake(Some(format!("{} step(s) of this training", run.steps())));
-        bar.set_position(run.steps());
-        if run.steps().is_multiple_of(every) || run.is_finished() || diverged {
-            let loss = if diverged { f64::NAN } else { run.loss()? };
-            diverged |= !loss.is_finite();
-            curve.push(Point {
-                step: run.steps(),
-                seconds: clock.as_secs_f64(),
-                val_loss: loss.is_finite().then_some(loss),
-            });
-        }
-    }
-    drop(bar);
-    Ok(Some(Race {
+    let what = format!("{} seed {}", runner.name, config.seed);
+    let curve = train(&mut run, &what, config.steps.div_ceil(evaluations), stop)?;
+    Ok(curve.map(|curve| Race {
         engine: ENGINE.into(),
         recipe: runner.name.clone(),
         seed: config.seed,
-        tokens_per_second: tokens as f64 / clock.as_secs_f64(),
+        tokens_per_second: curve.last().map_or(f64::NAN, |end| {
+            (end.step as usize * config.tokens_per_step()) as f64 / end.seconds
+        }),
         corpus: corpus.clone(),
         curve,
         config: Some(config.clone()),

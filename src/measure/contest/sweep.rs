@@ -1,16 +1,14 @@
 //! A sweep: every recipe of a grid with every seed, scored on a part of the training text.
 
-use std::time::Instant;
-
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
+use super::training::{outcome, train};
 use super::{Journal, is_same_recipe};
 use crate::config::{TrainConfig, shown};
 use crate::data::dataset::{CorpusRecord, Dataset};
 use crate::terminal::console::say;
-use crate::terminal::progress::{Progress, Unit};
 use crate::train::{Outcome, Stop, UnsavedRun};
 
 /// A training to do.
@@ -62,7 +60,7 @@ pub fn sweep(
             continue;
         }
         let what = format!("{}/{} {}", number + 1, candidates.len(), describe(candidate));
-        let Some(finished) = train(candidate, dataset, &corpus, stop, &what)? else {
+        let Some(finished) = run(candidate, dataset, &corpus, stop, &what)? else {
             break;
         };
         let result = finished
@@ -71,16 +69,11 @@ pub fn sweep(
         say(format_args!("{what}: {result} in {:.1} s", finished.seconds));
         journal.append(finished)?;
     }
-    stop.at_stake(None);
-    Ok(if stop.requested() {
-        Outcome::Stopped
-    } else {
-        Outcome::Finished
-    })
+    Ok(outcome(stop))
 }
 
 /// One training; nothing if `stop` ended it.
-fn train(
+fn run(
     candidate: &Candidate,
     dataset: &Dataset,
     corpus: &CorpusRecord,
@@ -89,29 +82,13 @@ fn train(
 ) -> Result<Option<Finished>> {
     let config = &candidate.config;
     let mut run = UnsavedRun::within_training_text(config, dataset).with_context(|| describe(candidate))?;
-    let bar = Progress::new(what, config.steps, Unit::Of("steps"));
-    stop.at_stake(Some("nothing".into()));
-    run.warm_up()?;
-    let started = Instant::now();
-    let mut diverged = false;
-    while !run.is_finished() && !diverged {
-        if stop.requested() {
-            return Ok(None);
-        }
-        let step = run.step()?;
-        diverged = run.ends_at(&step);
-        stop.at_stake(Some(format!("{} step(s) of this training", run.steps())));
-        bar.set_position(run.steps());
-    }
-    let seconds = started.elapsed().as_secs_f64();
-    let loss = if diverged { f64::NAN } else { run.loss()? };
-    drop(bar);
-    Ok(Some(Finished {
+    let curve = train(&mut run, what, config.steps, stop)?;
+    Ok(curve.and_then(|curve| curve.last().copied()).map(|end| Finished {
         settings: candidate.settings.clone(),
         seed: config.seed,
-        loss: loss.is_finite().then_some(loss),
-        steps: run.steps(),
-        seconds,
+        loss: end.val_loss,
+        steps: end.step,
+        seconds: end.seconds,
         corpus: corpus.clone(),
         config: config.clone(),
     }))

@@ -1,0 +1,64 @@
+//! One training of a comparison: its steps, timed, its losses along the way, and its end when it is asked to stop.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::terminal::progress::{Progress, Unit};
+use crate::train::{Outcome, Stop, UnsavedRun};
+
+/// How far a training had come, and how good it was.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    pub step: u64,
+    /// Of training alone: neither evaluation nor compiling.
+    pub seconds: f64,
+    /// Exact, over all that the run is scored on, in nats per token; none where the training diverged.
+    pub val_loss: Option<f64>,
+}
+
+/// Trains to the end, or until the loss is no number, and measures the loss after each `every`th step and after the last;
+/// `what` is shown beside the steps. Nothing if `stop` ended it.
+///
+/// # Errors
+/// Those of a step or of an evaluation.
+pub fn train(run: &mut UnsavedRun, what: &str, every: u64, stop: &dyn Stop) -> Result<Option<Vec<Point>>> {
+    let bar = Progress::new(what, run.config().steps, Unit::Of("steps"));
+    stop.at_stake(Some("nothing".into()));
+    run.warm_up()?;
+    let mut clock = Duration::ZERO;
+    let mut curve = Vec::new();
+    let mut diverged = false;
+    while !run.is_finished() && !diverged {
+        if stop.requested() {
+            return Ok(None);
+        }
+        let started = Instant::now();
+        let step = run.step()?;
+        clock += started.elapsed();
+        diverged = run.ends_at(&step);
+        stop.at_stake(Some(format!("{} step(s) of this training", run.steps())));
+        bar.set_position(run.steps());
+        if run.steps().is_multiple_of(every) || run.is_finished() || diverged {
+            let loss = if diverged { f64::NAN } else { run.loss()? };
+            diverged |= !loss.is_finite();
+            curve.push(Point {
+                step: run.steps(),
+                seconds: clock.as_secs_f64(),
+                val_loss: loss.is_finite().then_some(loss),
+            });
+        }
+    }
+    Ok(Some(curve))
+}
+
+/// How trainings one after the other ended; nothing of them can be lost any more.
+pub fn outcome(stop: &dyn Stop) -> Outcome {
+    stop.at_stake(None);
+    if stop.requested() {
+        Outcome::Stopped
+    } else {
+        Outcome::Finished
+    }
+}
