@@ -23,6 +23,16 @@
 //!
 //! A room uses those above it in this list, never those below: the training loop comes late because it saves
 //! checkpoints, evaluates and samples as it goes.
+//!
+//! Most programs need one type, [`LanguageModel`]:
+//!
+//! ```no_run
+//! use mlx_gpt::{CompletionOptions, LanguageModel};
+//!
+//! let model = LanguageModel::load("runs/shakespeare-nano-20260101-120000")?;
+//! println!("{}", model.complete("ROMEO:", &CompletionOptions::default())?.text);
+//! # Ok::<(), mlx_gpt::Error>(())
+//! ```
 
 #![deny(unsafe_code)]
 

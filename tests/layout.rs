@@ -54,3 +54,20 @@ fn the_top_of_src_holds_the_rooms_of_the_map() {
     expected.sort();
     assert_eq!(found, expected);
 }
+
+/// Who opens the documentation of a room finds code first.
+#[test]
+fn every_public_room_begins_with_an_example() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let map = fs::read_to_string(src.join("lib.rs")).unwrap();
+    let public: Vec<&str> = map
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .collect();
+    assert!(public.len() > 10, "{public:?}");
+    for room in public {
+        let text = fs::read_to_string(src.join(room).join("mod.rs")).unwrap();
+        let page = text.lines().take_while(|line| line.starts_with("//!"));
+        assert_eq!(page.filter(|line| line.starts_with("//! ```")).count(), 2, "{room}");
+    }
+}

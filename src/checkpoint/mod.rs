@@ -2,6 +2,18 @@
 //!
 //! A checkpoint ([`Checkpoint`]) is a folder in Hugging Face's names and layout with its tokenizer; a run
 //! ([`run::Run`]) is a folder of them with what started it and its metrics.
+//!
+//! ```no_run
+//! use mlx_gpt::checkpoint::{Checkpoint, runs};
+//! use std::path::Path;
+//!
+//! let folder = runs::find_checkpoint(Some(Path::new("runs/shakespeare-nano-20260101-120000")))?; // its newest
+//! let checkpoint = Checkpoint::load(&folder)?;
+//! for (name, array) in checkpoint.parameters.iter() {
+//!     println!("{name} {:?}", array.shape()); // wte.weight [65, 128], and so on
+//! }
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 pub mod base;
 mod boundaries;

@@ -1,4 +1,12 @@
 //! The command line: options to library calls, nothing else. `docs/cli.md` is made from the comments here.
+//!
+//! ```
+//! let names: Vec<String> = mlx_gpt::cli::command()
+//!     .get_subcommands()
+//!     .map(|command| command.get_name().to_owned())
+//!     .collect();
+//! assert!(names.contains(&"train".to_owned()));
+//! ```
 
 mod bench;
 mod clock;

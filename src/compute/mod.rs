@@ -1,4 +1,14 @@
 //! MLX's devices, memory, threads and compiled functions: what a model is computed on, and nothing of the model.
+//!
+//! ```
+//! use mlx_gpt::compute::memory;
+//! use mlx_gpt::config::{Device, Preset};
+//!
+//! println!("MLX computes on the {}", Device::current()?);
+//! let cache = memory::of_generation(&Preset::Gpt2.model(50257)); // bytes of GPT-2's keys and values
+//! assert!(cache < memory::of_machine() as f64);
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 pub mod arithmetic;
 pub mod compiled;

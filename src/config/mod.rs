@@ -1,4 +1,17 @@
 //! Everything that starts a run, as plain structs with named presets.
+//!
+//! ```
+//! use mlx_gpt::config::{Device, Preset, TrainConfig};
+//!
+//! let config = TrainConfig {
+//!     layers: 2,
+//!     steps: 100,
+//!     ..Preset::Nano.train(Device::Cpu)
+//! };
+//! config.validate()?;
+//! assert_eq!(config.tokens_per_step(), 12 * 64);
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 mod changes;
 mod device;

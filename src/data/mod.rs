@@ -1,6 +1,18 @@
 //! Text to splits ([`corpus`]), or to token shards on disk ([`prepare`], [`manifest`]); these, or files of tokens that other
 //! programs made, to tokens ([`dataset`]); tokens to batches ([`batches`]), a text to overlapping windows ([`windows`]).
 //! No MLX here.
+//!
+//! ```
+//! use mlx_gpt::data::batches::{Batch, row_starts, step_rng};
+//! use mlx_gpt::data::tokens::Tokens;
+//!
+//! let tokens = Tokens::Memory((0..100).collect());
+//! let starts = row_starts(&mut step_rng(1337, 0), 2, tokens.len(), 8); // seed, step; rows, tokens, context
+//! let batch = Batch::gather(&tokens, &starts, 8);
+//! assert_eq!(batch.inputs.len(), 2 * 8);
+//! assert_eq!(batch.targets[0], batch.inputs[1]);
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 pub mod batches;
 pub mod corpus;

@@ -1,4 +1,10 @@
 //! Files: reading what others made, writing so that a file is complete or not there, hashes, number formats.
+//!
+//! ```
+//! use mlx_gpt::disk::hash::sha256;
+//!
+//! assert!(sha256(b"").starts_with("e3b0c442"));
+//! ```
 
 pub mod bytes;
 pub(crate) mod durable;

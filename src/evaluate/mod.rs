@@ -1,5 +1,19 @@
 //! How well a model predicts: its exact loss on a text ([`text`]), and which ending of a text it finds the likeliest
 //! ([`hellaswag`]).
+//!
+//! ```no_run
+//! use mlx_gpt::checkpoint::Checkpoint;
+//! use mlx_gpt::config::DEFAULT_CORPUS;
+//! use mlx_gpt::data::{corpus::Split, dataset::Dataset};
+//! use mlx_gpt::evaluate::text::measure;
+//! use std::path::Path;
+//!
+//! let checkpoint = Checkpoint::load(Path::new("runs/NAME/latest"))?;
+//! let part = Dataset::open(DEFAULT_CORPUS)?.part(&checkpoint.tokenizer, Split::Val)?;
+//! let (evaluation, bits_per_byte) = measure(&checkpoint, &part, checkpoint.model.context, |_| ())?;
+//! println!("{:.4} nats a token, {bits_per_byte:?} bits a byte", evaluation.loss());
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 pub mod hellaswag;
 pub mod text;

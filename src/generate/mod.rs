@@ -7,6 +7,15 @@
 //! | `boundaries.rs` | the tokens that begin and end a text |
 //! | `stop.rs`, `completion.rs` | text up to a stop string; tokens to text, and when it ends |
 //! | `options.rs`, `token_stream.rs`, `language_model.rs` | text in and text out: what a program calls |
+//!
+//! ```
+//! use mlx_gpt::generate::sample_rng;
+//! use mlx_gpt::generate::sampler::Sampling;
+//!
+//! let choice = Sampling::GREEDY.choose(&[0.0, 2.0, 1.0], &[], &mut sample_rng(0, 0))?; // from logits to a token
+//! assert_eq!(choice.id, 1);
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 pub mod boundaries;
 mod completion;

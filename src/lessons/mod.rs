@@ -15,6 +15,12 @@
 //! | `overview.rs` | all days at once |
 //! | `fact.rs` | what a day claims, to be checked |
 //! | `dayNN_*.rs` | the days |
+//!
+//! ```
+//! let day = mlx_gpt::lessons::find(4)?;
+//! println!("{}: {}", day.title, day.teaches);
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 mod arrays;
 mod attention_maps;

@@ -7,6 +7,18 @@
 //!
 //! Shapes in the comments: B rows of a batch, T tokens of a row, C channels (`embd`), H heads, K of them with
 //! keys and values of their own, D = C / H, V vocabulary.
+//!
+//! ```
+//! use mlx_gpt::config::{ModelConfig, Preset};
+//! use mlx_gpt::model::{Model, init::initialize};
+//! use mlx_rs::Array;
+//!
+//! let config = ModelConfig { layers: 1, embd: 16, heads: 2, ..Preset::Nano.model(65) };
+//! let model = Model::new(&config, &initialize(&config, 1337)?)?;
+//! let ids = Array::from_slice(&[1, 2, 3], &[1, 3]); // [B, T]
+//! assert_eq!(model.forward(&ids, None)?.shape(), [1, 3, 65]); // [B, T, V]
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 pub mod any;
 pub mod attention;

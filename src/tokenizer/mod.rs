@@ -20,6 +20,15 @@
 //! | `guarded.rs` | calls into that library |
 //! | `pieces.rs` | a text as its tokens, for people to look at |
 //! | `any.rs`, `stream.rs` | all kinds behind one type; text from tokens that come one by one |
+//!
+//! ```
+//! use mlx_gpt::Tokenizer;
+//!
+//! let tokenizer = Tokenizer::gpt2()?;
+//! assert_eq!(tokenizer.encode("hello world")?, [31373, 995]);
+//! assert_eq!(tokenizer.decode(&[31373, 995])?, "hello world");
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 mod added;
 mod any;

@@ -1,4 +1,17 @@
 //! Training: the loop, and what each line of it calls.
+//!
+//! ```no_run
+//! use mlx_gpt::config::{Device, Preset};
+//! use mlx_gpt::data::dataset::Dataset;
+//! use mlx_gpt::train::{Session, Unattended, train};
+//! use std::path::Path;
+//!
+//! let config = Preset::Nano.train(Device::current()?);
+//! let dataset = Dataset::open(&config.corpus)?;
+//! let mut session = Session::start(config, &dataset, Path::new("runs/mine"))?;
+//! train(&mut session, &mut Unattended)?; // runs/mine/latest is a checkpoint now
+//! # Ok::<(), anyhow::Error>(())
+//! ```
 
 mod configure;
 pub mod freeze;
