@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::prepare;
 use super::text_files::TextFile;
+use crate::tokenizer::folder::{TOKENIZER, TOKENIZER_CONFIG};
 
 /// Names that a remark lists, at most.
 const LISTED: usize = 3;
@@ -126,10 +127,7 @@ fn is_written_here(folder: &Path) -> bool {
             || is_lessons(folder)
             || prepare::is_begun(folder)
             || has("curves.jsonl")
-            || (has("tokenizer.json")
-                && ["tokenizer_config.json", "config.json", "manifest.json"]
-                    .into_iter()
-                    .any(has)))
+            || (has(TOKENIZER) && [TOKENIZER_CONFIG, "config.json", "manifest.json"].into_iter().any(has)))
 }
 
 fn is_run(folder: &Path) -> bool {

@@ -9,7 +9,7 @@ use super::arrays::{labels, visible};
 use super::day01_quirks as quirks;
 use super::fact::{Fact, Finding};
 use super::lab::Lab;
-use super::pictures::{Axes, Curve, curves};
+use super::pictures::{Axes, Series, curves};
 use super::{Lesson, Show};
 use crate::data::corpus::Split;
 use crate::disk::durable;
@@ -357,7 +357,7 @@ fn ratio(lab: &Lab) -> Result<String> {
 
 fn ratio_curves(lab: &Lab) -> Result<String> {
     let points = measured(lab)?;
-    let curve = |name: &str, bytes: usize, tokens: fn(&Point) -> usize| Curve {
+    let curve = |name: &str, bytes: usize, tokens: fn(&Point) -> usize| Series {
         name: name.into(),
         points: points
             .iter()

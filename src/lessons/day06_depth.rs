@@ -11,7 +11,7 @@ use mlx_rs::{Array, Dtype};
 
 use super::day06_block::BLOCKS;
 use super::lab::Lab;
-use super::pictures::{Axes, Curve, curves};
+use super::pictures::{Axes, Series, curves};
 use crate::config::ModelConfig;
 use crate::data::corpus::Split;
 use crate::model::attention::Attention;
@@ -208,7 +208,7 @@ pub fn gradient_curves(lab: &Lab) -> Result<String> {
     for (wiring, name) in WIRINGS {
         let norms = gradient_norms(lab, wiring)?.into_iter().enumerate();
         let points = norms.filter(|(_, norm)| *norm > 0.0);
-        lines.push(Curve {
+        lines.push(Series {
             name: name.into(),
             points: points.map(|(layer, norm)| ((layer + 1) as f64, norm.log10())).collect(),
         });

@@ -8,7 +8,7 @@ use mlx_rs::Array;
 use super::day07_gpt2::{fresh, inputs, stages};
 use super::fact::Finding;
 use super::lab::Lab;
-use super::pictures::{Axes, Curve, curves};
+use super::pictures::{Axes, Series, curves};
 use crate::config::{ModelConfig, Preset};
 use crate::model::init::{initialize, parameter_count};
 use crate::model::loss::negative_log_likelihood;
@@ -94,9 +94,9 @@ pub fn stream(lab: &Lab) -> Result<String> {
 }
 
 pub fn stream_picture(lab: &Lab) -> Result<String> {
-    let curve = |name: &str, scaled| -> Result<Curve> {
+    let curve = |name: &str, scaled| -> Result<Series> {
         let widths = widths(lab, 48, scaled)?;
-        Ok(Curve {
+        Ok(Series {
             name: name.into(),
             points: (0..).zip(widths).map(|(x, y)| (f64::from(x), f64::from(y))).collect(),
         })

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::day07_gpt2::NANO;
 use super::fact::Finding;
 use super::lab::Lab;
-use super::pictures::{Axes, Curve, curves};
+use super::pictures::{Axes, Series, curves};
 use crate::checkpoint::run::Run;
 use crate::config::Device;
 use crate::config::{Optimizer, TrainConfig};
@@ -70,7 +70,7 @@ impl Trial {
     }
 
     /// Trains it, and measures both losses as it learns.
-    fn run(&self, lab: &Lab) -> Result<[Curve; 2]> {
+    fn run(&self, lab: &Lab) -> Result<[Series; 2]> {
         let config = self.config(lab)?;
         let tokenizer = lab.tokenizer()?;
         let text: String = lab.text(Split::Train).chars().take(self.characters).collect();
@@ -101,7 +101,7 @@ impl Trial {
             stepper.step(&mut state, micro_batches)?;
         }
         let [learned, val] = points;
-        let curve = |what: &str, points| Curve {
+        let curve = |what: &str, points| Series {
             name: format!("{}: {what}", self.name),
             points,
         };
@@ -117,14 +117,14 @@ pub fn fitting(lab: &Lab) -> Result<String> {
         x: "step",
         y: "nats per token",
     };
-    let lines: Vec<Curve> = over.into_iter().chain(under).collect();
+    let lines: Vec<Series> = over.into_iter().chain(under).collect();
     curves(&axes, &lines)
 }
 
 /// The least validation loss of an overfitting model, and both losses at its end.
 pub fn overfitted(lab: &Lab) -> Result<Finding> {
     let [learned, val] = OVERFITTING.run(lab)?;
-    let last = |curve: &Curve| curve.points.last().map_or(f64::NAN, |point| point.1);
+    let last = |curve: &Series| curve.points.last().map_or(f64::NAN, |point| point.1);
     let least = val.points.iter().map(|point| point.1).fold(f64::INFINITY, f64::min);
     let measured = format!(
         "learned text {:.2}; validation {least:.2} at its best and {:.2} at the end",

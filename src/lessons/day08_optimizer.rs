@@ -11,7 +11,7 @@ use super::day07_gpt2::{NANO, fresh};
 use super::fact::Finding;
 use super::gradients::{gradients, in_parts, largest_share};
 use super::lab::Lab;
-use super::pictures::{Axes, Curve, curves};
+use super::pictures::{Axes, Series, curves};
 use super::pytorch::PyTorch;
 use crate::config::Optimizer;
 use crate::model::Parameters;
@@ -225,7 +225,7 @@ pub fn schedule(lab: &Lab) -> Result<String> {
         x: "step",
         y: "rate, in thousandths",
     };
-    let curve = Curve {
+    let curve = Series {
         name: "rate, at last".into(),
         points: points.collect(),
     };

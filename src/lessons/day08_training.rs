@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::day07_gpt2::NANO;
 use super::fact::{Fact, lower_loss};
 use super::lab::Lab;
-use super::pictures::{Axes, Curve, curves};
+use super::pictures::{Axes, Series, curves};
 use super::{Lesson, Recipe, Show, day08_fitting, day08_machine, day08_optimizer};
 use crate::checkpoint::run::Run;
 use crate::config::TrainConfig;
@@ -157,7 +157,7 @@ fn losses(lab: &Lab) -> Result<String> {
         }
         before += last;
     }
-    let curve = |name: &str, points| Curve {
+    let curve = |name: &str, points| Series {
         name: name.into(),
         points,
     };

@@ -12,7 +12,7 @@ use super::arrays::largest_difference;
 use super::day09_generation::Speaker;
 use super::fact::Finding;
 use super::lab::Lab;
-use super::pictures::{Axes, Curve, curves};
+use super::pictures::{Axes, Series, curves};
 use crate::config::{ModelConfig, Preset};
 use crate::data::corpus::Split;
 use crate::measure::bench::timing::{median, milliseconds};
@@ -165,7 +165,7 @@ pub fn timing(lab: &Lab) -> Result<String> {
 
 pub fn timing_picture(lab: &Lab) -> Result<String> {
     let times = times(lab)?;
-    let curve = |name: &str, of: fn(&(i32, Duration, Duration)) -> Duration| Curve {
+    let curve = |name: &str, of: fn(&(i32, Duration, Duration)) -> Duration| Series {
         name: name.into(),
         points: times
             .iter()

@@ -6,8 +6,8 @@ use plotters::prelude::*;
 
 use crate::terminal::plot::{self, COLOURS, FONT, Frame, LETTER, TITLE, WIDTH, drawing, range};
 
-/// A line of a plot: its name and its points.
-pub struct Curve {
+/// Points of one name, which are drawn as a curve.
+pub struct Series {
     pub name: String,
     pub points: Vec<(f64, f64)>,
 }
@@ -31,13 +31,13 @@ impl<'a> Axes<'a> {
 }
 
 /// Curves over one another, the names and last values below them.
-pub fn curves(axes: &Axes, curves: &[Curve]) -> Result<String> {
-    let curve = |(number, curve): (usize, &Curve)| {
-        let last = curve.points.last().map_or(f64::NAN, |point| point.1);
-        let label = format!("{} {last:.2}", curve.name);
-        plot::Curve::numbered(number, Some(label), curve.points.clone())
+pub fn curves(axes: &Axes, series: &[Series]) -> Result<String> {
+    let curve = |(number, series): (usize, &Series)| {
+        let last = series.points.last().map_or(f64::NAN, |point| point.1);
+        let label = format!("{} {last:.2}", series.name);
+        plot::Curve::numbered(number, Some(label), series.points.clone())
     };
-    plot::curves(&axes.frame(), &curves.iter().enumerate().map(curve).collect::<Vec<_>>())
+    plot::curves(&axes.frame(), &series.iter().enumerate().map(curve).collect::<Vec<_>>())
 }
 
 /// Whether a word is of a kind.
