@@ -3,9 +3,8 @@
 mod common;
 
 use std::io::Read;
-use std::process::Stdio;
 
-use common::{fail, folder, mlx_gpt, stderr, stdout, succeed, train_tiny, trained};
+use common::{Start, fail, folder, mlx_gpt, stderr, stdout, succeed, train_tiny, trained};
 use serde_json::Value;
 
 fn json(text: &str) -> Value {
@@ -241,10 +240,7 @@ fn a_closed_pipe_ends_generation_quietly() {
             "--checkpoint",
         ])
         .arg(&run)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .start();
     child.stdout.take().unwrap().read_exact(&mut [0; 20]).unwrap(); // and the reader is dropped, as `head` would
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{:?}", output.status);
@@ -255,10 +251,7 @@ fn a_closed_pipe_ends_generation_quietly() {
 #[test]
 fn a_run_outlives_the_terminal_it_was_started_from() {
     let folder = folder();
-    let mut child = train_tiny(folder.path(), &["--steps", "30", "--eval-every", "5", "--out", "run"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = train_tiny(folder.path(), &["--steps", "30", "--eval-every", "5", "--out", "run"]).start();
     drop(child.stderr.take()); // nobody reads any more
     assert!(child.wait().unwrap().success());
     assert!(folder.path().join("run/latest/model.safetensors").exists());

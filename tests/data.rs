@@ -4,11 +4,10 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::disk::Disk;
-use common::{contents, fail, folder, mlx_gpt, signal, stderr, stdout, succeed, train_tiny, wait_until};
+use common::{Start, contents, fail, folder, mlx_gpt, signal, stderr, stdout, succeed, train_tiny, wait_until};
 
 /// A folder of texts, about three megabytes.
 fn write_texts(folder: &Path) {
@@ -116,11 +115,7 @@ fn killed_and_started_again_it_writes_the_same_bytes() {
     for wait in [0, 5, 20] {
         let out = format!("cut-{wait}");
         let place = folder.path().join(&out);
-        let mut child = prepare(folder.path(), &out)
-            .stderr(std::process::Stdio::null())
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = prepare(folder.path(), &out).start_quietly();
         let started = Instant::now();
         while !place.join("train-00000.bin").exists() && started.elapsed() < Duration::from_secs(60) {
             std::thread::sleep(Duration::from_millis(1));
@@ -277,11 +272,7 @@ fn shards_are_the_same_for_any_number_of_threads() {
 fn of_two_that_prepare_one_folder_one_says_so() {
     let folder = folder();
     write_texts(folder.path());
-    let mut first = prepare(folder.path(), "tokens")
-        .stderr(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut first = prepare(folder.path(), "tokens").start_quietly();
     wait_until("a beginning", &mut first, || {
         folder.path().join("tokens/journal.json").exists()
     });
@@ -327,11 +318,7 @@ fn an_interrupted_preparation_leaves_whole_shards() {
     let folder = folder();
     write_texts(folder.path());
     let place = folder.path().join("tokens");
-    let mut child = prepare(folder.path(), "tokens")
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = prepare(folder.path(), "tokens").start();
     wait_until("a shard", &mut child, || place.join("train-00000.bin").exists());
     signal(&child, "-INT");
     let output = child.wait_with_output().unwrap();

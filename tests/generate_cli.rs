@@ -4,9 +4,8 @@ mod common;
 
 use std::io::Write;
 use std::path::Path;
-use std::process::Stdio;
 
-use common::{fail, folder, generate, mlx_gpt, stderr, stdout, succeed, train_tiny, trained};
+use common::{Start, fail, folder, generate, mlx_gpt, stderr, stdout, succeed, train_tiny, trained};
 use serde_json::Value;
 
 fn text(folder: &Path, options: &[&str]) -> String {
@@ -212,7 +211,7 @@ fn a_prompt_may_come_from_a_file_or_a_pipe() {
         expected
     );
     let mut piped = generate(path, &[&greedy[..], &["--prompt-file", "-"]].concat());
-    let mut child = piped.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = piped.start();
     child.stdin.take().unwrap().write_all(b"JULIET:\nO ").unwrap();
     assert_eq!(stdout(&child.wait_with_output().unwrap()), expected);
     let said = fail(&mut generate(path, &["--prompt-file", "none.txt"]));

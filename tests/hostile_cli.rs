@@ -7,11 +7,11 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use common::{contents, fail, folder, generate, mlx_gpt, random_checkpoint, stderr, stdout, succeed, trained};
+use common::{Start, contents, fail, folder, generate, mlx_gpt, random_checkpoint, stderr, stdout, succeed, trained};
 use mlx_gpt::checkpoint::Checkpoint;
 use mlx_gpt::config::Precision;
 use mlx_gpt::model::Parameters;
@@ -121,11 +121,7 @@ fn pipes_and_devices_are_no_files() {
 fn a_prompt_has_a_bound() {
     let folder = folder();
     trained(folder.path(), "1");
-    let mut child = generate(folder.path(), &["--prompt-file", "-"])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = generate(folder.path(), &["--prompt-file", "-"]).start();
     let mut stdin = child.stdin.take().unwrap();
     while stdin.write_all(&[b'y'; 1 << 16]).is_ok() {} // until the program has had enough
     let output = child.wait_with_output().unwrap();
@@ -477,12 +473,7 @@ fn weights_that_are_no_numbers_go_nowhere() {
 fn a_line_that_is_not_utf8_does_not_end_a_conversation() {
     let folder = folder();
     trained(folder.path(), "1");
-    let mut child = generate(folder.path(), &["--interactive", "--max-new-tokens", "3"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = generate(folder.path(), &["--interactive", "--max-new-tokens", "3"]).start();
     child.stdin.take().unwrap().write_all(b"caf\xe9\nROMEO:\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
@@ -550,12 +541,7 @@ fn an_interrupted_import_or_export_leaves_nothing() {
     ] {
         let interrupted = (0..20).any(|_| {
             let mut command = mlx_gpt(path);
-            let mut child = command
-                .args(arguments)
-                .stdout(Stdio::null())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
+            let mut child = command.args(arguments).start();
             // Both say what they work on once they heed signals.
             let mut said = BufReader::new(child.stderr.take().unwrap());
             said.read_line(&mut String::new()).unwrap();
@@ -584,7 +570,7 @@ fn of_two_imports_into_one_place_one_says_so() {
     let path = folder.path();
     large(path);
     let mut first = import(path, "model", "out");
-    let mut first = first.stderr(Stdio::null()).spawn().unwrap();
+    let mut first = first.start_quietly();
     assert!(met_while_writing(path, &mut first));
     let said = fail(&mut import(path, "model", "out"));
     assert!(

@@ -4,21 +4,16 @@ mod common;
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::Output;
 
-use common::{folder, generate, stderr, stdout, succeed, trained};
+use common::{Start, folder, generate, stderr, stdout, succeed, trained};
 use rexpect::session::{PtySession, spawn_command};
 
 const GREEDY: [&str; 4] = ["--temperature", "0", "--max-new-tokens", "20"];
 
 /// The same lines from a pipe.
 fn piped(folder: &Path, options: &[&str], lines: &str) -> Output {
-    let mut child = generate(folder, &[&["--interactive"], options].concat())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = generate(folder, &[&["--interactive"], options].concat()).start();
     child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));

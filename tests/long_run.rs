@@ -6,10 +6,10 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::Duration;
 
-use common::{folder, mlx_gpt, wait_until};
+use common::{Start, folder, mlx_gpt, wait_until};
 use serde_json::Value;
 use sysinfo::{Pid, ProcessesToUpdate, System};
 
@@ -93,9 +93,7 @@ fn memory_and_open_files_stay_what_they_were_at_step_500() {
             "500",
         ])
         .args(["--keep-last", "2", "--steps", &more, "--out", "run"])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+        .start_quietly();
     let mut program = Program(child);
     let early = taken_at(&mut program.0, &run, 500);
     for on_the_way in (1000..steps).step_by(1000) {

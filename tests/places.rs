@@ -4,11 +4,11 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use common::disk::Disk;
 use common::{
-    contents, fail, folder, learned, mlx_gpt, says, signal, spawn_tiny, stderr, succeed, train_tiny, wait_until,
+    Start, contents, fail, folder, learned, mlx_gpt, says, signal, spawn_tiny, stderr, succeed, train_tiny, wait_until,
 };
 use mlx_gpt::checkpoint::{self, Checkpoint, runs};
 
@@ -365,11 +365,7 @@ fn what_a_killed_export_left_goes_with_the_next() {
             .any(|name| name.starts_with(".making-"))
     };
     let killed = (0..50).any(|_| {
-        let mut child = export("killed")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = export("killed").start_quietly();
         while child.try_wait().unwrap().is_none() && !unfinished() {
             std::thread::yield_now();
         }

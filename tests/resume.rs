@@ -3,10 +3,10 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Child;
 
 use clap::ValueEnum;
-use common::{fail, folder, learned, mlx_gpt, says, signal, stderr, succeed, train_tiny, wait_until};
+use common::{Start, fail, folder, learned, mlx_gpt, says, signal, stderr, succeed, train_tiny, wait_until};
 use mlx_gpt::config::{OnNan, Optimizer, Precision, Schedule};
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ const OPTIONS: [&str; 8] = [
 ];
 
 fn spawn(folder: &Path, options: &[&str]) -> Child {
-    train_tiny(folder, options).stderr(Stdio::piped()).spawn().unwrap()
+    train_tiny(folder, options).start()
 }
 
 fn undisturbed() -> (Vec<(String, Vec<u8>)>, Vec<Value>) {

@@ -13,7 +13,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{TINY, folder, learned, mlx_gpt, number, says, signal, spawn_tiny, succeed, train_tiny, wait_until};
+use common::{
+    Start, TINY, folder, learned, mlx_gpt, number, says, signal, spawn_tiny, succeed, train_tiny, wait_until,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -114,13 +116,7 @@ fn terminal(folder: &Path) -> Child {
     } else {
         command.args(["-q", "/dev/null", "bash", "--norc", "-i"]);
     }
-    let mut child = command
-        .current_dir(folder)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = command.current_dir(folder).stdin(Stdio::piped()).start_quietly();
     let line = format!("{} train {}\n", env!("CARGO_BIN_EXE_mlx-gpt"), arguments().join(" "));
     child.stdin.as_mut().unwrap().write_all(line.as_bytes()).unwrap();
     child
@@ -310,10 +306,7 @@ fn a_run_under_nohup_goes_on() {
         .arg(program.get_program())
         .args(program.get_args())
         .current_dir(folder.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+        .start_quietly();
     wait_until("a step", &mut child, || says(&run.join("metrics.jsonl"), "\"loss\""));
     signal(&child, "-HUP");
     assert!(child.wait().unwrap().success());

@@ -4,9 +4,8 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
 
-use common::{fail, folder, mlx_gpt, says, signal, stderr, stdout, succeed, wait_until};
+use common::{Start, fail, folder, mlx_gpt, says, signal, stderr, stdout, succeed, wait_until};
 use serde_json::Value;
 
 const BASE: &str = "
@@ -55,12 +54,7 @@ fn a_sweep_that_is_stopped_and_killed_repeats_and_loses_nothing() {
     write_plan(path, 300);
     let mut lines_before = 0;
     for way in ["-INT", "-KILL"] {
-        let mut child = mlx_gpt(path)
-            .args(sweep)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = mlx_gpt(path).args(sweep).start();
         wait_until("one more training", &mut child, || {
             fs::read_to_string(path.join("plan.jsonl")).is_ok_and(|text| text.lines().count() > lines_before)
         });

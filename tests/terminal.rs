@@ -4,10 +4,10 @@ mod common;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{TINY, folder, mlx_gpt, stderr, stdout, succeed, trained};
+use common::{Start, TINY, folder, mlx_gpt, stderr, stdout, succeed, trained};
 use rexpect::session::{PtySession, spawn_command};
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
@@ -134,9 +134,7 @@ fn through_a_pipe_there_is_a_line_every_few_seconds() {
             "1000000",
         ])
         .args(TINY)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .start();
     let mut lines = BufReader::new(child.stderr.take().unwrap())
         .lines()
         .map_while(Result::ok);

@@ -6,7 +6,7 @@ pub mod disk;
 pub mod source;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use mlx_gpt::checkpoint::{Checkpoint, Moments, Progress};
@@ -133,6 +133,26 @@ pub fn learned(run: &Path) -> (Vec<(String, Vec<u8>)>, Vec<serde_json::Value>) {
         line
     });
     (contents(&run.join("latest")), lines.collect())
+}
+
+/// Starts a command, to be written to, read from, stopped or waited for.
+pub trait Start {
+    /// With pipes for all that it reads and writes.
+    fn start(&mut self) -> Child;
+
+    /// With nobody who reads what it writes.
+    fn start_quietly(&mut self) -> Child;
+}
+
+impl Start for Command {
+    fn start(&mut self) -> Child {
+        let pipes = self.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        pipes.spawn().unwrap()
+    }
+
+    fn start_quietly(&mut self) -> Child {
+        self.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
 }
 
 /// Starts a tiny run whose stderr goes to `folder/said`.
