@@ -1,11 +1,13 @@
 //! Passes on what the build knows of MLX: its version, for `--version`; where its shared library is, when `scripts/setup.sh`
-//! says so (on macOS MLX is linked in), beside an installed program or in the checkout; whether functions of MLX are replaced.
+//! says so (where mlx-rs built MLX, it is linked in), beside an installed program or in the checkout; whether functions of MLX are replaced.
 
 fn main() {
     println!("cargo:rerun-if-env-changed=MLX_GPT_RPATH");
     if let Ok(folder) = std::env::var("MLX_GPT_RPATH") {
         // Where `make install` puts it. First, so that an installed program does not depend on the checkout.
-        println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../share/mlx-gpt/mlx/lib");
+        let apple = std::env::var("CARGO_CFG_TARGET_VENDOR").is_ok_and(|vendor| vendor == "apple");
+        let beside_program = if apple { "@loader_path" } else { "$ORIGIN" };
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{beside_program}/../share/mlx-gpt/mlx/lib");
         println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
     }
     // Whether the library that is linked for MLX can be asked which of MLX's functions it replaces (src/compute/kernels.rs).

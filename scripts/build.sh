@@ -29,3 +29,15 @@ cargo build
 seconds=$((SECONDS - started))
 # The first build says nothing of the next, nor does one that had nothing to do: Cargo has its own mind of what is old.
 if [ -n "$first" ] || [ "$seconds" -lt 3 ]; then touch "$last"; else echo "$seconds" >"$last"; fi
+
+# The first program is tried: it may have been built and not compute.
+if [ -n "$first" ] && ! said=$("$target/mlx-gpt" doctor 2>&1); then
+  printf '%s\n' "$said" >&2
+  case $(cat .mlx/backend 2>/dev/null || true) in
+    source) other='; the other way: BACKEND=wheel make setup' ;;
+    wheel) other='; the other way: BACKEND=source make setup' ;;
+    cuda*) other='; the other way: BACKEND=cpu make setup' ;;
+    *) other= ;;
+  esac
+  echo "build: mlx-gpt was built, and something is wrong with this machine, see above$other" >&2
+fi

@@ -2,7 +2,8 @@
 
 # Into FOLDER/lib.
 build_interface() { # INCLUDE FOLDER
-  local mlx_c interface=$root/.mlx/interface made_of own cflags cxxflags kernel_flags sizes=()
+  local mlx_c interface=$root/.mlx/interface made_of own cflags cxxflags kernel_flags sizes=() processors
+  processors=$(nproc)
   mlx_c=$(mlx_c_sources "$triple")
   cflags=(-O2 -fPIC "-I$mlx_c" "-I$1" -Ikernels)
   cxxflags=(-std=c++20 -include "$root/$here/format.h" -include "$root/$here/half.h")
@@ -16,13 +17,13 @@ build_interface() { # INCLUDE FOLDER
   made_of=$(cat "$mlx_c"/mlx/c/*.* "$here"/*.h "$1/mlx/version.h" | sha256sum | cut -d" " -f1)-$(g++ -dumpfullversion)
   if [ "$(cat "$interface/complete" 2>/dev/null)" != "$made_of" ]; then
     folder "$2/interface"
-    step "the C interface did not compile" compile "$2/interface" "$mlx_c"/mlx/c/*.cpp -- "${cflags[@]}" "${cxxflags[@]}"
+    step "the C interface did not compile" compile "$2/interface" "$mlx_c"/mlx/c/*.cpp -- g++ "${cflags[@]}" "${cxxflags[@]}"
     printf '%s' "$made_of" | write "$2/interface/complete"
     put "$2/interface" "$interface"
   fi
   folder "$2/objects"
-  step "the kernels did not compile" compile "$2/objects" kernels/*.cpp -- "${cflags[@]}" "${cxxflags[@]}" "${kernel_flags[@]}"
-  step "what replaces functions of MLX's did not compile" compile "$2/objects" "${own[@]}" -- "${cflags[@]}" "${cxxflags[@]}"
+  step "the kernels did not compile" compile "$2/objects" kernels/*.cpp -- g++ "${cflags[@]}" "${cxxflags[@]}" "${kernel_flags[@]}"
+  step "what replaces functions of MLX's did not compile" compile "$2/objects" "${own[@]}" -- g++ "${cflags[@]}" "${cxxflags[@]}"
   # What replaces something of MLX's or of the system's is one object, so that nothing of it is left out.
   step "the kernels did not link" gcc "${cflags[@]}" -nostdlib -r $here/*.c kernels/*.c "$2"/objects/*.o -o "$2/replaced.o"
   step "the C interface could not be packed" ar crs "$2/lib/libmlxc.a" "$2/replaced.o" "$interface"/*.o
@@ -34,17 +35,4 @@ build_interface() { # INCLUDE FOLDER
     --raw-line '#[repr(C)] #[derive(Debug, Default, Copy, Clone)] pub struct float16_t(pub u16);' \
     --raw-line 'pub type bfloat16_t = u16;' \
     "$2/all.h" -o "$2/lib/bindings.rs" -- "-I$mlx_c" -include "$root/$here/half.h"
-}
-
-# As many at once as there are processors; the first that fails ends it.
-compile() { # FOLDER SOURCES… -- FLAGS…
-  local to=$1 sources=()
-  shift
-  while [ "$1" != -- ]; do
-    sources+=("$1")
-    shift
-  done
-  shift
-  printf '%s\0' "${sources[@]}" | to=$to xargs -0 -P "$(nproc)" -n 1 sh -c \
-    'for source; do :; done; g++ -c "$@" -o "$to/$(basename "$source" .cpp).o" || exit 255' - "$@"
 }

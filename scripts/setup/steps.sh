@@ -95,3 +95,18 @@ crates = json.load(open(sys.argv[1]))["packages"]
 print(next(crate["manifest_path"] for crate in crates if crate["name"] == "mlx-sys")[:-len("Cargo.toml")] + "src/mlx-c")' "$mlx/making.metadata" ||
     die "Cargo names no crate mlx-sys; is Cargo.lock this checkout's?"
 }
+
+# compile FOLDER SOURCES… -- COMPILER FLAGS…: objects into FOLDER, `processors` at once. The first that fails ends it.
+compile() {
+  local to=$1 sources
+  shift
+  sources=("$1")
+  shift
+  while [ "$1" != -- ]; do
+    sources+=("$1")
+    shift
+  done
+  shift
+  printf '%s\0' "${sources[@]}" | to=$to xargs -0 -P "$processors" -n 1 sh -c \
+    'for source; do :; done; "$@" -c -o "$to/$(basename "$source" .cpp).o" || exit 255' - "$@"
+}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
-use super::common::stderr;
+use crate::common::{self, stderr};
 use tempfile::TempDir;
 
 pub struct Stage {
@@ -29,7 +29,7 @@ fn copy(from: &Path, to: &Path) {
 
 impl Stage {
     pub fn new() -> Self {
-        let folder = super::common::folder();
+        let folder = common::folder();
         let stage = Self::in_folder(folder.path());
         Self {
             _folder: Some(folder),
@@ -46,7 +46,7 @@ impl Stage {
         let when = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
         if when(&made) < when(&script) {
             let _ = fs::remove_dir_all(&made);
-            let making = super::common::folder();
+            let making = common::folder();
             let output = Command::new(&script).arg(making.path()).output().unwrap();
             assert!(output.status.success(), "{}", stderr(&output));
             fs::rename(making.keep(), &made).unwrap();

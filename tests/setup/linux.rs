@@ -1,17 +1,11 @@
-//! `scripts/setup.sh` on Linux, with compilers, pip and Cargo replaced by those of `tests/setup/`: what it does is the script's
-//! own, and what it fetches and compiles is tiny.
-#![cfg(target_os = "linux")]
-
-mod common;
-#[path = "setup/stage.rs"]
-mod stage;
+//! On Linux.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
-use common::disk::Disk;
-use common::{stderr, wait_until};
-use stage::Stage;
+use crate::common::disk::Disk;
+use crate::common::{stderr, wait_until};
+use crate::stage::Stage;
 
 #[test]
 fn all_parts_are_made_once() {
