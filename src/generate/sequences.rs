@@ -63,7 +63,7 @@ impl<'a> Sequences<'a> {
     /// Keeps these rows only, in this order.
     pub(super) fn keep(&mut self, rows: &[usize]) -> Result<()> {
         self.windows = rows.iter().map(|&row| self.windows[row].clone()).collect();
-        Ok(self.cache.keep(rows)?)
+        Ok(self.cache.select_rows(rows)?)
     }
 
     /// Logits of what comes next, `[rows, V]`. Only tokens that the model has not seen are computed, and they must be

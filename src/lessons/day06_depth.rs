@@ -107,7 +107,7 @@ impl Stack {
     fn loss(&self, parameters: &Parameters) -> MlxResult<Array> {
         let outputs = self.outputs(parameters)?;
         let x = LayerNorm::new(&parameters.under("ln_f"))?.forward(&outputs[DEPTH - 1])?;
-        let logits = Embeddings::new(&self.model, parameters)?.as_head(&x)?;
+        let logits = Embeddings::new(&self.model, parameters)?.wte().logits(&x)?;
         negative_log_likelihood(&logits, &self.targets)?.mean(None)
     }
 }

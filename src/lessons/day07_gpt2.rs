@@ -188,7 +188,7 @@ pub(super) fn stages(
     }
     x = LayerNorm::new(&parameters.under("ln_f"))?.forward(&x)?;
     stages.push(("ln_f".to_owned(), x.clone()));
-    stages.push(("logits".to_owned(), Embeddings::new(model, head)?.as_head(&x)?));
+    stages.push(("logits".to_owned(), Embeddings::new(model, head)?.wte().logits(&x)?));
     Ok(stages)
 }
 // ANCHOR_END: stages

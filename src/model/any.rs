@@ -15,8 +15,11 @@ use crate::config::{Architecture, ModelConfig};
 
 /// A network from token ids to logits.
 pub enum Model {
+    /// GPT-2, or the same with its newer parts.
     Gpt2(Gpt),
+    /// Day 2's table of logits.
     Bigram(Bigram),
+    /// Day 3's and day 4's models of one layer.
     Shallow(Shallow),
 }
 
@@ -24,6 +27,9 @@ impl Model {
     /// A model over handles of `parameters`, which must have the names that
     /// [`init::layout`](super::init::layout) lists for `config`, or
     /// [`quantized_layout`](super::linear::quantized::quantized_layout) for a quantized one.
+    ///
+    /// # Errors
+    /// A missing parameter.
     pub fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
         Ok(match config.architecture {
             Architecture::Gpt2 | Architecture::Modern => Self::Gpt2(Gpt::new(config, parameters)?),
@@ -33,8 +39,7 @@ impl Model {
         })
     }
 
-    /// The same model, whose [`losses`](Self::losses) keep of each block the input alone, for gradients in less memory.
-    /// Those that have no blocks stay as they are.
+    /// As [`Gpt::recomputing`]; models without blocks are unchanged.
     pub fn recomputing(self, config: &ModelConfig, parameters: &Parameters) -> Self {
         match self {
             Self::Gpt2(gpt) => Self::Gpt2(gpt.recomputing(config, parameters)),
@@ -42,7 +47,7 @@ impl Model {
         }
     }
 
-    /// Token ids `[B, T]`, T at most the context, to logits `[B, T, V]`: what the model expects after each token.
+    /// As [`Gpt::forward`]: ids `[B, T]` to logits `[B, T, V]`.
     pub fn forward(&self, ids: &Array, dropout: Option<&Dropout>) -> Result<Array> {
         match self {
             Self::Gpt2(gpt) => gpt.forward(ids, dropout),
@@ -51,7 +56,7 @@ impl Model {
         }
     }
 
-    /// Token ids and targets `[B, T]` to the negative log-likelihood of each target, `[B, T]`, in nats and float32.
+    /// As [`Gpt::losses`]: ids and targets `[B, T]` to `[B, T]`, in nats.
     pub fn losses(&self, ids: &Array, targets: &Array, dropout: Option<&Dropout>) -> Result<Array> {
         match self {
             Self::Gpt2(gpt) => gpt.losses(ids, targets, dropout),
@@ -59,20 +64,19 @@ impl Model {
         }
     }
 
-    /// The next token ids `[B, T]` of sequences whose earlier tokens are in `cache`, which takes these too, to logits
-    /// `[B, V]` of what comes after the last.
+    /// As [`Gpt::forward_cached`]: new ids `[B, T]` to logits `[B, V]`.
     ///
     /// # Errors
-    /// More tokens than the context in all.
+    /// More tokens in all than the context.
     pub fn forward_cached(&self, ids: &Array, cache: &mut KvCache) -> Result<Array> {
         let logits = match self {
             Self::Gpt2(gpt) => return gpt.forward_cached(ids, cache),
             Self::Bigram(bigram) => {
-                cache.begin(ids.dim(1));
+                cache.advance(ids.dim(1));
                 bigram.forward(ids)?
             }
             Self::Shallow(shallow) => {
-                let (start, layers) = cache.begin(ids.dim(1));
+                let (start, layers) = cache.advance(ids.dim(1));
                 let layer = layers
                     .first_mut()
                     .ok_or_else(|| Exception::custom("the cache has no layer"))?;

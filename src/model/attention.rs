@@ -12,10 +12,11 @@ use super::norm::rms_norm;
 use super::parameters::Scope;
 use crate::config::{ModelConfig, Position};
 
-/// The slowest of the rotary angles turns once in about 2π times this many places (Su et al. 2021, section 3.2.2, have
-/// 10,000); a smaller one suits contexts of hundreds.
+/// θ, the base of the rotary embedding's wavelengths, the longest of which is about 2πθ positions. Smaller than the 10,000
+/// of Su et al. (2021, section 3.2.2), because contexts here are a few hundred tokens.
 pub const ROTARY_BASE: f32 = 1000.0;
 
+/// Causal self-attention of one layer, with grouped queries where there are fewer heads of keys and values.
 pub struct Attention {
     /// C to 3C: queries, keys and values of all heads in one product; less where heads share keys and values.
     c_attn: Linear,
@@ -28,6 +29,8 @@ pub struct Attention {
 }
 
 impl Attention {
+    /// # Errors
+    /// A missing parameter.
     pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Self> {
         Ok(Self {
             c_attn: Linear::new(&parameters.under("c_attn"), config)?,
@@ -39,7 +42,7 @@ impl Attention {
         })
     }
 
-    /// `[B, T, C]` to `[B, T, C]`: each token gathers from itself and the tokens before it, those in `cache` included.
+    /// `[B, T, C]` to `[B, T, C]`: each token attends to itself and the tokens before it, those in `cache` included.
     pub fn forward(&self, x: &Array, dropout: Option<&Dropout>, cache: Option<&mut LayerCache>) -> Result<Array> {
         let start = cache.as_deref().map_or(0, LayerCache::len);
         let [q, k, v] = self.queries_keys_values(x, start)?;
@@ -50,13 +53,13 @@ impl Attention {
 
         let y = match dropout {
             None => {
-                // One query comes last, and nothing is after it to be hidden.
+                // A single query is the last position, and needs no mask.
                 let mask = (x.dim(1) > 1).then_some(ScaledDotProductAttentionMask::Causal);
                 scaled_dot_product_attention(&q, &k, &v, scale(&q), mask, None)?
             }
             Some(dropout) => {
-                let weights = dropout.apply(&attention_weights(&q, &self.shared(&k)?)?)?;
-                weights.matmul(self.shared(&v)?)?
+                let weights = dropout.apply(&attention_weights(&q, &self.repeat_kv(&k)?)?)?;
+                weights.matmul(self.repeat_kv(&v)?)?
             }
         }; // [B, H, T, D]
         let y = y
@@ -65,15 +68,15 @@ impl Attention {
         dropout::maybe(dropout, self.c_proj.forward(&y)?)
     }
 
-    /// How much each token takes from each, by each head: x `[B, T, C]` to `[B, H, T, T]`, each row summing to one. To be
-    /// looked at: [`forward`](Self::forward) has no need to hold it.
+    /// Attention weights: x `[B, T, C]` to `[B, H, T, T]`, query by key, rows summing to 1. For inspection:
+    /// [`forward`](Self::forward) without dropout never holds them.
     pub fn weights(&self, x: &Array) -> Result<Array> {
         let [q, k, _] = self.queries_keys_values(x, 0)?;
-        attention_weights(&q, &self.shared(&k)?)
+        attention_weights(&q, &self.repeat_kv(&k)?)
     }
 
     // ANCHOR: heads
-    /// x `[B, T, C]`, at places from `start` on, to queries `[B, H, T, D]`, and keys and values `[B, K, T, D]`.
+    /// x `[B, T, C]`, at positions from `start` on, to queries `[B, H, T, D]`, and keys and values `[B, K, T, D]`.
     fn queries_keys_values(&self, x: &Array, start: i32) -> Result<[Array; 3]> {
         let [b, t, c] = [x.dim(0), x.dim(1), x.dim(2)];
         let head_size = c / self.heads;
@@ -84,21 +87,21 @@ impl Attention {
                 .transpose_axes(&[0, 2, 1, 3]) // [B, H, T, D]
         };
         Ok([
-            self.placed(heads(&qkv[0], self.heads)?, start)?,
-            self.placed(heads(&qkv[1], self.kv_heads)?, start)?,
+            self.position_encoded(heads(&qkv[0], self.heads)?, start)?,
+            self.position_encoded(heads(&qkv[1], self.kv_heads)?, start)?,
             heads(&qkv[2], self.kv_heads)?,
         ])
     }
     // ANCHOR_END: heads
 
     /// Keys or values `[B, K, T, D]`, repeated for the heads that share them, `[B, H, T, D]`.
-    fn shared(&self, x: &Array) -> Result<Array> {
+    fn repeat_kv(&self, x: &Array) -> Result<Array> {
         ops::repeat_axis::<f32>(x.clone(), self.heads / self.kv_heads, 1)
     }
 
-    /// Queries or keys, `[B, H, T, D]`, of tokens at places from `start` on: normalised, and turned by their places, where
-    /// the model does that.
-    fn placed(&self, x: Array, start: i32) -> Result<Array> {
+    /// Queries or keys, `[B, H, T, D]`, at positions from `start` on: with QK-norm and the rotary embedding, where the
+    /// model has them.
+    fn position_encoded(&self, x: Array, start: i32) -> Result<Array> {
         let x = if self.qk_norm { rms_norm(&x)? } else { x };
         if self.rotary {
             rope(&x, x.dim(-1), false, ROTARY_BASE, 1.0, start, None)
@@ -108,14 +111,14 @@ impl Attention {
     }
 }
 
-/// One over the square root of the head size, so that scores have the variance that queries and keys have.
+/// `1 / √D`, D the head size: scores of queries and keys of unit variance then have unit variance too.
 fn scale(q: &Array) -> f32 {
     (q.dim(-1) as f32).powf(-0.5)
 }
 
-/// `softmax(q kᵀ / √D)` with the future masked out: q and k `[B, H, T, D]` to `[B, H, T, T]`, each row summing to one.
+/// `softmax(q kᵀ / √D)` with a causal mask: q and k `[B, H, T, D]` to `[B, H, T, T]`, rows summing to 1.
 ///
-/// The fused kernel computes the same without ever holding the weights; dropout has to see them.
+/// The fused kernel never holds the weights; dropout on them needs them.
 fn attention_weights(q: &Array, k: &Array) -> Result<Array> {
     let t = q.dim(-2);
     let position = ops::arange::<_, i32>(None, t, None)?; // [T]

@@ -1,4 +1,4 @@
-//! The simplest way to look back: each token takes the mean of itself and the tokens before it.
+//! The simplest causal token mixing: each token takes the mean of itself and the tokens before it.
 
 use mlx_rs::Array;
 use mlx_rs::error::Result;
@@ -21,13 +21,13 @@ pub fn average_past(x: &Array, cache: Option<&mut LayerCache>) -> Result<Array> 
 }
 
 // ANCHOR: weights
-/// How much each of the last `t` tokens takes from each of all `s`, `[T, S]`: the n-th of all takes one n-th from itself
-/// and from each before it, and nothing from those after it.
+/// Causal averaging weights `[T, S]` for the last `t` of `s` positions: the row of the n-th position is 1/n over the first
+/// n positions and 0 after them.
 pub fn averaging_weights(t: i32, s: i32) -> Result<Array> {
-    let reader = ops::arange::<_, i32>(s - t, s, None)?.reshape(&[t, 1])?; // [T, 1]
-    let source = ops::arange::<_, i32>(None, s, None)?; // [S]
-    let past = ops::le(&source, &reader)?.as_dtype(Dtype::Float32)?; // [T, S], ones and zeros
-    let count = reader.as_dtype(Dtype::Float32)?.add(Array::from_f32(1.0))?; // [T, 1]
+    let row = ops::arange::<_, i32>(s - t, s, None)?.reshape(&[t, 1])?; // [T, 1], positions from zero
+    let column = ops::arange::<_, i32>(None, s, None)?; // [S]
+    let past = ops::le(&column, &row)?.as_dtype(Dtype::Float32)?; // [T, S], ones and zeros
+    let count = row.as_dtype(Dtype::Float32)?.add(Array::from_f32(1.0))?; // [T, 1]
     past.divide(count)
 }
 // ANCHOR_END: weights

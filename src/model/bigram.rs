@@ -5,12 +5,15 @@ use mlx_rs::error::Result;
 
 use super::parameters::Parameters;
 
+/// A table of next-token logits.
 pub struct Bigram {
-    /// Row by row the logits of what follows a token, `[V, V]`.
+    /// Row i: the logits of the token after token i, `[V, V]`.
     wte: Array,
 }
 
 impl Bigram {
+    /// # Errors
+    /// A missing parameter.
     pub fn new(parameters: &Parameters) -> Result<Self> {
         Ok(Self {
             wte: parameters.get("wte.weight")?.clone(),

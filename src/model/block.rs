@@ -1,4 +1,4 @@
-//! A transformer block, normalised before each branch as in GPT-2 (Radford et al. 2019, section 2.3).
+//! A pre-norm transformer block, as in GPT-2 (Radford et al. 2019, section 2.3).
 
 use mlx_rs::Array;
 use mlx_rs::error::Result;
@@ -11,6 +11,7 @@ use super::norm::Norm;
 use super::parameters::Scope;
 use crate::config::ModelConfig;
 
+/// Attention and MLP, each a residual branch with a norm of its own before it.
 pub struct Block {
     ln_1: Norm,
     attn: Attention,
@@ -19,6 +20,8 @@ pub struct Block {
 }
 
 impl Block {
+    /// # Errors
+    /// A missing parameter.
     pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Self> {
         Ok(Self {
             ln_1: Norm::new(config.parts.norm, &parameters.under("ln_1"))?,

@@ -1,4 +1,4 @@
-//! Dropout whose masks are a function of where they fall, never of which thread computes them.
+//! Dropout whose masks do not depend on the number of workers.
 
 use std::cell::Cell;
 
@@ -9,8 +9,8 @@ use mlx_rs::{ops, random};
 
 /// Dropout of one forward pass (Srivastava et al. 2014), scaled so that nothing changes in expectation.
 ///
-/// Each place in the network that drops out asks in turn and has a random key of its own. The mask is drawn for the
-/// whole batch and cut to the rows at hand, so that a batch split over threads has the masks of the batch in one piece.
+/// Each dropout site has a random key of its own, used in the order of the calls. The mask is drawn for the whole batch and
+/// sliced to this worker's rows, so that masks do not depend on how a batch is split.
 #[derive(Clone)]
 pub struct Dropout {
     rate: f32,
@@ -25,12 +25,12 @@ impl Dropout {
     /// Sites of a block: one on the attention weights and one at the end of either residual branch.
     pub const BLOCK_SITES: usize = 3;
 
-    /// How many sites a GPT-2 of `layers` blocks has: one after the embeddings, and those of each block.
+    /// Number of dropout sites of a GPT-2 of `layers` blocks: one after the embeddings, and those of each block.
     pub const fn sites(layers: usize) -> usize {
         1 + Self::BLOCK_SITES * layers
     }
 
-    /// For `first_row` and the rows after it of a batch of `batch_rows`.
+    /// For the rows from `first_row` on of a batch of `batch_rows`, with `keys` `[sites, 2]`, uint32.
     pub fn new(rate: f32, keys: Array, batch_rows: i32, first_row: i32) -> Self {
         Self {
             rate,
@@ -41,7 +41,7 @@ impl Dropout {
         }
     }
 
-    /// The keys of the next `sites`, `[sites, 2]`, which count as used from here on.
+    /// The keys of the next `sites` sites, `[sites, 2]`; they count as used.
     pub fn take_keys(&self, sites: usize) -> Result<Array> {
         let first = self.next_site.get();
         let end = first + sites as i32;
@@ -49,17 +49,20 @@ impl Dropout {
         self.keys.try_index(first..end)
     }
 
-    /// The same dropout with other keys, from the first on.
+    /// The same dropout with other `keys`, `[sites, 2]`, none of them used.
     pub fn with_keys(&self, keys: Array) -> Self {
         Self::new(self.rate, keys, self.batch_rows, self.first_row)
     }
 
-    /// How many sites have asked for a mask so far.
+    /// Number of sites that have drawn a mask so far.
     pub fn sites_used(&self) -> i32 {
         self.next_site.get()
     }
 
-    /// `x`, `[rows, …]`, with a share `rate` of its elements zeroed and the others scaled up.
+    /// Zeroes each element of `x` with probability `rate` and divides the others by 1 − rate: `[rows, …]` to `[rows, …]`.
+    ///
+    /// # Errors
+    /// More calls than keys.
     pub fn apply(&self, x: &Array) -> Result<Array> {
         let site = self.next_site.replace(self.next_site.get() + 1);
         if site >= self.keys.dim(0) {
@@ -80,7 +83,7 @@ impl Dropout {
     }
 }
 
-/// Applies dropout where there is any; training passes it, evaluation and generation do not.
+/// Applies dropout to x of `[rows, …]` where there is any: training passes it, evaluation and generation do not.
 pub fn maybe(dropout: Option<&Dropout>, x: Array) -> Result<Array> {
     match dropout {
         Some(dropout) => dropout.apply(&x),

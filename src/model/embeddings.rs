@@ -1,4 +1,4 @@
-//! Token and position embeddings: what a token is, and where it stands, in one vector.
+//! Token and position embeddings.
 
 use mlx_rs::Array;
 use mlx_rs::error::Result;
@@ -8,7 +8,7 @@ use super::linear::matrix::Matrix;
 use super::parameters::{Parameters, Scope};
 use crate::config::{ModelConfig, Position};
 
-/// Vectors by token id, `[V, C]`; transposed, the same matrix is GPT-2's output head.
+/// Vectors by token id, `[V, C]`; transposed, GPT-2's token embedding is its output projection too.
 pub struct Embedding(Matrix);
 
 impl Embedding {
@@ -20,29 +20,32 @@ impl Embedding {
 
     /// The vectors of ids: `[B, T]` to `[B, T, C]`.
     pub fn forward(&self, ids: &Array) -> Result<Array> {
-        self.0.rows(ids)
+        self.0.gather_rows(ids)
     }
 
     /// The dot product with each token's vector: `[…, C]` to logits `[…, V]`.
-    pub fn as_head(&self, x: &Array) -> Result<Array> {
-        self.0.times_rows(x)
+    pub fn logits(&self, x: &Array) -> Result<Array> {
+        self.0.matmul_transposed(x)
     }
 
-    /// The same for a loss, with further columns of −∞ where a product is faster with them: `[…, V or more]`.
-    pub fn as_aligned_head(&self, x: &Array) -> Result<Array> {
-        self.0.times_aligned_rows(x)
+    /// Logits for a loss, padded with columns of −∞ where that makes the product faster: `[…, C]` to `[…, V_padded]`,
+    /// V_padded ≥ V.
+    pub fn padded_logits(&self, x: &Array) -> Result<Array> {
+        self.0.matmul_transposed_padded(x)
     }
 }
 
-/// Token and, where they are learned, position embeddings.
+/// Token embeddings, and position embeddings where they are learned.
 pub struct Embeddings {
     /// By token id, `[V, C]`.
     wte: Embedding,
-    /// By position, `[context, C]`, where places have learned vectors.
+    /// By position, `[context, C]`; none with rotary embeddings.
     wpe: Option<Array>,
 }
 
 impl Embeddings {
+    /// # Errors
+    /// A missing parameter.
     pub fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
         Ok(Self {
             wte: Embedding::new(&parameters.under("wte"), config)?,
@@ -65,13 +68,8 @@ impl Embeddings {
     }
     // ANCHOR_END: embeddings
 
-    /// The output head: `[…, C]` to logits `[…, V]`. GPT-2 has no other.
-    pub fn as_head(&self, x: &Array) -> Result<Array> {
-        self.wte.as_head(x)
-    }
-
-    /// The same for a loss, with further columns of −∞ where a product is faster with them: `[…, V or more]`.
-    pub fn as_aligned_head(&self, x: &Array) -> Result<Array> {
-        self.wte.as_aligned_head(x)
+    /// The token embedding, which is GPT-2's output projection as well.
+    pub fn wte(&self) -> &Embedding {
+        &self.wte
     }
 }

@@ -1,4 +1,4 @@
-//! GPT-2 whole: embeddings, blocks, a last layer norm, and the token embedding again as the output head.
+//! GPT-2: embeddings, blocks, a final layer norm, and the token embedding again as the output projection.
 
 use mlx_rs::Array;
 use mlx_rs::error::Result;
@@ -14,13 +14,14 @@ use super::parameters::Parameters;
 use super::recomputed::RecomputedBlock;
 use crate::config::ModelConfig;
 
+/// GPT-2, with the parts that its configuration names.
 pub struct Gpt {
-    /// Those of the tokens are the output head, too, unless it has its own.
     embeddings: Embeddings,
     h: Vec<Block>,
     /// The same blocks, where a loss recomputes them.
     recomputed: Vec<RecomputedBlock>,
     ln_f: Norm,
+    /// None where the token embedding is the output projection too.
     lm_head: Option<Embedding>,
 }
 
@@ -28,6 +29,9 @@ impl Gpt {
     /// A model over handles of `parameters`, which must have the names that
     /// [`init::layout`](super::init::layout) lists for `config`, or
     /// [`quantized_layout`](super::linear::quantized::quantized_layout) for a quantized one.
+    ///
+    /// # Errors
+    /// A missing parameter.
     pub fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
         Ok(Self {
             embeddings: Embeddings::new(config, parameters)?,
@@ -43,8 +47,8 @@ impl Gpt {
         })
     }
 
-    /// The same model, whose [`losses`](Self::losses) take less memory to have gradients of, and more time: of each block
-    /// they keep the input alone.
+    /// The same model with gradient checkpointing: the backward pass of [`losses`](Self::losses) keeps only each block's
+    /// input and recomputes the rest, in less memory and more time.
     pub fn recomputing(mut self, config: &ModelConfig, parameters: &Parameters) -> Self {
         let blocks = 0..config.layers;
         self.recomputed = blocks
@@ -54,12 +58,12 @@ impl Gpt {
     }
 
     // ANCHOR: forward
-    /// Token ids `[B, T]`, T at most the context, to logits `[B, T, V]`: what the model expects after each token.
+    /// Token ids `[B, T]`, T at most the context, to the logits `[B, T, V]` of the token after each.
     pub fn forward(&self, ids: &Array, dropout: Option<&Dropout>) -> Result<Array> {
         self.logits(&self.residual_stream(ids, dropout)?)
     }
 
-    /// Token ids `[B, T]` to what the last block leaves, `[B, T, C]`.
+    /// Token ids `[B, T]` to the residual stream after the last block, `[B, T, C]`.
     fn residual_stream(&self, ids: &Array, dropout: Option<&Dropout>) -> Result<Array> {
         let mut x = dropout::maybe(dropout, self.embeddings.forward(ids, 0)?)?;
         for block in &self.h {
@@ -76,11 +80,7 @@ impl Gpt {
             false => self.recomputed_stream(ids, dropout)?,
         };
         let x = self.ln_f.forward(&x)?;
-        let logits = match &self.lm_head {
-            Some(head) => head.as_aligned_head(&x)?,
-            None => self.embeddings.as_aligned_head(&x)?,
-        };
-        negative_log_likelihood(&logits, targets)
+        negative_log_likelihood(&self.output().padded_logits(&x)?, targets)
     }
 
     /// As [`residual_stream`](Self::residual_stream).
@@ -103,13 +103,13 @@ impl Gpt {
     }
 
     // ANCHOR: cached
-    /// The next token ids `[B, T]` of sequences whose earlier tokens are in `cache`, which takes these too, to logits
-    /// `[B, V]` of what comes after the last.
+    /// Appends token ids `[B, T]` to sequences whose earlier tokens are in `cache`, adds them to it, and gives the logits
+    /// `[B, V]` of the token after the last.
     ///
     /// # Errors
-    /// More tokens than the context in all.
+    /// More tokens in all than the context.
     pub fn forward_cached(&self, ids: &Array, cache: &mut KvCache) -> Result<Array> {
-        let (start, caches) = cache.begin(ids.dim(1));
+        let (start, caches) = cache.advance(ids.dim(1));
         let mut x = self.embeddings.forward(ids, start)?;
         for (block, cache) in self.h.iter().zip(caches) {
             x = block.forward(&x, None, Some(cache))?;
@@ -119,13 +119,14 @@ impl Gpt {
     // ANCHOR_END: cached
 
     // ANCHOR: head
-    /// The head: `[…, C]` to `[…, V]`.
+    /// The residual stream `[…, C]` to logits `[…, V]`.
     fn logits(&self, x: &Array) -> Result<Array> {
-        let x = self.ln_f.forward(x)?;
-        match &self.lm_head {
-            Some(head) => head.as_head(&x),
-            None => self.embeddings.as_head(&x),
-        }
+        self.output().logits(&self.ln_f.forward(x)?)
+    }
+
+    /// The output projection: the token embedding, unless the model has another.
+    fn output(&self) -> &Embedding {
+        self.lm_head.as_ref().unwrap_or(self.embeddings.wte())
     }
     // ANCHOR_END: head
 }

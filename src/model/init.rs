@@ -1,4 +1,4 @@
-//! Which parameters a model has, and what they start as.
+//! A model's parameters, and their initialisation.
 
 use mlx_rs::error::Result;
 use mlx_rs::{Array, random};
@@ -7,31 +7,40 @@ use super::linear::lora;
 use super::parameters::Parameters;
 use crate::config::{Activation, Architecture, LINEAR_LAYERS, ModelConfig, Norm, Position};
 
-/// What a parameter starts as.
+/// Initialisation of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
+    /// All 0.
     Zeros,
+    /// All 1.
     Ones,
-    Normal { std: f32 },
+    /// N(0, std²).
+    Normal {
+        /// Standard deviation.
+        std: f32,
+    },
 }
 
-/// A parameter before it exists.
+/// Name, shape and initialisation of a parameter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParameterSpec {
+    /// GPT-2's, `h.0.attn.c_attn.weight`.
     pub name: String,
+    /// A linear layer's weight is `[in, out]`, an embedding `[V, C]` or `[context, C]`.
     pub shape: Vec<i32>,
+    /// What it is before training.
     pub init: Init,
 }
 
 impl ParameterSpec {
-    /// How many numbers it has.
+    /// Number of elements.
     pub fn count(&self) -> usize {
         self.shape.iter().map(|&n| n as usize).product()
     }
 }
 
-/// Every parameter of a model, in a fixed order that random initialisation goes by: the one list that initialisation, strict loading and
-/// parameter counts go by.
+/// Every parameter of a model, in the order of random initialisation: the single source for initialisation, strict loading
+/// and parameter counts.
 ///
 /// Initialisation is GPT-2's (Radford et al. 2019, section 2.3, and OpenAI's code): N(0, 0.02) for matrices and
 /// embeddings, with the projections back into the residual stream scaled down by √(2 · layers), as that many branches
@@ -91,11 +100,12 @@ pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
             add(format!("{linear}.bias"), &[to], Init::Zeros);
             if let Some(lora) = config.lora.as_ref().filter(|lora| lora.adapts(&linear)) {
                 let rank = lora.rank as i32;
-                // A normal, with the standard deviation of peft's uniform draw; B zero, so that an adapter begins as nothing.
-                let spread = Init::Normal {
+                // A normal, with the standard deviation of peft's uniform draw; B is zero, so that an adapter adds nothing at
+                // first.
+                let a = Init::Normal {
                     std: (3.0 * from as f32).powf(-0.5),
                 };
-                add(format!("{linear}.{}", lora::A), &[rank, from], spread);
+                add(format!("{linear}.{}", lora::A), &[rank, from], a);
                 add(format!("{linear}.{}", lora::B), &[to, rank], Init::Zeros);
             }
         }
@@ -110,17 +120,17 @@ pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
     specs
 }
 
-/// How many numbers a model of this shape has, without making it.
+/// Number of parameters of a model of this configuration, counted without making it.
 pub fn parameter_count(config: &ModelConfig) -> usize {
     layout(config).iter().map(ParameterSpec::count).sum()
 }
 
-/// Fresh parameters, float32; the same for the same seed.
+/// Initial parameters, float32; the same for the same seed.
 pub fn initialize(config: &ModelConfig, seed: u64) -> Result<Parameters> {
     draw(layout(config).into_iter(), seed)
 }
 
-/// Fresh adapters of a model that has its other parameters already.
+/// Initial adapters of a model whose other parameters are loaded.
 pub fn initialize_adapters(config: &ModelConfig, seed: u64) -> Result<Parameters> {
     draw(
         layout(config).into_iter().filter(|spec| lora::is_adapter(&spec.name)),

@@ -1,4 +1,4 @@
-//! Keys and values of tokens already seen, so that a new token costs one column of attention and not a whole square.
+//! Keys and values of earlier tokens, so that a new token costs one row of attention instead of the full T × T matrix.
 
 use mlx_rs::error::{Exception, Result};
 use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};
@@ -36,11 +36,12 @@ impl KvCache {
         })
     }
 
-    /// Tokens in it.
+    /// Number of tokens in it.
     pub fn len(&self) -> usize {
         self.length as usize
     }
 
+    /// Whether it has no tokens.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
@@ -57,7 +58,7 @@ impl KvCache {
         self.layers.iter_mut().for_each(|layer| layer.length = 0);
     }
 
-    /// Makes `rows` rows of the one, which are the same until they go on differently.
+    /// Repeats the single row `rows` times: `[1, K, context, D]` to `[rows, K, context, D]`.
     pub fn repeat(&mut self, rows: usize) -> Result<()> {
         // No copy yet: the first write makes one.
         self.map(|array| {
@@ -66,15 +67,14 @@ impl KvCache {
         })
     }
 
-    /// Keeps these rows only, in this order.
-    pub fn keep(&mut self, rows: &[usize]) -> Result<()> {
+    /// Selects rows by index, in that order: `[B, K, context, D]` to `[rows, K, context, D]`.
+    pub fn select_rows(&mut self, rows: &[usize]) -> Result<()> {
         let rows: Vec<i32> = rows.iter().map(|&row| row as i32).collect();
         let rows = Array::from_slice(&rows, &[rows.len() as i32]);
         self.map(|array| array.take_axis(&rows, 0))
     }
 
-    /// Computes what is in it. Without that, a cache that is filled in pieces is a graph of them all, which is computed
-    /// at once.
+    /// Evaluates the buffers. Otherwise filling the cache in chunks builds one large graph.
     pub fn evaluate(&self) -> Result<()> {
         transforms::eval(self.layers.iter().flat_map(|layer| [&layer.keys, &layer.values]))
     }
@@ -87,8 +87,9 @@ impl KvCache {
         Ok(())
     }
 
-    /// The layers' caches, for a forward pass over `tokens` more tokens; the position of the first of them.
-    pub(super) fn begin(&mut self, tokens: i32) -> (i32, &mut [LayerCache]) {
+    /// Counts `tokens` more tokens; gives the position of the first of them, and the caches that a forward pass over them
+    /// fills.
+    pub(super) fn advance(&mut self, tokens: i32) -> (i32, &mut [LayerCache]) {
         let start = self.length;
         self.length += tokens;
         (start, &mut self.layers)
@@ -96,18 +97,18 @@ impl KvCache {
 }
 
 impl LayerCache {
-    /// Tokens in it.
+    /// Number of tokens in it.
     pub(super) fn len(&self) -> i32 {
         self.length
     }
 
     // ANCHOR: extend
-    /// Adds the keys and values of new tokens, `[B, K, T, D]`, and gives those of all tokens so far.
+    /// Appends the keys and values of new tokens, `[B, K, T, D]`, and gives those of all S tokens so far, `[B, K, S, D]`.
     pub(super) fn extend(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
         let (start, end) = (self.length, self.length + keys.dim(2));
         if end > self.keys.dim(2) {
             return Err(Exception::custom(format!(
-                "{end} tokens are over the context of {}",
+                "{end} tokens exceed the context of {}",
                 self.keys.dim(2)
             )));
         }
@@ -118,8 +119,8 @@ impl LayerCache {
             .try_index_mut((.., .., start..end), values)
             .map_err(index_error)?;
         self.length = end;
-        let so_far = (.., .., ..end);
-        Ok((self.keys.try_index(so_far)?, self.values.try_index(so_far)?))
+        let filled = (.., .., ..end);
+        Ok((self.keys.try_index(filled)?, self.values.try_index(filled)?))
     }
     // ANCHOR_END: extend
 }

@@ -12,7 +12,9 @@ pub fn negative_log_likelihood(logits: &Array, targets: &Array) -> Result<Array>
         return Ok(losses);
     }
     let logits = logits.as_dtype(Dtype::Float32)?;
-    let chosen = ops::indexing::take_along_axis(&logits, targets.expand_dims(-1)?, -1)?; // [B, T, 1]
-    logits.logsumexp_axis(-1, false)?.subtract(chosen.squeeze_axes(&[-1])?)
+    let target_logits = ops::indexing::take_along_axis(&logits, targets.expand_dims(-1)?, -1)?; // [B, T, 1]
+    logits
+        .logsumexp_axis(-1, false)?
+        .subtract(target_logits.squeeze_axes(&[-1])?)
 }
 // ANCHOR_END: loss

@@ -1,4 +1,4 @@
-//! The feed-forward half of a block: each token thinks on what it gathered, alone.
+//! The feed-forward half of a block, applied to each position independently.
 
 use mlx_rs::Array;
 use mlx_rs::error::Result;
@@ -9,8 +9,9 @@ use super::linear::Linear;
 use super::parameters::Scope;
 use crate::config::{Activation, ModelConfig};
 
+/// Two linear layers with an activation between them.
 pub struct Mlp {
-    /// C to the hidden channels, 4C in GPT-2; to twice as many where one half gates the other.
+    /// C to the hidden channels, 4C in GPT-2; to twice as many with SwiGLU, one half the gate of the other.
     c_fc: Linear,
     /// The hidden channels to C.
     c_proj: Linear,
@@ -18,6 +19,8 @@ pub struct Mlp {
 }
 
 impl Mlp {
+    /// # Errors
+    /// A missing parameter.
     pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Self> {
         Ok(Self {
             c_fc: Linear::new(&parameters.under("c_fc"), config)?,
@@ -44,7 +47,7 @@ impl Mlp {
 /// `0.5 x (1 + tanh(u))` with `u = √(2/π) (x + 0.044715 x³)`.
 ///
 /// As `(1 + tanh(u)) / 2 = sigmoid(2u)`, this is `x · sigmoid(2u)`: the same function with one exponential, which MLX
-/// fuses into one kernel.
+/// fuses into one kernel. Elementwise, any shape.
 pub fn gelu(x: &Array) -> Result<Array> {
     let scalar = |value: f64| Array::from_f32(value as f32).as_dtype(x.dtype());
     let twice_root = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
@@ -55,13 +58,13 @@ pub fn gelu(x: &Array) -> Result<Array> {
     x.multiply(ops::sigmoid(x.multiply(inner)?)?)
 }
 
-/// `max(x, 0)²` (So et al. 2021, section 4.1).
+/// `max(x, 0)²` (So et al. 2021, section 4.1). Elementwise, any shape.
 pub fn relu2(x: &Array) -> Result<Array> {
     let zero = Array::from_f32(0.0).as_dtype(x.dtype())?;
     ops::maximum(x, zero)?.square()
 }
 
-/// `a · sigmoid(a) · b`, a the first half of the channels and b the second (Shazeer 2020, equation 6).
+/// `a · sigmoid(a) · b`, a the first half of the channels and b the second (Shazeer 2020, equation 6): `[…, 2F]` to `[…, F]`.
 pub fn swiglu(x: &Array) -> Result<Array> {
     let halves = x.split_equal(2, -1)?;
     halves[0].multiply(ops::sigmoid(&halves[0])?)?.multiply(&halves[1])

@@ -1,12 +1,12 @@
-//! GPT-2, from small to large: [`linear`], [`norm`], [`embeddings`], [`attention`], [`mlp`], [`block`], [`gpt`]; and what comes before it in
-//! the lessons: [`bigram`], [`averaging`], [`shallow`].
+//! GPT-2, from small to large: [`linear`], [`norm`], [`embeddings`], [`attention`], [`mlp`], [`block`], [`gpt`]; and the
+//! simpler models of the lessons: [`bigram`], [`averaging`], [`shallow`].
 //!
 //! A model is a [`ModelConfig`](crate::config::ModelConfig) and a set of named arrays ([`Parameters`]). Layers are plain
 //! structs of arrays taken from that set by GPT-2's own names, and a forward pass is a pure function of them, which is
 //! what MLX's `value_and_grad` and `compile` want.
 //!
-//! Shapes in the comments: B rows of a batch, T tokens of a row, C channels (`embd`), H heads, K of them with
-//! keys and values of their own, D = C / H, V vocabulary.
+//! Shapes in the comments: B rows of a batch, T tokens of a row, C channels (`embd`), H heads of queries, K heads of keys
+//! and values, D = C / H the head size, V the vocabulary size.
 //!
 //! ```
 //! use mlx_gpt::config::{ModelConfig, Preset};

@@ -7,16 +7,20 @@ use super::parameters::Scope;
 use crate::compute::operations;
 use crate::config;
 
-/// GPT-2's, added to the variance, or to the mean of squares, before the root.
+/// ε, added to the variance (or mean square) before the square root; GPT-2's.
 pub const EPSILON: f32 = 1e-5;
 
-/// The normalisation before a branch of a block, and before the head.
+/// The normalisation before a branch of a block, and before the output projection.
 pub enum Norm {
+    /// Layer norm, with weight and bias.
     Layer(LayerNorm),
+    /// RMS norm, without parameters.
     Rms,
 }
 
 impl Norm {
+    /// # Errors
+    /// A missing parameter.
     pub fn new(kind: config::Norm, parameters: &Scope) -> Result<Self> {
         Ok(match kind {
             config::Norm::Layer => Self::Layer(LayerNorm::new(parameters)?),
@@ -24,7 +28,7 @@ impl Norm {
         })
     }
 
-    /// The shape stays.
+    /// `[…, C]` to `[…, C]`.
     pub fn forward(&self, x: &Array) -> Result<Array> {
         match self {
             Self::Layer(norm) => norm.forward(x),
@@ -33,13 +37,17 @@ impl Norm {
     }
 }
 
-/// Layer normalisation over the channels (Ba, Kiros, Hinton 2016), with gain and bias.
+/// Layer normalisation over the channels (Ba, Kiros, Hinton 2016).
 pub struct LayerNorm {
+    /// `[C]`.
     weight: Array,
+    /// `[C]`.
     bias: Array,
 }
 
 impl LayerNorm {
+    /// # Errors
+    /// A missing parameter.
     pub fn new(parameters: &Scope) -> Result<Self> {
         Ok(Self {
             weight: parameters.array("weight")?,
@@ -47,9 +55,9 @@ impl LayerNorm {
         })
     }
 
-    /// The shape stays.
+    /// `[…, C]` to `[…, C]`.
     pub fn forward(&self, x: &Array) -> Result<Array> {
-        if operations::scales_apart(x) {
+        if operations::scales_separately(x) {
             let normalized = fast::layer_norm(x, None, None, EPSILON)?;
             operations::scale_and_shift(&normalized, &self.weight, &self.bias)
         } else {
@@ -58,7 +66,7 @@ impl LayerNorm {
     }
 }
 
-/// `x / √(mean(x²))` over the channels (Zhang and Sennrich 2019, equation 4, without gain).
+/// `x / √(mean(x²) + ε)` over the channels (Zhang and Sennrich 2019, equation 4, without a weight): `[…, C]` to `[…, C]`.
 pub fn rms_norm(x: &Array) -> Result<Array> {
     fast::rms_norm(x, None, EPSILON)
 }

@@ -54,24 +54,27 @@ impl Parameters {
             .map_err(|_| Exception::custom(format!("the model has no parameter {name}")))
     }
 
-    /// How many numbers the parameters hold: arrays times their sizes.
+    /// Number of elements of all arrays.
     pub fn count(&self) -> usize {
         self.arrays.iter().map(Array::size).sum()
     }
 
+    /// The names, sorted.
     pub fn names(&self) -> &Names {
         &self.names
     }
 
+    /// The arrays in the order of their names.
     pub fn arrays(&self) -> &[Array] {
         &self.arrays
     }
 
-    /// Lets go of the arrays, but not of the names.
+    /// Drops the arrays and keeps the names.
     pub fn release(&mut self) {
         self.arrays.clear();
     }
 
+    /// Names with their arrays, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Array)> {
         self.names.iter().map(String::as_str).zip(&self.arrays)
     }
@@ -84,7 +87,7 @@ impl Parameters {
         })
     }
 
-    /// Those that `choose` takes, and the others.
+    /// Those for which `choose` is true, and the others.
     pub fn partition(&self, choose: impl Fn(&str, &Array) -> bool) -> (Self, Self) {
         let entries = self.iter().map(|(name, array)| (name.to_owned(), array.clone()));
         let (chosen, others) = entries.partition(|(name, array)| choose(name, array));
@@ -119,7 +122,7 @@ pub struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    /// What the names begin with: the layer's own name.
+    /// The layer's own name, without the dot.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -129,6 +132,7 @@ impl Scope<'_> {
         Ok(self.parameters.get(&format!("{}.{name}", self.prefix))?.clone())
     }
 
+    /// The scope `prefix.name`.
     pub fn under(&self, name: &str) -> Self {
         Self {
             parameters: self.parameters,

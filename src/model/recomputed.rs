@@ -1,4 +1,4 @@
-//! A block whose activations are computed again in the backward pass.
+//! A block with gradient checkpointing: its activations are recomputed in the backward pass.
 
 use mlx_rs::Array;
 use mlx_rs::error::Result;
@@ -9,7 +9,7 @@ use super::parameters::Parameters;
 use crate::compute::recompute::recomputed;
 use crate::config::ModelConfig;
 
-/// The parameters of a block, which is made anew of them for either pass. Between the two, its input is all that is kept.
+/// The parameters of a block, which each pass builds from them. Only its input is kept between the passes.
 pub struct RecomputedBlock {
     /// `h.0` of the first.
     name: String,
@@ -18,6 +18,7 @@ pub struct RecomputedBlock {
 }
 
 impl RecomputedBlock {
+    /// The block of that index.
     pub fn new(layer: usize, config: &ModelConfig, parameters: &Parameters) -> Self {
         let name = format!("h.{layer}");
         Self {

@@ -1,4 +1,4 @@
-//! A model without blocks, on the way to GPT-2: embeddings, one look back, a head.
+//! A model without blocks, on the way to GPT-2: embeddings, one token-mixing layer, an output projection.
 
 use mlx_rs::Array;
 use mlx_rs::error::Result;
@@ -12,35 +12,42 @@ use super::linear::Linear;
 use super::parameters::Parameters;
 use crate::config::ModelConfig;
 
+/// A model of a single layer, which mixes tokens.
 pub struct Shallow {
     embeddings: Embeddings,
-    look_back: LookBack,
+    mixer: TokenMixer,
     /// C to V.
     lm_head: Linear,
 }
 
-/// How a token gathers from those before it.
-enum LookBack {
+/// How a token takes information from those before it.
+enum TokenMixer {
     Averaging,
     Attention(Attention),
 }
 
 impl Shallow {
-    /// A model that averages over the past.
+    /// The model of day 3, which averages the embeddings of the tokens so far.
+    ///
+    /// # Errors
+    /// A missing parameter.
     pub fn averaging(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
-        Self::new(config, parameters, LookBack::Averaging)
+        Self::new(config, parameters, TokenMixer::Averaging)
     }
 
-    /// A model that attends to it.
+    /// The model of day 4, with one layer of attention.
+    ///
+    /// # Errors
+    /// A missing parameter.
     pub fn attention(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
         let attention = Attention::new(&parameters.under("attn"), config)?;
-        Self::new(config, parameters, LookBack::Attention(attention))
+        Self::new(config, parameters, TokenMixer::Attention(attention))
     }
 
-    fn new(config: &ModelConfig, parameters: &Parameters, look_back: LookBack) -> Result<Self> {
+    fn new(config: &ModelConfig, parameters: &Parameters, mixer: TokenMixer) -> Result<Self> {
         Ok(Self {
             embeddings: Embeddings::new(config, parameters)?,
-            look_back,
+            mixer,
             lm_head: Linear::new(&parameters.under("lm_head"), config)?,
         })
     }
@@ -55,9 +62,9 @@ impl Shallow {
         cache: Option<&mut LayerCache>,
     ) -> Result<Array> {
         let x = dropout::maybe(dropout, self.embeddings.forward(ids, start)?)?; // [B, T, C]
-        let x = match &self.look_back {
-            LookBack::Averaging => average_past(&x, cache)?,
-            LookBack::Attention(attention) => attention.forward(&x, dropout, cache)?,
+        let x = match &self.mixer {
+            TokenMixer::Averaging => average_past(&x, cache)?,
+            TokenMixer::Attention(attention) => attention.forward(&x, dropout, cache)?,
         }; // [B, T, C]
         self.lm_head.forward(&x)
     }

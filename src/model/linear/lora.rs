@@ -1,4 +1,4 @@
-//! Low-rank adapters (Hu et al. 2021): few parameters beside a matrix that stays.
+//! LoRA (Hu et al. 2021): few trainable parameters beside a frozen matrix.
 
 use mlx_rs::Array;
 use mlx_rs::error::Result;
@@ -6,12 +6,13 @@ use mlx_rs::error::Result;
 use crate::config::ModelConfig;
 use crate::model::parameters::{Parameters, Scope};
 
-/// The names of an adapter's two parameters, under its linear layer's.
+/// The name of an adapter's first matrix, under its linear layer's.
 pub const A: &str = "lora_A.weight";
+/// The name of an adapter's second matrix.
 pub const B: &str = "lora_B.weight";
 
 /// An adapter of one linear layer.
-pub struct LowRank {
+pub struct LoraAdapter {
     /// `[rank, in]`.
     a: Array,
     /// `[out, rank]`.
@@ -19,8 +20,11 @@ pub struct LowRank {
     scale: f32,
 }
 
-impl LowRank {
-    /// The adapter of the linear layer that `parameters` are of, if the model has one for it.
+impl LoraAdapter {
+    /// The adapter of the linear layer of these `parameters`, if the model has one for it.
+    ///
+    /// # Errors
+    /// A missing parameter.
     pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Option<Self>> {
         match &config.lora {
             Some(lora) if lora.adapts(parameters.prefix()) => Ok(Some(Self {
@@ -33,7 +37,7 @@ impl LowRank {
     }
 
     // ANCHOR: forward
-    /// What it adds: x `[…, in]` to `scale · x Aᵀ Bᵀ`, `[…, out]`.
+    /// x `[…, in]` to `scale · x Aᵀ Bᵀ`, `[…, out]`, which is added to the layer's own output.
     pub fn forward(&self, x: &Array) -> Result<Array> {
         let scale = Array::from_f32(self.scale).as_dtype(x.dtype())?;
         x.matmul(self.a.transpose()?)? // […, rank]
@@ -43,10 +47,10 @@ impl LowRank {
     // ANCHOR_END: forward
 }
 
-/// Adds the adapters to the matrices that they are beside: the same function in a model without them.
+/// Merges the adapters into the base weights: a model without adapters that computes the same function.
 ///
 /// # Errors
-/// Parameters that the model has not.
+/// A missing parameter.
 pub fn merge(config: &ModelConfig, parameters: &Parameters) -> Result<(ModelConfig, Parameters)> {
     let Some(lora) = &config.lora else {
         return Ok((config.clone(), parameters.clone()));

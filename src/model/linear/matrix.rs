@@ -1,4 +1,4 @@
-//! A matrix of floating-point numbers, or one of a few bits a number.
+//! A dense or a quantized matrix.
 
 use mlx_rs::Array;
 use mlx_rs::error::Result;
@@ -10,15 +10,16 @@ use crate::model::parameters::Scope;
 
 /// The matrix of a linear layer or of an embedding.
 pub enum Matrix {
-    /// A linear layer's is `[in, out]`, as GPT-2's Conv1D has it, so that files need no transpose; an embedding's `[V, C]`.
+    /// Floating-point numbers. A linear layer's is `[in, out]`, as in GPT-2's Conv1D, so that files need no transpose; an
+    /// embedding's is `[V, C]`.
     Dense(Array),
-    /// By rows: of a linear layer `[out, in]`, of an embedding `[V, C]`.
+    /// Quantized along rows: a linear layer's is `[out, in]`, an embedding's `[V, C]`.
     Quantized(Quantized),
 }
 
 impl Matrix {
     /// # Errors
-    /// A parameter that the model has not.
+    /// A missing parameter.
     pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Self> {
         Ok(match config.quantization {
             None => Self::Dense(parameters.array("weight")?),
@@ -26,35 +27,35 @@ impl Matrix {
         })
     }
 
-    /// `x W + b` of a linear layer: `[…, in]` to `[…, out]`.
+    /// `x W + b` of a linear layer, b of `[out]`: `[…, in]` to `[…, out]`.
     pub fn affine(&self, x: &Array, bias: &Array) -> Result<Array> {
         match self {
             Self::Dense(weight) => operations::affine(x, weight, bias),
-            Self::Quantized(weight) => weight.times_rows(x)?.add(bias),
+            Self::Quantized(weight) => weight.matmul_transposed(x)?.add(bias),
         }
     }
 
-    /// The rows of those ids: `[B, T]` to `[B, T, C]`.
-    pub fn rows(&self, ids: &Array) -> Result<Array> {
+    /// The rows of an embedding by id: `[B, T]` to `[B, T, C]`.
+    pub fn gather_rows(&self, ids: &Array) -> Result<Array> {
         match self {
-            Self::Dense(weight) => operations::look_up(weight, ids),
-            Self::Quantized(weight) => weight.rows(ids),
+            Self::Dense(weight) => operations::embedding_lookup(weight, ids),
+            Self::Quantized(weight) => weight.gather_rows(ids),
         }
     }
 
-    /// The dot product of x with each row of an embedding: `[…, C]` to `[…, V]`.
-    pub fn times_rows(&self, x: &Array) -> Result<Array> {
+    /// `x Wᵀ` of an embedding: `[…, C]` to `[…, V]`.
+    pub fn matmul_transposed(&self, x: &Array) -> Result<Array> {
         match self {
             Self::Dense(weight) => x.matmul(weight.transpose()?),
-            Self::Quantized(weight) => weight.times_rows(x),
+            Self::Quantized(weight) => weight.matmul_transposed(x),
         }
     }
 
-    /// The same, or more columns, of −∞, where a product is faster with them: `[…, C]` to `[…, V or more]`.
-    pub fn times_aligned_rows(&self, x: &Array) -> Result<Array> {
+    /// `x Wᵀ`, padded with columns of −∞ where that makes it faster: `[…, C]` to `[…, V_padded]`, V_padded ≥ V.
+    pub fn matmul_transposed_padded(&self, x: &Array) -> Result<Array> {
         match self {
-            Self::Dense(weight) => operations::aligned_logits(x, weight),
-            Self::Quantized(weight) => weight.times_rows(x),
+            Self::Dense(weight) => operations::padded_logits(x, weight),
+            Self::Quantized(weight) => weight.matmul_transposed(x),
         }
     }
 }

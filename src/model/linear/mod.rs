@@ -9,24 +9,26 @@ use mlx_rs::error::Result;
 
 use super::parameters::Scope;
 use crate::config::ModelConfig;
-use lora::LowRank;
+use lora::LoraAdapter;
 use matrix::Matrix;
 
-/// `x W + b`, and what a low-rank adapter adds where there is one.
+/// `x W + b`, plus the output of a low-rank adapter where there is one.
 pub struct Linear {
+    /// `[in, out]`.
     weight: Matrix,
+    /// `[out]`.
     bias: Array,
-    adapter: Option<LowRank>,
+    adapter: Option<LoraAdapter>,
 }
 
 impl Linear {
     /// # Errors
-    /// A parameter that the model has not.
+    /// A missing parameter.
     pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Self> {
         Ok(Self {
             weight: Matrix::new(parameters, config)?,
             bias: parameters.array("bias")?,
-            adapter: LowRank::new(parameters, config)?,
+            adapter: LoraAdapter::new(parameters, config)?,
         })
     }
 

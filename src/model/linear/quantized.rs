@@ -1,4 +1,4 @@
-//! Matrices of a few bits a number, in MLX's affine quantization.
+//! Quantized matrices, in MLX's affine format of a few bits a weight.
 
 use mlx_rs::error::Result;
 use mlx_rs::{Array, ops, transforms};
@@ -7,23 +7,27 @@ use crate::config::{LINEAR_LAYERS, ModelConfig, Quantization};
 use crate::model::init::layout;
 use crate::model::parameters::{Parameters, Scope};
 
-/// The names of a quantized matrix's parts, under its layer's: whole numbers packed into 32 bits, and the scale and the
-/// bias of each group.
+/// The name of a quantized matrix's integers, under its layer's: packed into words of 32 bits.
 pub const PACKED: &str = "weight";
+/// The name of the scale of each group.
 pub const SCALES: &str = "scales";
+/// The name of the bias of each group.
 pub const BIASES: &str = "biases";
 
-/// A matrix by rows: each number is `scale · q + bias`, with q of a few bits.
+/// A matrix quantized along its rows: each weight is `scale · q + bias`, with q an integer of a few bits.
 pub struct Quantized {
     /// `[rows, columns · bits / 32]`, uint32.
     packed: Array,
-    /// `[rows, columns / group size]`, as the biases.
+    /// `[rows, columns / group size]`.
     scales: Array,
+    /// `[rows, columns / group size]`.
     biases: Array,
     quantization: Quantization,
 }
 
 impl Quantized {
+    /// # Errors
+    /// A missing parameter.
     pub fn new(parameters: &Scope, quantization: Quantization) -> Result<Self> {
         Ok(Self {
             packed: parameters.array(PACKED)?,
@@ -33,8 +37,8 @@ impl Quantized {
         })
     }
 
-    /// x times each row: `[…, columns]` to `[…, rows]`.
-    pub fn times_rows(&self, x: &Array) -> Result<Array> {
+    /// `x Wᵀ`: `[…, columns]` to `[…, rows]`.
+    pub fn matmul_transposed(&self, x: &Array) -> Result<Array> {
         let Quantization { group_size, bits } = self.quantization;
         ops::quantized_matmul(
             x,
@@ -47,8 +51,8 @@ impl Quantized {
         )
     }
 
-    /// The rows of those numbers, as floating-point numbers: ids `[…]` to `[…, columns]`.
-    pub fn rows(&self, ids: &Array) -> Result<Array> {
+    /// Rows by index, dequantized: ids `[…]` to `[…, columns]`.
+    pub fn gather_rows(&self, ids: &Array) -> Result<Array> {
         let Quantization { group_size, bits } = self.quantization;
         ops::dequantize(
             self.packed.take_axis(ids, 0)?,
@@ -60,11 +64,11 @@ impl Quantized {
     }
 }
 
-/// The same model with its matrices quantized: those of the blocks, turned so that an output's numbers are a row, and the
-/// token embedding, which is the head too. Positions, biases and layer norms stay as they are.
+/// The model with its matrices quantized: those of the blocks, transposed to `[out, in]`, and the token embedding, which is
+/// the output projection too. Position embeddings, biases and norms keep float32.
 ///
 /// # Errors
-/// A width that does not divide into groups.
+/// Rows whose length is no multiple of the group size.
 pub fn quantize(
     model: &ModelConfig,
     parameters: &Parameters,
@@ -95,13 +99,15 @@ pub fn quantize(
 
 /// A parameter of a quantized model.
 pub struct QuantizedSpec {
+    /// The layer's, and `weight`, `scales` or `biases`; or as in the dense model.
     pub name: String,
+    /// Of the array as it is stored.
     pub shape: Vec<i32>,
-    /// Whole numbers packed into uint32; any other is float32.
+    /// Whether it is integers packed into uint32; any other is float32.
     pub packed: bool,
 }
 
-/// A quantized model's parameters.
+/// A quantized model's parameters, as [`quantize`] names and shapes them.
 pub fn quantized_layout(model: &ModelConfig, quantization: Quantization) -> Vec<QuantizedSpec> {
     let mut specs = Vec::new();
     let mut add = |name: String, shape: Vec<i32>, packed: bool| specs.push(QuantizedSpec { name, shape, packed });
@@ -123,7 +129,7 @@ pub fn quantized_layout(model: &ModelConfig, quantization: Quantization) -> Vec<
     specs
 }
 
-/// The layer whose matrix a parameter is, if it is one that is quantized.
+/// The layer whose matrix a parameter is, if it is quantized.
 fn matrix_of(name: &str) -> Option<&str> {
     let layer = name.strip_suffix(".weight")?;
     let in_block = LINEAR_LAYERS.iter().any(|linear| layer.ends_with(linear));
