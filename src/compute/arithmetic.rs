@@ -1,5 +1,5 @@
-//! What decides how numbers round, beside the configuration: a run that goes on where one of these is another differs in its
-//! last bits from the run that was never stopped.
+//! What determines floating-point rounding besides the configuration. A run that is resumed where one of these differs is no
+//! longer bit-identical to the uninterrupted one.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use sysinfo::System;
 use super::kernels::{self, Compiler};
 use crate::config::Device;
 
-/// By name, in words, as checkpoints record it.
+/// Libraries, kernels and processor by name, as checkpoints record them.
 pub type Arithmetic = BTreeMap<String, String>;
 
-/// Of this program on this machine.
+/// Those of this program on this machine.
 pub fn here(device: Device) -> Arithmetic {
     let on_cpu = || {
         let compiler = kernels::compiler().map(|compiler| match compiler {
@@ -38,14 +38,16 @@ pub fn here(device: Device) -> Arithmetic {
         .collect()
 }
 
-/// What is another than it was `before`, a line each. Nothing is said of what was not recorded.
+/// A message for each entry of `before` that differs now; entries that were not recorded are ignored.
 pub fn changes(before: &Arithmetic, now: &Arithmetic) -> Vec<String> {
     before
         .iter()
         .filter_map(|(name, old)| match now.get(name) {
             Some(new) if new == old => None,
-            Some(new) => Some(format!("{name} {old} is now {new}; numbers round otherwise")),
-            None => Some(format!("{name} was {old}; numbers round otherwise")),
+            Some(new) => Some(format!(
+                "{name} {old} is now {new}; results may differ in the last digits"
+            )),
+            None => Some(format!("{name} was {old}; results may differ in the last digits")),
         })
         .collect()
 }

@@ -50,7 +50,7 @@ macro_rules! arrays {
 }
 pub(crate) use arrays;
 
-/// Computes the arrays of a value, and waits for them.
+/// Evaluates all arrays of a value.
 ///
 /// # Errors
 /// MLX's.
@@ -71,23 +71,23 @@ fn flatten<A: Arrays>(value: &A) -> Result<(Vec<Array>, A)> {
 /// The value of that structure with the arrays of the list.
 fn unflatten<A: Arrays>(structure: &A, list: &[Array]) -> Result<A> {
     let mut list = list.iter();
-    let value = structure.map_arrays(&mut |_| list.next().cloned().ok_or_else(another_structure))?;
+    let value = structure.map_arrays(&mut |_| list.next().cloned().ok_or_else(structure_mismatch))?;
     match list.next() {
         None => Ok(value),
-        Some(_) => Err(another_structure()),
+        Some(_) => Err(structure_mismatch()),
     }
 }
 
-fn another_structure() -> Exception {
+fn structure_mismatch() -> Exception {
     Exception::custom("a compiled function was given or returned arrays of another structure")
 }
 
 /// A compiled function. It belongs to the thread that made it.
 pub type Compiled<I, O> = Box<dyn FnMut(I) -> Result<O>>;
 
-/// Compiles a pure function: MLX traces it and fuses its operations at its first call for each set of shapes. What differs
-/// from call to call must be an input, since what the function captures is a constant of the trace. The structure of the
-/// outputs is the same in every call.
+/// Compiles a pure function: MLX traces it and fuses its operations at its first call for each set of shapes. Captured
+/// values become constants of the trace, so anything that varies must be an input. The structure of the outputs is the same
+/// in every call.
 ///
 /// The inputs are dropped before anything is computed, so that MLX can write results into their buffers.
 pub fn compiled<I: Arrays + 'static, O: Arrays + 'static>(
@@ -99,7 +99,7 @@ pub fn compiled<I: Arrays + 'static, O: Arrays + 'static>(
     let (inside, traced) = (Rc::clone(&inputs_are), Rc::clone(&outputs_are));
     let mut call = compile(
         move |list: &[Array]| -> Result<Vec<Array>> {
-            let structure = inside.take().ok_or_else(another_structure)?;
+            let structure = inside.take().ok_or_else(structure_mismatch)?;
             let (list, structure) = flatten(&function(unflatten(&structure, list)?)?)?;
             traced.replace(Some(structure));
             Ok(list)
@@ -111,6 +111,6 @@ pub fn compiled<I: Arrays + 'static, O: Arrays + 'static>(
         drop(inputs);
         inputs_are.replace(Some(structure));
         let outputs = call(&list)?;
-        unflatten(outputs_are.borrow().as_ref().ok_or_else(another_structure)?, &outputs)
+        unflatten(outputs_are.borrow().as_ref().ok_or_else(structure_mismatch)?, &outputs)
     })
 }

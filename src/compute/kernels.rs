@@ -1,6 +1,6 @@
-//! What MLX's CPU backend is linked with: the functions of its own that `kernels/` replaces, the BLAS beneath them, and the
-//! compiler of its fused kernels. The linked library answers. Where MLX is linked as it comes (on a Mac, as `mlx-rs` builds
-//! it), there is none to ask, and nothing is replaced.
+//! What MLX's CPU backend is linked with: the functions that `kernels/` replaces, the BLAS beneath them, and the compiler
+//! of its fused kernels. All this is queried from the linked library. Where MLX is linked as it comes (on a Mac, as `mlx-rs`
+//! builds it), nothing is replaced and there is nothing to query.
 
 use std::fmt;
 
@@ -11,21 +11,22 @@ use mlx_rs::{Array, Device, fast, ops, with_device};
 /// One of MLX's functions that `kernels/` replaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
-    /// In `kernels/README.md`; functions that only work together have one name.
+    /// The name in `kernels/README.md`; functions that only work together have one name.
     pub name: String,
-    /// As MLX's sources call it.
+    /// The function's name in MLX's sources.
     pub function: String,
+    /// Which implementation is in effect.
     pub state: State,
 }
 
-/// Which of the two computes.
+/// Which implementation of a function is in effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// MLX's own.
     Own,
-    /// What `kernels/` has, though nothing has called it yet.
+    /// The one in `kernels/`, not called so far.
     Replaced,
-    /// What `kernels/` has, and it has been used.
+    /// The one in `kernels/`, called at least once.
     Used,
 }
 
@@ -34,7 +35,7 @@ pub fn replaced() -> Vec<Kernel> {
     linked::kernels()
 }
 
-/// Which kernels are in effect, in a word or two: `on`, `off`, `on without take`. `None` where MLX is linked as it comes.
+/// Short description of the kernels in effect: `on`, `off`, `on without take`. `None` where MLX is linked as it comes.
 pub fn setting() -> Option<String> {
     let mut without: Vec<String> = replaced()
         .into_iter()
@@ -50,44 +51,44 @@ pub fn setting() -> Option<String> {
     })
 }
 
-/// Which BLAS multiplies matrices, and which of its kernels it chose for this processor. `None` where MLX has its own.
+/// Name of the BLAS, and the kernels that it selected for this processor. `None` where MLX has its own.
 pub fn blas() -> Option<String> {
     linked::blas()
 }
 
-/// How fast the BLAS is beside the processor's vector unit.
+/// Speed of the BLAS compared with the processor's vector unit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlasRate {
-    /// Floating-point operations a second of one core in a product of float32 matrices.
+    /// FLOP/s of one core in a float32 matrix product.
     pub product: f64,
-    /// Floating-point operations a second of one core in the widest vectors that it has.
+    /// Peak FLOP/s of one core with its widest vectors.
     pub vectors: f64,
-    /// The kernels that fit those vectors, as `OPENBLAS_CORETYPE` names them.
+    /// The kernels made for those vectors, as `OPENBLAS_CORETYPE` names them.
     pub fitting: Option<String>,
 }
 
 impl BlasRate {
-    /// The least share of the vector unit's rate that kernels for it reach: those that fit reach 0.8 and more, those for vectors
-    /// half as wide less than half.
-    const LEAST_SHARE: f64 = 0.5;
+    /// Lowest efficiency, as a fraction of the vector unit's peak, of kernels made for it: those reach 0.8 and more, kernels
+    /// for vectors half as wide less than 0.5.
+    const MIN_EFFICIENCY: f64 = 0.5;
 
-    /// `None` where MLX has its own products. Takes 50 ms.
+    /// `None` where MLX has no BLAS beneath it. Takes 50 ms.
     pub fn measure() -> Option<Self> {
         linked::blas_rate()
     }
 
-    /// Whether the kernels are made for vectors such as this processor has.
+    /// Whether the kernels use this processor's vectors in full width.
     pub fn fits(&self) -> bool {
-        self.product >= Self::LEAST_SHARE * self.vectors
+        self.product >= Self::MIN_EFFICIENCY * self.vectors
     }
 
-    /// The command after which others are taken, if these do not fit.
+    /// The command that selects other kernels, if these do not fit.
     pub fn remedy(&self) -> Option<String> {
         let chosen = std::env::var_os("OPENBLAS_CORETYPE").is_some();
         (!self.fits()).then(|| match &self.fitting {
             _ if chosen => "unset OPENBLAS_CORETYPE".to_owned(),
             Some(core) => format!("export OPENBLAS_CORETYPE={core}"),
-            None => "export OPENBLAS_CORETYPE=NAME, of a processor like this one that OpenBLAS knows".to_owned(),
+            None => "export OPENBLAS_CORETYPE=NAME, with OpenBLAS's name of a similar processor".to_owned(),
         })
     }
 }
@@ -95,10 +96,7 @@ impl BlasRate {
 impl fmt::Display for BlasRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [product, vectors] = [self.product, self.vectors].map(|rate| rate / 1e9);
-        write!(
-            f,
-            "{product:.0} GFLOP/s on one core, whose vector unit does {vectors:.0}"
-        )?;
+        write!(f, "{product:.0} GFLOP/s on one core, of a peak of {vectors:.0}")?;
         match self.fits() {
             true => Ok(()),
             false => f.write_str("; these kernels are not made for this processor"),
@@ -106,25 +104,25 @@ impl fmt::Display for BlasRate {
     }
 }
 
-/// What compiles MLX's fused kernels.
+/// The compiler of MLX's fused kernels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Compiler {
-    /// As it calls itself: `g++ (Debian 12.2.0-14) 12.2.0`.
+    /// Its own name and version: `g++ (Debian 12.2.0-14) 12.2.0`.
     Found(String),
-    /// MLX takes a compiled function's operations one by one, at half the speed, and numbers differ in their last bits.
+    /// MLX runs a compiled function's operations one by one, at half the speed, and results differ in the last digits.
     Missing,
 }
 
-/// What is said where there is no compiler.
-pub const NO_COMPILER: &str = "there is no g++ on PATH, so that MLX takes the operations of compiled functions one by one, at half the speed and \
-     with other last digits";
+/// The warning where there is no compiler.
+pub const NO_COMPILER: &str = "there is no g++ on PATH, so compiled functions are not fused: they run at half the speed, and results differ in the \
+     last digits";
 
-/// `None` where MLX compiles by other means.
+/// The compiler that was found. `None` where MLX compiles by other means.
 pub fn compiler() -> Option<Compiler> {
     linked::compiler()
 }
 
-/// Has each function that may be replaced compute something on the CPU, so that [`replaced`] says which are reached.
+/// Runs every replaceable function once on the CPU, so that [`replaced`] tells which of the replacements are reached.
 ///
 /// # Errors
 /// MLX's.
@@ -142,7 +140,7 @@ pub fn exercise() -> Result<()> {
         Ok(vec![
             ops::addmm(&bias, &x, &weight, None, None)?,
             x.matmul(head.transpose()?)?,
-            x.matmul(x.transpose_axes(&[0, 2, 1])?)?, // a product that MLX itself hands to the BLAS
+            x.matmul(x.transpose_axes(&[0, 2, 1])?)?, // a product that MLX itself passes to the BLAS
             fast::layer_norm(&x, &gain, &gain, 1e-5)?,
             fast::rms_norm(&x, None, 1e-5)?,
             fast::scaled_dot_product_attention(&heads, &heads, &heads, 1.0, None, None)?,
@@ -196,7 +194,7 @@ mod linked {
         safe fn mlx_gpt_kernel_compiler(name: &mut [u8; 128]);
     }
 
-    /// What a function of C writes into so many bytes, up to a zero.
+    /// The text that a C function writes into a buffer of `N` bytes, up to the first zero.
     fn text<const N: usize>(write: impl FnOnce(&mut [u8; N])) -> String {
         let mut bytes = [0; N];
         write(&mut bytes);

@@ -1,4 +1,5 @@
-//! Operations that MLX computes well on one device and badly on another. Each is the same function on all of them.
+//! Operations whose best implementation depends on the device. Each computes the same function on every device. N is the
+//! product of the leading dimensions.
 
 use mlx_rs::error::Result;
 use mlx_rs::{Array, ops};
@@ -6,47 +7,48 @@ use mlx_rs::{Array, ops};
 use super::raw::{self, GpuBackend};
 use crate::config::Device;
 
-/// Rows from which on the sum over them, in a gradient, is worth a product.
-const SUMMED_ROWS: i32 = 64;
+/// N from which on a gradient's sum over rows is computed by a matrix product.
+const MIN_ROWS_FOR_MATMUL_SUM: i32 = 64;
 
-/// Rows that a table may have for the gradient of a look-up to be a product with one-hot vectors.
-const ONE_HOT: i32 = 1024;
+/// Rows of the largest table whose gradient is a product with one-hot vectors.
+const MAX_ONE_HOT_ROWS: i32 = 1024;
 
 /// `x W + b`: x `[…, in]`, W `[in, out]`, b `[out]`, to `[…, out]`.
 pub fn affine(x: &Array, weight: &Array, bias: &Array) -> Result<Array> {
     let rows = rows_of(x);
-    if !on_gpu() || rows < SUMMED_ROWS {
+    if !on_gpu() || rows < MIN_ROWS_FOR_MATMUL_SUM {
         return ops::addmm(bias, x, weight, None, None);
     }
     let y = ops::addmm(repeat_rows(bias, rows)?, flat(x)?, weight, None, None)?;
     y.reshape(&with_last(x.shape(), weight.dim(-1)))
 }
 
-/// `x · gain + bias`, each a vector `[C]` for all rows of x `[…, C]`.
-pub fn scale_and_shift(x: &Array, gain: &Array, bias: &Array) -> Result<Array> {
+/// `x · weight + bias` by channel: x `[…, C]`, weight and bias `[C]`, to `[…, C]`.
+pub fn scale_and_shift(x: &Array, weight: &Array, bias: &Array) -> Result<Array> {
     let rows = rows_of(x);
     flat(x)?
-        .multiply(repeat_rows(gain, rows)?)?
+        .multiply(repeat_rows(weight, rows)?)?
         .add(repeat_rows(bias, rows)?)?
         .reshape(x.shape())
 }
 
-/// Whether a norm's gain and bias are better applied by [`scale_and_shift`] than by MLX's own kernel, for their gradients.
-pub fn scales_apart(x: &Array) -> bool {
-    on_gpu() && rows_of(x) >= SUMMED_ROWS
+/// Whether the gradients of a norm's weight and bias, of x `[…, C]`, are faster by [`scale_and_shift`] than by MLX's own
+/// kernel.
+pub fn scales_separately(x: &Array) -> bool {
+    on_gpu() && rows_of(x) >= MIN_ROWS_FOR_MATMUL_SUM
 }
 
-/// The rows of a table `[V, C]` with those ids: `[…]` to `[…, C]`.
-pub fn look_up(table: &Array, ids: &Array) -> Result<Array> {
-    if on_gpu() && table.dim(0) <= ONE_HOT {
-        look_up_by_one_hot(table, ids)
+/// The rows of a table `[V, C]` by id: `[…]` to `[…, C]`.
+pub fn embedding_lookup(table: &Array, ids: &Array) -> Result<Array> {
+    if on_gpu() && table.dim(0) <= MAX_ONE_HOT_ROWS {
+        lookup_by_one_hot(table, ids)
     } else {
         table.take_axis(ids, 0)
     }
 }
 
-/// Negative log-likelihood in float32 by one kernel, where the device has one that is exact for logits of any format: CUDA.
-/// Logits `[…, V]` and targets `[…]` to `[…]`.
+/// Negative log-likelihood by one fused kernel, where the device has one that computes in float32 whatever the format of the
+/// logits: CUDA. Logits `[…, V]` and targets `[…]` to `[…]`, in nats.
 pub fn fused_cross_entropy(logits: &Array, targets: &Array) -> Result<Option<Array>> {
     match on_cuda() {
         true => raw::fused_cross_entropy(logits, targets).map(Some),
@@ -54,10 +56,9 @@ pub fn fused_cross_entropy(logits: &Array, targets: &Array) -> Result<Option<Arr
     }
 }
 
-/// x times each row of a table: `[…, C]` and `[V, C]` to logits `[…, V]`, or more of them, where the further ones are −∞, of
-/// tokens that there are not. On CUDA, without a multiple of 8 (GPT-2 has 50257 tokens), cuBLAS takes kernels that are
-/// several times slower.
-pub fn aligned_logits(x: &Array, table: &Array) -> Result<Array> {
+/// `x · tableᵀ`: `[…, C]` and `[V, C]` to logits `[…, V_padded]`, V_padded ≥ V, where the columns beyond V are −∞. On CUDA,
+/// V_padded is a multiple of 8 or 64: for others (GPT-2's V is 50257), cuBLAS takes kernels that are several times slower.
+pub fn padded_logits(x: &Array, table: &Array) -> Result<Array> {
     let multiple = match (on_cuda(), table.dim(0)) {
         (false, _) => 1,
         (true, ..1024) => 8,
@@ -81,19 +82,19 @@ fn logits_in_multiples(x: &Array, table: &Array, multiple: i32) -> Result<Array>
     logits.reshape(&with_last(x.shape(), rows + missing))
 }
 
-/// Elements of an array whose intermediate results are best in memory at a time: few on a CPU, which shares its memory; on a
-/// GPU each part costs a kernel's launch.
-pub fn elements_at_once() -> usize {
+/// Elements of an array to process at a time: few on a CPU, for its caches; many on a GPU, where each chunk costs a kernel
+/// launch.
+pub fn chunk_elements() -> usize {
     if on_gpu() { 1 << 26 } else { 1 << 20 }
 }
 
-/// A vector `[C]` for each of so many rows, `[rows, C]`, without taking memory.
+/// Broadcasts a vector `[C]` to `[N, C]`, without a copy.
 ///
-/// Its gradient is a sum over rows. On a GPU, MLX adds up a column in the format of its numbers, with a block of threads for
-/// 32 columns: of 16-bit gradients of 16,384 tokens that is neither exact nor fast. A product with ones is both.
+/// Its gradient is a sum over rows. On a GPU, MLX sums columns in the format of the gradients, with one thread block for 32
+/// columns, which is slow and, for 16-bit gradients of thousands of tokens, inaccurate. A product with ones is neither.
 fn repeat_rows(vector: &Array, rows: i32) -> Result<Array> {
     let shape = [rows, vector.dim(0)];
-    raw::with_gradient(
+    raw::custom_vjp(
         std::slice::from_ref(vector),
         move |inputs| ops::broadcast_to(&inputs[0], &shape),
         move |_, cotangent| {
@@ -103,11 +104,11 @@ fn repeat_rows(vector: &Array, rows: i32) -> Result<Array> {
     )
 }
 
-/// The gradient of a look-up adds rows of gradients to the table's. On a GPU, MLX does that by atomic additions, in no fixed
-/// order, and thousands of them meet in each row of a small table: there it is a product with one-hot vectors.
-fn look_up_by_one_hot(table: &Array, ids: &Array) -> Result<Array> {
+/// A look-up whose gradient is a product with one-hot vectors. On a GPU, MLX adds the gradients of a look-up to the table by
+/// atomic additions: in no fixed order, and slowly where thousands of tokens meet in a small table.
+fn lookup_by_one_hot(table: &Array, ids: &Array) -> Result<Array> {
     let (taken, known) = (ids.clone(), ids.clone());
-    raw::with_gradient(
+    raw::custom_vjp(
         std::slice::from_ref(table),
         move |inputs| inputs[0].take_axis(&taken, 0),
         move |inputs, cotangent| {
@@ -118,15 +119,17 @@ fn look_up_by_one_hot(table: &Array, ids: &Array) -> Result<Array> {
     )
 }
 
-/// `[…, C]` to `[rows, C]`.
+/// `[…, C]` to `[N, C]`.
 fn flat(x: &Array) -> Result<Array> {
     x.reshape(&[-1, x.dim(-1)])
 }
 
+/// N of x `[…, C]`.
 fn rows_of(x: &Array) -> i32 {
     x.size() as i32 / x.dim(-1)
 }
 
+/// `shape` with another last dimension.
 fn with_last(shape: &[i32], last: i32) -> Vec<i32> {
     let mut shape = shape.to_vec();
     if let Some(dimension) = shape.last_mut() {
@@ -218,7 +221,7 @@ mod tests {
         Device::Cpu.select().unwrap();
         let ids = Array::from_slice(&[3u32, 0, 3, 5, 5, 5], &[2, 3]);
         let arguments = [normal(&[7, 4], 1), ids];
-        let by_product = |a: &[Array]| look_up_by_one_hot(&a[0], &a[1]);
+        let by_product = |a: &[Array]| lookup_by_one_hot(&a[0], &a[1]);
         let plain = |a: &[Array]| a[0].take_axis(&a[1], 0);
         close(
             &with_gradients(by_product, &arguments, &[0]),
@@ -234,8 +237,10 @@ mod tests {
         let losses = |multiple: i32| {
             move |a: &[Array]| {
                 let logits = logits_in_multiples(&a[0], &a[1], multiple)?;
-                let chosen = ops::indexing::take_along_axis(&logits, a[2].expand_dims(-1)?, -1)?;
-                logits.logsumexp_axis(-1, false)?.subtract(chosen.squeeze_axes(&[-1])?)
+                let target_logits = ops::indexing::take_along_axis(&logits, a[2].expand_dims(-1)?, -1)?;
+                logits
+                    .logsumexp_axis(-1, false)?
+                    .subtract(target_logits.squeeze_axes(&[-1])?)
             }
         };
         close(

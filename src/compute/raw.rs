@@ -1,4 +1,4 @@
-//! What MLX's C interface has and mlx-rs does not: functions with a gradient of their own, the fused cross entropy, and
+//! What MLX's C interface has and mlx-rs does not: functions with a custom gradient, the fused cross entropy, and
 //! which GPU backend there is.
 #![allow(unsafe_code)]
 
@@ -31,8 +31,7 @@ pub fn gpu_backend() -> Option<GpuBackend> {
     }
 }
 
-/// Negative log-likelihood in float32 by one kernel, whatever the format of the logits: `[…, V]` and targets `[…]` to
-/// `[…]`. Only CUDA has the kernel.
+/// As [`operations::fused_cross_entropy`](super::operations::fused_cross_entropy), on CUDA.
 ///
 /// # Errors
 /// MLX's.
@@ -45,12 +44,12 @@ pub fn fused_cross_entropy(logits: &Array, targets: &Array) -> Result<Array> {
     owned(result, status)
 }
 
-/// A function of arrays with gradients of its own: `forward` of the inputs, and `backward` of the inputs and the cotangent
-/// to the gradient of each input. Both must be pure functions of MLX operations.
+/// A function with a custom vector-Jacobian product: `forward` maps the inputs, of any shape, to an output; `backward` maps
+/// the inputs and the output's cotangent to the gradient of each input. Both must be pure functions of MLX operations.
 ///
 /// # Errors
 /// MLX's, or those of the functions.
-pub fn with_gradient(
+pub fn custom_vjp(
     inputs: &[Array],
     forward: impl Fn(&[Array]) -> Result<Array> + 'static,
     backward: impl Fn(&[Array], &Array) -> Result<Vec<Array>> + 'static,
@@ -88,7 +87,7 @@ pub fn with_gradient(
     }
 }
 
-/// The same arrays, which MLX does not compute with before those of `after` are there.
+/// The same arrays; MLX uses them only once those of `after` are computed.
 ///
 /// # Errors
 /// MLX's.
@@ -146,7 +145,7 @@ unsafe extern "C" fn free<F>(payload: *mut c_void) {
     drop(unsafe { Box::from_raw(payload.cast::<F>()) });
 }
 
-/// Gives MLX the result of a callback; MLX learns of an error by the status alone.
+/// Returns the result of a callback to MLX; an error is passed as its status alone.
 unsafe fn hand_over(result: *mut mlx_vector_array, output: Result<Vec<Array>>) -> c_int {
     let Ok(output) = output else { return 1 };
     let handles: Vec<mlx_array> = output.iter().map(Array::as_ptr).collect();

@@ -1,5 +1,5 @@
-//! Recomputation: what a function keeps for its backward pass is dropped and computed again there, which takes less memory
-//! and more time (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost").
+//! Gradient checkpointing: a function's activations are dropped after the forward pass and recomputed in the backward pass,
+//! which takes less memory and more time (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost").
 
 use mlx_rs::Array;
 use mlx_rs::error::Result;
@@ -7,11 +7,11 @@ use mlx_rs::transforms::fallible_vjp;
 
 use super::raw;
 
-/// `function` of `inputs` and `constants`, of which only those arrays are kept for the backward pass. Gradients are taken of
-/// the inputs alone. It must be a pure function of both: an array that it captures has no gradient.
+/// Applies `function` to `inputs` and `constants`, of any shapes, and keeps only these for the backward pass. Only inputs
+/// have gradients. The function must be pure: arrays that it captures have none.
 ///
-/// MLX merges operations that are the same of the same arrays, in compiled functions. The second computation is of other
-/// arrays, which are there once the gradient of the result is: it is neither merged with the first nor begun before its turn.
+/// In compiled functions, MLX merges equal operations on the same arrays. The recomputation therefore uses copies that
+/// depend on the gradient of the result: it is neither merged with the forward pass nor started before the gradient exists.
 ///
 /// # Errors
 /// MLX's, or those of the function.
@@ -21,7 +21,7 @@ pub fn recomputed(
     function: impl Fn(&[Array], &[Array]) -> Result<Array> + Clone + 'static,
 ) -> Result<Array> {
     let (count, again) = (inputs.len(), function.clone());
-    raw::with_gradient(
+    raw::custom_vjp(
         &[inputs, constants].concat(),
         move |all| function(&all[..count], &all[count..]),
         move |all, cotangent| {

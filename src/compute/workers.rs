@@ -1,4 +1,4 @@
-//! Workers: threads that compute side by side, each with an MLX stream and compiled functions of its own.
+//! Workers: threads that compute in parallel, each with an MLX stream and compiled functions of its own.
 //!
 //! On MLX's CPU backend a graph is evaluated by one thread, so two cores need two graphs.
 
@@ -14,7 +14,7 @@ use super::compiled::{Arrays, evaluate};
 /// their buffers.
 pub type Work<Task, Output> = Box<dyn FnMut(Task) -> MlxResult<Output>>;
 
-/// Workers that all do the same kind of work.
+/// A pool of workers that all run the same function.
 pub struct Workers<Task, Output>(Mode<Task, Output>);
 
 enum Mode<Task, Output> {

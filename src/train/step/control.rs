@@ -51,7 +51,7 @@ impl Control {
 // ANCHOR: clip
 /// `Σ g²` over all numbers of a gradient, a scalar.
 pub fn sum_of_squares(gradient: &Array) -> Result<Array> {
-    let at_once = operations::elements_at_once();
+    let at_once = operations::chunk_elements();
     if gradient.size() <= at_once {
         return gradient.square()?.sum(None);
     }
