@@ -123,7 +123,7 @@ fn a_corpus_has_special_tokens_as_asked() {
         numbers.take(2).sum()
     };
     let as_text = stderr(&succeed(&mut train(&[], "as-text")));
-    let note = format!("the text has {END} {count} times, encoded as text like any other; --special allow");
+    let note = format!("the text has {END} {count} times, encoded as ordinary text; use --special allow");
     assert!(as_text.contains(&note), "{as_text}");
     let as_tokens = stderr(&succeed(&mut train(&["--special", "allow"], "as-tokens")));
     assert!(!as_tokens.contains("encoded as text"), "{as_tokens}");
@@ -185,7 +185,7 @@ fn shards_have_special_tokens_as_asked() {
         command
     };
     let said = stderr(&succeed(&mut prepare("text", "text")));
-    assert!(said.contains("encoded as text like any other"), "{said}");
+    assert!(said.contains("encoded as ordinary text"), "{said}");
     let said = stderr(&succeed(&mut prepare("allow", "allow")));
     assert!(!said.contains("encoded as text"), "{said}");
     let said = fail(&mut prepare("raise", "raise"));
@@ -257,7 +257,7 @@ fn a_prompt_has_special_tokens_as_asked() {
         generate(folder.path(), &[&options[..], special].concat())
     };
     let output = succeed(&mut run(&[]));
-    let note = format!("note: the text has {END} once, encoded as text like any other; --special allow");
+    let note = format!("note: the text has {END} once, encoded as ordinary text; use --special allow");
     assert!(stderr(&output).contains(&note), "{}", stderr(&output));
     let allowed = succeed(&mut run(&["--special", "allow"]));
     assert!(!stderr(&allowed).contains("encoded as text"));

@@ -1,5 +1,5 @@
-//! Tokens that are looked for in a text before it is split and merged: special tokens, and others that a vocabulary got
-//! after its training, as `added_tokens` of a `tokenizer.json` lists them.
+//! Added tokens, which are matched in a text before it is split and merged: special tokens, and others that were added to a
+//! vocabulary after its training, as in `added_tokens` of a `tokenizer.json`.
 
 use std::collections::BTreeMap;
 
@@ -9,25 +9,27 @@ use serde_json::{Value, json};
 
 use super::special::{SpecialChoice, Specials};
 
-/// A token that was added to a vocabulary, by Hugging Face's names.
+/// An added token, with Hugging Face's names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AddedToken {
+    /// Its id in the vocabulary.
     pub id: u32,
+    /// Its text.
     pub content: String,
-    /// It is found only where special tokens are asked for, see [`SpecialChoice`]; another one always.
+    /// It is matched only where special tokens are allowed, see [`SpecialChoice`]; other added tokens always are.
     pub special: bool,
-    /// It is no part of a word: no letter, digit or underscore is before or after it.
+    /// It matches only whole words: with no letter, digit or underscore before or after it.
     pub single_word: bool,
-    /// It takes the white space before it with it.
+    /// It absorbs preceding white space.
     pub lstrip: bool,
-    /// It takes the white space after it with it.
+    /// It absorbs following white space.
     pub rstrip: bool,
-    /// It is looked for after the others, in the text that they leave.
+    /// It is matched after the others, in the text between them.
     pub normalized: bool,
 }
 
 impl AddedToken {
-    /// A special token that is found wherever its text is.
+    /// A special token that matches wherever its text occurs.
     pub fn special(content: &str, id: u32) -> Self {
         Self {
             id,
@@ -40,7 +42,7 @@ impl AddedToken {
         }
     }
 
-    /// The token as `added_tokens` lists it; what it doesn't say is false.
+    /// Reads an entry of `added_tokens`; a missing flag is false.
     pub fn from_json(json: &Value) -> Option<Self> {
         let is = |key: &str| json[key] == true;
         Some(Self {
@@ -54,6 +56,7 @@ impl AddedToken {
         })
     }
 
+    /// An entry of `added_tokens`.
     pub fn to_json(&self) -> Value {
         json!({
             "id": self.id,
@@ -66,69 +69,73 @@ impl AddedToken {
         })
     }
 
-    /// Whether what stands around it matters: it takes white space with it, or is no part of a word.
+    /// Whether the text around it matters: it absorbs white space, or matches only whole words.
     pub fn takes_more_than_its_text(&self) -> bool {
         self.single_word || self.lstrip || self.rstrip
     }
 }
 
-/// A stretch of text between added tokens, or the id of one.
+/// A span of a text.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Part<'a> {
+pub enum Segment<'a> {
+    /// Text between added tokens.
     Text(&'a str),
+    /// The id of an added token.
     Token(u32),
 }
 
 /// The added tokens of a vocabulary.
 #[derive(Clone, Debug, Default)]
 pub struct AddedTokens {
-    /// In the order of their ids.
+    /// Sorted by id.
     tokens: Vec<AddedToken>,
     specials: BTreeMap<String, u32>,
-    /// Finds those that are not special.
-    ordinary: Finder,
-    /// Finds them all.
-    all: Finder,
+    /// Matches those that are not special.
+    ordinary: Matcher,
+    /// Matches them all.
+    all: Matcher,
 }
 
 impl AddedTokens {
+    /// Builds the matchers of these tokens.
+    ///
     /// # Errors
-    /// More text than an index of it can be made of.
+    /// Tokens whose text is too long for a matcher.
     pub fn new(mut tokens: Vec<AddedToken>) -> Result<Self> {
         tokens.sort();
-        if order_is_all_one(&tokens) {
+        if pass_order_is_irrelevant(&tokens) {
             tokens.iter_mut().for_each(|token| token.normalized = false);
         }
         let specials = tokens.iter().filter(|token| token.special);
         Ok(Self {
             specials: specials.map(|token| (token.content.clone(), token.id)).collect(),
-            ordinary: Finder::new(tokens.iter().filter(|token| !token.special))?,
-            all: Finder::new(tokens.iter())?,
+            ordinary: Matcher::new(tokens.iter().filter(|token| !token.special))?,
+            all: Matcher::new(tokens.iter())?,
             tokens,
         })
     }
 
-    /// In the order of their ids.
+    /// The tokens, sorted by id.
     pub fn tokens(&self) -> &[AddedToken] {
         &self.tokens
     }
 
-    /// The special ones and their ids.
+    /// The ids of the special tokens by their text.
     pub fn specials(&self) -> &BTreeMap<String, u32> {
         &self.specials
     }
 
-    /// Whether any text is free of tokens that `choice` has found, or complained about, in it.
-    pub fn are_never_in_text(&self, choice: &SpecialChoice) -> bool {
+    /// Whether no text can contain a token that `choice` would match or reject.
+    pub fn match_nothing(&self, choice: &SpecialChoice) -> bool {
         self.ordinary.is_empty() && (self.specials.is_empty() || *choice == SpecialChoice::TEXT)
     }
 
-    /// Cuts a text at the tokens that are not special, and at the special ones that are allowed in it, as Hugging Face's
-    /// `tokenizers` does. Where several begin at one place, the longest counts.
+    /// Splits a text at the tokens that are not special, and at the special ones that are allowed, as Hugging Face's
+    /// `tokenizers` does. Where several begin at one position, the longest matches.
     ///
     /// # Errors
-    /// A token that is in the text and disallowed, named.
-    pub fn parts<'a>(&self, text: &'a str, choice: &SpecialChoice) -> Result<Vec<Part<'a>>> {
+    /// A disallowed token in the text.
+    pub fn split<'a>(&self, text: &'a str, choice: &SpecialChoice) -> Result<Vec<Segment<'a>>> {
         self.check_disallowed(text, choice)?;
         let some;
         let finder = match &choice.allowed {
@@ -136,21 +143,23 @@ impl AddedTokens {
             Specials::None => &self.ordinary,
             Specials::These(_) => {
                 let allowed = |token: &&AddedToken| !token.special || choice.allowed.has(&token.content);
-                some = Finder::new(self.tokens.iter().filter(allowed))?;
+                some = Matcher::new(self.tokens.iter().filter(allowed))?;
                 &some
             }
         };
-        Ok(finder.parts(text))
+        Ok(finder.split(text))
     }
 
+    /// Checks that a text has no disallowed token.
+    ///
     /// # Errors
-    /// A token that is in the text and disallowed, named.
+    /// The first of them.
     pub fn check_disallowed(&self, text: &str, choice: &SpecialChoice) -> Result<()> {
         if choice.disallowed == Specials::None {
             return Ok(());
         }
         let raises = |token: &&AddedToken| token.special && choice.raises(&token.content);
-        let finder = Finder::new(self.tokens.iter().filter(raises))?;
+        let finder = Matcher::new(self.tokens.iter().filter(raises))?;
         if let Some((at, token)) = finder.first(text) {
             bail!(
                 "the text has the special token {} at byte {at}; allow special tokens, or have them encoded as ordinary text",
@@ -160,7 +169,7 @@ impl AddedTokens {
         Ok(())
     }
 
-    /// The special tokens whose text is in `text`, and how often each is.
+    /// The special tokens that occur in `text`, with their counts.
     pub fn count_specials(&self, text: &str) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         if !self.specials.is_empty() {
@@ -172,26 +181,25 @@ impl AddedTokens {
     }
 }
 
-/// The stretches of `text` between `specials`, which is all of it but them.
+/// The spans of `text` between `specials`.
 ///
 /// # Errors
-/// Too many of them.
+/// As [`AddedTokens::new`].
 pub fn texts_between<'a>(text: &'a str, specials: &[&str]) -> Result<Vec<&'a str>> {
     let tokens = specials.iter().filter(|token| !token.is_empty());
     let tokens = tokens.map(|token| AddedToken::special(token, 0));
-    let parts = AddedTokens::new(tokens.collect())?.parts(text, &SpecialChoice::ALLOW)?;
-    let texts = parts.into_iter().filter_map(|part| match part {
-        Part::Text(text) => Some(text),
-        Part::Token(_) => None,
+    let segments = AddedTokens::new(tokens.collect())?.split(text, &SpecialChoice::ALLOW)?;
+    let texts = segments.into_iter().filter_map(|segment| match segment {
+        Segment::Text(text) => Some(text),
+        Segment::Token(_) => None,
     });
     Ok(texts.collect())
 }
 
-/// Whether it makes no difference in which order the tokens are looked for: all have the same place in it, or no text can
-/// belong to two of them.
-fn order_is_all_one(tokens: &[AddedToken]) -> bool {
-    /// The comparison of each token with each is of this many at most.
-    const FEW: usize = 512;
+/// Whether the order of the passes cannot matter: all tokens are in one pass, or no two of different passes can overlap.
+fn pass_order_is_irrelevant(tokens: &[AddedToken]) -> bool {
+    /// Limit of the pairwise comparison; with more tokens, the order is taken to matter.
+    const MAX_PAIRWISE_TOKENS: usize = 512;
     let normalized = tokens.iter().filter(|token| token.normalized).count();
     if normalized == 0 || normalized == tokens.len() {
         return true;
@@ -200,7 +208,7 @@ fn order_is_all_one(tokens: &[AddedToken]) -> bool {
         let mut ends = a.char_indices().map(|(at, _)| &a[at..]);
         a.contains(b) || ends.any(|end| b.starts_with(end))
     };
-    tokens.len() <= FEW
+    tokens.len() <= MAX_PAIRWISE_TOKENS
         && !tokens.iter().any(AddedToken::takes_more_than_its_text)
         && tokens.iter().filter(|token| token.normalized).all(|one| {
             let others = tokens.iter().filter(|token| !token.normalized);
@@ -210,31 +218,32 @@ fn order_is_all_one(tokens: &[AddedToken]) -> bool {
         })
 }
 
-/// Looks for some tokens at once.
+/// Matches several tokens at once.
 #[derive(Clone, Debug, Default)]
-struct Finder {
-    /// Those that are not normalized, then those that are.
-    passes: Vec<Pass>,
+struct Matcher {
+    /// One for tokens that are not normalized, then one for those that are.
+    passes: Vec<MatchPass>,
 }
 
+/// Tokens that are matched together, the longest first.
 #[derive(Clone, Debug)]
-struct Pass {
+struct MatchPass {
     index: AhoCorasick,
     tokens: Vec<AddedToken>,
 }
 
-impl Finder {
+impl Matcher {
     fn new<'a>(tokens: impl Iterator<Item = &'a AddedToken>) -> Result<Self> {
         let (last, first): (Vec<_>, Vec<_>) = tokens.cloned().partition(|token| token.normalized);
         let passes = [first, last].into_iter().filter(|tokens| !tokens.is_empty());
         let passes = passes.map(|tokens| {
             let index = AhoCorasick::builder()
                 .match_kind(MatchKind::LeftmostLongest)
-                // The others take a kilobyte for each byte of such a token.
+                // The other kinds of automata take a kilobyte for each byte of a token.
                 .kind(Some(AhoCorasickKind::ContiguousNFA))
                 .build(tokens.iter().map(|token| token.content.as_bytes()))
                 .context("the added tokens have too much text")?;
-            Ok(Pass { index, tokens })
+            Ok(MatchPass { index, tokens })
         });
         Ok(Self {
             passes: passes.collect::<Result<_>>()?,
@@ -260,31 +269,31 @@ impl Finder {
         })
     }
 
-    fn parts<'a>(&self, text: &'a str) -> Vec<Part<'a>> {
-        let mut parts = vec![Part::Text(text)];
+    fn split<'a>(&self, text: &'a str) -> Vec<Segment<'a>> {
+        let mut segments = vec![Segment::Text(text)];
         for pass in &self.passes {
-            let before = std::mem::take(&mut parts);
-            for part in before {
-                match part {
-                    Part::Text(text) => pass.cut(text, &mut parts),
-                    token @ Part::Token(_) => parts.push(token),
+            let before = std::mem::take(&mut segments);
+            for segment in before {
+                match segment {
+                    Segment::Text(text) => pass.split(text, &mut segments),
+                    token @ Segment::Token(_) => segments.push(token),
                 }
             }
         }
-        parts.retain(|part| *part != Part::Text(""));
-        parts
+        segments.retain(|segment| *segment != Segment::Text(""));
+        segments
     }
 }
 
-impl Pass {
-    fn cut<'a>(&self, text: &'a str, parts: &mut Vec<Part<'a>>) {
+impl MatchPass {
+    fn split<'a>(&self, text: &'a str, segments: &mut Vec<Segment<'a>>) {
         let mut from = 0;
         for found in self.index.find_iter(text) {
             let token = &self.tokens[found.pattern().as_usize()];
             let (mut start, mut end) = (found.start(), found.end());
             if token.single_word
-                && (text[..start].chars().next_back().is_some_and(is_of_word)
-                    || text[end..].chars().next().is_some_and(is_of_word))
+                && (text[..start].chars().next_back().is_some_and(is_word_character)
+                    || text[end..].chars().next().is_some_and(is_word_character))
             {
                 continue;
             }
@@ -295,17 +304,17 @@ impl Pass {
                 end = text.len() - text[end..].trim_start().len();
             }
             if start > from {
-                parts.push(Part::Text(&text[from..start]));
+                segments.push(Segment::Text(&text[from..start]));
             }
-            parts.push(Part::Token(token.id));
+            segments.push(Segment::Token(token.id));
             from = end;
         }
-        parts.push(Part::Text(&text[from..]));
+        segments.push(Segment::Text(&text[from..]));
     }
 }
 
-/// What regular expressions write as `\w`.
-fn is_of_word(character: char) -> bool {
+/// `\w` of regular expressions.
+fn is_word_character(character: char) -> bool {
     regex_syntax::try_is_word_character(character).unwrap_or_else(|_| character.is_alphanumeric())
 }
 
@@ -313,26 +322,26 @@ fn is_of_word(character: char) -> bool {
 mod tests {
     use super::*;
 
-    fn cut<'a>(tokens: &[AddedToken], text: &'a str, choice: &SpecialChoice) -> Result<Vec<Part<'a>>> {
-        AddedTokens::new(tokens.to_vec())?.parts(text, choice)
+    fn split<'a>(tokens: &[AddedToken], text: &'a str, choice: &SpecialChoice) -> Result<Vec<Segment<'a>>> {
+        AddedTokens::new(tokens.to_vec())?.split(text, choice)
     }
 
     #[test]
     fn a_text_is_cut_at_allowed_tokens() {
         let specials = [("<a>", 7), ("<a><b>", 8), ("<c>", 9)].map(|(content, id)| AddedToken::special(content, id));
-        let of = |text, choice: SpecialChoice| cut(&specials, text, &choice);
+        let of = |text, choice: SpecialChoice| split(&specials, text, &choice);
         assert_eq!(
             of("x<a><b><a>y<c>", SpecialChoice::ALLOW).unwrap(),
             [
-                Part::Text("x"),
-                Part::Token(8),
-                Part::Token(7),
-                Part::Text("y"),
-                Part::Token(9)
+                Segment::Text("x"),
+                Segment::Token(8),
+                Segment::Token(7),
+                Segment::Text("y"),
+                Segment::Token(9)
             ]
         );
-        assert_eq!(of("x<a>", SpecialChoice::TEXT).unwrap(), [Part::Text("x<a>")]);
-        assert_eq!(of("<c>", SpecialChoice::only(&["<c>"])).unwrap(), [Part::Token(9)]);
+        assert_eq!(of("x<a>", SpecialChoice::TEXT).unwrap(), [Segment::Text("x<a>")]);
+        assert_eq!(of("<c>", SpecialChoice::only(&["<c>"])).unwrap(), [Segment::Token(9)]);
         let error = of("x<a><c>", SpecialChoice::only(&["<c>"])).unwrap_err().to_string();
         assert!(error.contains("<a> at byte 1"), "{error}");
         assert!(of("x<c>", SpecialChoice::RAISE).is_err());
@@ -361,8 +370,11 @@ mod tests {
         };
         assert!(is_kept(vec![normalized("<a>", 0), odd]));
         // What is not normalized is found first, though it begins later and is shorter.
-        let parts = cut(&[normalized("ab", 0), plain("bc", 1)], "abcab", &SpecialChoice::ALLOW);
-        assert_eq!(parts.unwrap(), [Part::Text("a"), Part::Token(1), Part::Token(0)]);
+        let parts = split(&[normalized("ab", 0), plain("bc", 1)], "abcab", &SpecialChoice::ALLOW);
+        assert_eq!(
+            parts.unwrap(),
+            [Segment::Text("a"), Segment::Token(1), Segment::Token(0)]
+        );
     }
 
     #[test]

@@ -69,11 +69,11 @@ impl Tokenizer {
         Ok(published::cl100k()?.into())
     }
 
-    /// The tokenizer of that name, as `--tokenizer` takes it: `char`, whose characters only a text can tell; `gpt2`;
-    /// `cl100k`; or else a path as for [`load`](Self::load).
+    /// The tokenizer that `--tokenizer` names: `char`, which is built from a text; `gpt2`; `cl100k`; or a path as for
+    /// [`load`](Self::load).
     ///
     /// # Errors
-    /// As `load`, or `char`'s own.
+    /// As `load`, or those of `char`.
     pub fn open(name: &str, char: impl FnOnce() -> Result<CharTokenizer>) -> Result<Self> {
         match name {
             "char" => Ok(char()?.into()),
@@ -83,12 +83,12 @@ impl Tokenizer {
         }
     }
 
-    /// The tokenizer of a file, a `tokenizer.json`, a sentencepiece `.model` or a `.tiktoken`, or of a folder that holds
-    /// one, as `transformers` leaves it: see `folder.rs`. Characters and byte-level BPE run here; anything else runs
-    /// through Hugging Face's `tokenizers`.
+    /// Loads a tokenizer from a `tokenizer.json`, a sentencepiece `.model` or a `.tiktoken` file, or from a folder that
+    /// holds one, as `transformers` saves it: see `folder.rs`. Character tokenizers and byte-level BPE are implemented
+    /// here; all others run in Hugging Face's `tokenizers`.
     ///
     /// # Errors
-    /// No such file, none of these, or one that is broken.
+    /// A missing file, another format, or a broken file.
     pub fn load(path: &Path) -> Result<Self> {
         if path.is_dir() {
             folder::read(path)
@@ -99,30 +99,30 @@ impl Tokenizer {
 
     /// Whether a folder has a tokenizer that [`load`](Self::load) reads.
     pub fn is_in(folder: &Path) -> bool {
-        folder::has_one(folder)
+        folder::has_tokenizer(folder)
     }
 
-    /// A tokenizer in one file, whatever it is called.
+    /// A tokenizer in one file; the format is told by its contents.
     ///
     /// # Errors
     /// As [`load`](Self::load).
     pub(super) fn load_file(file: &Path) -> Result<Self> {
         let bytes = read(file)?;
-        if sentencepiece::is_one(&bytes) {
+        if sentencepiece::is_sentencepiece_model(&bytes) {
             let json = sentencepiece::to_tokenizer_json(&bytes)
                 .with_context(|| format!("tokenizer {} cannot be used", file.display()))?;
             return Self::from_json(json, file);
         }
-        if tiktoken::is_one(&bytes) {
+        if tiktoken::is_tiktoken(&bytes) {
             return Ok(tiktoken::read(&bytes, file)?.into());
         }
         Self::from_json(parse(&bytes, file)?, file)
     }
 
-    /// A `.tiktoken` file, with what it doesn't say: what cuts text into chunks, and special tokens.
+    /// A `.tiktoken` file, with the split pattern and the special tokens, which such files lack.
     ///
     /// # Errors
-    /// No such file, or as [`Bpe::new`].
+    /// A missing file, or as [`Bpe::new`].
     pub fn load_tiktoken(
         file: &Path,
         pre_tokenizer: impl Into<PreTokenizer>,
@@ -145,10 +145,7 @@ impl Tokenizer {
     /// Not a tokenizer, or one that is broken.
     pub fn from_json(mut json: Value, file: &Path) -> Result<Self> {
         let shown = file.display();
-        ensure!(
-            json["model"].is_object(),
-            "tokenizer {shown} is JSON but not a tokenizer.json: it has no model; make one with: mlx-gpt tokenizer train"
-        );
+        ensure_has_model(&json, file)?;
         ids::check(&json).with_context(|| format!("tokenizer {shown} is broken"))?;
         if json["model"]["type"] == "WordLevel" && json["pre_tokenizer"]["pattern"]["Regex"] == "[\\s\\S]" {
             return Ok(CharTokenizer::from_json(&json, file)?.into());
@@ -158,7 +155,7 @@ impl Tokenizer {
             .map_or(usize::MAX, serde_json::Map::len);
         ensure!(
             tokens >= 256 || json["pre_tokenizer"]["type"] != "ByteLevel",
-            "tokenizer {shown} is byte-level but has only {tokens} tokens, fewer than the 256 bytes; train it anew with a larger vocabulary"
+            "tokenizer {shown} is byte-level but has only {tokens} tokens, fewer than the 256 bytes; train it again with a larger vocabulary"
         );
         turn_dropout_off(&mut json["model"], file);
         if let Some(bpe) = hugging_face::from_json(&json) {
@@ -169,7 +166,7 @@ impl Tokenizer {
         Ok(library.into())
     }
 
-    /// How this tokenizer differs from another in the ids that it gives, in words about this one; none where it does not.
+    /// How this tokenizer's ids differ from another's, in words about this one; `None` if they don't.
     ///
     /// # Errors
     /// As [`to_json`](Self::to_json).
@@ -186,7 +183,7 @@ impl Tokenizer {
         }
     }
 
-    /// The special tokens and their ids.
+    /// The ids of the special tokens by their text.
     pub fn special_tokens(&self) -> &BTreeMap<String, u32> {
         static NONE: BTreeMap<String, u32> = BTreeMap::new();
         match self {
@@ -196,7 +193,7 @@ impl Tokenizer {
         }
     }
 
-    /// The special token that ends a document and begins a text, if there is one.
+    /// The end-of-text token: `<|endoftext|>`, `</s>` or another that is known to end documents, if there is one.
     pub fn end_of_text(&self) -> Option<u32> {
         let specials = self.special_tokens();
         [END_OF_TEXT, "</s>"]
@@ -204,8 +201,7 @@ impl Tokenizer {
             .find_map(|&token| specials.get(token).copied())
     }
 
-    /// What a text begins with when its writer says nothing: the token between documents; without one, a new line; or
-    /// else the first token.
+    /// The default prompt: the end-of-text token; without one, a new line; or else the first token.
     pub fn default_prompt(&self) -> Vec<u32> {
         if let Self::Char(tokenizer) = self {
             return tokenizer.default_prompt();
@@ -217,18 +213,18 @@ impl Tokenizer {
         }
     }
 
-    /// The ids of `text`; special tokens in it are text like any other.
+    /// The ids of `text`; special tokens in it are ordinary text.
     ///
     /// # Errors
-    /// Text that the tokenizer cannot write: a character it has not.
+    /// A character that the tokenizer lacks.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_with(text, &SpecialChoice::TEXT)
     }
 
-    /// The ids of `text`, with special tokens as `choice` has them.
+    /// The ids of `text`, with special tokens handled as `choice` says.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode), and a special token that is disallowed, named.
+    /// As [`encode`](Self::encode), or a disallowed special token in the text.
     pub fn encode_with(&self, text: &str, choice: &SpecialChoice) -> Result<Vec<u32>> {
         match self {
             Self::Char(tokenizer) => tokenizer.encode(text),
@@ -237,7 +233,7 @@ impl Tokenizer {
         }
     }
 
-    /// The special tokens whose text is in `text`, and how often each is.
+    /// The special tokens that occur in `text`, with their counts.
     pub fn special_tokens_in(&self, text: &str) -> BTreeMap<String, usize> {
         match self {
             Self::Char(_) => BTreeMap::new(),
@@ -246,7 +242,7 @@ impl Tokenizer {
         }
     }
 
-    /// What is to be known of special tokens whose text is in `text`, where that is encoded as `special` says.
+    /// A note on special tokens in `text` that `special` encodes as ordinary text.
     pub fn note_on_special_tokens(&self, text: &str, special: SpecialTokens) -> Option<String> {
         match special {
             SpecialTokens::Text => note_on_text(&self.special_tokens_in(text)),
@@ -254,10 +250,10 @@ impl Tokenizer {
         }
     }
 
-    /// The text of `ids`; bytes that are not UTF-8, as a part of a character is not, become U+FFFD.
+    /// The text of `ids`; bytes that are not UTF-8, such as part of a character, become U+FFFD.
     ///
     /// # Errors
-    /// An id that no token has.
+    /// An unknown id.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         match self {
             Self::Char(tokenizer) => tokenizer.decode(ids),
@@ -272,7 +268,7 @@ impl Tokenizer {
     /// The bytes of `ids`, which need not be UTF-8.
     ///
     /// # Errors
-    /// An id that no token has.
+    /// An unknown id.
     pub fn decode_bytes(&self, ids: &[u32]) -> Result<Vec<u8>> {
         match self {
             Self::Bpe(tokenizer) => tokenizer.decode_bytes(ids),
@@ -280,7 +276,7 @@ impl Tokenizer {
         }
     }
 
-    /// The bytes that a token stands for by itself; none where no token has the id.
+    /// The bytes of a token by itself; `None` for an unknown id.
     pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
         match self {
             Self::Char(tokenizer) => tokenizer.decode(&[id]).ok().map(String::into_bytes),
@@ -292,7 +288,7 @@ impl Tokenizer {
     /// The tokenizer as `tokenizer.json`.
     ///
     /// # Errors
-    /// None with the kinds that there are.
+    /// None, with the present kinds.
     pub fn to_json(&self) -> Result<Value> {
         match self {
             Self::Char(tokenizer) => Ok(tokenizer.to_json()),
@@ -301,25 +297,31 @@ impl Tokenizer {
         }
     }
 
-    /// What `transformers` needs beside `tokenizer.json`, for a model of that context.
+    /// The `tokenizer_config.json` that `transformers` needs beside `tokenizer.json`, for a model of that context.
     pub fn config_json(&self, context: usize) -> Value {
-        match self {
-            Self::Char(tokenizer) => tokenizer.config_json(context),
-            _ => {
-                let specials: Vec<&str> = self.special_tokens().keys().map(String::as_str).collect();
-                hugging_face::config_json(&specials, context)
-            }
-        }
+        let specials: Vec<&str> = self.special_tokens().keys().map(String::as_str).collect();
+        hugging_face::config_json(&specials, context)
     }
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
     files::read(file).with_context(|| {
         format!(
-            "tokenizer {} cannot be read; give char, gpt2, cl100k or a tokenizer.json",
+            "tokenizer {} cannot be read; give char, gpt2, cl100k, or a tokenizer.json, .model or .tiktoken file",
             file.display()
         )
     })
+}
+
+/// # Errors
+/// JSON of another kind than `tokenizer.json`.
+pub(super) fn ensure_has_model(json: &Value, file: &Path) -> Result<()> {
+    ensure!(
+        json["model"].is_object(),
+        "tokenizer {} is JSON but not a tokenizer.json: it has no model; make one with: mlx-gpt tokenizer train",
+        file.display()
+    );
+    Ok(())
 }
 
 fn parse(bytes: &[u8], file: &Path) -> Result<Value> {
@@ -331,15 +333,14 @@ fn parse(bytes: &[u8], file: &Path) -> Result<Value> {
     })
 }
 
-/// A model's `dropout` leaves merges out at random, to train with. A text that is to be measured, or that a run is to go on
-/// with, must have the same ids each time.
+/// Disables BPE dropout, which skips merges at random during training: evaluation and resuming need the same ids each time.
 fn turn_dropout_off(model: &mut Value, file: &Path) {
     let Some(dropout) = model.get_mut("dropout").map(std::mem::take) else {
         return;
     };
     if dropout.as_f64().is_some_and(|dropout| dropout > 0.0) {
         log::info!(
-            "tokenizer {}: its dropout of {dropout}, which would encode a text another way each time, is turned off",
+            "tokenizer {}: BPE dropout {dropout} is disabled, so that encoding is deterministic",
             file.display()
         );
     }

@@ -1,9 +1,9 @@
 //! Byte-pair encoding as it is taught: readable in one sitting, slow, and the oracle that the fast version is tested
 //! against. After Karpathy's minbpe (`basic.py`, `regex.py`) and "Let's build the GPT Tokenizer".
 //!
-//! A text is its UTF-8 bytes, so 256 tokens can write anything. Training looks for the pair of neighbours that is most
-//! frequent, gives it a new token, puts that token in the place of the pair, and starts again. Encoding repeats the same
-//! merges in the order in which they were learned.
+//! A text is its UTF-8 bytes, so 256 tokens can express any text. Training finds the most frequent pair of neighbours,
+//! gives it a new token, replaces the pair by that token everywhere, and repeats. Encoding applies the same merges in the
+//! order in which they were learned.
 
 use std::collections::BTreeMap;
 
@@ -128,7 +128,7 @@ pub fn most_frequent(counts: &BTreeMap<Pair, usize>) -> Option<(Pair, usize)> {
 }
 
 // ANCHOR: merge
-/// `ids` with `new` in the place of every `pair`, from left to right.
+/// `ids` with every `pair` replaced by `new`, from left to right. `train.rs` has the same in place.
 pub fn merge(ids: &[u32], pair: Pair, new: u32) -> Vec<u32> {
     let mut merged = Vec::with_capacity(ids.len());
     let mut at = 0;

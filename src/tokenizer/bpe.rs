@@ -5,21 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
-use super::added::{AddedToken, AddedTokens, Part, texts_between};
+use super::added::{AddedToken, AddedTokens, Segment, texts_between};
 use super::basic::{BYTES, Pair};
 use super::byte_unicode::{from_characters, to_characters};
+use super::ids;
 use super::ranks::Ranks;
 use super::recover::recover_merge;
 use super::train::train_merges_of_texts;
 use super::{END_OF_TEXT, PreTokenizer, SpecialChoice};
 
-/// Texts beyond this length, in bytes, are encoded on all of rayon's threads, in segments of this length.
+/// Texts longer than this many bytes are encoded on all of rayon's threads, in segments of about this length.
 const SEGMENT: usize = 1 << 18;
 
-/// More ids than any tokenizer has; a file that names a higher one is broken.
-const MOST_IDS: u32 = 1 << 24;
+/// Limit of token ids, beyond what any tokenizer has; a file with a higher one is broken.
+const MAX_TOKENS: u32 = 1 << 24;
 
-/// A byte-level BPE tokenizer. Any text is encoded and comes back the same.
+/// A byte-level BPE tokenizer. Decoding an encoded text returns it unchanged.
 ///
 /// ```
 /// use mlx_gpt::tokenizer::{Bpe, Pattern};
@@ -33,22 +34,22 @@ const MOST_IDS: u32 = 1 << 24;
 #[derive(Clone, Debug)]
 pub struct Bpe {
     pre_tokenizer: PreTokenizer,
-    /// A text, and what follows an added token, gets a space before it unless it has one.
+    /// A text, and the text after an added token, gets a space before it unless it has one.
     add_prefix_space: bool,
     ranks: Ranks,
-    /// The bytes of each token by its id; empty where there is none.
+    /// The bytes of each token by id; empty for unused ids.
     tokens: Vec<Box<[u8]>>,
     added: AddedTokens,
 }
 
 impl Bpe {
     /// Learns a vocabulary of up to `vocab_size` tokens from `text`: the 256 bytes, merges, then `specials`, at which the
-    /// text is cut. There are fewer where the text has no more pairs to merge. `progress` is called with the number of
+    /// text is split. It has fewer tokens if the text has no more pairs to merge. `progress` is called with the number of
     /// merges after each.
     ///
     /// # Errors
-    /// A vocabulary without room for the bytes and the special tokens, a special token that is empty or given twice, and
-    /// as [`PreTokenizer::chunks`].
+    /// A vocabulary too small for the bytes and the special tokens, a special token that is empty or given twice, or as
+    /// [`PreTokenizer::chunks`].
     pub fn train(
         text: &str,
         vocab_size: usize,
@@ -63,8 +64,8 @@ impl Bpe {
             specials.len()
         );
         ensure!(
-            vocab_size <= MOST_IDS as usize,
-            "a vocabulary of {vocab_size} is too large; at most {MOST_IDS} tokens are supported"
+            vocab_size <= MAX_TOKENS as usize,
+            "a vocabulary of {vocab_size} is too large; at most {MAX_TOKENS} tokens are supported"
         );
         let pre_tokenizer = pre_tokenizer.into();
         let texts = texts_between(text, specials)?;
@@ -95,10 +96,10 @@ impl Bpe {
         Self::new(tokens, pre_tokenizer, specials.collect())
     }
 
-    /// The tokenizer of tokens given by their bytes and ids, of which a lower id merges first, and of added tokens.
+    /// The tokenizer with these tokens, given by their bytes and ids, lower ids merging first, and these added tokens.
     ///
     /// # Errors
-    /// A byte without token, an id or token that is there twice, an added token that is empty or an ordinary one too.
+    /// A byte without a token, a duplicate id or token, an added token that is empty or is an ordinary token too.
     pub fn new(
         tokens: Vec<(Box<[u8]>, u32)>,
         pre_tokenizer: impl Into<PreTokenizer>,
@@ -109,7 +110,10 @@ impl Bpe {
             .map(|(_, id)| id)
             .chain(added.iter().map(|token| &token.id));
         let highest = ids.max().copied().unwrap_or(0);
-        ensure!(highest < MOST_IDS, "token id {highest} is too high for any vocabulary");
+        ensure!(
+            highest < MAX_TOKENS,
+            "token id {highest} is too high for any vocabulary"
+        );
         let ranks = Ranks::new(tokens.iter().map(|(token, id)| (&**token, *id)));
         if let Some(byte) = ranks.missing_byte() {
             anyhow::bail!("no token for the byte {byte:#04x}: a byte-level vocabulary needs all 256");
@@ -146,8 +150,7 @@ impl Bpe {
         })
     }
 
-    /// The same tokenizer, which puts a space before a text that has none, as GPT-2's does where `add_prefix_space` is
-    /// asked for.
+    /// The same tokenizer with GPT-2's `add_prefix_space`: it puts a space before a text that begins with none.
     pub fn with_prefix_space(self, add_prefix_space: bool) -> Self {
         Self {
             add_prefix_space,
@@ -155,11 +158,12 @@ impl Bpe {
         }
     }
 
+    /// What splits a text into chunks.
     pub fn pre_tokenizer(&self) -> &PreTokenizer {
         &self.pre_tokenizer
     }
 
-    /// Whether a text without a space before it gets one.
+    /// Whether a text that begins with no space gets one.
     pub fn add_prefix_space(&self) -> bool {
         self.add_prefix_space
     }
@@ -169,16 +173,18 @@ impl Bpe {
         self.tokens.len()
     }
 
+    /// The ids of the special tokens by their text.
     pub fn special_tokens(&self) -> &BTreeMap<String, u32> {
         self.added.specials()
     }
 
+    /// The special and other added tokens.
     pub fn added_tokens(&self) -> &AddedTokens {
         &self.added
     }
 
-    /// The ids of `text`; special tokens in it are text like any other. Long texts are encoded on all of rayon's threads,
-    /// which changes no id.
+    /// The ids of `text`; special tokens in it are ordinary text. Long texts are encoded on all of rayon's threads, with the
+    /// same result.
     ///
     /// # Errors
     /// As [`PreTokenizer::chunks`]: none with a published pattern.
@@ -186,28 +192,28 @@ impl Bpe {
         self.encode_with(text, &SpecialChoice::TEXT)
     }
 
-    /// The ids of `text`, with special tokens as `choice` has them.
+    /// The ids of `text`, with special tokens handled as `choice` says.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode), and a special token that is disallowed, named.
+    /// As [`encode`](Self::encode), or a disallowed special token in the text.
     pub fn encode_with(&self, text: &str, choice: &SpecialChoice) -> Result<Vec<u32>> {
-        if self.added.are_never_in_text(choice) {
+        if self.added.match_nothing(choice) {
             return self.encode_between(text);
         }
-        let parts = self.added.parts(text, choice)?;
-        let encode = |part: &Part| match part {
-            Part::Text(text) => self.encode_between(text),
-            Part::Token(id) => Ok(vec![*id]),
+        let segments = self.added.split(text, choice)?;
+        let encode = |segment: &Segment| match segment {
+            Segment::Text(text) => self.encode_between(text),
+            Segment::Token(id) => Ok(vec![*id]),
         };
         let ids: Vec<Vec<u32>> = if text.len() <= SEGMENT {
-            parts.iter().map(encode).collect::<Result<_>>()?
+            segments.iter().map(encode).collect::<Result<_>>()?
         } else {
-            parts.par_iter().map(encode).collect::<Result<_>>()?
+            segments.par_iter().map(encode).collect::<Result<_>>()?
         };
         Ok(ids.concat())
     }
 
-    /// The ids of a text in which added tokens are not looked for.
+    /// The ids of a text between added tokens.
     fn encode_between(&self, text: &str) -> Result<Vec<u32>> {
         if self.add_prefix_space && !text.is_empty() && !text.starts_with(' ') {
             return self.encode_segments(&format!(" {text}"));
@@ -248,22 +254,19 @@ impl Bpe {
     /// The bytes of `ids`, which need not be UTF-8.
     ///
     /// # Errors
-    /// An id that no token has.
+    /// An unknown id.
     pub fn decode_bytes(&self, ids: &[u32]) -> Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(ids.len() * 4);
         for &id in ids {
-            let token = self.token_bytes(id).with_context(|| {
-                format!(
-                    "token id {id} is out of range; the tokenizer has {} tokens",
-                    self.vocab_size()
-                )
-            })?;
+            let token = self
+                .token_bytes(id)
+                .with_context(|| ids::unknown(id, self.vocab_size()))?;
             bytes.extend_from_slice(token);
         }
         Ok(bytes)
     }
 
-    /// The bytes of a token; none where no token has the id.
+    /// The bytes of a token; `None` for an unknown id.
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
         self.tokens
             .get(id as usize)
@@ -282,7 +285,7 @@ impl Bpe {
     /// The merges in the order in which they were learned, recovered from the tokens alone.
     ///
     /// # Errors
-    /// A token that merging its bytes does not lead to.
+    /// A token that is not the result of merging its bytes.
     pub fn merges(&self) -> Result<Vec<Pair>> {
         self.ordinary_tokens()
             .filter(|(_, token)| token.len() > 1)
@@ -305,8 +308,8 @@ impl Bpe {
             .collect())
     }
 
-    /// The same for tokens that merging their own bytes does not lead to, which come from elsewhere: each pair of tokens
-    /// that makes a token, in the order of what they make. Such a token is also found where it is a whole chunk.
+    /// As [`written_merges`](Self::written_merges), for tokens that merging their own bytes doesn't produce: every pair of
+    /// tokens that makes a token, in the order of the ids of the results. Such tokens also match as a whole chunk.
     pub fn written_pairs(&self) -> Vec<String> {
         let pairs = self.ordinary_tokens().flat_map(|(_, token)| {
             let splits = (1..token.len()).map(|at| token.split_at(at));

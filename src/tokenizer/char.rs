@@ -6,6 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use super::ids;
+
 /// The characters of a text, numbered in code-point order.
 ///
 /// ```
@@ -37,17 +39,20 @@ impl CharTokenizer {
         Self { characters, ids }
     }
 
+    /// Number of characters.
     pub fn vocab_size(&self) -> usize {
         self.characters.len()
     }
 
-    /// What a text begins with when its writer says nothing: a new line, or else the first token.
+    /// The default prompt: a new line, or else the first token.
     pub fn default_prompt(&self) -> Vec<u32> {
         vec![self.ids.get(&'\n').copied().unwrap_or(0)]
     }
 
+    /// The ids of `text`.
+    ///
     /// # Errors
-    /// A character that the vocabulary has not, with its position in characters, counted from 1.
+    /// A character that the vocabulary lacks, with its position in characters, counted from 1.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         text.chars()
             .enumerate()
@@ -64,17 +69,15 @@ impl CharTokenizer {
             .collect()
     }
 
+    /// The text of `ids`.
+    ///
     /// # Errors
-    /// An id that the vocabulary has not.
+    /// An unknown id.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         ids.iter()
             .map(|&id| {
-                self.characters.get(id as usize).copied().with_context(|| {
-                    format!(
-                        "token id {id} is out of range; the tokenizer has {} tokens",
-                        self.vocab_size()
-                    )
-                })
+                let character = self.characters.get(id as usize).copied();
+                character.with_context(|| ids::unknown(id, self.vocab_size()))
             })
             .collect()
     }
@@ -101,16 +104,6 @@ impl CharTokenizer {
             "post_processor": null,
             "decoder": { "type": "Fuse" },
             "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "" }
-        })
-    }
-
-    /// What `transformers` needs beside `tokenizer.json`; without it, AutoTokenizer builds GPT-2's own tokenizer.
-    pub fn config_json(&self, context: usize) -> Value {
-        json!({
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "clean_up_tokenization_spaces": false,
-            "model_input_names": ["input_ids", "attention_mask"],
-            "model_max_length": context
         })
     }
 

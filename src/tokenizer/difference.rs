@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::added::AddedTokens;
 use super::{AddedToken, Tokenizer};
 
-/// What of a tokenizer decides the ids.
+/// The parts of a tokenizer that determine the ids.
 struct Description {
     /// Each id's token, as the vocabulary has it.
     tokens: BTreeMap<u32, String>,
@@ -22,7 +22,7 @@ struct Description {
     model: Value,
 }
 
-/// How the first tokenizer differs from the second in the ids that it gives, in words; none where it does not.
+/// How the first tokenizer's ids differ from the second's, in words; `None` if they don't.
 ///
 /// # Errors
 /// As [`Tokenizer::to_json`].
@@ -151,13 +151,13 @@ fn between_models(first: &Value, second: &Value) -> Option<String> {
 
 /// A value in a line.
 fn short(value: &Value) -> String {
-    const MOST: usize = 120;
+    const MAX_CHARACTERS: usize = 120;
     let text = if value.is_null() {
         "none".to_owned()
     } else {
         value.to_string()
     };
-    match text.char_indices().nth(MOST) {
+    match text.char_indices().nth(MAX_CHARACTERS) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
     }

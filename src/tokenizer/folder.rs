@@ -1,27 +1,28 @@
-//! The tokenizer of a folder in Hugging Face's layout, which up to five files describe: a vocabulary in one of several
-//! forms, and what `transformers` adds to it when it reads the folder.
+//! The tokenizer of a folder in Hugging Face's layout: a vocabulary in one of several formats, and the tokens that
+//! `transformers` adds to it when it reads the folder.
 //!
-//! | file | what of it counts |
+//! | file | what is read |
 //! |---|---|
 //! | `tokenizer.json` | all |
 //! | `vocab.json` and `merges.txt`, a sentencepiece `.model`, or a `.tiktoken` | all, where there is no `tokenizer.json` |
 //! | `tokenizer_config.json` | the tokens that it names (`eos_token`, `additional_special_tokens`, …), `added_tokens_decoder`, `add_prefix_space` |
 //! | `special_tokens_map.json`, `added_tokens.json` | their tokens, where there is no `added_tokens_decoder` |
-//! | `config.json` | how many tokens the model has |
+//! | `config.json` | the model's number of tokens |
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{AddedToken, END_OF_TEXT, Tokenizer};
+use super::any::ensure_has_model;
+use super::{AddedToken, END_OF_TEXT, Tokenizer, ids};
 use crate::disk::files;
 
 /// Hugging Face's name for a tokenizer in one file.
 pub const TOKENIZER: &str = "tokenizer.json";
-/// What `transformers` needs beside it.
+/// The file that `transformers` needs beside it.
 pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 const VOCAB: &str = "vocab.json";
@@ -30,7 +31,7 @@ const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 const ADDED_TOKENS: &str = "added_tokens.json";
 const MODEL_CONFIG: &str = "config.json";
 
-/// The files, but for those that are recognised by the ends of their names.
+/// The files with fixed names; others are recognised by their extensions.
 const NAMES: [&str; 6] = [
     TOKENIZER,
     VOCAB,
@@ -40,8 +41,8 @@ const NAMES: [&str; 6] = [
     ADDED_TOKENS,
 ];
 
-/// The tokens that `transformers` has names for, in the order in which it adds those that a vocabulary has not.
-const NAMED: [&str; 7] = [
+/// The keys of standard tokens, in the order in which `transformers` adds those that the vocabulary lacks.
+const STANDARD_TOKEN_KEYS: [&str; 7] = [
     "bos_token",
     "eos_token",
     "unk_token",
@@ -51,13 +52,13 @@ const NAMED: [&str; 7] = [
     "mask_token",
 ];
 
-/// Whether a file of that name describes a tokenizer.
+/// Whether a file of that name is part of a tokenizer.
 pub fn is_file_of_one(name: &str) -> bool {
     NAMES.contains(&name) || name.ends_with(".tiktoken") || name.ends_with(".model")
 }
 
 /// Whether a folder has a tokenizer.
-pub fn has_one(folder: &Path) -> bool {
+pub fn has_tokenizer(folder: &Path) -> bool {
     vocabulary(folder).is_some()
 }
 
@@ -68,7 +69,7 @@ pub fn has_one(folder: &Path) -> bool {
 pub fn read(folder: &Path) -> Result<Tokenizer> {
     let vocabulary = vocabulary(folder).with_context(|| {
         format!(
-            "tokenizer {} cannot be read: the folder has no {TOKENIZER}, nor {VOCAB} with {MERGES}, nor a .model or .tiktoken file; give char, gpt2, cl100k or a tokenizer.json",
+            "tokenizer {} cannot be read: the folder has no {TOKENIZER}, nor {VOCAB} with {MERGES}, nor a .model or .tiktoken file; give char, gpt2, cl100k or such a file or folder",
             folder.display()
         )
     })?;
@@ -76,23 +77,19 @@ pub fn read(folder: &Path) -> Result<Tokenizer> {
     let (file, mut json, defaults) = match vocabulary {
         Vocabulary::TokenizerJson(file) => {
             let mut json = Tokenizer::json_of(&file)?;
-            if is_of_gpt2s_class(&config) {
+            if is_gpt2_tokenizer_class(&config) {
                 set_prefix_space(&mut json["pre_tokenizer"], &config);
             }
             (file, json, Vec::new())
         }
-        Vocabulary::Gpt2(file) => (file, gpt2(folder, &config)?, gpt2s_names()),
+        Vocabulary::Gpt2(file) => (file, gpt2(folder, &config)?, gpt2_default_tokens()),
         Vocabulary::Other(file) => {
             let json = Tokenizer::load_file(&file)?.to_json()?;
             (file, json, Vec::new())
         }
     };
-    ensure!(
-        json["model"].is_object(),
-        "tokenizer {} is JSON but not a tokenizer.json: it has no model; make one with: mlx-gpt tokenizer train",
-        file.display()
-    );
-    let mut new = New::after(&json, rows_of_model(folder));
+    ensure_has_model(&json, &file)?;
+    let mut new = PendingTokens::after(&json, rows_of_model(folder));
     let mut names = defaults;
     names.retain(|(_, token)| new.has_id_for(&token.content));
     if let Some(decoder) = config.get("added_tokens_decoder") {
@@ -101,14 +98,14 @@ pub fn read(folder: &Path) -> Result<Tokenizer> {
         }
         names.extend(named(&config));
     } else {
-        // What the older file says comes before what the newer one says.
+        // The older file's tokens come before the newer one's.
         let map = object(&folder.join(SPECIAL_TOKENS_MAP))?;
         names.extend(named(&config));
         names.extend(named(&map));
         let path = folder.join(ADDED_TOKENS);
         for (content, id) in object(&path)? {
-            let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
-            let id = id.with_context(|| format!("tokenizer {}: token {content:?} has no id", path.display()))?;
+            let id =
+                ids::id(&id).with_context(|| format!("tokenizer {}: token {content:?} has no id", path.display()))?;
             let special = names.iter().any(|(_, token)| token.content == content);
             let token = AddedToken {
                 special,
@@ -189,15 +186,16 @@ fn gpt2(folder: &Path, config: &Object) -> Result<Value> {
     }))
 }
 
-/// What the class of GPT-2's tokenizer names where its files don't.
-fn gpt2s_names() -> Vec<(String, AddedToken)> {
+/// The special tokens that GPT-2's tokenizer class sets by default.
+fn gpt2_default_tokens() -> Vec<(String, AddedToken)> {
     ["bos_token", "eos_token", "unk_token"]
         .map(|name| (name.to_owned(), AddedToken::special(END_OF_TEXT, 0)))
         .into()
 }
 
-/// That class alone makes a `tokenizer.json` do what its configuration says of spaces.
-fn is_of_gpt2s_class(config: &Object) -> bool {
+/// Whether the configuration is of GPT-2's tokenizer class, the only one whose `add_prefix_space` overrides a
+/// `tokenizer.json`.
+fn is_gpt2_tokenizer_class(config: &Object) -> bool {
     let class = config.get("tokenizer_class").and_then(Value::as_str);
     class.is_some_and(|class| ["GPT2Tokenizer", "GPT2TokenizerFast"].contains(&class))
 }
@@ -227,12 +225,12 @@ fn numbered(decoder: &Value, path: &Path) -> Result<Vec<(u32, AddedToken)>> {
     Ok(tokens)
 }
 
-/// The special tokens that a configuration names, with their names: those that are lists of several have none of their own.
+/// The special tokens of a configuration, with their keys; tokens of lists have none of their own.
 fn named(config: &Object) -> Vec<(String, AddedToken)> {
     let mut tokens = Vec::new();
     for (name, value) in config {
         match value {
-            Value::Array(several) if is_of_several(name) => {
+            Value::Array(several) if is_token_list(name) => {
                 tokens.extend(
                     several
                         .iter()
@@ -252,7 +250,8 @@ fn named(config: &Object) -> Vec<(String, AddedToken)> {
     tokens
 }
 
-fn is_of_several(name: &str) -> bool {
+/// Whether the key holds a list of tokens.
+fn is_token_list(name: &str) -> bool {
     ["additional_special_tokens", "extra_special_tokens"].contains(&name)
 }
 
@@ -270,13 +269,12 @@ fn token_of(value: &Value, special: bool) -> Option<AddedToken> {
     })
 }
 
-/// The last token of each name: first those that `transformers` has names for, then those of other names, then those
-/// without one.
+/// The last token of each key: standard keys first, then other keys, then tokens without a key.
 fn in_order(names: Vec<(String, AddedToken)>) -> Vec<AddedToken> {
-    let place = |name: &str| match NAMED.iter().position(|known| *known == name) {
+    let place = |name: &str| match STANDARD_TOKEN_KEYS.iter().position(|known| *known == name) {
         Some(place) => place,
-        None if name.is_empty() => NAMED.len() + 1,
-        None => NAMED.len(),
+        None if name.is_empty() => STANDARD_TOKEN_KEYS.len() + 1,
+        None => STANDARD_TOKEN_KEYS.len(),
     };
     let mut last: Vec<(String, AddedToken)> = Vec::new();
     for (name, token) in names {
@@ -289,35 +287,34 @@ fn in_order(names: Vec<(String, AddedToken)>) -> Vec<AddedToken> {
     last.into_iter().map(|(_, token)| token).collect()
 }
 
-/// How many tokens the folder's model has a row for, where it says so.
+/// Number of rows of the embedding of the folder's model, where config.json states it.
 fn rows_of_model(folder: &Path) -> Option<u32> {
     let config = object(&folder.join(MODEL_CONFIG)).ok()?;
     config.get("vocab_size")?.as_u64()?.try_into().ok()
 }
 
-/// Tokens that are added to a `tokenizer.json`.
-struct New {
-    /// The ids of the vocabulary and of added tokens, by their text.
+/// Tokens to be added to a `tokenizer.json`.
+struct PendingTokens {
+    /// The ids of the vocabulary and of added tokens, by text.
     ids: HashMap<String, u32>,
-    /// The texts of added tokens, those of the file and new ones.
+    /// Added tokens by text, those of the file and new ones.
     added: HashMap<String, AddedToken>,
     /// One more than the highest id.
     next: u32,
-    /// Ids from this on have no row in the model.
+    /// Number of rows of the model's embedding; ids from here on have none.
     rows: Option<u32>,
     tokens: Vec<AddedToken>,
 }
 
-impl New {
+impl PendingTokens {
     fn after(json: &Value, rows: Option<u32>) -> Self {
         let mut ids = HashMap::new();
-        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
         match &json["model"]["vocab"] {
             Value::Object(vocab) => {
                 ids.extend(
                     vocab
                         .iter()
-                        .filter_map(|(token, value)| Some((token.clone(), id(value)?))),
+                        .filter_map(|(token, value)| Some((token.clone(), ids::id(value)?))),
                 );
             }
             Value::Array(vocab) => {
@@ -341,12 +338,12 @@ impl New {
         }
     }
 
-    /// Whether a token is in the vocabulary, or can come behind it.
+    /// Whether a token is in the vocabulary, or the model has a row for one more.
     fn has_id_for(&self, content: &str) -> bool {
         self.ids.contains_key(content) || self.rows.is_none_or(|rows| self.next < rows)
     }
 
-    /// Adds a token with its id in the vocabulary, or else the stated one if it is free, or the next.
+    /// Adds a token with its id in the vocabulary, else the stated id if it is free, else the next id.
     fn add(&mut self, token: AddedToken, stated: Option<u32>) {
         if token.content.is_empty() || self.added.contains_key(&token.content) {
             return;
@@ -364,8 +361,8 @@ impl New {
         self.tokens.push(token);
     }
 
-    /// Adds them to the `tokenizer.json` of `folder`, but for those, and those of its own, that the model has no row for:
-    /// `transformers` leaves it to the user not to write them.
+    /// Adds them to the `tokenizer.json` of `folder`. Tokens for which the model has no row, its own included, are left out:
+    /// `transformers` leaves it to the user not to use them.
     fn put_into(self, json: &mut Value, folder: &Path) {
         let vocab = json["model"]["vocab"].as_object().map(serde_json::Map::len);
         let vocab = vocab.or(json["model"]["vocab"].as_array().map(Vec::len)).unwrap_or(0);
@@ -384,7 +381,7 @@ impl New {
                 .collect();
             if !without.is_empty() {
                 log::info!(
-                    "tokenizer {}: the model has {rows} tokens, so that {} cannot be written; text like any other here",
+                    "tokenizer {}: the model has only {rows} embeddings, none for {}, which is encoded as ordinary text",
                     folder.display(),
                     without.join(", ")
                 );

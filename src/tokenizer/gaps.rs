@@ -1,4 +1,4 @@
-//! Added tokens whose ids leave a gap behind the vocabulary, or between each other.
+//! Added tokens whose ids leave gaps after the vocabulary, or between each other.
 //!
 //! Hugging Face's library gives an added token that is not in the model's vocabulary the next id, whatever its
 //! `tokenizer.json` states. A model's embedding has its row at the stated id, so the file is changed in such a way that
@@ -8,31 +8,32 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-/// What the name of an id without a token begins with: U+FFFF, which is no character and in no text.
+/// Prefix of the text of fillers: U+FFFF, a noncharacter, which occurs in no text.
 const FILLER: char = '\u{ffff}';
 
-/// Whether a token stands for an id that has none.
+/// Whether a token is a filler for an unused id.
 pub fn is_filler(token: &str) -> bool {
     token.starts_with(FILLER)
 }
 
-fn filler(id: u64) -> String {
+/// The text of the filler for `id`.
+fn filler_token(id: u64) -> String {
     format!("{FILLER}{id}")
 }
 
-/// Keeps an added token's id, but so that no text has it.
-pub fn hide(token: &mut Value, vocab: &mut Value) {
+/// Keeps an added token's id, but under a text that never occurs.
+pub fn mask_token(token: &mut Value, vocab: &mut Value) {
     let Some(id) = token["id"].as_u64() else { return };
     let name = usize::try_from(id).ok().and_then(|id| vocab.get_mut(id)?.get_mut(0));
     if let Some(name) = name.filter(|name| **name == token["content"]) {
-        *name = filler(id).into();
+        *name = filler_token(id).into();
     }
-    token["content"] = filler(id).into();
+    token["content"] = filler_token(id).into();
 }
 
-/// Changes a `tokenizer.json`, whose ids are sound (see `ids.rs`), so that the library gives each added token the id that
-/// it has in it; where the library does so already, nothing is changed.
-pub fn fill(json: &mut Value) {
+/// Changes a `tokenizer.json`, whose ids `ids.rs` has checked, so that the library gives each added token its stated id. A
+/// file for which it already does is left unchanged.
+pub fn fill_gaps(json: &mut Value) {
     let Some(added) = json["added_tokens"].as_array() else {
         return;
     };
@@ -41,7 +42,7 @@ pub fn fill(json: &mut Value) {
         return;
     };
     match &mut json["model"]["vocab"] {
-        // A vocabulary says which ids it has: those of added tokens can be among them.
+        // This kind of vocabulary states its ids, and may contain added tokens.
         Value::Object(vocab) => {
             let next = (vocab.len() as u64..).zip(added.iter().filter(|(_, content)| !vocab.contains_key(content)));
             if next.clone().any(|(next, (id, _))| next != *id) {
@@ -50,7 +51,7 @@ pub fn fill(json: &mut Value) {
                 }
             }
         }
-        // Unigram's tokens are numbered in their order, so that none may be missing.
+        // Unigram's tokens are numbered by position, so none may be missing.
         Value::Array(vocab) => {
             let known: HashSet<&str> = vocab.iter().filter_map(|entry| entry[0].as_str()).collect();
             let mut added: Vec<u64> = added
@@ -67,17 +68,17 @@ pub fn fill(json: &mut Value) {
             if first == size && is_in_order && last - first + 1 == added.len() as u64 {
                 return;
             }
-            // Of the lowest score that there is: what a character without a token costs goes by it.
+            // With the lowest score of all, from which the cost of an unknown character is computed.
             let scores = vocab.iter().filter_map(|entry| entry[1].as_f64());
             let lowest = scores.fold(f64::INFINITY, f64::min);
             let lowest = if lowest.is_finite() { lowest } else { 0.0 };
-            vocab.extend((size..first).map(|id| json!([filler(id), lowest])));
+            vocab.extend((size..first).map(|id| json!([filler_token(id), lowest])));
             let taken: HashSet<u64> = added.into_iter().collect();
             if let Some(tokens) = json["added_tokens"].as_array_mut() {
                 let gaps = (first..last).filter(|id| !taken.contains(id));
                 tokens.extend(gaps.map(|id| {
                     json!({
-                        "id": id, "content": filler(id), "single_word": false, "lstrip": false,
+                        "id": id, "content": filler_token(id), "single_word": false, "lstrip": false,
                         "rstrip": false, "normalized": false, "special": true
                     })
                 }));
@@ -94,7 +95,7 @@ mod tests {
 
     /// The ids that the library gives the tokens.
     fn ids(mut json: Value, tokens: &[&str]) -> Vec<Option<u32>> {
-        fill(&mut json);
+        fill_gaps(&mut json);
         let library: tokenizers::Tokenizer = json.to_string().parse().unwrap();
         tokens.iter().map(|token| library.token_to_id(token)).collect()
     }
@@ -129,7 +130,7 @@ mod tests {
             }
             let sound = with(model, &[(2, "c"), (3, "<x>"), (4, "<y>")]);
             let mut filled = sound.clone();
-            fill(&mut filled);
+            fill_gaps(&mut filled);
             assert_eq!(filled, sound);
         }
         // A hole within the vocabulary.

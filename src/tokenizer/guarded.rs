@@ -1,5 +1,4 @@
-//! Calls into Hugging Face's `tokenizers`, which panics on some descriptions and some texts where it could say what is
-//! wrong. Here that is an error like any other.
+//! Calls into Hugging Face's `tokenizers`, which panics on some files and some texts. Here these panics become errors.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
@@ -25,13 +24,13 @@ pub fn panic_is_caught() -> bool {
     CALLING.get()
 }
 
-/// What `call` gives.
+/// Runs `call` and turns a panic into an error.
 ///
 /// # Errors
-/// Its own, and its panic.
+/// Those of `call`, or its panic.
 pub fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
     CALLING.set(true);
-    // What a panic left half done is not looked at again: the caller gives the tokenizer up.
+    // Unwind safety: the caller drops the tokenizer after an error, so state that a panic left incomplete is not used.
     let result = panic::catch_unwind(AssertUnwindSafe(call));
     CALLING.set(false);
     match result {

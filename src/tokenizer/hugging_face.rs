@@ -7,20 +7,21 @@ use serde_json::{Map, Value, json};
 use super::added::AddedToken;
 use super::basic::Pair;
 use super::byte_unicode::{from_characters, to_characters};
+use super::ids::id;
 use super::{Bpe, END_OF_TEXT, Pattern, PreTokenizer};
 
-/// The tokenizer as `tokenizer.json`, which `tokenizers` loads and encodes identically with.
+/// The tokenizer as `tokenizer.json`, with which `tokenizers` gives the same ids.
 pub fn to_json(bpe: &Bpe) -> Value {
     let mut vocab: Map<String, Value> = bpe
         .ordinary_tokens()
         .map(|(id, token)| (to_characters(token), json!(id)))
         .collect();
-    // Added tokens stand in the model's vocabulary too: elsewhere, the library would number them itself.
+    // Added tokens are in the model's vocabulary too: otherwise the library would number them itself.
     let mut added: Vec<&AddedToken> = bpe.added_tokens().tokens().iter().collect();
     added.sort_by_key(|token| &token.content);
     vocab.extend(added.iter().map(|token| (token.content.clone(), json!(token.id))));
     let added_tokens: Vec<Value> = bpe.added_tokens().tokens().iter().map(AddedToken::to_json).collect();
-    // Without a merge for each token, the list is of all pairs, and whole chunks are looked for first.
+    // If some token has no merge, all pairs are listed, and whole chunks match first.
     let merges = bpe.written_merges();
     let ignore_merges = merges.is_err();
     let merges = merges.unwrap_or_else(|_| bpe.written_pairs());
@@ -48,7 +49,8 @@ pub fn to_json(bpe: &Bpe) -> Value {
     })
 }
 
-/// What `transformers` needs beside `tokenizer.json`.
+/// The `tokenizer_config.json` that `transformers` needs beside `tokenizer.json`; without it, `AutoTokenizer` builds GPT-2's
+/// own tokenizer.
 pub fn config_json(specials: &[&str], context: usize) -> Value {
     let end_of_text = specials.contains(&END_OF_TEXT).then_some(END_OF_TEXT);
     let mut config = json!({
@@ -80,8 +82,8 @@ fn pre_tokenizer(bpe: &Bpe) -> Value {
     }
 }
 
-/// The byte-level BPE tokenizer that a `tokenizer.json` describes; none where it is of another kind, or does anything
-/// that [`Bpe`] doesn't, so that a tokenizer which is loaded here encodes exactly as `tokenizers` would.
+/// The byte-level BPE tokenizer of a `tokenizer.json`; `None` if it is of another kind, or does anything that [`Bpe`]
+/// doesn't. So a tokenizer that is loaded here gives exactly the ids of `tokenizers`.
 pub fn from_json(json: &Value) -> Option<Bpe> {
     let model = &json["model"];
     let plain = model["type"] == "BPE"
@@ -117,24 +119,19 @@ pub fn from_json(json: &Value) -> Option<Bpe> {
         merges.push((*ids.get(left)?, *ids.get(right)?));
         tokens.push((from_characters(&token)?.into(), *ids.get(token.as_str())?));
     }
-    // Nothing may be left over that neither a byte, nor a merge, nor an added token accounts for.
+    // Every token must be a byte, the result of a merge, or an added token.
     let added_contents: HashSet<&str> = added.iter().map(|token| token.content.as_str()).collect();
     let ordinary = ids.keys().filter(|token| !added_contents.contains(*token)).count();
     if ordinary != tokens.len() {
         return None;
     }
-    // Ids must be in the order of the merges, and each token the work of the very merge that is listed for it: then
-    // merging by ids and repeating the list come to the same.
+    // Ids must be in the order of the merges, and each token the result of the merge that is listed for it: then merging by
+    // ids is the same as applying the list.
     let bpe = Bpe::new(tokens, pre_tokenizer, added).ok()?;
     (bpe.merges().ok()? == merges).then(|| bpe.with_prefix_space(add_prefix_space))
 }
 
-fn id(value: &Value) -> Option<u32> {
-    value.as_u64()?.try_into().ok()
-}
-
-/// What a pre-tokenizer that ends in bytes cuts by, and whether it puts a space before a text; none where it does anything
-/// else.
+/// The split pattern of a byte-level pre-tokenizer, and its `add_prefix_space`; `None` if it does anything else.
 fn read_pre_tokenizer(json: &Value) -> Option<(PreTokenizer, bool)> {
     let is_byte_level = |json: &Value, use_regex| {
         json["type"] == "ByteLevel" && json["use_regex"].as_bool().unwrap_or(true) == use_regex

@@ -5,24 +5,36 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-/// Ids without a token that a vocabulary may have beside as many as it has tokens: cl100k has 16, and models' vocabularies
-/// are rounded up. Tables go by id, so that a file of one token with a huge id would ask for huge ones.
-const GAPS: usize = 1 << 16;
+/// Unused ids that a vocabulary may have, beside as many as it has tokens: cl100k has 16, and models' vocabularies are
+/// rounded up. Tables are indexed by id, so a single token with a huge id would need huge ones.
+const MAX_GAPS: usize = 1 << 16;
 
-/// Bytes of a Unigram model's token; those in use have some dozens. The library keeps them in a tree with a level for each
-/// byte, and goes down all levels at once to take it apart: a token of some ten thousand bytes overflows the stack.
-const LONGEST_OF_UNIGRAM: usize = 2048;
+/// Longest token of a Unigram model, in bytes; those in use have some dozens. The library keeps tokens in a tree with a level
+/// for each byte and drops it recursively: a token of some ten thousand bytes overflows the stack.
+const MAX_UNIGRAM_TOKEN_BYTES: usize = 2048;
 
+/// The id that a JSON value holds.
+pub fn id(value: &Value) -> Option<u32> {
+    value.as_u64()?.try_into().ok()
+}
+
+/// The error for an id that no token has.
+pub fn unknown(id: u32, vocab_size: usize) -> String {
+    format!("token id {id} is out of range; the tokenizer has {vocab_size} tokens")
+}
+
+/// Checks the ids and the lengths of the tokens of a `tokenizer.json`.
+///
 /// # Errors
 /// An id that is no number from 0 on, that two tokens have, or that is far beyond the number of tokens; an added token
 /// that the vocabulary has under another id; a token of a Unigram model that is longer than the library can hold.
 pub fn check(json: &Value) -> Result<()> {
     let mut tokens: HashMap<u32, &str> = HashMap::new();
     let mut ids: HashMap<&str, u32> = HashMap::new();
-    let mut add = |token, id: &Value| {
-        let id = number(id).with_context(|| format!("token {token:?} has the id {id}"))?;
+    let mut add = |token, value: &Value| {
+        let id = id(value).with_context(|| format!("token {token:?} has the id {value}"))?;
         if let Some(before) = ids.insert(token, id) {
-            // An added token may stand in the vocabulary too.
+            // An added token may be in the vocabulary too.
             ensure!(before == id, "token {token:?} has two ids, {before} and {id}");
         } else if let Some(other) = tokens.insert(id, token) {
             bail!("tokens {other:?} and {token:?} both have the id {id}");
@@ -35,13 +47,13 @@ pub fn check(json: &Value) -> Result<()> {
                 add(token.as_str(), id)?;
             }
         }
-        // Unigram's: tokens with their scores, numbered in their order.
+        // Unigram's: tokens with their scores, numbered by position.
         Value::Array(vocab) => {
             for (id, entry) in vocab.iter().enumerate() {
-                let token = entry[0].as_str().context("a token of its vocabulary is no text")?;
+                let token = entry[0].as_str().context("a token of its vocabulary is not a string")?;
                 ensure!(
-                    token.len() <= LONGEST_OF_UNIGRAM,
-                    "a token has {} bytes; {LONGEST_OF_UNIGRAM} is the most that a Unigram model can have",
+                    token.len() <= MAX_UNIGRAM_TOKEN_BYTES,
+                    "a token has {} bytes; tokens of a Unigram model are limited to {MAX_UNIGRAM_TOKEN_BYTES}",
                     token.len()
                 );
                 add(token, &id.into())?;
@@ -55,15 +67,11 @@ pub fn check(json: &Value) -> Result<()> {
     }
     let highest = tokens.keys().max().copied().unwrap_or(0) as usize;
     ensure!(
-        highest < 2 * tokens.len() + GAPS,
+        highest < 2 * tokens.len() + MAX_GAPS,
         "token id {highest} is far beyond the number of tokens, {}",
         tokens.len()
     );
     Ok(())
-}
-
-fn number(id: &Value) -> Option<u32> {
-    id.as_u64()?.try_into().ok()
 }
 
 #[cfg(test)]
@@ -84,7 +92,7 @@ mod tests {
         for json in good {
             check(&json).unwrap();
         }
-        let long = "a".repeat(LONGEST_OF_UNIGRAM + 1);
+        let long = "a".repeat(MAX_UNIGRAM_TOKEN_BYTES + 1);
         for (vocab, added, expected) in [
             (json!([[long, 0.5]]), Value::Null, "a token has 2049 bytes"),
             (

@@ -1,36 +1,38 @@
-//! Every other tokenizer, through Hugging Face's `tokenizers`: sentencepiece-style BPE with byte fallback, Unigram, and
-//! whatever else a `tokenizer.json` can describe. Such a tokenizer may normalize text, so that decoding what it encoded
-//! need not give the same text.
+//! Every other tokenizer, run by Hugging Face's `tokenizers`: sentencepiece-style BPE with byte fallback, Unigram, and all
+//! else that a `tokenizer.json` can describe. Such a tokenizer may normalize text, so decoding an encoded text may return a
+//! different one.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::added::{AddedToken, AddedTokens};
 use super::byte_unicode::from_characters;
-use super::gaps;
 use super::guarded::guarded;
 use super::special::{SpecialChoice, Specials};
+use super::{gaps, ids};
 
-/// A tokenizer that `tokenizers` runs.
+/// A tokenizer that Hugging Face's `tokenizers` runs.
 #[derive(Clone, Debug)]
 pub struct Library {
     json: Value,
-    /// As it is described: it finds special tokens in a text.
+    /// Matches special tokens in a text.
     whole: tokenizers::Tokenizer,
-    /// To which special tokens are text, made when it is first needed.
+    /// Treats special tokens as text; made when it is first needed.
     plain: OnceLock<Box<tokenizers::Tokenizer>>,
     added: AddedTokens,
     vocab_size: usize,
 }
 
 impl Library {
+    /// The tokenizer of a `tokenizer.json`.
+    ///
     /// # Errors
-    /// A description that the library doesn't accept.
+    /// A file that the library doesn't accept.
     pub fn from_json(mut json: Value) -> Result<Self> {
-        gaps::fill(&mut json);
+        gaps::fill_gaps(&mut json);
         let whole = parse(&json)?;
         let vocab_size = whole
             .get_vocab(true)
@@ -44,7 +46,7 @@ impl Library {
             .filter(|token| !gaps::is_filler(&token.content))
             .collect();
         for AddedToken { content, id, .. } in &added {
-            // The library numbers added tokens itself, whatever ids are stated.
+            // The library numbers added tokens itself and ignores the stated ids.
             let numbered = whole.token_to_id(content);
             ensure!(
                 numbered == Some(*id),
@@ -61,28 +63,34 @@ impl Library {
         })
     }
 
+    /// The `tokenizer.json` that it was made from.
     pub fn to_json(&self) -> &Value {
         &self.json
     }
 
+    /// One more than the highest id.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }
 
+    /// The ids of the special tokens by their text.
     pub fn special_tokens(&self) -> &BTreeMap<String, u32> {
         self.added.specials()
     }
 
+    /// The special and other added tokens.
     pub fn added_tokens(&self) -> &AddedTokens {
         &self.added
     }
 
+    /// The ids of `text`, with special tokens handled as `choice` says.
+    ///
     /// # Errors
-    /// What the library refuses: text for which it has no token. A special token that is disallowed, named.
+    /// The library's, as for text without a token; a disallowed special token in the text.
     pub fn encode_with(&self, text: &str, choice: &SpecialChoice) -> Result<Vec<u32>> {
         self.added.check_disallowed(text, choice)?;
         let some;
-        // What stands around a special token depends on it, so that the library has to find it.
+        // How the text around a special token is encoded depends on it, so the library has to match it.
         let tokenizer = match &choice.allowed {
             _ if self.special_tokens().is_empty() => &self.whole,
             Specials::All => &self.whole,
@@ -102,7 +110,7 @@ impl Library {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The tokenizer that finds those special tokens that are allowed, and to which the others are text.
+    /// The tokenizer that matches the allowed special tokens, and treats the others as text.
     fn with_specials(&self, allowed: &Specials) -> Result<tokenizers::Tokenizer> {
         let mut json = self.json.clone();
         let is_unigram = json["model"]["vocab"].is_array();
@@ -121,8 +129,8 @@ impl Library {
             if token["content"].as_str().is_some_and(|content| allowed.has(content)) {
                 token["special"] = false.into(); // so that it is always found
             } else if is_unigram {
-                // It would be found among the model's own.
-                gaps::hide(token, &mut json["model"]["vocab"]);
+                // Otherwise the model would match it in its vocabulary.
+                gaps::mask_token(token, &mut json["model"]["vocab"]);
             }
         }
         json["added_tokens"] = tokens;
@@ -131,24 +139,23 @@ impl Library {
         Ok(tokenizer)
     }
 
+    /// The text of `ids`.
+    ///
     /// # Errors
-    /// An id that no token has.
+    /// An unknown id.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         if let Some(id) = ids.iter().find(|&&id| self.token(id).is_none()) {
-            return Err(anyhow!(
-                "token id {id} is out of range; the tokenizer has {} tokens",
-                self.vocab_size
-            ));
+            bail!(ids::unknown(*id, self.vocab_size));
         }
         guarded(|| self.whole.decode(ids, false)).context("the tokens cannot be decoded")
     }
 
-    /// A token as the vocabulary has it.
+    /// A token's text in the vocabulary.
     fn token(&self, id: u32) -> Option<String> {
         self.whole.id_to_token(id).filter(|token| !gaps::is_filler(token))
     }
 
-    /// What a token stands for by itself, as far as its kind has one: a byte, or text with spaces for `▁`.
+    /// The bytes of a token by itself: one byte for byte fallback, else its text with spaces for `▁`.
     pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
         let token = self.token(id)?;
         if self.special_tokens().contains_key(&token) {
@@ -171,7 +178,7 @@ impl Library {
 
 fn parse(json: &Value) -> Result<tokenizers::Tokenizer> {
     let mut tokenizer: tokenizers::Tokenizer = guarded(|| json.to_string().parse())?;
-    // A corpus is encoded whole, whatever a model's input was cut or padded to.
+    // A corpus is encoded whole: no truncation, no padding.
     guarded(|| tokenizer.with_truncation(None).map(|_| ()))?;
     tokenizer.with_padding(None);
     Ok(tokenizer)

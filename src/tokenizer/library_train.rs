@@ -1,12 +1,11 @@
 //! Training by Hugging Face's `tokenizers`: Unigram, and BPE over characters as sentencepiece does it.
 //!
-//! Both see words that begin with their space, written `▁`, and lines apart. Characters that are not in the vocabulary
-//! fall back to their bytes, so any text can be encoded, and comes back as it was but for `▁` itself, which becomes a
-//! space.
+//! Both see lines one by one, split into words that begin with their space, written `▁`. Characters that are not in the
+//! vocabulary fall back to their bytes, so any text can be encoded, and decoding returns it unchanged but for `▁` itself,
+//! which becomes a space.
 //!
-//! The library goes through its words, and through the characters that a vocabulary must have, in an order that is
-//! another one each time. What it makes of them is made a function of the text here: see `train_unigram` and
-//! `train_sentencepiece`.
+//! The library iterates over words, and over the characters that a vocabulary must have, in random order. `train_unigram`
+//! and `train_sentencepiece` make the result a function of the text alone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -26,22 +25,22 @@ use super::guarded::guarded;
 use super::library::Library;
 use super::sentencepiece::WORST_SCORE;
 
-/// The token for what cannot be written: never needed, as every byte has a token, but both models ask for one.
+/// The unknown token, which both models require; never used, as every byte has a token.
 const UNKNOWN: &str = "<unk>";
 
 /// The unknown token and the bytes.
 const FIXED: usize = 1 + 256;
 
-/// What each next one of the characters that a Unigram model has too few of gets on top of the lowest score.
+/// Distance between the scores of characters that are too rare for a Unigram model to learn.
 const PENALTY: f64 = 0.0001;
 
-/// A Unigram tokenizer of at most `vocab_size` tokens, special ones included, at which the text is cut.
+/// A Unigram tokenizer of at most `vocab_size` tokens, including special ones, at which the text is split.
 ///
-/// The library's sums depend on the order of its words and on how they are split among threads: they are sorted, and it
+/// The library's sums depend on the order of the words and on their split among threads, so the words are sorted and it
 /// gets one thread.
 ///
 /// # Errors
-/// A vocabulary without room for bytes, special tokens and the characters of the text, and what the library refuses.
+/// A vocabulary too small for bytes, special tokens and the characters of the text; the library's errors.
 pub fn train_unigram(text: &str, vocab_size: usize, specials: &[&str]) -> Result<Library> {
     let room = room(vocab_size, specials)?;
     let words = words(text, specials)?;
@@ -51,7 +50,7 @@ pub fn train_unigram(text: &str, vocab_size: usize, specials: &[&str]) -> Result
     let needed = characters.keys().filter(|c| !alphabet.contains(c)).count() + alphabet.len();
     ensure!(
         needed <= room,
-        "the text has {} different characters, each of which takes a token of a Unigram model: the vocabulary of {vocab_size} must be {} at least, or --kind another one, which leaves rare characters to their bytes",
+        "the text has {} different characters, each of which takes a token of a Unigram model: --vocab-size {vocab_size} must be at least {}; or use another --kind, which falls back to bytes for rare characters",
         characters.len(),
         vocab_size - room + needed
     );
@@ -66,7 +65,7 @@ pub fn train_unigram(text: &str, vocab_size: usize, specials: &[&str]) -> Result
     let one_thread = ThreadPoolBuilder::new().num_threads(1).build()?;
     let mut model = Unigram::default();
     if words.is_empty() {
-        // The library takes none; all characters are as likely then.
+        // The library rejects an empty list; all characters are equally likely then.
         let score = -(alphabet.len() as f64).ln();
         let pieces = alphabet.iter().map(|character| (character.to_string(), score));
         let pieces = std::iter::once((UNKNOWN.to_owned(), 0.0)).chain(pieces);
@@ -88,8 +87,8 @@ pub fn train_unigram(text: &str, vocab_size: usize, specials: &[&str]) -> Result
 
 /// A Unigram model's pieces in the order of their scores.
 ///
-/// Characters that are too rare to be learned have scores from the lowest one on, each by [`PENALTY`] more than the last,
-/// but in any order. Here the more frequent ones have the higher scores.
+/// The library gives characters that are too rare to be learned the lowest scores, [`PENALTY`] apart, in random order. Here
+/// the more frequent ones get the higher scores.
 fn in_order(vocab: Vec<Value>, counts: &BTreeMap<char, u64>) -> Vec<(String, f64)> {
     let piece = |entry: &Value| Some((entry[0].as_str()?.to_owned(), entry[1].as_f64()?));
     let mut pieces: Vec<(String, f64)> = vocab.iter().filter_map(piece).collect();
@@ -122,18 +121,18 @@ fn in_order(vocab: Vec<Value>, counts: &BTreeMap<char, u64>) -> Vec<(String, f64
     pieces
 }
 
-/// A BPE tokenizer over characters, with byte fallback, of at most `vocab_size` tokens, special ones included, at which the
-/// text is cut.
+/// A BPE tokenizer over characters, with byte fallback, of at most `vocab_size` tokens, including special ones, at which the
+/// text is split.
 ///
-/// The library takes the rarest characters away in any order, so that this is done before it: words are cut at them.
+/// The library removes the rarest characters in random order, so they are removed here first: words are split at them.
 ///
 /// # Errors
-/// A vocabulary without room for bytes and special tokens, and what the library refuses.
+/// A vocabulary too small for bytes and special tokens; the library's errors.
 pub fn train_sentencepiece(text: &str, vocab_size: usize, specials: &[&str]) -> Result<Library> {
     let fixed = std::iter::once(UNKNOWN.to_owned()).chain((0..=u8::MAX).map(byte_token));
     let room = room(vocab_size, specials)?;
     let words = words(text, specials)?;
-    // Rare characters are left to their bytes: an alphabet of thousands would leave no room for merges.
+    // Rare characters fall back to their bytes: an alphabet of thousands would leave no room for merges.
     let mut frequent: Vec<(char, u64)> = characters(&words).into_iter().collect();
     frequent.sort_by_key(|&(character, count)| (std::cmp::Reverse(count), character));
     let alphabet: BTreeSet<char> = frequent.into_iter().map(|(c, _)| c).take(room / 4).collect();
@@ -161,8 +160,7 @@ pub fn train_sentencepiece(text: &str, vocab_size: usize, specials: &[&str]) -> 
     assemble(model, size, specials)
 }
 
-/// The words of a text between special tokens, in their order, and how often each occurs. A NUL ends a word, as it does
-/// inside of the library.
+/// The words of a text between special tokens, sorted, with their counts. A NUL ends a word, as it does in the library.
 fn words(text: &str, specials: &[&str]) -> Result<Vec<(String, u32)>> {
     let splitter = Splitter::new()?;
     let texts = texts_between(text, specials)?;
@@ -188,13 +186,13 @@ fn words(text: &str, specials: &[&str]) -> Result<Vec<(String, u32)>> {
     Ok(words)
 }
 
-/// The lines of a text, with their ends; a NUL ends one too, and is in none.
+/// The lines of a text, with their line ends; a NUL also ends a line, and is left out.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     let lines = text.split_inclusive('\n').flat_map(|line| line.split('\0'));
     lines.filter(|line| !line.is_empty())
 }
 
-/// Cuts lines into words.
+/// Splits lines into words.
 struct Splitter(PreTokenizerWrapper);
 
 impl Splitter {
@@ -210,7 +208,7 @@ impl Splitter {
     }
 }
 
-/// How often each character occurs.
+/// Counts of characters.
 fn characters(words: &[(String, u32)]) -> BTreeMap<char, u64> {
     let mut counts = BTreeMap::new();
     for (word, count) in words {
@@ -221,7 +219,7 @@ fn characters(words: &[(String, u32)]) -> BTreeMap<char, u64> {
     counts
 }
 
-/// The room that is left for learned tokens.
+/// Number of tokens left to learn.
 fn room(vocab_size: usize, specials: &[&str]) -> Result<usize> {
     let fixed = FIXED + specials.len();
     ensure!(
@@ -252,7 +250,7 @@ fn pre_tokenizer() -> Value {
     })
 }
 
-/// The tokenizer of a model; `special` tokens take the ids after the model's own `size`.
+/// The tokenizer of a trained model of `size` tokens; `specials` get the ids after them.
 fn assemble(model: Value, size: usize, specials: &[&str]) -> Result<Library> {
     let added_tokens: Vec<Value> = (size as u32..)
         .zip(specials)

@@ -1,25 +1,29 @@
 //! Text to token ids and back. No MLX here.
 //!
-//! To read it as a lesson, begin with [`basic`], byte-pair encoding as it is taught. The rest is what makes the same
-//! thing fast, exact and interchangeable:
+//! To read it as a lesson, begin with [`basic`], byte-pair encoding as it is taught. The other files make the same
+//! algorithm fast, exact and interchangeable:
 //!
-//! | file | what it is |
+//! | file | contents |
 //! |---|---|
-//! | `char.rs` | a token a character |
+//! | `char.rs` | one token a character |
 //! | `basic.rs` | byte-level BPE in its simplest form; the oracle of the tests |
 //! | `unicode.rs`, `split.rs` | classes of characters; text to chunks, by the patterns of GPT-2 and GPT-4 |
 //! | `pre_tokenizer.rs` | text to chunks, by those patterns or a regular expression |
-//! | `train.rs` | learning merges with counts that are kept up to date |
+//! | `train.rs` | learning merges with incremental pair counts |
 //! | `ranks.rs`, `recover.rs` | merging a chunk; merges from ranks |
 //! | `bpe.rs`, `published.rs` | the BPE tokenizer; those of GPT-2 and GPT-4 |
 //! | `added.rs`, `special.rs` | special and other added tokens in a text |
 //! | `byte_unicode.rs`, `hugging_face.rs` | bytes as printable characters; BPE as `tokenizer.json` |
-//! | `ids.rs` | what must be true of the ids in any `tokenizer.json` |
-//! | `gaps.rs` | ids that no token has, before added tokens |
-//! | `library.rs`, `library_train.rs` | every other `tokenizer.json`, and training other kinds, by Hugging Face's library |
-//! | `guarded.rs` | calls into that library |
-//! | `pieces.rs` | a text as its tokens, for people to look at |
-//! | `any.rs`, `stream.rs` | all kinds behind one type; text from tokens that come one by one |
+//! | `ids.rs` | checks of the ids in any `tokenizer.json` |
+//! | `gaps.rs` | gaps in the id range before added tokens |
+//! | `library.rs`, `library_train.rs` | every other `tokenizer.json`, and training other kinds, by Hugging Face's `tokenizers` |
+//! | `guarded.rs` | calls into that library, its panics turned into errors |
+//! | `sentencepiece.rs`, `protobuf.rs` | sentencepiece's `.model` files as `tokenizer.json` |
+//! | `tiktoken.rs`, `base64.rs` | `.tiktoken` files |
+//! | `folder.rs` | tokenizers in several files, as `transformers` saves them |
+//! | `difference.rs` | whether two tokenizers give the same ids |
+//! | `pieces.rs` | token-by-token display of a text |
+//! | `any.rs`, `stream.rs` | all kinds behind one type; streaming decoding |
 //!
 //! ```
 //! use mlx_gpt::Tokenizer;
@@ -72,5 +76,5 @@ pub use split::{Chunks, Pattern};
 pub use stream::StreamDecoder;
 pub use train::train_merges;
 
-/// The special token between documents, in GPT-2 and GPT-4, which also begins a text out of nothing.
+/// The special token between documents in GPT-2 and GPT-4; also the default prompt.
 pub const END_OF_TEXT: &str = "<|endoftext|>";

@@ -1,4 +1,4 @@
-//! A text as the tokens that it is made of, ready to be shown.
+//! Token-by-token display of a text.
 
 use anyhow::Result;
 
@@ -9,9 +9,9 @@ use crate::terminal::escape::is_format;
 pub struct Piece {
     pub id: u32,
     pub bytes: Vec<u8>,
-    /// The token's text with what cannot be seen written out; bytes that are no character by themselves as `\xE2`.
+    /// The token's text with invisible characters escaped; bytes that are no character by themselves as `\xE2`.
     pub shown: String,
-    /// `U+0061 U+0062`, with `part of U+1F600` for a character that goes over several tokens.
+    /// `U+0061 U+0062`, with `part of U+1F600` for a character that spans several tokens.
     pub code_points: String,
     pub is_special: bool,
 }
@@ -83,7 +83,7 @@ fn shown(bytes: &[u8]) -> String {
                 ' ' => shown.push(' '),
                 '\n' => shown.push('⏎'),
                 '\t' => shown.push('⇥'),
-                // Controls, and what is only seen with its neighbours or turns the direction of writing.
+                // Controls, combining characters and marks of text direction.
                 _ if character.is_control() || character.is_whitespace() || is_format(character) => {
                     shown.extend(character.escape_unicode());
                 }

@@ -1,4 +1,4 @@
-//! Reading Protocol Buffers, the little of them that sentencepiece's models need: a message's fields, one after the other.
+//! A minimal reader of Protocol Buffers for sentencepiece's models: iterates over the fields of a message.
 
 use anyhow::{Context, Result, bail};
 
@@ -10,7 +10,7 @@ pub enum Field<'a> {
     /// A string, bytes or a message.
     Bytes(&'a [u8]),
     Float(f32),
-    /// One of eight bytes, which sentencepiece's models have not.
+    /// Eight bytes, which sentencepiece's models don't use.
     Double,
 }
 

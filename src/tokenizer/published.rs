@@ -20,7 +20,7 @@ const CL100K_RANKS: &str = include_str!("../../assets/cl100k/cl100k_base.tiktoke
 /// ```
 ///
 /// # Errors
-/// Never with the file as it is; it is checked all the same.
+/// None with the file in `assets/`, which is checked all the same.
 pub fn gpt2() -> Result<Bpe> {
     let broken = "assets/gpt2/vocab.bpe is not as published";
     let mut tokens: Vec<Box<[u8]>> = shuffled_bytes().map(|byte| [byte].into()).collect();
@@ -49,7 +49,7 @@ pub fn gpt2() -> Result<Bpe> {
 /// ```
 ///
 /// # Errors
-/// Never with the file as it is; it is checked all the same.
+/// None with the file in `assets/`, which is checked all the same.
 pub fn cl100k() -> Result<Bpe> {
     let broken = "assets/cl100k/cl100k_base.tiktoken is not as published";
     let specials = CL100K_SPECIALS.map(|(token, id)| AddedToken::special(token, id));

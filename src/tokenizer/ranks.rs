@@ -1,8 +1,8 @@
 //! The tokens of a byte-level BPE by their bytes, and merging one chunk by them.
 //!
 //! A merge needs no table of pairs: two neighbours merge into the token that has their bytes, if there is one, and the
-//! lowest of such tokens comes first, as tokens are numbered in the order of their merges. For merges learned by
-//! training this is exactly the repetition of the merges (`recover.rs` checks it for those that come from elsewhere).
+//! lowest id merges first, because tokens are numbered in the order of their merges. For merges learned by training this
+//! gives the same result as applying the merges one by one (`recover.rs` checks it for merges of other origin).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,10 +13,10 @@ use rustc_hash::FxHashMap;
 const NONE: u32 = u32::MAX;
 
 /// Chunks longer than this, in bytes, merge by a heap: n log n instead of n².
-const LONG: usize = 128;
+const HEAP_THRESHOLD: usize = 128;
 
-/// Tokens of at most this many bytes are found by their bytes in one word, without a pointer to follow.
-const SHORT: usize = 15;
+/// Tokens of at most this many bytes are looked up by their bytes in one word, without following a pointer.
+const INLINE_BYTES: usize = 15;
 
 /// Ids by bytes. Among tokens of more than one byte, a lower id merges first.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub struct Ranks {
 }
 
 impl Ranks {
-    /// The ranks of tokens given as bytes and ids. A byte that has no token is [`u32::MAX`].
+    /// The ranks of tokens given as bytes and ids. A byte without a token has the id [`u32::MAX`].
     pub fn new<'a>(tokens: impl ExactSizeIterator<Item = (&'a [u8], u32)>) -> Self {
         let mut ranks = Self {
             short: FxHashMap::with_capacity_and_hasher(tokens.len(), Default::default()),
@@ -40,7 +40,7 @@ impl Ranks {
             if let [byte] = token {
                 ranks.bytes[usize::from(*byte)] = id;
             }
-            if token.len() <= SHORT {
+            if token.len() <= INLINE_BYTES {
                 ranks.short.insert(key(token), id);
             } else {
                 ranks.long.insert(token.into(), id);
@@ -50,7 +50,7 @@ impl Ranks {
         ranks
     }
 
-    /// A byte that has no token.
+    /// The first byte without a token.
     pub fn missing_byte(&self) -> Option<u8> {
         (0..=u8::MAX).find(|&byte| self.bytes[usize::from(byte)] == NONE)
     }
@@ -58,7 +58,7 @@ impl Ranks {
     /// The token that has these bytes.
     #[inline]
     pub fn get(&self, bytes: &[u8]) -> Option<u32> {
-        if bytes.len() <= SHORT {
+        if bytes.len() <= INLINE_BYTES {
             self.short.get(&key(bytes)).copied()
         } else if bytes.len() <= self.longest {
             self.long.get(bytes).copied()
@@ -71,7 +71,7 @@ impl Ranks {
     #[inline]
     pub fn encode_chunk(&self, chunk: &[u8], ids: &mut Vec<u32>) {
         match self.get(chunk) {
-            // The merges of a token's own bytes end in that token.
+            // Merging a token's own bytes gives that token.
             Some(id) => ids.push(id),
             None => self.merge(chunk, NONE, |token| ids.push(self.id_of(token))),
         }
@@ -85,16 +85,16 @@ impl Ranks {
         }
     }
 
-    /// Merges a chunk by all tokens below `limit`, and gives the parts that are left from left to right.
+    /// Merges a chunk by all tokens below `limit`, and calls `part` with the resulting parts from left to right.
     pub fn merge<'a>(&self, chunk: &'a [u8], limit: u32, part: impl FnMut(&'a [u8])) {
-        if chunk.len() <= LONG {
+        if chunk.len() <= HEAP_THRESHOLD {
             self.merge_by_scan(chunk, limit, part);
         } else {
             self.merge_by_heap(chunk, limit, part);
         }
     }
 
-    /// What merging `bytes`, two neighbours, would make.
+    /// The id of the token that two neighbours, together `bytes`, merge into.
     #[inline]
     fn rank(&self, bytes: &[u8], limit: u32) -> u32 {
         match self.get(bytes) {
@@ -103,11 +103,11 @@ impl Ranks {
         }
     }
 
-    /// Looks for the lowest rank by going through them all: quickest for a chunk of few bytes.
+    /// Finds the lowest rank by a linear scan, which is fastest for short chunks.
     fn merge_by_scan<'a>(&self, chunk: &'a [u8], limit: u32, mut part: impl FnMut(&'a [u8])) {
-        // Where each part begins, and what it makes with the one after it. The last entry is the end.
-        let mut starts: [u8; LONG + 1] = std::array::from_fn(|at| at as u8);
-        let mut ranks = [NONE; LONG + 1];
+        // Start of each part, and the rank of its merge with the next one. The last entry is the end.
+        let mut starts: [u8; HEAP_THRESHOLD + 1] = std::array::from_fn(|at| at as u8);
+        let mut ranks = [NONE; HEAP_THRESHOLD + 1];
         let mut parts = chunk.len();
         for at in 1..parts {
             ranks[at - 1] = self.rank(&chunk[at - 1..=at], limit);
@@ -125,7 +125,7 @@ impl Ranks {
             starts.copy_within(lowest + 2..=parts, lowest + 1);
             ranks.copy_within(lowest + 1..parts, lowest);
             parts -= 1;
-            // The merged part has new ranks with both its neighbours.
+            // The merged part has new ranks with its two neighbours.
             let rank_at = |at: usize| {
                 if at + 2 <= parts {
                     self.rank(&chunk[usize::from(starts[at])..usize::from(starts[at + 2])], limit)
@@ -143,11 +143,11 @@ impl Ranks {
         }
     }
 
-    /// Keeps the possible merges in a heap and the parts in a linked list: for chunks of any length.
+    /// Keeps the possible merges in a heap and the parts in a linked list, for long chunks.
     fn merge_by_heap<'a>(&self, chunk: &'a [u8], limit: u32, mut part: impl FnMut(&'a [u8])) {
         let end = chunk.len();
-        // For the part that begins at a byte: where it ends, where the one before it begins, what it makes with the
-        // next. Once merged into the part before it, it makes nothing.
+        // For the part that starts at a byte: its end, the start of the one before it, and the rank of its merge with the
+        // next one, which is NONE once it is merged into the part before it.
         let mut ends: Vec<usize> = (1..=end).collect();
         let mut before: Vec<usize> = (0..end).map(|at| at.saturating_sub(1)).collect();
         let mut ranks: Vec<u32> = chunk.windows(2).map(|pair| self.rank(pair, limit)).collect();
@@ -157,7 +157,7 @@ impl Ranks {
             .map(|at| Reverse((ranks[at], at)))
             .collect();
         while let Some(Reverse((rank, at))) = heap.pop() {
-            // A part that has changed since it was put into the heap has another rank.
+            // An entry is stale if its part has changed since it was pushed.
             if ranks[at] != rank {
                 continue;
             }
@@ -189,12 +189,12 @@ impl Ranks {
     }
 }
 
-/// Up to [`SHORT`] bytes and their number in one word.
+/// Up to [`INLINE_BYTES`] bytes and their number in one word.
 #[inline]
 fn key(bytes: &[u8]) -> u128 {
     let mut word = [0; 16];
     word[..bytes.len()].copy_from_slice(bytes);
-    word[SHORT] = bytes.len() as u8;
+    word[INLINE_BYTES] = bytes.len() as u8;
     u128::from_le_bytes(word)
 }
 

@@ -1,11 +1,11 @@
 //! sentencepiece's `.model` files as `tokenizer.json`: its Unigram and BPE models, and one of characters.
 //!
-//! A file is a `ModelProto` of sentencepiece's `sentencepiece_model.proto`, whose names are used here. What it does to a
-//! text is spelled out in Hugging Face's terms: its table of characters (`Precompiled`), the spaces that it removes and adds,
-//! and `▁` in the place of spaces. The ids are sentencepiece's with two exceptions, both of Hugging Face's library. Where two
-//! merges of a BPE model make the same piece of different parts, sentencepiece merges what comes first in the text, the
-//! library what comes first in the list of merges, so that a run of one letter can be cut at another place. And the table is
-//! applied to whole grapheme clusters, so that a mark on a character that the table replaces can be lost.
+//! A file is a `ModelProto` of sentencepiece's `sentencepiece_model.proto`, whose names are used here. Its normalization is
+//! translated to Hugging Face's terms: its table of characters (`Precompiled`), the spaces that it removes and adds, and `▁`
+//! for spaces. The ids are sentencepiece's with two exceptions, both in Hugging Face's library. Where two merges of a BPE
+//! model make the same piece of different parts, sentencepiece merges the first in the text, the library the first in the
+//! list of merges, so that a run of one letter can be split differently. And the table is applied to whole grapheme
+//! clusters, so that a mark on a character that the table replaces can be lost.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,18 +15,18 @@ use serde_json::{Value, json};
 use super::protobuf::{Field, Fields};
 use super::{AddedToken, base64};
 
-/// A score that any other way to write a text beats: the piece is not found in any.
+/// A score lower than that of any other segmentation, so that the piece never occurs.
 pub const WORST_SCORE: f64 = -10_000.0;
 
 /// `▁`, which stands for a space.
 const SPACE: char = '▁';
 
-/// What a model is (`TrainerSpec.ModelType`).
+// `TrainerSpec.ModelType`.
 const UNIGRAM: u64 = 1;
 const BPE: u64 = 2;
 const CHARACTERS: u64 = 4;
 
-/// What a piece is (`SentencePiece.Type`).
+/// `SentencePiece.Type`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Normal,
@@ -50,7 +50,7 @@ impl Kind {
         })
     }
 
-    /// Whether it is found in a text.
+    /// Whether it can occur in a text.
     fn is_text(self) -> bool {
         matches!(self, Self::Normal | Self::UserDefined)
     }
@@ -62,7 +62,7 @@ struct Piece {
     kind: Kind,
 }
 
-/// A model with what is left out of the file in its place.
+/// A model, with sentencepiece's defaults for fields that the file leaves out.
 struct Model {
     pieces: Vec<Piece>,
     kind: u64,
@@ -74,7 +74,7 @@ struct Model {
 }
 
 /// Whether a file begins with a piece, as each of sentencepiece's does.
-pub fn is_one(bytes: &[u8]) -> bool {
+pub fn is_sentencepiece_model(bytes: &[u8]) -> bool {
     matches!(
         Fields(bytes).next(),
         Some(Ok((1, Field::Bytes(piece)))) if matches!(Fields(piece).next(), Some(Ok((1, Field::Bytes(_)))))
@@ -84,7 +84,7 @@ pub fn is_one(bytes: &[u8]) -> bool {
 /// The `tokenizer.json` of a model.
 ///
 /// # Errors
-/// A file that is cut or no model, one of whole words, and one that writes spaces behind words.
+/// A truncated or invalid file, a model of whole words, or one that writes spaces after words.
 pub fn to_tokenizer_json(bytes: &[u8]) -> Result<Value> {
     let model = Model::read(bytes).context("the sentencepiece model is broken")?;
     let of_kind = |kind: Kind| {
@@ -134,7 +134,7 @@ impl Model {
                     for field in Fields(trainer) {
                         match field? {
                             (3, Field::Varint(kind)) => model.kind = kind,
-                            (24, Field::Varint(1)) => bail!("it writes spaces behind words, which is not supported"),
+                            (24, Field::Varint(1)) => bail!("it writes spaces after words, which is not supported"),
                             (35, Field::Varint(byte_fallback)) => model.byte_fallback = byte_fallback != 0,
                             _ => {}
                         }
@@ -194,8 +194,8 @@ impl Model {
         normalizers
     }
 
-    /// Pieces of the user's are found before all others. Words are apart where no piece goes over their border, which
-    /// changes no id and keeps a long text from being one word.
+    /// User-defined pieces match before all others. Words are split where no piece crosses their border, which changes no
+    /// id and keeps a long text from being one word.
     fn pre_tokenizer(&self, mut user_defined: Vec<&str>) -> Value {
         let mut parts = Vec::new();
         if !user_defined.is_empty() {
@@ -205,7 +205,7 @@ impl Model {
                 "type": "Split", "pattern": { "Regex": pieces.join("|") }, "behavior": "Isolated", "invert": false
             }));
         }
-        // An unknown character costs more than a byte's name: apart, it makes no such name.
+        // An unknown character costs more than the name of a byte, such as `<0x41>`: split off, it can't become part of one.
         let text = self.pieces.iter().filter(|piece| piece.kind.is_text());
         let known: HashSet<char> = text.flat_map(|piece| piece.text.chars()).collect();
         let unknown: String = "<0x123456789ABCDEF>".chars().filter(|c| !known.contains(c)).collect();
@@ -261,13 +261,13 @@ impl Model {
             "type": "BPE", "dropout": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
             "unk_token": unknown.map(|id| &self.pieces[id as usize].text), "fuse_unk": true,
             "byte_fallback": self.byte_fallback,
-            // A piece of the user's is made by no merge.
+            // User-defined pieces are not made by merges.
             "ignore_merges": has_user_defined,
             "vocab": vocab, "merges": merges
         })
     }
 
-    /// All pairs of pieces that make a piece, in the order of the scores of what they make.
+    /// All pairs of pieces that make a piece, in the order of the scores of the results.
     fn merges(&self) -> Vec<[&str; 2]> {
         let normal: HashMap<&str, (f32, usize)> = self
             .pieces

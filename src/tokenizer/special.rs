@@ -1,10 +1,10 @@
-//! Whether special tokens may be in a text.
+//! How special tokens in a text are encoded.
 
 use std::collections::BTreeMap;
 
 use crate::config::SpecialTokens;
 
-/// What is to be known of special tokens whose text is in a text that is encoded as any other; none where there are none.
+/// A note on special tokens that are encoded as ordinary text, given their counts; `None` if there are none.
 pub fn note_on_text(counts: &BTreeMap<String, usize>) -> Option<String> {
     let tokens = counts.iter().map(|(token, count)| match count {
         1 => format!("{token} once"),
@@ -14,7 +14,7 @@ pub fn note_on_text(counts: &BTreeMap<String, usize>) -> Option<String> {
     let tokens: Vec<String> = tokens.collect();
     (!tokens.is_empty()).then(|| {
         format!(
-            "the text has {}, encoded as text like any other; --special allow makes special tokens of it",
+            "the text has {}, encoded as ordinary text; use --special allow to encode it as special tokens",
             tokens.join(", ")
         )
     })
@@ -38,19 +38,21 @@ impl Specials {
     }
 }
 
-/// What becomes of special tokens that a text contains, as tiktoken's `allowed_special` and `disallowed_special` say:
-/// one that is disallowed is an error, one that is allowed becomes its id, any other is ordinary text. As in tiktoken,
-/// disallowing all means all that are not allowed.
+/// How special tokens in a text are encoded, as tiktoken's `allowed_special` and `disallowed_special`: a disallowed one is
+/// an error, an allowed one becomes its id, any other is ordinary text. As in tiktoken, disallowing all means all that are
+/// not allowed.
 ///
-/// Text from users should not be able to end a document or forge a role: so ordinary text is the default.
+/// Ordinary text is the default, because text from users should not be able to end a document or forge a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecialChoice {
+    /// Those that become their ids.
     pub allowed: Specials,
+    /// Those that are an error.
     pub disallowed: Specials,
 }
 
 impl SpecialChoice {
-    /// Special tokens are text like any other. tiktoken's `encode_ordinary`.
+    /// Special tokens are ordinary text. tiktoken's `encode_ordinary`.
     pub const TEXT: Self = Self {
         allowed: Specials::None,
         disallowed: Specials::None,

@@ -1,4 +1,4 @@
-//! Cutting text into the chunks that byte pairs are merged within: the patterns of GPT-2 and GPT-4 as hand-made scanners.
+//! Splitting text into chunks, which no merge crosses: the patterns of GPT-2 and GPT-4 as hand-written scanners.
 //!
 //! A pattern keeps merges from crossing words, so that `dog`, `dog.` and `dog!` share a token. Both are published as
 //! regular expressions ([`Pattern::regex`]); a general regex engine spends most of an encoder's time on them (their
@@ -7,7 +7,7 @@
 
 use super::unicode::{Class, class_at};
 
-/// How text is cut into chunks before merging.
+/// A published pattern that splits text into chunks before merging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pattern {
     /// GPT-2's: contractions, letters, digits and signs, each with the space before it.
@@ -19,7 +19,7 @@ pub enum Pattern {
 impl Pattern {
     pub const ALL: [Self; 2] = [Self::Gpt2, Self::Gpt4];
 
-    /// The regular expression that the scanner stands for, as tiktoken 0.14 has it.
+    /// The regular expression that the scanner implements, as in tiktoken 0.14.
     ///
     /// It is written without possessive quantifiers, which regex engines spell differently; they change no match here,
     /// because each one's class of characters is disjoint from what follows it.
@@ -49,8 +49,8 @@ impl Pattern {
         }
     }
 
-    /// Cuts a long text into segments of about `size` bytes that split independently: their chunks, one segment after
-    /// the other, are the chunks of the whole text.
+    /// Cuts a long text into segments of about `size` bytes that can be split independently: their chunks, in order, are the
+    /// chunks of the whole text.
     ///
     /// In both patterns a space after a letter always begins a new chunk, whatever comes before and after.
     pub fn segments(text: &str, size: usize) -> Vec<&str> {

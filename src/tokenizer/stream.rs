@@ -1,14 +1,12 @@
-//! Text from tokens that come one by one: a character whose bytes are spread over several tokens is held back until it
-//! is whole.
+//! Streaming decoding: a character whose bytes span several tokens is held back until it is complete.
 
 use anyhow::{Context, Result};
 
-use super::Tokenizer;
+use super::{Tokenizer, ids};
 
-/// Decodes a stream of tokens. What [`push`](Self::push) and [`finish`](Self::finish) give is, joined, what
-/// [`Tokenizer::decode`] gives for all tokens at once. The one exception is bytes that are not UTF-8 in a tokenizer with
-/// byte fallback, which Hugging Face's library decodes a run at a time: a byte that makes one invalid cannot take back what
-/// was given before it.
+/// Decodes a stream of tokens. The results of [`push`](Self::push) and [`finish`](Self::finish), joined, are what
+/// [`Tokenizer::decode`] gives for all tokens at once. The one exception is invalid UTF-8 in a tokenizer with byte fallback,
+/// where Hugging Face's library decodes runs of bytes: a byte that invalidates a run can't take back text already returned.
 ///
 /// ```
 /// use mlx_gpt::tokenizer::{StreamDecoder, Tokenizer};
@@ -27,48 +25,53 @@ use super::Tokenizer;
 #[derive(Clone, Debug)]
 pub struct StreamDecoder<'a> {
     tokenizer: &'a Tokenizer,
-    held: Held,
+    pending: Pending,
 }
 
-/// What has come and not been given yet.
+/// Tokens that have not been returned as text yet.
 #[derive(Clone, Debug)]
-enum Held {
-    /// The bytes of a character that is not whole.
+enum Pending {
+    /// The bytes of an incomplete character.
     Bytes(Vec<u8>),
-    /// How a token reads can depend on those before it, so the tokens of the last text that was given are kept: the
-    /// first `read` of `ids`, which read `given`.
-    Tokens { ids: Vec<u32>, read: usize, given: String },
+    /// A token's text can depend on those before it, so the tokens of the last returned text are kept: the first
+    /// `decoded_len` of `ids`, which decode to `decoded_text`.
+    Tokens {
+        ids: Vec<u32>,
+        decoded_len: usize,
+        decoded_text: String,
+    },
 }
 
 impl<'a> StreamDecoder<'a> {
+    /// A decoder that has seen no token yet.
     pub fn new(tokenizer: &'a Tokenizer) -> Self {
-        let held = match tokenizer {
-            Tokenizer::Char(_) | Tokenizer::Bpe(_) => Held::Bytes(Vec::new()),
-            Tokenizer::Library(_) => Held::Tokens {
+        let pending = match tokenizer {
+            Tokenizer::Char(_) | Tokenizer::Bpe(_) => Pending::Bytes(Vec::new()),
+            Tokenizer::Library(_) => Pending::Tokens {
                 ids: Vec::new(),
-                read: 0,
-                given: String::new(),
+                decoded_len: 0,
+                decoded_text: String::new(),
             },
         };
-        Self { tokenizer, held }
+        Self { tokenizer, pending }
     }
 
-    /// The text that is whole once `id` has come, which may be none.
+    /// The text that `id` completes, which may be empty.
     ///
     /// # Errors
-    /// An id that no token has.
+    /// An unknown id.
     pub fn push(&mut self, id: u32) -> Result<String> {
-        match &mut self.held {
-            Held::Bytes(bytes) => {
-                bytes.extend(self.tokenizer.token_bytes(id).with_context(|| {
-                    format!(
-                        "token id {id} is out of range; the tokenizer has {} tokens",
-                        self.tokenizer.vocab_size()
-                    )
-                })?);
-                Ok(take_whole(bytes))
+        match &mut self.pending {
+            Pending::Bytes(bytes) => {
+                let token = self.tokenizer.token_bytes(id);
+                bytes.extend(token.with_context(|| ids::unknown(id, self.tokenizer.vocab_size()))?);
+                Ok(take_complete(bytes))
             }
-            Held::Tokens { ids, read, given } => {
+            Pending::Tokens {
+                ids,
+                decoded_len,
+                decoded_text,
+            } => {
                 ids.push(id);
                 let text = match self.tokenizer.decode(ids) {
                     Ok(text) => text,
@@ -77,45 +80,45 @@ impl<'a> StreamDecoder<'a> {
                         return Err(error);
                     }
                 };
-                let new = after(&text, given);
+                let new = after(&text, decoded_text);
                 if new.is_empty() || new.ends_with(char::REPLACEMENT_CHARACTER) {
                     return Ok(String::new());
                 }
-                ids.drain(..*read);
-                *read = ids.len();
-                *given = self.tokenizer.decode(ids)?;
+                ids.drain(..*decoded_len);
+                *decoded_len = ids.len();
+                *decoded_text = self.tokenizer.decode(ids)?;
                 Ok(new.to_owned())
             }
         }
     }
 
-    /// What is left at the end: a part of a character, as U+FFFD.
+    /// The remaining text at the end of the stream: an incomplete character becomes U+FFFD.
     ///
     /// # Errors
-    /// None that [`push`](Self::push) would not have met.
+    /// Only those of [`push`](Self::push).
     pub fn finish(self) -> Result<String> {
-        match self.held {
-            Held::Bytes(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Held::Tokens { ids, given, .. } => {
+        match self.pending {
+            Pending::Bytes(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Pending::Tokens { ids, decoded_text, .. } => {
                 let text = self.tokenizer.decode(&ids)?;
-                Ok(after(&text, &given).to_owned())
+                Ok(after(&text, &decoded_text).to_owned())
             }
         }
     }
 }
 
-/// What `text` has beyond the text that was given for its beginning.
-fn after<'a>(text: &'a str, given: &str) -> &'a str {
-    text.strip_prefix(given).unwrap_or_else(|| {
-        // It reads differently now; go on after as many characters.
+/// The rest of `text` after `returned`, the text that was returned for its beginning.
+fn after<'a>(text: &'a str, returned: &str) -> &'a str {
+    text.strip_prefix(returned).unwrap_or_else(|| {
+        // Later tokens have changed it; continue after as many characters.
         let mut characters = text.chars();
-        given.chars().for_each(|_| _ = characters.next());
+        returned.chars().for_each(|_| _ = characters.next());
         characters.as_str()
     })
 }
 
-/// Takes from `bytes` all but a character that is not whole yet. What can be no character becomes U+FFFD.
-fn take_whole(bytes: &mut Vec<u8>) -> String {
+/// Takes from `bytes` all but an incomplete character at the end. Invalid bytes become U+FFFD.
+fn take_complete(bytes: &mut Vec<u8>) -> String {
     let mut text = String::new();
     let mut taken = 0;
     loop {

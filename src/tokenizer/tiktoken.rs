@@ -1,5 +1,5 @@
-//! `.tiktoken` files: a token a line, its bytes in base64 and its rank. What cuts text, and which tokens are special, is
-//! not in them.
+//! `.tiktoken` files: a token a line, its bytes in base64 and its rank. They contain neither the split pattern nor the
+//! special tokens.
 
 use std::path::Path;
 
@@ -55,14 +55,14 @@ pub const CL100K_SPECIALS: [(&str, u32); 5] = [
     ("<|endofprompt|>", 100276),
 ];
 
-/// Whether the first line has a token and its rank.
-pub fn is_one(bytes: &[u8]) -> bool {
+/// Whether the first line is a token and its rank.
+pub fn is_tiktoken(bytes: &[u8]) -> bool {
     let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
     str::from_utf8(line).ok().and_then(token).is_some()
 }
 
-/// Reads a file: a published one with its own pattern and special tokens, another one with GPT-4's pattern and none, with
-/// a note.
+/// Reads a file: OpenAI's with their own pattern and special tokens, others with GPT-4's pattern and no special tokens,
+/// which a note says.
 ///
 /// # Errors
 /// A line that is no token, or as [`Bpe::new`].
@@ -74,14 +74,14 @@ pub fn read(bytes: &[u8], file: &Path) -> Result<Bpe> {
         return read_with(bytes, published.regex.parse()?, specials.collect(), file);
     }
     log::info!(
-        "tokenizer {0} does not say what cuts text, nor its special tokens: GPT-4's pattern is taken, and none; \
+        "tokenizer {0} has no split pattern or special tokens; using GPT-4's pattern and no special tokens; \
          mlx-gpt tokenizer convert --tokenizer {0} --pattern … --special … makes a tokenizer.json with others",
         file.display()
     );
     read_with(bytes, Pattern::Gpt4.into(), Vec::new(), file)
 }
 
-/// Reads a file, and takes what it doesn't say from elsewhere.
+/// Reads a file, with the split pattern and special tokens given.
 ///
 /// # Errors
 /// As [`read`].

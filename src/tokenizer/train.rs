@@ -2,8 +2,8 @@
 //!
 //! - Equal chunks are merged once: the text becomes its distinct chunks, each with its count.
 //! - The counts of pairs are kept up to date; a merge touches only the chunks that have its pair.
-//! - The most frequent pair is on top of a heap. Counts of pairs only fall once they are in it, so an entry may promise
-//!   too much, never too little: one that does goes back with its true count.
+//! - The most frequent pair is on top of a heap. Counts only fall once they are in it, so a stale entry is too high, never
+//!   too low: it is pushed back with its true count.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,8 +19,8 @@ use super::{Pattern, PreTokenizer};
 /// Bytes that one thread counts at a time.
 const SEGMENT: usize = 1 << 18;
 
-/// A distinct chunk of the text: its tokens, and how often it occurs.
-struct Word {
+/// A distinct chunk of the text: its tokens and its count.
+struct Chunk {
     tokens: Vec<u32>,
     count: i64,
 }
@@ -41,7 +41,7 @@ pub fn train_merges(text: &str, pattern: Pattern, merges: usize, progress: impl 
     learn(count(&segments, |segment| pattern.split(segment)), merges, progress)
 }
 
-/// The same for texts that no merge crosses either, cut by any pre-tokenizer.
+/// As [`train_merges`], for several texts that no merge crosses, split by any pre-tokenizer.
 ///
 /// # Errors
 /// As [`PreTokenizer::chunks`].
@@ -64,25 +64,25 @@ pub fn train_merges_of_texts(
     Ok(learn(counts, merges, progress))
 }
 
-/// Learns merges from chunks and how often each occurs.
+/// Learns merges from chunks with their counts.
 fn learn(chunks: FxHashMap<&str, i64>, merges: usize, mut progress: impl FnMut(usize)) -> Vec<Pair> {
-    let mut words: Vec<Word> = chunks
+    let mut chunks: Vec<Chunk> = chunks
         .into_iter()
         .filter(|(chunk, _)| chunk.len() > 1)
-        .map(|(chunk, count)| Word {
+        .map(|(chunk, count)| Chunk {
             tokens: chunk.bytes().map(u32::from).collect(),
             count,
         })
         .collect();
 
     let mut counts = FxHashMap::<Pair, i64>::default();
-    let mut places = FxHashMap::<Pair, Vec<u32>>::default();
-    for (index, word) in (0u32..).zip(&words) {
-        for pair in pairs(&word.tokens) {
-            *counts.entry(pair).or_default() += word.count;
-            let places = places.entry(pair).or_default();
-            if places.last() != Some(&index) {
-                places.push(index);
+    let mut occurrences = FxHashMap::<Pair, Vec<u32>>::default();
+    for (index, chunk) in (0u32..).zip(&chunks) {
+        for pair in pairs(&chunk.tokens) {
+            *counts.entry(pair).or_default() += chunk.count;
+            let occurrences = occurrences.entry(pair).or_default();
+            if occurrences.last() != Some(&index) {
+                occurrences.push(index);
             }
         }
     }
@@ -90,50 +90,50 @@ fn learn(chunks: FxHashMap<&str, i64>, merges: usize, mut progress: impl FnMut(u
         counts.iter().map(|(&pair, &count)| (count, Reverse(pair))).collect();
 
     let mut learned = Vec::with_capacity(merges);
-    let mut met = FxHashSet::<Pair>::default();
+    let mut new_pairs = FxHashSet::<Pair>::default();
     while learned.len() < merges {
-        let Some((promised, Reverse(pair))) = heap.pop() else {
+        let Some((queued_count, Reverse(pair))) = heap.pop() else {
             break;
         };
         let count = counts.get(&pair).copied().unwrap_or(0);
-        if count < promised {
+        if count < queued_count {
             if count > 0 {
                 heap.push((count, Reverse(pair)));
             }
             continue;
         }
         let new = BYTES + learned.len() as u32;
-        for index in places.remove(&pair).unwrap_or_default() {
-            let word = &mut words[index as usize];
-            if !pairs(&word.tokens).any(|other| other == pair) {
+        for index in occurrences.remove(&pair).unwrap_or_default() {
+            let chunk = &mut chunks[index as usize];
+            if !pairs(&chunk.tokens).any(|other| other == pair) {
                 continue;
             }
-            for pair in pairs(&word.tokens) {
+            for pair in pairs(&chunk.tokens) {
                 if let Some(count) = counts.get_mut(&pair) {
-                    *count -= word.count;
+                    *count -= chunk.count;
                 }
             }
-            merge(&mut word.tokens, pair, new);
-            for pair in pairs(&word.tokens) {
-                *counts.entry(pair).or_default() += word.count;
+            merge(&mut chunk.tokens, pair, new);
+            for pair in pairs(&chunk.tokens) {
+                *counts.entry(pair).or_default() += chunk.count;
                 if pair.0 == new || pair.1 == new {
-                    met.insert(pair);
-                    let places = places.entry(pair).or_default();
-                    if places.last() != Some(&index) {
-                        places.push(index);
+                    new_pairs.insert(pair);
+                    let occurrences = occurrences.entry(pair).or_default();
+                    if occurrences.last() != Some(&index) {
+                        occurrences.push(index);
                     }
                 }
             }
         }
         counts.remove(&pair);
-        heap.extend(met.drain().map(|pair| (counts[&pair], Reverse(pair))));
+        heap.extend(new_pairs.drain().map(|pair| (counts[&pair], Reverse(pair))));
         learned.push(pair);
         progress(learned.len());
     }
     learned
 }
 
-/// The distinct chunks of some stretches of text and how often each occurs, counted on all of rayon's threads.
+/// The distinct chunks of several texts with their counts, on all of rayon's threads.
 fn count<'a, C: Iterator<Item = &'a str>>(
     stretches: &[&'a str],
     chunks: impl Fn(&&'a str) -> C + Sync + Send,
@@ -161,7 +161,7 @@ fn pairs(tokens: &[u32]) -> impl Iterator<Item = Pair> {
     tokens.windows(2).map(|pair| (pair[0], pair[1]))
 }
 
-/// Puts `new` in the place of every `pair`, from left to right.
+/// Replaces every `pair` by `new` in place, from left to right.
 fn merge(tokens: &mut Vec<u32>, pair: Pair, new: u32) {
     let (mut from, mut to) = (0, 0);
     while from < tokens.len() {
