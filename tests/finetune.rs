@@ -222,7 +222,7 @@ fn finetuning_that_cannot_be() {
     for (options, expected) in [
         (&["--freeze", "h.7.*"][..], "freeze h.7.* matches no parameter"),
         (&["--freeze", "["], "freeze [ is not a pattern"),
-        (&["--freeze", "*"], "leaves no parameter that learns"),
+        (&["--freeze", "*"], "freezes all parameters"),
         (
             &["--freeze", "wte.*", "--lora-rank", "2"],
             "freeze says nothing beside lora-rank",

@@ -16,7 +16,7 @@ use super::pytorch::PyTorch;
 use crate::config::Optimizer;
 use crate::model::Parameters;
 use crate::model::init::layout;
-use crate::train::optimizers::adamw::{AdamW, BETA1, EPSILON, Rates};
+use crate::train::optimizers::adamw::{AdamW, BETA1, EPSILON, Scalars};
 use crate::train::optimizers::schedule::learning_rate;
 use crate::train::step::control::{clip_coefficient, global_norm, sum_of_squares};
 use crate::train::step::{Stepper, TrainState};
@@ -69,9 +69,9 @@ impl Slot {
         })
     }
 
-    fn step(&self, adamw: AdamW, gradient: &Array, rates: &Rates) -> MlxResult<Self> {
-        let [m, v] = adamw.moments([&self.m, &self.v], gradient, rates)?;
-        let parameter = adamw.parameter(&self.parameter, [&m, &v], rates)?;
+    fn step(&self, adamw: AdamW, gradient: &Array, scalars: &Scalars) -> MlxResult<Self> {
+        let [m, v] = adamw.moments([&self.m, &self.v], gradient, scalars)?;
+        let parameter = adamw.parameter(&self.parameter, [&m, &v], scalars)?;
         Ok(Self { parameter, m, v })
     }
 }
@@ -98,13 +98,13 @@ fn both_ways(lab: &Lab) -> Result<Vec<([ByHand; 2], Slot)>> {
     let mut steps = Vec::new();
     for (t, gradient) in (1..).zip(GRADIENTS) {
         let correction = |beta: f32| Array::from_f32((1.0 / (1.0 - f64::from(beta).powi(t))) as f32);
-        let rates = Rates {
+        let scalars = Scalars {
             lr: Array::from_f32(config.lr),
             clip_coefficient: Array::from_f32(1.0),
             m_correction: correction(BETA1),
             v_correction: correction(config.beta2),
         };
-        slot = slot.step(adamw, &matrix(gradient), &rates)?;
+        slot = slot.step(adamw, &matrix(gradient), &scalars)?;
         for (number, gradient) in hand.iter_mut().zip(gradient) {
             *number = number.step(f64::from(gradient), t, lr, beta2, decay);
         }
@@ -197,7 +197,7 @@ pub fn decay_is_decoupled(lab: &Lab) -> Result<Finding> {
         weight_decay: config.weight_decay,
     };
     let one = Array::from_f32(1.0);
-    let rates = Rates {
+    let scalars = Scalars {
         lr: Array::from_f32(config.lr),
         clip_coefficient: one.clone(),
         m_correction: one.clone(),
@@ -206,7 +206,7 @@ pub fn decay_is_decoupled(lab: &Lab) -> Result<Finding> {
     let after = |shape: &[i32]| -> Result<f32> {
         let zeros = Array::zeros::<f32>(shape)?;
         Ok(Slot::new(Array::ones::<f32>(shape)?)?
-            .step(adamw, &zeros, &rates)?
+            .step(adamw, &zeros, &scalars)?
             .parameter
             .max(None)?
             .try_item_exact()?)

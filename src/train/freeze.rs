@@ -1,4 +1,4 @@
-//! Which parameters learn.
+//! Trainable and frozen parameters.
 
 use anyhow::{Context, Result, ensure};
 use glob::Pattern;
@@ -8,11 +8,11 @@ use crate::model::init::layout;
 use crate::model::linear::lora::is_adapter;
 use crate::model::parameters::Parameters;
 
-/// The parameters that learn, and those that stay: adapters learn alone where there are any; else all but those that a
+/// The trainable and the frozen parameters: adapters alone are trainable if there are any; otherwise all parameters that no
 /// pattern of `freeze` matches.
 ///
 /// # Errors
-/// A pattern that is none or matches nothing; nothing left to learn.
+/// An invalid pattern, one that matches nothing, or no trainable parameter.
 pub fn partition(config: &TrainConfig, parameters: &Parameters) -> Result<(Parameters, Parameters)> {
     let patterns = patterns(config)?;
     for pattern in &patterns {
@@ -21,24 +21,24 @@ pub fn partition(config: &TrainConfig, parameters: &Parameters) -> Result<(Param
             "freeze {pattern} matches no parameter; names are such as wte.weight, h.0.attn.c_attn.weight, ln_f.bias, and * stands for any characters"
         );
     }
-    let (learning, frozen) = parameters.partition(|name, _| learns(config, &patterns, name));
+    let (trainable, frozen) = parameters.partition(|name, _| is_trainable(config, &patterns, name));
     ensure!(
-        !learning.names().is_empty(),
-        "freeze {} leaves no parameter that learns; freeze less",
+        !trainable.names().is_empty(),
+        "freeze {} freezes all parameters; freeze fewer",
         config.freeze.join(", ")
     );
-    Ok((learning, frozen))
+    Ok((trainable, frozen))
 }
 
-/// How many numbers of a model learn, before they exist.
+/// Number of trainable parameters of a model, counted without making it.
 ///
 /// # Errors
-/// A pattern that is none.
+/// An invalid pattern.
 pub fn learning_count(config: &TrainConfig, model: &ModelConfig) -> Result<usize> {
     let patterns = patterns(config)?;
     let specs = layout(model).into_iter();
     Ok(specs
-        .filter(|spec| learns(config, &patterns, &spec.name))
+        .filter(|spec| is_trainable(config, &patterns, &spec.name))
         .map(|spec| spec.count())
         .sum())
 }
@@ -51,7 +51,7 @@ fn patterns(config: &TrainConfig) -> Result<Vec<Pattern>> {
         .collect()
 }
 
-fn learns(config: &TrainConfig, freeze: &[Pattern], name: &str) -> bool {
+fn is_trainable(config: &TrainConfig, freeze: &[Pattern], name: &str) -> bool {
     if config.lora_rank > 0 {
         return is_adapter(name);
     }

@@ -1,5 +1,5 @@
-//! `metrics.jsonl`: a line per logged step and a line per evaluation, readable while the run goes on; also one for each
-//! step that was skipped, and one where a run was resumed with other settings.
+//! `metrics.jsonl`: a line per logged step, per evaluation, per non-finite step, and per resume with changed options;
+//! readable during the run.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -15,9 +15,13 @@ use crate::disk::durable;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Line {
+    /// Of an evaluation.
     Evaluation(EvaluationLine),
+    /// Of a logged step.
     Step(StepLine),
+    /// Of a step whose loss or gradients were not finite.
     NotFinite(NotFiniteLine),
+    /// Of a resume with changed options.
     Changes(ChangesLine),
 }
 
@@ -28,44 +32,52 @@ pub struct StepLine {
     pub step: u64,
     /// Of the step's batch before the update, in nats per token.
     pub loss: f32,
+    /// Learning rate of the step.
     pub lr: f32,
-    /// Before clipping.
+    /// Global norm of the gradient before clipping.
     pub grad_norm: f32,
-    /// Since the line before, without evaluation and saving.
+    /// Since the previous line, excluding evaluation and saving.
     pub tokens_per_second: f64,
     /// Bytes that MLX holds, its cache of free buffers included.
     pub memory: usize,
 }
 
-/// Losses of the model after `step` steps, estimated from batches spread over either split.
+/// Losses of the model after `step` steps, in nats per token, estimated from evenly spaced batches of each split.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationLine {
+    /// Optimizer steps done.
     pub step: u64,
+    /// On the training split.
     pub train_loss: f64,
+    /// On the validation split.
     pub val_loss: f64,
 }
 
-/// A step whose loss or gradients were not finite, with all that it takes to look at its batch again.
+/// A step whose loss or gradients were not finite, with what is needed to reproduce its batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NotFiniteLine {
+    /// The step's number, from 1.
     pub step: u64,
-    /// `loss` and `grad_norm` in words, as JSON has no number for them: `NaN`, `inf`.
+    /// `loss` and `grad_norm` as text, since JSON has no number for them: `NaN`, `inf`.
     pub not_finite: String,
+    /// The run's seed.
     pub seed: u64,
-    /// Where the batch's rows begin in the training tokens.
+    /// Offsets of the batch's rows in the training tokens.
     pub rows: Vec<usize>,
 }
 
-/// Settings that are others from `step` steps on.
+/// Options that changed on a resume at `step`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChangesLine {
+    /// Optimizer steps done before.
     pub step: u64,
+    /// A message for each option.
     pub changes: Vec<String>,
 }
 
 impl Line {
-    /// Whether it is of the time before a checkpoint at `step`: nothing is, when there is none. Changes at that very step
-    /// were made by a process that got no further.
+    /// Whether the line belongs to the history up to a checkpoint at `step`; none does at step 0, without a checkpoint.
+    /// Changes at exactly `step` come from a resume that saved nothing.
     fn precedes_checkpoint(&self, step: u64) -> bool {
         step > 0
             && match self {
@@ -81,12 +93,12 @@ impl Line {
 pub struct Metrics {
     file: File,
     lines: Vec<Line>,
-    /// The file lacks lines, since writing one failed.
+    /// The file lacks lines, because a write failed.
     incomplete: bool,
 }
 
 impl Metrics {
-    /// Opens the run's metrics and cuts off what was logged after `step`, which is done again.
+    /// Opens the run's metrics and truncates lines after `step`; those steps are computed again.
     ///
     /// # Errors
     /// The file cannot be read or written.
@@ -97,7 +109,7 @@ impl Metrics {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
         };
-        // A process that died may have left half a line; it is of a step that is done again.
+        // A process that died may have left an incomplete line, of a step that is computed again.
         let parsed = text
             .lines()
             .filter_map(|line| Some((line, serde_json::from_str::<Line>(line).ok()?)));
@@ -117,8 +129,8 @@ impl Metrics {
         })
     }
 
-    /// Appends a line, at once and whole. A disk that is full is no reason to stop a run: what could not be written is
-    /// written by the next [`sync`](Self::sync) that can.
+    /// Appends a line in one write. A full disk does not stop a run: lines that could not be written are written by the next
+    /// successful [`sync`](Self::sync).
     pub fn log(&mut self, line: Line) -> Result<()> {
         let text = serde_json::to_string(&line)? + "\n";
         self.incomplete = self.incomplete || self.file.write_all(text.as_bytes()).is_err();
@@ -126,7 +138,7 @@ impl Metrics {
         Ok(())
     }
 
-    /// Flushes to disk: a checkpoint never outlives the lines before it.
+    /// Flushes to disk, before a checkpoint is saved: no checkpoint is without the lines before it.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -151,6 +163,7 @@ impl Metrics {
         })
     }
 
+    /// The lines of logged steps.
     pub fn steps(&self) -> impl Iterator<Item = &StepLine> {
         self.lines.iter().filter_map(|line| match line {
             Line::Step(line) => Some(line),
@@ -158,6 +171,7 @@ impl Metrics {
         })
     }
 
+    /// The lines of evaluations.
     pub fn evaluations(&self) -> impl Iterator<Item = &EvaluationLine> {
         self.lines.iter().filter_map(|line| match line {
             Line::Evaluation(line) => Some(line),
@@ -166,7 +180,7 @@ impl Metrics {
     }
 }
 
-/// The lines of a run's metrics, as far as they are whole.
+/// The lines of a run's metrics, without an incomplete last one.
 ///
 /// # Errors
 /// The file cannot be read.

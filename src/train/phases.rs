@@ -1,4 +1,4 @@
-//! How long each phase of a run takes: what [`train`](super::train) does, a phase at a time, for whoever measures.
+//! Timing of the phases of [`train`](super::train)'s loop, for the benchmark.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,13 @@ use super::log::{LOG_EVERY, StepLog};
 use super::session::{SAMPLE_TOKENS, Session};
 use super::step::StepReport;
 
-/// Tokens of the sample that stand for all of an evaluation's: OpenAI's sizes take a minute for those on a CPU.
+/// Tokens generated to extrapolate the time of an evaluation's sample, which takes a minute with OpenAI's sizes on a CPU.
 const TIMED_TOKENS: usize = 30;
-/// Lines that are logged for a mean.
+/// Lines that are logged to take the mean.
 const TIMED_LINES: u32 = 10;
 
 impl Session {
-    /// Takes a step: how long its batches took to make, and how long it took then.
+    /// Computes a step; gives the time of making its batches, and of the step itself.
     ///
     /// # Errors
     /// MLX's.
@@ -27,7 +27,7 @@ impl Session {
         Ok((data, started.elapsed()))
     }
 
-    /// How long an evaluation takes, from a part of it.
+    /// Time of an evaluation, extrapolated from a part of it.
     ///
     /// # Errors
     /// MLX's.
@@ -44,7 +44,7 @@ impl Session {
         Ok(estimate + started.elapsed().mul_f64(SAMPLE_TOKENS as f64 / TIMED_TOKENS as f64))
     }
 
-    /// How long logging takes a step, in the mean.
+    /// Mean time of logging per step.
     ///
     /// # Errors
     /// MLX's.

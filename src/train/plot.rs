@@ -1,4 +1,4 @@
-//! `loss.svg`: the run's curve so far.
+//! `loss.svg`: the run's loss curves so far.
 
 use anyhow::Result;
 use plotters::style::RGBColor;
@@ -6,7 +6,7 @@ use plotters::style::RGBColor;
 use super::metrics::Metrics;
 use crate::terminal::plot::{self, COLOURS, Curve, Frame};
 
-/// Paler than the others: it is many, and noisy.
+/// Pale: batch losses are many, and noisy.
 const BATCH: RGBColor = RGBColor(170, 190, 210);
 
 /// Draws the loss of each logged batch and of both splits against the step.

@@ -1,4 +1,4 @@
-//! Which parameter learns by which rule.
+//! AdamW and Muon, and which of them updates which parameter.
 
 pub mod adamw;
 pub mod muon;
@@ -8,20 +8,21 @@ use crate::config::{ModelConfig, Optimizer, TrainConfig};
 use adamw::AdamW;
 use muon::Muon;
 
-/// How a parameter learns from its gradient.
+/// The optimizer of a parameter.
 #[derive(Clone, Debug)]
-pub enum Rule {
+pub enum ParameterOptimizer {
+    /// For every parameter, or those that Muon doesn't update.
     AdamW(AdamW),
+    /// For the matrices of the blocks.
     Muon(Muon),
 }
 
-/// The time that an element takes with either rule, most of it waiting for memory, in floating-point operations of a
-/// matrix product.
-const ELEMENT_COST: u64 = 300;
+/// Cost of updating one element, which is bound by memory, in FLOPs of a matrix product of the same duration.
+const FLOPS_PER_ELEMENT: u64 = 300;
 
-impl Rule {
-    /// The rule of a parameter. Muon is for the matrices of the blocks; embeddings, the head, biases and gains learn by AdamW
-    /// (Jordan et al. 2024).
+impl ParameterOptimizer {
+    /// The optimizer of a parameter. Muon updates the matrices of the blocks; AdamW updates embeddings, the output
+    /// projection, biases and norms (Jordan et al. 2024).
     pub fn new(config: &TrainConfig, model: &ModelConfig, name: &str, shape: &[i32]) -> Self {
         if has_v(config.optimizer, name, shape) {
             return Self::AdamW(AdamW {
@@ -34,17 +35,17 @@ impl Rule {
         })
     }
 
-    /// About how much work it is for a parameter of that shape.
+    /// Approximate cost of updating a parameter of that shape, in FLOPs of a matrix product.
     pub fn cost(&self, shape: &[i32]) -> u64 {
         let elements: u64 = shape.iter().map(|&n| n as u64).product();
         match self {
-            Self::AdamW(_) => ELEMENT_COST * elements,
-            Self::Muon(muon) => ELEMENT_COST * elements + muon.flops(shape[0]),
+            Self::AdamW(_) => FLOPS_PER_ELEMENT * elements,
+            Self::Muon(muon) => FLOPS_PER_ELEMENT * elements + muon.flops(shape[0]),
         }
     }
 }
 
-/// Whether a parameter has a running mean of its squared gradients: AdamW keeps one, Muon does not.
+/// Whether a parameter has a second moment, a running mean of its squared gradients: with AdamW, not with Muon.
 pub fn has_v(optimizer: Optimizer, name: &str, shape: &[i32]) -> bool {
     match optimizer {
         Optimizer::Adamw => true,

@@ -1,4 +1,4 @@
-//! Muon, for the matrices of the blocks: momentum whose steps are orthogonalised.
+//! Muon, for the matrices of the blocks: orthogonalised momentum.
 
 use std::collections::BTreeMap;
 
@@ -11,26 +11,28 @@ const MOMENTUM: f32 = 0.95;
 /// Newton–Schulz iterations.
 const ITERATIONS: u32 = 5;
 
-/// Jordan's quintic, which is steepest at zero: five iterations bring singular values from 0.001 on to between 0.7 and 1.2.
+/// Coefficients of Jordan's quintic, tuned for slope at zero: five iterations map singular values from 0.001 on to between
+/// 0.7 and 1.2.
 const QUINTIC: [f32; 3] = [3.4445, -4.7750, 2.0315];
 
-/// The least norm that is divided by.
+/// Lower bound of the norm that a matrix is divided by.
 const EPSILON: f32 = 1e-7;
 
-/// As many numbers, 64 MiB, are orthogonalised at once at most: those of all matrices of a small model.
-const STACKED: usize = 1 << 24;
+/// Elements that are orthogonalised at a time, 64 MiB: all matrices of a small model.
+const MAX_STACKED_ELEMENTS: usize = 1 << 24;
 
 /// Muon (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks") for one parameter.
 #[derive(Clone, Debug)]
 pub struct Muon {
-    /// The outputs of each matrix that is fused in the parameter, side by side: queries, keys and values in `c_attn`.
+    /// Output sizes of the matrices that are fused in the parameter, in order: queries, keys and values in `c_attn`.
     pub outputs: Vec<i32>,
 }
 
-/// What is the same for all parameters in one step: scalars, float32.
-pub struct Rates {
+/// The values of a step, the same for all parameters: scalars, float32.
+pub struct Scalars {
+    /// Learning rate.
     pub lr: Array,
-    /// What gradients are multiplied by.
+    /// Factor of the gradients.
     pub clip_coefficient: Array,
 }
 
@@ -39,8 +41,8 @@ pub fn is_for(name: &str, shape: &[i32]) -> bool {
     name.starts_with("h.") && shape.len() == 2
 }
 
-impl Rates {
-    /// The momentum of a parameter after a step: `m ← β m + (1 - β) g`.
+impl Scalars {
+    /// The momentum of a parameter after a step, `m ← β m + (1 - β) g`: `[in, out]`.
     ///
     /// # Errors
     /// MLX's.
@@ -51,15 +53,15 @@ impl Rates {
 }
 
 impl Muon {
-    /// The parameter `[in, out]` after a step in one of the [`directions`].
+    /// The parameter `[in, out]` after a step, given its orthogonalised update `[in, out]`.
     ///
     /// # Errors
     /// MLX's.
-    pub fn parameter(&self, old: &Array, direction: &Array, rates: &Rates) -> Result<Array> {
-        old.subtract(direction.multiply(&rates.lr)?)
+    pub fn parameter(&self, old: &Array, update: &Array, scalars: &Scalars) -> Result<Array> {
+        old.subtract(update.multiply(&scalars.lr)?)
     }
 
-    /// Floating-point operations of a step's matrix products, for a parameter with that many inputs.
+    /// FLOPs of a step's matrix products, for a parameter with that many inputs.
     pub fn flops(&self, inputs: i32) -> u64 {
         let product = |outputs: &i32| {
             let (short, long) = (inputs.min(*outputs) as u64, inputs.max(*outputs) as u64);
@@ -68,7 +70,7 @@ impl Muon {
         u64::from(ITERATIONS) * self.outputs.iter().map(product).sum::<u64>()
     }
 
-    /// The matrices that are fused in a parameter `[in, out]`.
+    /// Splits a parameter `[in, out]` into the matrices that are fused in it.
     fn split(&self, parameter: &Array) -> Result<Vec<Array>> {
         let mut ends: Vec<i32> = Vec::with_capacity(self.outputs.len());
         for outputs in &self.outputs[..self.outputs.len() - 1] {
@@ -78,26 +80,25 @@ impl Muon {
     }
 }
 
-/// The directions of a step for all of Muon's parameters: of each, `[in, out]`, the momentum's matrices orthogonalised,
-/// times `√max(1, out / in)`.
+/// The update of each of Muon's parameters, `[in, out]`: its momentum's matrices orthogonalised, times `√max(1, out / in)`.
 ///
 /// # Errors
 /// MLX's.
-pub fn directions(momenta: &[(&Muon, Array)]) -> Result<Vec<Array>> {
+pub fn orthogonalized_updates(momenta: &[(&Muon, Array)]) -> Result<Vec<Array>> {
     let mut matrices = Vec::new();
     for (muon, momentum) in momenta {
         matrices.extend(muon.split(momentum)?);
     }
-    let mut directions = orthogonalize_each(&matrices)?.into_iter();
-    let direction = |(muon, _): &(&Muon, Array)| {
-        let matrices: Vec<Array> = directions.by_ref().take(muon.outputs.len()).collect();
+    let mut orthogonalized = orthogonalize_each(&matrices)?.into_iter();
+    let update = |(muon, _): &(&Muon, Array)| {
+        let matrices: Vec<Array> = orthogonalized.by_ref().take(muon.outputs.len()).collect();
         ops::concatenate(&matrices, 1)
     };
-    momenta.iter().map(direction).collect()
+    momenta.iter().map(update).collect()
 }
 
-/// Of each matrix `[in, out]`, about `√max(1, out / in) U Vᵀ`. Matrices of one shape go through the iterations together,
-/// those of all blocks: a GPU has few products to start instead of hundreds.
+/// About `√max(1, out / in) U Vᵀ` of each matrix `[in, out]`. Matrices of one shape are stacked over all blocks, which takes
+/// fewer kernel launches on a GPU.
 fn orthogonalize_each(matrices: &[Array]) -> Result<Vec<Array>> {
     let mut by_shape: BTreeMap<[i32; 2], Vec<usize>> = BTreeMap::new();
     for (index, matrix) in matrices.iter().enumerate() {
@@ -107,32 +108,32 @@ fn orthogonalize_each(matrices: &[Array]) -> Result<Vec<Array>> {
             .or_default()
             .push(index);
     }
-    let mut directions = matrices.to_vec();
+    let mut updates = matrices.to_vec();
     for ([short, long], indices) in by_shape {
-        let at_once = (STACKED / (short * long) as usize).max(1);
-        for indices in indices.chunks(at_once) {
+        let stack_size = (MAX_STACKED_ELEMENTS / (short * long) as usize).max(1);
+        for indices in indices.chunks(stack_size) {
             let wide: Vec<Array> = indices
                 .iter()
-                .map(|&index| wide(&matrices[index]))
+                .map(|&index| transposed_if_tall(&matrices[index]))
                 .collect::<Result<_>>()?;
             let orthogonal = orthogonalize(&ops::stack(&wide, 0)?)?; // [n, short, long]
             let orthogonal = orthogonal.split_equal(indices.len() as i32, 0)?; // n × [1, short, long]
-            for (&index, direction) in indices.iter().zip(orthogonal) {
+            for (&index, matrix) in indices.iter().zip(orthogonal) {
                 let [rows, columns] = [matrices[index].dim(0), matrices[index].dim(1)];
-                let direction = direction.squeeze_axes(&[0])?;
-                directions[index] = if rows > columns {
-                    direction.transpose()?
+                let matrix = matrix.squeeze_axes(&[0])?;
+                updates[index] = if rows > columns {
+                    matrix.transpose()?
                 } else {
-                    direction.multiply(Array::from_f32((columns as f32 / rows as f32).sqrt()))?
+                    matrix.multiply(Array::from_f32((columns as f32 / rows as f32).sqrt()))?
                 };
             }
         }
     }
-    Ok(directions)
+    Ok(updates)
 }
 
-/// A matrix with its shorter side first, for a small `X Xᵀ`.
-fn wide(matrix: &Array) -> Result<Array> {
+/// A matrix, transposed if it is tall, so that `X Xᵀ` is the smaller Gram matrix.
+fn transposed_if_tall(matrix: &Array) -> Result<Array> {
     if matrix.dim(0) > matrix.dim(1) {
         matrix.transpose()
     } else {
@@ -150,8 +151,8 @@ pub fn orthogonalize(stack: &Array) -> Result<Array> {
     let norms = stack.square()?.sum_axes(&[1, 2], true)?.sqrt()?; // [n, 1, 1]
     let mut x = stack.divide(ops::maximum(norms, Array::from_f32(EPSILON))?)?;
     for _ in 0..ITERATIONS {
-        let square = x.matmul(x.swap_axes(1, 2)?)?; // [n, rows, rows]
-        let polynomial = square.multiply(&b)?.add(square.matmul(&square)?.multiply(&c)?)?;
+        let gram = x.matmul(x.swap_axes(1, 2)?)?; // [n, rows, rows]
+        let polynomial = gram.multiply(&b)?.add(gram.matmul(&gram)?.multiply(&c)?)?;
         x = x.multiply(&a)?.add(polynomial.matmul(&x)?)?;
     }
     Ok(x)
@@ -183,8 +184,8 @@ mod tests {
             })
             .collect();
         let momenta: Vec<(&Muon, Array)> = parameters.iter().map(|(muon, array)| (muon, array.clone())).collect();
-        let directions = directions(&momenta).unwrap();
-        for ((muon, momentum), direction) in momenta.iter().zip(directions) {
+        let updates = orthogonalized_updates(&momenta).unwrap();
+        for ((muon, momentum), direction) in momenta.iter().zip(updates) {
             assert_eq!(direction.shape(), momentum.shape());
             for matrix in muon.split(&direction).unwrap() {
                 let (_, sizes, _) = svd(&matrix).unwrap();
@@ -217,13 +218,13 @@ mod tests {
         Device::Cpu.select().unwrap();
         let zeros = Array::zeros::<f32>(&[3, 4]).unwrap();
         let muon = Muon { outputs: vec![2, 2] };
-        let rates = Rates {
+        let scalars = Scalars {
             lr: Array::from_f32(0.02),
             clip_coefficient: Array::from_f32(1.0),
         };
-        let m = rates.momentum(&zeros, &zeros).unwrap();
-        let directions = directions(&[(&muon, m.clone())]).unwrap();
-        let parameter = muon.parameter(&zeros, &directions[0], &rates).unwrap();
+        let m = scalars.momentum(&zeros, &zeros).unwrap();
+        let updates = orthogonalized_updates(&[(&muon, m.clone())]).unwrap();
+        let parameter = muon.parameter(&zeros, &updates[0], &scalars).unwrap();
         for array in [parameter, m] {
             assert_eq!(array.to_vec_exact::<f32>().unwrap(), [0.0; 12]);
         }

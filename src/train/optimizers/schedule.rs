@@ -5,36 +5,36 @@ use std::f64::consts::PI;
 use crate::config::{Schedule, TrainConfig};
 
 // ANCHOR: schedule
-/// The learning rate of `step` (from 0): linear warm-up, then by its schedule from `lr` down to `min_lr`, which the step
-/// after the schedule's last would reach. It stays there in all later steps.
+/// The learning rate of `step` (from 0): linear warm-up to `lr`, then decay by the schedule to `min_lr`, which is reached one
+/// step after the schedule's last and kept from there on.
 pub fn learning_rate(config: &TrainConfig, step: u64) -> f32 {
-    rate(config, step, config.lr.into(), config.min_lr.into()) as f32
+    scheduled(config, step, config.lr.into(), config.min_lr.into()) as f32
 }
 
-/// The same as a factor, 1 at the top and `min_lr / lr` at the end, for optimizers with several rates.
-pub fn factor(config: &TrainConfig, step: u64) -> f64 {
+/// The learning rate as a fraction of `lr`, for optimizers with a learning rate of their own.
+pub fn lr_factor(config: &TrainConfig, step: u64) -> f64 {
     let (lr, min_lr) = (f64::from(config.lr), f64::from(config.min_lr));
-    rate(config, step, 1.0, if lr > 0.0 { min_lr / lr } else { 0.0 })
+    scheduled(config, step, 1.0, if lr > 0.0 { min_lr / lr } else { 0.0 })
 }
 
-/// A rate that rises to `top`, then falls to `end`.
-fn rate(config: &TrainConfig, step: u64, top: f64, end: f64) -> f64 {
+/// Linear warm-up to `max`, then decay to `min`.
+fn scheduled(config: &TrainConfig, step: u64, max: f64, min: f64) -> f64 {
     if step < config.warmup {
-        return top * (step + 1) as f64 / (config.warmup + 1) as f64;
+        return max * (step + 1) as f64 / (config.warmup + 1) as f64;
     }
-    end + height(config, step) * (top - end)
+    min + remaining_decay(config, step) * (max - min)
 }
 
-/// The part of its decay that a rate still has before it: 1 after the warm-up, 0 at the schedule's end.
-fn height(config: &TrainConfig, step: u64) -> f64 {
+/// Remaining fraction of the decay: 1 after warm-up, 0 at the schedule's end.
+fn remaining_decay(config: &TrainConfig, step: u64) -> f64 {
     let steps = config.schedule_steps();
     let after_warmup = steps.saturating_sub(config.warmup);
-    let fall = match config.schedule {
+    let decay_steps = match config.schedule {
         Schedule::Cosine | Schedule::Linear => after_warmup,
         Schedule::Wsd => after_warmup.min((f64::from(config.decay_share) * steps as f64).round() as u64),
     };
-    let begins = steps.max(config.warmup) - fall;
-    let progress = (step.saturating_sub(begins) as f64 / fall.max(1) as f64).min(1.0);
+    let decay_start = steps.max(config.warmup) - decay_steps;
+    let progress = (step.saturating_sub(decay_start) as f64 / decay_steps.max(1) as f64).min(1.0);
     match config.schedule {
         Schedule::Cosine => 0.5 * (1.0 + (PI * progress).cos()),
         Schedule::Wsd | Schedule::Linear => 1.0 - progress,
@@ -42,9 +42,9 @@ fn height(config: &TrainConfig, step: u64) -> f64 {
 }
 // ANCHOR_END: schedule
 
-/// Muon's learning rate of `step`: it rises and falls in proportion to the other.
+/// Muon's learning rate of `step`, proportional to [`learning_rate`].
 pub fn muon_learning_rate(config: &TrainConfig, step: u64) -> f32 {
-    (f64::from(config.muon_lr) * factor(config, step)) as f32
+    (f64::from(config.muon_lr) * lr_factor(config, step)) as f32
 }
 
 #[cfg(test)]
@@ -65,7 +65,7 @@ mod tests {
         for &(step, expected) in expected {
             let lr = f64::from(learning_rate(&config, step));
             assert!((lr - expected).abs() < 1e-9, "{schedule:?}, step {step}: {lr}");
-            let factor = factor(&config, step);
+            let factor = lr_factor(&config, step);
             // Half a unit in the last place of a float32.
             assert!(
                 (1e-3 * factor / expected - 1.0).abs() < 1e-7,

@@ -4,9 +4,10 @@ use mlx_rs::Array;
 
 use crate::compute::compiled::arrays;
 
-/// A parameter that learns, and its moments, which have its shape.
+/// A trainable parameter of any shape, and its moments of the same shape.
 #[derive(Clone)]
 pub struct ParameterState {
+    /// The parameter itself, float32.
     pub parameter: Array,
     /// Running mean of the gradient.
     pub m: Array,
@@ -14,32 +15,35 @@ pub struct ParameterState {
     pub v: Option<Array>,
 }
 
-/// Rows of a micro-batch: those of one worker.
-pub struct Rows {
+/// One worker's rows of a micro-batch.
+pub struct WorkerBatch {
     /// `[rows, T]`.
     pub inputs: Array,
     /// `[rows, T]`.
     pub targets: Array,
     /// Random keys of the dropout masks, `[sites, 2]`.
     pub dropout_keys: Array,
-    /// What the loss is multiplied by before the backward pass: 1, but in float16.
+    /// Factor of the loss before the backward pass, a scalar: 1, but in float16.
     pub loss_scale: Array,
 }
 
-/// A loss, and its gradients in the order of the parameters that learn.
+/// A loss, and its gradients in the order of the trainable parameters.
 pub struct Gradients {
     /// Sum over the rows, divided by the tokens of the whole step: the losses of micro-batches and workers add up to the
-    /// step's, in nats per token.
+    /// step's, in nats per token. A scalar.
     pub loss: Array,
+    /// Of the shapes of their parameters.
     pub gradients: Vec<Array>,
 }
 
-/// What differs from step to step: scalars.
+/// The inputs that differ from step to step: scalars.
 #[derive(Clone)]
 pub struct StepScalars {
-    /// Whether parameters and moments are to change: those of a step that is only timed do not.
+    /// Whether parameters and moments change; not in a step that is only timed.
     pub updates: Array,
+    /// AdamW's learning rate.
     pub lr: Array,
+    /// Muon's learning rate.
     pub muon_lr: Array,
     /// `1 / (1 - β₁ᵗ)` of step t, counted from 1.
     pub m_correction: Array,
@@ -47,50 +51,59 @@ pub struct StepScalars {
     pub v_correction: Array,
 }
 
-/// What is known of a step once it is computed: scalars.
+/// The metrics of a step: scalars.
 pub struct StepMetrics {
     /// Before the update, in nats per token.
     pub loss: Array,
     /// Global norm of the gradient before clipping.
     pub grad_norm: Array,
-    /// Whether the loss or a gradient is not finite: such a step changes nothing.
+    /// Whether the loss or a gradient is not finite: then parameters and moments do not change.
     pub found_inf: Array,
 }
 
 /// Inputs of the whole step as one function.
 pub struct StepInputs {
+    /// Trainable parameters and their moments.
     pub states: Vec<ParameterState>,
+    /// Frozen parameters.
     pub frozen: Vec<Array>,
-    pub rows: Rows,
+    /// All rows of the micro-batch.
+    pub batch: WorkerBatch,
+    /// The inputs that differ from step to step.
     pub scalars: StepScalars,
 }
 
 /// Outputs of the whole step, or of the update.
 pub struct StepOutputs {
+    /// The step's metrics.
     pub metrics: StepMetrics,
+    /// Parameters and moments after the step.
     pub states: Vec<ParameterState>,
 }
 
 /// Inputs of the forward and backward pass over some rows, whose outputs are [`Gradients`].
 pub struct GradientInputs {
-    /// Those of the micro-batches before, to which these are added.
+    /// The sum over the earlier micro-batches, to which these gradients are added.
     pub accumulated: Option<Gradients>,
-    /// Parameters that learn.
+    /// Trainable parameters.
     pub parameters: Vec<Array>,
-    /// Parameters that do not.
+    /// Frozen parameters.
     pub frozen: Vec<Array>,
-    pub rows: Rows,
+    /// The worker's rows.
+    pub batch: WorkerBatch,
 }
 
-/// Inputs of the sum over workers: of each worker, the gradients of some parameters.
-pub struct WorkerGradients {
+/// Inputs of the all-reduce of some parameters' gradients.
+pub struct AllReduceInputs {
+    /// By gradient worker, then by parameter.
     pub gradients: Vec<Vec<Array>>,
 }
 
-/// Outputs of the sum over workers.
-pub struct SummedGradients {
+/// Outputs of the all-reduce.
+pub struct ReducedGradients {
+    /// Sums over the gradient workers.
     pub gradients: Vec<Array>,
-    /// Of each of these, the sum of squares, a scalar.
+    /// The sum of squares of each of these, a scalar.
     pub squares: Vec<Array>,
 }
 
@@ -101,21 +114,24 @@ pub struct UpdateInputs {
     /// The sums of squares of the gradients of all parameters, those of other workers too. None where one function updates
     /// all parameters: it computes them.
     pub squares: Option<Vec<Array>>,
+    /// Of these parameters.
     pub gradients: Vec<Array>,
+    /// These parameters and their moments before the step.
     pub states: Vec<ParameterState>,
+    /// The inputs that differ from step to step.
     pub scalars: StepScalars,
 }
 
 arrays! {
     ParameterState { parameter, m, v }
-    Rows { inputs, targets, dropout_keys, loss_scale }
+    WorkerBatch { inputs, targets, dropout_keys, loss_scale }
     Gradients { loss, gradients }
     StepScalars { updates, lr, muon_lr, m_correction, v_correction }
     StepMetrics { loss, grad_norm, found_inf }
-    StepInputs { states, frozen, rows, scalars }
+    StepInputs { states, frozen, batch, scalars }
     StepOutputs { metrics, states }
-    GradientInputs { accumulated, parameters, frozen, rows }
-    WorkerGradients { gradients }
-    SummedGradients { gradients, squares }
+    GradientInputs { accumulated, parameters, frozen, batch }
+    AllReduceInputs { gradients }
+    ReducedGradients { gradients, squares }
     UpdateInputs { losses, squares, gradients, states, scalars }
 }

@@ -1,4 +1,4 @@
-//! The control of a step: whether it changes anything, and how far gradients are clipped.
+//! The found_inf check of a step, and gradient clipping.
 
 use mlx_rs::error::Result;
 use mlx_rs::{Array, ops};
@@ -6,18 +6,19 @@ use mlx_rs::{Array, ops};
 use super::arrays::{StepMetrics, StepScalars};
 use crate::compute::operations;
 
-/// What decides how far a step goes: scalars.
+/// Whether a step is skipped, and its factor of the gradients: scalars.
 pub struct Control {
+    /// The step's metrics.
     pub metrics: StepMetrics,
-    /// The step changes nothing.
-    pub skips: Array,
-    /// What gradients are multiplied by.
+    /// Parameters and moments do not change: found_inf, or a step that is only timed.
+    pub skip: Array,
+    /// Factor of the gradients.
     pub clip_coefficient: Array,
 }
 
 impl Control {
-    /// From the losses of all workers, and the sums of squares of all gradients. A step whose loss or gradients are not
-    /// finite is skipped, as PyTorch's GradScaler skips it. Gradients are clipped to the norm `max_norm`; 0 is for none.
+    /// From the losses of all workers and the sums of squares of all gradients, scalars. A step whose loss or gradients are
+    /// not finite is skipped, as by PyTorch's GradScaler. Gradients are clipped to the norm `max_norm`; 0 disables clipping.
     ///
     /// # Errors
     /// MLX's.
@@ -26,7 +27,7 @@ impl Control {
         let grad_norm = global_norm(squares)?;
         let finite = ops::logical_and(loss.is_finite()?, grad_norm.is_finite()?)?;
         Ok(Self {
-            skips: ops::logical_and(&finite, &scalars.updates)?.logical_not()?,
+            skip: ops::logical_and(&finite, &scalars.updates)?.logical_not()?,
             clip_coefficient: match max_norm {
                 0.0 => Array::from_f32(1.0),
                 _ => clip_coefficient(&grad_norm, max_norm)?,
@@ -39,27 +40,27 @@ impl Control {
         })
     }
 
-    /// The array after the step: `old` if the step is skipped.
+    /// `new`, or `old` if the step is skipped; both of any one shape.
     ///
     /// # Errors
     /// MLX's.
-    pub fn after(&self, old: &Array, new: &Array) -> Result<Array> {
-        ops::select(&self.skips, old, new)
+    pub fn select(&self, old: &Array, new: &Array) -> Result<Array> {
+        ops::select(&self.skip, old, new)
     }
 }
 
 // ANCHOR: clip
-/// `Σ g²` over all numbers of a gradient, a scalar.
+/// `Σ g²` over all elements of a gradient of any shape, a scalar.
 pub fn sum_of_squares(gradient: &Array) -> Result<Array> {
-    let at_once = operations::chunk_elements();
-    if gradient.size() <= at_once {
+    let chunk_size = operations::chunk_elements();
+    if gradient.size() <= chunk_size {
         return gradient.square()?.sum(None);
     }
     let rows = gradient.dim(0) as usize;
-    let part = (rows * at_once / gradient.size()).max(1);
-    let ends: Vec<i32> = (part..rows).step_by(part).map(|end| end as i32).collect();
-    let parts = gradient.split_at_indices(&ends, 0)?;
-    let squares: Result<Vec<Array>> = parts.iter().map(|part| part.square()?.sum(None)).collect();
+    let chunk_rows = (rows * chunk_size / gradient.size()).max(1);
+    let ends: Vec<i32> = (chunk_rows..rows).step_by(chunk_rows).map(|end| end as i32).collect();
+    let chunks = gradient.split_at_indices(&ends, 0)?;
+    let squares: Result<Vec<Array>> = chunks.iter().map(|chunk| chunk.square()?.sum(None)).collect();
     total(&squares?)
 }
 
@@ -74,8 +75,8 @@ fn total(scalars: &[Array]) -> Result<Array> {
     scalars.iter().try_fold(zero, |sum, scalar| sum.add(scalar))
 }
 
-/// What gradients of norm `norm` are multiplied by, so that their norm is at most `max_norm` (Pascanu et al. 2013); at
-/// most 1.
+/// `min(1, max_norm / norm)`, the factor that brings gradients of norm `norm` down to `max_norm` (Pascanu et al. 2013);
+/// scalars.
 pub fn clip_coefficient(norm: &Array, max_norm: f32) -> Result<Array> {
     let coefficient = ops::divide(Array::from_f32(max_norm), norm.add(Array::from_f32(1e-6))?)?;
     ops::minimum(coefficient, Array::from_f32(1.0))

@@ -4,33 +4,38 @@ use mlx_rs::error::Result;
 use mlx_rs::transforms::value_and_grad_with_argnums;
 use mlx_rs::{Array, Dtype};
 
-use super::arrays::{Gradients, Rows};
+use super::arrays::{Gradients, WorkerBatch};
 use crate::config::{ModelConfig, Precision};
 use crate::data::batches::Batch;
 use crate::model::Model;
 use crate::model::dropout::Dropout;
 use crate::model::parameters::{Names, Parameters};
 
-/// A micro-batch and the random keys of its dropout masks, `[sites, 2]`.
+/// A micro-batch and the random keys of its dropout masks.
 #[derive(Clone)]
 pub struct MicroBatch {
+    /// Inputs and targets.
     pub batch: Batch,
+    /// `[sites, 2]`, row-major.
     pub dropout_keys: Vec<u32>,
 }
 
-/// What gradients are of: the same in every step of a run.
+/// The loss function whose gradients are computed: the same in every step of a run.
 #[derive(Clone)]
 pub struct GradientSpec {
+    /// The model's configuration.
     pub model: ModelConfig,
-    /// Names of the parameters that learn.
+    /// Names of the trainable parameters.
     pub names: Names,
-    /// Names of those that do not.
+    /// Names of the frozen parameters.
     pub frozen: Names,
+    /// Format of the forward and backward pass.
     pub precision: Precision,
-    /// Blocks are computed again in the backward pass.
+    /// Gradient checkpointing of the blocks.
     pub recompute: bool,
-    /// Rows of a micro-batch.
+    /// WorkerBatch of a micro-batch.
     pub batch_rows: usize,
+    /// Micro-batches of a step.
     pub micro_batches: usize,
     /// Tokens of a row; at most the model's context.
     pub row_tokens: usize,
@@ -38,11 +43,11 @@ pub struct GradientSpec {
 
 impl MicroBatch {
     /// The rows from `first` up to, but not including, `end`.
-    pub fn rows(&self, [first, end]: [usize; 2], loss_scale: f32) -> Rows {
+    pub fn worker_batch(&self, [first, end]: [usize; 2], loss_scale: f32) -> WorkerBatch {
         let context = self.batch.context();
         let shape = [(end - first) as i32, context as i32];
         let tokens = |ids: &[u32]| Array::from_slice(&ids[first * context..end * context], &shape);
-        Rows {
+        WorkerBatch {
             inputs: tokens(&self.batch.inputs),
             targets: tokens(&self.batch.targets),
             dropout_keys: Array::from_slice(&self.dropout_keys, &[self.dropout_keys.len() as i32 / 2, 2]),
@@ -52,10 +57,11 @@ impl MicroBatch {
 }
 
 impl GradientSpec {
-    /// Loss and gradients of the `rows` of a micro-batch that begin at its row `first_row`.
+    /// Loss and gradients of the rows `batch` of a micro-batch, the first of which is its row `first_row`. `parameters` and
+    /// `frozen` are in the order of their names, the gradients in that of `parameters`.
     ///
-    /// In float16, gradients below 6e-8 are zero: the loss is scaled up before the backward pass, and the gradients are
-    /// scaled down after it, in float32 (Micikevicius et al. 2018, section 3.2). The other formats need no scale.
+    /// In float16, gradients below 6e-8 underflow to zero: the loss is scaled up before the backward pass, and the gradients
+    /// are scaled down after it, in float32 (Micikevicius et al. 2018, section 3.2). The other formats need no scale.
     ///
     /// # Errors
     /// MLX's.
@@ -64,18 +70,22 @@ impl GradientSpec {
         first_row: usize,
         parameters: &[Array],
         frozen: &[Array],
-        rows: &Rows,
+        batch: &WorkerBatch,
     ) -> Result<Gradients> {
         let scaled = self.precision == Precision::Float16;
         let loss = |parameters: &[Array]| -> Result<Vec<Array>> {
-            let loss = self.loss(first_row, parameters, frozen, rows)?;
-            Ok(vec![if scaled { loss.multiply(&rows.loss_scale)? } else { loss }])
+            let loss = self.loss(first_row, parameters, frozen, batch)?;
+            Ok(vec![if scaled {
+                loss.multiply(&batch.loss_scale)?
+            } else {
+                loss
+            }])
         };
         let every: Vec<i32> = (0..parameters.len() as i32).collect();
         let (losses, gradients) = value_and_grad_with_argnums(loss, every.as_slice())(parameters)?;
         let unscaled = |array: &Array| {
             if scaled {
-                array.divide(&rows.loss_scale)
+                array.divide(&batch.loss_scale)
             } else {
                 Ok(array.clone())
             }
@@ -86,8 +96,8 @@ impl GradientSpec {
         })
     }
 
-    /// The rows' part of the step's mean loss.
-    fn loss(&self, first_row: usize, parameters: &[Array], frozen: &[Array], rows: &Rows) -> Result<Array> {
+    /// The contribution of these rows to the step's mean loss, a scalar.
+    fn loss(&self, first_row: usize, parameters: &[Array], frozen: &[Array], batch: &WorkerBatch) -> Result<Array> {
         let dtype = match self.precision {
             Precision::Float32 => Dtype::Float32,
             Precision::Bfloat16 => Dtype::Bfloat16,
@@ -99,7 +109,7 @@ impl GradientSpec {
         let dropout = (self.model.dropout > 0.0).then(|| {
             Dropout::new(
                 self.model.dropout,
-                rows.dropout_keys.clone(),
+                batch.dropout_keys.clone(),
                 self.batch_rows as i32,
                 first_row as i32,
             )
@@ -108,7 +118,7 @@ impl GradientSpec {
         if self.recompute {
             model = model.recomputing(&self.model, &parameters);
         }
-        let losses = model.losses(&rows.inputs, &rows.targets, dropout.as_ref())?; // [rows, T]
+        let losses = model.losses(&batch.inputs, &batch.targets, dropout.as_ref())?; // [rows, T]
         let tokens = self.batch_rows * self.micro_batches * self.row_tokens;
         losses.sum(None)?.multiply(Array::from_f32(1.0 / tokens as f32))
     }

@@ -1,31 +1,32 @@
-//! How float16 losses are scaled: as high as gradients stay finite (Micikevicius et al. 2018, section 3.2).
+//! Dynamic loss scaling in float16 (Micikevicius et al. 2018, section 3.2), with the constants of PyTorch's GradScaler but
+//! for the first scale.
 
 use crate::checkpoint::LossScale;
 
-/// Where it begins.
-const FIRST: f32 = 1024.0;
+/// The scale of the first step.
+const INITIAL_SCALE: f32 = 1024.0;
 
-/// Finite steps after which twice the scale is tried, as in PyTorch's GradScaler.
-const PATIENCE: u32 = 2000;
+/// Finite steps after which the scale is doubled.
+const GROWTH_INTERVAL: u32 = 2000;
 
-/// Twice this is more than float16 can hold.
-const MOST: f32 = 32768.0;
+/// Twice this overflows float16.
+const MAX_SCALE: f32 = 32768.0;
 
 impl Default for LossScale {
     fn default() -> Self {
         Self {
-            scale: FIRST,
+            scale: INITIAL_SCALE,
             finite_steps: 0,
         }
     }
 }
 
 impl LossScale {
-    /// After a finite step.
+    /// The scale after a finite step.
     pub fn after_finite_step(self) -> Self {
-        if self.finite_steps + 1 < PATIENCE || self.scale >= MOST {
+        if self.finite_steps + 1 < GROWTH_INTERVAL || self.scale >= MAX_SCALE {
             return Self {
-                finite_steps: (self.finite_steps + 1).min(PATIENCE),
+                finite_steps: (self.finite_steps + 1).min(GROWTH_INTERVAL),
                 ..self
             };
         }
@@ -35,8 +36,8 @@ impl LossScale {
         }
     }
 
-    /// What to try the same step with again after its gradients overflowed; none once it cannot be the scale's fault.
-    pub fn lowered(self) -> Option<Self> {
+    /// The smaller scale to retry a step with whose gradients overflowed; `None` at 1, where scaling is not the cause.
+    pub fn backed_off(self) -> Option<Self> {
         (self.scale > 1.0).then_some(Self {
             scale: self.scale / 2.0,
             finite_steps: 0,
@@ -49,18 +50,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_doubles_after_patience_and_halves_down_to_one() {
+    fn it_grows_after_the_interval_and_backs_off_down_to_one() {
         let mut scale = LossScale::default();
-        for _ in 0..PATIENCE {
+        for _ in 0..GROWTH_INTERVAL {
             scale = scale.after_finite_step();
         }
-        assert_eq!((scale.scale, scale.finite_steps), (2.0 * FIRST, 0));
-        for _ in 0..20 * PATIENCE {
+        assert_eq!((scale.scale, scale.finite_steps), (2.0 * INITIAL_SCALE, 0));
+        for _ in 0..20 * GROWTH_INTERVAL {
             scale = scale.after_finite_step();
         }
-        assert_eq!(scale.scale, MOST);
+        assert_eq!(scale.scale, MAX_SCALE);
         let mut tried = 0;
-        while let Some(lower) = scale.lowered() {
+        while let Some(lower) = scale.backed_off() {
             (scale, tried) = (lower, tried + 1);
         }
         assert_eq!((scale.scale, tried), (1.0, 15));

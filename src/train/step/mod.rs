@@ -32,7 +32,7 @@ pub use state::TrainState;
 use update::UpdateSpec;
 use workers::{GradientWorkers, UpdateWorkers};
 
-/// What is known of a step once it is computed.
+/// A computed step.
 #[derive(Clone, Copy, Debug)]
 pub struct StepReport {
     /// Steps done with it.
@@ -41,12 +41,13 @@ pub struct StepReport {
     pub loss: f32,
     /// Global norm of the gradient before clipping.
     pub grad_norm: f32,
+    /// Learning rate of the step.
     pub lr: f32,
     /// The loss or a gradient was not finite: the step was skipped.
     pub found_inf: bool,
 }
 
-/// A step that was begun, and may still be computing.
+/// A dispatched step, which may still be computing.
 pub struct Pending {
     step: u64,
     lr: f32,
@@ -69,37 +70,37 @@ impl Pending {
     }
 }
 
-/// Takes the steps of a run.
+/// Computes the optimizer steps of a run.
 pub struct Stepper {
     config: TrainConfig,
     dropout_sites: usize,
     vocab_size: usize,
-    functions: Functions,
+    functions: StepFunctions,
 }
 
 /// The step's compiled functions.
-enum Functions {
-    /// One thread, which a GPU has, and one micro-batch: one function for everything.
-    Whole(Compiled<StepInputs, StepOutputs>),
+enum StepFunctions {
+    /// On one thread (always on a GPU) with one micro-batch: one function for everything.
+    Fused(Compiled<StepInputs, StepOutputs>),
     /// A function for the gradients of each micro-batch and one for the update, or several threads for either.
-    Parts {
+    Split {
         gradients: GradientWorkers,
         update: UpdateWorkers,
     },
 }
 
-impl Functions {
+impl StepFunctions {
     fn new(gradients: GradientSpec, update: UpdateSpec, parameters: &Parameters, threads: usize) -> Result<Self> {
         if threads <= 1 && gradients.micro_batches == 1 {
-            return Ok(Self::Whole(compiled(move |inputs| whole(&gradients, &update, inputs))));
+            return Ok(Self::Fused(compiled(move |inputs| fused(&gradients, &update, inputs))));
         }
-        Ok(Self::Parts {
+        Ok(Self::Split {
             update: UpdateWorkers::new(&update, &update.costs(parameters), threads)?,
             gradients: GradientWorkers::new(&gradients, threads)?,
         })
     }
 
-    /// Parameters and moments of `state` after a step; lazily, on one thread.
+    /// Moves `state` to its parameters and moments after a step; lazily, on one thread.
     fn call(
         &mut self,
         state: &mut TrainState,
@@ -108,38 +109,38 @@ impl Functions {
         scalars: StepScalars,
     ) -> Result<StepMetrics> {
         let outputs = match self {
-            Self::Whole(function) => {
+            Self::Fused(function) => {
                 let [micro_batch] = &micro_batches[..] else {
                     bail!("a step of one micro-batch was given {}", micro_batches.len());
                 };
                 function(StepInputs {
                     frozen: state.frozen.arrays().to_vec(),
-                    states: state.take(),
-                    rows: micro_batch.rows([0, micro_batch.batch.rows], loss_scale),
+                    states: state.take_states(),
+                    batch: micro_batch.worker_batch([0, micro_batch.batch.rows], loss_scale),
                     scalars,
                 })?
             }
-            Self::Parts { gradients, update } => {
+            Self::Split { gradients, update } => {
                 let (parameters, frozen) = (state.parameters.arrays(), state.frozen.arrays());
                 let gradients = gradients.compute(parameters, frozen, micro_batches, loss_scale)?;
-                update.update(state.take(), gradients, &scalars)?
+                update.update(state.take_states(), gradients, &scalars)?
             }
         };
-        state.put(outputs.states)?;
+        state.restore(outputs.states)?;
         Ok(outputs.metrics)
     }
 }
 
-/// The whole step.
-fn whole(gradients: &GradientSpec, update: &UpdateSpec, inputs: StepInputs) -> MlxResult<StepOutputs> {
+/// Gradients and update in one function.
+fn fused(gradients: &GradientSpec, update: &UpdateSpec, inputs: StepInputs) -> MlxResult<StepOutputs> {
     let StepInputs {
         states,
         frozen,
-        rows,
+        batch,
         scalars,
     } = inputs;
     let parameters: Vec<Array> = states.iter().map(|state| state.parameter.clone()).collect();
-    let computed = gradients.gradients(0, &parameters, &frozen, &rows)?;
+    let computed = gradients.gradients(0, &parameters, &frozen, &batch)?;
     update.update(UpdateInputs {
         losses: vec![computed.loss],
         squares: None,
@@ -150,7 +151,7 @@ fn whole(gradients: &GradientSpec, update: &UpdateSpec, inputs: StepInputs) -> M
 }
 
 impl Stepper {
-    /// For the parameters that learn and those that are `frozen`.
+    /// For the trainable `parameters` and the `frozen` ones.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -175,19 +176,19 @@ impl Stepper {
             config: config.clone(),
             dropout_sites: Dropout::sites(model.layers),
             vocab_size: model.vocab_size,
-            functions: Functions::new(gradients, update, parameters, config.threads)?,
+            functions: StepFunctions::new(gradients, update, parameters, config.threads)?,
         })
     }
 
-    /// Threads that compute gradients.
+    /// Number of threads that compute gradients.
     pub fn threads(&self) -> usize {
         match &self.functions {
-            Functions::Whole(_) => 1,
-            Functions::Parts { gradients, .. } => gradients.count(),
+            StepFunctions::Fused(_) => 1,
+            StepFunctions::Split { gradients, .. } => gradients.count(),
         }
     }
 
-    /// The micro-batches of a step and the keys of their dropout masks.
+    /// The micro-batches of a step, with the keys of their dropout masks.
     pub fn micro_batches(&self, tokens: &Tokens, step: u64) -> Vec<MicroBatch> {
         let config = &self.config;
         let mut rng = batches::step_rng(config.seed, step);
@@ -200,7 +201,7 @@ impl Stepper {
             .collect()
     }
 
-    /// Where the rows of a step begin in the training tokens.
+    /// Offsets of the step's rows in the training tokens.
     pub fn rows(&self, tokens: &Tokens, step: u64) -> Vec<usize> {
         self.row_starts(&mut batches::step_rng(self.config.seed, step), tokens)
     }
@@ -210,8 +211,8 @@ impl Stepper {
         batches::row_starts(rng, rows, tokens.len(), self.config.context)
     }
 
-    /// How long a step takes: one of at most two micro-batches is computed twice, the first time to compile, and changes
-    /// nothing.
+    /// Times a step, after one that compiles, without changing parameters or moments; extrapolated from at most two
+    /// micro-batches.
     ///
     /// # Errors
     /// Those of [`step`](Self::step).
@@ -230,11 +231,11 @@ impl Stepper {
         Ok(time * grad_accum as u32 / measured as u32)
     }
 
-    /// Takes the step that `state` is at, on `micro_batches`, and waits for it. One whose loss or gradients are not finite
-    /// changes no parameter and no moment; where the configuration says so, it is counted as a step and as a skipped one.
+    /// Computes the next step of `state` on `micro_batches`. If the loss or the gradients are not finite, no parameter or
+    /// moment changes; with `on_nan = skip`, it still counts as a step, and as a skipped one.
     ///
     /// # Errors
-    /// A token that the model does not know; MLX's, after which the state cannot be used.
+    /// A token id outside the vocabulary; MLX's, after which the state cannot be used.
     pub fn step(&mut self, state: &mut TrainState, micro_batches: Vec<MicroBatch>) -> Result<StepReport> {
         let report = self.begin(state, micro_batches)?.report()?;
         if report.found_inf && self.config.on_nan == OnNan::Stop {
@@ -244,10 +245,10 @@ impl Stepper {
         Ok(report)
     }
 
-    /// Begins the step that `state` is at. On a GPU it is still computing when this returns: read its report after the
-    /// next one was begun, then [`count_skipped`](Self::count_skipped).
+    /// Dispatches the next step of `state`. On a GPU it is still computing when this returns: dispatch the next one before
+    /// waiting for its report, then call [`count_skipped`](Self::count_skipped).
     ///
-    /// In float16, gradients that overflow are computed again from a smaller scaled loss first, which is waited for.
+    /// In float16 it waits, because gradients that overflow are computed again with a smaller loss scale.
     ///
     /// # Errors
     /// As [`step`](Self::step).
@@ -262,20 +263,20 @@ impl Stepper {
         Ok(pending)
     }
 
-    /// Counts a step that was skipped.
+    /// Counts the step if it was skipped.
     pub fn count_skipped(&self, state: &mut TrainState, report: &StepReport) {
         if report.found_inf && self.config.on_nan == OnNan::Skip {
             state.skipped += 1;
         }
     }
 
-    /// With losses scaled as high as the gradients stay finite.
+    /// With the largest loss scale at which the gradients are finite.
     fn begin_scaled(&mut self, state: &mut TrainState, micro_batches: &Arc<Vec<MicroBatch>>) -> Result<Pending> {
         let mut loss_scale = state.loss_scale.unwrap_or_default();
         loop {
             let pending = self.dispatch(state, micro_batches, loss_scale.scale, true)?;
             let report = pending.report()?;
-            match loss_scale.lowered() {
+            match loss_scale.backed_off() {
                 Some(lower) if report.loss.is_finite() && report.found_inf => loss_scale = lower,
                 _ => {
                     if !report.found_inf {
@@ -287,8 +288,8 @@ impl Stepper {
         }
     }
 
-    /// Starts computing the step, its losses scaled by `loss_scale`; the number of steps done stays the same. Parameters and
-    /// moments change if it `updates` and its numbers are finite.
+    /// Starts computing a step, its losses multiplied by `loss_scale`, and leaves the step count as it is. Parameters and
+    /// moments change if `updates` is true and loss and gradients are finite.
     fn dispatch(
         &mut self,
         state: &mut TrainState,

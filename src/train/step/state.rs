@@ -1,4 +1,4 @@
-//! What training changes.
+//! The mutable state of training.
 
 use std::sync::Arc;
 
@@ -13,22 +13,22 @@ use crate::config::Optimizer;
 use crate::model::parameters::Parameters;
 use crate::train::optimizers::has_v;
 
-/// Everything that training changes.
+/// Everything that a step changes, and the frozen parameters.
 #[derive(Clone)]
 pub struct TrainState {
     /// Steps done, skipped ones included.
     pub step: u64,
-    /// The parameters that learn.
+    /// Trainable parameters.
     pub parameters: Parameters,
-    /// Those that do not: frozen ones, or all that adapters are added to.
+    /// Frozen parameters; with LoRA, the whole base model.
     pub frozen: Parameters,
-    /// Running mean of the gradients, by the parameters' names.
+    /// Running mean of the gradients of the trainable parameters, of their names and shapes.
     pub m: Parameters,
     /// AdamW's running mean of their squares; Muon's parameters have none.
     pub v: Parameters,
     /// Steps that were skipped because their loss or gradients were not finite.
     pub skipped: u64,
-    /// How losses are scaled, in float16.
+    /// Loss scaling, in float16.
     pub loss_scale: Option<LossScale>,
 }
 
@@ -49,7 +49,7 @@ impl TrainState {
             skipped: 0,
             loss_scale: None,
         };
-        // Streams belong to threads: worker threads must be handed numbers, not a graph of this thread's.
+        // A graph belongs to its thread's stream: worker threads need evaluated arrays.
         let arrays = [&state.parameters, &state.m, &state.v, &state.frozen];
         eval(arrays.into_iter().flat_map(Parameters::arrays))?;
         Ok(state)
@@ -60,8 +60,8 @@ impl TrainState {
         self.parameters.with(&self.frozen)
     }
 
-    /// Moves the parameters that learn and their moments out, so that a step can write into their buffers.
-    pub(super) fn take(&mut self) -> Vec<ParameterState> {
+    /// Takes trainable parameters and moments, so that a step can write into their buffers.
+    pub(super) fn take_states(&mut self) -> Vec<ParameterState> {
         let both = self.parameters.iter().zip(self.m.arrays());
         let states = both.map(|((name, parameter), m)| ParameterState {
             parameter: parameter.clone(),
@@ -75,8 +75,8 @@ impl TrainState {
         states
     }
 
-    /// Moves them back in.
-    pub(super) fn put(&mut self, states: Vec<ParameterState>) -> MlxResult<()> {
+    /// Puts parameters and moments back after the step.
+    pub(super) fn restore(&mut self, states: Vec<ParameterState>) -> MlxResult<()> {
         let (mut parameters, mut m, mut v) = (Vec::new(), Vec::new(), Vec::new());
         for state in states {
             parameters.push(state.parameter);

@@ -7,44 +7,44 @@ use super::arrays::{ParameterState, StepOutputs, StepScalars, UpdateInputs};
 use super::control::{Control, sum_of_squares};
 use crate::config::{ModelConfig, TrainConfig};
 use crate::model::parameters::Parameters;
-use crate::train::optimizers::{Rule, adamw, muon};
+use crate::train::optimizers::{ParameterOptimizer, adamw, muon};
 
-/// How parameters learn: the same in every step of a run.
+/// The optimizer of each parameter: the same in every step of a run.
 #[derive(Clone)]
 pub struct UpdateSpec {
-    /// Of each parameter that learns.
-    pub rules: Vec<Rule>,
-    /// The norm that gradients are clipped to; 0 for none.
+    /// In the order of the trainable parameters.
+    pub optimizers: Vec<ParameterOptimizer>,
+    /// Maximum norm of the gradients; 0 disables clipping.
     pub grad_clip: f32,
 }
 
 impl UpdateSpec {
-    /// For the parameters that learn in a run of that configuration.
+    /// For the trainable `parameters` of a run of that configuration.
     pub fn new(config: &TrainConfig, model: &ModelConfig, parameters: &Parameters) -> Self {
         Self {
-            rules: parameters
+            optimizers: parameters
                 .iter()
-                .map(|(name, array)| Rule::new(config, model, name, array.shape()))
+                .map(|(name, array)| ParameterOptimizer::new(config, model, name, array.shape()))
                 .collect(),
             grad_clip: config.grad_clip,
         }
     }
 
-    /// About how much work each parameter's update is.
+    /// Approximate cost of each parameter's update, in FLOPs of a matrix product.
     pub fn costs(&self, parameters: &Parameters) -> Vec<u64> {
-        let rules = self.rules.iter().zip(parameters.arrays());
-        rules.map(|(rule, array)| rule.cost(array.shape())).collect()
+        let pairs = self.optimizers.iter().zip(parameters.arrays());
+        pairs.map(|(optimizer, array)| optimizer.cost(array.shape())).collect()
     }
 
-    /// The same for the parameters of those indices.
+    /// The optimizers of the parameters of those indices.
     pub fn of(&self, indices: &[usize]) -> Self {
         Self {
-            rules: indices.iter().map(|&index| self.rules[index].clone()).collect(),
+            optimizers: indices.iter().map(|&index| self.optimizers[index].clone()).collect(),
             grad_clip: self.grad_clip,
         }
     }
 
-    /// The update: control, then parameters and moments.
+    /// The found_inf check and clipping, then parameters and moments.
     ///
     /// # Errors
     /// MLX's.
@@ -68,54 +68,54 @@ impl UpdateSpec {
         scalars: &StepScalars,
     ) -> Result<Vec<ParameterState>> {
         let clip_coefficient = &control.clip_coefficient;
-        let adamw_rates = adamw::Rates {
+        let adamw_scalars = adamw::Scalars {
             lr: scalars.lr.clone(),
             clip_coefficient: clip_coefficient.clone(),
             m_correction: scalars.m_correction.clone(),
             v_correction: scalars.v_correction.clone(),
         };
-        let muon_rates = muon::Rates {
+        let muon_scalars = muon::Scalars {
             lr: scalars.muon_lr.clone(),
             clip_coefficient: clip_coefficient.clone(),
         };
         let mut next = Vec::with_capacity(old.len());
         let mut momenta = Vec::new();
-        for ((rule, old), gradient) in self.rules.iter().zip(old).zip(gradients) {
+        for ((optimizer, old), gradient) in self.optimizers.iter().zip(old).zip(gradients) {
             let mut state = old.clone();
-            match (rule, &old.v) {
-                (Rule::AdamW(adamw), Some(old_v)) => {
-                    let [m, v] = adamw.moments([&old.m, old_v], gradient, &adamw_rates)?;
-                    let (m, v) = (control.after(&old.m, &m)?, control.after(old_v, &v)?);
+            match (optimizer, &old.v) {
+                (ParameterOptimizer::AdamW(adamw), Some(old_v)) => {
+                    let [m, v] = adamw.moments([&old.m, old_v], gradient, &adamw_scalars)?;
+                    let (m, v) = (control.select(&old.m, &m)?, control.select(old_v, &v)?);
                     let moments = [&unfused(&m)?, &unfused(&v)?];
-                    state.parameter = adamw.parameter(&old.parameter, moments, &adamw_rates)?;
+                    state.parameter = adamw.parameter(&old.parameter, moments, &adamw_scalars)?;
                     (state.m, state.v) = (m, Some(v));
                 }
-                (Rule::Muon(muon), None) => {
-                    state.m = control.after(&old.m, &muon_rates.momentum(&old.m, gradient)?)?;
-                    let ahead = muon_rates.momentum(&unfused(&state.m)?, gradient)?; // Nesterov's
-                    momenta.push((muon, ahead));
+                (ParameterOptimizer::Muon(muon), None) => {
+                    state.m = control.select(&old.m, &muon_scalars.momentum(&old.m, gradient)?)?;
+                    let nesterov = muon_scalars.momentum(&unfused(&state.m)?, gradient)?;
+                    momenta.push((muon, nesterov));
                 }
                 _ => return Err(Exception::custom("a parameter has the moments of another optimizer")),
             }
             next.push(state);
         }
-        let mut directions = muon::directions(&momenta)?.into_iter();
-        for ((rule, old), state) in self.rules.iter().zip(old).zip(&mut next) {
-            if let Rule::Muon(muon) = rule
-                && let Some(direction) = directions.next()
+        let mut updates = muon::orthogonalized_updates(&momenta)?.into_iter();
+        for ((optimizer, old), state) in self.optimizers.iter().zip(old).zip(&mut next) {
+            if let ParameterOptimizer::Muon(muon) = optimizer
+                && let Some(update) = updates.next()
             {
-                state.parameter = muon.parameter(&old.parameter, &direction, &muon_rates)?;
+                state.parameter = muon.parameter(&old.parameter, &update, &muon_scalars)?;
             }
-            state.parameter = control.after(&old.parameter, &state.parameter)?;
+            state.parameter = control.select(&old.parameter, &state.parameter)?;
         }
         Ok(next)
     }
 }
 
-/// The same array, which MLX does not fuse with what is made of it.
+/// Identity, of any shape, that prevents MLX from fusing an operation with those that use its result.
 ///
 /// A fused kernel with one result writes it into the buffer of its input; one with several results, such as the moments and
-/// the parameter that is made of them, takes new memory for all.
+/// the parameter that depends on them, allocates memory for all.
 fn unfused(array: &Array) -> Result<Array> {
     array.expand_dims(0)?.squeeze_axes(&[0])
 }

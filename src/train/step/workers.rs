@@ -1,4 +1,4 @@
-//! A step by several threads: each computes the gradients of some rows, then updates some parameters.
+//! A step on several threads: each computes the gradients of some rows, then updates some parameters.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use mlx_rs::Array;
 use mlx_rs::error::{Exception, Result as MlxResult};
 
 use super::arrays::{
-    GradientInputs, Gradients, ParameterState, StepOutputs, StepScalars, SummedGradients, UpdateInputs, WorkerGradients,
+    AllReduceInputs, GradientInputs, Gradients, ParameterState, ReducedGradients, StepOutputs, StepScalars,
+    UpdateInputs,
 };
 use super::control::sum_of_squares;
 use super::gradients::{GradientSpec, MicroBatch};
@@ -15,7 +16,7 @@ use super::update::UpdateSpec;
 use crate::compute::compiled::{compiled, evaluate};
 use crate::compute::workers::{Work, Workers};
 
-/// Data parallelism: each worker has some rows of every micro-batch.
+/// Data parallelism: each worker computes some rows of every micro-batch.
 pub struct GradientWorkers(Workers<GradientTask, Gradients>);
 
 #[derive(Clone)]
@@ -27,7 +28,7 @@ struct GradientTask {
 }
 
 impl GradientWorkers {
-    /// On as many of the run's `threads` as are worth it, or on the caller's where the run has one.
+    /// On as many of the run's `threads` as pay off, or on the caller's thread if the run has one.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -40,15 +41,16 @@ impl GradientWorkers {
         }))
     }
 
+    /// Number of workers.
     pub fn count(&self) -> usize {
         self.0.count()
     }
 
-    /// The gradients of each worker; the step's loss and gradients are their sums. In float16 losses are scaled by
+    /// The gradients of each worker; the step's loss and gradients are their sums. In float16, losses are multiplied by
     /// `loss_scale` before the backward pass.
     ///
     /// # Errors
-    /// MLX's, or a thread that ended; nothing can be computed by these workers afterwards.
+    /// MLX's, or a thread that ended; the workers can't be used afterwards.
     pub fn compute(
         &mut self,
         parameters: &[Array],
@@ -66,23 +68,22 @@ impl GradientWorkers {
     }
 }
 
-/// Workers that share the rows of a micro-batch.
+/// Number of workers for the rows of a micro-batch.
 ///
-/// Each makes a gradient of its own for every parameter, which takes memory, and reads every matrix for its rows alone. So
-/// each must have a row, and half as many tokens as the model is wide. With fewer, one graph has all rows, and its matrix
-/// products use the cores.
+/// Each worker holds a full set of gradients and reads every matrix for its rows only, so it needs at least one row and
+/// embd / 2 tokens to pay off. With fewer workers, the BLAS uses the other cores inside each matrix product.
 fn gradient_workers(spec: &GradientSpec, threads: usize) -> usize {
     let tokens = spec.batch_rows * spec.row_tokens;
     threads.min(spec.batch_rows).min(2 * tokens / spec.model.embd).max(1)
 }
 
-/// The gradients of the rows of the worker of that `index`, over all micro-batches. They are evaluated between two of
-/// these, so that memory does not grow with their number.
+/// The function of the worker of that `index`: the gradients of its rows, summed over all micro-batches. They are evaluated
+/// after each micro-batch, so that memory does not grow with their number.
 fn gradient_work(spec: GradientSpec, index: usize, count: usize) -> Work<GradientTask, Gradients> {
     let rows = [index, index + 1].map(|index| index * spec.batch_rows / count);
     let accumulates = spec.micro_batches > 1;
     let mut gradients = compiled(move |inputs: GradientInputs| {
-        let new = spec.gradients(rows[0], &inputs.parameters, &inputs.frozen, &inputs.rows)?;
+        let new = spec.gradients(rows[0], &inputs.parameters, &inputs.frozen, &inputs.batch)?;
         match inputs.accumulated {
             Some(accumulated) => accumulated.add(&new),
             None => Ok(new),
@@ -95,7 +96,7 @@ fn gradient_work(spec: GradientSpec, index: usize, count: usize) -> Work<Gradien
                 accumulated: accumulated.take(),
                 parameters: task.parameters.clone(),
                 frozen: task.frozen.clone(),
-                rows: micro_batch.rows(rows, task.loss_scale),
+                batch: micro_batch.worker_batch(rows, task.loss_scale),
             };
             let sum = gradients(inputs)?;
             if accumulates {
@@ -107,56 +108,56 @@ fn gradient_work(spec: GradientSpec, index: usize, count: usize) -> Work<Gradien
     })
 }
 
-/// The update of all parameters, of some by each worker.
+/// The update, with the parameters distributed over workers.
 pub struct UpdateWorkers {
-    /// The parameters of each worker, by their indices.
+    /// Indices of each worker's parameters.
     parameters: Vec<Vec<usize>>,
-    /// They sum over the gradient workers. None on the caller's thread, where there is one gradient worker.
-    sums: Option<Workers<WorkerGradients, SummedGradients>>,
+    /// The all-reduce over the gradient workers. None on the caller's thread, where there is one gradient worker.
+    reduce: Option<Workers<AllReduceInputs, ReducedGradients>>,
     updates: Workers<UpdateInputs, StepOutputs>,
 }
 
-/// Gradients of each update worker's parameters, and the sums of squares of all parameters' gradients, where they are summed
-/// before the update.
-struct WorkerSums {
+/// Gradients of each update worker's parameters, and the sums of squares of all parameters' gradients if an all-reduce has
+/// computed them.
+struct Reduced {
     gradients: Vec<Vec<Array>>,
     squares: Option<Vec<Array>>,
 }
 
 impl UpdateWorkers {
-    /// For parameters of such costs, on `threads` threads, or on the caller's where the run has one.
+    /// For parameters of these costs, on `threads` threads, or on the caller's thread if the run has one.
     ///
     /// # Errors
     /// A thread cannot be started.
     pub fn new(spec: &UpdateSpec, costs: &[u64], threads: usize) -> Result<Self> {
-        let parameters = partition(costs, threads);
+        let parameters = balance(costs, threads);
         let specs: Vec<UpdateSpec> = parameters.iter().map(|indices| spec.of(indices)).collect();
         let update = move |worker: usize| -> Work<UpdateInputs, StepOutputs> {
             let spec = specs[worker].clone();
             compiled(move |inputs| spec.update(inputs))
         };
-        let (sums, updates) = match threads {
+        let (reduce, updates) = match threads {
             0 | 1 => (None, Workers::inline(update(0))),
             _ => {
-                let sum = |_| -> Work<WorkerGradients, SummedGradients> { compiled(sum) };
+                let reduce = |_| -> Work<AllReduceInputs, ReducedGradients> { compiled(all_reduce) };
                 (
-                    Some(Workers::threads("sums", parameters.len(), sum)?),
+                    Some(Workers::threads("all-reduce", parameters.len(), reduce)?),
                     Workers::threads("updates", parameters.len(), update)?,
                 )
             }
         };
         Ok(Self {
             parameters,
-            sums,
+            reduce,
             updates,
         })
     }
 
-    /// Parameters and moments after a step by the gradients of all workers. The old ones are moved in, so that MLX can write
-    /// the new ones into their buffers.
+    /// Parameters and moments after a step with the gradients of all workers. The old ones are moved in, so that MLX can
+    /// write the new ones into their buffers.
     ///
     /// # Errors
-    /// MLX's, or a thread that ended; nothing can be computed by these workers afterwards.
+    /// MLX's, or a thread that ended; the workers can't be used afterwards.
     pub fn update(
         &mut self,
         states: Vec<ParameterState>,
@@ -164,7 +165,7 @@ impl UpdateWorkers {
         scalars: &StepScalars,
     ) -> Result<StepOutputs> {
         let losses: Vec<Array> = gradients.iter().map(|worker| worker.loss.clone()).collect();
-        let WorkerSums { gradients, squares } = self.sum(gradients)?;
+        let Reduced { gradients, squares } = self.all_reduce(gradients)?;
         let mut states: Vec<Option<ParameterState>> = states.into_iter().map(Some).collect();
         let inputs = self
             .parameters
@@ -180,7 +181,7 @@ impl UpdateWorkers {
         let inputs: Vec<UpdateInputs> = inputs.collect();
         let mut metrics = None;
         for (indices, outputs) in self.parameters.iter().zip(self.updates.run(inputs)?) {
-            metrics = Some(outputs.metrics); // the same of all workers
+            metrics = Some(outputs.metrics); // equal for all workers
             for (&index, state) in indices.iter().zip(outputs.states) {
                 states[index] = Some(state);
             }
@@ -193,36 +194,36 @@ impl UpdateWorkers {
 
     /// The gradients of each update worker's parameters, summed over the gradient workers, and the sums of squares of all,
     /// in the order of the parameters: the norm does not depend on the number of threads.
-    fn sum(&mut self, gradients: Vec<Gradients>) -> Result<WorkerSums> {
-        let Some(sums) = &mut self.sums else {
-            return Ok(WorkerSums {
+    fn all_reduce(&mut self, gradients: Vec<Gradients>) -> Result<Reduced> {
+        let Some(reduce) = &mut self.reduce else {
+            return Ok(Reduced {
                 gradients: gradients.into_iter().map(|worker| worker.gradients).collect(),
                 squares: None,
             });
         };
-        let inputs = self.parameters.iter().map(|indices| WorkerGradients {
+        let inputs = self.parameters.iter().map(|indices| AllReduceInputs {
             gradients: gradients
                 .iter()
                 .map(|worker| indices.iter().map(|&index| worker.gradients[index].clone()).collect())
                 .collect(),
         });
-        let inputs: Vec<WorkerGradients> = inputs.collect();
+        let inputs: Vec<AllReduceInputs> = inputs.collect();
         drop(gradients);
         let mut squares = Vec::new();
         let mut summed = Vec::with_capacity(inputs.len());
-        for (indices, outputs) in self.parameters.iter().zip(sums.run(inputs)?) {
+        for (indices, outputs) in self.parameters.iter().zip(reduce.run(inputs)?) {
             squares.extend(indices.iter().zip(outputs.squares));
             summed.push(outputs.gradients);
         }
         squares.sort_by_key(|(index, _)| **index);
-        Ok(WorkerSums {
+        Ok(Reduced {
             gradients: summed,
             squares: Some(squares.into_iter().map(|(_, square)| square).collect()),
         })
     }
 }
 
-fn sum(inputs: WorkerGradients) -> MlxResult<SummedGradients> {
+fn all_reduce(inputs: AllReduceInputs) -> MlxResult<ReducedGradients> {
     let mut workers = inputs.gradients.into_iter();
     let mut gradients = workers.next().unwrap_or_default();
     for worker in workers {
@@ -230,15 +231,15 @@ fn sum(inputs: WorkerGradients) -> MlxResult<SummedGradients> {
             *sum = sum.add(gradient)?;
         }
     }
-    Ok(SummedGradients {
+    Ok(ReducedGradients {
         squares: gradients.iter().map(sum_of_squares).collect::<MlxResult<_>>()?,
         gradients,
     })
 }
 
-/// The indices of `costs` in `count` parts of about the same cost: each goes, the largest first, to the part that costs
-/// the least so far.
-fn partition(costs: &[u64], count: usize) -> Vec<Vec<usize>> {
+/// Distributes the indices of `costs` over `count` workers of about the same cost: each, the largest first, goes to the
+/// worker with the least cost so far.
+fn balance(costs: &[u64], count: usize) -> Vec<Vec<usize>> {
     let mut parts = vec![(0, Vec::new()); count.clamp(1, costs.len().max(1))];
     let mut order: Vec<usize> = (0..costs.len()).collect();
     order.sort_by_key(|&index| std::cmp::Reverse(costs[index]));
@@ -261,8 +262,8 @@ mod tests {
 
     #[test]
     fn parts_are_of_about_the_same_cost() {
-        assert_eq!(partition(&[5, 9, 1, 4], 2), [vec![1, 2], vec![0, 3]]);
-        assert_eq!(partition(&[5, 9], 5), [vec![1], vec![0]]);
-        assert_eq!(partition(&[5, 9, 1], 1), [vec![0, 1, 2]]);
+        assert_eq!(balance(&[5, 9, 1, 4], 2), [vec![1, 2], vec![0, 3]]);
+        assert_eq!(balance(&[5, 9], 5), [vec![1], vec![0]]);
+        assert_eq!(balance(&[5, 9, 1], 1), [vec![0, 1, 2]]);
     }
 }
