@@ -1,4 +1,4 @@
-//! Arrays as people read them.
+//! Arrays as readable text.
 
 use std::fmt::Write;
 
@@ -34,7 +34,7 @@ pub fn table(labels: &[String], array: &Array, decimals: usize) -> Result<String
     Ok(text)
 }
 
-/// The largest difference between two arrays of one shape.
+/// The largest absolute difference between two arrays of one shape, any.
 ///
 /// # Errors
 /// MLX's.
@@ -45,7 +45,7 @@ pub fn largest_difference(a: &Array, b: &Array) -> Result<f32> {
 /// Tokens as labels.
 ///
 /// # Errors
-/// An id that no token has.
+/// An unknown id.
 pub fn labels(tokenizer: &Tokenizer, ids: &[u32]) -> Result<Vec<String>> {
     let label = |&id: &u32| Ok(tokenizer.decode(&[id])?.chars().map(visible).collect());
     ids.iter().map(label).collect()

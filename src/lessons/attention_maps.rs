@@ -1,4 +1,4 @@
-//! What the heads of a trained model look at.
+//! Attention maps of trained models.
 
 use std::fmt::Write;
 
@@ -12,11 +12,11 @@ use crate::data::corpus::Split;
 use crate::model::attention::Attention;
 use crate::model::embeddings::Embeddings;
 
-/// The weights of the heads of a model on a line of text.
+/// The attention weights of a model's heads on a line of text.
 pub struct Looks {
     /// A label for each token.
     pub tokens: Vec<String>,
-    /// By head, row (who looks) and column (at whom).
+    /// By head, row (query) and column (key).
     pub heads: Vec<Vec<Vec<f32>>>,
 }
 
@@ -44,7 +44,7 @@ impl Looks {
         })
     }
 
-    /// A head's weights as a map of characters: a row for each token that looks.
+    /// A head's weights as a map of characters: a row for each query.
     pub fn map(&self, head: usize) -> String {
         let mut text = format!("  {}\n", self.tokens.concat());
         for (token, row) in self.tokens.iter().zip(&self.heads[head]) {
@@ -63,8 +63,8 @@ fn shade(weight: f32) -> char {
     SHADES[((weight * 10.0) as usize).min(9)]
 }
 
-/// How far back the heads of the model in `folder` look, in the mean over the second halves of windows of the validation
-/// text, where there is much to look at.
+/// Mean attention distance of each head of the model in `folder`, over the second half of windows of the validation text,
+/// where there are many earlier tokens.
 ///
 /// # Errors
 /// There is no such checkpoint.

@@ -1,11 +1,11 @@
-//! A chapter's text, in the pieces that a terminal shows one after another.
+//! Parsing of chapters into sections, which a terminal shows one by one.
 
 use include_dir::{Dir, include_dir};
 
-/// The program's own sources, of which chapters include parts.
+/// The program's sources, of which chapters include parts.
 static SOURCES: Dir = include_dir!("$CARGO_MANIFEST_DIR/src");
 
-/// All of the program's sources, one after the other in the order of their paths.
+/// All of the program's sources, concatenated in the order of their paths.
 pub fn sources() -> String {
     let mut files = Vec::new();
     let mut folders = vec![&SOURCES];

@@ -1,4 +1,4 @@
-//! Day 1's second half: where tokens come apart, and what follows from it.
+//! Day 1's second half: pitfalls of tokenization.
 
 use std::fmt::Write;
 
@@ -63,7 +63,7 @@ pub fn special(_: &Lab) -> Result<String> {
 /// An id that no text can forge.
 pub const SPECIAL: Fact = Fact {
     claim: "encoded as text, the special token gets other ids than its own",
-    hint: "parts in src/tokenizer/special.rs",
+    hint: "AddedTokens::split in src/tokenizer/added.rs",
     verify: |_| {
         let gpt2 = Tokenizer::gpt2()?;
         let id = gpt2.special_tokens()[END_OF_TEXT];
@@ -98,7 +98,7 @@ pub fn space(_: &Lab) -> Result<String> {
     cut(&[BEFORE, &format!("{BEFORE} "), &format!("{BEFORE} be")])
 }
 
-/// A prompt that ends in a space is off the path that every training text took.
+/// The tokens of a prompt that ends in a space are unlike those of any training text.
 pub const SPACE: Fact = Fact {
     claim: "a text's tokens begin with its prompt's tokens, but not with those of the prompt and a space",
     hint: "Pattern::split in src/tokenizer/split.rs",

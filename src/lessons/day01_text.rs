@@ -107,7 +107,7 @@ pub const LESSON: Lesson = Lesson {
             },
         },
         Fact {
-            claim: "every tokenizer decodes to the text that it encoded",
+            claim: "decoding an encoded text returns it unchanged, for every tokenizer",
             hint: "encode and decode in src/tokenizer/",
             verify: |lab| {
                 let text = lab.text(Split::Val);

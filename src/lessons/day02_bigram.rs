@@ -169,8 +169,7 @@ pub const LESSON: Lesson = Lesson {
 const BIGRAM: Recipe = Recipe {
     folder: "day-02",
     what: "bigram table",
-    // Each of its numbers is met in few batches, and has no layers between it and the loss: it bears thirty times the
-    // rate of the whole GPT.
+    // Each logit is updated rarely and directly, so it tolerates thirty times the learning rate of the whole GPT.
     change: |config| TrainConfig {
         lr: 3e-2,
         min_lr: 3e-3,

@@ -95,7 +95,7 @@ pub const LESSON: Lesson = Lesson {
 const AVERAGING: Recipe = Recipe {
     folder: "day-03",
     what: "embeddings, averaged over the past",
-    // So small a model bears ten times the rate of the whole.
+    // So small a model tolerates ten times the learning rate of the whole GPT.
     change: |config| TrainConfig {
         lr: 1e-2,
         min_lr: 1e-3,

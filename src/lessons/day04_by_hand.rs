@@ -78,7 +78,7 @@ impl Example {
 }
 
 // ANCHOR: scores
-/// How well each query fits each key: `[…, T, D]` and `[…, S, D]` to `[…, T, S]`.
+/// Attention scores, the dot product of each query with each key: `[…, T, D]` and `[…, S, D]` to `[…, T, S]`.
 pub fn scores(queries: &Array, keys: &Array) -> Result<Array> {
     let products = queries.matmul(keys.swap_axes(-1, -2)?)?; // q · k of every pair
     let head_size = queries.dim(-1) as f32;
@@ -87,20 +87,20 @@ pub fn scores(queries: &Array, keys: &Array) -> Result<Array> {
 // ANCHOR_END: scores
 
 // ANCHOR: future
-/// Whether a column's token comes after a row's, `[T, T]`.
+/// The causal mask, true where a column's token comes after a row's: `[T, T]`.
 pub fn future(tokens: i32) -> Result<Array> {
     let place = ops::arange::<_, i32>(None, tokens, None)?; // [T]
     Ok(ops::lt(place.expand_dims(-1)?, &place)?)
 }
 // ANCHOR_END: future
 
-/// Scores with those that are `hidden` replaced by minus infinity, `[…, T, S]`.
+/// Scores with the `hidden` ones replaced by minus infinity, `[…, T, S]`.
 pub fn masked(scores: &Array, hidden: &Array) -> Result<Array> {
     Ok(ops::select(hidden, Array::from_f32(f32::NEG_INFINITY), scores)?)
 }
 
 // ANCHOR: share_out
-/// Scores `[…, T, S]` to weights that add up to one in each row; a `hidden` token gets none.
+/// Masked softmax: scores `[…, T, S]` to weights that sum to 1 in each row, 0 for `hidden` tokens.
 pub fn share_out(scores: &Array, hidden: Option<&Array>) -> Result<Array> {
     let scores = match hidden {
         Some(hidden) => masked(scores, hidden)?,

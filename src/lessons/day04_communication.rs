@@ -1,4 +1,4 @@
-//! Attention as communication: who hears whom, and what makes no difference.
+//! Invariances of attention: causality, permutation of the past, independence of batch rows.
 
 use anyhow::Result;
 use mlx_rs::Array;

@@ -18,7 +18,7 @@ use crate::config::{Architecture, TrainConfig};
 
 pub const LESSON: Lesson = Lesson {
     day: 4,
-    title: "Self-attention: a token asks its past",
+    title: "Self-attention",
     teaches: "queries, keys and values: each token chooses which earlier tokens to attend to",
     chapter: include_str!("../../book/src/day-04.md"),
     shows: &[
@@ -185,7 +185,7 @@ pub const LESSON: Lesson = Lesson {
 pub(super) const ONE_HEAD: Recipe = Recipe {
     folder: "day-04",
     what: "one head of attention",
-    // So small a model bears ten times the rate of the whole.
+    // So small a model tolerates ten times the learning rate of the whole GPT.
     change: |config| TrainConfig {
         lr: 1e-2,
         min_lr: 1e-3,
@@ -251,13 +251,13 @@ fn one_head(lab: &Lab) -> Result<String> {
     ))
 }
 
-/// What random queries and keys of a head size come to.
+/// Statistics of the scores and weights of random queries and keys.
 struct Spread {
     /// Of the scores.
     variance: f32,
-    /// The largest weight of a row, in the mean.
+    /// The mean over rows of the largest weight.
     largest: f32,
-    /// The sum of p(1 - p) over a row's weights, in the mean: how much they move when their scores do.
+    /// The mean trace of the softmax's Jacobian, Σ p(1 − p): the sensitivity of the weights to the scores.
     slope: f32,
 }
 

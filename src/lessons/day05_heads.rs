@@ -1,4 +1,4 @@
-//! Day 5: many heads side by side.
+//! Day 5: multi-head attention.
 
 use std::fmt::Write;
 use std::time::Instant;

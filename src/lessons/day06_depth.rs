@@ -1,4 +1,4 @@
-//! What becomes of the gradient in a deep stack, with residual paths and without.
+//! Gradient flow in deep stacks, with and without residual connections.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::model::norm::LayerNorm;
 use crate::model::parameters::{Parameters, Scope};
 use crate::terminal::console::say;
 
-/// Blocks on one another: enough to see where it leads.
+/// Number of stacked blocks: enough to see the trend.
 const DEPTH: usize = 16;
 
 /// How a block is put together.
@@ -112,8 +112,8 @@ impl Stack {
     }
 }
 
-/// A matrix drawn anew in size, so that what goes through it stays as large as it was: a variance of one over the
-/// numbers that go in. GPT-2's own are smaller, which a stack without residual paths would die of at once.
+/// Rescales a matrix `[in, out]` to variance 1 / in (LeCun initialisation), which preserves the variance of activations. With
+/// GPT-2's smaller standard deviation, activations of a stack without residual connections would vanish at once.
 fn size_keeping(array: &Array) -> MlxResult<Array> {
     if array.ndim() < 2 {
         return Ok(array.clone());
@@ -148,7 +148,7 @@ pub fn gradient_norms(lab: &Lab, wiring: Wiring) -> Result<Vec<f64>> {
     (0..DEPTH).map(norm).collect()
 }
 
-/// How alike a text's tokens are after each block: the mean cosine between the vectors of any two.
+/// Mean cosine similarity of a text's tokens after each block, over all pairs.
 pub fn likeness(lab: &Lab, wiring: Wiring) -> Result<Vec<f64>> {
     let stack = Stack::new(lab, wiring)?;
     let outputs = stack.outputs(&stack.parameters)?;

@@ -1,4 +1,4 @@
-//! Day 7: GPT-2 whole: its shapes, its tied table, how it begins, and PyTorch's numbers.
+//! Day 7: GPT-2 assembled: shapes, weight tying, initialisation, parity with PyTorch.
 
 use std::fmt::Write;
 
@@ -109,7 +109,7 @@ pub const LESSON: Lesson = Lesson {
         },
         Fact {
             claim: "scaled by depth, the residual stream ends as large with 48 layers as with 12; unscaled it ends twice as large",
-            hint: "the spread of the residual projections in src/model/init.rs",
+            hint: "the standard deviation of the residual projections in src/model/init.rs",
             verify: day07_weights::scaled_stream_keeps_its_width,
         },
         Fact {

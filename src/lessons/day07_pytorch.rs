@@ -1,4 +1,4 @@
-//! Day 7, whether it is GPT-2: logits and gradients against PyTorch's.
+//! Day 7, parity with PyTorch: logits and gradients.
 
 use std::fmt::Write;
 
@@ -63,6 +63,6 @@ pub fn logits_are_pytorchs(_: &Lab) -> Result<Finding> {
 
 pub fn gradients_are_pytorchs(_: &Lab) -> Result<Finding> {
     let (ours, theirs) = both_gradients(&PyTorch::read()?)?;
-    // As for the logits, as a share of each tensor's largest number.
+    // As for the logits, relative to each tensor's largest magnitude.
     Ok(Finding::equal_within(largest_share(&ours, &theirs)?, 1e-5))
 }

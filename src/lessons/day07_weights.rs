@@ -1,4 +1,4 @@
-//! Day 7, what GPT-2 begins with, and how much of it there is: the first loss, the residual stream, parameters by hand.
+//! Day 7, initialisation and size: the initial loss, the scale of the residual stream, parameters counted by hand.
 
 use std::fmt::Write;
 
@@ -32,7 +32,7 @@ fn deviation(x: &Array) -> Result<f32> {
         .try_item_exact()?)
 }
 
-/// Deviation of the logits and loss of a fresh model whose matrices are `factor` times what they should be.
+/// Standard deviation of the logits, and loss, of an untrained model whose matrices are `factor` times GPT-2's.
 fn spread_and_loss(lab: &Lab, factor: f32) -> Result<(f32, f32)> {
     let (model, parameters, batch) = fresh(lab, 12)?;
     let parameters = parameters.map(|array| match array.ndim() {
@@ -58,8 +58,8 @@ pub fn first_loss(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-/// The deviation of the residual stream after the embeddings and after each block of a fresh model of that many layers, its
-/// residual projections scaled by depth as they should be, or not.
+/// Standard deviation of the residual stream after the embeddings and after each block of an untrained model of that many
+/// layers, with the residual projections scaled by depth, as in GPT-2, or not.
 fn widths(lab: &Lab, layers: usize, scaled: bool) -> Result<Vec<f32>> {
     let (model, _, batch) = fresh(lab, 4)?;
     let model = ModelConfig { layers, ..model };
@@ -160,7 +160,7 @@ pub fn first_loss_is_that_of_the_unsure(lab: &Lab) -> Result<Finding> {
 pub fn scaled_stream_keeps_its_width(lab: &Lab) -> Result<Finding> {
     let ratio = |scaled| anyhow::Ok(last(&widths(lab, 48, scaled)?) / last(&widths(lab, 12, scaled)?));
     let (scaled, unscaled) = (ratio(true)?, ratio(false)?);
-    // Of random numbers: a tenth for each. Four times the branches, a root of it for the unscaled.
+    // A tolerance of a tenth, for random numbers. Unscaled, four times the branches give √4 times the standard deviation.
     Ok(Finding::whether(
         (scaled - 1.0).abs() < 0.1 && (unscaled - 2.0).abs() < 0.2,
         format!("{scaled:.2} times as wide, and {unscaled:.2} times"),

@@ -1,4 +1,4 @@
-//! Day 8, what can go wrong, and what must not: over- and underfitting, and resuming.
+//! Day 8, over- and underfitting, and resuming.
 
 use std::fmt::Write;
 use std::fs;
@@ -26,7 +26,7 @@ use crate::train::metrics::{self, Line};
 use crate::train::step::{Stepper, TrainState};
 use crate::train::{Session, Unattended, train};
 
-/// Characters of the text that is learned by heart.
+/// Characters of the text that is memorised.
 const SLICE: usize = 1000;
 
 /// A small model, or one that is too small, and how much of the text it learns from.
@@ -110,7 +110,7 @@ impl Trial {
 }
 
 pub fn fitting(lab: &Lab) -> Result<String> {
-    say("day 8: learning a thousand characters by heart, and all of them with too small a model");
+    say("day 8: memorising 1,000 characters; fitting the whole text with too small a model");
     let [over, under] = [OVERFITTING.run(lab)?, UNDERFITTING.run(lab)?];
     let axes = Axes {
         title: "Overfitting and underfitting",
@@ -121,7 +121,7 @@ pub fn fitting(lab: &Lab) -> Result<String> {
     curves(&axes, &lines)
 }
 
-/// The least validation loss of an overfitting model, and both losses at its end.
+/// The lowest validation loss of an overfitting model, and both final losses.
 pub fn overfitted(lab: &Lab) -> Result<Finding> {
     let [learned, val] = OVERFITTING.run(lab)?;
     let last = |curve: &Series| curve.points.last().map_or(f64::NAN, |point| point.1);
@@ -145,8 +145,8 @@ pub fn overfitted(lab: &Lab) -> Result<Finding> {
 /// Steps before the stop, and after it.
 const HALF: u64 = 10;
 
-/// What a run and the same run, stopped in its middle and resumed, have come to: files of their last checkpoints that
-/// differ, and their last losses.
+/// Runs a training once uninterrupted and once stopped and resumed; gives the files of the last checkpoints that differ, and
+/// both final losses.
 fn stopped_and_resumed(lab: &Lab) -> Result<(Vec<&'static str>, [f32; 2])> {
     say(format_args!(
         "day 8: a run of {} steps, and the same run stopped after {HALF} and resumed",
@@ -230,7 +230,7 @@ pub fn resume(lab: &Lab) -> Result<String> {
 pub fn resumed_is_never_stopped(lab: &Lab) -> Result<Finding> {
     let (differing, [whole, resumed]) = stopped_and_resumed(lab)?;
     if Device::current()? == Device::Gpu {
-        // Metal adds up in no fixed order.
+        // GPUs may sum in no fixed order.
         return Ok(Finding::equal_within((whole - resumed).abs(), 1e-3));
     }
     Ok(Finding::whether(

@@ -1,4 +1,4 @@
-//! Day 8, how the machine is used: lazy evaluation, one memory, compiled steps.
+//! Day 8, lazy evaluation, unified memory, compiled steps.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use crate::train::step::{Stepper, TrainState};
 /// Times that each thing is timed.
 const ROUNDS: usize = 9;
 
-/// Ten products of matrices of 512 × 512: the time to write them down, and the time to compute them.
+/// Ten products of matrices of 512 × 512: the time to build the graph, and the time to evaluate it.
 pub fn lazy(lab: &Lab) -> Result<String> {
     let x = random::normal::<f32>(&[512, 512], None, 1.0 / 512.0_f32.sqrt(), &random::key(lab.seed())?)?;
     eval([&x])?;
@@ -120,7 +120,7 @@ pub fn compiled(lab: &Lab) -> Result<String> {
     let mut trials = [Trial::new(lab, false)?, Trial::new(lab, true)?];
     let mut times = [Vec::new(), Vec::new()];
     let mut first = [Duration::ZERO; 2];
-    // In turns, so that whatever else the machine does disturbs both alike.
+    // Interleaved, so that other work on the machine affects both equally.
     for round in 0..=ROUNDS {
         for (which, trial) in trials.iter_mut().enumerate() {
             let time = trial.step()?;
@@ -156,6 +156,6 @@ pub fn compiled_is_eager(lab: &Lab) -> Result<Finding> {
     for (a, b) in trials[0].state.m.arrays().iter().zip(trials[1].state.m.arrays()) {
         largest = largest.max(largest_difference(a, b)?);
     }
-    // A tenth of the gradients, which are of norm one: fused operations round in other places.
+    // A tenth of the gradients, which are clipped to a norm of at most 1: fused operations round in other places.
     Ok(Finding::equal_within(largest, 1e-6))
 }

@@ -232,7 +232,7 @@ pub fn schedule(lab: &Lab) -> Result<String> {
     curves(&axes, &[curve])
 }
 
-/// The norm of the gradient of a batch before and after clipping: of the model as it was drawn, and of what day 7 made of it.
+/// The norm of a batch's gradient before and after clipping, of the untrained model and of day 7's.
 fn norms(lab: &Lab) -> Result<Vec<(&'static str, f32, f32)>> {
     let (model, drawn, batch) = fresh(lab, 12)?;
     let trained = lab.load(NANO.folder)?.parameters;

@@ -84,7 +84,7 @@ pub const LESSON: Lesson = Lesson {
         },
         Fact {
             claim: "weight decay is decoupled from the gradient, and applies to matrices only",
-            hint: "AdamW::update in src/train/optimizers/adamw.rs",
+            hint: "AdamW::parameter in src/train/optimizers/adamw.rs",
             verify: day08_optimizer::decay_is_decoupled,
         },
         Fact {
@@ -113,8 +113,8 @@ pub const LESSON: Lesson = Lesson {
             verify: day08_machine::compiled_is_eager,
         },
         Fact {
-            claim: "a small model memorises a thousand characters, and gets worse at all others",
-            hint: "the training step: it should be able to overfit",
+            claim: "a small model memorises a thousand characters, and its validation loss rises",
+            hint: "the training step: a correct one can overfit",
             verify: day08_fitting::overfitted,
         },
         Fact {

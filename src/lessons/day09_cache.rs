@@ -114,7 +114,7 @@ const LONGEST: i32 = 256;
 const EVERY: i32 = 32;
 const ROUNDS: usize = 5;
 
-/// The time of one more token after so many: by computing all anew, and with the cache. Medians of some rounds.
+/// The time of one more token after so many: recomputing all, and with the cache. Medians of some rounds.
 fn times(lab: &Lab) -> Result<Vec<(i32, Duration, Duration)>> {
     say("day 9: timing tokens with the cache and without it");
     // Time does not depend on what the weights are.

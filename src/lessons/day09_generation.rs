@@ -1,4 +1,4 @@
-//! Day 9: from logits to text. Temperature, filters, seeds, and how sure the model was.
+//! Day 9: from logits to text. Temperature, filters, seeds, log-probabilities.
 
 use std::fmt::Write;
 use std::ops::Range;

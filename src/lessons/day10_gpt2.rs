@@ -146,7 +146,7 @@ pub const LESSON: Lesson = Lesson {
                 Ok(if lab.is_whole(&BASE)? && lab.is_whole(&FINETUNED)? {
                     Finding::whether(after.bits_per_byte < before.bits_per_byte, text)
                 } else {
-                    Finding::Open(format!("it needs both models trained to their ends; {text}"))
+                    Finding::Open(format!("it needs both models fully trained; {text}"))
                 })
             },
         },

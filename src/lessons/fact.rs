@@ -1,4 +1,4 @@
-//! What a day claims, and whether it is so.
+//! Verification of a lesson's claims.
 
 use anyhow::Result;
 
@@ -6,29 +6,29 @@ use super::lab::Lab;
 use super::{LESSONS, Lesson, Recipe};
 use crate::checkpoint::Checkpoint;
 
-/// A claim of a lesson's.
+/// A lesson's claim, with its check.
 pub struct Fact {
-    /// In a sentence.
+    /// The claim in a sentence.
     pub claim: &'static str,
-    /// Where to look if it does not hold.
+    /// The source to look at if the check fails.
     pub hint: &'static str,
     pub verify: fn(&Lab) -> Result<Finding>,
 }
 
-/// Whether a claim holds, with what was measured.
+/// The result of a check, with what was measured.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Finding {
     Holds(String),
     Broken(String),
-    /// It cannot be told yet, and why.
+    /// It can't be checked yet, with the reason.
     Open(String),
 }
 
 impl Finding {
-    /// Holds if `measured`, the largest difference between two ways of computing the same, is at most `tolerance`.
+    /// Holds if `measured`, the largest difference between two computations of the same values, is at most `tolerance`.
     pub fn equal_within(measured: f32, tolerance: f32) -> Self {
         let text = format!("largest difference {measured:.1e}, {tolerance:.0e} allowed");
-        // So that not-a-number is broken.
+        // Written so that NaN fails.
         if measured <= tolerance {
             Self::Holds(text)
         } else {
@@ -46,7 +46,7 @@ impl Finding {
     }
 }
 
-/// Checks all that a day claims, and the losses of its models: claim, finding and hint of each.
+/// Checks all claims of a day, and the losses of its models: claim, result and hint of each.
 ///
 /// # Errors
 /// A checkpoint that is missing or broken.
@@ -66,7 +66,7 @@ pub fn check(lesson: &Lesson, lab: &Lab) -> Result<Vec<(String, Finding, &'stati
     Ok(findings)
 }
 
-/// Whether the model in `better` has a lower loss than that in `worse`: open until both have learned for all their steps.
+/// Whether the model in `better` has a lower loss than that in `worse`; open until both are fully trained.
 ///
 /// # Errors
 /// Results that cannot be read.
@@ -86,24 +86,19 @@ pub fn lower_loss(lab: &Lab, better: &str, worse: &str) -> Result<Finding> {
             lower < higher,
             format!("{lower:.4} of {better} against {higher:.4} of {worse}"),
         ),
-        _ => Finding::Open(format!(
-            "it needs the models in {better} and {worse}, trained to their ends"
-        )),
+        _ => Finding::Open(format!("it needs the models in {better} and {worse}, fully trained")),
     })
 }
 
-/// Measures the loss anew: what was recorded may be older than the code.
+/// Measures the loss again, because the recorded one may be older than the code.
 fn loss_in_band(recipe: &Recipe, lab: &Lab) -> Result<Finding> {
     let results = lab.results(recipe.folder)?;
     if !lab.is_whole(recipe)? {
-        return Ok(Finding::Open(format!(
-            "it has learned for {} steps, too few for that",
-            results.steps
-        )));
+        return Ok(Finding::Open(format!("trained for only {} steps", results.steps)));
     }
     if !lab.has_bands() {
         return Ok(Finding::Open(format!(
-            "the loss is {:.4}; the band is of the preset nano and the built-in corpus",
+            "the loss is {:.4}; the expected range applies to the preset nano and the built-in corpus",
             results.val_loss
         )));
     }

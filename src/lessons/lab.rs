@@ -1,4 +1,4 @@
-//! Where a day works: its corpus, its folders, its training.
+//! Working environment of a lesson: its corpus, folders and training.
 
 use std::cell::{OnceCell, RefCell};
 use std::fmt;
@@ -27,7 +27,7 @@ use crate::train::{Observer, Outcome, Session, time_of_step, train};
 /// Where lessons leave their checkpoints unless `--out` says otherwise.
 pub const LESSONS_FOLDER: &str = "lessons";
 
-/// What a lesson was started with.
+/// Options of a lesson.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The folder of all days.
@@ -35,23 +35,23 @@ pub struct Settings {
     pub corpus: String,
     pub preset: Preset,
     pub device: Device,
-    /// Instead of the recipes' own.
+    /// Replaces the number of steps of the recipes.
     pub steps: Option<u64>,
     pub seed: u64,
-    /// Whether what a day needs is downloaded without asking.
+    /// Whether to download without asking.
     pub download: bool,
 }
 
-/// A lesson's surroundings.
+/// Working environment of a lesson.
 pub struct Lab {
     settings: Settings,
     dataset: Dataset,
     tokenizer: OnceCell<Tokenizer>,
-    /// Who watches its trainings, and may ask them to stop.
+    /// Observes the trainings, and may stop them.
     observer: RefCell<Box<dyn Observer>>,
 }
 
-/// The training of a lesson was asked to stop, and saved first.
+/// The training of a lesson was interrupted, after saving.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopped;
 
@@ -85,7 +85,7 @@ impl Lab {
         self.settings.seed
     }
 
-    /// Whether something may be downloaded: as the settings say, else as the user says. Where nobody can be asked, not.
+    /// Whether a download is allowed: by the options, or else by the user; false where not interactive.
     ///
     /// # Errors
     /// The terminal is gone.
@@ -93,7 +93,7 @@ impl Lab {
         Ok(self.settings.download || confirm(format_args!("Download {what}?"))?.unwrap_or(false))
     }
 
-    /// A part of the corpus.
+    /// A split of the corpus.
     pub fn text(&self, split: Split) -> &str {
         match &self.dataset {
             Dataset::Text(corpus) => corpus.text(split),
@@ -101,22 +101,22 @@ impl Lab {
         }
     }
 
-    /// The name or path of what is learned from.
+    /// The name or path of the training corpus.
     pub fn corpus(&self) -> &str {
         &self.settings.corpus
     }
 
-    /// What is learned from.
+    /// The training corpus.
     pub fn dataset(&self) -> &Dataset {
         &self.dataset
     }
 
-    /// Steps of a small experiment beside a day's training: `whole` of them, or fewer where fewer were asked for.
+    /// Steps of a small experiment: `whole`, or fewer if `--steps` is less.
     pub fn at_most(&self, whole: u64) -> u64 {
         self.settings.steps.map_or(whole, |steps| steps.min(whole))
     }
 
-    /// The corpus's characters.
+    /// The corpus's character tokenizer.
     ///
     /// # Errors
     /// None for a corpus of text.
@@ -127,20 +127,20 @@ impl Lab {
         self.tokenizer.get().context("there is no tokenizer")
     }
 
-    /// The day's folder, or another's, among the lessons.
+    /// A folder of that name below the folder of all days.
     pub fn folder(&self, name: &str) -> PathBuf {
         self.settings.root.join(name)
     }
 
-    /// Where something that a chapter shows is kept.
+    /// The path of a figure of a chapter.
     pub fn shown(&self, day: u8, name: &str) -> PathBuf {
         self.folder("shown").join(format!("day-{day:02}")).join(name)
     }
 
-    /// Makes what a chapter shows and keeps it for the book.
+    /// Renders a figure of a chapter and saves it for the book.
     ///
     /// # Errors
-    /// It cannot be made or written.
+    /// It cannot be rendered or written.
     pub fn keep(&self, lesson: &Lesson, name: &str) -> Result<String> {
         let text = lesson.make(name, self)?;
         let place = self.shown(lesson.day, name);
@@ -149,7 +149,7 @@ impl Lab {
         Ok(text)
     }
 
-    /// Keeps what is of all days for the book.
+    /// Saves a figure of all days for the book.
     ///
     /// # Errors
     /// It cannot be written.
@@ -168,7 +168,7 @@ impl Lab {
         Run::open(&self.folder(folder))
             .and_then(|run| run.newest_checkpoint())
             .ok()
-            // What was imported is no run.
+            // An imported checkpoint is no run.
             .or_else(|| Some(self.folder(folder)).filter(|folder| has_hashes(folder)))
             .with_context(|| {
                 format!(
@@ -188,7 +188,7 @@ impl Lab {
         Checkpoint::load(&self.checkpoint(folder)?)
     }
 
-    /// How a day's model is trained here.
+    /// The configuration of a day's training.
     ///
     /// # Errors
     /// The checkpoint that it starts from is missing.
@@ -201,7 +201,7 @@ impl Lab {
         Ok(config)
     }
 
-    /// The same without the checkpoint that it starts from.
+    /// The same, without the checkpoint that it starts from.
     fn untied_config(&self, recipe: &Recipe) -> TrainConfig {
         let mut config = (recipe.change)(TrainConfig {
             corpus: self.settings.corpus.clone(),
@@ -215,7 +215,7 @@ impl Lab {
         config
     }
 
-    /// How long a day's model will train here, by a step of it that is measured and forgotten.
+    /// Estimated time of a day's training, from one step whose result is dropped.
     ///
     /// # Errors
     /// A corpus that cannot be trained with.
@@ -227,12 +227,12 @@ impl Lab {
         Ok(time_of_step(&config, &self.dataset)? * config.steps as u32)
     }
 
-    /// Whether the losses that lessons state are those of this corpus and this preset.
+    /// Whether the lessons' expected losses apply to this corpus and preset.
     pub fn has_bands(&self) -> bool {
         self.settings.corpus == DEFAULT_CORPUS && self.settings.preset == Preset::Nano
     }
 
-    /// Whether a day's model has learned for all its steps.
+    /// Whether a day's model is fully trained.
     ///
     /// # Errors
     /// It was not trained yet.
@@ -241,15 +241,15 @@ impl Lab {
         Ok(self.results(recipe.folder)?.steps >= whole.steps)
     }
 
-    /// Trains a day's model, or goes on where that stopped, and says what it came to.
+    /// Trains a day's model, or resumes its training, and returns its results.
     ///
     /// # Errors
-    /// Those of training; a folder that holds a run of other settings; [`Stopped`].
+    /// Those of training; a folder that holds a run with different options; [`Stopped`].
     pub fn train(&self, recipe: &Recipe) -> Result<Results> {
         self.train_on(recipe, &self.settings.corpus, &self.dataset)
     }
 
-    /// The same on another text; what it comes to is measured on the lab's own.
+    /// The same on another text; the results are measured on the lesson's corpus.
     ///
     /// # Errors
     /// As [`train`](Self::train), or that text cannot be read.
@@ -289,7 +289,7 @@ impl Lab {
                 };
                 ensure!(
                     same == config,
-                    "{} was trained with other settings; give another --out, or move it away to train it anew",
+                    "{} was trained with different options; use another --out, or move it away to train it again",
                     folder.display()
                 );
                 Session::resume(run, config, dataset)?
@@ -297,7 +297,7 @@ impl Lab {
             Err(_) => Session::start(config, dataset, &folder)?,
         };
         say(format_args!("training {}", recipe.what));
-        // One that was asked in its last step is whole, but the day is not.
+        // If the last step was interrupted, the training is complete, but the day is not.
         let mut observer = self.observer.borrow_mut();
         if train(&mut session, &mut **observer)? == Outcome::Stopped || observer.requested() {
             return Err(Stopped.into());
@@ -320,7 +320,7 @@ impl Lab {
         self.train(recipe)
     }
 
-    /// What a day's model came to.
+    /// The results of a day's model.
     ///
     /// # Errors
     /// It was not trained yet.
@@ -342,10 +342,10 @@ impl Lab {
         ))
     }
 
-    /// What a model says after a prompt.
+    /// A model's completion of a prompt.
     ///
     /// # Errors
-    /// A prompt that its tokenizer cannot write.
+    /// A prompt that its tokenizer cannot encode.
     pub fn sample(&self, checkpoint: &Checkpoint, prompt: &str, tokens: usize) -> Result<String> {
         let options = CompletionOptions {
             max_new_tokens: tokens,

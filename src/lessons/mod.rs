@@ -1,19 +1,19 @@
-//! The series, day by day: what each day shows is computed by the library as the learner reads.
+//! The ten-day course. The figures of each day are computed by the library while the learner reads.
 //!
-//! A day ([`Lesson`]) is a chapter of the book in `book/src/` and the functions that make what the chapter shows. The
-//! terminal and the book are two renderings of that one text: where it includes `shown/day-03/one-hot.txt`, the terminal
-//! computes, prints and keeps it, and the book takes what was kept. So no number stands in the text itself.
+//! A day ([`Lesson`]) is a chapter of the book in `book/src/` and the functions that compute its figures. Terminal and book
+//! render the same text: where it includes `shown/day-03/one-hot.txt`, the terminal computes, prints and saves the figure,
+//! and the book includes the saved file. So no number is written in the text itself.
 //!
-//! | file | what it is |
+//! | file | contents |
 //! |---|---|
-//! | `chapter.rs` | a chapter's text, in pieces |
+//! | `chapter.rs` | parsing of chapters into sections |
 //! | `screen.rs` | Markdown on a terminal |
-//! | `lab.rs` | where a day works: corpus, folders, training, checkpoints |
-//! | `results.rs` | what a day's model came to |
+//! | `lab.rs` | working environment of a lesson: corpus, folders, training, checkpoints |
+//! | `results.rs` | the results of a day's model |
 //! | `pictures.rs` | heat maps, curves, points |
-//! | `gradients.rs`, `pytorch.rs` | gradients as training computes them; PyTorch's answers |
-//! | `overview.rs` | all days at once |
-//! | `fact.rs` | what a day claims, to be checked |
+//! | `gradients.rs`, `pytorch.rs` | gradients as training computes them; reference values from PyTorch |
+//! | `overview.rs` | overview of all lessons |
+//! | `fact.rs` | verification of a lesson's claims |
 //! | `dayNN_*.rs` | the days |
 //!
 //! ```
@@ -67,25 +67,25 @@ use fact::Fact;
 use lab::Lab;
 use screen::Screen;
 
-/// A day of the series.
+/// A day of the course.
 pub struct Lesson {
     pub day: u8,
     pub title: &'static str,
-    /// What it teaches, in a line.
+    /// One-line summary.
     pub teaches: &'static str,
     /// Its chapter of the book, in Markdown.
     pub chapter: &'static str,
-    /// What the chapter shows.
+    /// The chapter's figures.
     pub shows: &'static [Show],
     /// The models that it trains; the last is the day's own.
     pub models: &'static [Recipe],
-    /// Folders of earlier days' checkpoints that it uses.
+    /// Folders of earlier days' checkpoints that it requires.
     pub needs: &'static [&'static str],
-    /// What it claims.
+    /// Its claims.
     pub facts: &'static [Fact],
 }
 
-/// Something that a chapter shows: text where its name ends in `.txt`, a picture where it ends in `.svg`.
+/// A figure of a chapter: text if its name ends in `.txt`, a picture if it ends in `.svg`.
 pub struct Show {
     pub name: &'static str,
     pub make: fn(&Lab) -> Result<String>,
@@ -100,7 +100,7 @@ pub struct Recipe {
     pub change: fn(TrainConfig) -> TrainConfig,
     /// The folder of the checkpoint that it starts from.
     pub starts_from: Option<&'static str>,
-    /// Where its exact validation loss lies after all steps of the preset nano on the default corpus, for any seed.
+    /// Expected range of the exact validation loss after all steps, with the preset nano and the built-in corpus, for any seed.
     pub band: (f64, f64),
 }
 
@@ -129,10 +129,10 @@ pub fn find(day: u8) -> Result<&'static Lesson> {
         .with_context(|| format!("there is no day {day}; the days are 1 to {}", LESSONS.len()))
 }
 
-/// Goes through a day: shows its chapter, computes what that shows, trains its models.
+/// Runs a lesson: prints the chapter, computes its figures, trains its models.
 ///
 /// # Errors
-/// An earlier day's checkpoint is missing, or something cannot be computed or written.
+/// A missing checkpoint of an earlier day, or a figure that cannot be computed or written.
 pub fn run(lesson: &Lesson, lab: &Lab) -> Result<()> {
     for folder in lesson.needs {
         lab.checkpoint(folder)?;
@@ -154,7 +154,7 @@ pub fn run(lesson: &Lesson, lab: &Lab) -> Result<()> {
     }
     let (program, day) = (program(), lesson.day);
     screen.text(&format!(
-        "The answers: `{program} lesson {day} --answer`. Whether all of it holds here: `{program} lesson check {day}`."
+        "Answers: `{program} lesson {day} --answer`. Check this day's claims on your machine: `{program} lesson check {day}`."
     ))?;
     match find(day + 1) {
         Ok(next) => screen.text(&format!("Next: `{program} lesson {}`, {}.", next.day, next.title)),
@@ -174,20 +174,20 @@ pub fn show_answers(lesson: &Lesson) -> Result<()> {
 }
 
 impl Lesson {
-    /// Makes what the chapter shows under that name.
+    /// Renders the figure of that name.
     ///
     /// # Errors
-    /// Whatever its function meets.
+    /// Those of its function.
     pub fn make(&self, name: &str, lab: &Lab) -> Result<String> {
         let show = self.shows.iter().find(|show| show.name == name);
         let show = show.with_context(|| format!("day {} shows no {name}", self.day))?;
         (show.make)(lab)
     }
 
-    /// Every name that the chapter shows must be made, and nothing else; what it includes of the sources must be there.
+    /// Checks that the chapter's figures and this lesson's figures match one to one, and that every included source exists.
     ///
     /// # Errors
-    /// The first name of which that is not so.
+    /// The first that doesn't.
     pub fn check_chapter(&self) -> Result<()> {
         for path in included_sources(self.chapter) {
             ensure!(

@@ -1,4 +1,4 @@
-//! All days at once: which are done, and what their models came to.
+//! Overview of all lessons: which are done, and the results of their models.
 
 use anyhow::{Result, bail};
 
@@ -16,7 +16,7 @@ use crate::train::metrics::{self, Line};
 /// Characters of a sample in a table.
 const SAMPLE: usize = 60;
 
-/// A line on a day: what it teaches, how long its models train here, whether it is done.
+/// A day in one line: its summary, the estimated time of its training, whether it is done.
 ///
 /// # Errors
 /// A model that cannot be trained to measure its time.
@@ -49,10 +49,10 @@ pub fn line(lesson: &Lesson, lab: &Lab) -> Result<String> {
     ))
 }
 
-/// Continues `prompt` with each day's model, draws all losses, and keeps both for the book.
+/// Completes `prompt` with each day's model, draws all loss curves, and saves both for the book.
 ///
 /// # Errors
-/// No day has a model yet; a prompt that a tokenizer cannot write.
+/// No trained model, or a prompt that a tokenizer cannot encode.
 pub fn compare(lab: &Lab, prompt: &str) -> Result<()> {
     let mut table = format!(
         "{:<4} {:<34} {:>10} {:>8} {:>9} {:>8}\n",
@@ -71,7 +71,7 @@ pub fn compare(lab: &Lab, prompt: &str) -> Result<()> {
                 lesson.day, results.what, results.parameters, results.val_loss, results.bits_per_byte, results.seconds,
             );
             samples += &format!("{:<4} {}\n", lesson.day, one_line(&sample));
-            // What learned from another text was validated on that, as it learned.
+            // A model trained on another text was validated on that text during training.
             let run = Run::open(&lab.folder(recipe.folder))?;
             if run.config()?.corpus == lab.corpus() {
                 losses.push(curve(&run, recipe, lesson.day, &results)?);
@@ -80,7 +80,7 @@ pub fn compare(lab: &Lab, prompt: &str) -> Result<()> {
     }
     if table.lines().count() == 1 {
         bail!(
-            "no day has left a model in {} yet; begin with: {} lesson 2",
+            "no trained lesson models in {}; start with: {} lesson 2",
             lab.root().display(),
             console::program()
         );
@@ -101,8 +101,8 @@ fn one_line(sample: &str) -> String {
     sample.chars().take(SAMPLE).map(visible).collect()
 }
 
-/// The estimates of the validation loss as a model learned, in bits per byte, since not all have the same tokens. A day
-/// has a colour; of two models of one day the first is dashed.
+/// Estimated validation losses during training, in bits per byte, because tokenizers differ. Each day has a colour; of two
+/// models of one day the first is dashed.
 fn curve(run: &Run, recipe: &Recipe, day: u8, results: &Results) -> Result<Curve> {
     let lines = metrics::read(run)?;
     let bits_per_nat = results.bits_per_byte / results.val_loss;

@@ -1,4 +1,4 @@
-//! The answers of PyTorch: GPT-2 by `transformers` with its logits, gradients and ten losses of training, which
+//! Reference values from PyTorch: logits, gradients and ten training losses of `transformers`' GPT-2, which
 //! `scripts/fixtures.py` stored for the tests.
 
 use anyhow::{Result, bail};
@@ -27,7 +27,7 @@ pub struct PyTorch {
 
 impl PyTorch {
     /// # Errors
-    /// None, as what is read is a part of the program.
+    /// None: the file is part of the program.
     pub fn read() -> Result<Self> {
         let mut entries = Vec::new();
         for (name, view) in SafeTensors::deserialize(PARAMETERS)?.tensors() {
@@ -57,10 +57,10 @@ impl PyTorch {
         })
     }
 
-    /// What PyTorch computed under that name.
+    /// The reference value of that name.
     ///
     /// # Errors
-    /// It computed nothing of that name.
+    /// An unknown name.
     pub fn answer(&self, name: &str) -> Result<Array> {
         array(&self.reference.tensor(name)?)
     }

@@ -1,4 +1,4 @@
-//! What a day's model came to: `lesson.json` in its run.
+//! Results of a lesson's model: `lesson.json` in its run.
 
 use std::fs;
 use std::path::Path;
@@ -20,12 +20,12 @@ const SAMPLE: usize = 200;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Results {
-    /// What the model is.
+    /// Name of the model.
     pub what: String,
     pub parameters: usize,
-    /// Steps that it learned for.
+    /// Training steps.
     pub steps: u64,
-    /// Time that these took, evaluation and saving left out.
+    /// Time of the steps, without evaluation and saving.
     pub seconds: f64,
     /// Exact, on the validation text, in nats per token.
     pub val_loss: f64,
@@ -34,7 +34,7 @@ pub struct Results {
 }
 
 impl Results {
-    /// Measures the model that was trained by a recipe.
+    /// Measures the results of a recipe's model.
     pub(super) fn of(lab: &Lab, recipe: &Recipe) -> Result<Self> {
         let run = Run::open(&lab.folder(recipe.folder))?;
         let checkpoint = Checkpoint::load(&run.newest_checkpoint()?)?;

@@ -13,7 +13,7 @@ const WIDTH: usize = 100;
 
 pub struct Screen {
     style: Style,
-    /// Somebody reads along, and says when to go on.
+    /// Interactive: waits for Enter.
     waits: bool,
     sections: usize,
 }
