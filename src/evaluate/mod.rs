@@ -34,23 +34,25 @@ use crate::data::batches::Batch;
 use crate::model::Model;
 use crate::model::parameters::{Names, Parameters};
 
-/// Tokens that are evaluated at once: enough to keep MLX busy.
+/// Tokens of a batch: enough to keep MLX busy.
 const BATCH_TOKENS: usize = 4096;
 
-/// Bytes of the logits of all batches that are evaluated at once, `[B, T, V]` in float32, which with a large vocabulary are most of the memory that an
-/// evaluation takes: one row of GPT-2's has 1024 · 50257 of them, 206 MB. Only batches of a single row may have more.
+/// Bytes of the logits of all batches that are evaluated in parallel, `[B, T, V]` in float32. With a large vocabulary they
+/// are most of the memory of an evaluation: one row of GPT-2's has 1024 · 50257 of them, 206 MB. Only batches of a single row
+/// may have more.
 const LOGITS_BYTES: usize = 256 << 20;
 
-/// A total of losses over predicted tokens.
+/// A sum of losses over predicted tokens.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Evaluation {
     /// Sum of the tokens' negative log-likelihoods, in nats.
     pub nats: f64,
+    /// Number of predicted tokens.
     pub tokens: usize,
 }
 
 impl Evaluation {
-    /// Counts the negative log-likelihoods of more tokens.
+    /// Adds the negative log-likelihoods of more tokens, in nats.
     pub fn add(&mut self, losses: &[f32]) {
         self.nats += losses.iter().copied().map(f64::from).sum::<f64>();
         self.tokens += losses.len();
@@ -61,11 +63,12 @@ impl Evaluation {
         self.nats / self.tokens as f64
     }
 
+    /// The exponential of the loss.
     pub fn perplexity(&self) -> f64 {
         self.loss().exp()
     }
 
-    /// Bits per byte, of predicted tokens that stand for `bytes` bytes of text.
+    /// Bits per byte, if the predicted tokens are `bytes` bytes of text.
     pub fn bits_per_byte(&self, bytes: u64) -> f64 {
         self.nats / std::f64::consts::LN_2 / bytes as f64
     }
@@ -74,7 +77,7 @@ impl Evaluation {
 /// Token losses of batches by compiled forward passes, each traced once for each shape of batch.
 pub struct Evaluator {
     model: ModelConfig,
-    /// Each evaluates whole batches, so that losses depend on their number by rounding at most.
+    /// Each evaluates whole batches, so the number of workers changes losses at most by rounding.
     workers: Workers<EvaluationTask, Array>,
 }
 
@@ -97,7 +100,7 @@ arrays! {
 }
 
 impl Evaluator {
-    /// Of a model with parameters of those names, on so many CPU threads, or on a GPU by one.
+    /// For a model with parameters of those names, on `threads` CPU threads, or on a GPU with one.
     ///
     /// # Errors
     /// A thread that cannot be started.
@@ -114,7 +117,7 @@ impl Evaluator {
         })
     }
 
-    /// With a thread for each core, or one for a GPU.
+    /// For a checkpoint's model, with a thread for each core, or one for a GPU.
     ///
     /// # Errors
     /// A thread that cannot be started.
@@ -123,28 +126,27 @@ impl Evaluator {
         Self::new(&checkpoint.model, checkpoint.parameters.names(), threads)
     }
 
-    /// Rows of `length` tokens to a batch: enough to keep MLX busy, few enough for memory.
+    /// Rows of a batch of `length` tokens each: enough to keep MLX busy, few enough for memory.
     pub fn rows(&self, length: usize) -> usize {
         batch_rows(self.model.vocab_size, length, self.batches_at_once())
     }
 
-    /// Batches that are evaluated side by side.
+    /// Batches that are evaluated in parallel.
     pub fn batches_at_once(&self) -> usize {
         self.workers.count()
     }
 
-    /// The negative log-likelihood of each target, in nats: `[B · T]` of each batch, row by row. Whoever adds thousands of
-    /// them does so in float64, where the sum is as exact as its parts.
+    /// The negative log-likelihood of each target, in nats: for each batch `[B, T]`, row-major. Sum them in float64.
     ///
     /// # Errors
-    /// A token that the vocabulary has not, rows longer than memory can hold, or an error of MLX's, after which the
-    /// evaluator is of no use.
+    /// A token id outside the vocabulary, rows longer than memory can hold, or an error of MLX's, after which the evaluator
+    /// can't be used.
     pub fn losses(
         &mut self,
         parameters: &Parameters,
         batches: impl IntoIterator<Item = Batch>,
     ) -> Result<Vec<Vec<f32>>> {
-        // Streams belong to threads: workers must be handed numbers, not a graph of this thread's.
+        // A graph belongs to its thread's stream: worker threads need evaluated arrays.
         eval(parameters.arrays())?;
         let mut batches = batches.into_iter();
         let mut losses = Vec::new();
@@ -169,7 +171,7 @@ impl Evaluator {
         memory::ensure_fits(
             format_args!("an evaluation of {rows} row(s) of {length} tokens on each of {threads} thread(s)"),
             memory::of_forward(&self.model, threads * rows, length),
-            "the model's context is longer than can be used here; measure shorter texts",
+            "the model's context is longer than this machine's memory allows; evaluate shorter texts",
         )?;
         Ok(EvaluationTask {
             parameters: parameters.arrays().to_vec(),
@@ -178,7 +180,7 @@ impl Evaluator {
     }
 }
 
-/// The work of a worker: the losses of a batch, `[B, T]`.
+/// The function of a worker: the losses of a batch, `[B, T]`.
 fn work(model: ModelConfig, names: Names) -> Work<EvaluationTask, Array> {
     let mut forward = compiled(move |arrays: ForwardInputs| {
         let parameters = Parameters::new(&names, arrays.parameters)?;
@@ -194,7 +196,7 @@ fn work(model: ModelConfig, names: Names) -> Work<EvaluationTask, Array> {
     })
 }
 
-/// Rows of `length` tokens that each of `at_once` batches may have, one at least.
+/// Rows of `length` tokens of each of `at_once` parallel batches, at least one.
 fn batch_rows(vocab_size: usize, length: usize, at_once: usize) -> usize {
     let tokens = BATCH_TOKENS.min(LOGITS_BYTES / (vocab_size * size_of::<f32>() * at_once));
     (tokens / length).max(1)

@@ -1,4 +1,4 @@
-//! The exact loss on a text.
+//! The exact loss of a model on a text.
 
 use anyhow::{Result, ensure};
 
@@ -9,12 +9,12 @@ use crate::data::tokens::Tokens;
 use crate::data::windows::{batches, windows};
 use crate::model::parameters::Parameters;
 
-/// The exact loss of a checkpoint's model on all tokens of `part` but the first, in windows of its context that begin
-/// `stride` tokens apart; and bits per byte of the text that was predicted, where its size is known. `progress` hears
-/// how many tokens were predicted since it last heard.
+/// The exact loss of a checkpoint's model on all tokens of `part` but the first, in windows of its context that start
+/// `stride` tokens apart; and bits per byte of the predicted text, where its size is known. `progress` is called with the
+/// number of newly predicted tokens.
 ///
 /// # Errors
-/// Fewer than two tokens, tokens that the model's vocabulary has not, or a stride that leaves tokens out.
+/// Fewer than two tokens, a token id outside the vocabulary, or a stride that leaves tokens out.
 pub fn measure(
     checkpoint: &Checkpoint,
     part: &Part,
@@ -45,12 +45,10 @@ pub fn measure(
     Ok((total, bits_per_byte))
 }
 
-/// The exact loss of a model on all `tokens` but the first, in windows of its context that begin `stride` tokens apart,
-/// from 1 to the context. `progress` hears how many tokens were predicted since it last
-/// heard.
+/// As [`measure`], of a model on `tokens`, with a `stride` from 1 to the context.
 ///
 /// # Errors
-/// Tokens that the model's vocabulary has not.
+/// A token id outside the vocabulary.
 pub fn evaluate(
     evaluator: &mut Evaluator,
     parameters: &Parameters,

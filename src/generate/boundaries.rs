@@ -1,9 +1,9 @@
-//! The tokens that begin and end a text: those that the model's files name, or, where they name none, the tokenizer's own.
+//! Bos and eos tokens: those of the model's files, or else the tokenizer's.
 
 use crate::config::{Boundaries, ModelConfig};
 use crate::tokenizer::Tokenizer;
 
-/// The tokens after which a text ends.
+/// The eos tokens.
 pub fn end_tokens(model: &ModelConfig, tokenizer: &Tokenizer) -> Vec<u32> {
     match &model.boundaries.eos[..] {
         [] => tokenizer.end_of_text().into_iter().collect(),
@@ -11,13 +11,13 @@ pub fn end_tokens(model: &ModelConfig, tokenizer: &Tokenizer) -> Vec<u32> {
     }
 }
 
-/// The token with which a text begins, if there is one.
+/// The bos token, if there is one.
 pub fn begin_token(model: &ModelConfig, tokenizer: &Tokenizer) -> Option<u32> {
     let Boundaries { bos, eos } = &model.boundaries;
     bos.or_else(|| tokenizer.end_of_text().filter(|_| eos.is_empty()))
 }
 
-/// What a text begins with when its writer says nothing.
+/// The default prompt: the bos token, or else the tokenizer's default.
 pub fn default_prompt(model: &ModelConfig, tokenizer: &Tokenizer) -> Vec<u32> {
     match model.boundaries.bos {
         Some(bos) => vec![bos],

@@ -1,4 +1,4 @@
-//! Tokens to text, and when the text ends.
+//! Tokens to text, and the stop criteria.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -8,18 +8,19 @@ use super::stop::StopStrings;
 use super::{CompletionOptions, Generator, boundaries};
 use crate::tokenizer::{StreamDecoder, Tokenizer};
 
-/// What ends a text, whichever comes first.
+/// Stop criteria; the first that is met ends the text.
 #[derive(Clone, Debug)]
 pub struct Ending {
+    /// Most tokens to generate.
     pub max_new_tokens: usize,
-    /// Texts before which it ends.
+    /// Stop strings, which are not part of the text.
     pub stop: Vec<String>,
-    /// The tokens after which nothing comes.
+    /// Eos tokens, which are not part of the text.
     pub end_tokens: Vec<u32>,
 }
 
 impl Ending {
-    /// That of `options`, for texts of a model and its tokenizer.
+    /// The stop criteria of `options`, with the eos tokens of the model or else the tokenizer.
     pub fn new(options: &CompletionOptions, generator: &Generator, tokenizer: &Tokenizer) -> Self {
         Self {
             max_new_tokens: options.max_new_tokens,
@@ -33,32 +34,32 @@ impl Ending {
     }
 }
 
-/// What ended a text.
+/// Which stop criterion ended a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// It has as many tokens as it may have.
+    /// `max_new_tokens` was reached.
     Length,
-    /// A stop string came.
+    /// A stop string matched.
     Stop,
-    /// A token came that ends a text.
+    /// An eos token was sampled.
     EndOfText,
 }
 
 /// The continuation of a prompt.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Completion {
-    /// Its text: without the prompt, up to the stop string, without the token that ended it.
+    /// Its text, without the prompt, the stop string and the eos token.
     pub text: String,
-    /// All tokens that were chosen, those of the stop string and the token that ended it included.
+    /// All sampled tokens, including those of the stop string and the eos token.
     pub ids: Vec<u32>,
-    /// The natural logarithm of the probability that the model gave to each of them.
+    /// Natural logarithm of the probability of each of them under the unmodified distribution.
     pub logprobs: Vec<f32>,
-    /// None while it is being written.
+    /// None while it is being generated.
     pub finish_reason: Option<FinishReason>,
 }
 
-/// Writes a completion token by token.
+/// Builds a completion token by token.
 #[derive(Clone, Debug)]
 pub struct Writer<'a> {
     completion: Completion,
@@ -69,6 +70,7 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
+    /// An empty completion, which is finished already if no token may be generated.
     pub fn new(tokenizer: &'a Tokenizer, ending: &Ending) -> Self {
         Self {
             completion: Completion {
@@ -82,7 +84,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// What is written so far.
+    /// The completion so far.
     pub fn completion(&self) -> &Completion {
         &self.completion
     }
@@ -91,15 +93,16 @@ impl<'a> Writer<'a> {
         self.completion
     }
 
+    /// Whether a stop criterion was met.
     pub fn is_finished(&self) -> bool {
         self.completion.finish_reason.is_some()
     }
 
-    /// Takes the next token, and gives the text that is certain with it: bytes that are no whole character yet, and text
-    /// that may begin a stop string, wait for what comes next.
+    /// Adds a token, and returns the text that it completes: incomplete characters, and text that may begin a stop string,
+    /// are held back.
     ///
     /// # Errors
-    /// An id that no token has.
+    /// An unknown id.
     pub fn push(&mut self, choice: Choice) -> Result<String> {
         self.completion.ids.push(choice.id);
         self.completion.logprobs.push(choice.logprob);
@@ -125,13 +128,13 @@ impl<'a> Writer<'a> {
         Ok(text)
     }
 
-    /// Gives what is waiting, for a text that goes on no further.
+    /// Returns the text that was held back, when generation ends early.
     ///
     /// # Errors
-    /// None that [`push`](Self::push) would not have met.
+    /// Only those of [`push`](Self::push).
     pub fn finish(&mut self) -> Result<String> {
         if self.is_finished() {
-            return Ok(String::new()); // nothing is waiting
+            return Ok(String::new()); // nothing is held back
         }
         self.rest()
     }

@@ -29,8 +29,8 @@ pub struct LanguageModel {
 }
 
 impl LanguageModel {
-    /// A model of that shape over handles of `parameters`. It never writes an id that the tokenizer has no token for, as
-    /// where the vocabulary is padded.
+    /// A model of that configuration over handles of `parameters`. It never samples an id without a token in the tokenizer,
+    /// as in a padded vocabulary.
     ///
     /// # Errors
     /// Parameters that are not the model's, or a context whose keys and values no memory here can hold.
@@ -44,23 +44,25 @@ impl LanguageModel {
         })
     }
 
+    /// The model's configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
+    /// The model's tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
-    /// What the model writes after `prompt`. An empty one is the token that begins a text; for characters, a new line.
+    /// Completes `prompt`. An empty one stands for the bos token, or for a new line with a character tokenizer.
     ///
     /// # Errors
-    /// A prompt that the tokenizer cannot write, options that cannot be, or an error of MLX's.
+    /// A prompt that cannot be encoded, invalid options, or an error of MLX's.
     pub fn complete(&self, prompt: &str, options: &CompletionOptions) -> Result<Completion> {
         self.tokens(prompt, options)?.complete()
     }
 
-    /// The same token by token, as it is written.
+    /// As [`complete`](Self::complete), token by token.
     ///
     /// # Errors
     /// As [`complete`](Self::complete).
@@ -73,17 +75,16 @@ impl LanguageModel {
         )
     }
 
-    /// A text without tokens yet, for whoever writes in turns with the model.
+    /// An empty text, for callers that take turns with the model.
     ///
     /// # Errors
-    /// Options that cannot be, or an error of MLX's.
+    /// Invalid options, or an error of MLX's.
     pub fn text(&self, options: &CompletionOptions) -> Result<TokenStream<'_>> {
         TokenStream::new(&self.generator, &self.tokenizer, &[], options)
     }
 
-    /// Several completions of one prompt, side by side: those of the numbers `samples`, each what it would be alone.
-    /// `on_text` hears the number of a sample, the text that is certain of it since it last heard, and whether that was its
-    /// end.
+    /// Several completions of one prompt in a batch, with the numbers `samples`, each the same as if generated alone.
+    /// `on_text` is called with the number of a sample, its new text, and whether that was its end.
     ///
     /// # Errors
     /// As [`complete`](Self::complete), and the first of `on_text`, which ends all of them.
@@ -121,10 +122,10 @@ impl LanguageModel {
         Ok(writers.into_iter().map(Writer::into_completion).collect())
     }
 
-    /// The tokens of a prompt, or of what stands for none.
+    /// The tokens of a prompt; of an empty one, the default prompt.
     ///
     /// # Errors
-    /// Text that the tokenizer cannot write, or special tokens that are not to be in it.
+    /// Text that cannot be encoded, or disallowed special tokens in it.
     pub fn prompt(&self, text: &str, special: SpecialTokens) -> Result<Vec<u32>> {
         if text.is_empty() {
             return Ok(boundaries::default_prompt(&self.config, &self.tokenizer));
@@ -134,7 +135,7 @@ impl LanguageModel {
             .of_kind(ErrorKind::Text)
     }
 
-    /// The tokens after which a text ends.
+    /// The eos tokens.
     pub fn end_tokens(&self) -> Vec<u32> {
         boundaries::end_tokens(&self.config, &self.tokenizer)
     }

@@ -1,12 +1,12 @@
-//! Text from a model: one token at a time, each chosen from what the model expects next.
+//! Autoregressive text generation.
 //!
-//! | file | what it is |
+//! | file | contents |
 //! |---|---|
-//! | `sampler.rs` | from logits to one token; arithmetic |
-//! | `window.rs`, `sequences.rs` | the tokens that the model looks at; rows of them with their key-value cache |
-//! | `boundaries.rs` | the tokens that begin and end a text |
-//! | `stop.rs`, `completion.rs` | text up to a stop string; tokens to text, and when it ends |
-//! | `options.rs`, `token_stream.rs`, `language_model.rs` | text in and text out: what a program calls |
+//! | `sampler.rs` | sampling: from logits to one token, in plain arithmetic |
+//! | `window.rs`, `sequences.rs` | the context window; a batch of sequences with their KV cache |
+//! | `boundaries.rs` | bos and eos tokens |
+//! | `stop.rs`, `completion.rs` | stop strings; tokens to text, and the stop criteria |
+//! | `options.rs`, `token_stream.rs`, `language_model.rs` | text in and text out: the interface for programs |
 //!
 //! ```
 //! use mlx_gpt::generate::sample_rng;
@@ -44,30 +44,32 @@ use sampler::{Choice, Sampling};
 pub use sequences::Sequences;
 pub use token_stream::{Token, TokenStream};
 
-/// Memory for the keys, values and logits of samples that are written at once: 14 of GPT-2's smallest size, one of its
-/// largest, so that no number of samples asks for more than a machine that holds the model has.
+/// Memory for the KV cache and logits of the samples of a batch: 14 of GPT-2's smallest size, one of its largest. It bounds
+/// memory independently of the number of samples.
 const GROUP_BYTES: usize = 1 << 30;
 
-/// Samples that are written at once, at most: on two cores, more are not faster in all (at the preset nano 980 tokens a
-/// second for one, 2763 for 4, 5091 for 16, 6350 for 64), and each would appear more slowly.
+/// Largest batch of samples. On two cores throughput saturates (at the preset nano 980 tokens a second for one, 2763 for 4,
+/// 5091 for 16, 6350 for 64), and each sample of a larger batch would stream more slowly.
 const GROUP_ROWS: usize = 64;
 
 /// A model ready to continue token sequences.
 pub struct Generator {
     model: Model,
     config: ModelConfig,
-    /// Ids of the vocabulary that no token has, as where it is padded.
-    absent: Vec<u32>,
+    /// Ids of the vocabulary without a token, as in a padded one; never sampled.
+    unused_ids: Vec<u32>,
 }
 
-/// A sample that is being written.
-struct Row {
+/// A sample of the current batch.
+struct Sample {
     number: u64,
     rng: ChaCha8Rng,
-    going: bool,
+    active: bool,
 }
 
 impl Generator {
+    /// A generator that may sample every id of the vocabulary.
+    ///
     /// # Errors
     /// Parameters that are not the model's, or a context whose keys and values no memory here can hold.
     pub fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
@@ -79,35 +81,35 @@ impl Generator {
         Ok(Self {
             model: Model::new(config, parameters)?,
             config: config.clone(),
-            absent: Vec::new(),
+            unused_ids: Vec::new(),
         })
     }
 
-    /// The same, never choosing an id that `tokenizer` has no token for.
+    /// The same generator, which never samples an id without a token in `tokenizer`.
     pub fn for_tokenizer(self, tokenizer: &Tokenizer) -> Self {
         Self {
-            absent: absent_ids(tokenizer, self.config.vocab_size),
+            unused_ids: absent_ids(tokenizer, self.config.vocab_size),
             ..self
         }
     }
 
-    /// Chooses a token after those that the model looks at, `seen`, from what it expects next.
+    /// Samples the token after the context `seen` from its `logits`, `[V]`.
     ///
     /// # Errors
     /// As [`Sampling::choose`].
     pub fn choose(&self, sampling: &Sampling, logits: &[f32], seen: &[u32], rng: &mut ChaCha8Rng) -> Result<Choice> {
-        sampling.choose_except(logits, &self.absent, seen, rng)
+        sampling.choose_except(logits, &self.unused_ids, seen, rng)
     }
 
-    /// Continues `prompt` in as many ways as `samples` has numbers, each to any length: when the context is full, its
-    /// last half is kept and filled up again. `on_token` hears each token as it is chosen, with the number of its
-    /// sample, and ends that sample by returning false.
+    /// Generates the samples of `prompt` with the numbers `samples`, each of any length: when the context is full, its last
+    /// half is kept and the cache is rebuilt. `on_token` is called with each sampled token and the number of its sample,
+    /// and ends that sample by returning false.
     ///
-    /// A sample is a function of prompt, `sampling`, `seed` and its number: those beside it change nothing but the order
-    /// in which MLX adds up.
+    /// A sample depends only on the prompt, `sampling`, `seed` and its number; the batch it is generated in can change it
+    /// only through the order of floating-point sums.
     ///
     /// # Errors
-    /// An empty prompt, a sampling that cannot be, or an error of MLX's or of `on_token`.
+    /// An empty prompt, invalid sampling options, or an error of MLX's or of `on_token`.
     pub fn generate(
         &self,
         prompt: &[u32],
@@ -116,22 +118,22 @@ impl Generator {
         seed: u64,
         mut on_token: impl FnMut(u64, Choice) -> Result<bool>,
     ) -> Result<()> {
-        ensure!(!prompt.is_empty(), "the prompt is empty; give at least one character");
+        ensure!(!prompt.is_empty(), "the prompt is empty; give at least one token");
         sampling.validate()?;
-        let at_once = self.rows_at_once();
-        for first in samples.clone().step_by(at_once) {
-            let numbers = first..samples.end.min(first + at_once as u64);
-            let rows = numbers.map(|number| Row {
+        let batch_size = self.batch_size();
+        for first in samples.clone().step_by(batch_size) {
+            let numbers = first..samples.end.min(first + batch_size as u64);
+            let batch = numbers.map(|number| Sample {
                 number,
                 rng: sample_rng(seed, number),
-                going: true,
+                active: true,
             });
-            self.write_group(prompt, rows.collect(), sampling, &mut on_token)?;
+            self.generate_batch(prompt, batch.collect(), sampling, &mut on_token)?;
         }
         Ok(())
     }
 
-    /// A sequence without tokens, for whoever continues it in steps of their own.
+    /// An empty sequence, for callers that append tokens themselves.
     ///
     /// # Errors
     /// An error of MLX's.
@@ -139,54 +141,56 @@ impl Generator {
         Sequences::new(&self.model, &self.config)
     }
 
-    fn write_group(
+    fn generate_batch(
         &self,
         prompt: &[u32],
-        mut rows: Vec<Row>,
+        mut samples: Vec<Sample>,
         sampling: &Sampling,
         on_token: &mut impl FnMut(u64, Choice) -> Result<bool>,
     ) -> Result<()> {
-        // The prompt is the same for all: one row computes it.
+        // The prompt is the same for all samples: its KV cache is computed once.
         let mut sequences = self.sequence()?;
         prompt.iter().for_each(|&id| sequences.push(&[id]));
-        let mut logits = sequences.next_logits()?.repeat(rows.len());
-        sequences.repeat(rows.len())?;
+        let mut logits = sequences.next_logits()?.repeat(samples.len());
+        sequences.repeat(samples.len())?;
         loop {
-            let mut chosen = Vec::with_capacity(rows.len());
-            for (place, (row, logits)) in rows.iter_mut().zip(logits.chunks(self.config.vocab_size)).enumerate() {
-                let choice = self.choose(sampling, logits, sequences.window(place), &mut row.rng)?;
-                chosen.push(choice.id);
-                row.going = on_token(row.number, choice)?;
+            let mut ids = Vec::with_capacity(samples.len());
+            let rows = logits.chunks(self.config.vocab_size);
+            for (row, (sample, logits)) in samples.iter_mut().zip(rows).enumerate() {
+                let choice = self.choose(sampling, logits, sequences.window(row), &mut sample.rng)?;
+                ids.push(choice.id);
+                sample.active = on_token(sample.number, choice)?;
             }
-            let going: Vec<usize> = (0..rows.len()).filter(|&place| rows[place].going).collect();
-            if going.is_empty() {
+            let active: Vec<usize> = (0..samples.len()).filter(|&row| samples[row].active).collect();
+            if active.is_empty() {
                 return Ok(());
             }
-            sequences.push(&chosen);
-            if going.len() < rows.len() {
-                sequences.keep(&going)?;
-                rows.retain(|row| row.going);
+            sequences.push(&ids);
+            if active.len() < samples.len() {
+                sequences.select_rows(&active)?;
+                samples.retain(|sample| sample.active);
             }
             logits = sequences.next_logits()?;
         }
     }
 
-    fn rows_at_once(&self) -> usize {
+    /// Samples that are generated in one batch.
+    fn batch_size(&self) -> usize {
         let logits = self.config.vocab_size * size_of::<f32>();
         let row = memory::of_generation(&self.config) as usize + logits;
         (GROUP_BYTES / row).clamp(1, GROUP_ROWS)
     }
 }
 
-/// The ids of a vocabulary of that size that `tokenizer` has no token for: those that it was padded with, such as
-/// nanoGPT's 50257 tokens to 50304, and gaps between added tokens.
+/// The ids of a vocabulary of that size without a token in `tokenizer`: padding, as nanoGPT's 50257 tokens are padded to
+/// 50304, and gaps between added tokens.
 pub fn absent_ids(tokenizer: &Tokenizer, vocab_size: usize) -> Vec<u32> {
     (0..vocab_size as u32)
         .filter(|&id| tokenizer.token_bytes(id).is_none())
         .collect()
 }
 
-/// The random numbers of a sample: a stream of its own for each.
+/// The random numbers of a sample: each has a stream of its own.
 pub fn sample_rng(seed: u64, number: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(number);

@@ -1,9 +1,9 @@
-//! How a text goes on, and when it ends.
+//! Options of a completion.
 
 use super::sampler::Sampling;
 use crate::config::SpecialTokens;
 
-/// How a text goes on, and when it ends.
+/// Options of a completion: sampling, stop criteria, seed.
 ///
 /// ```
 /// use mlx_gpt::CompletionOptions;
@@ -18,17 +18,17 @@ use crate::config::SpecialTokens;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct CompletionOptions {
-    /// Tokens to write, at most.
+    /// Most tokens to generate.
     pub max_new_tokens: usize,
-    /// How each token is chosen.
+    /// Sampling options.
     pub sampling: Sampling,
-    /// Texts before which it ends; the one that is complete first counts.
+    /// Stop strings, which are not part of the text; the first that is complete ends it.
     pub stop: Vec<String>,
-    /// Goes on after a token that ends a text.
+    /// Continues after eos tokens.
     pub ignore_end_of_text: bool,
-    /// What becomes of special tokens whose text is in the prompt.
+    /// How special tokens in the prompt are encoded.
     pub special: SpecialTokens,
-    /// Repeats a draw: a text is a function of the model, the prompt, these options and the number of its sample.
+    /// Seed of the random numbers: a text is a function of the model, the prompt, these options and the number of its sample.
     pub seed: u64,
 }
 

@@ -1,36 +1,35 @@
-//! From logits to one token: repetition penalty, temperature, top-k, top-p, min-p, and a draw. Arithmetic on numbers, no
-//! MLX.
+//! Sampling, from logits to one token: repetition penalty, temperature, top-k, top-p, min-p, and a draw. Plain f32
+//! arithmetic, no MLX.
 //!
-//! GPT-2 has 50257 tokens to choose from, for every token of every sample: nothing here sorts them. Filters find the
-//! last token that they keep by selection, in linear time, and a draw adds up weights in the order of the ids.
+//! Nothing here sorts GPT-2's 50257 logits: filters find the last token that they keep by selection, in linear time, and a
+//! draw sums weights in the order of the ids.
 
 use anyhow::{Result, ensure};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-/// How the next token is chosen. The fields are in the order that they work in, which is that of `transformers`.
+/// Sampling options, in the order in which they are applied, which is that of `transformers`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Logits of tokens that the model sees already are divided by this where they are positive and multiplied where
-    /// they are negative, once each (Keskar et al. 2019, section 4.1; the negative ones as in `transformers`); 1 leaves
-    /// them.
+    /// The logits of tokens in the context are divided by this if positive and multiplied if negative, once each (Keskar et
+    /// al. 2019, section 4.1; the negative ones as in `transformers`); 1 disables it.
     pub repetition_penalty: f32,
     /// Logits are divided by this; 0 always takes the most likely token (greedy).
     pub temperature: f32,
-    /// Only the k most likely tokens are drawn from (Fan et al. 2018), of equal ones those with the lower ids; 0 keeps
-    /// all.
+    /// Top-k sampling: only the k most likely tokens (Fan et al. 2018), of equally likely ones those with the lower ids; 0
+    /// keeps all.
     pub top_k: usize,
-    /// Of those, only the fewest most likely whose probability reaches p (Holtzman et al. 2020, section 3.1); 1 keeps
-    /// all.
+    /// Nucleus sampling: of those, the smallest set of most likely tokens with a total probability of at least p (Holtzman
+    /// et al. 2020, section 3.1); 1 keeps all.
     pub top_p: f32,
-    /// Of those, only tokens at least this many times as likely as the most likely one (Nguyen et al. 2024); 0 keeps
-    /// all.
+    /// Of those, only tokens with at least this fraction of the highest probability (Nguyen et al. 2024); 0 keeps all.
     pub min_p: f32,
 }
 
-/// A token, and how likely the model found it: before penalty, temperature and filters.
+/// A sampled token, with its log-probability before penalty, temperature and filters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Choice {
+    /// The token.
     pub id: u32,
     /// Natural logarithm of its probability.
     pub logprob: f32,
@@ -39,13 +38,14 @@ pub struct Choice {
 /// A token that may be drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
+    /// The token.
     pub id: u32,
-    /// How likely it is, the most likely one being 1.
+    /// Its probability, relative to the most likely token's.
     pub weight: f32,
 }
 
 impl Sampling {
-    /// Draws from what the model expects, as it is.
+    /// Samples from the unmodified distribution.
     pub const PLAIN: Self = Self {
         repetition_penalty: 1.0,
         temperature: 1.0,
@@ -60,8 +60,10 @@ impl Sampling {
         ..Self::PLAIN
     };
 
+    /// Checks the ranges of the options.
+    ///
     /// # Errors
-    /// A number that cannot be, with its name.
+    /// An option out of its range.
     pub fn validate(&self) -> Result<()> {
         let Self {
             repetition_penalty,
@@ -89,15 +91,16 @@ impl Sampling {
         Ok(())
     }
 
-    /// Chooses a token. `logits` has one number a token of the vocabulary; `seen` are the ids that the model looks at.
+    /// Samples a token from `logits`, `[V]`, unnormalised log-probabilities; `seen` are the ids of the context.
     ///
     /// # Errors
-    /// The logits are no distribution: the model is broken.
+    /// Logits that are not finite: the model is broken.
     pub fn choose(&self, logits: &[f32], seen: &[u32], rng: &mut ChaCha8Rng) -> Result<Choice> {
         self.choose_except(logits, &[], seen, rng)
     }
 
-    /// The same, but never one of `absent`: ids of the vocabulary that no token has. How likely the choice is counts them.
+    /// As [`choose`](Self::choose), but never an id of `absent`, which have no token. They still count in the
+    /// log-probability.
     ///
     /// # Errors
     /// As [`choose`](Self::choose).
@@ -110,7 +113,7 @@ impl Sampling {
         let mut scores = self.penalized(logits, seen);
         absent.iter().for_each(|&id| scores[id as usize] = f32::NEG_INFINITY);
         let id = if self.temperature == 0.0 {
-            most_likely(&scores)
+            argmax(&scores)
         } else {
             draw(&self.candidates_of(&scores), rng)
         };
@@ -127,8 +130,8 @@ impl Sampling {
     }
 
     fn candidates_of(&self, scores: &[f32]) -> Vec<Candidate> {
-        let largest = scores[most_likely(scores) as usize];
-        // From the largest down, so that no temperature makes an infinity of two.
+        let largest = scores[argmax(scores) as usize];
+        // The maximum is subtracted so that exp cannot overflow at any temperature.
         let weights = scores.iter().map(|score| ((score - largest) / self.temperature).exp());
         let mut kept: Vec<Candidate> = (0..)
             .zip(weights)
@@ -204,7 +207,7 @@ fn draw(candidates: &[Candidate], rng: &mut ChaCha8Rng) -> u32 {
             return candidate.id;
         }
     }
-    // Rounding left a crumb.
+    // Rounding may leave a remainder.
     candidates[candidates.len() - 1].id
 }
 
@@ -212,8 +215,8 @@ fn total_weight(candidates: &[Candidate]) -> f64 {
     candidates.iter().map(|candidate| f64::from(candidate.weight)).sum()
 }
 
-/// The first of the largest.
-fn most_likely(scores: &[f32]) -> u32 {
+/// Index of the largest score, the first of equal ones.
+fn argmax(scores: &[f32]) -> u32 {
     let mut best = 0;
     for (index, &score) in scores.iter().enumerate() {
         if score > scores[best] {

@@ -1,4 +1,4 @@
-//! Token sequences that a model continues side by side.
+//! A batch of token sequences of one length, with their KV cache.
 
 use anyhow::{Result, ensure};
 use mlx_rs::ops::indexing::TryIndexOp;
@@ -9,15 +9,14 @@ use crate::config::ModelConfig;
 use crate::model::Model;
 use crate::model::kv_cache::KvCache;
 
-/// Tokens, over all rows, that one forward pass puts into the cache.
+/// Tokens, over all rows, of one forward pass that fills the cache.
 const PREFILL_TOKENS: usize = 512;
 
 /// Each of those tokens attends to all before it. This bounds the memory for attention, whatever the context: 52 MB a
 /// layer for GPT-2's largest size (25 heads).
 const PREFILL_SCORES: usize = PREFILL_TOKENS * 1024;
 
-/// Sequences of one length, a row each: the tokens that the model looks at, and the keys and values of those that it has
-/// seen.
+/// Sequences of one length, a row each: their context windows, and the KV cache of the tokens computed so far.
 pub struct Sequences<'a> {
     model: &'a Model,
     windows: Vec<Window>,
@@ -34,18 +33,18 @@ impl<'a> Sequences<'a> {
         })
     }
 
-    /// The tokens that the model looks at in a row.
+    /// The context window of a row.
     pub fn window(&self, row: usize) -> &[u32] {
         self.windows[row].ids()
     }
 
-    /// Tokens of each row that the model has not seen yet.
+    /// Tokens of each row that are not in the cache yet.
     pub fn unseen(&self) -> usize {
         self.windows[0].ids().len() - self.cache.len()
     }
 
-    /// Adds a token to each row. When the context is full, its last half is kept, which the next
-    /// [`next_logits`](Self::next_logits) prefills again.
+    /// Appends a token to each row. When the context is full, its last half is kept, and the next
+    /// [`next_logits`](Self::next_logits) rebuilds the cache.
     pub fn push(&mut self, ids: &[u32]) {
         for (window, &id) in self.windows.iter_mut().zip(ids) {
             if window.push(id) {
@@ -54,27 +53,26 @@ impl<'a> Sequences<'a> {
         }
     }
 
-    /// Makes `rows` rows of the one.
+    /// Repeats the single row `rows` times.
     pub(super) fn repeat(&mut self, rows: usize) -> Result<()> {
         self.windows = vec![self.windows[0].clone(); rows];
         Ok(self.cache.repeat(rows)?)
     }
 
-    /// Keeps these rows only, in this order.
-    pub(super) fn keep(&mut self, rows: &[usize]) -> Result<()> {
+    /// Selects rows by index, in that order.
+    pub(super) fn select_rows(&mut self, rows: &[usize]) -> Result<()> {
         self.windows = rows.iter().map(|&row| self.windows[row].clone()).collect();
         Ok(self.cache.select_rows(rows)?)
     }
 
-    /// Logits of what comes next, `[rows, V]`. Only tokens that the model has not seen are computed, and they must be
-    /// one at least.
+    /// Logits of the next token of each row, `[rows, V]`, row-major. Only tokens that are not in the cache are computed.
     ///
     /// # Errors
-    /// No token since the last time, or an error of MLX's.
+    /// No new tokens since the last call, or an error of MLX's.
     pub fn next_logits(&mut self) -> Result<Vec<f32>> {
         let rows = self.windows.len();
         let new = self.unseen();
-        ensure!(new > 0, "there is no token to go on from; give at least one");
+        ensure!(new > 0, "there is no token to continue from; give at least one");
         let ids: Vec<u32> = self
             .windows
             .iter()

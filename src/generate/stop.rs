@@ -1,10 +1,9 @@
-//! Text up to a stop string. Text only: no tokens, no model.
+//! Stop strings in streamed text. No tokens, no model.
 
-/// Looks in a text that comes in pieces for the stop string that is complete first, and gives the text before it.
+/// Streaming matcher of stop strings: returns the text before the first stop string that is complete.
 ///
-/// What may be the beginning of a stop string is held back until that is decided. Where the text is cut depends on the
-/// text alone, not on its pieces: of the stop strings in it, the one that ends first counts, and of those that end
-/// together the longest.
+/// Text that may begin a stop string is held back until that is decided. The result depends on the text alone, not on how
+/// it is split into chunks: the stop string that ends first matches, and of those that end together the longest.
 ///
 /// ```
 /// use mlx_gpt::generate::stop::StopStrings;
@@ -18,58 +17,58 @@
 #[derive(Clone, Debug)]
 pub struct StopStrings {
     stops: Vec<String>,
-    held: String,
+    buffer: String,
     stopped: bool,
 }
 
 impl StopStrings {
-    /// Empty stop strings count for nothing.
+    /// A matcher of `stops`; empty strings among them are ignored.
     pub fn new(mut stops: Vec<String>) -> Self {
         stops.retain(|stop| !stop.is_empty());
         Self {
             stops,
-            held: String::new(),
+            buffer: String::new(),
             stopped: false,
         }
     }
 
-    /// The text that is certain once `text` has come; after a stop string, none.
+    /// Adds `text`; returns the text that cannot belong to a stop string. Empty after a stop string.
     pub fn push(&mut self, text: &str) -> String {
         if self.stopped {
             return String::new();
         }
-        self.held += text;
+        self.buffer += text;
         let complete = self
             .stops
             .iter()
-            .filter_map(|stop| self.held.find(stop.as_str()).map(|start| (start + stop.len(), start)))
+            .filter_map(|stop| self.buffer.find(stop.as_str()).map(|start| (start + stop.len(), start)))
             .min();
         let certain = match complete {
             Some((_, start)) => {
                 self.stopped = true;
-                self.held.truncate(start);
+                self.buffer.truncate(start);
                 start
             }
-            None => self.undecided_from(),
+            None => self.partial_match_start(),
         };
-        self.held.drain(..certain).collect()
+        self.buffer.drain(..certain).collect()
     }
 
-    /// Whether a stop string was in the text.
+    /// Whether a stop string has matched.
     pub fn stopped(&self) -> bool {
         self.stopped
     }
 
-    /// At the end of the text: what was held back and is no stop string.
+    /// Returns the text that was held back, at the end of the stream.
     pub fn finish(&mut self) -> String {
-        std::mem::take(&mut self.held)
+        std::mem::take(&mut self.buffer)
     }
 
-    /// Where the longest end of the held text that begins a stop string begins.
-    fn undecided_from(&self) -> usize {
-        let begins_stop = |at: &usize| self.stops.iter().any(|stop| stop.starts_with(&self.held[*at..]));
-        let mut places = self.held.char_indices().map(|(at, _)| at);
-        places.find(begins_stop).unwrap_or(self.held.len())
+    /// Start of the longest suffix of the buffer that is a prefix of a stop string.
+    fn partial_match_start(&self) -> usize {
+        let begins_stop = |at: &usize| self.stops.iter().any(|stop| stop.starts_with(&self.buffer[*at..]));
+        let mut starts = self.buffer.char_indices().map(|(at, _)| at);
+        starts.find(begins_stop).unwrap_or(self.buffer.len())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Text as it is written, a token at a time.
+//! Streaming generation, a token at a time.
 
 use rand_chacha::ChaCha8Rng;
 
@@ -6,21 +6,21 @@ use super::{Completion, CompletionOptions, Ending, Generator, Sequences, Writer,
 use crate::error::{ErrorKind, OfKind, Result};
 use crate::tokenizer::Tokenizer;
 
-/// A token that was chosen.
+/// A sampled token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Token {
+    /// Its id.
     pub id: u32,
-    /// The natural logarithm of the probability that the model gave it.
+    /// Natural logarithm of its probability under the unmodified distribution.
     pub logprob: f32,
-    /// The text that is certain with it: bytes that are no whole character yet, and text that may begin a stop string, wait
-    /// for the tokens after it.
+    /// The text that it completes: incomplete characters, and text that may begin a stop string, come with later tokens.
     pub text: String,
 }
 
-/// Tokens that a model writes after a text: an iterator that ends where the text does.
+/// The tokens of a completion: an iterator that ends with it.
 ///
-/// A text can go on after that: with what a person adds ([`push`](Self::push)), and with what the model says to it
-/// ([`go_on`](Self::go_on)). What was computed of it stays in the model's cache.
+/// The text can be continued afterwards: [`push`](Self::push) appends a user's tokens, [`go_on`](Self::go_on) starts the
+/// next completion. The KV cache is kept.
 pub struct TokenStream<'a> {
     generator: &'a Generator,
     tokenizer: &'a Tokenizer,
@@ -32,10 +32,10 @@ pub struct TokenStream<'a> {
 }
 
 impl<'a> TokenStream<'a> {
-    /// After `prompt`, which may be empty for now, in tokens.
+    /// A completion of the tokens of `prompt`, which may be empty until the first [`push`](Self::push).
     ///
     /// # Errors
-    /// A sampling that cannot be, or an error of MLX's.
+    /// Invalid sampling options, or an error of MLX's.
     pub fn new(
         generator: &'a Generator,
         tokenizer: &'a Tokenizer,
@@ -56,20 +56,20 @@ impl<'a> TokenStream<'a> {
         Ok(tokens)
     }
 
-    /// Adds tokens that the model did not write.
+    /// Appends tokens that the model did not generate.
     pub fn push(&mut self, ids: &[u32]) {
         ids.iter().for_each(|&id| self.sequence.push(&[id]));
     }
 
-    /// The tokens that the model looks at: the last ones of the text, as many as its context holds.
+    /// The context window: the last tokens of the text.
     pub fn window(&self) -> &[u32] {
         self.sequence.window(0)
     }
 
-    /// Begins another completion after the text so far. Its random numbers are those that come next.
+    /// Starts another completion after the text so far; its random numbers continue those of the last one.
     ///
     /// # Errors
-    /// A sampling that cannot be.
+    /// Invalid sampling options.
     pub fn go_on(&mut self, options: &CompletionOptions) -> Result<()> {
         options.sampling.validate().of_kind(ErrorKind::Options)?;
         self.options = options.clone();
@@ -78,23 +78,23 @@ impl<'a> TokenStream<'a> {
         Ok(())
     }
 
-    /// What was written since the completion began.
+    /// The current completion so far.
     pub fn completion(&self) -> &Completion {
         self.writer.completion()
     }
 
-    /// Ends the completion here, and gives the text that was waiting for what comes next.
+    /// Ends the completion early, and returns the text that was held back.
     ///
     /// # Errors
-    /// None that the iterator would not have met.
+    /// Only those of the iterator.
     pub fn stop(&mut self) -> Result<String> {
         self.writer.finish().of_kind(ErrorKind::Text)
     }
 
-    /// Writes the completion to its end.
+    /// Generates the completion to its end.
     ///
     /// # Errors
-    /// The first that the iterator meets.
+    /// The iterator's first.
     pub fn complete(mut self) -> Result<Completion> {
         for token in &mut self {
             token?;

@@ -1,4 +1,4 @@
-//! The tokens that a model looks at: as many as its context holds.
+//! The context window: the tokens that the model attends to.
 
 /// The last tokens of a sequence of any length.
 #[derive(Clone, Debug)]
@@ -8,6 +8,7 @@ pub struct Window {
 }
 
 impl Window {
+    /// An empty window of at most `context` tokens.
     pub fn new(context: usize) -> Self {
         Self {
             ids: Vec::with_capacity(context),
@@ -15,15 +16,16 @@ impl Window {
         }
     }
 
+    /// Its tokens, the oldest first.
     pub fn ids(&self) -> &[u32] {
         &self.ids
     }
 
     // ANCHOR: push
-    /// Adds a token. A full window first drops all but its last half, and then the answer is true.
+    /// Adds a token. If the window was full, it first drops all but its last half, and returns true.
     ///
-    /// Dropping half at once, and not the first token at each step, leaves the others where they are for half a context:
-    /// GPT-2 learned a vector for each position, so that tokens that move have to be computed anew.
+    /// Dropping half at once, and not the first token at each step, keeps the positions of the others for half a context:
+    /// GPT-2 has an embedding for each position, so keys and values of tokens that move must be computed again.
     pub fn push(&mut self, id: u32) -> bool {
         let full = self.ids.len() == self.context;
         if full {

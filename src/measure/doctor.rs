@@ -1,4 +1,4 @@
-//! What this machine has and lacks.
+//! Checks of the environment.
 
 use std::path::Path;
 use std::time::Instant;
@@ -19,12 +19,14 @@ use crate::config::Device;
 use crate::terminal::amount::amount;
 use crate::terminal::console::quoted;
 
-/// One thing looked at.
+/// The result of a check.
 #[derive(Serialize)]
 pub struct Finding {
+    /// What was checked.
     pub what: &'static str,
+    /// What was found.
     pub found: String,
-    /// The command that mends it, if it needs mending.
+    /// The command that fixes it, if there is a problem.
     pub remedy: Option<String>,
 }
 
@@ -38,7 +40,7 @@ impl Finding {
     }
 }
 
-/// Processor, memory, MLX's device, and whether MLX really computes and compiles here.
+/// Processor, memory, MLX's device, and whether MLX computes and compiles.
 pub fn machine() -> Vec<Finding> {
     let mut system = System::new();
     system.refresh_memory();
@@ -66,7 +68,7 @@ pub fn machine() -> Vec<Finding> {
     findings.push(match compute() {
         Ok(()) => Finding::good(
             "MLX",
-            format!("computes and compiles ({:.1} s)", started.elapsed().as_secs_f64()),
+            format!("works, eager and compiled ({:.1} s)", started.elapsed().as_secs_f64()),
         ),
         Err(error) => Finding {
             what: "MLX",
@@ -81,7 +83,7 @@ pub fn machine() -> Vec<Finding> {
     findings
 }
 
-/// Which of MLX's CPU functions are replaced, each tried. Nothing where MLX is linked as it comes.
+/// Which of MLX's CPU functions are replaced, after running each. `None` where MLX is linked as it comes.
 fn replaced_kernels() -> Option<Finding> {
     let setting = kernels::setting()?;
     let tried = kernels::exercise().map(|()| kernels::replaced());
@@ -92,10 +94,7 @@ fn replaced_kernels() -> Option<Finding> {
             found: format!("{error:#}"),
             remedy: Some("make setup".into()),
         },
-        Ok(_) if setting == "off" => Finding::good(
-            what,
-            "off (MLX_GPT_KERNELS): all of the CPU's operations are MLX's own".into(),
-        ),
+        Ok(_) if setting == "off" => Finding::good(what, "off (MLX_GPT_KERNELS): all CPU kernels are MLX's own".into()),
         Ok(kernels) => {
             let missed = kernels.iter().filter(|kernel| kernel.state == State::Replaced);
             let missed: Vec<&str> = missed.map(|kernel| kernel.function.as_str()).collect();
@@ -109,7 +108,7 @@ fn replaced_kernels() -> Option<Finding> {
                 }
                 missed => Finding {
                     what,
-                    found: format!("{setting}, but MLX computes {missed} without them"),
+                    found: format!("{setting}, but {missed} were not used"),
                     remedy: Some("make setup && cargo build".into()),
                 },
             }
@@ -117,7 +116,7 @@ fn replaced_kernels() -> Option<Finding> {
     })
 }
 
-/// Which BLAS multiplies matrices, and whether its kernels are for this processor. Nothing where MLX has its own.
+/// The BLAS, and whether its kernels are made for this processor. `None` where MLX has no BLAS beneath it.
 fn blas() -> Option<Finding> {
     let (name, rate) = (kernels::blas()?, BlasRate::measure()?);
     Some(Finding {
@@ -127,7 +126,7 @@ fn blas() -> Option<Finding> {
     })
 }
 
-/// What compiles MLX's fused kernels. Nothing where MLX has other means.
+/// The compiler of MLX's fused kernels. `None` where MLX compiles by other means.
 fn compiler() -> Option<Finding> {
     let what = "compiler";
     Some(match kernels::compiler()? {
@@ -199,7 +198,7 @@ fn compute() -> Result<()> {
     Ok(())
 }
 
-/// Whether a checkpoint is as it was written, and loads.
+/// Whether a checkpoint's hashes match, and whether it loads.
 pub fn checkpoint(folder: &Path) -> Finding {
     let hashes = if checkpoint::has_hashes(folder) {
         checkpoint::verify(folder).map(|files| format!("{files} files as they were written"))
@@ -224,7 +223,7 @@ pub fn checkpoint(folder: &Path) -> Finding {
     }
 }
 
-/// The command that moves a checkpoint out of its run, which has others.
+/// The command that moves a damaged checkpoint out of a run that has others.
 fn put_aside(folder: &Path) -> String {
     let again = "copying it again from where it came, or training again";
     let Some((run, real)) = run_of(folder).zip(folder.canonicalize().ok()) else {
@@ -235,7 +234,7 @@ fn put_aside(folder: &Path) -> String {
             let step = real.file_name().unwrap_or_default().to_string_lossy();
             let aside = run.folder.with_file_name(format!("{}-{step}-damaged", run.name()));
             format!(
-                "mv {} {}    (the run then goes on from the newest of the others)",
+                "mv {} {}    (training then resumes from the previous checkpoint)",
                 quoted(&real),
                 quoted(&aside)
             )

@@ -1,4 +1,4 @@
-//! How fast and how good: benchmarks of this machine, recipes against each other, what the machine has and lacks.
+//! Benchmarks, comparison of recipes, numerical accuracy, and checks of the environment.
 //!
 //! ```
 //! use mlx_gpt::measure::statistics::{mean, spread};

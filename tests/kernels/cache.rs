@@ -125,7 +125,7 @@ fn where_no_place_is_safe_functions_are_compiled_for_one_run() {
         set_mode(&folder.path().join(place), 0o777);
     }
     let output = succeed(&mut compile(folder.path()));
-    assert!(stdout(&output).contains("computes and compiles"));
+    assert!(stdout(&output).contains("works, eager and compiled"));
     assert!(
         stderr(&output).contains("warning  other users can change"),
         "{}",

@@ -1,8 +1,8 @@
-//! Which ending of a text a model finds the likeliest: HellaSwag's question, asked of a model that only completes.
+//! HellaSwag: multiple-choice accuracy by completion loss.
 //!
-//! The rule is that of Karpathy's build-nanogpt (`hellaswag.py`) and llm.c, by which GPT-2 124M is published as 0.2859,
-//! and normalized as 0.2955: an ending's loss is the sum of its tokens' negative log-likelihoods after `ctx`, and the
-//! smallest sum is chosen; normalized by length, the smallest mean, as a sum favours short endings.
+//! The metric is that of Karpathy's build-nanogpt (`hellaswag.py`) and llm.c, which publish 0.2859 for GPT-2 124M, and 0.2955
+//! normalized: an ending's loss is the sum of its tokens' negative log-likelihoods after `ctx`, and the smallest sum is the
+//! prediction; normalized by length, the smallest mean, because a sum favours short endings.
 
 mod examples;
 
@@ -17,39 +17,40 @@ use super::{Evaluation, Evaluator};
 use crate::checkpoint::Checkpoint;
 use crate::data::batches::Batch;
 
-/// What a model makes of a file of examples.
+/// Accuracy on a file of examples.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The share of examples whose right ending has the smallest loss.
+    /// Fraction, 0 to 1, of examples whose correct ending has the smallest loss.
     pub accuracy: f64,
-    /// The share of examples whose right ending has the smallest loss per token.
+    /// Fraction, 0 to 1, of examples whose correct ending has the smallest loss per token.
     pub accuracy_normalized: f64,
+    /// Number of examples.
     pub examples: usize,
-    /// Examples that lost tokens at their beginning because the context was too short for them.
+    /// Examples whose beginning was truncated because the context was too short.
     pub truncated: usize,
-    /// One an example, in the file's order.
+    /// One for each example, in the file's order.
     pub scores: Vec<Score>,
 }
 
-/// What a model makes of one example.
+/// The losses and predictions for one example.
 #[derive(Clone, Debug, Serialize)]
 pub struct Score {
-    /// Of each ending, in nats: the sum over its tokens.
+    /// Loss of each ending, in nats, summed over its tokens.
     pub losses: Vec<f64>,
-    /// Of each ending.
+    /// Number of tokens of each ending.
     pub tokens: Vec<usize>,
-    /// The ending of the smallest sum, the first of equals.
+    /// The ending with the smallest sum, the first of equal ones.
     pub chosen: usize,
-    /// The ending of the smallest mean over its tokens, the first of equals.
+    /// The ending with the smallest mean over its tokens, the first of equal ones.
     pub chosen_normalized: usize,
-    /// The right ending.
+    /// The correct ending.
     pub label: usize,
-    /// Tokens of `ctx` that were left out.
+    /// Number of tokens of `ctx` that were truncated.
     pub dropped: usize,
 }
 
-/// Scores `examples`, of which there must be one at least, with a checkpoint's model, whose context they were read for.
-/// `progress` hears how many endings each batch scored.
+/// Evaluates `examples`, at least one, with a checkpoint's model, for whose context they were read. `progress` is called with
+/// the number of endings of each batch.
 ///
 /// # Errors
 /// Losses that are not finite, or an error of MLX's.
@@ -59,8 +60,8 @@ pub fn score(checkpoint: &Checkpoint, examples: &[Example], mut progress: impl F
         .iter()
         .map(|example| vec![Evaluation::default(); example.endings.len()])
         .collect();
-    // Rows of similar lengths share a batch, so that little of it is padding. The longest come first: if memory is too
-    // small for them, that shows at once.
+    // Rows of similar lengths are in one batch, so that there is little padding. The longest come first: if memory is too
+    // small for them, the error comes at once.
     let mut rows: Vec<(usize, usize)> = examples
         .iter()
         .enumerate()
@@ -86,7 +87,7 @@ pub fn score(checkpoint: &Checkpoint, examples: &[Example], mut progress: impl F
         for (rows, losses) in now.iter().zip(evaluator.losses(&checkpoint.parameters, batches)?) {
             for (&(example, ending), losses) in rows.iter().zip(losses.chunks(losses.len() / rows.len())) {
                 let asked = &examples[example];
-                // The last token of ctx is the input whose target is the ending's first.
+                // The last token of ctx is the input whose target is the ending's first token.
                 let first = asked.ctx.len() - 1;
                 endings[example][ending].add(&losses[first..first + asked.endings[ending].len()]);
             }
@@ -115,7 +116,7 @@ impl Score {
     fn new((example, endings): (&Example, &Vec<Evaluation>)) -> Result<Self> {
         ensure!(
             endings.iter().all(|ending| ending.nats.is_finite()),
-            "the model's losses are not finite, so that nothing can be chosen by them; use an earlier checkpoint"
+            "the model's losses are not finite, so there is no prediction; use an earlier checkpoint"
         );
         Ok(Self {
             losses: endings.iter().map(|ending| ending.nats).collect(),

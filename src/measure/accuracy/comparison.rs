@@ -1,4 +1,4 @@
-//! The largest difference of each quantity, beside what is allowed.
+//! The largest difference of each quantity from the reference, beside its tolerance.
 
 use std::collections::BTreeMap;
 
@@ -10,21 +10,24 @@ use super::probe::{Answer, Answers, Key, Quantity};
 /// One line of the comparison.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
+    /// Name of the test model.
     pub model: &'static str,
     /// The format of the forward and backward pass.
     pub precision: String,
-    /// What was compared; of the gradients, the parameter whose gradient is the farthest off.
+    /// What was compared; for gradients, with the parameter whose gradient differs most.
     pub what: String,
-    /// The largest relative difference; of masks, how many elements differ; of texts, of how many tokens.
+    /// The largest relative difference; for masks and texts, the number of elements or tokens that differ.
     pub difference: f64,
+    /// The tolerance.
     pub allowed: f64,
+    /// Whether the difference is within the tolerance.
     pub right: bool,
 }
 
 /// Compares what a device computed with the reference.
 ///
 /// # Errors
-/// The two are not of the same quantities.
+/// The two have different quantities.
 pub fn compare(computed: &Answers, reference: &Answers) -> Result<Vec<Row>> {
     ensure!(
         computed.len() == reference.len(),
@@ -68,7 +71,7 @@ fn what(key: &Key) -> String {
     }
 }
 
-/// How far the numbers are off, and how far they may be.
+/// The difference, and its tolerance.
 fn difference(key: &Key, answer: &Answer, expected: &Answer) -> (f64, f64) {
     let (ours, theirs, tolerance) = (&answer.numbers, &expected.numbers, answer.tolerance);
     match key.quantity {
@@ -84,15 +87,15 @@ fn difference(key: &Key, answer: &Answer, expected: &Answer) -> (f64, f64) {
     }
 }
 
-/// The largest difference, as a part of the largest expected number.
+/// The largest difference, relative to the largest expected number.
 fn relative_to_largest(ours: &[f32], theirs: &[f32]) -> f64 {
     let scale = largest(theirs.iter().map(|&number| f64::from(number.abs())));
     let off = largest(ours.iter().zip(theirs).map(|(a, b)| f64::from((a - b).abs())));
     if off == 0.0 { 0.0 } else { off / scale }
 }
 
-/// Tokens that differ from the first one on that does, unless the reference's two best logits are nearly equal there:
-/// either is right then, and what follows depends on it. Ids and margins stand in turn.
+/// Number of tokens from the first mismatch on; 0 if the reference's two largest logits are a tie there, since the text
+/// after a tie depends on it. The numbers alternate between ids and margins.
 fn tokens_beyond_ties(ours: &[f32], theirs: &[f32], near: f64) -> f64 {
     let pairs = ours.chunks(2).zip(theirs.chunks(2));
     let total = ours.len() / 2;

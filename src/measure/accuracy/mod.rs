@@ -1,12 +1,12 @@
-//! Whether a device computes what it should: the same small models on this device and, as the reference, on the CPU by
-//! MLX's own operations, compared number by number.
+//! Numerical accuracy of a device against a reference: the same small models on this device and on the CPU with MLX's own
+//! operations, compared number by number.
 //!
-//! | file | what it is |
+//! | file | contents |
 //! |---|---|
-//! | `probe.rs` | what is computed: logits, gradients, a short training, text, dropout masks |
+//! | `probe.rs` | the test computations: logits, gradients, a short training, text, dropout masks |
 //! | `tolerance.rs` | how far two correct devices may differ, from the formats and the lengths of the sums |
 //! | `reference.rs` | the reference's numbers, which another process computes |
-//! | `comparison.rs` | the largest difference of each, beside what is allowed |
+//! | `comparison.rs` | the largest difference of each quantity, beside its tolerance |
 
 mod comparison;
 mod probe;

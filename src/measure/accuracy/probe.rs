@@ -1,4 +1,4 @@
-//! What is computed on each device, from numbers that no device drew.
+//! Test computations, on inputs that are generated without MLX.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,31 +25,34 @@ use crate::train::step::{Stepper, TrainState};
 
 const SEED: u64 = 1337;
 const STEPS: usize = 10;
-const WRITTEN_TOKENS: usize = 32;
-/// GPT-2's initial weights give logits that are nearly alike; wider ones tell wrong from right sooner.
-const SPREAD: f32 = 3.0;
+const GENERATED_TOKENS: usize = 32;
+/// Factor of GPT-2's initial weights, whose logits are nearly equal: with larger weights, errors are more visible.
+const INIT_SCALE: f32 = 3.0;
 /// Small enough that float16 gradients neither vanish nor overflow.
 const LOSS_SCALE: f32 = 128.0;
 
-/// What is compared.
+/// A compared quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Quantity {
     Logits,
     Gradient,
     Losses,
-    /// Token ids of greedy text, each followed by the margin of its logit over the second largest, as a part of the largest
-    /// in size.
+    /// Token ids of greedy decoding, each followed by the margin of its logit over the second largest, relative to the largest
+    /// magnitude. Ids are exact as float32 below 2²⁴.
     GreedyText,
     DropoutMask,
 }
 
-/// Of which model, in which format, what.
+/// Which quantity, of which model, in which format.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
+    /// Name of the test model.
     pub model: &'static str,
+    /// Format of the forward and backward pass.
     pub precision: Precision,
+    /// The quantity.
     pub quantity: Quantity,
-    /// Of a gradient, its parameter.
+    /// The parameter of a gradient.
     pub name: String,
 }
 
@@ -59,16 +62,18 @@ impl fmt::Display for Key {
     }
 }
 
-/// Numbers, and how far they may be off.
+/// The values of a quantity, and their tolerance.
 #[derive(Clone, Debug)]
 pub struct Answer {
+    /// Flattened, row-major.
     pub numbers: Vec<f32>,
+    /// How far they may differ from the reference.
     pub tolerance: Tolerance,
 }
 
 pub type Answers = BTreeMap<Key, Answer>;
 
-/// A model that is computed with, and the size of its batch.
+/// A test model, and the size of its batch.
 struct Probe {
     name: &'static str,
     model: ModelConfig,
@@ -76,7 +81,7 @@ struct Probe {
 }
 
 impl Probe {
-    /// The preset nano, and two layers as wide as GPT-2's.
+    /// The preset nano, and two layers of GPT-2's width.
     fn all() -> [Self; 2] {
         let nano = Preset::Nano.model(65);
         let wide = ModelConfig {
@@ -96,7 +101,7 @@ impl Probe {
         let entries = layout(&self.model).into_iter().map(|spec| {
             let numbers: Vec<f32> = (0..spec.count())
                 .map(|_| match spec.init {
-                    Init::Normal { std } => SPREAD * std * (rng.random::<f32>() * 2.0 - 1.0) * 3f32.sqrt(),
+                    Init::Normal { std } => INIT_SCALE * std * (rng.random::<f32>() * 2.0 - 1.0) * 3f32.sqrt(),
                     Init::Ones => 1.0 + 0.1 * (rng.random::<f32>() * 2.0 - 1.0),
                     Init::Zeros => 0.02 * (rng.random::<f32>() * 2.0 - 1.0),
                 })
@@ -127,7 +132,7 @@ impl Probe {
         }
     }
 
-    /// `[rows, T, V]`.
+    /// `[rows, T, V]`, flattened.
     fn logits(&self, parameters: &Parameters, precision: Precision) -> Result<Vec<f32>> {
         let model = self.model.clone();
         let names = Arc::clone(parameters.names());
@@ -188,17 +193,17 @@ impl Probe {
             .collect()
     }
 
-    /// Ids and margins, in turn.
+    /// Ids and margins, alternating.
     fn greedy_text(&self, parameters: &Parameters, precision: Precision) -> Result<Vec<f32>> {
         let parameters = parameters.map(|array| array.as_dtype(dtype(precision)))?;
         let generator = Generator::new(&self.model, &parameters)?;
         let mut sequence = generator.sequence()?;
-        let mut written = Vec::with_capacity(2 * WRITTEN_TOKENS);
+        let mut written = Vec::with_capacity(2 * GENERATED_TOKENS);
         let mut next = 1;
-        for _ in 0..WRITTEN_TOKENS {
+        for _ in 0..GENERATED_TOKENS {
             sequence.push(&[next]);
             let logits = sequence.next_logits()?;
-            let (best, second) = two_best(&logits).context("a model without a vocabulary")?;
+            let (best, second) = top_two(&logits).context("a model without a vocabulary")?;
             let largest = logits
                 .iter()
                 .fold(f32::MIN_POSITIVE, |largest, logit| largest.max(logit.abs()));
@@ -222,14 +227,14 @@ impl Probe {
     }
 }
 
-/// The largest logit's place, and the second largest logit.
-fn two_best(logits: &[f32]) -> Option<(usize, f32)> {
+/// Index of the largest logit, and the second largest logit.
+fn top_two(logits: &[f32]) -> Option<(usize, f32)> {
     let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]))?;
     let others = logits.iter().enumerate().filter(|(place, _)| *place != best);
     Some((best, others.map(|(_, &logit)| logit).fold(f32::NEG_INFINITY, f32::max)))
 }
 
-/// Everything that is compared, computed on MLX's current device. `progress` hears what is computed next.
+/// All compared quantities, computed on MLX's current device. `progress` is called with the name of the next computation.
 ///
 /// # Errors
 /// MLX's.

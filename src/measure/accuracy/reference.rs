@@ -1,5 +1,5 @@
-//! The reference's numbers in a file, since they are computed by another process: which kernels MLX uses is settled when a
-//! process starts.
+//! The reference's numbers in a file. Another process computes them, because the selection of MLX's kernels is fixed at
+//! process start.
 
 use std::path::Path;
 
@@ -9,6 +9,8 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize_to_file};
 use super::probe::{Answer, Answers};
 use crate::disk::files;
 
+/// Writes the numbers as safetensors.
+///
 /// # Errors
 /// The file cannot be written.
 pub fn write(answers: &Answers, file: &Path) -> Result<()> {
@@ -23,7 +25,7 @@ pub fn write(answers: &Answers, file: &Path) -> Result<()> {
     serialize_to_file(tensors, None, file).with_context(|| format!("{} cannot be written", file.display()))
 }
 
-/// The numbers of the quantities that are in `computed`.
+/// Reads the numbers of the quantities in `computed`.
 ///
 /// # Errors
 /// The file cannot be read, or lacks one of them.

@@ -1,29 +1,29 @@
 //! How far two correct devices may differ.
 //!
-//! Every result is rounded to its format, and every sum adds its terms in an order that nobody promised. With unit roundoff
-//! `u` of the format, and sums of `n` terms in float32, one operation is off by about `u + √n · 2⁻²⁴` of its size (Higham 2002,
-//! section 4.2, for random signs); `r` operations one after the other by `√r` times that. Four times it is allowed, since the
-//! largest of thousands of differences is looked at. Nothing here was fitted to a device.
+//! Every result is rounded to its format, and every sum adds its terms in an unspecified order. With unit roundoff `u` of the
+//! format, and sums of `n` terms in float32, one operation has a relative error of about `u + √n · 2⁻²⁴` (Higham 2002, section
+//! 4.2, for random signs); `r` operations in sequence have `√r` times that. The tolerance is four times this, because the
+//! largest of thousands of differences is compared. No constant is tuned to a device.
 
 use crate::config::{ModelConfig, Precision};
 
 /// Operations in a row in a block: two norms, four products, scores, softmax, mixture, activation, two additions.
 const OPERATIONS_OF_A_BLOCK: usize = 12;
 
-/// Embedding, last norm, head.
+/// Embedding, final norm, output projection.
 const OTHER_OPERATIONS: usize = 3;
 
-/// Of the standard deviation of a difference.
+/// Tolerance over the standard deviation of a difference.
 const FACTOR: f64 = 4.0;
 
-/// The relative differences that are allowed of a model in a format.
+/// Relative tolerances of a model in a format.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance {
-    /// Of the largest logit.
+    /// Relative to the largest logit.
     pub logits: f64,
-    /// Of the largest element of a parameter's gradient.
+    /// Relative to the largest element of a parameter's gradient.
     pub gradients: f64,
-    /// Of a loss, for each step taken before it, itself included: a step begins where the ones before it ended.
+    /// Relative to a loss, times the number of steps up to it: errors accumulate over steps.
     pub loss_of_a_step: f64,
 }
 

@@ -1,10 +1,10 @@
-//! How much arithmetic and reading a token takes, worked out from a model's shape.
+//! FLOPs and bytes per token, from the model's configuration.
 
 use crate::config::ModelConfig;
 use crate::model::init::{ParameterSpec, layout};
 
-/// Parameters that every token meets in the forward pass: all but the tables of which it takes a row. The token embedding
-/// is one of those only where the output head is another matrix.
+/// Parameters used for every token: all except embedding tables, of which only one row is read. The token embedding counts
+/// where it is the output projection too.
 pub fn met_by_each_token(model: &ModelConfig) -> usize {
     layout(model)
         .iter()
@@ -13,17 +13,17 @@ pub fn met_by_each_token(model: &ModelConfig) -> usize {
         .sum()
 }
 
-/// Floating-point operations of training on a token in rows of `context` tokens: 6 N + 12 · layers · embd · context, with
-/// N = [`met_by_each_token`] (Chowdhery et al. 2022, PaLM, appendix B; N as nanoGPT's `estimate_mfu` counts it).
+/// FLOPs of training on a token in rows of `context` tokens: 6 N + 12 · layers · embd · context, with
+/// N = [`met_by_each_token`] (Chowdhery et al. 2022, PaLM, appendix B; N as in nanoGPT's `estimate_mfu`).
 ///
-/// Two for each parameter forward and four backward; attention's products of queries with keys and of weights with values
-/// are counted whole, masked pairs too, as in that paper.
+/// Two for each parameter forward and four backward; attention's two products are counted in full, with masked pairs, as in
+/// that paper.
 pub fn per_trained_token(model: &ModelConfig, context: usize) -> u64 {
     let attention = 12 * model.layers * model.embd * context;
     (6 * met_by_each_token(model) + attention) as u64
 }
 
-/// Bytes of float32 weights that are read to write one token of one sequence.
+/// Bytes of float32 weights that are read to generate one token of one sequence.
 pub fn weights_read_per_token(model: &ModelConfig) -> u64 {
     (size_of::<f32>() * met_by_each_token(model)) as u64
 }

@@ -1,4 +1,4 @@
-//! How fast a size writes one text.
+//! Generation speed of a model size, with a batch of one.
 
 use std::time::{Duration, Instant};
 
@@ -16,27 +16,28 @@ use crate::model::init;
 
 /// Tokens of the prompt.
 const PROMPT: u32 = 8;
-/// Tokens that are written after the first.
+/// Tokens that are generated after the first.
 const TOKENS: usize = 64;
 
-/// Writing one text at a time, without filters, in float32.
+/// Generation with a batch of one, without sampling filters, in float32.
 #[derive(Clone, Debug, Serialize)]
 pub struct Generation {
-    /// Tokens that the model can look at.
+    /// Length of the model's context.
     pub context: usize,
+    /// Length of the prompt.
     pub prompt_tokens: u32,
-    /// From the prompt to the first token after it.
+    /// Time to the first token.
     pub first_token_milliseconds: f64,
-    /// Of the median token after the first.
+    /// From the median time of the tokens after the first.
     pub tokens_per_second: f64,
     /// [`flops::weights_read_per_token`].
     pub bytes_per_token: u64,
-    /// Of the rate at which memory is read, if that was measured.
+    /// Fraction of the memory bandwidth, if that was measured.
     pub share_of_bandwidth: Option<f64>,
 }
 
 impl Generation {
-    /// By random weights, which take as long as others.
+    /// Measures with random weights; the speed does not depend on them.
     ///
     /// # Errors
     /// A model that memory cannot hold, or an error of MLX's.
@@ -60,7 +61,7 @@ impl Generation {
     }
 }
 
-/// The time that each of `tokens` tokens took.
+/// The time of each of `tokens` tokens.
 fn write(generator: &Generator, tokens: usize) -> Result<Vec<Duration>> {
     let prompt: Vec<u32> = (0..PROMPT).collect();
     let mut times = Vec::with_capacity(tokens);

@@ -1,4 +1,4 @@
-//! What the machine is, and what it can do at most through MLX.
+//! The machine, and its peak rates through MLX.
 
 use std::sync::Barrier;
 use std::thread;
@@ -14,21 +14,24 @@ use crate::compute::arithmetic::processor;
 use crate::compute::{kernels, memory};
 use crate::config::Device;
 
-/// The machine that figures are of.
+/// The machine, as reported with measurements.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
     /// The processor's name; of a Mac the chip's, whose GPU is part of it.
     pub processor: String,
+    /// Number of its cores.
     pub cores: usize,
     /// Bytes.
     pub memory: u64,
+    /// Version of MLX.
     pub mlx: &'static str,
+    /// The device that MLX computes on.
     pub device: Device,
     /// Threads that compute gradients.
     pub threads: usize,
-    /// Which CPU kernels are in effect: `on`, `off`, or MLX's own where there are no others.
+    /// The CPU kernels in effect: `on`, `off` or `on without …`; `None` where MLX is linked as it comes.
     pub kernels: Option<String>,
-    /// Which BLAS multiplies matrices on the CPU, with which kernels.
+    /// Name of the BLAS on the CPU, and the kernels that it selected.
     pub blas: Option<String>,
 }
 
@@ -48,16 +51,18 @@ impl Machine {
     }
 }
 
-/// What all threads reach together.
+/// Peak rates of all threads together.
 #[derive(Clone, Debug, Serialize)]
 pub struct Peaks {
-    /// Floating-point operations a second of products of large float32 matrices.
+    /// FLOP/s of products of large float32 matrices.
     pub sgemm: f64,
-    /// Bytes of memory that are read a second.
+    /// Bytes read from memory per second.
     pub bandwidth: f64,
 }
 
 impl Peaks {
+    /// Measures both rates, which takes seconds.
+    ///
     /// # Errors
     /// MLX's.
     pub fn measure(threads: usize) -> Result<Self> {
@@ -70,25 +75,25 @@ impl Peaks {
     }
 }
 
-/// Rounds of which the fastest counts: what disturbs a measurement makes it slower, never faster.
+/// Rounds, of which the fastest counts: noise only ever slows a measurement down.
 const ROUNDS: usize = 4;
 /// Rows and columns of the matrices.
 const SIDE: i32 = 2048;
-/// Products in a round, one after the other, so that starting a GPU takes little of it.
+/// Products of a round, in sequence, so that kernel launches on a GPU take little of it.
 const PRODUCTS: usize = 4;
-/// Numbers of a row that is added up with the others: MLX reads such rows on a CPU as fast as memory gives them, but the
-/// numbers of one long row a third as fast.
+/// Length of the rows that are summed: on a CPU, MLX reads them at memory bandwidth; reducing one long row is three times
+/// slower.
 const WIDTH: usize = 2048;
-/// Bytes that are read in a round, by all threads: many times what caches hold.
+/// Bytes that all threads read in a round: many times the size of the caches.
 const READ_BYTES: usize = 512 << 20;
 
-/// Floating-point operations a second of `threads` threads that each multiply large matrices.
+/// FLOP/s of `threads` threads that each multiply large matrices.
 ///
 /// # Errors
 /// MLX's.
 pub fn sgemm(threads: usize) -> Result<f64> {
     let time = fastest_round(threads, || {
-        // Rows of unit length in the mean, so that products of products stay of one size.
+        // Rows of unit length on average, so that repeated products keep their magnitude.
         let x = random::normal::<f32>(&[SIDE, SIDE], None, 1.0 / (SIDE as f32).sqrt(), &random::key(1)?)?;
         eval([&x])?;
         Ok(move || {
@@ -103,7 +108,7 @@ pub fn sgemm(threads: usize) -> Result<f64> {
     Ok(operations / time.as_secs_f64())
 }
 
-/// Bytes that `threads` threads read from memory in a second, each adding up the rows of a matrix of its own.
+/// Bytes that `threads` threads read from memory per second, each summing the rows of its own matrix.
 ///
 /// # Errors
 /// MLX's.
@@ -117,8 +122,8 @@ pub fn bandwidth(threads: usize) -> Result<f64> {
     Ok((threads * rows * WIDTH * size_of::<f32>()) as f64 / time.as_secs_f64())
 }
 
-/// The shortest time in which all of `threads` threads did a piece of work, having begun together. `prepare` makes one
-/// thread's work: arrays and streams belong to threads.
+/// The shortest time in which all of `threads` threads finished their work, started together. `prepare` makes one thread's
+/// work, because arrays and streams belong to threads.
 fn fastest_round<W>(threads: usize, prepare: impl Fn() -> MlxResult<W> + Sync) -> Result<Duration>
 where
     W: FnMut() -> MlxResult<()>,

@@ -1,8 +1,8 @@
-//! How fast this machine trains and writes, held against what its arithmetic and its memory allow.
+//! Speed of training and generation on this machine, compared with its peak rates.
 //!
-//! A training step multiplies: its measure is the rate of large matrix products ([`machine::sgemm`]). Writing a token
-//! reads every weight once: its measure is the rate at which memory is read ([`machine::bandwidth`]). Both are taken in
-//! the same process as what they are a measure of, through MLX, on as many threads as training uses.
+//! Training is bounded by matrix products ([`machine::sgemm`]), generation by memory bandwidth ([`machine::bandwidth`]), as
+//! each token reads every weight once. Both bounds are measured in the same process, through MLX, with as many threads as
+//! training uses.
 
 pub mod flops;
 pub mod generation;
@@ -27,7 +27,7 @@ use machine::{Machine, Peaks};
 use timing::Rounds;
 use training::Training;
 
-/// A part of the measurement.
+/// A section of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Part {
     /// Matrix products and memory, which shares are of
@@ -38,33 +38,45 @@ pub enum Part {
     Generation,
 }
 
-/// What is measured.
+/// Options of the benchmark.
 pub struct Settings {
+    /// The model sizes.
     pub presets: Vec<Preset>,
+    /// The sections to run.
     pub parts: Vec<Part>,
+    /// How often each measurement is repeated.
     pub rounds: Rounds,
+    /// The device to measure.
     pub device: Device,
+    /// CPU threads that compute gradients.
     pub threads: usize,
 }
 
-/// What was measured.
+/// Results of the benchmark.
 #[derive(Serialize)]
 pub struct Report {
+    /// The machine.
     pub machine: Machine,
+    /// Its peak rates, if they were measured.
     pub peaks: Option<Peaks>,
+    /// One entry for each preset.
     pub sizes: Vec<Size>,
 }
 
-/// A model's size, and how fast it is.
+/// Speed of a model size.
 #[derive(Serialize)]
 pub struct Size {
+    /// Name of the preset.
     pub preset: String,
+    /// Number of parameters.
     pub parameters: usize,
+    /// Of a training step, if that was measured.
     pub training: Option<Training>,
+    /// Of generation, if that was measured.
     pub generation: Option<Generation>,
 }
 
-/// Measures, size by size.
+/// Runs the benchmark, size by size.
 ///
 /// # Errors
 /// A size that this machine's memory cannot hold, or an error of MLX's.
@@ -93,7 +105,7 @@ pub fn measure(settings: &Settings) -> Result<Report> {
         });
         let training = training.transpose()?;
         let generation = measures(Part::Generation).then(|| {
-            progress.stage(&format!("measuring {name}: writing"));
+            progress.stage(&format!("measuring {name}: generation"));
             Generation::measure(&model, peaks.as_ref())
         });
         sizes.push(Size {
@@ -110,8 +122,8 @@ pub fn measure(settings: &Settings) -> Result<Report> {
     })
 }
 
-/// The preset's recipe, with a batch that takes seconds on the device. OpenAI's sizes get llm.c's 4 rows of 64 tokens,
-/// so that figures can be held against other people's.
+/// The preset's recipe, with a batch that takes seconds on the device. OpenAI's sizes get llm.c's 4 rows of 64 tokens, for
+/// comparison with published figures.
 fn training_shape(preset: Preset, device: Device) -> TrainConfig {
     let recipe = preset.train(device);
     match (preset, device) {

@@ -1,4 +1,4 @@
-//! How the time of a training step grows with what it is made of.
+//! Scaling of the step time with batch, context, width and vocabulary.
 
 use anyhow::Result;
 use mlx_rs::memory::clear_cache;

@@ -9,7 +9,7 @@ use crate::terminal::plot::{self, Curve, Frame};
 
 const TARGET: RGBColor = RGBColor(128, 128, 128);
 
-/// Draws the curves of all races, and the target that they ran to.
+/// Draws the loss curves of all trainings, and the target loss.
 ///
 /// # Errors
 /// A picture that cannot be drawn.

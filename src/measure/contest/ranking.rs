@@ -1,4 +1,4 @@
-//! What a sweep came to: its recipes by their mean loss over the seeds.
+//! Results of a sweep: its recipes, sorted by their mean loss over the seeds.
 
 use serde::Serialize;
 use toml::Table;
@@ -9,7 +9,7 @@ use crate::data::dataset::CorpusRecord;
 use crate::measure::statistics::{mean, spread};
 use crate::terminal::table::markdown;
 
-/// A recipe and its losses, a seed each.
+/// A recipe and its losses, one for each seed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ranked {
     pub settings: Table,

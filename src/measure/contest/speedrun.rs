@@ -11,10 +11,10 @@ use crate::data::dataset::{CorpusRecord, Dataset};
 use crate::terminal::console::say;
 use crate::train::{Outcome, Stop, UnsavedRun};
 
-/// What this program calls itself beside others.
+/// This program's name beside those of other frameworks.
 pub const ENGINE: &str = "mlx-gpt";
 
-/// A training to time.
+/// A recipe to train and time.
 #[derive(Clone, Debug)]
 pub struct Runner {
     pub name: String,
@@ -22,7 +22,7 @@ pub struct Runner {
     pub config: TrainConfig,
 }
 
-/// A training that was timed, here or by another program.
+/// A timed training, of this program or another framework.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Race {
     pub engine: String,
@@ -50,7 +50,7 @@ impl Race {
         self.curve.last()
     }
 
-    /// Whether times and losses are such as can be drawn; another program may have written them.
+    /// Whether times and losses are plausible; another program may have written them.
     pub fn is_possible(&self) -> bool {
         let possible = |point: &Point| {
             (0.0..1e9).contains(&point.seconds) && point.val_loss.is_none_or(|loss| (0.0..1e6).contains(&loss))
@@ -68,7 +68,7 @@ impl Race {
     }
 }
 
-/// Times what the journal does not have yet, with `evaluations` of the loss along each training, and adds it there. `stop`
+/// Runs and records every training that is missing from the journal, evaluating the loss `evaluations` times in each. `stop`
 /// ends it after a step.
 ///
 /// # Errors
@@ -112,7 +112,7 @@ pub fn races_of(runners: &[Runner], corpus: &CorpusRecord, races: &[Race]) -> Ve
     others.chain(own).cloned().collect()
 }
 
-/// One training; nothing if `stop` ended it.
+/// One training; `None` if `stop` ended it.
 fn run(
     runner: &Runner,
     dataset: &Dataset,

@@ -1,4 +1,4 @@
-//! What a speedrun came to: recipes by engine, with the time that each took to the target.
+//! Results of a speedrun: recipes by framework, with the time to the target loss.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -7,18 +7,18 @@ use super::speedrun::{ENGINE, Race};
 use crate::measure::statistics::{mean, spread};
 use crate::terminal::table::markdown;
 
-/// A recipe of an engine over its seeds. Means are over the seeds that they can be taken of.
+/// A framework's recipe over its seeds. Means are over the seeds with a value.
 #[derive(Clone, Debug, Serialize)]
 pub struct Standing {
     pub engine: String,
     pub recipe: String,
     pub seeds: usize,
-    /// Seeds that came to the target.
+    /// Seeds that reached the target.
     pub reached: usize,
-    /// Mean steps and seconds to the target; none unless all seeds came to it.
+    /// Mean steps and seconds to the target; `None` unless all seeds reached it.
     pub steps_to_target: Option<f64>,
     pub seconds_to_target: Option<f64>,
-    /// The same over the reference's seconds to its end.
+    /// `seconds_to_target` over the reference's seconds of the whole training.
     pub ratio: Option<f64>,
     /// Mean steps and seconds of the whole training.
     pub steps: f64,
@@ -41,8 +41,8 @@ pub struct Standings {
 }
 
 impl Standings {
-    /// Without a `target`, it is the highest of the losses that the first recipe ends at here, which all of its seeds
-    /// reach.
+    /// The default `target` is the highest final loss over the seeds of this program's first recipe, which therefore all
+    /// reach it.
     ///
     /// # Errors
     /// Nothing was trained here, or the first recipe diverged.

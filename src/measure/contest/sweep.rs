@@ -11,7 +11,7 @@ use crate::data::dataset::{CorpusRecord, Dataset};
 use crate::terminal::console::say;
 use crate::train::{Outcome, Stop, UnsavedRun};
 
-/// A training to do.
+/// A training of a sweep.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     /// What the grid varies.
@@ -20,7 +20,7 @@ pub struct Candidate {
     pub config: TrainConfig,
 }
 
-/// A training that was done.
+/// The result of a training.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Finished {
     pub settings: Table,
@@ -43,8 +43,8 @@ impl Finished {
     }
 }
 
-/// Does what the journal does not have yet, and adds it there. `stop` ends it after a step: the training that it is in
-/// will begin again, those before are kept.
+/// Runs and records every training that is missing from the journal. `stop` ends it after a step: the current training
+/// starts again next time, finished ones are kept.
 ///
 /// # Errors
 /// A configuration or a corpus that cannot be trained with, or a journal that cannot be written.
@@ -72,7 +72,7 @@ pub fn sweep(
     Ok(outcome(stop))
 }
 
-/// One training; nothing if `stop` ended it.
+/// One training; `None` if `stop` ended it.
 fn run(
     candidate: &Candidate,
     dataset: &Dataset,
@@ -94,7 +94,7 @@ fn run(
     }))
 }
 
-/// A training in a few words, such as `lr 0.001, warmup 20, seed 1`.
+/// Short description of a training, such as `lr 0.001, warmup 20, seed 1`.
 fn describe(candidate: &Candidate) -> String {
     let settings = candidate
         .settings

@@ -8,18 +8,19 @@ use serde::{Deserialize, Serialize};
 use crate::terminal::progress::{Progress, Unit};
 use crate::train::{Outcome, Stop, UnsavedRun};
 
-/// How far a training had come, and how good it was.
+/// A point of a training's loss curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
+    /// Steps done.
     pub step: u64,
-    /// Of training alone: neither evaluation nor compiling.
+    /// Time of the steps, without evaluation and compiling.
     pub seconds: f64,
     /// Exact, over all that the run is scored on, in nats per token; none where the training diverged.
     pub val_loss: Option<f64>,
 }
 
-/// Trains to the end, or until the loss is no number, and measures the loss after each `every`th step and after the last;
-/// `what` is shown beside the steps. Nothing if `stop` ended it.
+/// Trains to the end, or until the loss is not finite, and evaluates the loss after every `every` steps and after the last;
+/// `what` is shown beside the steps. `None` if `stop` ended it.
 ///
 /// # Errors
 /// Those of a step or of an evaluation.
