@@ -44,9 +44,11 @@ faults: setup ## 200 kills, 200 stops by signals, 20,000 steps of a tiny model (
 	SIGNALS=$${SIGNALS:-200} cargo test --test signals -- --nocapture
 	LONG_STEPS=$${LONG_STEPS:-20000} cargo test --test long_run -- --nocapture
 
-lint: setup ## formatting and clippy, warnings denied
+lint: setup ## formatting, clippy and documentation, warnings denied; the library without its features
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	cargo clippy --lib --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps
 
 fuzz: setup ## read a million broken files (40,000 for each parser; FUZZ_CASES=n for another number, FUZZ_SEED=n to repeat)
 	FUZZ_CASES=$${FUZZ_CASES:-40000} cargo test --test hostile_files -- --nocapture --test-threads 1
