@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build install train generate eval lessons book test try-library faults fuzz lint deny docs interop interop-llama bench bench-kernels bench-scaling bench-tokenizer speedrun
+.PHONY: help setup build install train generate eval lessons book test package try-library faults fuzz lint deny docs interop interop-llama bench bench-kernels bench-scaling bench-tokenizer speedrun
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ lessons: build ## all ten days, one after the other; ends with a table of their 
 
 book: ## the lessons that were run as a book, in book/out/
 	@bash scripts/book/make.sh
+
+package: setup ## the crate's package: it builds by itself, and is under 10 MB
+	bash scripts/package.sh
 
 try-library: setup ## depend on the library in a fresh package outside of this checkout, and write text there
 	bash scripts/try_library.sh
