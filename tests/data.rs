@@ -324,7 +324,7 @@ fn an_interrupted_preparation_leaves_whole_shards() {
     let output = child.wait_with_output().unwrap();
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(130), "{said}");
-    assert!(said.contains("the same command goes on"), "{said}");
+    assert!(said.contains("run the same command again to continue"), "{said}");
     assert!(contents(&place).iter().all(|(name, _)| !name.starts_with(".making-")));
     assert!(stderr(&succeed(&mut prepare(folder.path(), "tokens"))).contains("going on after"));
 }

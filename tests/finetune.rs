@@ -84,7 +84,7 @@ fn adapters_learn_alone_and_are_saved_alone() {
     let options = [&LORA[..], &["--steps", "6", "--lr", "0.05", "--out", "tuned"]].concat();
     let said = stderr(&succeed(&mut finetune(folder.path(), &options)));
     assert!(
-        said.contains("learning") && said.contains("the others stay as they are"),
+        said.contains("trained ") && said.contains("the others are frozen"),
         "{said}"
     );
     assert_eq!(contents(&run.join("latest")), base);
@@ -225,7 +225,7 @@ fn finetuning_that_cannot_be() {
         (&["--freeze", "*"], "freezes all parameters"),
         (
             &["--freeze", "wte.*", "--lora-rank", "2"],
-            "freeze says nothing beside lora-rank",
+            "freeze has no effect with lora-rank",
         ),
         (
             &["--lora-rank", "2", "--lora-targets", "wte"],
@@ -261,7 +261,7 @@ fn finetuning_that_cannot_be() {
     assert!(said.contains("leave --tokenizer out"), "{said}");
     let said = fail(&mut finetune(folder.path(), &["--lora-rank", "17", "--steps", "1"]));
     assert!(
-        said.contains("a rank of 17 is not from 1 to the model's width of 16"),
+        said.contains("lora-rank 17 is not from 1 to the model's embedding dimension of 16"),
         "{said}"
     );
 

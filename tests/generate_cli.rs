@@ -231,8 +231,8 @@ fn what_cannot_be_is_one_line() {
         (&["--temperature", "inf"], "temperature is inf"),
         (&["--stop", ""], "stop is empty"),
         (&["--samples", "9000000000000000000"], "it can be at most"),
-        (&["--interactive", "--json"], "--interactive writes no JSON"),
-        (&["--interactive", "--samples", "2"], "--interactive writes one text"),
+        (&["--interactive", "--json"], "--interactive prints no JSON"),
+        (&["--interactive", "--samples", "2"], "--interactive generates one text"),
         (
             &["--interactive", "--prompt-file", "-"],
             "--interactive reads standard input itself",

@@ -318,7 +318,7 @@ fn adapters_that_cannot_be() {
         (
             "r",
             json!(4294967297_u64),
-            "a rank of 4294967297 is not from 1 to the model's width of 16",
+            "lora-rank 4294967297 is not from 1 to the model's embedding dimension of 16",
         ),
         ("r", json!(0), "r is 0"),
         ("r", json!(-1), "is not a configuration"),
@@ -478,7 +478,7 @@ fn a_line_that_is_not_utf8_does_not_end_a_conversation() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     let said = stderr(&output);
-    assert!(said.contains("not taken: it is not UTF-8, from byte 3 on"), "{said}");
+    assert!(said.contains("rejected: it is not UTF-8, from byte 3 on"), "{said}");
     assert!(said.contains("3 tokens"), "the next line is answered: {said}");
 }
 

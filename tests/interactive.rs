@@ -90,12 +90,12 @@ fn commands_are_obeyed_and_mistakes_end_nothing() {
     let said = stderr(&output);
     for expected in [
         "/set NAME VALUE",
-        "not taken: /nonsense is no command",
-        "not taken: top-p is 7",
-        "not taken: temperature cannot be hot",
-        "not taken: there is nothing to set that is called color",
-        "not taken: character 'ï'",
-        "not taken: character '/'", // which Shakespeare does not use
+        "rejected: unknown command /nonsense",
+        "rejected: top-p is 7",
+        "rejected: temperature cannot be hot",
+        "rejected: unknown setting color",
+        "rejected: character 'ï'",
+        "rejected: character '/'", // which Shakespeare does not use
     ] {
         assert!(said.contains(expected), "{expected}: {said}");
     }
@@ -113,7 +113,7 @@ fn terminal(folder: &Path, options: &[&str]) -> PtySession {
         .env_remove("XDG_DATA_HOME");
     // Long enough for any machine; only a program that hangs waits for it.
     let mut session = spawn_command(command, Some(120_000)).unwrap();
-    session.exp_string("/help says").unwrap();
+    session.exp_string("/help lists").unwrap();
     session.exp_string("> ").unwrap();
     session
 }
@@ -144,7 +144,7 @@ fn ctrl_c_stops_the_model_and_ctrl_d_ends_it() {
         session.exp_string("> ").unwrap();
     }
     session.send_control('c').unwrap();
-    session.exp_string("Ctrl-D ends it").unwrap();
+    session.exp_string("press Ctrl-D to quit").unwrap();
     session.exp_string("> ").unwrap();
     end(session);
 }

@@ -352,7 +352,10 @@ fn impossible_choices_are_refused() {
             "heads = 4\nembd = 16\nkv_heads = 3",
             "kv-heads 3 does not divide heads 4",
         ),
-        ("heads = 2\nembd = 6\nposition = \"rotary\"", "have one left over"),
+        (
+            "heads = 2\nembd = 6\nposition = \"rotary\"",
+            "even number of channels per head",
+        ),
         ("arch = \"bigram\"\nnorm = \"rms\"", "leave --arch out"),
     ] {
         fs::write(folder.path().join("parts.toml"), settings).unwrap();

@@ -218,7 +218,7 @@ fn a_longer_run_keeps_its_schedule_unless_told_otherwise() {
     assert!(
         said.contains(
             "changed  steps 20 is now 40; the schedule still ends at step 20, \
-             the steps after it train at the lowest rate, 0.0004 (--schedule-steps 40 would end it with the run)"
+             later steps use min-lr, 0.0004 (--schedule-steps 40 would end it with the run)"
         ),
         "{said}"
     );

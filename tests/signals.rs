@@ -269,7 +269,7 @@ fn only_a_late_second_ctrl_c_stops_at_once() {
     };
     let mut child = begin();
     signal(&child, "-INT");
-    wait_until("a message", &mut child, || says(&said, "then stopping"));
+    wait_until("a message", &mut child, || says(&said, "saving and stopping"));
     assert!(
         says(
             &said,
@@ -283,7 +283,7 @@ fn only_a_late_second_ctrl_c_stops_at_once() {
     // The program is stopped and made to go on, so that two seconds are over before it has saved.
     let mut child = begin();
     signal(&child, "-TERM");
-    wait_until("a message", &mut child, || says(&said, "then stopping"));
+    wait_until("a message", &mut child, || says(&said, "saving and stopping"));
     signal(&child, "-INT");
     sleep(Duration::from_millis(100));
     signal(&child, "-STOP");

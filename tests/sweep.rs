@@ -65,7 +65,7 @@ fn a_sweep_that_is_stopped_and_killed_repeats_and_loses_nothing() {
         lines_before = done;
         if way == "-INT" {
             assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
-            assert!(stderr(&output).contains("go on with: "), "{}", stderr(&output));
+            assert!(stderr(&output).contains("continue with: "), "{}", stderr(&output));
             assert!(
                 stdout(&output).contains("1/2"),
                 "what was done so far: {}",

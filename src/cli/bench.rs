@@ -13,24 +13,24 @@ use crate::measure::bench::timing::Rounds;
 use crate::measure::bench::{self, Part, table};
 use crate::terminal::console;
 
-/// Measure how fast this machine trains and writes
+/// Benchmark training and generation on this machine
 ///
-/// Takes a minute or two for all three sizes. Figures are medians after a warm-up; other work on the machine spoils them.
+/// Takes a minute or two for all three sizes. Figures are medians after a warm-up; run it on an idle machine.
 ///
-/// Training: tokens a second; the milliseconds that a step takes for its data, for the step itself, and, spread over the
-/// steps between, for evaluations and for logging; the most memory that MLX's arrays take at once. A token costs
-/// 6 N + 12 · layers · embd · context floating-point operations (Chowdhery et al. 2022, appendix B), N being the
-/// parameters without position embeddings. Their rate is given as a share of the one that products of large float32
-/// matrices reach here, measured in the same run.
+/// Training: tokens a second; milliseconds a step for data, for the step itself and, averaged over the steps between
+/// them, for evaluation and for logging; the peak memory of MLX's arrays. A token costs
+/// 6 N + 12 · layers · embd · context floating-point operations (Chowdhery et al. 2022, appendix B), where N is the
+/// number of parameters without position embeddings. The rate is also given as a percentage of this machine's peak for
+/// products of large float32 matrices, measured in the same run.
 ///
-/// Writing: the time to the first token after a prompt of 8, and tokens a second. Each token reads N float32 weights;
-/// that rate is given as a share of the one that memory is read at here.
+/// Generation: the time to the first token after a prompt of 8 tokens, and tokens a second. Each token reads N float32
+/// weights; the rate is also given as a percentage of this machine's memory bandwidth.
 ///
-/// On a CPU under Linux the first lines say whether this program's own kernels are in effect; with MLX_GPT_KERNELS=off in the
-/// environment MLX's are measured.
+/// On a CPU under Linux the first lines say whether this program's own kernels are in effect; set MLX_GPT_KERNELS=off
+/// in the environment to measure MLX's.
 ///
-/// Training is with AdamW, of nano and baby as their presets say, baby with 8 rows on a CPU, and OpenAI's sizes with 4 rows of 64
-/// tokens, as llm.c does on a CPU.
+/// Training uses AdamW: nano and baby with their presets' recipes, baby with a batch of 8 on a CPU, and OpenAI's sizes
+/// with a batch of 4 rows of 64 tokens, as llm.c does on a CPU.
 #[derive(Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -39,16 +39,16 @@ Examples:
 
     mlx-gpt bench                                nano, baby and gpt2
     mlx-gpt bench --preset nano --json           one size, for programs
-    mlx-gpt bench --only training --threads 1    training alone, on one thread
-    mlx-gpt bench scaling                        how a step's time grows with batch, context, width, vocabulary
-    mlx-gpt bench sweep sweeps/muon.toml         which rates are best
-    mlx-gpt bench speedrun sweeps/speedrun.toml  how soon recipes reach a loss"
+    mlx-gpt bench --only training --threads 1    only training, on one thread
+    mlx-gpt bench scaling                        how step time scales with batch, context, width and vocabulary
+    mlx-gpt bench sweep sweeps/muon.toml         which learning rates are best
+    mlx-gpt bench speedrun sweeps/speedrun.toml  time of recipes to a target loss"
 )]
 pub struct Options {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    speed: Speed,
+    speed: SpeedOptions,
 }
 
 #[derive(Subcommand)]
@@ -59,11 +59,11 @@ enum Command {
 }
 
 #[derive(Args)]
-struct Speed {
-    /// Sizes to measure, with commas between or several times
+struct SpeedOptions {
+    /// Sizes to measure, separated by commas; may be repeated
     #[arg(long, value_enum, value_delimiter = ',', default_value = "nano,baby,gpt2")]
     preset: Vec<Preset>,
-    /// What to measure, with commas between or several times; without the machine there are no shares of it
+    /// What to measure, separated by commas; may be repeated; percentages of the machine's peak need `machine`
     #[arg(
         long,
         value_enum,
@@ -78,16 +78,16 @@ struct Speed {
     json: bool,
 }
 
-/// How long something is timed, and where.
+/// How many steps are timed, and where.
 #[derive(Args)]
 pub(super) struct Timing {
-    /// Steps to time [default: what fits into ten seconds, 5 to 100]
+    /// Steps to time [default: as many as fit into ten seconds, 5 to 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     steps: Option<u64>,
     /// Where MLX computes [default: its GPU where there is one]
     #[arg(long, value_enum)]
     device: Option<Device>,
-    /// CPU threads that share a batch's rows [default: all cores; 1 on a GPU]
+    /// CPU threads, among which a batch's rows are divided [default: all cores; 1 on a GPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads: Option<u64>,
 }
@@ -97,7 +97,7 @@ impl Timing {
         self.steps.map(|steps| Rounds::Exactly(steps as usize))
     }
 
-    /// Makes the device MLX's, and says how many threads work.
+    /// Selects the device for MLX; returns it and the number of threads.
     ///
     /// # Errors
     /// MLX has no such device here.
@@ -121,7 +121,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
 }
 
-/// Says what makes figures of the CPU lower than they need be.
+/// Warns about a slow BLAS or a missing compiler, which lower the CPU's figures.
 fn warn_of_slow_arithmetic() {
     if let (Some(blas), Some(rate)) = (kernels::blas(), BlasRate::measure())
         && let Some(remedy) = rate.remedy()
@@ -133,7 +133,7 @@ fn warn_of_slow_arithmetic() {
     }
 }
 
-fn speed(options: &Speed) -> Result<ExitCode> {
+fn speed(options: &SpeedOptions) -> Result<ExitCode> {
     let (device, threads) = options.timing.select()?;
     if device == Device::Cpu {
         warn_of_slow_arithmetic();

@@ -1,4 +1,4 @@
-//! When something was made, for its name.
+//! Time stamps for the names of runs.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

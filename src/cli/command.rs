@@ -1,11 +1,11 @@
-//! What all commands have in common: short options, and a help that begins with examples.
+//! Conventions of all commands: short options, and help that begins with examples.
 
 use clap::{Command, CommandFactory};
 
 use super::Cli;
 
-/// Letters of the five options that are typed most. A letter is the same option in every command that has it.
-const SHORT: [(&str, char); 5] = [
+/// Short forms of the five most used options, the same in every command.
+const SHORT_OPTIONS: [(&str, char); 5] = [
     ("checkpoint", 'c'),
     ("out", 'o'),
     ("prompt", 'p'),
@@ -14,7 +14,7 @@ const SHORT: [(&str, char); 5] = [
 ];
 
 /// The options of `train` that `-h` lists; `--help` lists them all.
-const TRAIN_IN_SHORT: [&str; 16] = [
+const TRAIN_SHORT_HELP: [&str; 16] = [
     "preset",
     "corpus",
     "tokenizer",
@@ -36,26 +36,26 @@ const TRAIN_IN_SHORT: [&str; 16] = [
 /// Examples, which are a command's `before_long_help`, between usage and options.
 const TEMPLATE: &str = "{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}{all-args}{after-help}";
 
-/// The command line as clap has it.
+/// The command line as a `clap` command.
 pub fn command() -> Command {
     let command = Cli::command().mut_subcommand("train", |train| {
         train.mut_args(|arg| {
-            let listed = TRAIN_IN_SHORT.iter().any(|&name| arg.get_long() == Some(name));
+            let listed = TRAIN_SHORT_HELP.iter().any(|&name| arg.get_long() == Some(name));
             arg.hide_short_help(!listed)
         })
     });
-    uniform(command)
+    apply_conventions(command)
 }
 
-fn uniform(command: Command) -> Command {
+fn apply_conventions(command: Command) -> Command {
     let command = command.help_template(TEMPLATE).mut_args(|arg| {
-        let letter = SHORT.iter().find(|(name, _)| arg.get_long() == Some(name));
+        let letter = SHORT_OPTIONS.iter().find(|(name, _)| arg.get_long() == Some(name));
         match letter {
             Some(&(_, letter)) => arg.short(letter),
             None => arg,
         }
     });
-    command.mut_subcommands(uniform)
+    command.mut_subcommands(apply_conventions)
 }
 
 #[cfg(test)]
@@ -77,11 +77,11 @@ mod tests {
         let mut command = command();
         command.build();
         let all = longs(&command);
-        for (name, _) in SHORT {
+        for (name, _) in SHORT_OPTIONS {
             assert!(all.contains(&name), "{name}");
         }
         let train = command.find_subcommand("train").unwrap();
-        for name in TRAIN_IN_SHORT {
+        for name in TRAIN_SHORT_HELP {
             assert!(longs(train).contains(&name), "{name}");
         }
     }

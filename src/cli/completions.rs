@@ -9,7 +9,7 @@ use clap_complete::{Shell, generate};
 use super::command::command;
 use crate::terminal::console;
 
-/// Print a script that lets a shell complete commands and options
+/// Print a shell completion script for commands and options
 #[derive(Args)]
 #[command(before_long_help = "\
 Examples:

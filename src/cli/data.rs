@@ -21,10 +21,10 @@ use crate::terminal::progress::{Progress, Unit};
 use crate::tokenizer::Tokenizer;
 use crate::train::Stop;
 
-/// Turn large texts into token shards, and say what a folder of them holds
+/// Turn large texts into token shards, and describe token folders
 ///
-/// `train --corpus` takes such a folder; its shards are mapped into memory, so that text of any size trains in little
-/// of it.
+/// `train --corpus` takes such a folder; its shards are memory-mapped, so that training needs little memory however
+/// large the text is.
 #[derive(Args)]
 pub struct Options {
     #[command(subcommand)]
@@ -39,8 +39,8 @@ enum Command {
 
 /// Tokenize a text file, or a folder of them, into shards
 ///
-/// Works on all cores, in little memory. Interrupted, the same command goes on with the same bytes. Each file is a
-/// document: where the tokenizer has an end-of-text token, it follows each.
+/// Uses all cores and little memory. If interrupted, run the same command again to resume; the result is byte-identical.
+/// Each file is a document, followed by the end-of-text token if the tokenizer has one.
 #[derive(Args)]
 #[command(before_long_help = "\
 Example:
@@ -54,25 +54,25 @@ struct PrepareOptions {
     /// gpt2, cl100k, or a path: a tokenizer.json, .model or .tiktoken, or a folder that holds one
     #[arg(long, value_name = "NAME_OR_PATH", default_value = "gpt2")]
     tokenizer: String,
-    /// What becomes of special tokens whose text is in the text, such as '<|endoftext|>' between documents
+    /// How to encode the text of special tokens in the corpus, such as '<|endoftext|>' between documents
     #[arg(long, value_enum, default_value_t)]
     special: SpecialTokens,
     /// Folder to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Text that fills a shard, in MiB
+    /// Text per shard, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     shard_size: u64,
 }
 
-/// Say what a folder of tokens holds
+/// Describe a token folder
 #[derive(Args)]
 #[command(before_long_help = "\
 Example:
 
     mlx-gpt data info data/books")]
 struct InfoOptions {
-    /// A folder made by `data prepare`, or one with token files of nanoGPT, llm.c or build-nanogpt
+    /// A folder written by `data prepare`, or one with token files of nanoGPT, llm.c or build-nanogpt
     folder: PathBuf,
 }
 
@@ -87,7 +87,7 @@ fn run_prepare(options: &PrepareOptions) -> Result<ExitCode> {
     let signals = Signals::register()?;
     let tokenizer = Tokenizer::open(&options.tokenizer, || {
         bail!(
-            "characters of which text? train a tokenizer first with: {} tokenizer train --kind char --corpus {} --out FILE.json, and give its path",
+            "`char` needs a text to take its characters from; train a tokenizer first with: {} tokenizer train --kind char --corpus {} --out FILE.json, and give its path",
             program(),
             quoted(&options.corpus)
         )
@@ -128,7 +128,7 @@ fn run_prepare(options: &PrepareOptions) -> Result<ExitCode> {
     drop(bar);
     let manifest = match prepared {
         Err(_) if signals.requested() => {
-            say("stopped; the same command goes on after the shards that are complete");
+            say("interrupted; run the same command again to continue after the last complete shard");
             return Ok(signals.code());
         }
         prepared => prepared?,
@@ -162,10 +162,10 @@ fn info(folder: &Path) -> Result<()> {
     }
 }
 
-/// The size of a vocabulary that nobody named: as large as it can be with nanoGPT's numbers.
+/// Vocabulary size to assume where none is known: the largest that nanoGPT's 16-bit ids allow.
 const UNKNOWN: usize = 1 << 16;
 
-/// Of a folder whose tokens another program made.
+/// Describes a folder of another program's tokens.
 fn describe_tokens(tokens: &TokenFolder) -> Result<()> {
     for remark in tokens.remarks() {
         say(format_args!("note      {remark}"));

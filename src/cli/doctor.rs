@@ -16,30 +16,30 @@ use crate::terminal::console::{self, fitting};
 use crate::terminal::escape::visible;
 use crate::terminal::table::markdown;
 
-/// Say what this machine has, what is missing, and the command that fixes it
+/// Check this machine, and suggest a fix for what is missing or damaged
 #[derive(Args)]
 #[command(before_long_help = "\
 Examples:
 
-    mlx-gpt doctor                         the machine
-    mlx-gpt doctor --checkpoint runs/x     and whether that checkpoint is undamaged
-    mlx-gpt doctor --compute               whether the device computes the right numbers (about a minute)
+    mlx-gpt doctor                         check the machine
+    mlx-gpt doctor --checkpoint runs/x     and verify that checkpoint
+    mlx-gpt doctor --compute               and the numbers that the device computes (about a minute)
     mlx-gpt doctor --json                  for programs")]
 pub struct Options {
     /// Also verify this checkpoint: every file against its recorded hash, then load it
     #[arg(long, value_name = "DIR")]
     checkpoint: Option<PathBuf>,
-    /// Look at this device of MLX's [default: its GPU where there is one]
+    /// Check this device of MLX's [default: its GPU where there is one]
     #[arg(long, value_enum)]
     device: Option<Device>,
     /// Compare what this device computes with MLX's own operations on the CPU: logits, every gradient, a short training,
-    /// greedy text and dropout masks, in each number format; exit code 1 if any is off by more than rounding explains
+    /// greedy text and dropout masks, in each number format; exit code 1 if any difference exceeds its tolerance
     #[arg(long)]
     compute: bool,
     /// Compute the reference of --compute into this file.
     #[arg(long, value_name = "FILE", hide = true, conflicts_with = "compute")]
     reference_to: Option<PathBuf>,
-    /// Print one JSON object: versions, findings with their remedies, and whether all is well
+    /// Print one JSON object: versions, findings with their fixes (`remedy`), and whether all checks passed (`healthy`)
     #[arg(long, conflicts_with_all = ["compute", "reference_to"])]
     json: bool,
 }
@@ -68,13 +68,16 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     } else {
         findings.iter().try_for_each(show)?;
     }
-    // Whatever else is missing: a device may compute wrong numbers besides.
+    // Even if another check failed: the numbers are checked independently.
     if options.compute {
         compare_with_reference()?;
     }
-    ensure!(healthy, "something is missing or damaged; the findings say what to do");
+    ensure!(
+        healthy,
+        "something is missing or damaged; see the suggested fixes above"
+    );
     if !options.json {
-        console::print("all is well\n")?;
+        console::print("all checks passed\n")?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -89,9 +92,9 @@ fn show(finding: &Finding) -> Result<()> {
     }
 }
 
-/// Computes the same on this device and, in a process of its own, by MLX's own operations on the CPU.
+/// Compares this device's results with those of MLX's own operations on the CPU, computed in a second process.
 fn compare_with_reference() -> Result<()> {
-    let folder = tempfile::tempdir().context("no temporary folder can be made")?;
+    let folder = tempfile::tempdir().context("a temporary folder could not be created")?;
     let file = folder.path().join("reference.safetensors");
     let mut reference = Command::new(std::env::current_exe().context("this program's own file cannot be found")?)
         .args(["doctor", "--reference-to"])

@@ -17,53 +17,53 @@ use crate::evaluate::text::measure;
 use crate::terminal::console::{self, say};
 use crate::terminal::progress::{Progress, Unit};
 
-/// Measure a model's exact loss on text, or its choices among endings
+/// Evaluate a model's exact loss on a text, or its HellaSwag accuracy
 ///
 /// Reads the text in windows of the model's context, so that every token but the first is predicted exactly once. The
-/// loss is in nats per token; bits per byte compare models of different tokenizers.
+/// loss is in nats per token; bits per byte also compare models with different tokenizers.
 ///
-/// Windows lie end to end unless --stride says otherwise. At the beginning of a window the model has seen next to
-/// nothing; overlapping windows give each prediction more of the text before it, which as a rule lowers the loss, and
-/// takes more time. Compare losses of one context and stride only.
+/// Windows don't overlap unless --stride is given. Tokens at the start of a window have little context; overlapping
+/// windows give each prediction more context, which usually lowers the loss and takes more time. Compare losses only
+/// at the same context and stride.
 ///
-/// With --hellaswag, it asks which of several endings the model finds the likeliest after the beginning of a text. An
-/// ending's loss is the sum of its tokens' negative log-likelihoods (completion style, as in Karpathy's build-nanogpt
-/// and llm.c). `accuracy` counts the examples whose right ending has the smallest sum, `accuracy_normalized` those
-/// whose right ending has the smallest mean over its tokens. Guessing among four endings is right in 0.25 of all
-/// cases; GPT-2 124M is published as 0.2859, and normalized as 0.2955, on the 10,042 examples of hellaswag_val.jsonl.
+/// With --hellaswag, the model chooses the most likely of several endings of a text. An ending's loss is the sum of its
+/// tokens' negative log-likelihoods (completion style, as in Karpathy's build-nanogpt and llm.c). `accuracy` is the
+/// fraction of examples whose correct ending has the lowest sum, `accuracy_normalized` of those whose correct ending
+/// has the lowest mean over its tokens. Chance level is 0.25 for four endings; GPT-2 124M's published accuracy is
+/// 0.2859, and 0.2955 normalized, on the 10,042 examples of hellaswag_val.jsonl.
 #[derive(Args)]
 #[command(before_long_help = "\
 Examples:
 
     mlx-gpt eval                                     the newest run, on its validation text
-    mlx-gpt eval --checkpoint runs/x --split train   on what it learned from
+    mlx-gpt eval --checkpoint runs/x --split train   on its training text
     mlx-gpt eval --corpus other.txt --json           on another text, for programs
-    mlx-gpt eval --stride 16                         in windows that begin 16 tokens apart
-    mlx-gpt eval --hellaswag assets/endings.jsonl    which endings it chooses")]
+    mlx-gpt eval --stride 16                         in windows that start 16 tokens apart
+    mlx-gpt eval --hellaswag assets/endings.jsonl    multiple-choice accuracy")]
 pub struct Options {
     /// A run, or one of its step folders [default: the newest run below runs/]
     #[arg(long, value_name = "DIR")]
     checkpoint: Option<PathBuf>,
-    /// Text to measure on [default: the run's corpus]
+    /// Text to evaluate on [default: the run's corpus]
     #[arg(long, value_name = "PATH")]
     corpus: Option<String>,
-    /// Which part of the text: its last tenth is val, and of a folder of tokens what it has for it [default: val of the
-    /// run's corpus, all of another]
+    /// Which part of the text: val is its last tenth; a token folder has its own splits [default: val of the run's
+    /// corpus, all of another]
     #[arg(long, value_enum)]
     split: Option<Split>,
-    /// Tokens from the beginning of one window to that of the next, at most the model's context [default: the context]
+    /// Tokens from the start of one window to the start of the next, at most the model's context [default: the context]
     ///
-    /// Half the context makes each prediction look at half a context or more and takes twice as long.
+    /// With half the context, each prediction has at least half a context before it, and evaluation takes twice as long.
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
-    /// What becomes of special tokens whose text is in the text [default: as the run had it]
+    /// How to encode the text of special tokens [default: as in the run]
     #[arg(long, value_enum)]
     special: Option<SpecialTokens>,
-    /// Choose among endings instead: a file of HellaSwag's format
+    /// Evaluate multiple-choice accuracy instead, on a file in HellaSwag's format
     ///
-    /// A JSON object a line, with `ctx` (how a text begins), `endings` (how it might go on) and `label` (the number of
-    /// the right one, from 0); other fields are ignored. Where beginning and endings do not fit into the model's
-    /// context, the first tokens of the beginning are left out, and such examples counted as `truncated`.
+    /// One JSON object per line, with `ctx` (the start of a text), `endings` (possible continuations) and `label` (the
+    /// index of the correct one, from 0); other fields are ignored. If `ctx` and endings don't fit into the model's
+    /// context, the first tokens of `ctx` are dropped, and the example is counted as `truncated`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["corpus", "split", "stride", "special"])]
     hellaswag: Option<PathBuf>,
     /// Print one JSON object
@@ -78,30 +78,30 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if let Some(device) = options.device {
         device.select()?;
     }
-    let (checkpoint, learned_from) = runs::read(options.checkpoint.as_deref(), |folder| {
+    let (checkpoint, training_corpus) = runs::read(options.checkpoint.as_deref(), |folder| {
         let progress = read_progress_of_training(folder)?;
         Ok((Checkpoint::load(folder)?, progress.map(|progress| progress.corpus)))
     })?;
     match &options.hellaswag {
-        Some(file) => choose_endings(&checkpoint, file, options.json)?,
-        None => measure_loss(&checkpoint, learned_from, options)?,
+        Some(file) => evaluate_hellaswag(&checkpoint, file, options.json)?,
+        None => measure_loss(&checkpoint, training_corpus, options)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn measure_loss(checkpoint: &Checkpoint, learned_from: Option<CorpusRecord>, options: &Options) -> Result<()> {
-    let dataset = open_dataset(&checkpoint.folder, options.corpus.as_deref(), learned_from.as_ref())?;
+fn measure_loss(checkpoint: &Checkpoint, training_corpus: Option<CorpusRecord>, options: &Options) -> Result<()> {
+    let dataset = open_dataset(&checkpoint.folder, options.corpus.as_deref(), training_corpus.as_ref())?;
     for remark in dataset.remarks() {
         say(format_args!("note: corpus {}: {remark}", dataset.name()));
     }
-    let is_the_runs = learned_from == Some(dataset.record()?);
+    let is_training_corpus = training_corpus == Some(dataset.record()?);
     let split = options
         .split
-        .unwrap_or(if is_the_runs { Split::Val } else { Split::All });
-    // Of an import or an export it is not known what it learned from: its user may. Folders of tokens have parts of their own.
+        .unwrap_or(if is_training_corpus { Split::Val } else { Split::All });
+    // The training corpus of an import or an export is unknown here; the user may know it. Token folders have their own splits.
     ensure!(
-        is_the_runs || split == Split::All || learned_from.is_none() || dataset.has_parts(),
-        "corpus {} is not the one that the model learned from, so it has no training and validation part; leave --split out",
+        is_training_corpus || split == Split::All || training_corpus.is_none() || dataset.has_parts(),
+        "corpus {} is not the training corpus, so it has no train/val split; leave --split out",
         dataset.name()
     );
 
@@ -141,7 +141,7 @@ fn measure_loss(checkpoint: &Checkpoint, learned_from: Option<CorpusRecord>, opt
     ))
 }
 
-fn choose_endings(checkpoint: &Checkpoint, file: &Path, json: bool) -> Result<()> {
+fn evaluate_hellaswag(checkpoint: &Checkpoint, file: &Path, json: bool) -> Result<()> {
     let context = checkpoint.model.context;
     let examples = hellaswag::read(file, &checkpoint.tokenizer, context)?;
     let endings: usize = examples.iter().map(|example| example.endings.len()).sum();
@@ -157,8 +157,8 @@ fn choose_endings(checkpoint: &Checkpoint, file: &Path, json: bool) -> Result<()
     ))
 }
 
-/// What to measure on: the text that was given, or that of the checkpoint's run.
-fn open_dataset(checkpoint: &Path, given: Option<&str>, learned_from: Option<&CorpusRecord>) -> Result<Dataset> {
+/// The text to evaluate on: the one given, or that of the checkpoint's run.
+fn open_dataset(checkpoint: &Path, given: Option<&str>, training_corpus: Option<&CorpusRecord>) -> Result<Dataset> {
     if let Some(name) = given {
         return Dataset::open(name);
     }
@@ -170,8 +170,8 @@ fn open_dataset(checkpoint: &Path, given: Option<&str>, learned_from: Option<&Co
     })?;
     let dataset = Dataset::open(&run.config()?.corpus)?;
     ensure!(
-        learned_from == Some(&dataset.record()?),
-        "corpus {} has changed since the run learned from it; give a text with --corpus",
+        training_corpus == Some(&dataset.record()?),
+        "corpus {} has changed since the run was trained on it; give a text with --corpus",
         dataset.name()
     );
     Ok(dataset)

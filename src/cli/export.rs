@@ -17,12 +17,11 @@ use crate::disk::durable;
 use crate::terminal::console::{self, program, quoted, say};
 use crate::terminal::progress::{Progress, Unit};
 
-/// Write a checkpoint for other programs, or smaller
+/// Export a checkpoint to another format, or quantize it
 ///
-/// hf is a folder for transformers, without what only training needs. gguf is one file for llama.cpp and what is built on
-/// it; it takes byte-level BPE tokenizers, such as gpt2 and those of `tokenizer train`. mlx is a folder for mlx-lm with
-/// weights of 4 or 8 bits, which generate and eval here take as well. Low-rank adapters are merged into the weights that
-/// they belong to.
+/// hf is a folder for transformers, without the training state. gguf is one file for llama.cpp and programs built on it;
+/// it supports byte-level BPE tokenizers, such as gpt2 and those of `tokenizer train`. mlx is a folder for mlx-lm with
+/// 4-bit or 8-bit weights, which `generate` and `eval` read too. Low-rank adapters are merged into the base weights.
 #[derive(Args)]
 #[command(before_long_help = "\
 Examples:
@@ -43,13 +42,14 @@ pub struct Options {
     /// The file or folder to write; it must not exist yet
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
-    /// How hf and gguf store weights [default: float32 for hf, float16 for gguf]
+    /// Number format of the weights, for hf and gguf [default: float32 for hf, float16 for gguf]
     #[arg(long, value_enum)]
     dtype: Option<Dtype>,
-    /// Bits of a weight in mlx: 4 or 8 [default: 4]
+    /// Bits per weight, for mlx: 4 or 8 [default: 4]
     #[arg(long, value_name = "N")]
     bits: Option<usize>,
-    /// Weights of mlx that share a scale: 32, 64 or 128; fewer are more exact [default: 64, or 32 for an odd width]
+    /// Weights per quantization group, for mlx: 32, 64 or 128; smaller is more accurate [default: 64, or 32 where 64 does not
+    /// divide the embedding dimension]
     #[arg(long, value_name = "N")]
     group_size: Option<usize>,
 }
@@ -67,7 +67,7 @@ enum Format {
 pub fn run(options: &Options) -> Result<ExitCode> {
     ensure!(
         options.format == Format::Mlx || (options.bits, options.group_size) == (None, None),
-        "--bits and --group-size are of --format mlx; hf and gguf have --dtype"
+        "--bits and --group-size only apply to --format mlx; use --dtype for hf and gguf"
     );
     durable::ensure_free(&options.out)?;
     let signals = Signals::register()?;
@@ -75,23 +75,23 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let source = checkpoint.folder.clone();
     ensure!(
         checkpoint.model.quantization.is_none(),
-        "the weights in {} are quantized already; export the checkpoint that they were made from",
+        "the weights in {} are already quantized; export the checkpoint that they were quantized from",
         source.display()
     );
     ensure!(
         checkpoint.model.architecture == Architecture::Gpt2,
-        "the model in {} is of the architecture {}, which no other program knows; only gpt2 can be exported",
+        "the model in {} has the architecture {}, which other programs don't support; only gpt2 can be exported",
         source.display(),
         checkpoint.model.architecture.name()
     );
-    signals.defer();
+    signals.cancel_on_signal();
     say(format_args!("{}", source.display()));
     let written = match options.format {
         Format::Hf => hugging_face(&checkpoint, options, &signals),
         Format::Gguf => gguf(&checkpoint, options, &signals),
         Format::Mlx => mlx(checkpoint, options, &signals),
     };
-    signals.outcome(written.map(|()| ExitCode::SUCCESS))
+    signals.exit_code(written.map(|()| ExitCode::SUCCESS))
 }
 
 fn hugging_face(checkpoint: &Checkpoint, options: &Options, signals: &Signals) -> Result<()> {
@@ -100,7 +100,9 @@ fn hugging_face(checkpoint: &Checkpoint, options: &Options, signals: &Signals) -
         None | Some(Dtype::Float32) => Precision::Float32,
         Some(Dtype::Float16) => Precision::Float16,
         Some(Dtype::Bfloat16) => Precision::Bfloat16,
-        Some(Dtype::Q8_0) => bail!("--dtype q8_0 is gguf's; hf has float32, float16 and bfloat16"),
+        Some(Dtype::Q8_0) => {
+            bail!("--dtype q8_0 only applies to --format gguf; use float32, float16 or bfloat16 for hf")
+        }
     };
     folder::hugging_face(checkpoint, precision, out, || signals.check())?;
     console::print(format_args!(
@@ -114,7 +116,7 @@ fn hugging_face(checkpoint: &Checkpoint, options: &Options, signals: &Signals) -
 fn mlx(checkpoint: Checkpoint, options: &Options, signals: &Signals) -> Result<()> {
     ensure!(
         options.dtype.is_none(),
-        "--dtype is of hf and gguf; --format mlx has --bits and --group-size"
+        "--dtype only applies to hf and gguf; use --bits and --group-size for --format mlx"
     );
     let odd = !checkpoint.model.embd.is_multiple_of(64);
     let quantization = Quantization {
@@ -140,7 +142,7 @@ fn gguf(checkpoint: &Checkpoint, options: &Options, signals: &Signals) -> Result
         && !others.is_empty()
     {
         say(format_args!(
-            "note     GGUF names {} tokens that end a text; these are left out: {others:?}",
+            "note     GGUF stores at most {} end-of-text tokens; these are left out: {others:?}",
             END_KEYS.len()
         ));
     }

@@ -21,12 +21,12 @@ use crate::terminal::console::{program, quoted, say, say_unbroken};
 use crate::terminal::progress::{Progress, Unit};
 use crate::tokenizer::Tokenizer;
 
-/// Bring a GPT-2 in: OpenAI's, or any in Hugging Face's layout
+/// Import a GPT-2: OpenAI's, or any in Hugging Face's format
 ///
 /// Reads config.json, model.safetensors (one file or shards, float32, float16 or bfloat16) and the tokenizer, checks every
 /// name and shape, and writes a checkpoint that generate, eval, export and train --init-from use. OpenAI's models are
-/// downloaded from Hugging Face's hub into the cache that transformers uses too ($HF_HOME); an interrupted download goes
-/// on where it stopped.
+/// downloaded from Hugging Face's hub into the cache that transformers uses too ($HF_HOME); an interrupted download is
+/// resumed.
 #[derive(Args)]
 #[command(before_long_help = "\
 Examples:
@@ -37,13 +37,13 @@ Examples:
     mlx-gpt generate --checkpoint models/gpt2 --prompt 'Hello, I am'
     mlx-gpt train --init-from models/gpt2 --corpus notes.txt")]
 pub struct Options {
-    /// A folder, or a run, whose newest checkpoint is taken; or gpt2, gpt2-medium, gpt2-large, gpt2-xl; or the hub's OWNER/MODEL
+    /// A folder; a run, for its newest checkpoint; gpt2, gpt2-medium, gpt2-large or gpt2-xl; or the hub's OWNER/MODEL
     #[arg(value_name = "DIR_OR_NAME")]
     source: String,
     /// Folder to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Take this tokenizer instead of the folder's: gpt2, cl100k, or a path: a tokenizer.json, .model or .tiktoken, or a
+    /// Use this tokenizer instead of the folder's: gpt2, cl100k, or a path: a tokenizer.json, .model or .tiktoken, or a
     /// folder that holds one
     #[arg(long, value_name = "NAME_OR_PATH")]
     tokenizer: Option<String>,
@@ -53,14 +53,14 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     durable::ensure_free(&options.out)?;
     let tokenizer = match &options.tokenizer {
         Some(name) => Some(Tokenizer::open(name, || {
-            bail!("characters of which text? give the path of a tokenizer.json")
+            bail!("`char` cannot be used here; give the path of a tokenizer.json")
         })?),
         None => None,
     };
     let named = Path::new(&options.source);
     let signals = Signals::register()?;
     let read = |folder: &Path, origin: &str| {
-        signals.defer();
+        signals.cancel_on_signal();
         say(format_args!("reading  {}", folder.display()));
         import(folder, &options.out, tokenizer.clone(), origin, || signals.check())
     };
@@ -68,13 +68,13 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         Some((folder, name)) => read(&folder, &name),
         None => runs::read(Some(named), |folder| read(folder, &origin(folder))),
     };
-    signals.outcome(imported.map(|checkpoint| {
+    signals.exit_code(imported.map(|checkpoint| {
         describe(&checkpoint, &options.out);
         ExitCode::SUCCESS
     }))
 }
 
-/// The folder and the name of a model on Hugging Face's hub, if that is what `name` can be, fetched where it is not here.
+/// The local folder and the name of a model on Hugging Face's hub, if `name` can be one; downloads it if necessary.
 #[cfg(feature = "hub")]
 fn published(name: &str) -> Result<Option<(PathBuf, String)>> {
     let Some(repository) = hub::repository(name).filter(|_| !Path::new(name).exists()) else {
@@ -84,7 +84,7 @@ fn published(name: &str) -> Result<Option<(PathBuf, String)>> {
     Ok(Some((folder, repository.to_owned())))
 }
 
-/// This program was built without the hub.
+/// Without the feature `hub`, only folders can be imported.
 #[cfg(not(feature = "hub"))]
 fn published(_: &str) -> Result<Option<(PathBuf, String)>> {
     Ok(None)

@@ -16,11 +16,11 @@ use crate::lessons::{self, overview};
 use crate::terminal::console::{self, fitting};
 use crate::train::absolute_corpus;
 
-/// Learn how GPT-2 is built, a day at a time
+/// Learn how GPT-2 is built, one day at a time
 ///
-/// A day is text to read, with arrays and numbers that are computed as you read, a model that is trained in a minute or
-/// three, and exercises. It leaves its checkpoint in lessons/day-NN, with which generate and eval work. A day that was
-/// stopped goes on where it was; a day that is done is shown again without training.
+/// Each day is a text with figures that are computed as you read, a model that is trained in one to three minutes, and
+/// exercises. Its checkpoint is saved in lessons/day-NN, for `generate` and `eval`. An interrupted day is resumed; a
+/// finished day is shown again without training.
 #[derive(Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -30,60 +30,60 @@ Examples:
     mlx-gpt lesson list                               what each day teaches, how long it takes, what is done
     mlx-gpt lesson 3                                  the third day
     mlx-gpt lesson 3 --answer                         its exercises with their answers
-    mlx-gpt lesson check 3                            whether all that it claims holds
+    mlx-gpt lesson check 3                            verify the day's claims
     mlx-gpt lesson 10 --yes                           day 10 with OpenAI's weights, 548 MB to download
     mlx-gpt lesson compare --prompt 'ROMEO:'          one prompt through every day's model
-    mlx-gpt generate --checkpoint lessons/day-03      what the third day's model says"
+    mlx-gpt generate --checkpoint lessons/day-03      sample from day 3's model"
 )]
 pub struct Options {
     #[command(subcommand)]
-    action: Option<Action>,
+    command: Option<Action>,
     /// The day, 1 to 10 [default: list the days]
-    #[arg(value_name = "DAY", value_parser = day_or_advice)]
+    #[arg(value_name = "DAY", value_parser = parse_day)]
     day: Option<u8>,
-    /// What follows a day; declared so that clap reads the day, and its advice is heard, before it refuses this.
+    /// Trailing arguments, declared so that clap validates DAY first and shows its suggestion, not "unexpected argument".
     #[arg(hide = true)]
-    rest: Vec<String>,
-    /// Show the day's exercises with their answers, and nothing else
+    trailing: Vec<String>,
+    /// Show only the day's exercises, with their answers
     #[arg(long)]
     answer: bool,
     #[command(flatten)]
-    lab: LabOptions,
+    lab: LessonOptions,
 }
 
 #[derive(Subcommand)]
 enum Action {
-    /// The days: what each teaches, minutes on this machine, whether it is done
+    /// List the days: what each teaches, minutes on this machine, whether it is done
     ///
-    /// Minutes are what a day took here, or, with a ~, what it will take by a step of its model, measured now.
+    /// Minutes are what a day took here or, with a ~, an estimate from the time of one training step, measured now.
     List {
         #[command(flatten)]
-        lab: LabOptions,
+        lab: LessonOptions,
     },
-    /// Check all that a day claims: shapes, equalities, losses
+    /// Verify the day's claims: shapes, equalities, losses
     Check {
         /// The day, 1 to 10
         #[arg(value_name = "DAY")]
         day: u8,
         #[command(flatten)]
-        lab: LabOptions,
+        lab: LessonOptions,
     },
-    /// Continue one prompt with every day's model, side by side with their losses
+    /// Continue one prompt with every day's model, beside their losses
     Compare {
         /// The text to continue
         #[arg(long, value_name = "TEXT", default_value = "\n")]
         prompt: String,
         #[command(flatten)]
-        lab: LabOptions,
+        lab: LessonOptions,
     },
 }
 
 #[derive(Args)]
-struct LabOptions {
+struct LessonOptions {
     /// Folder of all days' checkpoints
     #[arg(long, value_name = "DIR", default_value = LESSONS_FOLDER)]
     out: PathBuf,
-    /// Text to learn from: a UTF-8 file, or a folder of them [default: Shakespeare's plays, built in]
+    /// Text to train on: a UTF-8 file, or a folder of them [default: Shakespeare's plays, built in]
     #[arg(long, value_name = "PATH")]
     corpus: Option<String>,
     /// Size and recipe that the days' models start from [default: nano on a CPU, baby on a GPU]
@@ -92,7 +92,7 @@ struct LabOptions {
     /// Training steps of each model instead of the day's own number
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
     steps: Option<u64>,
-    /// Decides initial weights, batches and samples
+    /// Random seed (initial weights, batches, samples)
     #[arg(long, value_name = "N", default_value_t = 1337)]
     seed: u64,
     /// Where MLX computes [default: its GPU where there is one]
@@ -103,8 +103,8 @@ struct LabOptions {
     yes: bool,
 }
 
-/// A day's number. A word is taken for a command that was mistyped.
-fn day_or_advice(word: &str) -> Result<u8, String> {
+/// Parses a day's number; suggests a command for a word, which is probably a mistyped one.
+fn parse_day(word: &str) -> Result<u8, String> {
     if let Ok(day) = word.parse() {
         return Ok(day);
     }
@@ -120,14 +120,14 @@ fn day_or_advice(word: &str) -> Result<u8, String> {
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
-    if let Some(word) = options.rest.first() {
+    if let Some(word) = options.trailing.first() {
         super::misuse(
             "lesson",
             format_args!("unexpected argument '{word}' found; lessons are read one at a time"),
         );
     }
     let signals = Signals::register()?;
-    let result = match (&options.action, options.day) {
+    let result = match (&options.command, options.day) {
         (Some(Action::List { lab }), _) => list(lab, &signals),
         (Some(Action::Check { day, lab }), _) => check(*day, lab, &signals),
         (Some(Action::Compare { prompt, lab }), _) => compare(prompt, lab, &signals),
@@ -150,7 +150,7 @@ fn show(day: u8, options: &Options, signals: &Signals) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(options: &LabOptions, signals: &Signals) -> Result<ExitCode> {
+fn list(options: &LessonOptions, signals: &Signals) -> Result<ExitCode> {
     let lab = options.open(signals)?;
     for lesson in lessons::LESSONS {
         console::print(fitting(&overview::line(lesson, &lab)?, 4))?;
@@ -158,7 +158,7 @@ fn list(options: &LabOptions, signals: &Signals) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(day: u8, options: &LabOptions, signals: &Signals) -> Result<ExitCode> {
+fn check(day: u8, options: &LessonOptions, signals: &Signals) -> Result<ExitCode> {
     let lesson = lessons::find(day)?;
     let mut broken = 0;
     for (claim, finding, hint) in fact::check(lesson, &options.open(signals)?)? {
@@ -177,12 +177,12 @@ fn check(day: u8, options: &LabOptions, signals: &Signals) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn compare(prompt: &str, options: &LabOptions, signals: &Signals) -> Result<ExitCode> {
+fn compare(prompt: &str, options: &LessonOptions, signals: &Signals) -> Result<ExitCode> {
     overview::compare(&options.open(signals)?, prompt)?;
     Ok(ExitCode::SUCCESS)
 }
 
-impl LabOptions {
+impl LessonOptions {
     fn open(&self, signals: &Signals) -> Result<Lab> {
         let device = match self.device {
             Some(device) => device,

@@ -1,4 +1,4 @@
-//! What the library notes and warns of, on standard error.
+//! Prints the library's log messages on standard error.
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
@@ -27,9 +27,9 @@ impl Log for Messages {
     fn flush(&self) {}
 }
 
-/// Says them from now on.
+/// Installs the logger.
 pub fn show() {
-    // It fails only where there is a logger already, which then does it.
+    // It fails only if another logger is installed, which then receives them.
     if log::set_logger(&Messages).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }

@@ -1,4 +1,4 @@
-//! The command line: options to library calls, nothing else. `docs/cli.md` is made from the comments here.
+//! The command line: parses options and calls the library. `docs/cli.md` is made from the comments here.
 //!
 //! ```
 //! let names: Vec<String> = mlx_gpt::cli::command()
@@ -44,16 +44,16 @@ pub use command::command;
 
 use crate::tokenizer::panic_is_caught;
 
-/// What `--version` says: this program's version and that of the MLX it is linked with.
+/// What `--version` prints: this program's version and that of the MLX it is linked with.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (MLX ", env!("MLX_VERSION"), ")");
 
 /// Builds, trains and samples GPT-2 from scratch on Apple's MLX.
 ///
 /// Start with `mlx-gpt train`, which trains a small GPT on Shakespeare in minutes, then `mlx-gpt generate`.
 ///
-/// Results go to standard output, progress to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage,
-/// 130, 143 or 129 stopped by Ctrl-C, SIGTERM or a closed terminal after a save. Further signals are the same request;
-/// only a Ctrl-C more than two seconds after an earlier one stops at once.
+/// Results go to standard output, progress to standard error. Exit codes: 0 success, 1 error, 2
+/// wrong usage; 130, 143 or 129 stopped by Ctrl-C, SIGTERM or a closed terminal, after saving. Repeated signals are
+/// ignored, except a Ctrl-C more than two seconds after an earlier one: it stops at once, without saving.
 #[derive(Parser)]
 #[command(name = "mlx-gpt", version = VERSION, max_term_width = 100)]
 pub struct Cli {
@@ -80,7 +80,7 @@ enum Command {
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
-    say_only_panics_that_are_not_caught();
+    report_only_uncaught_panics();
     messages::show();
     let matches = command().get_matches();
     let Cli { command } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -100,10 +100,10 @@ pub fn main() -> ExitCode {
         Command::Doctor(options) => doctor::run(&options),
         Command::Completions(options) => completions::run(&options),
     };
-    result.unwrap_or_else(|error| output::failure(&error))
+    result.unwrap_or_else(|error| output::report_error(&error))
 }
 
-/// Ends the program as clap does when a command is used in a way that it does not know.
+/// Exits as clap does for wrong usage of a command.
 fn misuse(subcommand: &str, message: impl Display) -> ! {
     let mut command = command();
     command.build();
@@ -114,8 +114,8 @@ fn misuse(subcommand: &str, message: impl Display) -> ! {
     }
 }
 
-/// Some calls into other libraries catch panics and make errors of them, which are said once, as errors.
-fn say_only_panics_that_are_not_caught() {
+/// Panics in some calls into other libraries are caught and turned into errors: those are reported once, as errors.
+fn report_only_uncaught_panics() {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         if !panic_is_caught() {

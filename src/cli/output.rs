@@ -1,4 +1,4 @@
-//! Failures, as one line on standard error.
+//! Reports an error in one line on standard error.
 
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use crate::error::line;
 use crate::terminal::console::say_unbroken;
 
-/// The exit code of an error, said in one line. A reader that closed the pipe wanted no more: that is no failure.
-pub fn failure(error: &anyhow::Error) -> ExitCode {
+/// Prints the error in one line, and returns the exit code. A closed pipe is no failure: its reader wanted no more.
+pub fn report_error(error: &anyhow::Error) -> ExitCode {
     let closed_pipe = error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())

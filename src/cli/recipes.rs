@@ -1,4 +1,4 @@
-//! Configurations of several trainings that are compared, from tables of settings.
+//! The configurations of the trainings that `bench sweep` and `bench speedrun` compare.
 
 use anyhow::{Context, Result};
 use toml::{Table, Value};
@@ -8,11 +8,11 @@ use crate::data::dataset::Dataset;
 use crate::measure::contest::plan::ensure_seeds;
 use crate::train::configure;
 
-/// The configuration of each recipe, a table of settings over those of `base`, with each seed, and the dataset of them
-/// all. By seed first, so that work which is stopped half-way has seen every recipe.
+/// The configuration of each recipe (a table of settings that overrides `base`) with each seed, and their dataset. Ordered
+/// by seed, then recipe, so that an interrupted comparison has results of every recipe.
 ///
 /// # Errors
-/// A key or a value that no configuration has; no seed, or one twice; a corpus that cannot be read.
+/// An unknown key or an invalid value; no seed, or one twice; a corpus that cannot be read.
 pub fn resolve(preset: Preset, base: &Table, recipes: &[&Table], seeds: &[u64]) -> Result<(Vec<TrainConfig>, Dataset)> {
     ensure_seeds(seeds)?;
     let mut configs = Vec::with_capacity(recipes.len() * seeds.len());

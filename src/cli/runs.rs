@@ -15,7 +15,7 @@ use crate::terminal::console;
 use crate::terminal::escape::visible;
 use crate::terminal::layout::{stdout_columns, width};
 
-/// List runs: step, loss, age, size, whether complete
+/// List runs with step, loss, age, size and state
 #[derive(Args)]
 #[command(before_long_help = "\
 Examples:
@@ -31,26 +31,26 @@ pub struct Options {
     json: bool,
 }
 
-/// A run as it is listed.
+/// Row of the listing.
 #[derive(Serialize)]
-struct Row {
+struct RunRow {
     folder: PathBuf,
-    /// Of the newest checkpoint; 0 without one.
+    /// Step of the newest checkpoint; 0 without one.
     step: u64,
-    /// Steps that it is to have in all.
+    /// Total steps of its configuration.
     steps: u64,
     best_step: Option<u64>,
     best_val_loss: Option<f64>,
     bytes: u64,
-    /// Since it last wrote something.
+    /// Time since its last checkpoint or log line.
     age_seconds: u64,
     complete: bool,
-    /// What cannot be read of it.
+    /// Why the run is unreadable, if it is.
     damaged: Option<String>,
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let rows: Vec<Row> = runs::list(&options.folder)?.iter().rev().map(Row::of).collect();
+    let rows: Vec<RunRow> = runs::list(&options.folder)?.iter().rev().map(RunRow::of).collect();
     if options.json {
         console::print(serde_json::json!({ "runs": rows }).to_string() + "\n")?;
     } else if rows.is_empty() {
@@ -59,12 +59,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             options.folder.display()
         ))?;
     } else {
-        console::print(visible(&listed(&rows, stdout_columns())))?;
+        console::print(visible(&render_table(&rows, stdout_columns())))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-impl Row {
+impl RunRow {
     fn of(run: &Run) -> Self {
         let empty = Self {
             folder: run.folder.clone(),
@@ -111,8 +111,8 @@ impl Row {
         }
     }
 
-    /// What is told in columns between the folder and the state; nothing of a damaged run.
-    fn figures(&self) -> [String; 4] {
+    /// The columns between folder and state; empty for a damaged run.
+    fn cells(&self) -> [String; 4] {
         if self.damaged.is_some() {
             return Default::default();
         }
@@ -125,17 +125,17 @@ impl Row {
     }
 }
 
-const HEADINGS: [&str; 4] = ["step", "best val", "size", "last written"];
+const HEADERS: [&str; 4] = ["step", "best val", "size", "last written"];
 
-/// A line a run, or two where the terminal is too narrow for that.
-fn listed(rows: &[Row], columns: Option<usize>) -> String {
-    let folder = |row: &Row| row.folder.display().to_string();
-    let figures: Vec<[String; 4]> = rows.iter().map(Row::figures).collect();
+/// One line per run, or two if the terminal is too narrow.
+fn render_table(rows: &[RunRow], columns: Option<usize>) -> String {
+    let folder = |row: &RunRow| row.folder.display().to_string();
+    let figures: Vec<[String; 4]> = rows.iter().map(RunRow::cells).collect();
     let widest =
         |heading: &str, of: &dyn Fn(usize) -> usize| (0..rows.len()).map(of).max().unwrap_or(0).max(width(heading));
     let first = widest("run", &|row| width(&folder(&rows[row])));
-    let others: Vec<usize> = (0..HEADINGS.len())
-        .map(|column| widest(HEADINGS[column], &|row| width(&figures[row][column])))
+    let others: Vec<usize> = (0..HEADERS.len())
+        .map(|column| widest(HEADERS[column], &|row| width(&figures[row][column])))
         .collect();
     let line = |name: &str, figures: &[&str], state: &str| {
         let mut line = format!("{name:<first$}");
@@ -144,7 +144,7 @@ fn listed(rows: &[Row], columns: Option<usize>) -> String {
         }
         format!("{line}  {state}")
     };
-    let mut table = vec![line("run", &HEADINGS, "state")];
+    let mut table = vec![line("run", &HEADERS, "state")];
     for (row, figures) in rows.iter().zip(&figures) {
         table.push(line(
             &folder(row),

@@ -15,17 +15,16 @@ use crate::measure::bench::{scaling, scaling_plot};
 use crate::terminal::console::{self, say};
 use crate::terminal::table::markdown;
 
-/// Steps of a point that are timed: the largest takes a second on two cores, and there are 19 points.
+/// Timed steps per point: the largest takes a second on two cores, and there are 19 points.
 const STEPS: usize = 5;
 
-/// Measure how the time of a training step grows
+/// Measure how the time of a training step scales
 ///
-/// From the preset nano's shape, it lets batch, context, width and vocabulary grow one at a time, says in words how a
-/// step's time grows with each, and draws a plot on logarithmic axes, where a power is a straight line. Takes two or
-/// three minutes.
+/// Starting from the preset nano, varies batch, context, width and vocabulary one at a time, reports how the step time
+/// scales with each, and draws a log-log plot, where a power law is a straight line. Takes two or three minutes.
 #[derive(Args)]
 pub struct Options {
-    /// Where to write the plot
+    /// File of the plot (SVG)
     #[arg(long, value_name = "FILE", default_value = "bench-scaling.svg")]
     out: PathBuf,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! The settings of a training that were given as options: an option for each key of [`TrainConfig`].
+//! The options of `train` that set keys of [`TrainConfig`], one option for each key.
 
 use anyhow::Result;
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
@@ -6,14 +6,14 @@ use toml::Table;
 
 use crate::config::{Device, Preset, Settings, TrainConfig};
 
-/// What was given of them.
+/// Those that were given on the command line.
 pub struct GivenSettings(ArgMatches);
 
 impl GivenSettings {
     /// # Errors
     /// None: clap has read them.
     pub fn settings(&self) -> Result<Settings> {
-        let mut config = Preset::Nano.train(Device::Cpu); // any: what was not given is left out
+        let mut config = Preset::Nano.train(Device::Cpu); // any preset: what was not given is left out below
         config.update_from_arg_matches(&self.0)?;
         let all = Table::try_from(&config)?.into_iter();
         let given = all.filter(|(key, _)| self.0.try_contains_id(key).unwrap_or(false));
@@ -34,7 +34,7 @@ impl FromArgMatches for GivenSettings {
 
 impl Args for GivenSettings {
     fn augment_args(command: Command) -> Command {
-        TrainConfig::augment_args_for_update(command) // of which none is required
+        TrainConfig::augment_args_for_update(command) // "for update": no option is required
     }
 
     fn augment_args_for_update(command: Command) -> Command {

@@ -1,8 +1,7 @@
-//! Ctrl-C, SIGTERM and a closed terminal: requests to save and stop, however many of them come.
+//! Ctrl-C, SIGTERM and a closed terminal: all of them request to save and stop.
 //!
 //! A terminal that closes, a logout, `timeout`, make and systemd all send two signals or more, a moment apart; so all of
-//! them are one request. Only a person who presses Ctrl-C again, after having seen what it costs, stops the program at
-//! once.
+//! them are one request. Only a second Ctrl-C, pressed by a user who has seen what it costs, stops the program at once.
 
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -19,33 +18,33 @@ use signal_hook::low_level::exit;
 use crate::terminal::console::say_over_bar;
 use crate::train::Stop;
 
-/// A Ctrl-C that comes later than this after an earlier one stops the program at once.
-const AGAIN: Duration = Duration::from_secs(2);
+/// A Ctrl-C more than this after an earlier one stops the program at once.
+const FORCE_QUIT_DELAY: Duration = Duration::from_secs(2);
 
-/// The signals of this process from now on.
+/// The signals that this process receives.
 #[derive(Clone)]
 pub struct Signals(Arc<State>);
 
 #[derive(Default)]
 struct State {
-    /// The first signal that came, or 0.
+    /// The first signal received, or 0.
     first: AtomicI32,
-    /// What would be lost if the program ended now, in words. Where that is nothing, a signal ends it.
+    /// Describes the unsaved work, for the message. If there is none, a signal ends the process at once.
     at_stake: Mutex<Option<String>>,
 }
 
 #[derive(Debug, PartialEq)]
 enum Effect {
-    /// It is one more of the same request.
+    /// A repeated request: ignored.
     None,
-    /// It is the first.
-    Say(String),
-    /// The process ends at once, with this code.
-    End(i32),
+    /// The first request: print this.
+    Announce(String),
+    /// End the process at once with this exit code.
+    Exit(i32),
 }
 
 impl Signals {
-    /// Registers them, once in a process. SIGHUP stays ignored where it is, as `nohup` has it.
+    /// Registers the handlers; call it once in a process. SIGHUP stays ignored where it is, as under `nohup`.
     ///
     /// # Errors
     /// The system refuses.
@@ -58,17 +57,17 @@ impl Signals {
         };
         let mut incoming = iterator::Signals::new(signals).context("signals cannot be handled")?;
         let seen = Arc::clone(&state);
-        // It waits for signals for as long as the process lives, and computes nothing.
+        // It blocks on signals until the process ends.
         thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
                 let mut interrupted: Option<Instant> = None;
                 for signal in incoming.forever() {
-                    match seen.take(signal, Instant::now(), &mut interrupted) {
+                    match seen.on_signal(signal, Instant::now(), &mut interrupted) {
                         Effect::None => {}
-                        // Apart, since a terminal that is stuck must not keep the next signal waiting.
-                        Effect::Say(line) => drop(thread::spawn(move || say_over_bar(line))),
-                        Effect::End(code) => exit(code),
+                        // In another thread, since a blocked terminal must not delay the next signal.
+                        Effect::Announce(line) => drop(thread::spawn(move || say_over_bar(line))),
+                        Effect::Exit(code) => exit(code),
                     }
                 }
             })
@@ -76,29 +75,29 @@ impl Signals {
         Ok(Self(state))
     }
 
-    /// From now on a signal is a request, which [`check`](Self::check) answers; what is being written is removed then.
-    pub fn defer(&self) {
+    /// From now on a signal cancels the work at the next [`check`](Self::check); partial output is removed.
+    pub fn cancel_on_signal(&self) {
         self.at_stake(Some("what was written so far".into()));
     }
 
-    /// For work that is done in parts, between which it can end.
+    /// Polled between stages of work that can be cancelled.
     ///
     /// # Errors
-    /// A signal asked for the end.
+    /// A signal was received.
     pub fn check(&self) -> Result<()> {
         ensure!(!self.requested(), "stopped by a signal");
         Ok(())
     }
 
-    /// How the program ends after such work: if it ended for a signal, quietly, with that signal's code.
-    pub fn outcome(&self, result: Result<ExitCode>) -> Result<ExitCode> {
+    /// The exit code after such work: that of the signal if one cancelled it, without an error message.
+    pub fn exit_code(&self, result: Result<ExitCode>) -> Result<ExitCode> {
         match result {
             Err(_) if self.requested() => Ok(self.code()),
             result => result,
         }
     }
 
-    /// The exit code of a program that a signal stopped, as shells have it: the first one's.
+    /// The exit code after a signal, as shells define it: 128 + the first signal's number.
     pub fn code(&self) -> ExitCode {
         ExitCode::from(code(self.0.first.load(Ordering::Relaxed)) as u8)
     }
@@ -115,8 +114,8 @@ impl Stop for Signals {
 }
 
 impl State {
-    /// What a signal does that comes at `now`, where the first Ctrl-C so far came at `interrupted`.
-    fn take(&self, signal: i32, now: Instant, interrupted: &mut Option<Instant>) -> Effect {
+    /// The effect of a signal at `now`, if the first Ctrl-C came at `interrupted`.
+    fn on_signal(&self, signal: i32, now: Instant, interrupted: &mut Option<Instant>) -> Effect {
         let at_stake = self.at_stake.lock().unwrap_or_else(PoisonError::into_inner);
         let exchanged = self
             .first
@@ -126,25 +125,27 @@ impl State {
         if signal == SIGINT {
             interrupted.get_or_insert(now);
         }
-        let again = signal == SIGINT && earlier.is_some_and(|earlier| now.duration_since(earlier) > AGAIN);
+        let again = signal == SIGINT && earlier.is_some_and(|earlier| now.duration_since(earlier) > FORCE_QUIT_DELAY);
         match at_stake.as_ref() {
-            None => Effect::End(code(first)),
-            Some(_) if again => Effect::End(code(first)),
+            None => Effect::Exit(code(first)),
+            Some(_) if again => Effect::Exit(code(first)),
             Some(lost) if exchanged.is_ok() => {
                 let again = match signal {
-                    SIGINT => "Ctrl-C once more after two seconds",
-                    _ => "Ctrl-C twice, more than two seconds apart,",
+                    SIGINT => "a Ctrl-C more than two seconds from now",
+                    _ => "two Ctrl-C more than two seconds apart",
                 };
-                Effect::Say(format!("saving, then stopping; {again} stops at once and loses {lost}"))
+                Effect::Announce(format!(
+                    "saving and stopping; {again} would stop at once and lose {lost}"
+                ))
             }
             Some(_) => Effect::None,
         }
     }
 }
 
-/// Makes of a file that outgrows `ulimit -f` an error of the write, which says so, where the signal would end the process.
+/// Handles SIGXFSZ, so that a file that outgrows `ulimit -f` is a write error with a message and does not end the process.
 pub fn outlive_file_limits() {
-    // A handler, and not that it is ignored: programs that this one starts begin with the system's own again.
+    // A handler instead of SIG_IGN, because ignored signals are inherited by the programs that this one starts.
     let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
 }
 
@@ -152,7 +153,7 @@ fn code(signal: i32) -> i32 {
     128 + signal
 }
 
-/// Whether this process was started with SIGHUP ignored: its children are, too, and such a one outlives its own.
+/// Whether SIGHUP was ignored at start-up (nohup): a child process inherits that, and survives sending itself SIGHUP.
 fn hangup_is_ignored() -> bool {
     Command::new("sh")
         .args(["-c", "kill -s HUP $$"])
@@ -176,13 +177,13 @@ mod tests {
         let at = |tenths| start + Duration::from_millis(100 * tenths);
         signals
             .iter()
-            .map(|&(signal, tenths)| state.take(signal, at(tenths), &mut interrupted))
+            .map(|&(signal, tenths)| state.on_signal(signal, at(tenths), &mut interrupted))
             .collect()
     }
 
     #[test]
     fn a_ctrl_c_late_after_another_ends_the_program_and_nothing_else_does() {
-        let says = |effect: &Effect, word: &str| matches!(effect, Effect::Say(line) if line.contains(word));
+        let says = |effect: &Effect, word: &str| matches!(effect, Effect::Announce(line) if line.contains(word));
         for (signals, end) in [
             (&[(SIGINT, 0), (SIGINT, 19), (SIGINT, 20)][..], None),
             (&[(SIGINT, 0), (SIGINT, 19), (SIGINT, 21)], Some(130)),
@@ -193,10 +194,10 @@ mod tests {
         ] {
             let mut found = effects(Some("the last 7 steps"), signals);
             let last = found.pop().unwrap();
-            assert_eq!(last, end.map_or(Effect::None, Effect::End), "{signals:?}");
-            assert!(says(&found[0], "loses the last 7 steps"), "{found:?}");
+            assert_eq!(last, end.map_or(Effect::None, Effect::Exit), "{signals:?}");
+            assert!(says(&found[0], "lose the last 7 steps"), "{found:?}");
             assert!(found[1..].iter().all(|effect| *effect == Effect::None), "{found:?}");
         }
-        assert_eq!(effects(None, &[(SIGTERM, 0)]), [Effect::End(143)]);
+        assert_eq!(effects(None, &[(SIGTERM, 0)]), [Effect::Exit(143)]);
     }
 }

@@ -21,10 +21,10 @@ use crate::train::Outcome;
 
 /// Time recipes to a validation loss
 ///
-/// Trains every recipe of a file with every seed, and measures the exact loss over the whole validation text along the way.
-/// The clock runs in training steps alone: everything is compiled before, and evaluation is left out. Prints steps and
-/// seconds to the target, and draws the loss against time. Curves are kept in the folder, those of other programs beside
-/// them: `make speedrun` puts PyTorch's there first.
+/// Trains every recipe of a file with every seed, and evaluates the exact loss on the whole validation text along the way.
+/// Only training steps are timed, after compilation, without evaluations. Prints steps and seconds to the target, and
+/// plots loss against time. Finished curves are kept in the folder of --out, which may also hold those of other
+/// programs: `make speedrun` puts PyTorch's there first.
 #[derive(Args)]
 #[command(before_long_help = "\
 A file of recipes, with the keys of `train --config`:
@@ -46,22 +46,22 @@ Examples:
     mlx-gpt bench speedrun sweeps/speedrun.toml --out speedrun/shakespeare
     mlx-gpt bench speedrun sweeps/speedrun.toml --corpus data/tinyshakespeare.txt --target 1.90 --out speedrun/tiny")]
 pub struct Options {
-    /// What to train: a preset, seeds, settings of all (`[base]`) and recipes with their names (`[[recipe]]`)
+    /// What to train: a preset, seeds, settings for all recipes (`[base]`), and named recipes (`[[recipe]]`)
     #[arg(value_name = "FILE")]
     plan: PathBuf,
-    /// Text to learn from, instead of the file's
+    /// Text to train on, instead of the file's
     #[arg(long, value_name = "PATH")]
     corpus: Option<String>,
-    /// The loss to reach [default: the highest that the file's first recipe ends at]
+    /// Target loss [default: the highest final loss of the file's first recipe over its seeds]
     #[arg(long, value_name = "LOSS", value_parser = loss)]
     target: Option<f64>,
-    /// Seeds, with commas between, instead of the file's
+    /// Seeds, separated by commas, instead of the file's
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seeds: Option<Vec<u64>>,
-    /// Evaluations along a training that is not in --out yet
+    /// Evaluations during each new training
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     evaluations: u64,
-    /// Folder of the curves: curves.jsonl, one training a line, and curves.svg; trainings that are in it are not done again
+    /// Folder of curves.jsonl, one training per line, and curves.svg; trainings that are in it are not repeated
     #[arg(long, value_name = "DIR", default_value = "speedrun")]
     out: PathBuf,
     /// Print one JSON object
@@ -100,14 +100,14 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     for (number, race) in journal.lines().iter().enumerate() {
         ensure!(
             race.is_possible(),
-            "line {} of {} has times or losses that cannot be; correct it, or move the file away",
+            "line {} of {} has implausible times or losses; correct it, or move the file away",
             number + 1,
             journal.path().display()
         );
     }
     if speedrun(&runners, &dataset, options.evaluations, &mut journal, &signals)? == Outcome::Stopped {
         say(format_args!(
-            "stopped; call it again to go on, with --out {}",
+            "interrupted; run it again with --out {} to continue",
             quoted(&options.out)
         ));
         return Ok(signals.code());

@@ -17,15 +17,15 @@ use crate::measure::contest::sweep::{Candidate, Finished, sweep};
 use crate::terminal::console::{self, program, quoted, say};
 use crate::train::Outcome;
 
-/// Train every combination of settings that a file lists, and rank them
+/// Train every combination of the settings listed in a file, and rank them
 ///
-/// Each is trained on the first nine tenths of the training text and scored by its exact loss, after its last step, on the
-/// last tenth of it; the validation text plays no part, so that it can still judge what was chosen. Nothing is saved but
-/// a line for each training that is done: a sweep that was stopped goes on there when it is called again.
+/// Each is trained on the first nine tenths of the training text and scored by its exact final loss on the last tenth of
+/// it. The validation text is not used, so that it remains an unbiased test of the choice. Only results are saved, one
+/// line per training; an interrupted sweep continues when it is run again.
 #[derive(Args)]
 #[command(before_long_help = "\
-A file of a sweep, in which every list below [grid] is combined with every other; several grids are [[grid]], one after the
-other:
+A sweep's file: every value of a list below [grid] is combined with every value of the others; several grids are
+written as [[grid]]:
 
     preset = \"nano\"
     seeds = [1337, 1, 2]
@@ -40,13 +40,13 @@ other:
 Examples:
 
     mlx-gpt bench sweep sweeps/muon.toml
-    mlx-gpt bench sweep sweeps/muon.toml > sweeps/muon.md     keep its table")]
+    mlx-gpt bench sweep sweeps/muon.toml > sweeps/muon.md     keep the table")]
 pub struct Options {
-    /// What to train: a preset, seeds, settings of all (`[base]`) and lists of settings to combine (`[grid]`), with the
-    /// keys of `train --config`
+    /// What to train: a preset, seeds, settings for all (`[base]`) and lists of values to combine (`[grid]`), with the keys
+    /// of `train --config`
     #[arg(value_name = "FILE")]
     plan: PathBuf,
-    /// Where the trainings that are done are kept, a JSON object a line [default: FILE's name with .jsonl]
+    /// File of the finished trainings, one JSON object per line [default: FILE's name with .jsonl]
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
     /// Print one JSON object
@@ -86,7 +86,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         Outcome::Finished => ExitCode::SUCCESS,
         Outcome::Stopped => {
             say(format_args!(
-                "stopped; go on with: {} bench sweep {} --results {}",
+                "interrupted; continue with: {} bench sweep {} --results {}",
                 program(),
                 quoted(&options.plan),
                 quoted(results)

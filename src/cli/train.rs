@@ -20,10 +20,10 @@ use crate::train::{Outcome, Session, configure, configure_resumed, train};
 
 /// Train a GPT, from scratch or from a checkpoint
 ///
-/// Reads text, trains, and leaves a run: a folder with checkpoints, metrics and a loss curve. Presets choose
-/// everything; a file overrides the preset, options override the file. Ctrl-C, SIGTERM and a closed terminal save
-/// before they stop it, and --resume goes on exactly where a run was. Only a Ctrl-C more than two seconds after an
-/// earlier one stops at once, and loses what the first one says.
+/// Trains on a text and writes a run: a folder with checkpoints, metrics and a loss curve. A preset sets every option;
+/// the file of --config overrides the preset, and options override both. Ctrl-C, SIGTERM and a closed terminal save a
+/// checkpoint before they stop training, and --resume continues exactly there. Only a Ctrl-C more than two seconds
+/// after an earlier one stops at once; the first one's message says what that loses.
 #[derive(Args)]
 #[command(
     before_long_help = "\
@@ -33,9 +33,9 @@ Examples:
     mlx-gpt train --corpus notes/ --steps 5000      on your own text
     mlx-gpt train --layers 6 --embd 192 --heads 6   another shape
     mlx-gpt train --init-from models/gpt2 --lora-rank 8 --corpus notes/
-                                                    finetune OpenAI's GPT-2 by low-rank adapters
+                                                    fine-tune OpenAI's GPT-2 with low-rank adapters
     mlx-gpt train --resume                          continue the newest run
-    mlx-gpt train --resume runs/x --steps 4000      train it longer, the later steps at the lowest rate",
+    mlx-gpt train --resume runs/x --steps 4000      train it longer; the extra steps use min-lr",
     after_long_help = "\
 Presets:
 
@@ -53,15 +53,15 @@ Presets:
     nano: Muon at 0.02 for the blocks' matrices, AdamW as above for the rest, warm-up 20. With
     --optimizer adamw it is nanoGPT's recipe for CPUs, 1e-3..1e-4, warm-up 100.
 
-    With --init-from and no --preset, a model of 50 million parameters or more is finetuned: 200 steps of
+    With --init-from and no --preset, a model of 50 million parameters or more is fine-tuned: 200 steps of
     4 x 256 tokens, lr 1e-4..1e-5 (low-rank adapters 2e-4..2e-5), warm-up 20, evaluated every 50 and saved
     every 100 steps.
 
-    The parts of --arch modern one by one are keys of the file of --config alone:
+    The single components of --arch modern are set in the file of --config, not by options:
 
     position = \"learned\" or \"rotary\"              norm = \"layer\" or \"rms\"
     activation = \"gelu\", \"relu2\" or \"swiglu\"     qk_norm, tie_head = true or false
-    kv_heads = 2 (heads of keys and values, which the heads of queries share)"
+    kv_heads = 2 (key/value heads, each shared by a group of query heads)"
 )]
 pub struct Options {
     /// Size and recipe to start from [default: nano on a CPU, baby on a GPU]
@@ -70,10 +70,10 @@ pub struct Options {
     /// Folder of the run [default: runs/CORPUS-PRESET-TIME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with a run from its newest checkpoint [without DIR: the one in --out, or the newest]
+    /// Resume a run from its newest checkpoint [without DIR: the one in --out, or the newest]
     #[arg(long, value_name = "DIR", num_args = 0..=1, conflicts_with_all = ["preset", "init_from", "config"])]
     resume: Option<Option<PathBuf>>,
-    /// A file of settings: the options below as TOML keys, such as a run's config.toml
+    /// Configuration file: the options below as TOML keys, such as a run's config.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -127,7 +127,7 @@ fn open_run(folder: &Path) -> Result<Run> {
     };
     ensure!(
         run.newest_checkpoint()?.canonicalize()? == folder.canonicalize()?,
-        "{} is an older checkpoint of its run; go on from the newest with --resume {}, or start a new run with --init-from that one",
+        "{} is an older checkpoint of its run; resume from the newest with --resume {}, or start a new run from this one with --init-from",
         folder.display(),
         quoted(&run.folder)
     );

@@ -1,4 +1,4 @@
-//! What a training run tells its user on standard error.
+//! Reports a training run on standard error.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -18,20 +18,20 @@ use crate::terminal::progress::{Lines, Spinner};
 use crate::train::step::StepReport;
 use crate::train::{LOG_EVERY, Observer, Session, Stop};
 
-/// Columns of a line of text that the model wrote, beside the losses.
-const QUOTE: usize = 48;
+/// Maximum width of the sample's line that is printed beside the losses, in columns.
+const SAMPLE_COLUMNS: usize = 48;
 
-/// Said while the step is traced, and its kernels are built where that is still to do.
+/// Shown while the step is traced and, the first time, its kernels are compiled.
 const COMPILING: &str =
     "compiling the training step (the first time on a machine: up to half a minute; kept afterwards)";
 
-/// Shows a run, and stops it for a signal.
+/// Reports a run, and stops it on a signal.
 pub struct TrainingReport {
     signals: Signals,
-    /// While the step is compiled.
+    /// Shown while the step is compiled.
     spinner: Option<Spinner>,
     bar: ProgressBar,
-    /// A terminal gets a bar that moves; a file or a pipe a line every few seconds, and at each evaluation.
+    /// For a file or a pipe, instead of a bar: a line every few seconds, and one at each evaluation.
     lines: Option<Lines>,
 }
 
@@ -59,7 +59,7 @@ impl Stop for TrainingReport {
 impl Observer for TrainingReport {
     fn preparing(&mut self, session: &Session) {
         let config = session.config();
-        let (learning, parameters) = session.parameters();
+        let (trainable, parameters) = session.parameters();
         let corpus = match config.corpus.as_str() {
             DEFAULT_CORPUS => "Shakespeare's plays (built in)",
             path => path,
@@ -78,11 +78,11 @@ impl Observer for TrainingReport {
             session.model().shape(),
             amount(parameters)
         ));
-        if learning < parameters {
+        if trainable < parameters {
             say(format_args!(
-                "learning {} of them ({:.1} %); the others stay as they are",
-                amount(learning),
-                100.0 * learning as f64 / parameters as f64
+                "trained  {} of them ({:.1} %); the others are frozen",
+                amount(trainable),
+                100.0 * trainable as f64 / parameters as f64
             ));
         }
         say(format_args!(
@@ -106,7 +106,7 @@ impl Observer for TrainingReport {
         let left = session.config().steps.saturating_sub(session.step());
         let saves = session.checkpoints_left();
         say(format_args!(
-            "needs    about {} of training ({:.0} ms a step) besides evaluations, {} of memory, {} of disk for {saves} checkpoint(s)",
+            "needs    about {} of training ({:.0} ms a step), evaluations excluded; {} of memory; {} of disk for {saves} checkpoint(s)",
             HumanDuration(step * left.min(u64::from(u32::MAX)) as u32),
             step.as_secs_f64() * 1e3,
             Bytes(mlx_rs::memory::peak_memory().unwrap_or_default() as u64),
@@ -166,7 +166,7 @@ impl Observer for TrainingReport {
             return say(&line);
         };
         let quote = session.sample().lines().find(|line| line.chars().count() > 10);
-        let room = columns.saturating_sub(width(&line) + 4).min(QUOTE);
+        let room = columns.saturating_sub(width(&line) + 4).min(SAMPLE_COLUMNS);
         let quote = quote.filter(|_| room >= 10).map(|quote| cut(&visible(quote), room));
         let quote = quote.map_or(String::new(), |quote| format!("  “{quote}”"));
         self.bar.suspend(|| say_unbroken(format_args!("{line}{quote}")));
@@ -179,7 +179,7 @@ impl Observer for TrainingReport {
     fn stopped(&mut self, session: &Session) {
         self.bar.finish_and_clear();
         say_unbroken(format_args!(
-            "stopped and saved after step {}; go on with: {} train --resume {}",
+            "stopped and saved after step {}; continue with: {} train --resume {}",
             session.step(),
             program(),
             quoted(&session.run().folder)
@@ -192,7 +192,7 @@ impl Observer for TrainingReport {
         let folder = run.folder.display();
         if session.steps_skipped() > 0 {
             say(format_args!(
-                "skipped  {} step(s) whose numbers were not finite; {folder}/metrics.jsonl names their batches",
+                "skipped  {} step(s) with a non-finite loss or gradients; their batches are in {folder}/metrics.jsonl",
                 session.steps_skipped()
             ));
         }
@@ -218,7 +218,7 @@ impl Observer for TrainingReport {
             say(format_args!("changed  {change}"));
         }
         say_unbroken(format_args!(
-            "run {} is complete at step {}; train it for longer, at the lowest rate, with: {} train --resume {} --steps {4} (--schedule-steps {4} plans the rates anew)",
+            "run {} is complete at step {}; train it longer, at min-lr, with: {} train --resume {} --steps {4} (--schedule-steps {4} also extends the schedule)",
             session.run().folder.display(),
             session.step(),
             program(),

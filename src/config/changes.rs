@@ -1,4 +1,4 @@
-//! What may change when a run is resumed.
+//! Which options can change on resume.
 
 use std::cmp::Ordering;
 
@@ -8,8 +8,8 @@ use super::TrainConfig;
 
 type Entries = serde_json::Map<String, serde_json::Value>;
 
-/// Settings that may change when a run is resumed. With others, its past would not be what its configuration says.
-const MAY_CHANGE: &[&str] = &[
+/// Options that can change on resume. With any other, the run's history would contradict its config.toml.
+const MUTABLE_ON_RESUME: &[&str] = &[
     "steps",
     "lr",
     "min_lr",
@@ -30,14 +30,14 @@ const MAY_CHANGE: &[&str] = &[
     "keep_last",
     "keep_every",
     "on_nan",
-    "corpus",    // its text is compared
-    "tokenizer", // its contents are compared
-    "init_from", // read once, when the run starts
+    "corpus",    // a path: the text itself is compared
+    "tokenizer", // a path: the tokenizer itself is compared
+    "init_from", // a path: read when the run starts, and again if it has no checkpoint yet
 ];
 
 impl TrainConfig {
-    /// The configuration of a run that is resumed, trained with `before` so far: for another number of steps it keeps its
-    /// schedule, unless that is changed as well.
+    /// The configuration of a resumed run that was trained with `before`: if only `steps` changes, the schedule still ends
+    /// where it did.
     pub fn with_schedule_of(mut self, before: &Self) -> Self {
         if self.steps != before.steps && self.schedule_steps == before.schedule_steps {
             self.schedule_steps = Some(before.schedule_steps());
@@ -45,10 +45,10 @@ impl TrainConfig {
         self
     }
 
-    /// What differs from the settings that a run was trained with `before`, a line each.
+    /// The differences from the configuration `before` that a run was trained with, one line each.
     ///
     /// # Errors
-    /// A setting that cannot change when a run is resumed.
+    /// An option that cannot change on resume.
     pub fn changes_since(&self, before: &Self) -> Result<Vec<String>> {
         let (old, new) = (before.entries()?, self.entries()?);
         let mut changes = Vec::new();
@@ -60,7 +60,7 @@ impl TrainConfig {
             }
             let option = key.replace('_', "-");
             ensure!(
-                MAY_CHANGE.contains(&key.as_str()),
+                MUTABLE_ON_RESUME.contains(&key.as_str()),
                 "{option} {now} cannot change on resume: the run was trained with {before}; leave it as it was, or start a new run with --init-from"
             );
             let schedule = match key.as_str() {
@@ -72,18 +72,18 @@ impl TrainConfig {
         Ok(changes)
     }
 
-    /// What another number of steps means, in words, where the schedule does not end with them.
+    /// Explains a change of `steps` if the schedule does not end with them.
     fn schedule_kept(&self) -> String {
         let (steps, end) = (self.steps, self.schedule_steps());
         let how = match end.cmp(&steps) {
             Ordering::Equal => return String::new(),
-            Ordering::Less => format!("the steps after it train at the lowest rate, {}", self.min_lr),
-            Ordering::Greater => "the rate does not come down to its lowest".into(),
+            Ordering::Less => format!("later steps use min-lr, {}", self.min_lr),
+            Ordering::Greater => "so the learning rate does not reach min-lr".into(),
         };
         format!("; the schedule still ends at step {end}, {how} (--schedule-steps {steps} would end it with the run)")
     }
 
-    /// Key by key, with numbers as a person writes them.
+    /// The values by key, with numbers as in config.toml.
     fn entries(&self) -> Result<Entries> {
         let all = Self {
             schedule_steps: Some(self.schedule_steps()),

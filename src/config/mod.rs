@@ -1,4 +1,4 @@
-//! Everything that starts a run, as plain structs with named presets.
+//! The configuration of models and runs: plain structs and named presets.
 //!
 //! ```
 //! use mlx_gpt::config::{Device, Preset, TrainConfig};
@@ -34,5 +34,5 @@ pub use settings::{Settings, Start, shown};
 pub use special::SpecialTokens;
 pub use train::{OnNan, Optimizer, Schedule, TrainConfig, default_threads};
 
-/// What a configuration calls the corpus that comes with the program; no path is called that.
+/// The name of the built-in corpus in a configuration; it cannot be a path.
 pub const DEFAULT_CORPUS: &str = "builtin:shakespeare";

@@ -1,4 +1,4 @@
-//! The shape of a model, and what is done to its matrices.
+//! The configuration of a model, its adapters and its quantization.
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use super::{Activation, Parts, Position};
 /// The linear layers of a block, by their names under it.
 pub const LINEAR_LAYERS: [&str; 4] = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"];
 
-/// Which network it is: GPT-2, or one of those on the way to it.
+/// The architecture: GPT-2, a variant of it, or one of the lessons' simpler models.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
@@ -16,61 +16,71 @@ pub enum Architecture {
     /// GPT-2.
     #[default]
     Gpt2,
-    /// GPT-2 with other parts: rotary positions, RMS norms, normalised queries and keys, squared ReLU.
+    /// GPT-2 with newer components: rotary positions, RMS norms, QK-norm, squared ReLU.
     Modern,
-    /// A table of which token follows which.
+    /// A bigram table: the next-token logits depend on the last token alone.
     Bigram,
-    /// Embeddings, averaged over the tokens so far.
+    /// The causal mean of the embeddings, and an output head.
     Averaging,
-    /// Embeddings and one layer of attention, without the rest of a block.
+    /// Embeddings and one attention layer, without the rest of a block.
     Attention,
 }
 
-/// The shape of a model.
+/// The configuration of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
+    /// Which network it is.
     pub architecture: Architecture,
-    /// What its blocks are made of: GPT-2's own, unless it is [`Modern`](Architecture::Modern).
+    /// The components of its blocks: GPT-2's, unless it is [`Modern`](Architecture::Modern).
     pub parts: Parts,
+    /// Transformer blocks.
     pub layers: usize,
     /// Attention heads; they divide `embd`.
     pub heads: usize,
-    /// Channels of the residual stream.
+    /// Embedding dimension: channels of the residual stream.
     pub embd: usize,
-    /// The most tokens that the model can look at.
+    /// Maximum context length in tokens.
     pub context: usize,
+    /// Rows of the token embedding.
     pub vocab_size: usize,
-    /// Share of activations dropped in training, at GPT-2's three sites.
+    /// Dropout probability, of embeddings, attention weights and residual branches.
     pub dropout: f32,
-    /// Low-rank adapters beside some of the linear layers.
+    /// Low-rank adapters of some linear layers.
     pub lora: Option<Lora>,
     /// How matrices are stored, if not as floating-point numbers.
     pub quantization: Option<Quantization>,
+    /// The ids of its bos and eos tokens.
     pub boundaries: Boundaries,
 }
 
-/// The ids that begin and end a text, where a model's files name them; elsewhere they are the tokenizer's own.
+/// The ids of the bos and eos tokens, if the model's files name them; otherwise the tokenizer's are used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Boundaries {
+    /// The token that begins a text.
     pub bos: Option<u32>,
+    /// The tokens that end a text.
     pub eos: Vec<u32>,
 }
 
 /// Low-rank adapters (Hu et al. 2021, section 4.1): a linear layer `x W + b` becomes `x W + b + alpha/rank · x Aᵀ Bᵀ`, of
-/// which only A and B learn.
+/// which only A and B are trained.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lora {
     /// Rows of A and columns of B.
     pub rank: usize,
+    /// The adapters' product is scaled by `alpha / rank`.
     pub alpha: f32,
     /// Names of linear layers, or their last parts: `c_attn`, `mlp.c_proj`, `h.0.attn.c_attn`.
     pub targets: Vec<String>,
 }
 
-/// MLX's affine quantization: of each group of numbers along a row, whole numbers of `bits` bits, a scale and a bias.
+/// MLX's affine quantization: each group of numbers along a row is stored as integers of `bits` bits with one scale and
+/// one bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quantization {
+    /// Numbers per group.
     pub group_size: usize,
+    /// Bits per number.
     pub bits: usize,
 }
 
@@ -91,39 +101,46 @@ impl Lora {
 }
 
 impl Quantization {
-    /// The numbers of bits that a weight may be given.
+    /// Bits that new quantized weights can have.
     pub const BITS: [usize; 2] = [4, 8];
-    /// Those that MLX computes with, and that other programs may have given.
-    const READ_BITS: [usize; 6] = [2, 3, 4, 5, 6, 8];
-    /// The sizes that a group may have.
+    /// Bits that can be read: all that MLX supports.
+    const READABLE_BITS: [usize; 6] = [2, 3, 4, 5, 6, 8];
+    /// Supported group sizes.
     pub const GROUP_SIZES: [usize; 3] = [32, 64, 128];
 
+    /// Checks it for weights that are to be quantized here.
+    ///
     /// # Errors
-    /// Bits that are not offered, or as [`validate`](Self::validate).
+    /// Other bits than 4 or 8, or as [`validate`](Self::validate).
     pub fn validate_new(&self, embd: usize) -> Result<()> {
         let bits = self.bits;
-        ensure!(Self::BITS.contains(&bits), "{bits} bits are not offered; choose 4 or 8");
+        ensure!(
+            Self::BITS.contains(&bits),
+            "{bits} bits are not supported; choose 4 or 8"
+        );
         self.validate(embd)
     }
 
+    /// Checks it for weights that are read from a file.
+    ///
     /// # Errors
-    /// Bits or a group size that MLX does not know, or a width that does not divide into groups.
+    /// Bits or a group size that MLX does not support, or an embedding dimension that the group size does not divide.
     pub fn validate(&self, embd: usize) -> Result<()> {
         let Self { group_size, bits } = *self;
         ensure!(
-            Self::READ_BITS.contains(&bits),
-            "{bits} bits are not offered; choose 4 or 8"
+            Self::READABLE_BITS.contains(&bits),
+            "{bits}-bit quantization is not supported; 2, 3, 4, 5, 6 and 8 bits are"
         );
         ensure!(
             Self::GROUP_SIZES.contains(&group_size),
-            "a group size of {group_size} is not offered; choose 32, 64 or 128"
+            "a group size of {group_size} is not supported; choose 32, 64 or 128"
         );
         ensure!(
             embd.is_multiple_of(group_size),
-            "a width of {embd} does not divide into groups of {group_size}; {}",
+            "an embedding dimension of {embd} does not divide into groups of {group_size}; {}",
             match Self::GROUP_SIZES.iter().rev().find(|&&size| embd.is_multiple_of(size)) {
                 Some(size) => format!("choose a group size of {size}"),
-                None => "only widths that are multiples of 32 can be quantized".into(),
+                None => "only multiples of 32 can be quantized".into(),
             }
         );
         Ok(())
@@ -131,7 +148,7 @@ impl Quantization {
 }
 
 impl Architecture {
-    /// What it is called in settings and files.
+    /// Its name in configurations and files.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gpt2 => "gpt2",
@@ -142,7 +159,7 @@ impl Architecture {
         }
     }
 
-    /// The numbers of layers, of heads and of channels that it has in any case; none for what can be chosen.
+    /// The layers, heads and embedding dimension that the architecture fixes; `None` for those that can be chosen.
     pub fn fixed_sizes(self) -> [Option<usize>; 3] {
         match self {
             Self::Gpt2 | Self::Modern => [None, None, None],
@@ -154,13 +171,13 @@ impl Architecture {
 }
 
 impl ModelConfig {
-    /// Heads of keys and values.
+    /// Key/value heads.
     pub fn kv_heads(&self) -> usize {
         self.parts.kv_heads.unwrap_or(self.heads)
     }
 
-    /// Hidden channels of the MLP: four times the width; of gated ones two thirds of that, in whole eights, so that there
-    /// are as many parameters.
+    /// Hidden channels of the MLP: `4 · embd`; of a gated one `8/3 · embd`, rounded up to a multiple of 8, which keeps the
+    /// number of parameters.
     pub fn hidden(&self) -> usize {
         match self.parts.activation {
             Activation::Swiglu => (8 * self.embd / 3).next_multiple_of(8),
@@ -168,8 +185,8 @@ impl ModelConfig {
         }
     }
 
-    /// The outputs of each matrix that is fused, side by side, in the linear layer's weight of that name, which has
-    /// `outputs` in all: of queries, keys and values, or of a gated MLP's two halves.
+    /// The output sizes, in order, of the matrices that are fused in the linear weight of that name with `outputs` outputs:
+    /// queries, keys and values, or the two halves of a gated MLP.
     pub fn fused_outputs(&self, name: &str, outputs: i32) -> Vec<i32> {
         if name.ends_with("attn.c_attn.weight") {
             let keys = (self.embd / self.heads * self.kv_heads()) as i32;
@@ -181,7 +198,7 @@ impl ModelConfig {
         vec![outputs]
     }
 
-    /// Its sizes in words, for people.
+    /// A one-line summary of its sizes, such as `4 layers, 4 heads, 128 wide, context 64`.
     pub fn shape(&self) -> String {
         let Self {
             layers,
@@ -199,8 +216,10 @@ impl ModelConfig {
         }
     }
 
+    /// Checks that such a model is possible.
+    ///
     /// # Errors
-    /// A number that no model can have, with what to do about it.
+    /// A value that is out of range or does not fit the others, with a fix.
     pub fn validate(&self) -> Result<()> {
         for (name, value, most) in [
             ("layers", self.layers, 1 << 10),
@@ -233,12 +252,12 @@ impl ModelConfig {
         );
         ensure!(
             self.parts.position == Position::Learned || (self.embd / self.heads).is_multiple_of(2),
-            "rotary positions turn pairs of channels, and heads of {} channels have one left over; choose other --heads or --embd",
+            "rotary positions need an even number of channels per head, and these heads have {}; choose other --heads or --embd",
             self.embd / self.heads
         );
         ensure!(
             (self.parts == Parts::GPT2) != (self.architecture == Architecture::Modern),
-            "the parts are not those of the architecture {}; leave --arch out",
+            "the components are not those of the architecture {}; leave --arch out",
             self.architecture.name()
         );
         let name = self.architecture.name();
@@ -249,7 +268,8 @@ impl ModelConfig {
         ]) {
             ensure!(
                 fixed.is_none_or(|fixed| fixed == given),
-                "{size} is {given}; the architecture {name} has 1; leave --{size} out"
+                "{size} is {given}; the architecture {name} has {}; leave --{size} out",
+                fixed.unwrap_or_default()
             );
         }
         ensure!(
@@ -259,7 +279,7 @@ impl ModelConfig {
         if let Some(lora) = &self.lora {
             ensure!(
                 (1..=self.embd).contains(&lora.rank),
-                "a rank of {} is not from 1 to the model's width of {}; choose one that is",
+                "lora-rank {} is not from 1 to the model's embedding dimension of {}; choose one that is",
                 lora.rank,
                 self.embd
             );

@@ -1,8 +1,8 @@
-//! The parts of a transformer: GPT-2's, and later ones.
+//! The components of a transformer block: GPT-2's, and newer ones.
 
 use serde::{Deserialize, Serialize};
 
-/// How the model knows a token's position.
+/// The position encoding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
@@ -40,18 +40,21 @@ pub enum Activation {
     Swiglu,
 }
 
-/// The choices of one transformer.
+/// The components of a transformer: one choice for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parts {
+    /// The position encoding.
     pub position: Position,
+    /// The normalisation before each layer.
     pub norm: Norm,
-    /// Queries and keys are normalised to root mean square 1, each head alone (Henry et al. 2020).
+    /// QK-norm: queries and keys are normalised to root mean square 1, per head (Henry et al. 2020).
     pub qk_norm: bool,
+    /// The MLP's activation.
     pub activation: Activation,
-    /// The output head is a matrix of its own, not the token embedding once more.
+    /// The output head is a matrix of its own, not tied to the token embedding.
     pub own_head: bool,
-    /// Heads of keys and values, each shared by as many heads of queries (Ainslie et al. 2023); as many as those if none.
+    /// Key/value heads, each shared by a group of query heads (Ainslie et al. 2023); `None`: one for each query head.
     pub kv_heads: Option<usize>,
 }
 
@@ -66,7 +69,7 @@ impl Parts {
         kv_heads: None,
     };
 
-    /// Those that reach a loss first at small sizes. SwiGLU ends lower, with steps that take longer.
+    /// The fastest to a given loss at small sizes. SwiGLU reaches a lower loss with slower steps.
     pub const MODERN: Self = Self {
         position: Position::Rotary,
         norm: Norm::Rms,

@@ -16,7 +16,7 @@ use crate::config::Device;
 pub enum Preset {
     /// 0.8 million parameters, minutes on a CPU: nanoGPT's shakespeare_char recipe for CPUs.
     Nano,
-    /// 10.7 million parameters, for a Mac's GPU: nanoGPT's shakespeare_char recipe for GPUs.
+    /// 10.7 million parameters, for a GPU: nanoGPT's shakespeare_char recipe for GPUs.
     Baby,
     /// OpenAI's 124 million parameters.
     Gpt2,
@@ -29,7 +29,7 @@ pub enum Preset {
 }
 
 impl TrainConfig {
-    /// Makes its model one of those parts.
+    /// Sets the components of the model.
     pub fn set_parts(&mut self, parts: Parts) {
         self.position = parts.position;
         self.norm = parts.norm;
@@ -39,7 +39,7 @@ impl TrainConfig {
         self.kv_heads = parts.kv_heads;
     }
 
-    /// Makes it one of that architecture, which may have no choice of layers, heads or width.
+    /// Selects an architecture, with its components and the sizes that it fixes.
     pub fn with_architecture(mut self, arch: Architecture) -> Self {
         let [layers, heads, embd] = arch.fixed_sizes();
         self.arch = arch;
@@ -54,9 +54,9 @@ impl TrainConfig {
         self
     }
 
-    /// Makes it one that learns by that optimizer, with the rates that suit it.
+    /// Selects an optimizer and its learning rates.
     ///
-    /// Under Muon, what is left to AdamW learns best at four times nanoGPT's rate, as `sweeps/long.toml` found for preset nano
+    /// Under Muon, the parameters that AdamW updates train best at four times nanoGPT's rate, as `sweeps/long.toml` found for preset nano
     /// with a warm-up of 20 steps.
     pub fn with_optimizer(mut self, optimizer: Optimizer) -> Self {
         if optimizer == Optimizer::Muon {
@@ -68,8 +68,8 @@ impl TrainConfig {
         self
     }
 
-    /// Makes the recipe one for training a large model a little further: few steps of few tokens at the low rates that
-    /// llm.c finetunes GPT-2 with (1e-4), twice that where only adapters learn (Hu et al. 2021, table 11).
+    /// Fine-tuning defaults for a large model: few steps of few tokens, at the low rate that llm.c fine-tunes GPT-2 with
+    /// (1e-4), or twice that for adapters (Hu et al. 2021, table 11).
     pub fn finetune(&mut self, adapters: bool) {
         (self.steps, self.batch_size, self.grad_accum) = (200, 4, 1);
         self.context = self.context.min(256);
@@ -84,7 +84,7 @@ impl TrainConfig {
 }
 
 impl Preset {
-    /// The preset that trains in minutes on such a device.
+    /// The default preset of a device: the one that trains in minutes on it.
     pub fn for_device(device: Device) -> Self {
         match device {
             Device::Cpu => Self::Nano,
@@ -92,6 +92,7 @@ impl Preset {
         }
     }
 
+    /// The model's configuration, with a vocabulary of that size.
     pub fn model(self, vocab_size: usize) -> ModelConfig {
         let (layers, heads, embd, context, dropout) = match self {
             Self::Nano => (4, 4, 128, 64, 0.0),
@@ -116,7 +117,7 @@ impl Preset {
         }
     }
 
-    /// The optimizer that `train` takes unless told otherwise: Muon where it was measured to be better.
+    /// The default optimizer of `train`: Muon where it was measured to be better.
     pub fn optimizer(self) -> Optimizer {
         match self {
             Self::Nano => Optimizer::Muon,
@@ -124,7 +125,7 @@ impl Preset {
         }
     }
 
-    /// The preset's whole recipe, with AdamW.
+    /// The preset's training recipe, with AdamW.
     pub fn train(self, device: Device) -> TrainConfig {
         let model = self.model(0);
         let character_level = matches!(self, Self::Nano | Self::Baby);

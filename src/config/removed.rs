@@ -1,4 +1,4 @@
-//! Settings of earlier versions.
+//! Configuration keys of earlier versions.
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -11,26 +11,31 @@ use super::TrainConfig;
 pub struct BatchRamp(u64);
 
 impl BatchRamp {
+    /// Whether it is 0.
     pub fn is_unused(&self) -> bool {
         self.0 == 0
     }
 
+    /// Rejects batches that grow.
+    ///
     /// # Errors
-    /// It is used, in the file or checkpoint that `place` names; `remedy` says what to do.
-    pub fn ensure_unused(&self, place: &str, remedy: &str) -> Result<()> {
+    /// It is used, in the file or run that `origin` names; `remedy` says what to do.
+    pub fn ensure_unused(&self, origin: &str, remedy: &str) -> Result<()> {
         ensure!(
             self.is_unused(),
-            "{place} has batch_start or batch_ramp, and this version has no batches that grow; {remedy}"
+            "{origin} has batch_start or batch_ramp, which this version does not support; {remedy}"
         );
         Ok(())
     }
 }
 
 impl TrainConfig {
+    /// Rejects batches that grow.
+    ///
     /// # Errors
     /// As [`BatchRamp::ensure_unused`].
-    pub fn ensure_no_batch_ramp(&self, place: &str, remedy: &str) -> Result<()> {
-        self.batch_start.ensure_unused(place, remedy)?;
-        self.batch_ramp.ensure_unused(place, remedy)
+    pub fn ensure_no_batch_ramp(&self, origin: &str, remedy: &str) -> Result<()> {
+        self.batch_start.ensure_unused(origin, remedy)?;
+        self.batch_ramp.ensure_unused(origin, remedy)
     }
 }

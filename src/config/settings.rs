@@ -1,4 +1,4 @@
-//! From a preset, a file and options to a configuration: options override the file, the file overrides the preset.
+//! Resolves a preset, a file and options to a configuration: options override the file, the file overrides the preset.
 
 use std::path::Path;
 
@@ -10,26 +10,27 @@ use toml::{Table, Value};
 use super::{Device, ModelConfig, Optimizer, Preset, TrainConfig, default_threads};
 use crate::disk::files;
 
-/// Some of a training's settings, by the keys of [`TrainConfig`].
+/// Values for some of the keys of [`TrainConfig`].
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(transparent)]
 pub struct Settings(Table);
 
-/// Where a run starts from, if not from random weights.
+/// The checkpoint that a run starts from.
 #[derive(Clone, Debug)]
 pub struct Start {
     /// The checkpoint's folder.
     pub folder: String,
+    /// Its model.
     pub model: ModelConfig,
-    /// Numbers that the model has.
+    /// The model's number of parameters.
     pub parameters: usize,
 }
 
-/// Parameters from which on a model is finetuned more carefully than a small one is trained further.
-const LARGE: usize = 50_000_000;
+/// Models with at least this many parameters are fine-tuned with few steps at a low rate by default.
+const FINETUNE_MIN_PARAMETERS: usize = 50_000_000;
 
-/// What a checkpoint's network is made of.
-const NETWORK: [&str; 10] = [
+/// The keys that a checkpoint determines.
+const ARCHITECTURE_KEYS: [&str; 10] = [
     "arch",
     "layers",
     "heads",
@@ -52,13 +53,13 @@ impl Settings {
     /// Those of a file, such as a run's `config.toml`.
     ///
     /// # Errors
-    /// It cannot be read, or has a key or a value that no configuration has.
+    /// It cannot be read, or has an unknown key or an invalid value.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = files::read(path).with_context(|| format!("configuration {} cannot be read", path.display()))?;
         let settings: Self =
             toml::from_slice(&bytes).with_context(|| format!("configuration {} is not valid", path.display()))?;
         let config = settings
-            .over(&Preset::Nano.train(Device::Cpu)) // any: whatever is not there
+            .applied_to(&Preset::Nano.train(Device::Cpu)) // any preset: only the file's own keys are checked
             .with_context(|| format!("configuration {} is not valid", path.display()))?;
         config.ensure_no_batch_ramp(
             &format!("configuration {}", path.display()),
@@ -67,37 +68,37 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Whether there is a setting of that key.
+    /// Whether the key is set.
     pub fn has(&self, key: &str) -> bool {
         self.0.contains_key(key)
     }
 
-    /// The setting of that key, here or, if it is not here, in `otherwise`.
-    fn get<T: DeserializeOwned>(&self, key: &str, otherwise: &Self) -> Result<Option<T>> {
-        let Some(value) = self.0.get(key).or_else(|| otherwise.0.get(key)) else {
+    /// The value of that key, here or else in `fallback`.
+    fn get<T: DeserializeOwned>(&self, key: &str, fallback: &Self) -> Result<Option<T>> {
+        let Some(value) = self.0.get(key).or_else(|| fallback.0.get(key)) else {
             return Ok(None);
         };
         Ok(Some(value.clone().try_into().with_context(|| key.to_owned())?))
     }
 
-    /// The checkpoint to start from, as these or else the file have it.
+    /// The checkpoint to start from, set here or else in `file`.
     ///
     /// # Errors
-    /// It is no path.
+    /// It is not a string.
     pub fn init_from(&self, file: &Self) -> Result<Option<String>> {
         self.get("init_from", file)
     }
 
-    /// The device to compute on, as these or else the file have it.
+    /// The device to compute on, set here or else in `file`.
     ///
     /// # Errors
-    /// There is no such device.
+    /// An unknown device.
     pub fn device(&self, file: &Self) -> Result<Option<Device>> {
         self.get("device", file)
     }
 
-    /// `base` with what is given here in its place. Threads suit a device, and don't go to another with it.
-    fn over(&self, base: &TrainConfig) -> Result<TrainConfig> {
+    /// `base` with the values set here. If that changes the device, the default number of threads changes, too.
+    fn applied_to(&self, base: &TrainConfig) -> Result<TrainConfig> {
         let mut table = Table::try_from(base)?;
         table.extend(self.0.clone());
         let mut config: TrainConfig = table.try_into()?;
@@ -107,11 +108,11 @@ impl Settings {
         Ok(config)
     }
 
-    /// The configuration of a new run: these over `file` over the preset, or over that of the device. With `start`, the
-    /// network is that of the checkpoint.
+    /// The configuration of a new run: these values override `file`, which overrides the preset (or the device's default
+    /// one). With `start`, the model is that of the checkpoint.
     ///
     /// # Errors
-    /// A key or a value that no configuration has, or another network than that of the checkpoint.
+    /// An unknown key, an invalid value, or another model than that of the checkpoint.
     pub fn resolve(
         &self,
         file: &Self,
@@ -119,7 +120,7 @@ impl Settings {
         device: Device,
         start: Option<&Start>,
     ) -> Result<(TrainConfig, Preset)> {
-        let named = preset;
+        let chosen = preset;
         let preset = preset.unwrap_or(Preset::for_device(device));
         let arch = self.get("arch", file)?;
         let mut base = preset.train(device).with_architecture(arch.unwrap_or_default());
@@ -134,8 +135,8 @@ impl Settings {
             base.arch = model.architecture;
             base.set_parts(model.parts);
             (base.layers, base.heads, base.embd, base.context) = (model.layers, model.heads, model.embd, model.context);
-            ensure_network_of(&base, self.over(&file.over(&base)?)?)?;
-            finetunes = named.is_none() && start.parameters >= LARGE;
+            ensure_same_architecture(&base, self.applied_to(&file.applied_to(&base)?)?)?;
+            finetunes = chosen.is_none() && start.parameters >= FINETUNE_MIN_PARAMETERS;
         }
         let adapts = self.get("lora_rank", file)?.is_some_and(|rank: usize| rank > 0);
         base = base.with_optimizer(match self.get("optimizer", file)? {
@@ -146,33 +147,33 @@ impl Settings {
         if finetunes {
             base.finetune(adapts);
         }
-        let mut before = file.over(&base)?;
+        let mut before = file.applied_to(&base)?;
         if let (Some(arch), None) = (self.get("arch", &Self::default())?, start) {
-            before = before.with_architecture(arch); // with its parts, not those of the file's
+            before = before.with_architecture(arch); // with its components, not those of the file's
         }
-        let mut config = self.over(&before)?;
+        let mut config = self.applied_to(&before)?;
         if let Some(start) = start {
             config.init_from = Some(start.folder.clone());
         }
         Ok((config, preset))
     }
 
-    /// The configuration of a run that goes on: `before` with what is given here.
+    /// The configuration of a resumed run: `before` with the values set here.
     ///
     /// # Errors
-    /// A key or a value that no configuration has.
+    /// An unknown key or an invalid value.
     pub fn resume(&self, before: &TrainConfig) -> Result<TrainConfig> {
-        self.over(before)
+        self.applied_to(before)
     }
 }
 
 /// # Errors
-/// `config` asks for another network than that of --init-from, which `checkpoint` has.
-fn ensure_network_of(checkpoint: &TrainConfig, mut config: TrainConfig) -> Result<()> {
+/// `config` sets another model than that of --init-from, which `checkpoint` describes.
+fn ensure_same_architecture(checkpoint: &TrainConfig, mut config: TrainConfig) -> Result<()> {
     config.kv_heads = config.kv_heads.filter(|&kv_heads| kv_heads != config.heads);
     let asked = Table::try_from(&config)?;
     let has = Table::try_from(checkpoint)?;
-    for key in NETWORK {
+    for key in ARCHITECTURE_KEYS {
         ensure!(
             asked.get(key) == has.get(key),
             "{key} is {} in the checkpoint of --init-from; leave it out",
@@ -182,7 +183,7 @@ fn ensure_network_of(checkpoint: &TrainConfig, mut config: TrainConfig) -> Resul
     Ok(())
 }
 
-/// A setting's value as a person writes it.
+/// Formats a value as a user would write it.
 pub fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -200,7 +201,7 @@ mod tests {
         toml::from_str(text).unwrap()
     }
 
-    /// What options over a configuration file come to, on a CPU.
+    /// The configuration that options and a file resolve to, on a CPU.
     fn over(file: &str, options: &str) -> TrainConfig {
         let (file, options) = (settings(file), settings(options));
         let device = options.device(&file).unwrap().unwrap_or(Device::Cpu);
@@ -225,7 +226,7 @@ mod tests {
             ("steps = \"many\"", "steps"),
             ("arch = \"llama\"", "unknown variant `llama`"),
         ] {
-            let error = settings(text).over(&Preset::Nano.train(Device::Cpu)).unwrap_err();
+            let error = settings(text).applied_to(&Preset::Nano.train(Device::Cpu)).unwrap_err();
             let error = format!("{error:#}");
             assert!(error.contains(expected), "{error}");
         }
@@ -245,16 +246,19 @@ mod tests {
             let resolved = options.resolve(&Settings::default(), preset, Device::Cpu, Some(&start));
             resolved.unwrap().0
         };
-        let gentle = config(LARGE, "", None);
+        let gentle = config(FINETUNE_MIN_PARAMETERS, "", None);
         assert_eq!(
             (gentle.lr, gentle.steps, gentle.context, gentle.batch_size),
             (1e-4, 200, 256, 4)
         );
         assert_eq!((gentle.embd, gentle.init_from), (768, Some("models/x".into())));
-        assert_eq!(config(LARGE, "lora_rank = 4", None).lr, 2e-4);
-        assert_eq!(config(LARGE, "lr = 3e-5\ncontext = 64", None).lr, 3e-5);
-        assert_eq!(config(LARGE, "", Some(Preset::Nano)).lr, 4e-3);
-        assert_eq!(config(LARGE - 1, "", None).lr, 4e-3);
+        assert_eq!(config(FINETUNE_MIN_PARAMETERS, "lora_rank = 4", None).lr, 2e-4);
+        assert_eq!(
+            config(FINETUNE_MIN_PARAMETERS, "lr = 3e-5\ncontext = 64", None).lr,
+            3e-5
+        );
+        assert_eq!(config(FINETUNE_MIN_PARAMETERS, "", Some(Preset::Nano)).lr, 4e-3);
+        assert_eq!(config(FINETUNE_MIN_PARAMETERS - 1, "", None).lr, 4e-3);
     }
 
     #[test]

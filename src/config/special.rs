@@ -1,17 +1,17 @@
-//! Special tokens in a text, as an option.
+//! The option for special tokens in a text.
 
 use serde::{Deserialize, Serialize};
 
-/// What becomes of special tokens whose text is in a text, such as `<|endoftext|>` between documents.
+/// How to encode the text of special tokens, such as `<|endoftext|>` between documents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum SpecialTokens {
-    /// They become their ids
+    /// As their ids
     Allow,
-    /// They are text like any other
+    /// As ordinary text
     #[default]
     Text,
-    /// They are an error
+    /// Not at all: it is an error
     Raise,
 }

@@ -1,4 +1,4 @@
-//! A training run.
+//! The configuration of a training run.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,46 +7,47 @@ use super::{
 };
 use crate::disk::floats::Precision;
 
+/// The optimizer of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Optimizer {
-    /// Adam with decoupled weight decay
+    /// AdamW: Adam with decoupled weight decay
     Adamw,
-    /// Momentum with orthogonalised steps for the blocks' matrices, AdamW for the rest
+    /// Muon: orthogonalised momentum for the blocks' matrices, AdamW for the rest
     Muon,
 }
 
-/// How rates change over a run, after their warm-up.
+/// Learning-rate schedule after the warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
-    /// Half a cosine from the highest rate down to the lowest (Loshchilov and Hutter 2017)
+    /// Half a cosine from lr down to min-lr (Loshchilov and Hutter 2017)
     #[default]
     Cosine,
-    /// Warm-up, stable, decay: the highest rate until the last --decay-share of the steps, which fall in a line to the
-    /// lowest (Hu et al. 2024)
+    /// Warm-up, stable, decay: constant at lr, then linear decay to min-lr over the last --decay-share of the steps
+    /// (Hu et al. 2024)
     Wsd,
-    /// A line from the highest rate down to the lowest (Defazio et al. 2023)
+    /// Linear decay from lr to min-lr (Defazio et al. 2023)
     Linear,
 }
 
-/// A training run: the one table of its settings. They are the keys of its `config.toml` and, as `--key`, the options of
-/// `train`, whose help is what the comments say.
+/// The configuration of a training run. The fields are the keys of its `config.toml` and, as `--key`, the options of
+/// `train`; their doc comments are the options' help.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Text to learn from: a UTF-8 file, a folder of them, or a folder of tokens (from `data prepare`, or nanoGPT's
-    /// train.bin and val.bin) [default: Shakespeare's plays, built in]
+    /// Text to train on: a UTF-8 file, a folder of them, or a token folder (from `data prepare`, or nanoGPT's train.bin and
+    /// val.bin) [default: Shakespeare's plays, built in]
     #[cfg_attr(feature = "cli", arg(long, value_name = "PATH", help_heading = "Data"))]
     pub corpus: String,
-    /// How text becomes tokens: char, gpt2, cl100k, or a path: a tokenizer.json, .model or .tiktoken, or a folder that
-    /// holds one [default: that of a folder of tokens; else char for nano and baby, gpt2 for the others]
+    /// Tokenizer: char, gpt2, cl100k, or a path: a tokenizer.json, .model or .tiktoken, or a folder that holds one
+    /// [default: that of a token folder; else char for nano and baby, gpt2 for the others]
     #[cfg_attr(feature = "cli", arg(long, value_name = "NAME_OR_PATH", help_heading = "Data"))]
     pub tokenizer: String,
-    /// What becomes of special tokens whose text is in the corpus, such as '<|endoftext|>' between documents [default: text]
+    /// How to encode the text of special tokens in the corpus, such as '<|endoftext|>' between documents [default: text]
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_enum, help_heading = "Data"))]
     pub special: SpecialTokens,
@@ -55,14 +56,13 @@ pub struct TrainConfig {
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR", help_heading = "Data"))]
     pub init_from: Option<String>,
 
-    /// Keep parameters as they are whose names match this pattern, such as 'wte.*' or 'h.[0-5].*'; may be given several
-    /// times
+    /// Freeze the parameters whose names match this pattern, such as 'wte.*' or 'h.[0-5].*'; may be repeated
     #[serde(default)]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "PATTERN", help_heading = "Finetuning"))]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "PATTERN", help_heading = "Fine-tuning"))]
     pub freeze: Vec<String>,
-    /// Train low-rank adapters of this rank beside the weights of --init-from, which stay (LoRA); 0 for none
+    /// Train low-rank adapters (LoRA) of rank R; the weights of --init-from are frozen; 0 disables
     #[serde(default)]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "R", help_heading = "Finetuning"))]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "R", help_heading = "Fine-tuning"))]
     pub lora_rank: usize,
     /// Adapters are scaled by ALPHA / R [default: 16]
     #[serde(default = "default_lora_alpha")]
@@ -72,23 +72,23 @@ pub struct TrainConfig {
             long,
             value_name = "ALPHA",
             allow_negative_numbers = true,
-            help_heading = "Finetuning"
+            help_heading = "Fine-tuning"
         )
     )]
     pub lora_alpha: f32,
-    /// Linear layers that get adapters, by the ends of their names, with commas between [default: c_attn]
+    /// Linear layers that get adapters, by the ends of their names, separated by commas [default: c_attn]
     #[serde(default = "default_lora_targets")]
     #[cfg_attr(
         feature = "cli",
-        arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Finetuning")
+        arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Fine-tuning")
     )]
     pub lora_targets: Vec<String>,
 
-    /// The network: GPT-2, GPT-2 with later parts (modern), or one of the lessons' steps towards it
+    /// Architecture: GPT-2, GPT-2 with newer components (modern), or one of the lessons' simpler models
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_enum, help_heading = "Model"))]
     pub arch: Architecture,
-    /// How the model knows a token's position. This and the other parts one by one are keys of the file alone.
+    /// Position encoding. Like the other components of a block, it has no option: it is set in the configuration file.
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(skip))]
     pub position: Position,
@@ -96,7 +96,7 @@ pub struct TrainConfig {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(skip))]
     pub norm: Norm,
-    /// Queries and keys are normalised.
+    /// QK-norm: queries and keys are normalised.
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(skip))]
     pub qk_norm: bool,
@@ -104,11 +104,11 @@ pub struct TrainConfig {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(skip))]
     pub activation: Activation,
-    /// The output head is the token embedding; otherwise a matrix of its own.
+    /// The output head is tied to the token embedding; otherwise it is a matrix of its own.
     #[serde(default = "yes")]
     #[cfg_attr(feature = "cli", arg(skip))]
     pub tie_head: bool,
-    /// Heads of keys and values, if fewer than `heads`.
+    /// Key/value heads, if fewer than `heads`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(skip))]
     pub kv_heads: Option<usize>,
@@ -118,100 +118,99 @@ pub struct TrainConfig {
     /// Attention heads; they must divide --embd
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", help_heading = "Model"))]
     pub heads: usize,
-    /// Width: channels of a token's vector
+    /// Embedding dimension
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", help_heading = "Model"))]
     pub embd: usize,
-    /// Tokens that the model sees at once
+    /// Context length in tokens
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", help_heading = "Model"))]
     pub context: usize,
-    /// Share of activations dropped in training, 0 to below 1
+    /// Dropout probability, from 0 to below 1
     #[cfg_attr(
         feature = "cli",
         arg(long, value_name = "P", allow_negative_numbers = true, help_heading = "Model")
     )]
     pub dropout: f32,
 
-    /// Optimizer steps in total, those before a resume included
+    /// Total optimizer steps, including those before a resume
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Training"))]
     pub steps: u64,
-    /// Rows of a batch
+    /// Rows of a batch, of --context tokens each
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", help_heading = "Training"))]
     pub batch_size: usize,
-    /// Of an earlier version.
+    /// A key of earlier versions.
     #[serde(default, skip_serializing_if = "BatchRamp::is_unused")]
     #[cfg_attr(feature = "cli", arg(skip))]
     pub batch_start: BatchRamp,
-    /// Of an earlier version.
+    /// A key of earlier versions.
     #[serde(default, skip_serializing_if = "BatchRamp::is_unused")]
     #[cfg_attr(feature = "cli", arg(skip))]
     pub batch_ramp: BatchRamp,
-    /// Batches whose gradients are added up for one step, for larger batches than memory holds
+    /// Batches whose gradients are accumulated for one step, for larger batches than fit into memory
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", help_heading = "Training"))]
     pub grad_accum: usize,
-    /// What moves the weights; each brings its own rates [default: muon for nano, adamw for the others, finetuning and
-    /// adapters]
+    /// Optimizer; sets the default learning rates [default: muon for nano, adamw for the others, fine-tuning and adapters]
     #[cfg_attr(feature = "cli", arg(long, value_enum, help_heading = "Training"))]
     pub optimizer: Optimizer,
-    /// Highest learning rate, reached after the warm-up
+    /// Peak learning rate, reached after the warm-up
     #[cfg_attr(
         feature = "cli",
         arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Training")
     )]
     pub lr: f32,
-    /// Muon's highest learning rate, of the blocks' matrices; it rises and falls as the other does [default: 0.02]
+    /// Muon's peak learning rate, for the blocks' matrices; it follows the same schedule as --lr [default: 0.02]
     #[serde(default = "default_muon_lr")]
     #[cfg_attr(
         feature = "cli",
         arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Training")
     )]
     pub muon_lr: f32,
-    /// Learning rate at the end of the schedule
+    /// Final learning rate, at the end of the schedule
     #[cfg_attr(
         feature = "cli",
         arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Training")
     )]
     pub min_lr: f32,
-    /// Steps over which the rate rises
+    /// Learning-rate warm-up steps
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Training"))]
     pub warmup: u64,
-    /// How the learning rate falls after the warm-up [default: cosine]
+    /// Learning-rate schedule after the warm-up [default: cosine]
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_enum, help_heading = "Training"))]
     pub schedule: Schedule,
-    /// Steps at whose end the rate is at its lowest, where it stays [default: --steps; a resumed run keeps its own, even
-    /// with other --steps]
+    /// Step at which the schedule reaches min-lr, where the rate stays [default: --steps; a resumed run keeps its own,
+    /// even with other --steps]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Training"))]
     pub schedule_steps: Option<u64>,
-    /// Share of the schedule's steps, the last ones, over which --schedule wsd falls [default: 0.4]
+    /// Fraction of the schedule's steps in the final decay of --schedule wsd [default: 0.4]
     #[serde(default = "default_decay_share")]
     #[cfg_attr(
         feature = "cli",
         arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")
     )]
     pub decay_share: f32,
-    /// AdamW's decay of parameters with two or more dimensions
+    /// AdamW's weight decay, for parameters with two or more dimensions
     #[cfg_attr(
         feature = "cli",
         arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")
     )]
     pub weight_decay: f32,
-    /// AdamW's memory of squared gradients
+    /// AdamW's β₂, the decay rate of the second moment
     #[cfg_attr(
         feature = "cli",
         arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")
     )]
     pub beta2: f32,
-    /// Gradients are cut to this norm; 0 turns it off
+    /// Gradient clipping: maximum global L2 norm; 0 disables it
     #[cfg_attr(
         feature = "cli",
         arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")
     )]
     pub grad_clip: f32,
-    /// Number format of the forward and backward pass; weights stay float32
+    /// Number format of the forward and backward pass; master weights are float32
     #[cfg_attr(feature = "cli", arg(long, value_enum, help_heading = "Training"))]
     pub dtype: Precision,
-    /// Compute each block a second time in the backward pass instead of keeping what it needs: less memory, more time
+    /// Recompute each block's activations in the backward pass instead of keeping them: less memory, more time
     #[serde(default)]
     #[cfg_attr(
         feature = "cli",
@@ -226,50 +225,62 @@ pub struct TrainConfig {
         )
     )]
     pub recompute: bool,
-    /// Decides initial weights, batches and dropout
+    /// Random seed (initial weights, batches, dropout)
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Training"))]
     pub seed: u64,
 
     /// Where MLX computes [default: its GPU where there is one]
-    #[cfg_attr(feature = "cli", arg(long, value_enum, help_heading = "Machine"))]
+    #[cfg_attr(feature = "cli", arg(long, value_enum, help_heading = "Hardware"))]
     pub device: Device,
-    /// CPU threads that share a batch's rows, the update and evaluations [default: all cores; 1 on a GPU]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "N", help_heading = "Machine"))]
+    /// CPU threads, among which a batch's rows, the update and evaluations are divided [default: all cores; 1 on a GPU]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", help_heading = "Hardware"))]
     pub threads: usize,
 
-    /// Steps between estimates of the loss on both splits
-    #[cfg_attr(feature = "cli", arg(long, value_name = "N", help_heading = "Watching and saving"))]
+    /// Steps between evaluations, which estimate the loss on both splits
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_name = "N", help_heading = "Evaluation and checkpoints")
+    )]
     pub eval_every: u64,
-    /// Batches of either split that an estimate reads
-    #[cfg_attr(feature = "cli", arg(long, value_name = "N", help_heading = "Watching and saving"))]
+    /// Batches of each split per evaluation
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_name = "N", help_heading = "Evaluation and checkpoints")
+    )]
     pub eval_batches: usize,
     /// Steps between checkpoints
-    #[cfg_attr(feature = "cli", arg(long, value_name = "N", help_heading = "Watching and saving"))]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_name = "N", help_heading = "Evaluation and checkpoints")
+    )]
     pub save_every: u64,
-    /// Keep the newest N checkpoints and the best one, and remove the others; 0 keeps all [default: all for nano and baby,
+    /// Keep the newest N checkpoints and the best one, and delete the others; 0 keeps all [default: all for nano and baby,
     /// 3 for the others]
     #[serde(default)]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "N", help_heading = "Watching and saving"))]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_name = "N", help_heading = "Evaluation and checkpoints")
+    )]
     pub keep_last: usize,
-    /// Keep the checkpoints of every Nth step as well
+    /// Also keep the checkpoints at multiples of N steps
     #[serde(default)]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Watching and saving"))]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Evaluation and checkpoints"))]
     pub keep_every: u64,
-    /// What happens when the loss or the gradients of a step are not finite numbers [default: stop]
+    /// What to do when the loss or the gradients of a step are not finite [default: stop]
     #[serde(default)]
-    #[cfg_attr(feature = "cli", arg(long, value_enum, help_heading = "Watching and saving"))]
+    #[cfg_attr(feature = "cli", arg(long, value_enum, help_heading = "Evaluation and checkpoints"))]
     pub on_nan: OnNan,
 }
 
-/// What happens to a step whose loss or gradients are not finite. In either case it changes nothing.
+/// What to do when the loss or the gradients of a step are not finite. In either case the step changes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum OnNan {
-    /// The run ends, and says which batch it was
+    /// Stop the run, and name the batch
     #[default]
     Stop,
-    /// The step is skipped and counted, and the run goes on with the next batch
+    /// Skip and count the step, and continue with the next batch
     Skip,
 }
 
@@ -277,7 +288,7 @@ fn yes() -> bool {
     true
 }
 
-/// Jordan's, from his speed runs.
+/// Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
 pub(super) fn default_muon_lr() -> f32 {
     0.02
 }
@@ -286,7 +297,7 @@ pub(super) fn default_lora_alpha() -> f32 {
     16.0
 }
 
-/// Long runs need no more than 0.1 (Hu et al. 2024); short ones, such as modded-nanogpt's, take 0.4.
+/// Long runs need no more than 0.1 (Hu et al. 2024); short ones, such as modded-nanogpt's, use 0.4.
 pub(super) fn default_decay_share() -> f32 {
     0.4
 }
@@ -296,7 +307,7 @@ pub(super) fn default_lora_targets() -> Vec<String> {
     vec!["c_attn".into()]
 }
 
-/// All cores of a CPU; a GPU is kept busy by one thread.
+/// The default number of threads: all cores of a CPU; one for a GPU, which it keeps busy.
 pub fn default_threads(device: Device) -> usize {
     match device {
         Device::Cpu => std::thread::available_parallelism().map_or(1, |n| n.get()),
@@ -305,6 +316,7 @@ pub fn default_threads(device: Device) -> usize {
 }
 
 impl TrainConfig {
+    /// The model that it trains, with a vocabulary of that size.
     pub fn model(&self, vocab_size: usize) -> ModelConfig {
         let parts = Parts {
             position: self.position,
@@ -315,7 +327,7 @@ impl TrainConfig {
             kv_heads: self.kv_heads.filter(|&kv_heads| kv_heads != self.heads),
         };
         ModelConfig {
-            // One other part makes it another model than GPT-2.
+            // A single different component makes it another architecture than GPT-2.
             architecture: match self.arch {
                 Architecture::Gpt2 | Architecture::Modern if parts == Parts::GPT2 => Architecture::Gpt2,
                 Architecture::Gpt2 => Architecture::Modern,

@@ -1,12 +1,14 @@
-//! Which training runs can be.
+//! Validation of training configurations.
 
 use anyhow::{Result, ensure};
 
 use super::{Architecture, LINEAR_LAYERS, Lora, Optimizer, TrainConfig};
 
 impl TrainConfig {
+    /// Checks that every option is in range and fits the others.
+    ///
     /// # Errors
-    /// A value outside of what training can do, with its name.
+    /// The first option that is not, by name, with a fix.
     pub fn validate(&self) -> Result<()> {
         for (name, value, most) in [
             ("steps", self.steps, u64::from(u32::MAX)),
@@ -33,7 +35,7 @@ impl TrainConfig {
         if self.lora_rank > 0 {
             ensure!(
                 self.optimizer == Optimizer::Adamw,
-                "optimizer muon is for whole matrices, and lora-rank {} adds adapters; choose --optimizer adamw",
+                "optimizer muon does not support the adapters of lora-rank {}; choose --optimizer adamw",
                 self.lora_rank
             );
             ensure!(
@@ -48,7 +50,7 @@ impl TrainConfig {
             );
             ensure!(
                 self.freeze.is_empty(),
-                "freeze says nothing beside lora-rank: the adapters are all that learns; leave one of them out"
+                "freeze has no effect with lora-rank, which trains only the adapters; leave one of them out"
             );
             for target in &self.lora_targets {
                 let lora = Lora {
@@ -70,7 +72,7 @@ impl TrainConfig {
         }
         ensure!(
             !self.recompute || matches!(self.arch, Architecture::Gpt2 | Architecture::Modern),
-            "recompute is for the blocks of a transformer, which this arch has not; leave it out"
+            "recompute is for the blocks of a transformer, and this arch has none; leave it out"
         );
         for (name, value) in [
             ("lr", self.lr),

@@ -1,36 +1,38 @@
-//! Texts that are written side by side, shown one after the other.
+//! Output of texts that are generated in parallel, printed one after the other.
 
-/// The first text that is not finished can be shown as it comes; those after it wait for their turn.
-pub struct InOrder {
-    texts: Vec<Waiting>,
+/// The first unfinished text is printed as it is generated; later ones are buffered.
+pub struct OrderedOutput {
+    texts: Vec<Buffered>,
     shown: usize,
 }
 
 #[derive(Clone)]
-struct Waiting {
+struct Buffered {
     text: String,
     finished: bool,
 }
 
-impl InOrder {
-    /// Texts that begin with these.
-    pub fn new(beginnings: impl Iterator<Item = String>) -> Self {
-        let waiting = |text| Waiting { text, finished: false };
+impl OrderedOutput {
+    /// One text for each prefix, which it begins with.
+    pub fn new(prefixes: impl Iterator<Item = String>) -> Self {
+        let buffered = |text| Buffered { text, finished: false };
         Self {
-            texts: beginnings.map(waiting).collect(),
+            texts: prefixes.map(buffered).collect(),
             shown: 0,
         }
     }
 
+    /// Appends to a text.
     pub fn push(&mut self, number: usize, text: &str) {
         self.texts[number].text += text;
     }
 
+    /// Marks a text as complete, so that the next one can be printed.
     pub fn finish(&mut self, number: usize) {
         self.texts[number].finished = true;
     }
 
-    /// What can be shown now.
+    /// Takes what can be printed now.
     pub fn take(&mut self) -> String {
         let mut text = String::new();
         while let Some(next) = self.texts.get_mut(self.shown) {
@@ -50,7 +52,7 @@ mod tests {
 
     #[test]
     fn texts_wait_for_their_turn() {
-        let mut texts = InOrder::new(["a:", "b:", "c:"].map(str::to_owned).into_iter());
+        let mut texts = OrderedOutput::new(["a:", "b:", "c:"].map(str::to_owned).into_iter());
         assert_eq!(texts.take(), "a:");
         texts.push(1, "1");
         assert_eq!(texts.take(), "");

@@ -1,4 +1,4 @@
-//! `generate --interactive`: a text that a person and the model write in turns.
+//! `generate --interactive`: the user and the model extend a text in turns.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,57 +8,57 @@ use anyhow::{Context, Result, bail};
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
-use super::line_reader::{Line, LineReader};
-use super::speed::Speed;
-use super::{MOST_PROMPT, Task, note_on_special_tokens};
+use super::line_reader::{Input, LineReader};
+use super::speed::TokenRate;
+use super::{MAX_PROMPT_BYTES, Request, note_on_special_tokens};
 use crate::generate::{CompletionOptions, LanguageModel, TokenStream};
 use crate::terminal::console::{self, say};
 
 const HELP: &str = "\
-TEXT               the text goes on with this, on a new line, and then the model goes on
-(an empty line)    the model goes on
-//TEXT             a text that begins with /
-/set NAME VALUE    sets temperature, top-k, top-p, min-p, repetition-penalty or max-new-tokens
-/reset             forgets the text so far
-/help              shows this
-/quit              ends it, as Ctrl-D does; Ctrl-C stops the model";
+TEXT               append TEXT on a new line and generate
+(an empty line)    continue generating
+//TEXT             append a text that begins with /
+/set NAME VALUE    set temperature, top-k, top-p, min-p, repetition-penalty or max-new-tokens
+/reset             clear the text
+/help              show this
+/quit              quit, as Ctrl-D does; Ctrl-C stops the model";
 
-/// The text so far, and how it goes on.
+/// The text so far, and the options for continuing it.
 struct Conversation<'a> {
     model: &'a LanguageModel,
     text: TokenStream<'a>,
     options: CompletionOptions,
-    /// Nothing is being written: so Ctrl-C ends the program. While something is, Ctrl-C raises this.
+    /// Whether the model is idle. Then Ctrl-C ends the program; while it generates, Ctrl-C sets this flag.
     idle: Arc<AtomicBool>,
 }
 
-/// What follows a line.
-enum Next {
-    Speak,
-    Listen,
-    End,
+/// What to do after a line of input.
+enum Action {
+    Generate,
+    Prompt,
+    Quit,
 }
 
-pub fn run(mut task: Task) -> Result<ExitCode> {
-    let prompt = task.prompt.take();
-    let mut conversation = Conversation::new(task)?;
-    let mut lines = LineReader::new(MOST_PROMPT)?;
-    say("what you type goes on from the text so far, and the model from there; /help says more");
+pub fn run(mut request: Request) -> Result<ExitCode> {
+    let prompt = request.prompt.take();
+    let mut conversation = Conversation::new(request)?;
+    let mut lines = LineReader::new(MAX_PROMPT_BYTES)?;
+    say("type text to append; the model continues it; /help lists the commands");
     if let Some(prompt) = prompt {
-        conversation.hear(&prompt).context("prompt")?;
+        conversation.append(&prompt).context("prompt")?;
         console::print(prompt)?;
-        conversation.speak()?;
+        conversation.generate()?;
     }
     loop {
         match lines.read()? {
-            Line::End => break,
-            Line::Interrupted => say("Ctrl-D ends it"),
-            Line::Unreadable(why) => say(format_args!("not taken: {why}")),
-            Line::Text(line) => match conversation.obey(&line) {
-                Ok(Next::Speak) => conversation.speak()?,
-                Ok(Next::Listen) => {}
-                Ok(Next::End) => break,
-                Err(error) => say(format_args!("not taken: {error:#}")),
+            Input::End => break,
+            Input::Interrupted => say("press Ctrl-D to quit"),
+            Input::Unreadable(why) => say(format_args!("rejected: {why}")),
+            Input::Text(line) => match conversation.execute(&line) {
+                Ok(Action::Generate) => conversation.generate()?,
+                Ok(Action::Prompt) => {}
+                Ok(Action::Quit) => break,
+                Err(error) => say(format_args!("rejected: {error:#}")),
             },
         }
     }
@@ -66,36 +66,38 @@ pub fn run(mut task: Task) -> Result<ExitCode> {
 }
 
 impl<'a> Conversation<'a> {
-    fn new(task: Task<'a>) -> Result<Self> {
+    fn new(request: Request<'a>) -> Result<Self> {
         let idle = Arc::new(AtomicBool::new(true));
-        // In this order: a signal that finds the flag down only raises it.
+        // The conditional shutdown must be registered first: it runs first, and sees the flag as it was before the signal.
         flag::register_conditional_shutdown(SIGINT, 128 + SIGINT, Arc::clone(&idle))
             .and_then(|_| flag::register(SIGINT, Arc::clone(&idle)))
             .context("signals cannot be handled")?;
         Ok(Self {
-            model: task.model,
-            text: task.model.text(&task.options)?,
-            options: task.options,
+            model: request.model,
+            text: request.model.text(&request.options)?,
+            options: request.options,
             idle,
         })
     }
 
-    /// Does what a line says, short of letting the model write.
-    fn obey(&mut self, line: &str) -> Result<Next> {
+    /// Executes a command, or appends a text; the caller generates.
+    fn execute(&mut self, line: &str) -> Result<Action> {
         match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["/set", name, value] => self.set(name, value)?,
             ["/reset"] => self.text = self.model.text(&self.options)?,
             ["/help"] => say(HELP),
-            ["/quit"] => return Ok(Next::End),
+            ["/quit"] => return Ok(Action::Quit),
             _ if line.starts_with('/') && !line.starts_with("//") => {
-                bail!("{line} is no command; /help lists them, and a text that begins with / is given as /{line}")
+                bail!(
+                    "unknown command {line}; /help lists the commands; to append a text that begins with /, write /{line}"
+                )
             }
             _ => {
-                self.hear(line.strip_prefix('/').unwrap_or(line))?;
-                return Ok(Next::Speak);
+                self.append(line.strip_prefix('/').unwrap_or(line))?;
+                return Ok(Action::Generate);
             }
         }
-        Ok(Next::Listen)
+        Ok(Action::Prompt)
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
@@ -108,21 +110,21 @@ impl<'a> Conversation<'a> {
             "min-p" => sampling.min_p = value.parse().with_context(what)?,
             "repetition-penalty" => sampling.repetition_penalty = value.parse().with_context(what)?,
             "max-new-tokens" => self.options.max_new_tokens = value.parse().with_context(what)?,
-            _ => bail!("there is nothing to set that is called {name}; /help lists what there is"),
+            _ => bail!("unknown setting {name}; /help lists the settings"),
         }
         sampling.validate()?;
         self.options.sampling = sampling;
         Ok(())
     }
 
-    /// Puts what a person wrote behind the text so far.
-    fn hear(&mut self, text: &str) -> Result<()> {
+    /// Appends the user's text.
+    fn append(&mut self, text: &str) -> Result<()> {
         let mut ids = if text.is_empty() {
             Vec::new()
-        } else if self.is_in_a_line()? {
-            // Not every tokenizer has a new line.
-            let with_line_end = self.model.tokenizer().encode("\n").is_ok();
-            self.encode(&if with_line_end {
+        } else if self.needs_new_line()? {
+            // A character tokenizer may have no new line.
+            let has_new_line = self.model.tokenizer().encode("\n").is_ok();
+            self.encode(&if has_new_line {
                 format!("\n{text}")
             } else {
                 text.to_owned()
@@ -143,8 +145,8 @@ impl<'a> Conversation<'a> {
         Ok(self.model.prompt(text, special)?)
     }
 
-    /// Whether the text so far ends neither with a new line nor with the end of a text.
-    fn is_in_a_line(&self) -> Result<bool> {
+    /// Whether the text so far ends neither with a new line nor with an end-of-text token.
+    fn needs_new_line(&self) -> Result<bool> {
         let tokenizer = self.model.tokenizer();
         let Some(&last) = self.text.window().last() else {
             return Ok(false);
@@ -152,10 +154,10 @@ impl<'a> Conversation<'a> {
         Ok(!self.model.end_tokens().contains(&last) && !tokenizer.decode(&[last])?.ends_with('\n'))
     }
 
-    /// Lets the model write, until the text ends or Ctrl-C.
-    fn speak(&mut self) -> Result<()> {
+    /// Generates until the text ends or Ctrl-C.
+    fn generate(&mut self) -> Result<()> {
         self.idle.store(false, Ordering::Relaxed);
-        let mut speed = Speed::start();
+        let mut speed = TokenRate::start();
         self.text.go_on(&self.options)?;
         while let Some(token) = self.text.next() {
             speed.token(0);

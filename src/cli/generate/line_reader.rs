@@ -1,4 +1,4 @@
-//! Lines from whoever writes: edited, with a history that lasts, at a terminal; as they are from a file or a pipe.
+//! Lines of input: at a terminal with editing and a persistent history, otherwise unchanged from a file or a pipe.
 
 use std::fs;
 use std::io::{self, BufRead, ErrorKind, IsTerminal, Read, stdin};
@@ -8,22 +8,25 @@ use anyhow::{Context, Result};
 use rustyline::error::ReadlineError;
 use rustyline::{Behavior, Config, DefaultEditor};
 
-/// Lines that the history keeps.
+/// Maximum length of the history.
 const HISTORY_LINES: usize = 1000;
 
 pub enum LineReader {
+    /// At a terminal.
     Terminal {
         editor: Box<DefaultEditor>,
-        /// Where the history is kept, if it can be.
+        /// The history's file, if it can be written.
         history: Option<PathBuf>,
     },
-    /// A file or a pipe; of a line, so many bytes at most are taken.
-    Plain { most: u64 },
+    /// From a file or a pipe; a line has at most `max_bytes`.
+    Piped { max_bytes: u64 },
 }
 
-pub enum Line {
+/// What a read returns.
+pub enum Input {
+    /// A line, without its line end.
     Text(String),
-    /// What cannot be taken, and why.
+    /// A line that cannot be used, and why.
     Unreadable(String),
     /// Ctrl-C at the prompt.
     Interrupted,
@@ -32,21 +35,24 @@ pub enum Line {
 }
 
 impl LineReader {
-    /// Reads standard input, lines of up to `most` bytes.
-    pub fn new(most: u64) -> Result<Self> {
+    /// Reads standard input in lines of up to `max_bytes`.
+    ///
+    /// # Errors
+    /// The terminal cannot be used.
+    pub fn new(max_bytes: u64) -> Result<Self> {
         if !stdin().is_terminal() {
-            return Ok(Self::Plain { most });
+            return Ok(Self::Piped { max_bytes });
         }
         let config = Config::builder()
             .max_history_size(HISTORY_LINES)
             .context("line editing cannot be set up")?
-            // What is typed belongs on the terminal, even where the text goes to a file.
+            // The prompt belongs on the terminal, even if standard output is a file.
             .behavior(Behavior::PreferTerm)
             .build();
         let mut editor = DefaultEditor::with_config(config).context("the terminal cannot be used")?;
         let history = history_file();
         if let Some(path) = &history {
-            // There is none the first time, and one that cannot be read is no reason not to write.
+            // It does not exist the first time; an unreadable history is no reason to fail.
             let _ = editor.load_history(path);
         }
         Ok(Self::Terminal {
@@ -55,23 +61,25 @@ impl LineReader {
         })
     }
 
+    /// Reads the next line.
+    ///
     /// # Errors
     /// Standard input cannot be read.
-    pub fn read(&mut self) -> Result<Line> {
+    pub fn read(&mut self) -> Result<Input> {
         const FAILED: &str = "standard input cannot be read";
         match self {
-            Self::Plain { most } => read_line(&mut stdin().lock(), *most).context(FAILED),
+            Self::Piped { max_bytes } => read_line(&mut stdin().lock(), *max_bytes).context(FAILED),
             Self::Terminal { editor, history } => match editor.readline("> ") {
                 Ok(line) => {
                     if let Some(path) = history {
-                        remember(editor, path, &line);
+                        append_history(editor, path, &line);
                     }
-                    Ok(Line::Text(line))
+                    Ok(Input::Text(line))
                 }
-                Err(ReadlineError::Interrupted) => Ok(Line::Interrupted),
-                Err(ReadlineError::Eof) => Ok(Line::End),
+                Err(ReadlineError::Interrupted) => Ok(Input::Interrupted),
+                Err(ReadlineError::Eof) => Ok(Input::End),
                 Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => {
-                    Ok(Line::Unreadable("it is not UTF-8".into()))
+                    Ok(Input::Unreadable("it is not UTF-8".into()))
                 }
                 Err(error) => Err(error).context(FAILED),
             },
@@ -79,36 +87,36 @@ impl LineReader {
     }
 }
 
-/// The next line without its end; whatever is wrong with it, it is read to its end.
-fn read_line(input: &mut impl BufRead, most: u64) -> io::Result<Line> {
+/// The next line without its line end. An invalid line is read to its end too, so that the next one can be used.
+fn read_line(input: &mut impl BufRead, max_bytes: u64) -> io::Result<Input> {
     let mut bytes = Vec::new();
-    if input.take(most + 1).read_until(b'\n', &mut bytes)? == 0 {
-        return Ok(Line::End);
+    if input.take(max_bytes + 1).read_until(b'\n', &mut bytes)? == 0 {
+        return Ok(Input::End);
     }
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
-    } else if bytes.len() as u64 > most {
+    } else if bytes.len() as u64 > max_bytes {
         input.skip_until(b'\n')?;
-        return Ok(Line::Unreadable(format!("it has more than {most} bytes")));
+        return Ok(Input::Unreadable(format!("it has more than {max_bytes} bytes")));
     }
     if bytes.last() == Some(&b'\r') {
         bytes.pop();
     }
     Ok(match String::from_utf8(bytes) {
-        Ok(line) => Line::Text(line),
-        Err(error) => Line::Unreadable(format!(
+        Ok(line) => Input::Text(line),
+        Err(error) => Input::Unreadable(format!(
             "it is not UTF-8, from byte {} on",
             error.utf8_error().valid_up_to()
         )),
     })
 }
 
-/// At once, so that no line is lost however the program ends. A history that cannot be kept is none.
-fn remember(editor: &mut DefaultEditor, path: &PathBuf, line: &str) {
+/// Written at once, so that no line is lost however the program ends. Errors are ignored: the history is optional.
+fn append_history(editor: &mut DefaultEditor, path: &PathBuf, line: &str) {
     let _ = editor.add_history_entry(line).and_then(|_| editor.append_history(path));
 }
 
-/// A file among the user's data, whose folder is made where it is missing.
+/// The history's file in the user's data folder, which is created if it is missing.
 fn history_file() -> Option<PathBuf> {
     let folder = dirs::data_dir()?.join("mlx-gpt");
     fs::create_dir_all(&folder).ok()?;
@@ -125,10 +133,10 @@ mod tests {
         let mut lines = Vec::new();
         loop {
             match read_line(&mut input, 8).unwrap() {
-                Line::Text(line) => lines.push(line),
-                Line::Unreadable(why) => lines.push(format!("unreadable: {why}")),
-                Line::End => break,
-                Line::Interrupted => unreachable!(),
+                Input::Text(line) => lines.push(line),
+                Input::Unreadable(why) => lines.push(format!("unreadable: {why}")),
+                Input::End => break,
+                Input::Interrupted => unreachable!(),
             }
         }
         assert_eq!(

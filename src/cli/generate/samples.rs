@@ -1,13 +1,13 @@
-//! `generate` without `--interactive`: some samples, as text or as JSON.
+//! `generate` without `--interactive`: prints samples as text or as JSON.
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use super::in_order::InOrder;
-use super::speed::Speed;
-use super::{Task, note_on_special_tokens};
+use super::in_order::OrderedOutput;
+use super::speed::TokenRate;
+use super::{Request, note_on_special_tokens};
 use crate::generate::Completion;
 use crate::terminal::console::{self, say};
 
@@ -18,13 +18,13 @@ struct Output {
     seed: u64,
 }
 
-pub fn run(task: &Task, samples: u64, json: bool) -> Result<ExitCode> {
+pub fn run(request: &Request, samples: u64, json: bool) -> Result<ExitCode> {
     ensure!(
-        task.prompt.as_deref() != Some(""),
+        request.prompt.as_deref() != Some(""),
         "the prompt is empty; give at least one character, or leave it out"
     );
-    let (model, prompt) = (task.model, task.prompt.as_deref().unwrap_or_default());
-    let mut shown = InOrder::new((1..=samples).map(|number| {
+    let (model, prompt) = (request.model, request.prompt.as_deref().unwrap_or_default());
+    let mut shown = OrderedOutput::new((1..=samples).map(|number| {
         let heading = if samples > 1 {
             format!("── sample {number} ──\n")
         } else {
@@ -32,11 +32,11 @@ pub fn run(task: &Task, samples: u64, json: bool) -> Result<ExitCode> {
         };
         heading + prompt
     }));
-    let ids = model.prompt(prompt, task.options.special).context("prompt")?;
-    note_on_special_tokens(model, prompt, task.options.special);
-    let mut speed = Speed::start();
-    let written = model.samples(prompt, 0..samples, &task.options, |number, text, finished| {
-        if task.options.max_new_tokens > 0 {
+    let ids = model.prompt(prompt, request.options.special).context("prompt")?;
+    note_on_special_tokens(model, prompt, request.options.special);
+    let mut speed = TokenRate::start();
+    let written = model.samples(prompt, 0..samples, &request.options, |number, text, finished| {
+        if request.options.max_new_tokens > 0 {
             speed.token(number);
         }
         shown.push(number as usize, text);
@@ -54,7 +54,7 @@ pub fn run(task: &Task, samples: u64, json: bool) -> Result<ExitCode> {
         let output = Output {
             samples: written,
             prompt: model.tokenizer().decode(&ids)?,
-            seed: task.options.seed,
+            seed: request.options.seed,
         };
         console::print(serde_json::to_string(&output)? + "\n")?;
     }

@@ -1,30 +1,33 @@
-//! How tokens are chosen, as options.
+//! The options of sampling.
 
 use anyhow::Result;
 use clap::Args;
 
 use crate::generate::sampler::Sampling;
 
+/// The options of [`Sampling`].
 #[derive(Args)]
 pub struct SamplingOptions {
-    /// Higher is more daring; 0 always takes the most likely token
+    /// Sampling temperature: higher is more random; 0 is greedy decoding
     #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true)]
     temperature: f32,
-    /// Draw from the K most likely tokens only; 0 from all
+    /// Top-k sampling: only the K most likely tokens; 0 disables it
     #[arg(long, value_name = "K", default_value_t = 0)]
     top_k: usize,
-    /// Draw from the fewest most likely tokens whose probability reaches P only; 1 from all
+    /// Nucleus (top-p) sampling: only the smallest set of most likely tokens with total probability P; 1 disables it
     #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
     top_p: f32,
-    /// Draw from tokens at least P times as likely as the most likely one only; 0 from all
+    /// Min-p sampling: only tokens at least P times as likely as the most likely one; 0 disables it
     #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
     min_p: f32,
-    /// Over 1, tokens that the model sees already become less likely; 1 leaves them
+    /// Repetition penalty: above 1, tokens in the context become less likely; 1 disables it
     #[arg(long, value_name = "R", default_value_t = 1.0, allow_negative_numbers = true)]
     repetition_penalty: f32,
 }
 
 impl SamplingOptions {
+    /// The sampling that they ask for.
+    ///
     /// # Errors
     /// As [`Sampling::validate`].
     pub fn sampling(&self) -> Result<Sampling> {

@@ -1,20 +1,21 @@
-//! How fast tokens come.
+//! The rate of generation.
 
 use std::collections::HashSet;
 use std::fmt::{Display, Formatter, Result};
 use std::time::Instant;
 
-/// A clock that runs from before the prompt is computed.
-pub struct Speed {
+/// Measures tokens a second and the time to the first token, from before the prompt is computed.
+pub struct TokenRate {
     started: Instant,
     first: Option<Instant>,
     last: Instant,
     tokens: usize,
-    /// Samples that have a token: a first one comes from the prompt's computation.
+    /// Samples that have a token: the first one of each comes from the prompt's computation, and doesn't count in the rate.
     begun: HashSet<u64>,
 }
 
-impl Speed {
+impl TokenRate {
+    /// Starts the clock.
     pub fn start() -> Self {
         let started = Instant::now();
         Self {
@@ -26,7 +27,7 @@ impl Speed {
         }
     }
 
-    /// A token of a sample came.
+    /// Counts a token of a sample.
     pub fn token(&mut self, sample: u64) {
         self.last = Instant::now();
         self.first.get_or_insert(self.last);
@@ -35,7 +36,7 @@ impl Speed {
     }
 }
 
-impl Display for Speed {
+impl Display for TokenRate {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         write!(f, "{} token{}", self.tokens, if self.tokens == 1 { "" } else { "s" })?;
         let Some(first) = self.first else { return Ok(()) };

@@ -15,9 +15,9 @@ use crate::evaluate::text::measure;
 use crate::terminal::console;
 use crate::tokenizer::Tokenizer;
 
-/// Compare tokenizers on one text: tokens, bytes per token, vocabulary, and bits per byte of models
+/// Compare tokenizers on one text: tokens, bytes per token, vocabulary size, and models' bits per byte
 ///
-/// Fewer tokens mean that a model's context reaches further; a smaller vocabulary means a smaller model.
+/// With fewer tokens, a model's context covers more text; with a smaller vocabulary, the model is smaller.
 #[derive(Args)]
 #[command(before_long_help = "\
 Examples:
@@ -27,14 +27,13 @@ Examples:
 pub struct Options {
     #[command(flatten)]
     input: Input,
-    /// char, gpt2, cl100k, a tokenizer.json, .model or .tiktoken, or a folder that holds one; give it several times
+    /// char, gpt2, cl100k, a tokenizer.json, .model or .tiktoken, or a folder that holds one; may be repeated
     #[arg(long, value_name = "NAME", default_values = ["char", "gpt2", "cl100k"])]
     tokenizer: Vec<String>,
-    /// A run or a checkpoint: its tokenizer, and how many bits its model needs for a byte of the text; give it several
-    /// times
+    /// A run or a checkpoint: its tokenizer, and its model's bits per byte on the text; may be repeated
     #[arg(long, value_name = "DIR")]
     checkpoint: Vec<PathBuf>,
-    /// The text whose characters `char` knows [default: the built-in corpus]
+    /// Corpus whose characters are the vocabulary of `char` [default: the built-in corpus]
     #[arg(long, value_name = "PATH")]
     corpus: Option<String>,
     /// Print one JSON object
@@ -42,13 +41,13 @@ pub struct Options {
     json: bool,
 }
 
-/// What one tokenizer makes of the text.
+/// Statistics of one tokenizer on the text.
 struct Row {
     name: String,
     vocab_size: usize,
-    /// Tokens, or why it cannot write the text.
+    /// Number of tokens, or why the text cannot be encoded.
     tokens: Result<usize>,
-    /// Of a checkpoint's model.
+    /// Of the checkpoint's model, if there is one.
     bits_per_byte: Option<f64>,
 }
 
@@ -84,7 +83,7 @@ impl Row {
         let number = |value: Option<f64>, digits| value.map_or("–".into(), |value| format!("{value:.digits$}"));
         let (tokens, problem) = match &self.tokens {
             Ok(tokens) => (tokens.to_string(), String::new()),
-            // One that cannot write the text says why, and the others are compared all the same.
+            // The others are compared nevertheless.
             Err(error) => ("–".into(), format!("  {error:#}")),
         };
         format!(

@@ -6,15 +6,15 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use super::input::open;
-use super::train::{place, save};
+use super::train::{output_file, save};
 use crate::disk::durable;
 use crate::terminal::console;
 use crate::tokenizer::{AddedToken, Pattern, PreTokenizer, Tokenizer};
 
 /// Write a tokenizer as tokenizer.json
 ///
-/// A .tiktoken file does not say what cuts text, nor its special tokens: --pattern and --special do. The files that OpenAI
-/// published need neither.
+/// A .tiktoken file has no split pattern and no special tokens: give them with --pattern and --special. The files that
+/// OpenAI published need neither.
 #[derive(Args)]
 #[command(after_long_help = "\
 Examples:
@@ -26,10 +26,10 @@ pub struct Options {
     /// gpt2, cl100k, a tokenizer.json, .model or .tiktoken, or a folder that holds one
     #[arg(long, value_name = "NAME")]
     tokenizer: String,
-    /// What cuts the text of a .tiktoken file's tokenizer: gpt2, gpt4, or a regular expression [default: gpt4]
+    /// Split pattern for a .tiktoken file: gpt2, gpt4, or a regular expression [default: gpt4]
     #[arg(long, value_name = "PATTERN")]
     pattern: Option<PreTokenizer>,
-    /// A special token of a .tiktoken file's tokenizer, with its id after = [default: the next one]; give it several times
+    /// A special token for a .tiktoken file, optionally with its id after = [default: the next free id]; may be repeated
     #[arg(long, value_name = "TEXT[=ID]")]
     special: Vec<String>,
     /// A folder for tokenizer.json and tokenizer_config.json, or a file whose name ends in .json
@@ -38,10 +38,10 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> Result<()> {
-    let file = place(&options.out);
+    let file = output_file(&options.out);
     durable::ensure_free(&file)?;
     let tokenizer = if options.pattern.is_some() || !options.special.is_empty() {
-        with_what_it_does_not_say(options)?
+        load_tiktoken(options)?
     } else {
         open(&options.tokenizer, None)?
     };
@@ -49,8 +49,8 @@ pub fn run(options: &Options) -> Result<()> {
     console::print(format_args!("{}: {} tokens\n", file.display(), tokenizer.vocab_size()))
 }
 
-/// A `.tiktoken` file's tokenizer, by the pattern and with the special tokens that are given.
-fn with_what_it_does_not_say(options: &Options) -> Result<Tokenizer> {
+/// The tokenizer of a `.tiktoken` file with the given pattern and special tokens.
+fn load_tiktoken(options: &Options) -> Result<Tokenizer> {
     let file = Path::new(&options.tokenizer);
     let pattern = options.pattern.clone().unwrap_or(Pattern::Gpt4.into());
     let tokenizer = Tokenizer::load_tiktoken(file, pattern.clone(), Vec::new()).with_context(|| {
@@ -62,14 +62,14 @@ fn with_what_it_does_not_say(options: &Options) -> Result<Tokenizer> {
     let mut next = u32::try_from(tokenizer.vocab_size())?;
     let mut specials = Vec::with_capacity(options.special.len());
     for special in &options.special {
-        // A token may have an equals sign, but no number after it.
+        // A token may contain an equals sign, but not followed by a number.
         let (content, id) = match special.rsplit_once('=').map(|(content, id)| (content, id.parse())) {
             Some((content, Ok(id))) => (content, id),
             _ => (special.as_str(), next),
         };
         ensure!(!content.is_empty(), "special token {special:?} has no text");
         let Some(after) = id.checked_add(1) else {
-            bail!("token id {id} is too high for any vocabulary");
+            bail!("token id {id} is too large");
         };
         next = next.max(after);
         specials.push(AddedToken::special(content, id));

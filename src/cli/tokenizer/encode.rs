@@ -22,10 +22,10 @@ pub struct Options {
     /// char, gpt2, cl100k, a tokenizer.json, .model or .tiktoken, or a folder that holds one
     #[arg(long, value_name = "NAME")]
     tokenizer: String,
-    /// The text whose characters `char` knows [default: the built-in corpus]
+    /// Corpus whose characters are the vocabulary of `char` [default: the built-in corpus]
     #[arg(long, value_name = "PATH")]
     corpus: Option<String>,
-    /// What becomes of special tokens in the text
+    /// How to encode the text of special tokens
     #[arg(long, value_enum, default_value = "text")]
     special: SpecialTokens,
     /// Print one JSON object, {"ids": […]}

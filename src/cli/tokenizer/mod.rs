@@ -15,9 +15,9 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 pub use input::read_text;
 
-/// Train, apply, look at, compare and convert tokenizers
+/// Train, use, inspect, compare and convert tokenizers
 ///
-/// A tokenizer is given by name or path: `char` (a token a character, those of the corpus), `gpt2`, `cl100k` (GPT-4's),
+/// A tokenizer is given by name or path: `char` (one token per character of the corpus), `gpt2`, `cl100k` (GPT-4's),
 /// a tokenizer.json, a sentencepiece .model, a .tiktoken, or a folder that holds one of them or vocab.json and merges.txt.
 #[derive(Args)]
 pub struct Options {

@@ -13,12 +13,12 @@ use crate::disk::durable;
 use crate::terminal::console;
 use crate::tokenizer::pieces::{Piece, pieces};
 
-/// Backgrounds that take turns, of the terminal's 256 colours, with black text on them.
+/// Alternating background colours, of the terminal's 256, for black text.
 const COLOURS: [u8; 6] = [153, 157, 223, 218, 189, 229];
 
-/// Look at the tokens of a text
+/// Show the tokens of a text
 ///
-/// Shows the text with its tokens in colours, then each token's id, bytes and code points. Without colours where the
+/// Prints the text with its tokens in colours, then each token's id, bytes and code points. There are no colours if the
 /// output is not a terminal or NO_COLOR is set.
 #[derive(Args)]
 #[command(before_long_help = "\
@@ -32,13 +32,13 @@ pub struct Options {
     /// char, gpt2, cl100k, a tokenizer.json, .model or .tiktoken, or a folder that holds one
     #[arg(long, value_name = "NAME", default_value = "gpt2")]
     tokenizer: String,
-    /// The text whose characters `char` knows [default: the built-in corpus]
+    /// Corpus whose characters are the vocabulary of `char` [default: the built-in corpus]
     #[arg(long, value_name = "PATH")]
     corpus: Option<String>,
-    /// What becomes of special tokens in the text
+    /// How to encode the text of special tokens
     #[arg(long, value_enum, default_value = "allow")]
     special: SpecialTokens,
-    /// Write a page to look at in a browser, one file that needs nothing else; an earlier page there is replaced
+    /// Write a self-contained HTML page instead; an earlier such page is replaced
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }
@@ -50,7 +50,7 @@ pub fn run(options: &Options) -> Result<()> {
     if let Some(file) = &options.html {
         ensure!(
             !file.exists() || html::is_page(file),
-            "{} exists already and is no page of tokens; choose another --html",
+            "{} already exists and is not a page of tokens; choose another --html",
             file.display()
         );
         let _made = durable::make_parents(file)?;
@@ -61,7 +61,7 @@ pub fn run(options: &Options) -> Result<()> {
     console::print(&(line(&pieces, coloured) + &table(&pieces) + &summary(&text, pieces.len())))
 }
 
-/// The text with its tokens apart: in colours, or with a bar between them.
+/// The text with its tokens in colours, or separated by bars.
 fn line(pieces: &[Piece], coloured: bool) -> String {
     let mut line = String::new();
     for (index, piece) in pieces.iter().enumerate() {
@@ -82,7 +82,7 @@ fn line(pieces: &[Piece], coloured: bool) -> String {
 fn table(pieces: &[Piece]) -> String {
     let mut table = format!("{:>7}  {:<20} {:<24} code points\n", "id", "token", "bytes");
     for piece in pieces {
-        // Width counts characters, and most are one column wide.
+        // Padding counts characters; most are one column wide.
         table += &format!(
             "{:>7}  {:<20} {:<24} {}{}\n",
             piece.id,
@@ -95,7 +95,7 @@ fn table(pieces: &[Piece]) -> String {
     table
 }
 
-/// How much text that is.
+/// The numbers of tokens, characters and bytes.
 pub fn summary(text: &str, tokens: usize) -> String {
     let bytes_per_token = text.len() as f64 / tokens.max(1) as f64;
     format!(
