@@ -3,14 +3,14 @@
 use std::sync::LazyLock;
 
 use mlx_gpt::generate::sampler::Choice;
-use mlx_gpt::generate::{Completion, Ending, FinishReason, Writer};
+use mlx_gpt::generate::{Completion, CompletionBuilder, FinishReason, StopCriteria};
 use mlx_gpt::tokenizer::{CharTokenizer, Tokenizer};
 use proptest::prelude::*;
 
 static GPT2: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::gpt2().unwrap());
 
-fn ending(max_new_tokens: usize, stop: &[&str], end_tokens: impl IntoIterator<Item = u32>) -> Ending {
-    Ending {
+fn ending(max_new_tokens: usize, stop: &[&str], end_tokens: impl IntoIterator<Item = u32>) -> StopCriteria {
+    StopCriteria {
         max_new_tokens,
         stop: stop.iter().map(|&stop| stop.to_owned()).collect(),
         end_tokens: end_tokens.into_iter().collect(),
@@ -18,8 +18,8 @@ fn ending(max_new_tokens: usize, stop: &[&str], end_tokens: impl IntoIterator<It
 }
 
 /// Gives tokens until it is finished: the completion, and the text as it came.
-fn write(tokenizer: &Tokenizer, ids: &[u32], ending: &Ending) -> (Completion, Vec<String>) {
-    let mut writer = Writer::new(tokenizer, ending);
+fn write(tokenizer: &Tokenizer, ids: &[u32], ending: &StopCriteria) -> (Completion, Vec<String>) {
+    let mut writer = CompletionBuilder::new(tokenizer, ending);
     let mut pieces = Vec::new();
     for &id in ids {
         if writer.is_finished() {

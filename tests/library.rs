@@ -117,14 +117,14 @@ fn a_text_goes_on_where_it_was() {
     let mut text = model.tokens("abc", &greedy(10)).unwrap();
     let mut ids: Vec<u32> = text.by_ref().map(|token| token.unwrap().id).collect();
     assert!(text.next().is_none(), "it is at its end");
-    text.go_on(&greedy(15)).unwrap();
+    text.begin_completion(&greedy(15)).unwrap();
     ids.extend(text.by_ref().map(|token| token.unwrap().id));
     assert_eq!(ids, model.complete("abc", &greedy(25)).unwrap().ids);
 
     let added = model.tokenizer().encode("defg").unwrap();
     text.push(&added);
     assert!(text.window().ends_with(&added));
-    text.go_on(&greedy(3)).unwrap();
+    text.begin_completion(&greedy(3)).unwrap();
     assert_eq!(text.count(), 3);
 }
 

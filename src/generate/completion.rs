@@ -1,4 +1,4 @@
-//! Tokens to text, and the stop criteria.
+//! Turns sampled tokens into a completion, and decides when it ends.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -8,19 +8,19 @@ use super::stop::StopStrings;
 use super::{CompletionOptions, Generator, boundaries};
 use crate::tokenizer::{StreamDecoder, Tokenizer};
 
-/// Stop criteria; the first that is met ends the text.
+/// What ends a completion, whichever comes first.
 #[derive(Clone, Debug)]
-pub struct Ending {
-    /// Most tokens to generate.
+pub struct StopCriteria {
+    /// Maximum number of tokens.
     pub max_new_tokens: usize,
     /// Stop strings, which are not part of the text.
     pub stop: Vec<String>,
-    /// Eos tokens, which are not part of the text.
+    /// The eos tokens.
     pub end_tokens: Vec<u32>,
 }
 
-impl Ending {
-    /// The stop criteria of `options`, with the eos tokens of the model or else the tokenizer.
+impl StopCriteria {
+    /// Those of `options`, with the eos tokens of the model and its tokenizer.
     pub fn new(options: &CompletionOptions, generator: &Generator, tokenizer: &Tokenizer) -> Self {
         Self {
             max_new_tokens: options.max_new_tokens,
@@ -34,13 +34,13 @@ impl Ending {
     }
 }
 
-/// Which stop criterion ended a text.
+/// Why a completion ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// `max_new_tokens` was reached.
+    /// It has `max_new_tokens` tokens.
     Length,
-    /// A stop string matched.
+    /// A stop string was completed.
     Stop,
     /// An eos token was sampled.
     EndOfText,
@@ -49,19 +49,19 @@ pub enum FinishReason {
 /// The continuation of a prompt.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Completion {
-    /// Its text, without the prompt, the stop string and the eos token.
+    /// The text, without the prompt, the stop string and the eos token.
     pub text: String,
     /// All sampled tokens, including those of the stop string and the eos token.
     pub ids: Vec<u32>,
-    /// Natural logarithm of the probability of each of them under the unmodified distribution.
+    /// Their log-probabilities (natural logarithm) under the model.
     pub logprobs: Vec<f32>,
-    /// None while it is being generated.
+    /// `None` while it is being generated.
     pub finish_reason: Option<FinishReason>,
 }
 
 /// Builds a completion token by token.
 #[derive(Clone, Debug)]
-pub struct Writer<'a> {
+pub struct CompletionBuilder<'a> {
     completion: Completion,
     decoder: StreamDecoder<'a>,
     stop: StopStrings,
@@ -69,18 +69,18 @@ pub struct Writer<'a> {
     end_tokens: Vec<u32>,
 }
 
-impl<'a> Writer<'a> {
-    /// An empty completion, which is finished already if no token may be generated.
-    pub fn new(tokenizer: &'a Tokenizer, ending: &Ending) -> Self {
+impl<'a> CompletionBuilder<'a> {
+    /// An empty completion.
+    pub fn new(tokenizer: &'a Tokenizer, criteria: &StopCriteria) -> Self {
         Self {
             completion: Completion {
-                finish_reason: (ending.max_new_tokens == 0).then_some(FinishReason::Length),
+                finish_reason: (criteria.max_new_tokens == 0).then_some(FinishReason::Length),
                 ..Completion::default()
             },
             decoder: StreamDecoder::new(tokenizer),
-            stop: StopStrings::new(ending.stop.clone()),
-            max_new_tokens: ending.max_new_tokens,
-            end_tokens: ending.end_tokens.clone(),
+            stop: StopStrings::new(criteria.stop.clone()),
+            max_new_tokens: criteria.max_new_tokens,
+            end_tokens: criteria.end_tokens.clone(),
         }
     }
 
@@ -89,20 +89,21 @@ impl<'a> Writer<'a> {
         &self.completion
     }
 
+    /// The completion so far, by value.
     pub fn into_completion(self) -> Completion {
         self.completion
     }
 
-    /// Whether a stop criterion was met.
+    /// Whether it has ended.
     pub fn is_finished(&self) -> bool {
         self.completion.finish_reason.is_some()
     }
 
-    /// Adds a token, and returns the text that it completes: incomplete characters, and text that may begin a stop string,
-    /// are held back.
+    /// Appends a token, and returns the text that is final with it: incomplete characters and possible beginnings of stop
+    /// strings are buffered.
     ///
     /// # Errors
-    /// An unknown id.
+    /// An id outside the vocabulary.
     pub fn push(&mut self, choice: Choice) -> Result<String> {
         self.completion.ids.push(choice.id);
         self.completion.logprobs.push(choice.logprob);
@@ -128,13 +129,13 @@ impl<'a> Writer<'a> {
         Ok(text)
     }
 
-    /// Returns the text that was held back, when generation ends early.
+    /// Returns the buffered text when generation ends early.
     ///
     /// # Errors
     /// Only those of [`push`](Self::push).
     pub fn finish(&mut self) -> Result<String> {
         if self.is_finished() {
-            return Ok(String::new()); // nothing is held back
+            return Ok(String::new()); // nothing is buffered
         }
         self.rest()
     }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Completion, CompletionOptions, Ending, Generator, TokenStream, Writer, boundaries};
+use super::{Completion, CompletionBuilder, CompletionOptions, Generator, StopCriteria, TokenStream, boundaries};
 use crate::config::{ModelConfig, SpecialTokens};
 use crate::error::{Error, ErrorKind, OfKind, Result};
 use crate::model::Parameters;
@@ -18,7 +18,7 @@ use crate::tokenizer::Tokenizer;
 /// println!("{}", completion.text);
 ///
 /// for token in model.tokens("ROMEO:", &CompletionOptions::default())? {
-///     print!("{}", token?.text); // as it comes
+///     print!("{}", token?.text); // streamed
 /// }
 /// # Ok::<(), mlx_gpt::Error>(())
 /// ```
@@ -29,11 +29,11 @@ pub struct LanguageModel {
 }
 
 impl LanguageModel {
-    /// A model of that configuration over handles of `parameters`. It never samples an id without a token in the tokenizer,
-    /// as in a padded vocabulary.
+    /// A model of that configuration over `parameters`, which are shared and not copied. It never samples an id that the
+    /// tokenizer has no token for, as in a padded vocabulary.
     ///
     /// # Errors
-    /// Parameters that are not the model's, or a context whose keys and values no memory here can hold.
+    /// Parameters that don't match `config`, or a context whose key-value cache doesn't fit into memory.
     pub fn new(config: &ModelConfig, parameters: &Parameters, tokenizer: Tokenizer) -> Result<Self> {
         Ok(Self {
             generator: Generator::new(config, parameters)
@@ -49,20 +49,20 @@ impl LanguageModel {
         &self.config
     }
 
-    /// The model's tokenizer.
+    /// Its tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
-    /// Completes `prompt`. An empty one stands for the bos token, or for a new line with a character tokenizer.
+    /// Continues `prompt`. An empty one stands for the token that begins a text; with a character tokenizer, a new line.
     ///
     /// # Errors
-    /// A prompt that cannot be encoded, invalid options, or an error of MLX's.
+    /// A prompt that the tokenizer cannot encode, invalid options, or an error of MLX's.
     pub fn complete(&self, prompt: &str, options: &CompletionOptions) -> Result<Completion> {
         self.tokens(prompt, options)?.complete()
     }
 
-    /// As [`complete`](Self::complete), token by token.
+    /// The same as a stream of tokens.
     ///
     /// # Errors
     /// As [`complete`](Self::complete).
@@ -75,7 +75,7 @@ impl LanguageModel {
         )
     }
 
-    /// An empty text, for callers that take turns with the model.
+    /// An empty text, to be extended in turns with the model.
     ///
     /// # Errors
     /// Invalid options, or an error of MLX's.
@@ -83,11 +83,11 @@ impl LanguageModel {
         TokenStream::new(&self.generator, &self.tokenizer, &[], options)
     }
 
-    /// Several completions of one prompt in a batch, with the numbers `samples`, each the same as if generated alone.
-    /// `on_text` is called with the number of a sample, its new text, and whether that was its end.
+    /// Several completions of one prompt, generated in parallel: those with the indices `samples`, each as if it were alone.
+    /// `on_text` is called with the index of a sample, its new text, and whether that completes the sample.
     ///
     /// # Errors
-    /// As [`complete`](Self::complete), and the first of `on_text`, which ends all of them.
+    /// As [`complete`](Self::complete), and the first error of `on_text`, which ends generation.
     pub fn samples<E: From<Error>>(
         &self,
         prompt: &str,
@@ -98,19 +98,19 @@ impl LanguageModel {
         let prompt = self.prompt(prompt, options.special)?;
         options.sampling.validate().of_kind(ErrorKind::Options)?;
         let first = samples.start;
-        let ending = Ending::new(options, &self.generator, &self.tokenizer);
-        let mut writers = vec![Writer::new(&self.tokenizer, &ending); samples.clone().count()];
+        let criteria = StopCriteria::new(options, &self.generator, &self.tokenizer);
+        let mut builders = vec![CompletionBuilder::new(&self.tokenizer, &criteria); samples.clone().count()];
         if options.max_new_tokens == 0 {
             samples.clone().try_for_each(|number| on_text(number, "", true))?;
         } else {
             let mut failed = None;
             let on_token = |number: u64, choice| {
-                let writer = &mut writers[(number - first) as usize];
-                let text = writer.push(choice)?;
+                let builder = &mut builders[(number - first) as usize];
+                let text = builder.push(choice)?;
                 if failed.is_none() {
-                    failed = on_text(number, &text, writer.is_finished()).err();
+                    failed = on_text(number, &text, builder.is_finished()).err();
                 }
-                Ok(failed.is_none() && !writer.is_finished())
+                Ok(failed.is_none() && !builder.is_finished())
             };
             self.generator
                 .generate(&prompt, samples, &options.sampling, options.seed, on_token)
@@ -119,13 +119,13 @@ impl LanguageModel {
                 return Err(error);
             }
         }
-        Ok(writers.into_iter().map(Writer::into_completion).collect())
+        Ok(builders.into_iter().map(CompletionBuilder::into_completion).collect())
     }
 
-    /// The tokens of a prompt; of an empty one, the default prompt.
+    /// The tokens of a prompt; for an empty one, the default prompt.
     ///
     /// # Errors
-    /// Text that cannot be encoded, or disallowed special tokens in it.
+    /// Text that the tokenizer cannot encode, or special tokens that `special` forbids.
     pub fn prompt(&self, text: &str, special: SpecialTokens) -> Result<Vec<u32>> {
         if text.is_empty() {
             return Ok(boundaries::default_prompt(&self.config, &self.tokenizer));

@@ -2,11 +2,11 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `sampler.rs` | sampling: from logits to one token, in plain arithmetic |
-//! | `window.rs`, `sequences.rs` | the context window; a batch of sequences with their KV cache |
-//! | `boundaries.rs` | bos and eos tokens |
-//! | `stop.rs`, `completion.rs` | stop strings; tokens to text, and the stop criteria |
-//! | `options.rs`, `token_stream.rs`, `language_model.rs` | text in and text out: the interface for programs |
+//! | `sampler.rs` | from logits to one token; arithmetic |
+//! | `window.rs`, `sequences.rs` | the tokens that the model looks at; rows of them with their key-value cache |
+//! | `boundaries.rs` | the tokens that begin and end a text |
+//! | `stop.rs`, `completion.rs` | text up to a stop string; tokens to text, and when it ends |
+//! | `options.rs`, `token_stream.rs`, `language_model.rs` | text in, text out: the interface for programs |
 //!
 //! ```
 //! use mlx_gpt::generate::sample_rng;
@@ -37,7 +37,7 @@ use crate::compute::memory;
 use crate::config::ModelConfig;
 use crate::model::{Model, Parameters};
 use crate::tokenizer::Tokenizer;
-pub use completion::{Completion, Ending, FinishReason, Writer};
+pub use completion::{Completion, CompletionBuilder, FinishReason, StopCriteria};
 pub use language_model::LanguageModel;
 pub use options::CompletionOptions;
 use sampler::{Choice, Sampling};

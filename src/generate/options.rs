@@ -1,9 +1,9 @@
-//! Options of a completion.
+//! The options of a completion.
 
 use super::sampler::Sampling;
 use crate::config::SpecialTokens;
 
-/// Options of a completion: sampling, stop criteria, seed.
+/// How tokens are sampled, and when the completion ends.
 ///
 /// ```
 /// use mlx_gpt::CompletionOptions;
@@ -18,17 +18,17 @@ use crate::config::SpecialTokens;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct CompletionOptions {
-    /// Most tokens to generate.
+    /// Maximum number of tokens to generate.
     pub max_new_tokens: usize,
-    /// Sampling options.
+    /// How each token is sampled.
     pub sampling: Sampling,
-    /// Stop strings, which are not part of the text; the first that is complete ends it.
+    /// Stop strings, which are not part of the output; the one that is completed first counts.
     pub stop: Vec<String>,
-    /// Continues after eos tokens.
+    /// Don't stop at eos tokens.
     pub ignore_end_of_text: bool,
-    /// How special tokens in the prompt are encoded.
+    /// How to encode the text of special tokens in the prompt.
     pub special: SpecialTokens,
-    /// Seed of the random numbers: a text is a function of the model, the prompt, these options and the number of its sample.
+    /// Random seed: a completion is a function of the model, the prompt, these options and the index of the sample.
     pub seed: u64,
 }
 

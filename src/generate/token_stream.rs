@@ -1,8 +1,8 @@
-//! Streaming generation, a token at a time.
+//! Streaming generation: a token at a time.
 
 use rand_chacha::ChaCha8Rng;
 
-use super::{Completion, CompletionOptions, Ending, Generator, Sequences, Writer, sample_rng};
+use super::{Completion, CompletionBuilder, CompletionOptions, Generator, Sequences, StopCriteria, sample_rng};
 use crate::error::{ErrorKind, OfKind, Result};
 use crate::tokenizer::Tokenizer;
 
@@ -11,31 +11,31 @@ use crate::tokenizer::Tokenizer;
 pub struct Token {
     /// Its id.
     pub id: u32,
-    /// Natural logarithm of its probability under the unmodified distribution.
+    /// Its log-probability (natural logarithm) under the model.
     pub logprob: f32,
-    /// The text that it completes: incomplete characters, and text that may begin a stop string, come with later tokens.
+    /// The text that is final with it: incomplete characters and possible beginnings of stop strings come with later tokens.
     pub text: String,
 }
 
-/// The tokens of a completion: an iterator that ends with it.
+/// An iterator over the tokens that a model generates after a text, which ends where the completion does.
 ///
-/// The text can be continued afterwards: [`push`](Self::push) appends a user's tokens, [`go_on`](Self::go_on) starts the
-/// next completion. The KV cache is kept.
+/// The text can then be extended by given tokens ([`push`](Self::push)) and by another completion
+/// ([`begin_completion`](Self::begin_completion)); the key-value cache is kept.
 pub struct TokenStream<'a> {
     generator: &'a Generator,
     tokenizer: &'a Tokenizer,
     sequence: Sequences<'a>,
-    writer: Writer<'a>,
+    builder: CompletionBuilder<'a>,
     options: CompletionOptions,
     rng: ChaCha8Rng,
     failed: bool,
 }
 
 impl<'a> TokenStream<'a> {
-    /// A completion of the tokens of `prompt`, which may be empty until the first [`push`](Self::push).
+    /// Begins a completion after the tokens of `prompt`, which may be empty until [`push`](Self::push).
     ///
     /// # Errors
-    /// Invalid sampling options, or an error of MLX's.
+    /// An invalid sampling, or an error of MLX's.
     pub fn new(
         generator: &'a Generator,
         tokenizer: &'a Tokenizer,
@@ -47,7 +47,7 @@ impl<'a> TokenStream<'a> {
             generator,
             tokenizer,
             sequence: generator.sequence().of_kind(ErrorKind::Compute)?,
-            writer: Writer::new(tokenizer, &Ending::new(options, generator, tokenizer)),
+            builder: CompletionBuilder::new(tokenizer, &StopCriteria::new(options, generator, tokenizer)),
             options: options.clone(),
             rng: sample_rng(options.seed, 0),
             failed: false,
@@ -56,50 +56,53 @@ impl<'a> TokenStream<'a> {
         Ok(tokens)
     }
 
-    /// Appends tokens that the model did not generate.
+    /// Appends given tokens to the text.
     pub fn push(&mut self, ids: &[u32]) {
         ids.iter().for_each(|&id| self.sequence.push(&[id]));
     }
 
-    /// The context window: the last tokens of the text.
+    /// The model's current context: the last tokens of the text.
     pub fn window(&self) -> &[u32] {
         self.sequence.window(0)
     }
 
-    /// Starts another completion after the text so far; its random numbers continue those of the last one.
+    /// Begins another completion after the text so far. The random number generator is not reset.
     ///
     /// # Errors
-    /// Invalid sampling options.
-    pub fn go_on(&mut self, options: &CompletionOptions) -> Result<()> {
+    /// An invalid sampling.
+    pub fn begin_completion(&mut self, options: &CompletionOptions) -> Result<()> {
         options.sampling.validate().of_kind(ErrorKind::Options)?;
         self.options = options.clone();
-        self.writer = Writer::new(self.tokenizer, &Ending::new(options, self.generator, self.tokenizer));
+        self.builder = CompletionBuilder::new(
+            self.tokenizer,
+            &StopCriteria::new(options, self.generator, self.tokenizer),
+        );
         self.failed = false;
         Ok(())
     }
 
     /// The current completion so far.
     pub fn completion(&self) -> &Completion {
-        self.writer.completion()
+        self.builder.completion()
     }
 
-    /// Ends the completion early, and returns the text that was held back.
+    /// Ends the completion early, and returns the buffered text.
     ///
     /// # Errors
-    /// Only those of the iterator.
+    /// None that the iterator would not have returned.
     pub fn stop(&mut self) -> Result<String> {
-        self.writer.finish().of_kind(ErrorKind::Text)
+        self.builder.finish().of_kind(ErrorKind::Text)
     }
 
     /// Generates the completion to its end.
     ///
     /// # Errors
-    /// The iterator's first.
+    /// The first that the iterator returns.
     pub fn complete(mut self) -> Result<Completion> {
         for token in &mut self {
             token?;
         }
-        Ok(self.writer.into_completion())
+        Ok(self.builder.into_completion())
     }
 
     fn write(&mut self) -> Result<Token> {
@@ -109,7 +112,7 @@ impl<'a> TokenStream<'a> {
             .choose(&self.options.sampling, &logits, self.sequence.window(0), &mut self.rng)
             .of_kind(ErrorKind::Compute)?;
         self.sequence.push(&[choice.id]);
-        let text = self.writer.push(choice).of_kind(ErrorKind::Text)?;
+        let text = self.builder.push(choice).of_kind(ErrorKind::Text)?;
         Ok(Token {
             id: choice.id,
             logprob: choice.logprob,
@@ -122,7 +125,7 @@ impl Iterator for TokenStream<'_> {
     type Item = Result<Token>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.writer.is_finished() || self.failed {
+        if self.builder.is_finished() || self.failed {
             return None;
         }
         let token = self.write();

@@ -158,7 +158,7 @@ impl<'a> Conversation<'a> {
     fn generate(&mut self) -> Result<()> {
         self.idle.store(false, Ordering::Relaxed);
         let mut speed = TokenRate::start();
-        self.text.go_on(&self.options)?;
+        self.text.begin_completion(&self.options)?;
         while let Some(token) = self.text.next() {
             speed.token(0);
             console::print(token?.text)?;
