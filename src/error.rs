@@ -1,27 +1,27 @@
-//! What the library's own users meet when something goes wrong.
+//! The errors of the library's public interface.
 
 use std::fmt::{self, Debug, Display, Formatter};
 
 use mlx_rs::error::Exception;
 
-/// What an error is about, for programs to decide by.
+/// The kind of an error, for programs to match on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// There is no checkpoint, run or file at a path.
     NotFound,
-    /// A checkpoint that is damaged, incomplete or of a kind that is not read.
+    /// A checkpoint that is damaged, incomplete or of an unsupported format.
     Checkpoint,
-    /// A text that the tokenizer cannot write, or ids that are no tokens of it.
+    /// A text that the tokenizer cannot encode, or ids outside its vocabulary.
     Text,
-    /// A number or a name among the options that cannot be.
+    /// An invalid option.
     Options,
-    /// MLX could not compute: memory that is not there, a device that failed, weights that are not finite.
+    /// MLX failed: too little memory, a failed device, weights that are not finite.
     Compute,
 }
 
-/// An error at the library's surface. It says in one line which file, key or value it is about, why, and what to do; all
-/// its causes are in that line. [`kind`](Self::kind) tells a program what it is about.
+/// An error of the library. Its message names in one line the file, key or value that it is about, all its causes, and
+/// what to do about it; [`kind`](Self::kind) is for programs.
 ///
 /// ```
 /// use mlx_gpt::{ErrorKind, LanguageModel};
@@ -35,24 +35,24 @@ pub struct Error {
     cause: anyhow::Error,
 }
 
-/// What the library's surface returns.
+/// The result type of the library's public functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Of that kind, unless it is MLX that failed.
+    /// An error of that kind, or of [`ErrorKind::Compute`] if MLX caused it.
     pub(crate) fn new(kind: ErrorKind, cause: anyhow::Error) -> Self {
         let of_mlx = cause.chain().any(|cause| cause.is::<Exception>());
         let kind = if of_mlx { ErrorKind::Compute } else { kind };
         Self { kind, cause }
     }
 
-    /// What it is about.
+    /// Its kind.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 }
 
-/// Gives errors of the rooms below the surface their kind.
+/// Converts internal errors to [`Error`]s of a kind.
 pub(crate) trait OfKind<T> {
     fn of_kind(self, kind: ErrorKind) -> Result<T>;
 }
@@ -63,18 +63,18 @@ impl<T> OfKind<T> for anyhow::Result<T> {
     }
 }
 
-/// An error's own words. MLX adds where in its sources it stood, which helps nobody.
-pub(crate) fn words(cause: &(dyn std::error::Error + 'static)) -> String {
+/// An error's message. MLX appends its source location, which is stripped.
+pub(crate) fn message(cause: &(dyn std::error::Error + 'static)) -> String {
     match cause.downcast_ref::<Exception>() {
         Some(exception) => exception.what().split(" at /").next().unwrap_or_default().to_owned(),
         None => cause.to_string(),
     }
 }
 
-/// An error and its causes in one line. Some libraries repeat their cause in their own words; here nothing is said twice.
+/// An error and its causes in one line. A cause that an outer message already includes is not repeated.
 pub(crate) fn line(error: &anyhow::Error) -> String {
     let mut line = String::new();
-    for cause in error.chain().map(words) {
+    for cause in error.chain().map(message) {
         if !line.contains(&cause) {
             line += if line.is_empty() { "" } else { ": " };
             line += &cause;
@@ -84,14 +84,14 @@ pub(crate) fn line(error: &anyhow::Error) -> String {
 }
 
 impl Display for Error {
-    /// All of it: what failed, why, and what to do.
+    /// The whole message, with its causes.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(&line(&self.cause))
     }
 }
 
 impl Debug for Error {
-    /// The same, since it is what a `main` that returns it prints.
+    /// The same, because it is what a `main` that returns the error prints.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         Display::fmt(self, f)
     }

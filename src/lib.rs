@@ -4,25 +4,25 @@
 //! text ─ data::corpus ─ tokenizer ─ data::batches ─ model ─ train (loss, gradients, optimizer) ─ checkpoint ─ generate
 //! ```
 //!
-//! | room | what it is |
+//! | module | contents |
 //! |---|---|
-//! | `disk` | files: reading what others made, writing so that a file is complete or not there, hashes, number formats |
-//! | `terminal` | results and messages, text that steers no terminal, curves |
-//! | [`config`] | plain structs with named presets, validated once |
+//! | `disk` | atomic writes, bounded reads of untrusted files, hashes, number formats |
+//! | `terminal` | results and messages, escaped control characters, progress, plots |
+//! | [`config`] | configurations of models and runs: plain structs, presets, validation |
 //! | [`compute`] | MLX's devices, memory, threads and compiled functions |
 //! | [`tokenizer`] | text to token ids and back; no MLX |
 //! | [`data`] | text to splits, splits to batches; no MLX |
 //! | [`model`] | GPT-2 on MLX arrays: never sees text, paths or the command line |
 //! | [`generate`](mod@generate) | sampling, the token loop |
 //! | [`checkpoint`] | runs and checkpoints on disk; the formats of other programs; models from Hugging Face's hub |
-//! | [`evaluate`] | exact losses of texts, choices among endings |
+//! | [`evaluate`] | the exact loss on a text, HellaSwag accuracy |
 //! | [`train`](mod@train) | the loop, the compiled step, optimizers, schedules, metrics |
-//! | [`measure`] | how fast this machine trains and writes, recipes against each other, what is missing |
-//! | [`lessons`] | the series, day by day |
-//! | [`cli`] | the command line: options to library calls, nothing else |
+//! | [`measure`] | benchmarks, comparisons of training recipes, numerical accuracy, checks of the machine |
+//! | [`lessons`] | the ten-day course |
+//! | [`cli`] | the command line |
 //!
-//! A room uses those above it in this list, never those below: the training loop comes late because it saves
-//! checkpoints, evaluates and samples as it goes.
+//! A module uses only modules above it in this list: the training loop comes late because it saves checkpoints,
+//! evaluates and samples.
 //!
 //! Most programs need one type, [`LanguageModel`]:
 //!

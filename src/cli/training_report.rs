@@ -13,8 +13,8 @@ use crate::disk::bytes::Bytes;
 use crate::terminal::amount::amount;
 use crate::terminal::console::{program, quoted, say, say_unbroken, warn};
 use crate::terminal::escape::visible;
-use crate::terminal::layout::{cut, stderr_columns, width};
-use crate::terminal::progress::{Lines, Spinner};
+use crate::terminal::layout::{stderr_columns, truncate, width};
+use crate::terminal::progress::{RateLimiter, Spinner};
 use crate::train::step::StepReport;
 use crate::train::{LOG_EVERY, Observer, Session, Stop};
 
@@ -32,7 +32,7 @@ pub struct TrainingReport {
     spinner: Option<Spinner>,
     bar: ProgressBar,
     /// For a file or a pipe, instead of a bar: a line every few seconds, and one at each evaluation.
-    lines: Option<Lines>,
+    lines: Option<RateLimiter>,
 }
 
 impl TrainingReport {
@@ -122,7 +122,7 @@ impl Observer for TrainingReport {
             }
             self.bar.set_position(session.step());
         } else {
-            self.lines = Some(Lines::new());
+            self.lines = Some(RateLimiter::new());
         }
     }
 
@@ -135,7 +135,7 @@ impl Observer for TrainingReport {
             tokens_per_second / 1e3,
             HumanDuration(Duration::try_from_secs_f64(left / tokens_per_second).unwrap_or(Duration::MAX))
         );
-        if self.lines.as_ref().is_some_and(Lines::is_due) {
+        if self.lines.as_ref().is_some_and(RateLimiter::is_due) {
             say(format_args!("step {:>6}/{}  {state}", step.step, config.steps));
         }
         if step.step == 1 || step.step.is_multiple_of(LOG_EVERY) {
@@ -162,12 +162,14 @@ impl Observer for TrainingReport {
             losses.val
         );
         let Some(columns) = stderr_columns() else {
-            self.lines.iter().for_each(Lines::said);
+            self.lines.iter().for_each(RateLimiter::reset);
             return say(&line);
         };
         let quote = session.sample().lines().find(|line| line.chars().count() > 10);
         let room = columns.saturating_sub(width(&line) + 4).min(SAMPLE_COLUMNS);
-        let quote = quote.filter(|_| room >= 10).map(|quote| cut(&visible(quote), room));
+        let quote = quote
+            .filter(|_| room >= 10)
+            .map(|quote| truncate(&visible(quote), room));
         let quote = quote.map_or(String::new(), |quote| format!("  “{quote}”"));
         self.bar.suspend(|| say_unbroken(format_args!("{line}{quote}")));
     }

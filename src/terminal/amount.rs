@@ -1,4 +1,4 @@
-//! Numbers as a person says them.
+//! Human-readable counts.
 
 /// A count of parameters or tokens: `650`, `4.2 thousand`, `124.44 million`.
 pub fn amount(count: usize) -> String {

@@ -1,4 +1,4 @@
-//! Results on standard output, everything else on standard error.
+//! Prints results on standard output and everything else on standard error.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -12,7 +12,7 @@ use crate::terminal::layout::{stderr_columns, stdout_columns, wrap};
 /// Writes a result to standard output, at once.
 ///
 /// # Errors
-/// The reader went away, or the disk behind it is full.
+/// Standard output is a closed pipe or a file on a full disk.
 pub fn print(text: impl Display) -> Result<()> {
     let mut stdout = io::stdout().lock();
     write!(stdout, "{text}")?;
@@ -20,8 +20,8 @@ pub fn print(text: impl Display) -> Result<()> {
     Ok(())
 }
 
-/// A line of a result, on a terminal in lines that fit, of which all but the first begin with `indent` blanks. In a file
-/// or a pipe it stays one line.
+/// A line of a result, wrapped on a terminal, with `indent` blanks before all lines but the first. For a file or a pipe it
+/// stays one line.
 pub fn fitting(line: &str, indent: usize) -> String {
     match stdout_columns() {
         Some(columns) => wrap(line, columns, indent),
@@ -29,8 +29,7 @@ pub fn fitting(line: &str, indent: usize) -> String {
     }
 }
 
-/// Says something on standard error, on a terminal in lines that fit. That nobody listens any more is no reason to stop
-/// a run.
+/// Prints a message on standard error, wrapped on a terminal. Errors are ignored: a closed stderr must not stop a run.
 pub fn say(text: impl Display) {
     let text = text.to_string();
     match stderr_columns() {
@@ -43,7 +42,7 @@ pub fn say(text: impl Display) {
     }
 }
 
-/// Where a line goes on that does not fit: after a label, as in `corpus   …`, below what the label is of.
+/// Indentation of the wrapped lines of a message: below its text if it begins with a label, as in `corpus   …`.
 fn indent(line: &str) -> usize {
     const LABEL: usize = 9;
     let label = line.split(' ').next().unwrap_or_default().len();
@@ -51,12 +50,12 @@ fn indent(line: &str) -> usize {
     if label + blanks == LABEL { LABEL } else { 2 }
 }
 
-/// Says a line on standard error as it is: an error, or a command that is to be copied.
+/// Prints a line on standard error without wrapping it: an error, or a command to copy.
 pub fn say_unbroken(line: impl Display) {
     let _ = writeln!(io::stderr(), "{}", visible(&line.to_string()));
 }
 
-/// Says a line from beside the thread that draws progress: its bar, if it is drawn just now, is drawn again below.
+/// Prints a line from another thread than the progress bar's: clears the bar's line, which is redrawn below.
 pub fn say_over_bar(line: impl Display) {
     let mut stderr = io::stderr();
     if stderr.is_terminal() {
@@ -65,10 +64,10 @@ pub fn say_over_bar(line: impl Display) {
     say(line);
 }
 
-/// Asks at the terminal: whether the answer begins with y. None where nobody can be asked.
+/// Asks a yes/no question at the terminal; `None` if standard input or output is not a terminal.
 ///
 /// # Errors
-/// The terminal is gone.
+/// The terminal cannot be read or written.
 pub fn confirm(question: impl Display) -> Result<Option<bool>> {
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         return Ok(None);
@@ -79,7 +78,7 @@ pub fn confirm(question: impl Display) -> Result<Option<bool>> {
     Ok(Some(answer.trim_start().starts_with(['y', 'Y'])))
 }
 
-/// Says that something went wrong which is no reason to stop.
+/// Prints a warning.
 pub fn warn(line: impl Display) {
     say(format_args!("warning  {line}"));
 }

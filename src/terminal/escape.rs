@@ -1,18 +1,18 @@
-//! Text that steers no terminal. Names and texts out of files may hold escape sequences, or turn the direction of writing.
+//! Escapes control and bidirectional characters: names and texts from files may contain terminal escape sequences.
 
 #[cfg(feature = "cli")]
 use std::borrow::Cow;
 
-/// A message with what would steer a terminal written out, new lines aside.
+/// `text` with control and format characters escaped, except new lines.
 #[cfg(feature = "cli")]
 pub fn visible(text: &str) -> Cow<'_, str> {
-    let steers = |character: char| (character.is_control() && character != '\n') || is_format(character);
-    if !text.contains(steers) {
+    let is_unsafe = |character: char| (character.is_control() && character != '\n') || is_format(character);
+    if !text.contains(is_unsafe) {
         return text.into();
     }
     let mut visible = String::with_capacity(text.len());
     for character in text.chars() {
-        if steers(character) {
+        if is_unsafe(character) {
             visible.extend(character.escape_unicode());
         } else {
             visible.push(character);
@@ -21,7 +21,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     visible.into()
 }
 
-/// Whether a character is only seen by what it does to its neighbours or to the direction of writing.
+/// Whether a character is an invisible format character: zero-width, joining or bidirectional.
 pub fn is_format(character: char) -> bool {
     matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

@@ -1,4 +1,4 @@
-//! Text that fits into a terminal's columns.
+//! Fits text into a terminal's columns.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -6,14 +6,14 @@ use std::os::fd::AsFd;
 use terminal_size::{Width, terminal_size_of};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Of a terminal that does not say.
-const USUAL: usize = 80;
+/// Fallback if the terminal's size is unknown.
+const DEFAULT_COLUMNS: usize = 80;
 
 /// Columns of the terminal behind a stream; none for a file or a pipe.
 fn columns(stream: impl AsFd + IsTerminal) -> Option<usize> {
     stream.is_terminal().then(|| match terminal_size_of(stream) {
         Some((Width(columns), _)) if columns > 0 => columns.into(),
-        _ => USUAL,
+        _ => DEFAULT_COLUMNS,
     })
 }
 
@@ -27,7 +27,7 @@ pub fn stderr_columns() -> Option<usize> {
     columns(io::stderr())
 }
 
-/// Columns that a line takes, colours and weights aside.
+/// Display width of a line in columns; colour sequences have none.
 pub fn width(line: &str) -> usize {
     if !line.contains('\x1b') {
         return line.width();
@@ -44,20 +44,20 @@ pub fn width(line: &str) -> usize {
     columns
 }
 
-/// `text` in lines of at most `columns`, broken at blanks; all but the first begin with `indent` blanks. A word that is
-/// longer than a line keeps its line to itself, so that a path can still be copied.
+/// Wraps `text` at blanks to at most `columns`, with `indent` blanks before all lines but the first. A word that is longer
+/// than a line is not broken, so that paths can be copied.
 pub fn wrap(text: &str, columns: usize, indent: usize) -> String {
     let mut lines = String::new();
     let mut used = 0;
     let mut blanks = 0;
-    for (place, word) in text.split(' ').enumerate() {
-        if place > 0 {
+    for (index, word) in text.split(' ').enumerate() {
+        if index > 0 {
             blanks += 1;
         }
         if word.is_empty() {
             continue;
         }
-        // A new line that begins no further to the left is no gain.
+        // Don't break where the next line would start no further left.
         if used + blanks > indent && used + blanks + width(word) > columns {
             lines.push('\n');
             lines += &" ".repeat(indent);
@@ -73,8 +73,8 @@ pub fn wrap(text: &str, columns: usize, indent: usize) -> String {
     lines
 }
 
-/// The beginning of `text` that fits into `columns`, with … where something was cut off.
-pub fn cut(text: &str, columns: usize) -> String {
+/// Truncates `text` to `columns`, with … in place of the rest.
+pub fn truncate(text: &str, columns: usize) -> String {
     if text.width() <= columns {
         return text.to_owned();
     }
@@ -107,9 +107,9 @@ mod tests {
 
     #[test]
     fn what_is_cut_fits() {
-        assert_eq!(cut("abcdef", 6), "abcdef");
-        assert_eq!(cut("abcdef", 4), "abc…");
-        assert_eq!(cut("日本語", 4), "日…"); // two columns each
-        assert_eq!(cut("abc", 0), "");
+        assert_eq!(truncate("abcdef", 6), "abcdef");
+        assert_eq!(truncate("abcdef", 4), "abc…");
+        assert_eq!(truncate("日本語", 4), "日…"); // two columns each
+        assert_eq!(truncate("abc", 0), "");
     }
 }

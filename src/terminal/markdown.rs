@@ -1,4 +1,4 @@
-//! Markdown as the lessons use it, for a terminal's columns: headings, paragraphs, lists, tables, blocks of code, and
+//! Renders the Markdown that the lessons use for a terminal: headings, paragraphs, lists, tables, blocks of code, and
 //! `*emphasis*`, `**strong**` and code inside of them.
 
 use super::layout::{width, wrap};
@@ -11,20 +11,20 @@ const CYAN: &str = "\x1b[36m";
 /// Blanks before code.
 const INDENT: usize = 4;
 
-/// Columns that a table's column keeps at least when the table is too wide.
-const NARROWEST: usize = 12;
+/// Minimum width of a table's column when the table is too wide.
+const MIN_COLUMN_WIDTH: usize = 12;
 
-/// How text is shown.
+/// Rendering options.
 #[derive(Clone, Copy, Debug)]
 pub struct Style {
-    /// Columns that a line has at most, blocks of code and words that are longer aside.
+    /// Maximum columns of a line; code blocks and longer words are not wrapped.
     pub columns: usize,
-    /// Marks become colours and weights; otherwise, as for a file or a pipe, they stay.
+    /// Marks become colours and weights; otherwise, as for a file or a pipe, they are kept.
     pub ansi: bool,
 }
 
 impl Style {
-    /// A paragraph, a list, a table, a heading or a block of code.
+    /// Renders a paragraph, a list, a table, a heading or a code block.
     pub fn render(self, markdown: &str) -> String {
         match markdown.strip_prefix("```") {
             Some(code) if self.ansi => return self.code(code),
@@ -147,7 +147,7 @@ impl Style {
         if let Some(widest) = widths.iter_mut().max()
             && all > self.columns
         {
-            *widest = widest.saturating_sub(all - self.columns).max(NARROWEST);
+            *widest = widest.saturating_sub(all - self.columns).max(MIN_COLUMN_WIDTH);
         }
         let mut text = String::new();
         for (rule, row) in &shown {

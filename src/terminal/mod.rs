@@ -1,4 +1,4 @@
-//! The terminal: results and messages, text that steers nothing, Markdown, tables, curves as pictures.
+//! The terminal: results and messages, escaping of control characters, Markdown, tables, progress; plots as SVG.
 
 #[cfg(feature = "cli")]
 pub mod amount;

@@ -1,10 +1,10 @@
-//! Curves over one another, as an SVG picture that can be read on a phone as well.
+//! Line plots as SVG, legible on a phone.
 
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-/// Colours that people with red-green blindness tell apart (Okabe and Ito 2008), for lines side by side.
+/// Colours of the lines, distinguishable with red-green blindness (Okabe and Ito 2008).
 pub const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -15,46 +15,53 @@ pub const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 0, 0),
     RGBColor(136, 136, 136),
 ];
+/// Font of all text.
 pub const FONT: &str = "sans-serif";
 
-/// Pixels across every picture. Scaled to a phone's 330 its letters are still as high as print's.
+/// Width of every picture in pixels. Scaled to 330 (a phone), text is still about as large as in print.
 pub const WIDTH: u32 = 500;
 
-/// Heights of letters: titles, and the rest.
+/// Font sizes in pixels: of titles, and of other text.
 pub const TITLE: i32 = 15;
 pub const LETTER: i32 = 13;
 
-/// Height of the curves with their axes, and of a line of the legend below them.
-const CHART: u32 = 320;
-const ROW: u32 = 19;
+/// Heights in pixels: of the chart with its axes, and of a row of the legend below it.
+const CHART_HEIGHT: u32 = 320;
+const LEGEND_ROW_HEIGHT: u32 = 19;
 
-/// Letters of a label of which two fit beside each other.
-const HALF: usize = 34;
+/// Maximum length of labels for two columns in the legend, in characters.
+const MAX_LABEL_CHARS: usize = 34;
 
-/// What is around the curves.
+/// Title and axes of a plot.
 pub struct Frame<'a> {
+    /// Printed above the curves.
     pub title: &'a str,
-    /// What the axes measure.
+    /// Label of the x axis.
     pub x: &'a str,
+    /// Label of the y axis.
     pub y: &'a str,
-    /// Both axes are logarithmic, on which a power is a straight line.
+    /// Both axes are logarithmic; a power law is a straight line on them.
     pub logarithmic: bool,
 }
 
 /// A line of a plot.
 pub struct Curve {
-    /// What the legend says of it, if anything.
+    /// Its entry in the legend, if any.
     pub label: Option<String>,
-    /// What is written at its end, if anything: for lines that colours alone don't tell apart.
+    /// Text at the end of the line, if any, for lines that colours alone don't distinguish.
     pub tag: Option<String>,
+    /// x and y.
     pub points: Vec<(f64, f64)>,
+    /// Colour of the line.
     pub colour: RGBColor,
-    /// In pixels.
+    /// Width of the line in pixels.
     pub width: u32,
+    /// Whether the line is dashed.
     pub dashed: bool,
 }
 
 impl Curve {
+    /// A solid line without a tag.
     pub fn new(label: Option<String>, points: Vec<(f64, f64)>, colour: RGBColor, width: u32) -> Self {
         Self {
             label,
@@ -66,7 +73,7 @@ impl Curve {
         }
     }
 
-    /// One of several lines side by side, in a colour of its own.
+    /// The n-th of several lines, in its own colour.
     pub fn numbered(number: usize, label: Option<String>, points: Vec<(f64, f64)>) -> Self {
         Self::new(label, points, COLOURS[number % COLOURS.len()], 2)
     }
@@ -80,19 +87,20 @@ pub fn curves(frame: &Frame, curves: &[Curve]) -> Result<String> {
     let labelled: Vec<&Curve> = curves.iter().filter(|curve| curve.label.is_some()).collect();
     let longest = labelled.iter().filter_map(|curve| curve.label.as_ref());
     let across = match longest.map(|label| label.chars().count()).max() {
-        Some(letters) if letters <= HALF => 2,
+        Some(letters) if letters <= MAX_LABEL_CHARS => 2,
         _ => 1,
     };
     let rows = labelled.len().div_ceil(across) as u32;
     let mut svg = String::new();
     {
-        let area = SVGBackend::with_string(&mut svg, (WIDTH, CHART + ROW * rows + 10)).into_drawing_area();
+        let area = SVGBackend::with_string(&mut svg, (WIDTH, CHART_HEIGHT + LEGEND_ROW_HEIGHT * rows + 10))
+            .into_drawing_area();
         area.fill(&WHITE).map_err(drawing)?;
-        let (chart, legend) = area.split_vertically(CHART);
+        let (chart, legend) = area.split_vertically(CHART_HEIGHT);
         draw_chart(&area, &chart, frame, curves)?;
-        for (place, curve) in labelled.iter().enumerate() {
-            let (row, column) = (place / across, place % across);
-            let (x, y) = (24 + column as i32 * 236, row as i32 * ROW as i32 + 10);
+        for (index, curve) in labelled.iter().enumerate() {
+            let (row, column) = (index / across, index % across);
+            let (x, y) = (24 + column as i32 * 236, row as i32 * LEGEND_ROW_HEIGHT as i32 + 10);
             draw_line(&legend, vec![(x, y), (x + 24, y)], curve)?;
             let label = curve.label.clone().unwrap_or_default();
             legend
@@ -107,9 +115,9 @@ pub fn curves(frame: &Frame, curves: &[Curve]) -> Result<String> {
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 fn draw_chart(whole: &Area, area: &Area, frame: &Frame, curves: &[Curve]) -> Result<()> {
-    let place = |value: f64| if frame.logarithmic { value.log10() } else { value };
+    let scaled = |value: f64| if frame.logarithmic { value.log10() } else { value };
     let points = |curve: &Curve| -> Vec<(f64, f64)> {
-        let points = curve.points.iter().map(|&(x, y)| (place(x), place(y)));
+        let points = curve.points.iter().map(|&(x, y)| (scaled(x), scaled(y)));
         points.filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
     };
     let all: Vec<(f64, f64)> = curves.iter().flat_map(points).collect();
@@ -149,7 +157,7 @@ fn draw_chart(whole: &Area, area: &Area, frame: &Frame, curves: &[Curve]) -> Res
         let pixels = points.iter().map(|point| chart.plotting_area().map_coordinate(point));
         draw_line(whole, pixels.collect(), curve)?;
     }
-    for (x, y, tag) in apart(tags) {
+    for (x, y, tag) in separate(tags) {
         whole
             .draw(&Text::new(tag, (x + 5, y - 8), (FONT, LETTER)))
             .map_err(drawing)?;
@@ -168,20 +176,20 @@ fn draw_line(area: &Area, pixels: Vec<(i32, i32)>, curve: &Curve) -> Result<()> 
     Ok(())
 }
 
-/// A line cut into pieces of five pixels with gaps of four between.
+/// Splits a line into dashes of five pixels with gaps of four.
 fn dashes(pixels: &[(i32, i32)]) -> Vec<[(i32, i32); 2]> {
     const DASH: f64 = 5.0;
     const PERIOD: f64 = 9.0;
     let mut dashes = Vec::new();
-    let mut gone = 0.0; // along the line, up to where its next part begins
+    let mut gone = 0.0; // distance along the line so far
     for ends in pixels.windows(2) {
         let (from, to) = (ends[0], ends[1]);
         let (dx, dy) = (f64::from(to.0 - from.0), f64::from(to.1 - from.1));
         let length = dx.hypot(dy);
         let at = |along: f64| {
-            let share = (along - gone) / length;
-            let x = f64::from(from.0) + share * dx;
-            let y = f64::from(from.1) + share * dy;
+            let fraction = (along - gone) / length;
+            let x = f64::from(from.0) + fraction * dx;
+            let y = f64::from(from.1) + fraction * dy;
             (x.round() as i32, y.round() as i32)
         };
         let mut start = (gone / PERIOD).floor() * PERIOD;
@@ -197,23 +205,23 @@ fn dashes(pixels: &[(i32, i32)]) -> Vec<[(i32, i32); 2]> {
     dashes
 }
 
-/// Labels moved up and down until none that ends at the same place lies on another.
-fn apart(mut tags: Vec<(i32, i32, &str)>) -> Vec<(i32, i32, &str)> {
+/// Moves overlapping tags down.
+fn separate(mut tags: Vec<(i32, i32, &str)>) -> Vec<(i32, i32, &str)> {
     const NEAR: i32 = 24;
     tags.sort_by_key(|&(_, y, _)| y);
-    for place in 1..tags.len() {
-        let (x, mut y, tag) = tags[place];
-        for &(other_x, other_y, _) in &tags[..place] {
+    for index in 1..tags.len() {
+        let (x, mut y, tag) = tags[index];
+        for &(other_x, other_y, _) in &tags[..index] {
             if (x - other_x).abs() < NEAR && y < other_y + LETTER {
                 y = other_y + LETTER;
             }
         }
-        tags[place] = (x, y, tag);
+        tags[index] = (x, y, tag);
     }
     tags
 }
 
-/// The least and the most, with that share of their distance to either side, and never of no width.
+/// (min, max) of the values, widened on both sides by `margin` times their difference; never empty.
 pub fn range(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
         (low.min(value), high.max(value))
@@ -226,7 +234,7 @@ pub fn range(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
     (low - margin - least, high + margin + least)
 }
 
-/// As short as it says what it is.
+/// A tick label with at most two decimals.
 fn number(value: f64) -> String {
     let rounded = (100.0 * value).round() / 100.0;
     if value.abs() >= 100.0 {
@@ -236,6 +244,7 @@ fn number(value: f64) -> String {
     }
 }
 
+/// An error of the plotting library.
 pub fn drawing(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("the picture could not be drawn: {error}")
 }
@@ -271,7 +280,7 @@ mod tests {
 
     #[test]
     fn tags_do_not_lie_on_one_another() {
-        let tags = apart(vec![(100, 50, "a"), (100, 52, "b"), (0, 51, "c")]);
+        let tags = separate(vec![(100, 50, "a"), (100, 52, "b"), (0, 51, "c")]);
         assert_eq!(tags, [(100, 50, "a"), (0, 51, "c"), (100, 63, "b")]);
     }
 }

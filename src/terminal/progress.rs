@@ -1,4 +1,4 @@
-//! How far long work has come: a bar on a terminal, a line every few seconds in a file or a pipe.
+//! Progress of long work: a bar on a terminal, otherwise a line every few seconds.
 
 use std::io::{self, IsTerminal};
 use std::sync::{Mutex, PoisonError};
@@ -9,29 +9,29 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use super::console::say;
 use crate::disk::transfer::Transfer;
 
-/// Between two lines where there is no terminal: a reader sees that it works, and a log stays short.
-const BETWEEN_LINES: Duration = Duration::from_secs(5);
+/// Time between two lines if there is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Work of a known size.
+/// Progress of work of a known size.
 pub struct Progress {
-    /// Hidden where there is no terminal.
+    /// Hidden if there is no terminal.
     bar: ProgressBar,
-    lines: Option<Lines>,
+    lines: Option<RateLimiter>,
     unit: Unit,
 }
 
-/// What work is counted in.
+/// The unit that progress is counted in.
 #[derive(Clone, Copy)]
 pub enum Unit {
     Bytes,
-    /// Such as `tokens`.
+    /// Things of that name, such as `tokens`.
     Of(&'static str),
 }
 
 impl Progress {
-    /// `what` is being done, `total` in all; 0 where that is told later.
+    /// A new bar labelled `what`, of `total` units; 0 if [`begin`](Self::begin) sets the total later.
     pub fn new(what: &str, total: u64, unit: Unit) -> Self {
-        // Each fits into 80 columns; what is longer than a terminal is cut off.
+        // Each fits into 80 columns; the message is truncated at the terminal's width.
         let template = match unit {
             Unit::Bytes => "{bar:20} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left  {wide_msg}".to_owned(),
             Unit::Of(things) => format!("{{bar:24}} {{pos}}/{{len}} {things}  {{eta}} left  {{wide_msg}}"),
@@ -39,35 +39,35 @@ impl Progress {
         let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let progress = Self {
             bar: ProgressBar::new(total).with_style(style),
-            lines: (!io::stderr().is_terminal()).then(Lines::new),
+            lines: (!io::stderr().is_terminal()).then(RateLimiter::new),
             unit,
         };
         progress.bar.set_message(what.to_owned());
         progress
     }
 
-    /// Something else is done from now on, `total` in all.
+    /// Restarts the bar for the next stage.
     pub fn begin(&self, what: &str, total: u64) {
         self.bar.reset();
         self.bar.set_message(what.to_owned());
         self.bar.set_length(total);
     }
 
-    /// So much more of it is done.
+    /// Advances by `done` units.
     pub fn inc(&self, done: u64) {
         self.bar.inc(done);
         self.line();
     }
 
-    /// So much of it is done in all.
+    /// Sets the absolute position.
     pub fn set_position(&self, done: u64) {
         self.bar.set_position(done);
         self.line();
     }
 
-    /// Says something beside the bar.
-    pub fn suspend(&self, say: impl FnOnce()) {
-        self.bar.suspend(say);
+    /// Hides the bar while `print` prints.
+    pub fn suspend(&self, print: impl FnOnce()) {
+        self.bar.suspend(print);
     }
 
     fn line(&self) {
@@ -102,10 +102,11 @@ impl Drop for Progress {
     }
 }
 
-/// Work whose end is not known.
+/// Progress of work of unknown size.
 pub struct Spinner(ProgressBar);
 
 impl Spinner {
+    /// Starts the animation.
     pub fn start() -> Self {
         let spinner = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
@@ -116,7 +117,7 @@ impl Spinner {
         spinner
     }
 
-    /// What is done from now on; in a file or a pipe, a line.
+    /// Shows what is being done now; without a terminal, prints it.
     pub fn stage(&self, what: &str) {
         self.0.set_message(what.to_owned());
         if !io::stderr().is_terminal() {
@@ -131,26 +132,27 @@ impl Drop for Spinner {
     }
 }
 
-/// When the next line is due.
-pub struct Lines(Mutex<Instant>);
+/// Limits lines to one every [`LINE_INTERVAL`].
+pub struct RateLimiter(Mutex<Instant>);
 
-impl Lines {
+impl RateLimiter {
+    /// The first line is due after one interval.
     pub fn new() -> Self {
         Self(Mutex::new(Instant::now()))
     }
 
-    /// Whether a line is due; if so, it counts as said.
+    /// Whether a line is due; if so, the interval starts again.
     pub fn is_due(&self) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.elapsed() >= BETWEEN_LINES;
+        let due = last.elapsed() >= LINE_INTERVAL;
         if due {
             *last = Instant::now();
         }
         due
     }
 
-    /// A line was said for another reason.
-    pub fn said(&self) {
+    /// Starts the interval again, after a line that was printed anyway.
+    pub fn reset(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 }

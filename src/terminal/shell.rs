@@ -1,15 +1,15 @@
-//! Commands that are proposed: what a shell reads as it is meant.
+//! Quotes commands that messages suggest, so that they can be copied into a shell.
 
 use std::path::Path;
 
-/// How the user calls this program, for commands that it proposes.
+/// The program's name as the user typed it, for suggested commands.
 #[cfg(feature = "cli")]
 pub fn program() -> String {
     let name = std::env::args_os().next().unwrap_or_else(|| "mlx-gpt".into());
     quoted(Path::new(&name))
 }
 
-/// A path for a command that is proposed: in quotes where a shell would read it as something else.
+/// A path for a suggested command, quoted if a shell would need that.
 pub fn quoted(path: &Path) -> String {
     let path = path.to_string_lossy();
     shlex::try_quote(&path).map_or_else(|_| path.to_string(), |quoted| quoted.into_owned())

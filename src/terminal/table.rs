@@ -2,8 +2,8 @@
 
 use super::escape::visible;
 
-/// Rows below their columns' names, which stand below each other on a terminal as well. A column of numbers stands at the
-/// right: one in which a cell begins with a digit or a sign. Without rows there is no table.
+/// A Markdown table, padded so that columns are aligned on a terminal too. Columns with a cell that begins with a digit or
+/// a sign are right-aligned. Without rows it is empty.
 pub fn markdown(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let rows: Vec<Vec<String>> = rows
         .into_iter()
@@ -66,7 +66,7 @@ impl Column {
     }
 }
 
-/// A text that stays in its cell, whoever wrote it.
+/// Escapes a text for a table's cell.
 fn cell(text: &str) -> String {
     visible(text).replace('\n', " ").replace('|', "\\|")
 }
