@@ -95,7 +95,7 @@ fn the_table_has_a_line_for_each_measurement() {
     );
     let text = stdout(&output);
     assert!(text.lines().next().unwrap().contains("on the cpu"), "{text}");
-    for (table, columns) in [("| training", 11), ("| writing", 6)] {
+    for (table, columns) in [("| training", 11), ("| generation", 6)] {
         let lines: Vec<&str> = text
             .lines()
             .skip_while(|line| !line.starts_with(table))

@@ -159,7 +159,7 @@ fn a_plan_without_recipes_or_a_target() {
     fails(format!("{head}{recipe}{recipe}"), "two recipes are called a");
     fails(
         format!("{head}{}", recipe.replace("\"a\"", r#""a\u001b[31m""#)),
-        "a name of one line that can be read",
+        "must be a single printable line",
     );
     for target in ["nan", "inf", "-1", "1.7e308"] {
         let target = format!("--target={target}");

@@ -126,7 +126,7 @@ pub fn compiler() -> Option<Compiler> {
 ///
 /// # Errors
 /// MLX's.
-pub fn exercise() -> Result<()> {
+pub fn run_all() -> Result<()> {
     let on_cpu = |work: &dyn Fn() -> mlx_rs::error::Result<Vec<Array>>| with_device(Device::cpu(), work);
     let numbers = |shape: &[i32]| Array::full::<f32>(shape, Array::from_f32(0.5));
     let arrays = on_cpu(&|| {

@@ -20,7 +20,7 @@ const FLOAT32: f64 = 4.0;
 const KEPT_CHANNELS: f64 = 20.0;
 
 /// Bytes of the machine's memory, or of the part of it that this process may use.
-pub fn of_machine() -> u64 {
+pub fn total_memory() -> u64 {
     static MEMORY: OnceLock<u64> = OnceLock::new();
     *MEMORY.get_or_init(|| {
         let mut system = System::new();
@@ -66,13 +66,13 @@ pub fn of_step(config: &TrainConfig, model: &ModelConfig, parameters: usize, tra
 }
 
 /// Bytes of a forward pass over `rows` rows of `length` tokens: the larger of a block's activations and the logits.
-pub fn of_forward(model: &ModelConfig, rows: usize, length: usize) -> f64 {
+pub fn forward_bytes(model: &ModelConfig, rows: usize, length: usize) -> f64 {
     let [channels, vocabulary] = [model.embd, model.vocab_size].map(|n| n as f64);
     (rows * length) as f64 * (8.0 * channels).max(vocabulary) * FLOAT32
 }
 
 /// Bytes of the KV cache of one sequence as long as the model's context.
-pub fn of_generation(model: &ModelConfig) -> f64 {
+pub fn kv_cache_bytes(model: &ModelConfig) -> f64 {
     let channels = model.embd / model.heads * model.kv_heads();
     2.0 * [model.layers, model.context, channels]
         .map(|n| n as f64)
@@ -86,7 +86,7 @@ pub fn of_generation(model: &ModelConfig) -> f64 {
 /// # Errors
 /// `what` takes more `bytes` than this machine has; `remedy` says how to take fewer.
 pub fn ensure_fits(what: impl Display, bytes: f64, remedy: &str) -> Result<()> {
-    let machine = of_machine();
+    let machine = total_memory();
     ensure!(
         bytes <= machine as f64,
         "{what} takes at least {} of memory, this machine has {}; {remedy}",

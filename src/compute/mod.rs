@@ -5,8 +5,8 @@
 //! use mlx_gpt::config::{Device, Preset};
 //!
 //! println!("MLX computes on the {}", Device::current()?);
-//! let cache = memory::of_generation(&Preset::Gpt2.model(50257)); // bytes of GPT-2's keys and values
-//! assert!(cache < memory::of_machine() as f64);
+//! let cache = memory::kv_cache_bytes(&Preset::Gpt2.model(50257)); // bytes of GPT-2's keys and values
+//! assert!(cache < memory::total_memory() as f64);
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 

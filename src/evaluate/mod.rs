@@ -170,7 +170,7 @@ impl Evaluator {
         let (rows, length, threads) = (batch.rows, batch.context(), self.batches_at_once());
         memory::ensure_fits(
             format_args!("an evaluation of {rows} row(s) of {length} tokens on each of {threads} thread(s)"),
-            memory::of_forward(&self.model, threads * rows, length),
+            memory::forward_bytes(&self.model, threads * rows, length),
             "the model's context is longer than this machine's memory allows; evaluate shorter texts",
         )?;
         Ok(EvaluationTask {

@@ -75,7 +75,7 @@ impl Generator {
     pub fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
         memory::ensure_fits(
             format_args!("generation with a context of {} tokens", config.context),
-            memory::of_generation(config),
+            memory::kv_cache_bytes(config),
             "take a model with a smaller context, or a machine with more memory",
         )?;
         Ok(Self {
@@ -177,7 +177,7 @@ impl Generator {
     /// Samples that are generated in one batch.
     fn batch_size(&self) -> usize {
         let logits = self.config.vocab_size * size_of::<f32>();
-        let row = memory::of_generation(&self.config) as usize + logits;
+        let row = memory::kv_cache_bytes(&self.config) as usize + logits;
         (GROUP_BYTES / row).clamp(1, GROUP_ROWS)
     }
 }

@@ -13,14 +13,14 @@ use crate::model::attention::Attention;
 use crate::model::embeddings::Embeddings;
 
 /// The attention weights of a model's heads on a line of text.
-pub struct Looks {
+pub struct AttentionMap {
     /// A label for each token.
     pub tokens: Vec<String>,
     /// By head, row (query) and column (key).
     pub heads: Vec<Vec<Vec<f32>>>,
 }
 
-impl Looks {
+impl AttentionMap {
     /// Of the model in `folder`, whose only layer of attention is `attn`, at the first line of the validation text that
     /// has so many characters.
     ///

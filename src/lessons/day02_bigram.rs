@@ -153,7 +153,7 @@ pub const LESSON: Lesson = Lesson {
             verify: |lab| {
                 let learned = lab.results(BIGRAM.folder)?.val_loss;
                 let (counted, _) = lab.measure(&counted_model(lab)?)?;
-                Ok(if lab.is_whole(&BIGRAM)? {
+                Ok(if lab.is_fully_trained(&BIGRAM)? {
                     // The last steps still jump about by batches of a few hundred tokens.
                     Finding::equal_within((learned - counted).abs() as f32, 0.02)
                 } else {

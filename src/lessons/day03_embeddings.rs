@@ -128,7 +128,7 @@ fn lookup(lab: &Lab) -> Result<String> {
     writeln!(text, "ids         {ids:?}")?;
     writeln!(
         text,
-        "vectors     {:?}, the first six pockets of each:\n",
+        "vectors     {:?}, the first six channels of each:\n",
         vectors.shape()
     )?;
     text += &table(
@@ -173,8 +173,8 @@ fn sum_of_two(lab: &Lab) -> Result<(Array, Array)> {
 fn positions(lab: &Lab) -> Result<String> {
     let (whole, _) = sum_of_two(lab)?;
     let labels: Vec<String> = (0..3).map(|place| format!("e at {place}")).collect();
-    let pockets = whole.squeeze_axes(&[0])?.try_index((.., ..6))?;
-    table(&labels, &pockets, 3)
+    let channels = whole.squeeze_axes(&[0])?.try_index((.., ..6))?;
+    table(&labels, &channels, 3)
 }
 
 /// A row of 8 vectors of two channels, `[1, 8, 2]`.

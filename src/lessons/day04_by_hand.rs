@@ -66,7 +66,7 @@ impl Example {
     /// A head from end to end: x `[B, T, C]` to `[B, T, C]`.
     pub fn one_head(&self, x: &Array) -> Result<Array> {
         let [q, k, v] = self.project(x)?;
-        let weights = share_out(&scores(&q, &k)?, Some(&future(x.dim(1))?))?; // [B, T, T]
+        let weights = masked_softmax(&scores(&q, &k)?, Some(&future(x.dim(1))?))?; // [B, T, T]
         self.last_layer(&weights.matmul(&v)?)
     }
     // ANCHOR_END: one_head
@@ -99,13 +99,13 @@ pub fn masked(scores: &Array, hidden: &Array) -> Result<Array> {
     Ok(ops::select(hidden, Array::from_f32(f32::NEG_INFINITY), scores)?)
 }
 
-// ANCHOR: share_out
+// ANCHOR: masked_softmax
 /// Masked softmax: scores `[…, T, S]` to weights that sum to 1 in each row, 0 for `hidden` tokens.
-pub fn share_out(scores: &Array, hidden: Option<&Array>) -> Result<Array> {
+pub fn masked_softmax(scores: &Array, hidden: Option<&Array>) -> Result<Array> {
     let scores = match hidden {
         Some(hidden) => masked(scores, hidden)?,
         None => scores.clone(),
     };
     Ok(ops::softmax_axis(&scores, -1, true)?)
 }
-// ANCHOR_END: share_out
+// ANCHOR_END: masked_softmax

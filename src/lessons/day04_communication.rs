@@ -5,7 +5,7 @@ use mlx_rs::Array;
 use mlx_rs::ops::indexing::TryIndexOp;
 
 use super::arrays::{largest_difference, table, visible};
-use super::day04_by_hand::{Example, future, scores, share_out};
+use super::day04_by_hand::{Example, future, masked_softmax, scores};
 use super::day04_self_attention::ONE_HEAD;
 use super::lab::Lab;
 
@@ -78,9 +78,9 @@ pub fn kinds(lab: &Lab) -> Result<String> {
     let [q, k, _] = example.project(&example.vectors(lab, &[text])?)?;
     let [_, other_keys, _] = example.project(&other_vectors)?;
     // ANCHOR: kinds
-    let decoder = share_out(&scores(&q, &k)?, Some(&future(q.dim(1))?))?; // [B, T, T], a triangle
-    let encoder = share_out(&scores(&q, &k)?, None)?; // [B, T, T], all of it
-    let cross = share_out(&scores(&q, &other_keys)?, None)?; // [B, T, S]: the keys are another text's
+    let decoder = masked_softmax(&scores(&q, &k)?, Some(&future(q.dim(1))?))?; // [B, T, T], a triangle
+    let encoder = masked_softmax(&scores(&q, &k)?, None)?; // [B, T, T], all of it
+    let cross = masked_softmax(&scores(&q, &other_keys)?, None)?; // [B, T, S]: the keys are another text's
     // ANCHOR_END: kinds
     Ok(format!(
         "decoder {:?}\n\n{}\nencoder {:?}\n\n{}\ncross-attention to {other:?} {:?}\n\n{}",

@@ -7,8 +7,8 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, ops, random};
 
 use super::arrays::{largest_difference, table, visible};
-use super::attention_maps::{Looks, habits};
-use super::day04_by_hand::{Example, future, masked, scores, share_out};
+use super::attention_maps::{AttentionMap, habits};
+use super::day04_by_hand::{Example, future, masked, masked_softmax, scores};
 use super::day04_communication::{DOG, MAN, among, apart, change_of_last, change_of_row, kinds, order, order_matters};
 use super::fact::{Fact, Finding, lower_loss};
 use super::lab::Lab;
@@ -229,7 +229,7 @@ fn weights_of_text(lab: &Lab) -> Result<String> {
     Ok(format!(
         "masked scores:\n\n{}\nweights:\n\n{}",
         among(text, text, &masked(&scores, &hidden)?)?,
-        among(text, text, &share_out(&scores, Some(&hidden))?)?
+        among(text, text, &masked_softmax(&scores, Some(&hidden))?)?
     ))
 }
 
@@ -269,7 +269,7 @@ fn spread(lab: &Lab, size: i32, divisor: f32) -> Result<Spread> {
     let scores = queries
         .matmul(keys.swap_axes(-1, -2)?)?
         .divide(Array::from_f32(divisor))?; // [128, 8, 64]
-    let weights = share_out(&scores, None)?;
+    let weights = masked_softmax(&scores, None)?;
     let squares = weights.square()?.sum_axis(-1, false)?;
     Ok(Spread {
         variance: scores.var(None, None)?.try_item_exact()?,
@@ -301,8 +301,8 @@ fn training(lab: &Lab) -> Result<String> {
     Ok(lab.train(&ONE_HEAD)?.summary())
 }
 
-fn looks(lab: &Lab) -> Result<Looks> {
-    Looks::of(lab, ONE_HEAD.folder, 24)
+fn looks(lab: &Lab) -> Result<AttentionMap> {
+    AttentionMap::of(lab, ONE_HEAD.folder, 24)
 }
 
 fn hears(lab: &Lab) -> Result<String> {

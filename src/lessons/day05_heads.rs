@@ -8,8 +8,8 @@ use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};
 use mlx_rs::{Array, ops, random, transforms};
 
 use super::arrays::largest_difference;
-use super::attention_maps::{Looks, habits};
-use super::day04_by_hand::{Example, future, scores, share_out};
+use super::attention_maps::{AttentionMap, habits};
+use super::day04_by_hand::{Example, future, masked_softmax, scores};
 use super::day04_communication::{DOG, MAN};
 use super::day04_self_attention::ONE_HEAD;
 use super::fact::{Fact, Finding, lower_loss};
@@ -128,7 +128,7 @@ fn heads_by_loop([q, k, v]: &[Array; 3], heads: i32) -> Result<Array> {
     );
     let mut gathered = Vec::new();
     for head in 0..heads as usize {
-        let weights = share_out(&scores(&q[head], &k[head])?, Some(&hidden))?; // [B, T, T]
+        let weights = masked_softmax(&scores(&q[head], &k[head])?, Some(&hidden))?; // [B, T, T]
         gathered.push(weights.matmul(&v[head])?); // [B, T, D]
     }
     Ok(ops::concatenate(&gathered, -1)?) // [B, T, C]
@@ -144,7 +144,7 @@ fn heads_at_once(qkv: &[Array; 3], heads: i32) -> Result<Array> {
             .transpose_axes(&[0, 2, 1, 3]) // [B, H, T, D]
     };
     let (q, k, v) = (apart(&qkv[0])?, apart(&qkv[1])?, apart(&qkv[2])?);
-    let weights = share_out(&scores(&q, &k)?, Some(&future(t)?))?; // [B, H, T, T]
+    let weights = masked_softmax(&scores(&q, &k)?, Some(&future(t)?))?; // [B, H, T, T]
     let gathered = weights.matmul(&v)?; // [B, H, T, D]
     Ok(gathered.transpose_axes(&[0, 2, 1, 3])?.reshape(&[b, t, c])?)
 }
@@ -268,13 +268,13 @@ fn cost(lab: &Lab) -> Result<String> {
 }
 
 fn maps(lab: &Lab) -> Result<String> {
-    let looks = Looks::of(lab, HEADS.folder, 24)?;
+    let looks = AttentionMap::of(lab, HEADS.folder, 24)?;
     let maps = (0..looks.heads.len()).map(|head| format!("head {}\n{}", head + 1, looks.map(head)));
     Ok(maps.collect::<Vec<_>>().join("\n"))
 }
 
 fn pictures_of_heads(lab: &Lab) -> Result<String> {
-    let looks = Looks::of(lab, HEADS.folder, 14)?;
+    let looks = AttentionMap::of(lab, HEADS.folder, 14)?;
     let heads = looks.heads.into_iter().enumerate();
     let panels: Vec<_> = heads
         .map(|(head, weights)| (format!("head {}", head + 1), weights))

@@ -8,7 +8,7 @@ use mlx_rs::{Array, ops, random};
 
 use super::arrays::{largest_difference, table};
 use super::day05_heads::HEADS;
-use super::day06_depth::{Wiring, alike, gradient_curves, gradient_norms, gradients, likeness};
+use super::day06_depth::{BlockVariant, alike, gradient_curves, gradient_norms, gradients, mean_cosine_similarity};
 use super::day06_norms::{by_hand_from_library, change_of_another, mean_and_variance, norms};
 use super::fact::{Fact, Finding, lower_loss};
 use super::lab::Lab;
@@ -150,7 +150,7 @@ pub const LESSON: Lesson = Lesson {
             claim: "with residual connections the first block's gradient is as large as the last one's, within a factor of 10",
             hint: "the sums in Block::forward, src/model/block.rs",
             verify: |lab| {
-                let norms = gradient_norms(lab, Wiring::ResidualAndNorm)?;
+                let norms = gradient_norms(lab, BlockVariant::ResidualAndNorm)?;
                 let (first, last) = (norms[0], norms[norms.len() - 1]);
                 Ok(Finding::whether(
                     (0.1..10.0).contains(&(first / last)),
@@ -162,7 +162,7 @@ pub const LESSON: Lesson = Lesson {
             claim: "without residual connections and norms, less than a hundredth of it reaches the first block",
             hint: "the layers in src/model/mlp.rs and src/model/attention.rs",
             verify: |lab| {
-                let norms = gradient_norms(lab, Wiring::Neither)?;
+                let norms = gradient_norms(lab, BlockVariant::Neither)?;
                 let (first, last) = (norms[0], norms[norms.len() - 1]);
                 Ok(Finding::whether(
                     first < 0.01 * last,
@@ -174,8 +174,10 @@ pub const LESSON: Lesson = Lesson {
             claim: "without residual connections a deep stack makes all tokens alike; with them, they stay ten times as far apart",
             hint: "the sums in Block::forward, src/model/block.rs",
             verify: |lab| {
-                let apart = |wiring| -> Result<f64> { Ok(1.0 - likeness(lab, wiring)?.last().copied().unwrap_or(1.0)) };
-                let (with, without) = (apart(Wiring::ResidualAndNorm)?, apart(Wiring::Norm)?);
+                let apart = |wiring| -> Result<f64> {
+                    Ok(1.0 - mean_cosine_similarity(lab, wiring)?.last().copied().unwrap_or(1.0))
+                };
+                let (with, without) = (apart(BlockVariant::ResidualAndNorm)?, apart(BlockVariant::Norm)?);
                 Ok(Finding::whether(
                     with > 10.0 * without,
                     format!("1 less the mean cosine is {with:.1e} with, {without:.1e} without"),

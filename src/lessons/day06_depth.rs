@@ -29,7 +29,7 @@ const DEPTH: usize = 16;
 
 /// How a block is put together.
 #[derive(Clone, Copy)]
-pub enum Wiring {
+pub enum BlockVariant {
     /// The library's block: `x + f(norm(x))`.
     ResidualAndNorm,
     /// `x + f(x)`.
@@ -40,37 +40,37 @@ pub enum Wiring {
     Neither,
 }
 
-pub const WIRINGS: [(Wiring, &str); 4] = [
-    (Wiring::ResidualAndNorm, "x + f(norm(x))"),
-    (Wiring::Residual, "x + f(x)"),
-    (Wiring::Norm, "f(norm(x))"),
-    (Wiring::Neither, "f(x)"),
+pub const WIRINGS: [(BlockVariant, &str); 4] = [
+    (BlockVariant::ResidualAndNorm, "x + f(norm(x))"),
+    (BlockVariant::Residual, "x + f(x)"),
+    (BlockVariant::Norm, "f(norm(x))"),
+    (BlockVariant::Neither, "f(x)"),
 ];
 
 // ANCHOR: wirings
 /// A block of the library's layers, put together in one of four ways: x `[B, T, C]` to `[B, T, C]`.
-fn block(wiring: Wiring, scope: &Scope, model: &ModelConfig, x: &Array) -> MlxResult<Array> {
+fn block(wiring: BlockVariant, scope: &Scope, model: &ModelConfig, x: &Array) -> MlxResult<Array> {
     let attn = Attention::new(&scope.under("attn"), model)?;
     let mlp = Mlp::new(&scope.under("mlp"), model)?;
     let norm = |name: &str, x: &Array| LayerNorm::new(&scope.under(name))?.forward(x);
     match wiring {
-        Wiring::ResidualAndNorm => Block::new(scope, model)?.forward(x, None, None),
-        Wiring::Residual => {
+        BlockVariant::ResidualAndNorm => Block::new(scope, model)?.forward(x, None, None),
+        BlockVariant::Residual => {
             let x = x.add(attn.forward(x, None, None)?)?;
             x.add(mlp.forward(&x, None)?)
         }
-        Wiring::Norm => {
+        BlockVariant::Norm => {
             let x = attn.forward(&norm("ln_1", x)?, None, None)?;
             mlp.forward(&norm("ln_2", &x)?, None)
         }
-        Wiring::Neither => mlp.forward(&attn.forward(x, None, None)?, None),
+        BlockVariant::Neither => mlp.forward(&attn.forward(x, None, None)?, None),
     }
 }
 // ANCHOR_END: wirings
 
 /// Blocks on one another that have not learned, and a text for them.
 struct Stack {
-    wiring: Wiring,
+    wiring: BlockVariant,
     model: ModelConfig,
     parameters: Parameters,
     inputs: Array,
@@ -78,7 +78,7 @@ struct Stack {
 }
 
 impl Stack {
-    fn new(lab: &Lab, wiring: Wiring) -> Result<Self> {
+    fn new(lab: &Lab, wiring: BlockVariant) -> Result<Self> {
         let model = ModelConfig {
             layers: DEPTH,
             ..lab.config(&BLOCKS)?.model(lab.tokenizer()?.vocab_size())
@@ -86,7 +86,7 @@ impl Stack {
         let (inputs, targets) = some_text(lab, model.context)?;
         Ok(Self {
             wiring,
-            parameters: initialize(&model, lab.seed())?.map(size_keeping)?,
+            parameters: initialize(&model, lab.seed())?.map(unit_variance_init)?,
             model,
             inputs,
             targets,
@@ -114,7 +114,7 @@ impl Stack {
 
 /// Rescales a matrix `[in, out]` to variance 1 / in (LeCun initialisation), which preserves the variance of activations. With
 /// GPT-2's smaller standard deviation, activations of a stack without residual connections would vanish at once.
-fn size_keeping(array: &Array) -> MlxResult<Array> {
+fn unit_variance_init(array: &Array) -> MlxResult<Array> {
     if array.ndim() < 2 {
         return Ok(array.clone());
     }
@@ -125,7 +125,7 @@ fn size_keeping(array: &Array) -> MlxResult<Array> {
 
 /// The norm of the loss's gradient for the parameters of each block of a stack that has not learned, from the first
 /// block to the last.
-pub fn gradient_norms(lab: &Lab, wiring: Wiring) -> Result<Vec<f64>> {
+pub fn gradient_norms(lab: &Lab, wiring: BlockVariant) -> Result<Vec<f64>> {
     let stack = Stack::new(lab, wiring)?;
     let parameters = stack.parameters.clone();
     let names = Arc::clone(parameters.names());
@@ -149,7 +149,7 @@ pub fn gradient_norms(lab: &Lab, wiring: Wiring) -> Result<Vec<f64>> {
 }
 
 /// Mean cosine similarity of a text's tokens after each block, over all pairs.
-pub fn likeness(lab: &Lab, wiring: Wiring) -> Result<Vec<f64>> {
+pub fn mean_cosine_similarity(lab: &Lab, wiring: BlockVariant) -> Result<Vec<f64>> {
     let stack = Stack::new(lab, wiring)?;
     let outputs = stack.outputs(&stack.parameters)?;
     let mean_cosine = |x: &Array| {
@@ -178,13 +178,16 @@ pub fn gradients(lab: &Lab) -> Result<String> {
     by_block(|wiring| gradient_norms(lab, wiring), |norm| format!("{norm:.1e}"))
 }
 
-/// For the chapter: likeness by block.
+/// For the chapter: mean_cosine_similarity by block.
 pub fn alike(lab: &Lab) -> Result<String> {
-    by_block(|wiring| likeness(lab, wiring), |cosine| format!("{cosine:.3}"))
+    by_block(
+        |wiring| mean_cosine_similarity(lab, wiring),
+        |cosine| format!("{cosine:.3}"),
+    )
 }
 
 /// A line for each block, a column for each wiring.
-fn by_block(measure: impl Fn(Wiring) -> Result<Vec<f64>>, written: impl Fn(f64) -> String) -> Result<String> {
+fn by_block(measure: impl Fn(BlockVariant) -> Result<Vec<f64>>, written: impl Fn(f64) -> String) -> Result<String> {
     let mut text = String::from("block");
     let mut columns = Vec::new();
     for (wiring, name) in WIRINGS {

@@ -63,7 +63,7 @@ pub const LESSON: Lesson = Lesson {
         },
         Show {
             name: "training.txt",
-            make: |lab| Ok(lab.train_from_before_the_first_step(&NANO)?.summary()),
+            make: |lab| Ok(lab.train_with_initial_checkpoint(&NANO)?.summary()),
         },
         Show {
             name: "before-and-after.txt",

@@ -30,27 +30,27 @@ use crate::train::{Session, Unattended, train};
 const SLICE: usize = 1000;
 
 /// A small model, or one that is too small, and how much of the text it learns from.
-struct Trial {
+struct FittingExperiment {
     name: &'static str,
     layers: usize,
     embd: usize,
     characters: usize,
 }
 
-const OVERFITTING: Trial = Trial {
+const OVERFITTING: FittingExperiment = FittingExperiment {
     name: "a thousand characters",
     layers: 2,
     embd: 64,
     characters: SLICE,
 };
-const UNDERFITTING: Trial = Trial {
+const UNDERFITTING: FittingExperiment = FittingExperiment {
     name: "all text, 4 channels",
     layers: 1,
     embd: 4,
     characters: usize::MAX,
 };
 
-impl Trial {
+impl FittingExperiment {
     fn config(&self, lab: &Lab) -> Result<TrainConfig> {
         let steps = lab.at_most(600);
         Ok(TrainConfig {

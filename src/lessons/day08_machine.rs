@@ -80,7 +80,7 @@ pub fn handles_share_memory(_: &Lab) -> Result<Finding> {
 }
 
 /// A step of the day's model, its functions compiled or not, ready to be taken.
-struct Trial {
+struct TimedStepper {
     model: ModelConfig,
     stepper: Stepper,
     state: TrainState,
@@ -88,7 +88,7 @@ struct Trial {
     compiles: bool,
 }
 
-impl Trial {
+impl TimedStepper {
     fn new(lab: &Lab, compiles: bool) -> Result<Self> {
         let config = lab.config(&NANO)?;
         let (model, parameters, batch) = fresh(lab, config.batch_size)?;
@@ -117,7 +117,7 @@ impl Trial {
 
 pub fn compiled(lab: &Lab) -> Result<String> {
     say("day 8: timing steps, eager and compiled");
-    let mut trials = [Trial::new(lab, false)?, Trial::new(lab, true)?];
+    let mut trials = [TimedStepper::new(lab, false)?, TimedStepper::new(lab, true)?];
     let mut times = [Vec::new(), Vec::new()];
     let mut first = [Duration::ZERO; 2];
     // Interleaved, so that other work on the machine affects both equally.
@@ -148,7 +148,7 @@ pub fn compiled(lab: &Lab) -> Result<String> {
 }
 
 pub fn compiled_is_eager(lab: &Lab) -> Result<Finding> {
-    let mut trials = [Trial::new(lab, false)?, Trial::new(lab, true)?];
+    let mut trials = [TimedStepper::new(lab, false)?, TimedStepper::new(lab, true)?];
     for trial in &mut trials {
         trial.step()?;
     }

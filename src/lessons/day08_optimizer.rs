@@ -53,13 +53,13 @@ impl ByHand {
 
 /// The same by the library, for an array of numbers.
 #[derive(Clone)]
-struct Slot {
+struct LibraryAdamW {
     parameter: Array,
     m: Array,
     v: Array,
 }
 
-impl Slot {
+impl LibraryAdamW {
     fn new(parameter: Array) -> MlxResult<Self> {
         let zeros = Array::zeros::<f32>(parameter.shape())?;
         Ok(Self {
@@ -77,14 +77,14 @@ impl Slot {
 }
 
 /// The two numbers after each step, by hand and by the library.
-fn both_ways(lab: &Lab) -> Result<Vec<([ByHand; 2], Slot)>> {
+fn both_ways(lab: &Lab) -> Result<Vec<([ByHand; 2], LibraryAdamW)>> {
     let config = lab.config(&NANO)?;
     let adamw = AdamW {
         beta2: config.beta2,
         weight_decay: config.weight_decay,
     };
     let matrix = |numbers: [f32; 2]| Array::from_slice(&numbers, &[1, 2]);
-    let mut slot = Slot::new(matrix(NUMBERS))?;
+    let mut library = LibraryAdamW::new(matrix(NUMBERS))?;
     let mut hand = NUMBERS.map(|number| ByHand {
         number: f64::from(number),
         m: 0.0,
@@ -104,11 +104,11 @@ fn both_ways(lab: &Lab) -> Result<Vec<([ByHand; 2], Slot)>> {
             m_correction: correction(BETA1),
             v_correction: correction(config.beta2),
         };
-        slot = slot.step(adamw, &matrix(gradient), &scalars)?;
+        library = library.step(adamw, &matrix(gradient), &scalars)?;
         for (number, gradient) in hand.iter_mut().zip(gradient) {
             *number = number.step(f64::from(gradient), t, lr, beta2, decay);
         }
-        steps.push((hand, slot.clone()));
+        steps.push((hand, library.clone()));
     }
     Ok(steps)
 }
@@ -127,9 +127,9 @@ pub fn adamw(lab: &Lab) -> Result<String> {
     let steps = both_ways(lab)?;
     for which in 0..2 {
         let mut before = f64::from(NUMBERS[which]);
-        for (t, (hand, slot)) in (1..).zip(&steps) {
+        for (t, (hand, library)) in (1..).zip(&steps) {
             let hand = hand[which];
-            let library: Vec<f32> = slot.parameter.flatten(None, None)?.to_vec_exact()?;
+            let library: Vec<f32> = library.parameter.flatten(None, None)?.to_vec_exact()?;
             writeln!(
                 text,
                 "{t:>4} {:>9} {:>10.5} {:>12.3e} {:>10.6} {:>13.8} {:>13.8}",
@@ -149,9 +149,12 @@ pub fn adamw(lab: &Lab) -> Result<String> {
 
 pub fn adamw_is_by_hand(lab: &Lab) -> Result<Finding> {
     let mut largest = 0.0_f32;
-    for (hand, slot) in both_ways(lab)? {
+    for (hand, library) in both_ways(lab)? {
         let hand = hand.map(|number| number.number as f32);
-        largest = largest.max(largest_difference(&slot.parameter, &Array::from_slice(&hand, &[1, 2]))?);
+        largest = largest.max(largest_difference(
+            &library.parameter,
+            &Array::from_slice(&hand, &[1, 2]),
+        )?);
     }
     // Numbers of a half in float32, rounded three times.
     Ok(Finding::equal_within(largest, 2e-7))
@@ -205,7 +208,7 @@ pub fn decay_is_decoupled(lab: &Lab) -> Result<Finding> {
     };
     let after = |shape: &[i32]| -> Result<f32> {
         let zeros = Array::zeros::<f32>(shape)?;
-        Ok(Slot::new(Array::ones::<f32>(shape)?)?
+        Ok(LibraryAdamW::new(Array::ones::<f32>(shape)?)?
             .step(adamw, &zeros, &scalars)?
             .parameter
             .max(None)?

@@ -9,7 +9,7 @@ use mlx_rs::transforms::eval;
 use mlx_rs::{Array, Dtype, ops, random};
 
 use super::arrays::largest_difference;
-use super::day09_generation::Speaker;
+use super::day09_generation::Day8Model;
 use super::fact::Finding;
 use super::lab::Lab;
 use super::pictures::{Axes, Series, curves};
@@ -36,7 +36,7 @@ fn models(lab: &Lab) -> Result<Vec<(&'static str, ModelConfig)>> {
         ("gpt2-large", Preset::Gpt2Large),
         ("gpt2-xl", Preset::Gpt2Xl),
     ];
-    let mut models = vec![("day 8", Speaker::new(lab)?.checkpoint.model)];
+    let mut models = vec![("day 8", Day8Model::new(lab)?.checkpoint.model)];
     models.extend(published.map(|(name, preset)| (name, preset.model(50257))));
     Ok(models)
 }
@@ -74,12 +74,12 @@ pub fn bytes_are_counted(lab: &Lab) -> Result<Finding> {
 /// A context of the validation text, and the log-probabilities after each of its tokens: by one forward pass, and token by
 /// token with the cache. `[T, V]` each.
 fn both_ways(lab: &Lab) -> Result<(Array, Array)> {
-    let speaker = Speaker::new(lab)?;
-    let config = &speaker.checkpoint.model;
+    let day8 = Day8Model::new(lab)?;
+    let config = &day8.checkpoint.model;
     let text: String = lab.text(Split::Val).chars().take(config.context).collect();
-    let ids = speaker.checkpoint.tokenizer.encode(&text)?;
+    let ids = day8.checkpoint.tokenizer.encode(&text)?;
     let ids = Array::from_slice(&ids, &[1, ids.len() as i32]);
-    let model = Model::new(config, &speaker.checkpoint.parameters)?;
+    let model = Model::new(config, &day8.checkpoint.parameters)?;
     // ANCHOR: both
     let at_once = model.forward(&ids, None)?.squeeze_axes(&[0])?; // [T, V]
     let mut cache = KvCache::new(config, 1, Dtype::Float32)?;
@@ -120,7 +120,7 @@ fn times(lab: &Lab) -> Result<Vec<(i32, Duration, Duration)>> {
     // Time does not depend on what the weights are.
     let config = ModelConfig {
         context: LONGEST as usize,
-        ..Speaker::new(lab)?.checkpoint.model
+        ..Day8Model::new(lab)?.checkpoint.model
     };
     let model = Model::new(&config, &initialize(&config, lab.seed())?)?;
     let ids = random::randint::<i32, u32>(0, config.vocab_size as i32, &[1, LONGEST], &random::key(lab.seed())?)?;
@@ -187,21 +187,21 @@ pub fn timing_picture(lab: &Lab) -> Result<String> {
 }
 
 /// Tokens of the validation text, three more than the context holds.
-fn overlong(lab: &Lab, speaker: &Speaker) -> Result<Vec<u32>> {
+fn overlong(lab: &Lab, day8: &Day8Model) -> Result<Vec<u32>> {
     let text: String = lab
         .text(Split::Val)
         .chars()
-        .take(speaker.checkpoint.model.context + 3)
+        .take(day8.checkpoint.model.context + 3)
         .collect();
-    speaker.checkpoint.tokenizer.encode(&text)
+    day8.checkpoint.tokenizer.encode(&text)
 }
 
 pub fn full(lab: &Lab) -> Result<String> {
-    let speaker = Speaker::new(lab)?;
-    let context = speaker.checkpoint.model.context;
-    let mut sequence = speaker.generator.sequence()?;
+    let day8 = Day8Model::new(lab)?;
+    let context = day8.checkpoint.model.context;
+    let mut sequence = day8.generator.sequence()?;
     let mut text = String::from("tokens of the text  in context   computed for the next\n");
-    for (count, id) in (1..).zip(overlong(lab, &speaker)?) {
+    for (count, id) in (1..).zip(overlong(lab, &day8)?) {
         sequence.push(&[id]);
         if count + 2 > context {
             writeln!(
@@ -217,11 +217,11 @@ pub fn full(lab: &Lab) -> Result<String> {
 }
 
 pub fn full_goes_on_with_half(lab: &Lab) -> Result<Finding> {
-    let speaker = Speaker::new(lab)?;
-    let context = speaker.checkpoint.model.context;
-    let ids = overlong(lab, &speaker)?;
+    let day8 = Day8Model::new(lab)?;
+    let context = day8.checkpoint.model.context;
+    let ids = overlong(lab, &day8)?;
     let ids = ids.get(..=context).context("the validation text is too short")?;
-    let mut whole = speaker.generator.sequence()?;
+    let mut whole = day8.generator.sequence()?;
     for &id in ids {
         whole.push(&[id]);
         if whole.window(0).len() == context {
@@ -229,7 +229,7 @@ pub fn full_goes_on_with_half(lab: &Lab) -> Result<Finding> {
         }
     }
     let half = &ids[ids.len() - context / 2 - 1..];
-    let mut fresh = speaker.generator.sequence()?;
+    let mut fresh = day8.generator.sequence()?;
     half.iter().for_each(|&id| fresh.push(&[id]));
     if whole.window(0) != half {
         return Ok(Finding::Broken(format!("it looks at {} tokens", whole.window(0).len())));

@@ -98,8 +98,8 @@ pub const LESSON: Lesson = Lesson {
             claim: "the same seed gives the same text",
             hint: "sample_rng in src/generate/mod.rs",
             verify: |lab| {
-                let speaker = Speaker::new(lab)?;
-                let write = |seed| speaker.write(&Sampling::PLAIN, seed, 40);
+                let day8 = Day8Model::new(lab)?;
+                let write = |seed| day8.write(&Sampling::PLAIN, seed, 40);
                 let same = write(1)? == write(1)? && write(1)? != write(2)?;
                 Ok(Finding::whether(same, "seed 1 twice, then seed 2".into()))
             },
@@ -108,8 +108,8 @@ pub const LESSON: Lesson = Lesson {
             claim: "minus the mean log-probability of a text is the model's loss on it",
             hint: "the log-probability in src/generate/sampler.rs, the loss in src/model/loss.rs",
             verify: |lab| {
-                let speaker = Speaker::new(lab)?;
-                let (ours, theirs) = (-mean(&speaker.spoken()?), speaker.loss_of_spoken()?);
+                let day8 = Day8Model::new(lab)?;
+                let (ours, theirs) = (-mean(&day8.sample_log_probabilities()?), day8.loss_of_sample()?);
                 // Float32 log-probabilities, by the cache and without it.
                 Ok(Finding::equal_within((f64::from(ours) - theirs).abs() as f32, 1e-4))
             },
@@ -142,13 +142,13 @@ fn prompt(lab: &Lab) -> String {
 }
 
 /// The model of day 8, and the beginning of a text.
-pub(super) struct Speaker {
+pub(super) struct Day8Model {
     pub checkpoint: Checkpoint,
     pub generator: Generator,
     pub prompt: Vec<u32>,
 }
 
-impl Speaker {
+impl Day8Model {
     pub fn new(lab: &Lab) -> Result<Self> {
         let checkpoint = lab.load(FURTHER.folder)?;
         Ok(Self {
@@ -210,20 +210,20 @@ impl Speaker {
     }
 
     /// A sample so short that it fits into the context beside the prompt.
-    fn spoken(&self) -> Result<Vec<Choice>> {
+    fn sample_log_probabilities(&self) -> Result<Vec<Choice>> {
         let room = self.checkpoint.model.context - self.prompt.len();
         self.choices(&Sampling::PLAIN, 1, room.min(24))
     }
 
     /// The loss on that sample after the prompt, as training and evaluation measure it.
-    fn loss_of_spoken(&self) -> Result<f64> {
+    fn loss_of_sample(&self) -> Result<f64> {
         let mut ids = self.prompt.clone();
-        ids.extend(self.spoken()?.iter().map(|choice| choice.id));
+        ids.extend(self.sample_log_probabilities()?.iter().map(|choice| choice.id));
         let mut evaluator = Evaluator::of_checkpoint(&self.checkpoint)?;
         let losses = evaluator.losses(&self.checkpoint.parameters, [Batch::padded(&[ids])])?;
-        let mut spoken = Evaluation::default();
-        spoken.add(&losses[0][self.prompt.len() - 1..]);
-        Ok(spoken.loss())
+        let mut sample_log_probabilities = Evaluation::default();
+        sample_log_probabilities.add(&losses[0][self.prompt.len() - 1..]);
+        Ok(sample_log_probabilities.loss())
     }
 }
 
@@ -232,16 +232,16 @@ fn mean(choices: &[Choice]) -> f32 {
 }
 
 fn logits(lab: &Lab) -> Result<String> {
-    let speaker = Speaker::new(lab)?;
-    let (logits, shares) = (speaker.logits()?, speaker.shares(&Sampling::PLAIN)?);
+    let day8 = Day8Model::new(lab)?;
+    let (logits, shares) = (day8.logits()?, day8.shares(&Sampling::PLAIN)?);
     let prompt: String = prompt(lab).chars().map(visible).collect();
     let mut text = format!("after  {prompt}\n\ntoken    logit   probability\n");
-    for id in speaker.likeliest(12)? {
+    for id in day8.likeliest(12)? {
         let share = shares[id as usize];
         writeln!(
             text,
             "{:<6} {:>7.2} {:>8.1} %    {}",
-            speaker.label(id)?,
+            day8.label(id)?,
             logits[id as usize],
             100.0 * share,
             bar(share, 40)
@@ -261,7 +261,7 @@ fn repetition(ids: &[u32]) -> Option<(usize, usize)> {
 }
 
 fn greedy(lab: &Lab) -> Result<String> {
-    let speaker = Speaker::new(lab)?;
+    let day8 = Day8Model::new(lab)?;
     let penalized = Sampling {
         repetition_penalty: 1.3,
         ..Sampling::GREEDY
@@ -276,7 +276,7 @@ fn greedy(lab: &Lab) -> Result<String> {
         ("greedy, repetition penalty 1.3", penalized),
         ("temperature 0.8", warm),
     ] {
-        let ids: Vec<u32> = speaker
+        let ids: Vec<u32> = day8
             .choices(&sampling, 1, 400)?
             .iter()
             .map(|choice| choice.id)
@@ -285,29 +285,25 @@ fn greedy(lab: &Lab) -> Result<String> {
             Some((from, period)) => format!("from token {from} on it repeats {period} tokens"),
             None => "it ends in no loop".into(),
         };
-        let shown = speaker.checkpoint.tokenizer.decode(&ids[..ids.len().min(240)])?;
+        let shown = day8.checkpoint.tokenizer.decode(&ids[..ids.len().min(240)])?;
         writeln!(text, "— {name}; {found}:\n{}\n", shown.trim_matches('\n'))?;
     }
     Ok(text)
 }
 
 fn seeds(lab: &Lab) -> Result<String> {
-    let speaker = Speaker::new(lab)?;
+    let day8 = Day8Model::new(lab)?;
     let mut text = String::new();
     for seed in [1, 2, 3, 1] {
-        let sample: String = speaker
-            .write(&Sampling::PLAIN, seed, 60)?
-            .chars()
-            .map(visible)
-            .collect();
+        let sample: String = day8.write(&Sampling::PLAIN, seed, 60)?.chars().map(visible).collect();
         writeln!(text, "seed {seed}  {sample}")?;
     }
     Ok(text)
 }
 
 fn logprobs(lab: &Lab) -> Result<String> {
-    let speaker = Speaker::new(lab)?;
-    let choices = speaker.spoken()?;
+    let day8 = Day8Model::new(lab)?;
+    let choices = day8.sample_log_probabilities()?;
     let mut text = String::from("token  log-probability  probability\n");
     let shown: Range<usize> = 0..choices.len().min(12);
     for choice in &choices[shown] {
@@ -315,7 +311,7 @@ fn logprobs(lab: &Lab) -> Result<String> {
         writeln!(
             text,
             "{:<6} {:>15.3} {:>10.1} %  {}",
-            speaker.label(choice.id)?,
+            day8.label(choice.id)?,
             choice.logprob,
             100.0 * probability,
             bar(probability, 30)
@@ -326,7 +322,7 @@ fn logprobs(lab: &Lab) -> Result<String> {
         "\nminus the mean of all {}    {:.5}\nthe loss on the same tokens {:.5}",
         choices.len(),
         -mean(&choices),
-        speaker.loss_of_spoken()?
+        day8.loss_of_sample()?
     )?;
     Ok(text)
 }

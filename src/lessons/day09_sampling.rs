@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use mlx_rs::{Array, ops};
 
 use super::arrays::largest_difference;
-use super::day09_generation::Speaker;
+use super::day09_generation::Day8Model;
 use super::fact::Finding;
 use super::lab::Lab;
 use super::pictures;
@@ -70,17 +70,17 @@ pub fn penalty(lab: &Lab) -> Result<String> {
 
 /// Chances of the likeliest tokens under several samplings, side by side.
 fn text_bars(lab: &Lab, samplings: &[Named]) -> Result<String> {
-    let speaker = Speaker::new(lab)?;
-    let columns = samplings.iter().map(|(_, sampling)| speaker.shares(sampling));
+    let day8 = Day8Model::new(lab)?;
+    let columns = samplings.iter().map(|(_, sampling)| day8.shares(sampling));
     let columns = columns.collect::<Result<Vec<_>>>()?;
     let mut text = String::from("token");
     for (name, _) in samplings {
         write!(text, "  {name:<22}")?;
     }
     text.push('\n');
-    for id in speaker.likeliest(10)? {
-        let seen = if speaker.prompt.contains(&id) { '*' } else { ' ' };
-        let mut line = format!("{:<3}{seen} ", speaker.label(id)?);
+    for id in day8.likeliest(10)? {
+        let seen = if day8.prompt.contains(&id) { '*' } else { ' ' };
+        let mut line = format!("{:<3}{seen} ", day8.label(id)?);
         for column in &columns {
             let share = column[id as usize];
             let percent = if share > 0.0 {
@@ -97,20 +97,20 @@ fn text_bars(lab: &Lab, samplings: &[Named]) -> Result<String> {
 }
 
 fn picture_bars(lab: &Lab, title: &str, samplings: &[Named]) -> Result<String> {
-    let speaker = Speaker::new(lab)?;
-    let ids = speaker.likeliest(14)?;
-    let names = ids.iter().map(|&id| speaker.label(id)).collect::<Result<Vec<_>>>()?;
+    let day8 = Day8Model::new(lab)?;
+    let ids = day8.likeliest(14)?;
+    let names = ids.iter().map(|&id| day8.label(id)).collect::<Result<Vec<_>>>()?;
     let mut groups = Vec::new();
     for (name, sampling) in samplings {
-        let shares = speaker.shares(sampling)?;
+        let shares = day8.shares(sampling)?;
         groups.push(((*name).to_owned(), ids.iter().map(|&id| shares[id as usize]).collect()));
     }
     pictures::bars(title, &names, &groups)
 }
 
 pub fn filters_leave_what_they_say(lab: &Lab) -> Result<Finding> {
-    let speaker = Speaker::new(lab)?;
-    let mut sorted = speaker.shares(&Sampling::PLAIN)?;
+    let day8 = Day8Model::new(lab)?;
+    let mut sorted = day8.shares(&Sampling::PLAIN)?;
     sorted.sort_by(|a, b| b.total_cmp(a));
     let mut reached = 0.0;
     let enough = sorted.iter().position(|share| {
@@ -125,7 +125,7 @@ pub fn filters_leave_what_they_say(lab: &Lab) -> Result<Finding> {
     ];
     let mut left = Vec::new();
     for (_, sampling) in every_filter() {
-        left.push(speaker.shares(&sampling)?.iter().filter(|&&share| share > 0.0).count());
+        left.push(day8.shares(&sampling)?.iter().filter(|&&share| share > 0.0).count());
     }
     Ok(Finding::whether(
         left == expected,
@@ -134,9 +134,9 @@ pub fn filters_leave_what_they_say(lab: &Lab) -> Result<Finding> {
 }
 
 pub fn plain_is_softmax(lab: &Lab) -> Result<Finding> {
-    let speaker = Speaker::new(lab)?;
-    let logits = speaker.logits()?;
-    let shares: Vec<f32> = speaker.shares(&Sampling::PLAIN)?.iter().map(|&p| p as f32).collect();
+    let day8 = Day8Model::new(lab)?;
+    let logits = day8.logits()?;
+    let shares: Vec<f32> = day8.shares(&Sampling::PLAIN)?.iter().map(|&p| p as f32).collect();
     let softmax = ops::softmax_axis(Array::from_slice(&logits, &[logits.len() as i32]), -1, true)?;
     let shares = Array::from_slice(&shares, softmax.shape());
     // Shares of 1 in float32.

@@ -143,7 +143,7 @@ pub const LESSON: Lesson = Lesson {
             verify: |lab| {
                 let (before, after) = (lab.results(BASE.folder)?, lab.results(FINETUNED.folder)?);
                 let text = format!("{:.3} before, {:.3} after", before.bits_per_byte, after.bits_per_byte);
-                Ok(if lab.is_whole(&BASE)? && lab.is_whole(&FINETUNED)? {
+                Ok(if lab.is_fully_trained(&BASE)? && lab.is_fully_trained(&FINETUNED)? {
                     Finding::whether(after.bits_per_byte < before.bits_per_byte, text)
                 } else {
                     Finding::Open(format!("it needs both models fully trained; {text}"))
@@ -277,7 +277,7 @@ fn source_text(lab: &Lab) -> Result<PathBuf> {
 
 fn base(lab: &Lab) -> Result<String> {
     let place = source_text(lab)?;
-    let results = lab.train_elsewhere(&BASE, &place)?;
+    let results = lab.train_on_corpus(&BASE, &place)?;
     Ok(format!(
         "learned from {}, {} bytes\n{} parameters, {} steps in {:.0} s\n\n{}\n",
         place.display(),

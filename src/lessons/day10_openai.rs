@@ -104,7 +104,7 @@ fn fetch(lab: &Lab) -> Result<bool> {
         (before.to_owned(), origin(before))
     } else if let Some(folder) = hub::cached(repository) {
         (folder, repository.to_owned())
-    } else if lab.may_download(DOWNLOAD)? {
+    } else if lab.confirm_download(DOWNLOAD)? {
         say(format_args!("downloading {DOWNLOAD}"));
         (
             hub::download(repository, Progress::new("", 0, Unit::Bytes))?,

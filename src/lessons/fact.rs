@@ -77,7 +77,7 @@ pub fn lower_loss(lab: &Lab, better: &str, worse: &str) -> Result<Finding> {
             .flat_map(|lesson| lesson.models)
             .find(|recipe| recipe.folder == folder);
         Ok(match (recipe, lab.results(folder)) {
-            (Some(recipe), Ok(results)) if lab.is_whole(recipe)? => Some(results.val_loss),
+            (Some(recipe), Ok(results)) if lab.is_fully_trained(recipe)? => Some(results.val_loss),
             _ => None,
         })
     };
@@ -93,10 +93,10 @@ pub fn lower_loss(lab: &Lab, better: &str, worse: &str) -> Result<Finding> {
 /// Measures the loss again, because the recorded one may be older than the code.
 fn loss_in_band(recipe: &Recipe, lab: &Lab) -> Result<Finding> {
     let results = lab.results(recipe.folder)?;
-    if !lab.is_whole(recipe)? {
+    if !lab.is_fully_trained(recipe)? {
         return Ok(Finding::Open(format!("trained for only {} steps", results.steps)));
     }
-    if !lab.has_bands() {
+    if !lab.has_expected_losses() {
         return Ok(Finding::Open(format!(
             "the loss is {:.4}; the expected range applies to the preset nano and the built-in corpus",
             results.val_loss

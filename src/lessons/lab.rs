@@ -89,7 +89,7 @@ impl Lab {
     ///
     /// # Errors
     /// The terminal is gone.
-    pub fn may_download(&self, what: &str) -> Result<bool> {
+    pub fn confirm_download(&self, what: &str) -> Result<bool> {
         Ok(self.settings.download || confirm(format_args!("Download {what}?"))?.unwrap_or(false))
     }
 
@@ -193,7 +193,7 @@ impl Lab {
     /// # Errors
     /// The checkpoint that it starts from is missing.
     pub fn config(&self, recipe: &Recipe) -> Result<TrainConfig> {
-        let mut config = self.untied_config(recipe);
+        let mut config = self.config_without_init(recipe);
         if let Some(folder) = recipe.starts_from {
             let folder = fs::canonicalize(self.checkpoint(folder)?)?;
             config.init_from = Some(folder.to_string_lossy().into_owned());
@@ -202,7 +202,7 @@ impl Lab {
     }
 
     /// The same, without the checkpoint that it starts from.
-    fn untied_config(&self, recipe: &Recipe) -> TrainConfig {
+    fn config_without_init(&self, recipe: &Recipe) -> TrainConfig {
         let mut config = (recipe.change)(TrainConfig {
             corpus: self.settings.corpus.clone(),
             seed: self.settings.seed,
@@ -222,13 +222,13 @@ impl Lab {
     pub fn estimate(&self, recipe: &Recipe) -> Result<Duration> {
         let config = TrainConfig {
             lora_rank: 0, // adapters need a model to be beside; a step with them takes about as long
-            ..self.untied_config(recipe)
+            ..self.config_without_init(recipe)
         };
         Ok(time_of_step(&config, &self.dataset)? * config.steps as u32)
     }
 
     /// Whether the lessons' expected losses apply to this corpus and preset.
-    pub fn has_bands(&self) -> bool {
+    pub fn has_expected_losses(&self) -> bool {
         self.settings.corpus == DEFAULT_CORPUS && self.settings.preset == Preset::Nano
     }
 
@@ -236,7 +236,7 @@ impl Lab {
     ///
     /// # Errors
     /// It was not trained yet.
-    pub fn is_whole(&self, recipe: &Recipe) -> Result<bool> {
+    pub fn is_fully_trained(&self, recipe: &Recipe) -> Result<bool> {
         let whole = (recipe.change)(self.settings.preset.train(self.settings.device));
         Ok(self.results(recipe.folder)?.steps >= whole.steps)
     }
@@ -253,7 +253,7 @@ impl Lab {
     ///
     /// # Errors
     /// As [`train`](Self::train), or that text cannot be read.
-    pub fn train_elsewhere(&self, recipe: &Recipe, corpus: &Path) -> Result<Results> {
+    pub fn train_on_corpus(&self, recipe: &Recipe, corpus: &Path) -> Result<Results> {
         let corpus = fs::canonicalize(corpus)?.to_string_lossy().into_owned();
         self.train_on(recipe, &corpus, &Dataset::open(&corpus)?)
     }
@@ -312,7 +312,7 @@ impl Lab {
     ///
     /// # Errors
     /// Those of [`train`](Self::train).
-    pub fn train_from_before_the_first_step(&self, recipe: &Recipe) -> Result<Results> {
+    pub fn train_with_initial_checkpoint(&self, recipe: &Recipe) -> Result<Results> {
         let folder = self.folder(recipe.folder);
         if Run::open(&folder).is_err() {
             Session::start(self.config(recipe)?, &self.dataset, &folder)?.save()?;

@@ -25,7 +25,7 @@ pub fn line(lesson: &Lesson, lab: &Lab) -> Result<String> {
     let mut measured = true;
     for recipe in lesson.models {
         match lab.results(recipe.folder) {
-            Ok(results) if lab.is_whole(recipe)? => seconds += results.seconds,
+            Ok(results) if lab.is_fully_trained(recipe)? => seconds += results.seconds,
             _ => {
                 let spinner = Spinner::start();
                 spinner.stage(&format!("day {}: measuring a step", lesson.day));

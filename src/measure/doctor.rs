@@ -86,7 +86,7 @@ pub fn machine() -> Vec<Finding> {
 /// Which of MLX's CPU functions are replaced, after running each. `None` where MLX is linked as it comes.
 fn replaced_kernels() -> Option<Finding> {
     let setting = kernels::setting()?;
-    let tried = kernels::exercise().map(|()| kernels::replaced());
+    let tried = kernels::run_all().map(|()| kernels::replaced());
     let what = "kernels";
     Some(match tried {
         Err(error) => Finding {

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 /// The character of each byte, in the order of bytes.
 static CHARACTERS: LazyLock<[char; 256]> = LazyLock::new(|| {
     let mut characters = ['\0'; 256];
-    for (byte, character) in shuffled_bytes().zip(printable().map(char::from).chain('\u{100}'..)) {
+    for (byte, character) in gpt2_byte_order().zip(printable().map(char::from).chain('\u{100}'..)) {
         characters[usize::from(byte)] = character;
     }
     characters
@@ -19,7 +19,7 @@ fn printable() -> impl Iterator<Item = u8> {
 
 /// All bytes in the order in which GPT-2 numbers them: the printable ones first, then the others, which are written with
 /// the characters from U+0100 on.
-pub fn shuffled_bytes() -> impl Iterator<Item = u8> {
+pub fn gpt2_byte_order() -> impl Iterator<Item = u8> {
     printable().chain((0..=0xff).filter(|byte| !printable().any(|other| other == *byte)))
 }
 
@@ -49,7 +49,7 @@ fn byte_of(character: char) -> Option<u8> {
 }
 
 /// The bytes that the characters from U+0100 on stand for.
-static BEYOND: LazyLock<Vec<u8>> = LazyLock::new(|| shuffled_bytes().skip(printable().count()).collect());
+static BEYOND: LazyLock<Vec<u8>> = LazyLock::new(|| gpt2_byte_order().skip(printable().count()).collect());
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 
 use super::added::AddedToken;
-use super::byte_unicode::{from_characters, shuffled_bytes};
+use super::byte_unicode::{from_characters, gpt2_byte_order};
 use super::tiktoken::{CL100K_SPECIALS, tokens};
 use super::{Bpe, END_OF_TEXT, Pattern};
 
@@ -23,7 +23,7 @@ const CL100K_RANKS: &str = include_str!("../../assets/cl100k/cl100k_base.tiktoke
 /// None with the file in `assets/`, which is checked all the same.
 pub fn gpt2() -> Result<Bpe> {
     let broken = "assets/gpt2/vocab.bpe is not as published";
-    let mut tokens: Vec<Box<[u8]>> = shuffled_bytes().map(|byte| [byte].into()).collect();
+    let mut tokens: Vec<Box<[u8]>> = gpt2_byte_order().map(|byte| [byte].into()).collect();
     // The first line is a version; each of the others is a merge, its two parts written in GPT-2's characters.
     for line in GPT2_MERGES.lines().skip(1) {
         let (left, right) = line.split_once(' ').context(broken)?;

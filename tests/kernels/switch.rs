@@ -27,7 +27,7 @@ const REPLACED: [&str; 11] = [
 #[test]
 fn every_replacement_is_in_effect() {
     assert_eq!(kernels::setting().as_deref(), Some("on"));
-    kernels::exercise().unwrap();
+    kernels::run_all().unwrap();
     let replaced = kernels::replaced();
     let missing: Vec<&str> = REPLACED
         .into_iter()

@@ -5,7 +5,7 @@ use crate::model::init::{ParameterSpec, layout};
 
 /// Parameters used for every token: all except embedding tables, of which only one row is read. The token embedding counts
 /// where it is the output projection too.
-pub fn met_by_each_token(model: &ModelConfig) -> usize {
+pub fn parameters_per_token(model: &ModelConfig) -> usize {
     layout(model)
         .iter()
         .filter(|spec| spec.name != "wpe.weight" && (spec.name != "wte.weight" || !model.parts.own_head))
@@ -14,18 +14,18 @@ pub fn met_by_each_token(model: &ModelConfig) -> usize {
 }
 
 /// FLOPs of training on a token in rows of `context` tokens: 6 N + 12 · layers · embd · context, with
-/// N = [`met_by_each_token`] (Chowdhery et al. 2022, PaLM, appendix B; N as in nanoGPT's `estimate_mfu`).
+/// N = [`parameters_per_token`] (Chowdhery et al. 2022, PaLM, appendix B; N as in nanoGPT's `estimate_mfu`).
 ///
 /// Two for each parameter forward and four backward; attention's two products are counted in full, with masked pairs, as in
 /// that paper.
-pub fn per_trained_token(model: &ModelConfig, context: usize) -> u64 {
+pub fn training_flops_per_token(model: &ModelConfig, context: usize) -> u64 {
     let attention = 12 * model.layers * model.embd * context;
-    (6 * met_by_each_token(model) + attention) as u64
+    (6 * parameters_per_token(model) + attention) as u64
 }
 
 /// Bytes of float32 weights that are read to generate one token of one sequence.
-pub fn weights_read_per_token(model: &ModelConfig) -> u64 {
-    (size_of::<f32>() * met_by_each_token(model)) as u64
+pub fn weight_bytes_per_token(model: &ModelConfig) -> u64 {
+    (size_of::<f32>() * parameters_per_token(model)) as u64
 }
 
 #[cfg(test)]
@@ -39,14 +39,14 @@ mod tests {
     fn counts_are_those_worked_out_by_hand() {
         let nano = Preset::Nano.model(65);
         let n = 4 * (12 * 128 * 128 + 13 * 128) + 2 * 128 + 65 * 128;
-        assert_eq!((n, met_by_each_token(&nano)), (801_664, n));
-        assert_eq!(per_trained_token(&nano, 64), 5_203_200); // 4,809,984 + 393,216
-        assert_eq!(weights_read_per_token(&nano), 3_206_656);
+        assert_eq!((n, parameters_per_token(&nano)), (801_664, n));
+        assert_eq!(training_flops_per_token(&nano, 64), 5_203_200); // 4,809,984 + 393,216
+        assert_eq!(weight_bytes_per_token(&nano), 3_206_656);
 
         // GPT-2's published count is 124,439,808 with 1024 · 768 position embeddings.
         let gpt2 = Preset::Gpt2.model(50257);
-        assert_eq!(met_by_each_token(&gpt2), 123_653_376);
-        assert_eq!(per_trained_token(&gpt2, 64), 748_998_144); // 741,920,256 + 7,077,888
+        assert_eq!(parameters_per_token(&gpt2), 123_653_376);
+        assert_eq!(training_flops_per_token(&gpt2, 64), 748_998_144); // 741,920,256 + 7,077,888
     }
 
     #[test]
@@ -57,6 +57,6 @@ mod tests {
             own_head: true,
             ..tied.parts
         };
-        assert_eq!(met_by_each_token(&untied), met_by_each_token(&tied));
+        assert_eq!(parameters_per_token(&untied), parameters_per_token(&tied));
     }
 }

@@ -30,7 +30,7 @@ pub struct Generation {
     pub first_token_milliseconds: f64,
     /// From the median time of the tokens after the first.
     pub tokens_per_second: f64,
-    /// [`flops::weights_read_per_token`].
+    /// [`flops::weight_bytes_per_token`].
     pub bytes_per_token: u64,
     /// Fraction of the memory bandwidth, if that was measured.
     pub share_of_bandwidth: Option<f64>,
@@ -49,7 +49,7 @@ impl Generation {
         let first = Rounds::Exactly(3).repeat(|| write(&generator, 1))?;
         let gaps = write(&generator, 1 + TOKENS)?.split_off(1);
         let tokens_per_second = 1.0 / median(gaps).as_secs_f64();
-        let bytes_per_token = flops::weights_read_per_token(model);
+        let bytes_per_token = flops::weight_bytes_per_token(model);
         Ok(Self {
             context: model.context,
             prompt_tokens: PROMPT,

@@ -41,7 +41,7 @@ impl Machine {
         Self {
             processor,
             cores,
-            memory: memory::of_machine(),
+            memory: memory::total_memory(),
             mlx: env!("MLX_VERSION"),
             device,
             threads,

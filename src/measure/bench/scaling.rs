@@ -14,19 +14,19 @@ use crate::model::parameters::Parameters;
 use crate::terminal::progress::Spinner;
 use crate::train::step::{Stepper, TrainState};
 
-/// Steps at each point before those that count.
+/// Untimed steps at each point.
 const WARM_UP: usize = 2;
 
-/// A size that grows while the others stay the preset nano's.
+/// A dimension that varies while the others are the preset nano's.
 #[derive(Clone, Copy)]
 struct Axis {
     name: &'static str,
-    /// Each twice the one before, or four times.
+    /// Each two or four times the one before.
     values: &'static [usize],
     set: fn(&mut Shape, usize),
 }
 
-/// What a step is made of.
+/// The configuration of a step.
 struct Shape {
     config: TrainConfig,
     vocab_size: usize,
@@ -55,7 +55,7 @@ const AXES: [Axis; 4] = [
     },
 ];
 
-/// How a step's time grows with one of its sizes.
+/// Scaling of the step time with one dimension.
 #[derive(Clone, Debug, Serialize)]
 pub struct Line {
     pub of: &'static str,
@@ -84,11 +84,11 @@ impl Line {
         }
     }
 
-    /// What the exponents say.
+    /// Summary sentence.
     pub fn words(&self) -> String {
         let [first, last] = [self.points.first(), self.points.last()].map(|point| point.map_or(0, |point| point.size));
         format!(
-            "{} from {first} to {last}: time grows {} (exponent {:.2}, and {:.2} between the last two points); twice as much takes {:.1} times as long",
+            "{} from {first} to {last}: step time grows {} (exponent {:.2}, and {:.2} between the last two points); doubling it multiplies the time by {:.1}",
             self.of,
             growth(self.exponent),
             self.exponent,

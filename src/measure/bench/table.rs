@@ -1,4 +1,4 @@
-//! Measurements as Markdown tables, for terminals and for a README.
+//! Measurements as Markdown tables.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use indicatif::HumanBytes;
 use super::Report;
 use crate::terminal::table::markdown;
 
-/// The machine, and a table each of what was measured.
+/// The machine, and a table of each section.
 pub fn report(report: &Report) -> String {
     let machine = &report.machine;
     let mut text = format!(
@@ -89,7 +89,7 @@ pub fn report(report: &Report) -> String {
     });
     text += &below(markdown(
         &[
-            "writing",
+            "generation",
             "parameters",
             "first token ms",
             "tokens/s",

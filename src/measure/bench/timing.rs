@@ -1,13 +1,13 @@
-//! Timing the same thing several times.
+//! Repeated timing.
 
 use std::time::{Duration, Instant};
 
-/// Without a number of rounds, as many as fit into this, but not fewer and not more than the two numbers.
+/// Without a number of rounds, as many as fit into this time, within the two limits.
 const BUDGET: Duration = Duration::from_secs(10);
-const FEWEST: usize = 5;
-const MOST: usize = 100;
+const MIN_ROUNDS: usize = 5;
+const MAX_ROUNDS: usize = 100;
 
-/// How often something is timed.
+/// Number of timed rounds.
 #[derive(Clone, Copy, Debug)]
 pub enum Rounds {
     Exactly(usize),
@@ -16,16 +16,18 @@ pub enum Rounds {
 }
 
 impl Rounds {
-    /// What each round of `work` returned.
+    /// The results of each round of `work`.
     ///
     /// # Errors
-    /// The first error of a round, which is the last one then.
+    /// The first error; timing stops there.
     pub fn repeat<T, E>(self, mut work: impl FnMut() -> Result<T, E>) -> Result<Vec<T>, E> {
         let started = Instant::now();
         let mut results = Vec::new();
         while match self {
             Self::Exactly(rounds) => results.len() < rounds,
-            Self::AsTimeAllows => results.len() < FEWEST || (results.len() < MOST && started.elapsed() < BUDGET),
+            Self::AsTimeAllows => {
+                results.len() < MIN_ROUNDS || (results.len() < MAX_ROUNDS && started.elapsed() < BUDGET)
+            }
         } {
             results.push(work()?);
         }
@@ -33,7 +35,7 @@ impl Rounds {
     }
 }
 
-/// The middle one; of an even number, the longer of the two.
+/// The median; of an even number, the longer of the two in the middle.
 pub fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()
@@ -62,7 +64,7 @@ mod tests {
         assert_eq!(count(Rounds::Exactly(3), 2), (Err(2), 2));
         assert_eq!(
             count(Rounds::AsTimeAllows, 0).1,
-            MOST,
+            MAX_ROUNDS,
             "instant work reaches the most rounds"
         );
     }

@@ -1,4 +1,4 @@
-//! How fast a size trains, phase by phase.
+//! Training speed of a model size, phase by phase.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -10,32 +10,35 @@ use crate::config::TrainConfig;
 use crate::data::dataset::Dataset;
 use crate::train::Session;
 
-/// Steps before those that count: the first is traced and compiled, the second gets its buffers.
+/// Warm-up steps: the first is traced and compiled, the second allocates buffers.
 const WARM_UP: usize = 2;
 
-/// A step of training.
+/// Measurements of training.
 #[derive(Clone, Debug, Serialize)]
 pub struct Training {
     /// Rows of a batch.
     pub batch_size: usize,
     /// Tokens of a row.
     pub context: usize,
+    /// Micro-batches of a step.
     pub grad_accum: usize,
+    /// Format of the forward and backward pass.
     pub dtype: String,
     /// Steps that were timed.
     pub steps: usize,
-    /// Of the median step: making its batches, and taking it.
+    /// From the median time of a step and of making its batches.
     pub tokens_per_second: f64,
+    /// Time of each phase.
     pub milliseconds: Phases,
-    /// The most bytes that MLX's arrays took at once, up to the last step.
+    /// Peak bytes of MLX's arrays.
     pub peak_memory: usize,
-    /// [`flops::per_trained_token`].
+    /// [`flops::training_flops_per_token`].
     pub flops_per_token: u64,
-    /// Of the rate of large matrix products, if that was measured.
+    /// Fraction of the sgemm peak, if that was measured.
     pub share_of_sgemm: Option<f64>,
 }
 
-/// Milliseconds that a step takes in each phase; what does not happen in every step is spread over those between.
+/// Milliseconds per step of each phase; phases that don't happen in every step are averaged over all steps.
 #[derive(Clone, Debug, Serialize)]
 pub struct Phases {
     /// Making the step's batches.
@@ -66,7 +69,7 @@ impl Training {
         let steps = step.len();
         let (data, step) = (median(data), median(step));
         let tokens_per_second = config.tokens_per_step() as f64 / (data + step).as_secs_f64();
-        let flops_per_token = flops::per_trained_token(session.model(), config.context);
+        let flops_per_token = flops::training_flops_per_token(session.model(), config.context);
         Ok(Self {
             batch_size: config.batch_size,
             context: config.context,

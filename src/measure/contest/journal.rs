@@ -1,4 +1,4 @@
-//! What was measured so far, a JSON object a line: a line is on disk once it is said to be.
+//! Append-only JSONL journal of finished measurements; a line is on disk when `append` returns.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use crate::disk::remedy::with_remedy;
 use crate::disk::{durable, files};
 
-/// A file of lines, open for more of them and closed to other processes.
+/// A journal, locked for this process.
 pub struct Journal<T> {
     path: PathBuf,
     file: File,
@@ -19,7 +19,7 @@ pub struct Journal<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Journal<T> {
-    /// Opens the file, or makes it. Half a line at its end, which a process that died may have left, is cut off.
+    /// Opens the file, or creates it. An incomplete last line, which a process that died may have left, is truncated.
     ///
     /// # Errors
     /// It cannot be read or written, another process has it open, or a line of it is of something else.
@@ -40,10 +40,10 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)
             .with_context(|| format!("{shown} cannot be read"))?;
-        let is_whole = |line: &[u8]| serde_json::from_slice::<IgnoredAny>(line).is_ok();
+        let is_fully_trained = |line: &[u8]| serde_json::from_slice::<IgnoredAny>(line).is_ok();
         let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-        // An editor may have left out a line's end.
-        let (whole, half) = match is_whole(&bytes[end..]) {
+        // An editor may have left out the last newline.
+        let (whole, half) = match is_fully_trained(&bytes[end..]) {
             true => (&bytes[..], &[][..]),
             false => bytes.split_at(end),
         };
@@ -57,7 +57,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         for (number, line) in whole.split_inclusive(|&byte| byte == b'\n').enumerate() {
             lines.push(serde_json::from_slice(line).with_context(|| of_something_else(number))?);
         }
-        // Only this program's files are known to end in half a line of its own; another's must keep even that.
+        // Only this program's journals are truncated; any other file must keep even an incomplete line.
         ensure!(half.is_empty() || !lines.is_empty(), of_something_else(0));
         file.set_len(whole.len() as u64)?;
         if !whole.is_empty() && !whole.ends_with(b"\n") {
@@ -71,16 +71,20 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         })
     }
 
+    /// The lines so far.
     pub fn lines(&self) -> &[T] {
         &self.lines
     }
 
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// Appends a line and flushes it to disk.
+    ///
     /// # Errors
-    /// The disk is full or cannot be written; the file is as it was then.
+    /// The disk is full or can't be written; the file is unchanged then.
     pub fn append(&mut self, line: T) -> Result<()> {
         let before = self.file.metadata()?.len();
         let text = serde_json::to_string(&line)? + "\n";

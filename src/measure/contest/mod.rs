@@ -1,5 +1,5 @@
-//! Recipes against each other, trained in memory alone: [`sweep`] chooses rates and schedules by a part of the training
-//! text, [`speedrun`] measures how soon a recipe reaches a validation loss.
+//! Comparison of training recipes, in memory: [`sweep`] selects learning rates and schedules on a part of the training text,
+//! [`speedrun`] measures the time to a validation loss.
 
 mod journal;
 pub mod plan;
@@ -15,7 +15,7 @@ pub use journal::Journal;
 use crate::config::Device;
 use crate::config::TrainConfig;
 
-/// Whether two configurations are one recipe: all the same but for the machine, and what is watched and saved.
+/// Whether two configurations are the same recipe: equal but for the machine, evaluation, logging and saving.
 pub fn is_same_recipe(a: &TrainConfig, b: &TrainConfig) -> bool {
     let recipe = |config: &TrainConfig| TrainConfig {
         corpus: String::new(), // its text is compared

@@ -1,4 +1,4 @@
-//! The files that say which recipes to compare.
+//! The files that define the recipes to compare.
 
 use std::path::Path;
 
@@ -10,12 +10,11 @@ use toml::{Table, Value};
 use crate::config::Preset;
 use crate::terminal::escape::visible;
 
-/// Settings that have a place of their own, or of the machine, or that make losses of different things, which no one can
-/// compare.
-const NOT_VARIED: [&str; 5] = ["corpus", "tokenizer", "device", "threads", "seed"];
+/// Keys that a grid can't vary: they are set elsewhere, depend on the machine, or change what the loss means.
+const FIXED_KEYS: [&str; 5] = ["corpus", "tokenizer", "device", "threads", "seed"];
 
-/// Combinations of a grid: more are a mistake, which nobody's machine would get through.
-const MOST_POINTS: f64 = 1000.0;
+/// Limit of a grid's combinations; more are a mistake.
+const MAX_GRID_POINTS: f64 = 1000.0;
 
 /// A file of `bench sweep`.
 #[derive(Debug, Deserialize)]
@@ -23,7 +22,7 @@ const MOST_POINTS: f64 = 1000.0;
 pub struct SweepPlan {
     pub preset: Preset,
     pub seeds: Vec<u64>,
-    /// Settings of all trainings.
+    /// Options of all trainings.
     #[serde(default)]
     pub base: Table,
     /// `[grid]`, or several as `[[grid]]`: lists of values by key.
@@ -36,7 +35,7 @@ pub struct SweepPlan {
 pub struct SpeedrunPlan {
     pub preset: Preset,
     pub seeds: Vec<u64>,
-    /// Settings of all recipes.
+    /// Options of all recipes.
     #[serde(default)]
     pub base: Table,
     #[serde(rename = "recipe")]
@@ -60,10 +59,10 @@ impl SweepPlan {
         Ok(plan)
     }
 
-    /// What each training has of its own: every combination of a grid's values, grid by grid, none twice.
+    /// The options of each training: every combination of a grid's values, grid by grid, without duplicates.
     ///
     /// # Errors
-    /// A list without values, or of what cannot be compared.
+    /// An empty list, or a key that can't be compared.
     pub fn points(&self) -> Result<Vec<Table>> {
         let grids = match &self.grid {
             Value::Table(grid) => vec![grid],
@@ -78,8 +77,8 @@ impl SweepPlan {
         });
         let size: f64 = sizes.sum();
         ensure!(
-            size <= MOST_POINTS,
-            "the grid has {size} combinations, each to be trained with every seed; give at most {MOST_POINTS}"
+            size <= MAX_GRID_POINTS,
+            "the grid has {size} combinations, each to be trained with every seed; give at most {MAX_GRID_POINTS}"
         );
         let mut points = Vec::new();
         for grid in grids {
@@ -109,7 +108,7 @@ impl SpeedrunPlan {
                 let name = &recipe.name;
                 ensure!(
                     !name.trim().is_empty() && *visible(name) == **name && !name.contains('\n'),
-                    "a recipe is called {name:?}; give it a name of one line that can be read"
+                    "recipe name {name:?} must be a single printable line"
                 );
                 recipe.settings.keys().try_for_each(|key| ensure_can_vary(key))?;
                 ensure!(
@@ -137,8 +136,10 @@ fn ensure_no_seed(base: &Table) -> Result<()> {
     Ok(())
 }
 
+/// Checks the list of seeds.
+///
 /// # Errors
-/// There are none, or one is there twice.
+/// An empty list, or a duplicate.
 pub fn ensure_seeds(seeds: &[u64]) -> Result<()> {
     ensure!(
         !seeds.is_empty(),
@@ -155,7 +156,7 @@ pub fn ensure_seeds(seeds: &[u64]) -> Result<()> {
 
 fn ensure_can_vary(key: &str) -> Result<()> {
     ensure!(
-        !NOT_VARIED.contains(&key),
+        !FIXED_KEYS.contains(&key),
         "{key} cannot differ between recipes that are compared; seeds have a list of their own, the rest belongs below [base]"
     );
     Ok(())
