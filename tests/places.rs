@@ -77,7 +77,7 @@ fn a_run_renamed_while_it_trains_saves_into_its_own_folder() {
     });
     signal(&child, "-TERM");
     assert_eq!(child.wait().unwrap().code(), Some(143));
-    assert!(says(&folder.path().join("said"), "run run is now "));
+    assert!(says(&folder.path().join("said"), "run run was renamed to "));
     assert!(
         learned(&run) == learned(&folder.path().join("alone")),
         "another's folder is left alone"
@@ -236,7 +236,7 @@ fn adapters_move_with_what_they_stand_on() {
     assert!(weights(&to.join("tuned")) == whole, "resumed to the bit");
     succeed(resume(&to, "run").args(["--corpus", "notes.txt", "--tokenizer", "tok.json", "--steps", "3"]));
     let said = fail(resume(&to, "run").args(["--corpus", "notes.txt", "--tokenizer", "gpt2", "--steps", "4"]));
-    assert!(said.contains("--tokenizer gpt2 would make another run of it"), "{said}");
+    assert!(said.contains("--tokenizer gpt2 cannot change on resume"), "{said}");
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn a_longer_run_goes_on_and_another_run_is_refused() {
 
     std::fs::write(folder.path().join("other.txt"), "another text ".repeat(50)).unwrap();
     let said = fail(&mut resume(&["--corpus", "other.txt", "--steps", "8"]));
-    assert!(said.contains("is not the text that the run learned from"), "{said}");
+    assert!(said.contains("is not the text that the run was trained on"), "{said}");
 }
 
 /// What an option that is one of a few words may be.

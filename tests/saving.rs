@@ -97,7 +97,7 @@ fn a_full_disk_is_a_warning_until_the_last_save() {
     assert!(child.wait().unwrap().success());
     let warned = fs::read_to_string(&said).unwrap();
     assert!(
-        warned.contains("the run goes on") && !warned.contains("error: "),
+        warned.contains("training continues") && !warned.contains("error: "),
         "{warned}"
     );
     let (files, metrics) = learned(&run);
@@ -119,7 +119,7 @@ fn a_full_disk_is_a_warning_until_the_last_save() {
     let error = warned.lines().last().unwrap();
     assert!(
         error.starts_with("error: step 60 could not be saved")
-            && error.contains("make space, then go on with --resume"),
+            && error.contains("make space, then resume with --resume"),
         "{warned}"
     );
     disk.empty();
@@ -254,7 +254,7 @@ fn a_disk_without_space_for_a_checkpoint_is_not_written_to() {
         disk.path(),
         &["--embd", "512", "--steps", "1", "--out", "run"],
     ));
-    assert!(said.contains("it takes") && said.contains("the disk has"), "{said}");
+    assert!(said.contains("it needs") && said.contains("the disk has"), "{said}");
     assert!(
         fs::read_dir(disk.path().join("run"))
             .unwrap()

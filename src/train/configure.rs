@@ -1,4 +1,4 @@
-//! The configuration of a run, from what was given: which device there is, which checkpoint is meant, where paths lead.
+//! Resolves the configuration of a run on this machine: the device, the checkpoint to start from, absolute paths.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +9,11 @@ use crate::checkpoint::runs::find_checkpoint;
 use crate::config::{DEFAULT_CORPUS, Device, Preset, Settings, Start, TrainConfig};
 use crate::model::init::parameter_count;
 
-/// The configuration of a new run: `options` over `file` over the preset. Without a preset, the device decides; without a
-/// device, MLX does.
+/// The configuration of a new run: `options` override `file`, which overrides the preset. The default preset depends on the
+/// device; the default device is MLX's.
 ///
 /// # Errors
-/// A setting that no configuration has, or a path where nothing is.
+/// An unknown key, an invalid value, or a path that does not exist.
 pub fn configure(options: &Settings, file: &Settings, preset: Option<Preset>) -> Result<(TrainConfig, Preset)> {
     let device = match options.device(file)? {
         Some(device) => device,
@@ -26,7 +26,7 @@ pub fn configure(options: &Settings, file: &Settings, preset: Option<Preset>) ->
     Ok((config, preset))
 }
 
-/// The configuration of a run that goes on: `before` with `options`.
+/// The configuration of a resumed run: `before` with `options`.
 ///
 /// # Errors
 /// As [`configure`].
@@ -35,7 +35,7 @@ pub fn configure_resumed(options: &Settings, before: &TrainConfig) -> Result<Tra
     if options.has("corpus") {
         config.corpus = absolute_corpus(&config.corpus)?;
     }
-    // That of a run is in its checkpoints, wherever it came from.
+    // Otherwise it is read from the checkpoint.
     if options.has("tokenizer") {
         config.tokenizer = absolute_tokenizer(&config.tokenizer)?;
     }
@@ -52,10 +52,10 @@ fn start_from(path: &Path) -> Result<Start> {
     })
 }
 
-/// Runs remember where their text is, whatever folder they are resumed from.
+/// The absolute path of a corpus, so that a run can be resumed from any folder.
 ///
 /// # Errors
-/// There is nothing, or its name is not UTF-8.
+/// It does not exist, or its name is not UTF-8.
 pub fn absolute_corpus(corpus: &str) -> Result<String> {
     if corpus == DEFAULT_CORPUS {
         return Ok(corpus.into());

@@ -1,4 +1,4 @@
-//! The steps of a run in `metrics.jsonl`, and how fast they come.
+//! Logs steps to `metrics.jsonl`, and measures their rate.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use super::metrics::{Line, StepLine};
 use super::session::Session;
 use super::step::StepReport;
 
-/// Steps between two logged ones; the first and the last are logged too.
+/// Interval between logged steps; the first and the last are logged too.
 pub const LOG_EVERY: u64 = 10;
 
-/// Logs steps, and times them.
+/// Logs and times steps.
 pub struct StepLog {
     /// Time spent in steps since the last logged one.
     clock: Duration,
@@ -31,19 +31,19 @@ impl StepLog {
         }
     }
 
-    /// A step begins: time counts as training until it is counted.
+    /// Starts the clock of a step.
     pub fn start_clock(&mut self) {
         self.running_since = Instant::now();
     }
 
-    /// Counts the time and the tokens of a step.
+    /// Adds the time and the tokens of a finished step.
     pub fn count(&mut self, session: &Session) {
         self.clock += self.running_since.elapsed();
         self.start_clock();
         self.tokens_since += session.config.tokens_per_step();
     }
 
-    /// Counts a step, and logs it when its turn has come.
+    /// Counts a step, and logs every [`LOG_EVERY`]th.
     ///
     /// # Errors
     /// MLX's.
@@ -74,7 +74,7 @@ impl StepLog {
         Ok(())
     }
 
-    /// Tokens a second at the last logged step; before the first, of the steps so far, or 0.
+    /// Tokens a second up to the last logged step; before that, of the steps so far, or 0.
     pub fn tokens_per_second(&self) -> f64 {
         match (self.tokens_per_second, self.tokens_since) {
             (0.0, 0) => 0.0,

@@ -45,18 +45,18 @@ use step::{Pending, StepReport};
 /// How a training run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
+    /// After its last step.
     Finished,
-    /// It was asked to stop, and saved first.
+    /// It was asked to stop, and saved a checkpoint first.
     Stopped,
 }
 
-/// Trains until the last step or until the observer asks to stop, saving on the way and at the end.
+/// Trains until the last step or until the observer asks to stop, saving checkpoints on the way and at the end.
 ///
-/// A checkpoint on the way that cannot be saved is a warning: by the next one there may be space.
+/// A failed save on the way is only a warning, because there may be space by the next one; the last one must succeed.
 ///
 /// # Errors
-/// A step or an evaluation whose numbers are not finite, unless such steps are skipped; a last checkpoint that cannot be
-/// saved.
+/// A step or an evaluation that is not finite, unless such steps are skipped; a last checkpoint that cannot be saved.
 pub fn train(session: &mut Session, observer: &mut dyn Observer) -> Result<Outcome> {
     if session.state.step == session.config.steps {
         observer.nothing_to_do(session);
@@ -68,7 +68,7 @@ pub fn train(session: &mut Session, observer: &mut dyn Observer) -> Result<Outco
 }
 
 fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Outcome> {
-    observer.at_stake(Some(session.not_saved_yet()));
+    observer.at_stake(Some(session.unsaved_steps()));
     observer.preparing(session);
     let step = session.measure_step().inspect_err(|_| session.run.discard())?;
     observer.starting(session, step);
@@ -76,10 +76,10 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
     if session.state.step == 0 && !observer.requested() {
         evaluate(session, &log, observer)?;
     }
-    // The step before the one that is being computed: it is read while the GPU is busy.
+    // The previous step: its result is read while the GPU computes the next one.
     let mut pending = None;
     while session.state.step < session.config.steps {
-        observer.at_stake(Some(session.not_saved_yet()));
+        observer.at_stake(Some(session.unsaved_steps()));
         if observer.requested() {
             finish(session, &mut log, observer, pending.take())?;
             session.save()?;
@@ -100,7 +100,7 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
         }
         if save {
             match session.save() {
-                Err(error) if !last => observer.warning(&format!("{error:#}; the run goes on")),
+                Err(error) if !last => observer.warning(&format!("{error:#}; training continues")),
                 saved => saved?,
             }
         }
@@ -109,7 +109,7 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
     Ok(Outcome::Finished)
 }
 
-/// Waits for a step that was begun, and reports it.
+/// Waits for a pending step, and reports it.
 fn finish(
     session: &mut Session,
     log: &mut StepLog,
@@ -129,7 +129,7 @@ fn finish(
     Ok(())
 }
 
-/// Names the batch of a step whose numbers are not finite, and ends the run unless such steps are skipped.
+/// Records the batch of a step that is not finite, and ends the run unless such steps are skipped.
 fn skip(session: &mut Session, log: &mut StepLog, observer: &mut dyn Observer, step: &StepReport) -> Result<()> {
     let not_finite = format!("loss {}, gradient norm {}", step.loss, step.grad_norm);
     session.metrics.log(Line::NotFinite(NotFiniteLine {
@@ -140,7 +140,7 @@ fn skip(session: &mut Session, log: &mut StepLog, observer: &mut dyn Observer, s
     }))?;
     let metrics = session.run.metrics_path();
     let message = format!(
-        "step {}: {not_finite}, which are not both finite; it changed nothing; its batch is named in {}",
+        "step {}: {not_finite}: not both are finite; the step changed nothing; its batch is recorded in {}",
         step.step,
         metrics.display()
     );
@@ -156,13 +156,13 @@ fn skip(session: &mut Session, log: &mut StepLog, observer: &mut dyn Observer, s
     Ok(())
 }
 
-/// Estimates both losses, samples, and draws the curve.
+/// Estimates both losses, generates a sample, and draws the curve.
 fn evaluate(session: &mut Session, log: &StepLog, observer: &mut dyn Observer) -> Result<()> {
     let losses = session.estimate_losses(session.config.eval_batches)?;
     let finite = losses.train.is_finite() && losses.val.is_finite();
     if !finite && session.config.on_nan == OnNan::Skip {
         observer.warning(&format!(
-            "step {}: the losses {} and {} are not both finite, and no evaluation",
+            "step {}: the evaluation's losses {} and {} are not both finite; it is skipped",
             session.state.step, losses.train, losses.val
         ));
         return Ok(());
@@ -186,13 +186,13 @@ fn evaluate(session: &mut Session, log: &StepLog, observer: &mut dyn Observer) -
     Ok(())
 }
 
-/// Draws the curve so far, where the library was built with pictures.
+/// Draws the curve so far, if the library was built with the feature `plots`.
 #[cfg(feature = "plots")]
 fn draw_curve(session: &mut Session, observer: &mut dyn Observer) -> Result<()> {
     let curve = plot::loss_curve(&session.run.name(), &session.metrics)?;
-    let drawn = session.find_run();
+    let drawn = session.refresh_run_path();
     if let Err(error) = drawn.and_then(|()| durable::write_file(&session.run.curve_path(), curve.as_bytes())) {
-        observer.warning(&format!("{error:#}; the run goes on"));
+        observer.warning(&format!("{error:#}; training continues"));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Who watches a run, and who may ask it to stop.
+//! Observation and cancellation of a run.
 
 use std::time::Duration;
 
@@ -6,22 +6,23 @@ use super::session::Session;
 use super::step::StepReport;
 use crate::checkpoint::Losses;
 
-/// Who may ask work to stop before its end.
+/// A request to stop work early.
 pub trait Stop {
-    /// Whether it is to stop, once what was done is saved.
+    /// Whether the work should save and stop.
     fn requested(&self) -> bool;
 
-    /// What would be lost if the process ended now, in words; nothing is lost before the work begins and after its end.
+    /// Called when the unsaved work changes: describes what would be lost if the process ended now, or `None` before the work
+    /// begins and after its end.
     fn at_stake(&self, _what: Option<String>) {}
 }
 
-/// Who watches a run. Each method is called where its name says, and does nothing unless it is written.
+/// Receives the events of a run. The default methods do nothing.
 ///
 /// ```
 /// use mlx_gpt::checkpoint::Losses;
 /// use mlx_gpt::train::{Observer, Session, Stop};
 ///
-/// /// Prints the losses, and lets the run go on to its end.
+/// /// Prints the losses, and never stops the run.
 /// struct Printer;
 ///
 /// impl Stop for Printer {
@@ -37,35 +38,35 @@ pub trait Stop {
 /// }
 /// ```
 pub trait Observer: Stop {
-    /// The run is ready, and its step is about to be compiled and measured.
+    /// The run is set up; its step is about to be compiled and timed.
     fn preparing(&mut self, _session: &Session) {}
 
-    /// Training begins, or goes on; a step takes about so long.
+    /// Training starts or resumes; `step` is the estimated time of a step.
     fn starting(&mut self, _session: &Session, _step: Duration) {}
 
-    /// A step was taken, at so many tokens a second.
+    /// A step was taken.
     fn step(&mut self, _session: &Session, _step: &StepReport, _tokens_per_second: f64) {}
 
-    /// A step changed nothing, as its numbers were not finite.
+    /// A step was skipped because its loss or gradients were not finite.
     fn skipped(&mut self, _session: &Session, _step: &StepReport) {}
 
-    /// Both losses were estimated and a sample was written; training is at so many tokens a second, 0 before the first.
+    /// Both losses were estimated and a sample was generated; tokens a second are 0 before the first step.
     fn evaluated(&mut self, _session: &Session, _losses: Losses, _tokens_per_second: f64) {}
 
-    /// Something went wrong that does not end the run.
+    /// A problem that does not end the run.
     fn warning(&mut self, _message: &str) {}
 
-    /// The run was asked to stop, and has saved.
+    /// The run was asked to stop, and has saved a checkpoint.
     fn stopped(&mut self, _session: &Session) {}
 
     /// The last step is done and saved.
     fn finished(&mut self, _session: &Session) {}
 
-    /// A run that was resumed has no step left to take.
+    /// A resumed run has no steps left.
     fn nothing_to_do(&mut self, _session: &Session) {}
 }
 
-/// Nobody watches: a run goes on to its end, and says nothing.
+/// Observes nothing and never stops the run.
 #[derive(Clone, Copy, Debug)]
 pub struct Unattended;
 

@@ -12,7 +12,7 @@ const BATCH: RGBColor = RGBColor(170, 190, 210);
 /// Draws the loss of each logged batch and of both splits against the step.
 ///
 /// # Errors
-/// A picture that cannot be drawn.
+/// The plot cannot be drawn.
 pub fn loss_curve(title: &str, metrics: &Metrics) -> Result<String> {
     let batch = metrics.steps().map(|line| (line.step as f64, f64::from(line.loss)));
     let train = metrics.evaluations().map(|line| (line.step as f64, line.train_loss));

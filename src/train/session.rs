@@ -1,4 +1,4 @@
-//! A training run in memory: made new, or read back from its newest checkpoint.
+//! A training run: started new, or resumed from its newest checkpoint.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use crate::tokenizer::Tokenizer;
 /// Tokens of the sample that an evaluation writes.
 pub(super) const SAMPLE_TOKENS: usize = 300;
 
-/// Everything that the loop works on.
+/// A training run and everything that its loop needs.
 pub struct Session {
     pub(super) config: TrainConfig,
     pub(super) model: ModelConfig,
@@ -40,15 +40,15 @@ pub struct Session {
     pub(super) evaluator: Evaluator,
     pub(super) progress: Progress,
     pub(super) metrics: Metrics,
-    /// Where the weights are that adapters are trained on top of, if it is they that learn.
+    /// The checkpoint of the base weights, if only adapters are trained.
     pub(super) base: Option<PathBuf>,
-    /// Text of the last evaluation.
+    /// Sample of the last evaluation.
     pub(super) sample: String,
-    /// Settings that are others than the run had so far, in words.
+    /// Options that changed on resume, one line each.
     changes: Vec<String>,
 }
 
-/// How long a step of such a run would take, without making the run.
+/// Estimates the time of a step of such a run, without creating the run.
 ///
 /// # Errors
 /// A configuration or a corpus that cannot be trained with.
@@ -66,7 +66,7 @@ impl Session {
     /// A new run in `folder`.
     ///
     /// # Errors
-    /// A configuration, corpus or checkpoint that cannot be trained with; a folder that holds a run already. Nothing
+    /// A configuration, corpus or checkpoint that cannot be trained with; a folder that already holds a run. Nothing
     /// is left behind.
     pub fn start(config: TrainConfig, dataset: &Dataset, folder: &Path) -> Result<Self> {
         let mut setup = Setup::new(&config, dataset)?;
@@ -78,24 +78,24 @@ impl Session {
         Self::assemble(config, run, setup)
     }
 
-    /// The run as its newest checkpoint has it, with `config` from now on. A run without a checkpoint starts over, and says
-    /// so.
+    /// Resumes a run from its newest checkpoint, with `config` from now on. A run without a checkpoint restarts at step 0, with
+    /// a note.
     ///
     /// # Errors
-    /// A setting that cannot change on resume, a damaged checkpoint, a corpus that is not the one that it learned from, or
-    /// another process that trains it.
+    /// An option that cannot change on resume, a damaged checkpoint, another corpus than it was trained on, or another
+    /// process that trains it.
     pub fn resume(mut run: Run, config: TrainConfig, dataset: &Dataset) -> Result<Self> {
         ensure_no_batch_ramp(&run, &config)?;
         config.validate()?;
         run.lock()?;
         run.clean()?;
-        let before = trained_with(&run)?;
+        let before = last_trained_config(&run)?;
         ensure_no_batch_ramp(&run, &before)?;
         let config = config.with_schedule_of(&before);
         let mut changes = config.changes_since(&before)?;
         let mut setup = if run.steps()?.is_empty() {
-            note_that_it_begins_again(&run);
-            Setup::new(&from_kept_base(&run, &config), dataset)?
+            report_restart(&run);
+            Setup::new(&with_run_base(&run, &config), dataset)?
         } else {
             Setup::resume(&run, &config, dataset)?
         };
@@ -115,7 +115,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Keeps which settings are changed from here on, and logs it.
+    /// Stores and logs the options that changed.
     fn record(&mut self, changes: Vec<String>) -> Result<()> {
         self.changes.clone_from(&changes);
         if changes.is_empty() {
@@ -151,12 +151,12 @@ impl Session {
         })
     }
 
-    /// How long a step takes.
+    /// Estimates the time of a step.
     pub(super) fn measure_step(&mut self) -> Result<Duration> {
         self.stepper.measure(&mut self.state, &self.train_tokens)
     }
 
-    /// Losses over the same `count` batches of either split each time, as many rows at once as keep MLX busy.
+    /// The losses over `count` batches of each split, always the same, with as many rows at once as keep MLX busy.
     pub(super) fn estimate_losses(&mut self, count: usize) -> Result<Losses> {
         let context = self.config.context;
         let (all, rows) = (count * self.config.batch_size, self.evaluator.rows(context));
@@ -175,7 +175,7 @@ impl Session {
         })
     }
 
-    /// What the model says now, in so many tokens.
+    /// A sample of the current model, of that many tokens.
     pub(super) fn write_sample(&self, tokens: usize) -> Result<String> {
         let generator = Generator::new(&self.model, &self.state.model_parameters())?.for_tokenizer(&self.tokenizer);
         let options = CompletionOptions {
@@ -190,34 +190,34 @@ impl Session {
             .text)
     }
 
-    /// Saves a checkpoint of this step, unless there is one, then removes those that are not to be kept.
+    /// Saves a checkpoint of this step, unless there is one, and deletes those that are not kept.
     ///
     /// # Errors
     /// The disk is full or cannot be written.
     pub fn save(&mut self) -> Result<()> {
         let step = self.state.step;
-        self.find_run()
+        self.refresh_run_path()
             .and_then(|()| self.write_checkpoint())
             .map_err(|error| {
-                let helps = remedy(&error).unwrap_or("put that right");
+                let hint = remedy(&error).unwrap_or("fix that");
                 error.context(format!(
-                    "step {step} could not be saved (last checkpoint: {}); {helps}, then go on with --resume {}",
+                    "step {step} could not be saved (last checkpoint: {}); {hint}, then resume with --resume {}",
                     self.last_checkpoint(),
                     quoted(&self.run.folder)
                 ))
             })?;
         let (last, every) = (self.config.keep_last, self.config.keep_every);
         if let Err(error) = self.run.keep(last, every, self.progress.best.map(|best| best.step)) {
-            log::warn!("{error:#}; the run goes on");
+            log::warn!("{error:#}; training continues");
         }
         Ok(())
     }
 
-    /// Follows the run's folder where it was renamed: what has its old name now is another one's.
-    pub(super) fn find_run(&mut self) -> Result<()> {
+    /// Finds the run's folder again if it was renamed: its old name may belong to another run now.
+    pub(super) fn refresh_run_path(&mut self) -> Result<()> {
         if let Some(old) = self.run.follow()? {
             log::warn!(
-                "run {} is now {}, where it is saved from here on",
+                "run {} was renamed to {}; checkpoints are saved there from now on",
                 old.display(),
                 self.run.folder.display()
             );
@@ -231,7 +231,7 @@ impl Session {
         }
         let (needed, free) = (self.checkpoint_bytes(), durable::free_space(&self.run.folder)?);
         if needed > free {
-            let lacks = format!("it takes {}, the disk has {} left", Bytes(needed), Bytes(free));
+            let lacks = format!("it needs {}, and the disk has only {} left", Bytes(needed), Bytes(free));
             return Err(io::Error::new(io::ErrorKind::StorageFull, lacks).into());
         }
         let step = self.state.step;
@@ -250,7 +250,7 @@ impl Session {
             model: self.model.clone(),
             parameters: self.state.model_parameters(),
             tokenizer: self.tokenizer.clone(),
-            // Wherever the run is by now.
+            // The run may have been renamed.
             base: self
                 .base
                 .as_ref()
@@ -267,15 +267,17 @@ impl Session {
         self.run.point_links(&self.progress)
     }
 
+    /// Its configuration.
     pub fn config(&self) -> &TrainConfig {
         &self.config
     }
 
-    /// The shape of what is trained.
+    /// The configuration of the model that is trained.
     pub fn model(&self) -> &ModelConfig {
         &self.model
     }
 
+    /// The run's folder.
     pub fn run(&self) -> &Run {
         &self.run
     }
@@ -285,18 +287,18 @@ impl Session {
         self.state.step
     }
 
-    /// Steps that changed nothing, as their numbers were not finite.
+    /// Steps that were skipped because their loss or gradients were not finite.
     pub fn steps_skipped(&self) -> u64 {
         self.state.skipped
     }
 
-    /// Numbers that learn, and numbers in all.
+    /// The numbers of trainable parameters, and of all parameters.
     pub fn parameters(&self) -> (usize, usize) {
-        let learning = self.state.parameters.count();
-        (learning, learning + self.state.frozen.count())
+        let trainable = self.state.parameters.count();
+        (trainable, trainable + self.state.frozen.count())
     }
 
-    /// Tokens to train on, and to validate on.
+    /// The numbers of training and of validation tokens.
     pub fn tokens(&self) -> [usize; 2] {
         [self.train_tokens.len(), self.val_tokens.len()]
     }
@@ -306,7 +308,7 @@ impl Session {
         self.stepper.threads()
     }
 
-    /// What the model said at the last evaluation.
+    /// The sample of the last evaluation.
     pub fn sample(&self) -> &str {
         &self.sample
     }
@@ -316,30 +318,30 @@ impl Session {
         self.progress.best
     }
 
-    /// Settings that are others than the run had so far, in words.
+    /// Options that changed on resume, one line each.
     pub fn changes(&self) -> &[String] {
         &self.changes
     }
 
-    /// Checkpoints that the run leaves from here on, the best one not counted.
+    /// The number of checkpoints that the run will leave from this step on, without the best one.
     pub fn checkpoints_left(&self) -> u64 {
         kept_checkpoints(&self.config, self.state.step)
     }
 
-    /// What a checkpoint takes on disk, but for its small files: float32 weights, only the adapters' where there are
-    /// any, and the moments of what learns.
+    /// Size of a checkpoint on disk, without its small files: float32 weights (only the adapters', if there are any) and the
+    /// moments of the trainable parameters.
     pub fn checkpoint_bytes(&self) -> u64 {
         let state = &self.state;
-        let learning = state.parameters.count();
+        let trainable = state.parameters.count();
         let saved = match self.base {
-            Some(_) => learning,
-            None => learning + state.frozen.count(),
+            Some(_) => trainable,
+            None => trainable + state.frozen.count(),
         };
         4 * (saved + state.m.count() + state.v.count()) as u64
     }
 
-    /// What only this process has, in words.
-    pub(super) fn not_saved_yet(&self) -> String {
+    /// Describes the steps since the last checkpoint.
+    pub(super) fn unsaved_steps(&self) -> String {
         match self.state.step - self.progress.step {
             0 => "nothing".into(),
             1 => "the last step".into(),
@@ -347,7 +349,7 @@ impl Session {
         }
     }
 
-    /// The newest checkpoint's folder, in words.
+    /// The newest checkpoint's folder, for messages.
     pub(super) fn last_checkpoint(&self) -> String {
         self.run
             .newest_checkpoint()
@@ -355,7 +357,7 @@ impl Session {
     }
 }
 
-/// Has the run keep the model that its adapters are trained on top of.
+/// Copies the base model of the adapters into the run.
 fn keep_base(run: &Run, setup: &mut Setup) -> Result<()> {
     if let Some(found) = &setup.base {
         base::keep(found, &run.base_folder())?;
@@ -364,8 +366,8 @@ fn keep_base(run: &Run, setup: &mut Setup) -> Result<()> {
     Ok(())
 }
 
-/// The same start from the model that the run keeps, whatever became of that one's old place.
-fn from_kept_base(run: &Run, config: &TrainConfig) -> TrainConfig {
+/// `config`, starting from the base model that the run keeps, as the original may be gone.
+fn with_run_base(run: &Run, config: &TrainConfig) -> TrainConfig {
     let base = run.base_folder();
     let kept = config.lora_rank > 0 && base.is_dir();
     TrainConfig {
@@ -377,8 +379,8 @@ fn from_kept_base(run: &Run, config: &TrainConfig) -> TrainConfig {
     }
 }
 
-/// What the run was trained with up to its newest checkpoint.
-fn trained_with(run: &Run) -> Result<TrainConfig> {
+/// The configuration that the run was trained with up to its newest checkpoint.
+fn last_trained_config(run: &Run) -> Result<TrainConfig> {
     let recorded = match run.newest_checkpoint() {
         Ok(folder) => read_progress(&folder)?.config,
         Err(_) => None,
@@ -399,19 +401,19 @@ fn ensure_no_batch_ramp(run: &Run, config: &TrainConfig) -> Result<()> {
     )
 }
 
-/// Of a run that has no checkpoint, or none any more.
-fn note_that_it_begins_again(run: &Run) {
+/// Logs that a run without checkpoints restarts.
+fn report_restart(run: &Run) {
     let folder = run.folder.display();
     match run.latest() {
         Some(latest) => log::warn!(
-            "the checkpoints of run {folder} are gone ({} was the newest): it begins again at step 0",
+            "the checkpoints of run {folder} are gone ({} was the newest): it restarts at step 0",
             latest.display()
         ),
-        None => log::info!("run {folder} has no checkpoint yet: it begins again at step 0"),
+        None => log::info!("run {folder} has no checkpoint yet: it restarts at step 0"),
     }
 }
 
-/// How many checkpoints a run leaves from `step` on, the best one not counted.
+/// The number of checkpoints that a run leaves from `step` on, without the best one.
 fn kept_checkpoints(config: &TrainConfig, step: u64) -> u64 {
     let all = config.steps.div_ceil(config.save_every) - step / config.save_every;
     if config.keep_last == 0 {

@@ -1,4 +1,4 @@
-//! What a run starts from: random weights, those of a checkpoint, or its own newest checkpoint.
+//! The initial state of a run: random weights, those of a checkpoint, or its own newest checkpoint.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use crate::model::init;
 use crate::terminal::shell::quoted;
 use crate::tokenizer::Tokenizer;
 
-/// A run in memory before its next step, without a folder.
+/// The state of a run before its next step.
 pub struct Setup {
     pub model: ModelConfig,
     pub tokenizer: Tokenizer,
@@ -26,14 +26,14 @@ pub struct Setup {
     pub val_tokens: Tokens,
     pub state: TrainState,
     pub progress: Progress,
-    /// Where the weights are that adapters are trained on top of, if it is they that learn.
+    /// The checkpoint of the base weights, if only adapters are trained.
     pub base: Option<PathBuf>,
-    /// Text of the last evaluation.
+    /// Sample of the last evaluation.
     pub sample: String,
 }
 
 impl Setup {
-    /// A new run's: random weights, or those of the configuration's `init_from`.
+    /// The state of a new run: random weights, or those of the configuration's `init_from`.
     ///
     /// # Errors
     /// A configuration, a corpus or a checkpoint that cannot be trained with.
@@ -68,41 +68,41 @@ impl Setup {
             None => init::initialize(&model, config.seed)?,
             Some(parameters) => parameters.with(&init::initialize_adapters(&model, config.seed)?),
         };
-        let (learning, frozen) = freeze::partition(config, &parameters)?;
+        let (trainable, frozen) = freeze::partition(config, &parameters)?;
         let hash = base.as_deref().map(checkpoint::base::hash).transpose()?;
         Ok(Self {
             model,
             tokenizer,
             train_tokens,
             val_tokens,
-            state: TrainState::new(learning, frozen, config.optimizer)?,
+            state: TrainState::new(trainable, frozen, config.optimizer)?,
             progress: Progress::new(config.seed, dataset.record()?, hash),
             base,
             sample: String::new(),
         })
     }
 
-    /// A resumed run's: its newest checkpoint.
+    /// The state of a resumed run: its newest checkpoint.
     ///
     /// # Errors
-    /// A damaged checkpoint, a corpus that is not the one that it learned from, or another model.
+    /// A damaged checkpoint, another corpus than the run was trained on, or another model.
     pub fn resume(run: &Run, config: &TrainConfig, dataset: &Dataset) -> Result<Self> {
         let folder = run.newest_checkpoint()?;
         checkpoint::verify(&folder)?;
         let mut checkpoint = Checkpoint::load(&folder)?;
-        let (learning, frozen) = freeze::partition(config, &checkpoint.parameters)?;
-        let (with_v, _) = learning.partition(|name, array| has_v(config.optimizer, name, array.shape()));
-        let (progress, Moments { m, v }) = checkpoint.load_progress(&learning, &with_v)?;
+        let (trainable, frozen) = freeze::partition(config, &checkpoint.parameters)?;
+        let (with_v, _) = trainable.partition(|name, array| has_v(config.optimizer, name, array.shape()));
+        let (progress, Moments { m, v }) = checkpoint.load_progress(&trainable, &with_v)?;
         ensure!(
             progress.corpus == dataset.record()?,
-            "corpus {} is not the text that the run learned from; put the old text back, say where it is with --corpus, or start a new run with --init-from {}",
+            "corpus {} is not the text that the run was trained on; restore that text, give its path with --corpus, or start a new run with --init-from {}",
             config.corpus,
             quoted(&folder)
         );
         ensure_same_tokenizer(config, &progress, dataset, &checkpoint.tokenizer)?;
         ensure!(
             config.steps >= progress.step,
-            "steps {} are fewer than the {} that the run has done; give more, or none",
+            "steps {} are fewer than the {} that the run has done; give more, or leave --steps out",
             config.steps,
             progress.step
         );
@@ -116,7 +116,7 @@ impl Setup {
         };
         ensure!(
             configured == *model && config.context <= model.context && config.seed == progress.seed,
-            "{} is not the configuration that {} was trained with: the model, context, seed or adapters differ; put the old one back",
+            "{} is not the configuration that {} was trained with: the model, context, seed or adapters differ; restore that one",
             run.config_path().display(),
             folder.display()
         );
@@ -130,7 +130,7 @@ impl Setup {
             val_tokens,
             state: TrainState {
                 step: progress.step,
-                parameters: learning,
+                parameters: trainable,
                 frozen,
                 m,
                 v,
@@ -144,7 +144,7 @@ impl Setup {
 }
 
 /// # Errors
-/// Another tokenizer was asked for than the checkpoint's own: another one, not one that is elsewhere.
+/// The configured tokenizer differs from the checkpoint's, in its contents and not only in its path.
 fn ensure_same_tokenizer(config: &TrainConfig, progress: &Progress, dataset: &Dataset, own: &Tokenizer) -> Result<()> {
     let before = progress.config.as_ref().map(|config| &config.tokenizer);
     if before.is_none_or(|before| *before == config.tokenizer) {
@@ -152,19 +152,19 @@ fn ensure_same_tokenizer(config: &TrainConfig, progress: &Progress, dataset: &Da
     }
     ensure!(
         dataset.tokenizer(&config.tokenizer)?.to_json()? == own.to_json()?,
-        "--tokenizer {} would make another run of it, which was trained with {}; leave it out",
+        "--tokenizer {} cannot change on resume: the run was trained with {}; leave it out",
         config.tokenizer,
         before.map_or("another", String::as_str)
     );
     Ok(())
 }
 
-/// The checkpoint to start from, and its folder if adapters are to be trained on top of it.
+/// The checkpoint to start from, and its folder if it is the base of adapters.
 fn starting_point(config: &TrainConfig, folder: &Path) -> Result<(Checkpoint, Option<PathBuf>)> {
     let checkpoint = Checkpoint::load(folder)?;
     ensure!(
         checkpoint.model.quantization.is_none(),
-        "the weights in {} are quantized, which cannot be trained; start from the checkpoint that they were exported from",
+        "the weights in {} are quantized and cannot be trained; start from the checkpoint that they were exported from",
         folder.display()
     );
     if config.lora_rank == 0 {
@@ -178,7 +178,7 @@ fn starting_point(config: &TrainConfig, folder: &Path) -> Result<(Checkpoint, Op
     );
     ensure!(
         folder.join("model.safetensors").exists(),
-        "the weights in {} are in shards, which adapters cannot point at; import it first with: mlx-gpt import {} --out DIR",
+        "the weights in {} are in shards, which the base of adapters cannot be; import it first with: mlx-gpt import {} --out DIR",
         folder.display(),
         quoted(folder)
     );
@@ -188,20 +188,20 @@ fn starting_point(config: &TrainConfig, folder: &Path) -> Result<(Checkpoint, Op
 /// # Errors
 /// A step needs more memory than the machine has.
 fn ensure_fits(config: &TrainConfig, model: &ModelConfig) -> Result<()> {
-    let learning = freeze::learning_count(config, model)?;
+    let trainable = freeze::learning_count(config, model)?;
     memory::ensure_fits(
         format_args!(
             "a step of {} rows of {} tokens through {} layers of width {}",
             config.batch_size, config.context, model.layers, model.embd
         ),
-        memory::of_step(config, model, init::parameter_count(model), learning),
+        memory::of_step(config, model, init::parameter_count(model), trainable),
         "lower --batch-size (--grad-accum makes up for it) or --context, or choose a smaller --preset",
     )
 }
 
-/// The tokens to train on and those to validate on; each must be a row and the token after it at least.
+/// The tokens of the training and the validation split; each must have at least one row and the token after it.
 fn tokenize(config: &TrainConfig, tokenizer: &Tokenizer, dataset: &Dataset) -> Result<(Tokens, Tokens)> {
-    let part = |name: &str, split| {
+    let tokens_of = |name: &str, split| {
         let tokens = dataset.part_with(tokenizer, split, config.special)?.tokens;
         ensure!(
             tokens.len() > config.context,
@@ -212,5 +212,8 @@ fn tokenize(config: &TrainConfig, tokenizer: &Tokenizer, dataset: &Dataset) -> R
         );
         Ok(tokens)
     };
-    Ok((part("training", Split::Train)?, part("validation", Split::Val)?))
+    Ok((
+        tokens_of("training", Split::Train)?,
+        tokens_of("validation", Split::Val)?,
+    ))
 }

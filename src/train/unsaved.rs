@@ -1,4 +1,4 @@
-//! A run in memory alone, without a folder: what recipes are compared by.
+//! A run in memory, without a folder, for comparing recipes.
 
 use anyhow::{Result, ensure};
 
@@ -11,7 +11,7 @@ use crate::data::tokens::Tokens;
 use crate::evaluate::Evaluator;
 use crate::evaluate::text::evaluate;
 
-/// A run in memory alone.
+/// A run in memory, without a folder.
 pub struct UnsavedRun {
     config: TrainConfig,
     context: usize,
@@ -19,12 +19,12 @@ pub struct UnsavedRun {
     stepper: Stepper,
     evaluator: Evaluator,
     train_tokens: Tokens,
-    /// What its loss is measured on.
-    scored_tokens: Tokens,
+    /// Tokens that its loss is evaluated on.
+    eval_tokens: Tokens,
 }
 
 impl UnsavedRun {
-    /// On the training text, scored on the validation text.
+    /// Trains on the training text, evaluates on the validation text.
     ///
     /// # Errors
     /// A configuration or a corpus that cannot be trained with.
@@ -32,8 +32,8 @@ impl UnsavedRun {
         Self::assemble(config, Setup::new(config, dataset)?)
     }
 
-    /// On the first nine tenths of the training text, scored on its last tenth: for choosing between recipes, which must
-    /// not see the validation text.
+    /// Trains on the first nine tenths of the training text, evaluates on its last tenth: for choosing between recipes, for
+    /// which the validation text must not be used.
     ///
     /// # Errors
     /// As [`new`](Self::new), or the last tenth is shorter than a row.
@@ -61,15 +61,16 @@ impl UnsavedRun {
             evaluator: Evaluator::new(&model, state.model_parameters().names(), config.threads)?,
             state,
             train_tokens: setup.train_tokens,
-            scored_tokens: setup.val_tokens,
+            eval_tokens: setup.val_tokens,
         })
     }
 
+    /// Its configuration.
     pub fn config(&self) -> &TrainConfig {
         &self.config
     }
 
-    /// Takes steps and forgets them, so that those that are timed find everything compiled.
+    /// Computes steps without updating anything, so that compilation is not timed later.
     ///
     /// # Errors
     /// Those of a step.
@@ -80,13 +81,13 @@ impl UnsavedRun {
     /// Takes the next step.
     ///
     /// # Errors
-    /// MLX's, or a token that the vocabulary has not.
+    /// MLX's, or a token id outside the vocabulary.
     pub fn step(&mut self) -> Result<StepReport> {
         let batches = self.stepper.micro_batches(&self.train_tokens, self.state.step);
         self.stepper.step(&mut self.state, batches)
     }
 
-    /// Whether a step ends the run: one whose numbers are not finite, unless such steps are skipped.
+    /// Whether a step ends the run: one that is not finite, unless such steps are skipped.
     pub fn ends_at(&self, step: &StepReport) -> bool {
         step.found_inf && self.config.on_nan == OnNan::Stop
     }
@@ -96,11 +97,12 @@ impl UnsavedRun {
         self.state.step
     }
 
+    /// Whether all steps are done.
     pub fn is_finished(&self) -> bool {
         self.state.step == self.config.steps
     }
 
-    /// The exact loss of the model as it is now, in nats per token.
+    /// The exact loss of the current model on the evaluation text, in nats per token.
     ///
     /// # Errors
     /// MLX's.
@@ -109,7 +111,7 @@ impl UnsavedRun {
         let evaluation = evaluate(
             &mut self.evaluator,
             &parameters,
-            &self.scored_tokens,
+            &self.eval_tokens,
             self.context,
             |_| (),
         )?;
