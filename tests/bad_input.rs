@@ -59,7 +59,7 @@ fn settings_that_no_model_can_have() {
         (&["--config", "typo.toml"], "stepz"),
         (&["--config", "none.toml"], "none.toml cannot be read"),
         (&["--init-from", "none"], "none"),
-        (&["--resume", "none"], "none holds no run"),
+        (&["--resume", "none"], "none is not a run"),
     ] {
         let said = fail(mlx_gpt(path).args(["train", "--device", "cpu"]).args(options));
         assert!(said.contains(expected), "{said}");
@@ -256,7 +256,7 @@ fn an_existing_run_is_not_overwritten() {
     let before = contents(&run.join("step-000001"));
     let said = fail(&mut train_tiny(folder.path(), &["--steps", "1", "--out", "run"]));
     assert!(
-        said.contains("holds a run already") && said.contains("--resume"),
+        said.contains("already holds a run") && said.contains("--resume"),
         "{said}"
     );
     assert_eq!(contents(&run.join("step-000001")), before);

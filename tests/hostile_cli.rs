@@ -574,7 +574,7 @@ fn of_two_imports_into_one_place_one_says_so() {
     assert!(met_while_writing(path, &mut first));
     let said = fail(&mut import(path, "model", "out"));
     assert!(
-        said.contains("another program is writing it") || said.contains("another program has written it"),
+        said.contains("another process is writing it") || said.contains("another program has written it"),
         "{said}"
     );
     assert!(first.wait().unwrap().success(), "the other is not disturbed");

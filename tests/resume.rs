@@ -374,7 +374,7 @@ fn one_process_at_a_time() {
     });
     let said = fail(mlx_gpt(folder.path()).args(["train", "--resume", "run"]));
     assert!(
-        said.contains(&format!("is being trained by another process, number {};", child.id())),
+        said.contains(&format!("is being trained by another process (PID {});", child.id())),
         "{said}"
     );
     child.kill().unwrap();

@@ -1,4 +1,4 @@
-//! The model that low-rank adapters belong to: known by its contents, wherever it is, and kept beside those of a run.
+//! The base model of low-rank adapters: identified by the hash of its weights, and kept in the run's folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,8 +20,8 @@ pub fn hash(folder: &Path) -> Result<String> {
     sha256_of_file(&folder.join(weights::MODEL))
 }
 
-/// The folder of the model that the adapters in `folder` belong to: with the run that they are of, or where they say. Where
-/// the hash of its weights was recorded, nothing else counts.
+/// The folder of the base model of the adapters in `folder`: looked for in the run, then at the path in
+/// adapter_config.json. If the hash of its weights was recorded, only a model with that hash is accepted.
 ///
 /// # Errors
 /// It is not there; its weights are others.
@@ -32,7 +32,7 @@ pub fn find(folder: &Path) -> Result<PathBuf> {
         let base = there.context("adapter_config.json names no model")?;
         if !base.is_dir() {
             bail!(
-                "the adapters in {} belong to the model in {}, which is not there; put it back, or import it and say in adapter_config.json where it is",
+                "the adapters in {} belong to the model in {}, which is not there; restore it, or import it and give its path in adapter_config.json",
                 folder.display(),
                 base.display()
             );
@@ -69,8 +69,7 @@ pub fn find(folder: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Keeps the model in `base` at `place`, at the cost of a name on disk where the file system has hard links, and of a copy
-/// where it has none. One that is there stays.
+/// Copies the base model to `place`, as hard links if possible. An existing copy is kept.
 ///
 /// # Errors
 /// It cannot be read or written.
@@ -84,7 +83,7 @@ pub fn keep(base: &Path, place: &Path) -> Result<()> {
                 fs::copy(base.join(name), making.join(name))?;
             }
         }
-        // What a link leads to, not the link.
+        // The target of a link, not the link.
         let weights = base.join(weights::MODEL).canonicalize()?;
         let kept = making.join(weights::MODEL);
         if fs::hard_link(&weights, &kept).is_err() {

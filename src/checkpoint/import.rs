@@ -1,4 +1,4 @@
-//! A GPT-2 in Hugging Face's layout, made elsewhere, to a checkpoint here.
+//! Imports a GPT-2 in Hugging Face's format as a checkpoint.
 
 use std::path::{Path, PathBuf};
 
@@ -18,8 +18,8 @@ const GPT2_VOCABS: [usize; 2] = [50257, 50304];
 /// place of the folder's own; a model with GPT-2's vocabulary, padded or not, and no tokenizer gets GPT-2's.
 ///
 /// # Errors
-/// What [`Checkpoint::load`] refuses, weights that are no numbers, a folder without tokenizer, an `out` that is there
-/// already, or an error of `proceed`, which is asked between the parts of the work. Nothing is left behind then.
+/// What [`Checkpoint::load`] refuses, weights that are no numbers, a folder without tokenizer, an `out` that exists
+/// already, or an error of `proceed`, which is polled between stages. Nothing is left behind then.
 pub fn import(
     source: &Path,
     out: &Path,
@@ -29,7 +29,7 @@ pub fn import(
 ) -> Result<Checkpoint> {
     durable::ensure_free(out)?;
     ensure!(
-        source.is_dir() || foreign::hint(source).is_some(), // of which loading will speak
+        source.is_dir() || foreign::hint(source).is_some(), // loading will report it
         "{} is not a folder; give one with config.json, model.safetensors and tokenizer.json",
         source.display()
     );
@@ -41,7 +41,7 @@ pub fn import(
             Tokenizer::gpt2()
         }
         None => bail!(
-            "{} has no tokenizer.json, and without a tokenizer a model is of no use; give one with --tokenizer",
+            "{} has no tokenizer.json; give a tokenizer with --tokenizer",
             source.display()
         ),
     };
@@ -63,7 +63,7 @@ pub fn import(
     Ok(checkpoint)
 }
 
-/// Says what of the vocabulary is not as it seems: ids without a text, and ends that it has not.
+/// Logs notes on a padded vocabulary, and on eos ids outside it.
 fn remark(source: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let vocab_size = checkpoint.model.vocab_size;
     let absent = absent_ids(&checkpoint.tokenizer, vocab_size).len();
@@ -80,7 +80,7 @@ fn remark(source: &Path, checkpoint: &Checkpoint) -> Result<()> {
         let others: Vec<String> = others.iter().map(u32::to_string).collect();
         let ends: Vec<String> = checkpoint.end_tokens().iter().map(u32::to_string).collect();
         log::info!(
-            "the configuration names token {}, which the vocabulary of {vocab_size} has not; texts end with {}",
+            "the configuration names token {}, which is outside the vocabulary of {vocab_size}; eos is {}",
             others.join(", "),
             match &ends[..] {
                 [] => "no token".into(),

@@ -56,32 +56,32 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const CONFIG: &str = "config.json";
 const SAMPLE: &str = "sample.txt";
 
-/// Files that a model speaks without.
+/// Files that are only needed to resume training.
 const ONLY_FOR_TRAINING: [&str; 2] = [OPTIMIZER, SAMPLE];
 
-/// Ids that a model's vocabulary has beyond its tokenizer's, at most: nanoGPT pads to a multiple of 64, Megatron to one of
+/// Maximum padding of a model's vocabulary beyond its tokenizer's: nanoGPT pads to a multiple of 64, Megatron to one of
 /// 128 for each of its up to eight parts.
 const MOST_PADDING: usize = 1024;
 
-/// Whether a tokenizer of that many tokens can be that of a model: the model's vocabulary may be padded, but not so far
-/// that the tokenizer is more likely to be another model's.
+/// Whether a tokenizer of that size can be a model's: the vocabulary may be padded, but by more than that the tokenizer is
+/// more likely another model's.
 fn fits(tokens: usize, vocab_size: usize) -> bool {
     tokens <= vocab_size && vocab_size - tokens < MOST_PADDING.min(tokens)
 }
 
-/// A model that can speak: weights, their shape, and the tokenizer that they were trained with.
+/// A trained model: its configuration, its parameters and its tokenizer.
 pub struct Checkpoint {
     pub folder: PathBuf,
     pub model: ModelConfig,
     pub parameters: Parameters,
     pub tokenizer: Tokenizer,
-    /// Where the weights are that this checkpoint's adapters belong to, if it is adapters that it holds.
+    /// The folder of the base weights, if the checkpoint holds adapters.
     pub base: Option<PathBuf>,
 }
 
 impl Checkpoint {
-    /// Reads a checkpoint's model and tokenizer; nothing is taken that does not match `config.json` exactly. Adapters are
-    /// read together with the model that they belong to.
+    /// Reads a checkpoint's model and tokenizer. Names and shapes of the weights must match `config.json`; attention masks and
+    /// a tied output head are tolerated. Adapters are read together with their base model.
     ///
     /// # Errors
     /// A file that is missing, cut short, of another shape or of another architecture; a vocabulary and a tokenizer
@@ -90,7 +90,7 @@ impl Checkpoint {
         Self::load_with(folder, |_| Tokenizer::load(folder))
     }
 
-    /// The same with the tokenizer that `tokenizer` gives.
+    /// The same with the tokenizer that `tokenizer` returns.
     fn load_with(folder: &Path, tokenizer: impl FnOnce(&ModelConfig) -> Result<Tokenizer>) -> Result<Self> {
         let is_one = folder.join(CONFIG).exists() || peft::is_adapter_folder(folder);
         if let Some(hint) = foreign::hint(folder).filter(|_| !is_one) {
@@ -98,7 +98,7 @@ impl Checkpoint {
         }
         ensure!(
             folder.is_dir(),
-            "checkpoint {} is not there; `mlx-gpt runs` lists those that are",
+            "checkpoint {} does not exist; `mlx-gpt runs` lists the runs",
             folder.display()
         );
         if peft::is_adapter_folder(folder) {
@@ -119,7 +119,7 @@ impl Checkpoint {
             tokenizer.vocab_size()
         );
         let parameters = weights::read(folder, &model)?;
-        // After reading, so that what a reader can say of a broken file is said.
+        // After parsing, because a parse error is the more specific message.
         progress::verify_files(folder, |name| !ONLY_FOR_TRAINING.contains(&name))?;
         Ok(Self {
             folder: folder.to_owned(),
@@ -139,7 +139,7 @@ impl Checkpoint {
             base.display(),
             quoted(&base)
         );
-        // A run's adapters have the tokenizer beside them; `peft` leaves it with the model.
+        // A run saves the tokenizer beside the adapters; `peft` leaves it with the base model.
         let whole = Self::load_whole(&base, |model| {
             let without = !Tokenizer::is_in(folder) && Tokenizer::is_in(&base);
             if without {
@@ -150,7 +150,7 @@ impl Checkpoint {
         })?;
         ensure!(
             whole.model.quantization.is_none(),
-            "the adapters in {} belong to the quantized weights in {}, to which they cannot be added; take the checkpoint that those were exported from",
+            "the adapters in {} belong to the quantized weights in {}, to which adapters cannot be added; use the checkpoint that they were exported from",
             folder.display(),
             base.display()
         );
@@ -168,7 +168,7 @@ impl Checkpoint {
     /// The model with its tokenizer, ready to continue texts.
     ///
     /// # Errors
-    /// A context whose keys and values no memory here can hold.
+    /// A context whose key-value cache doesn't fit into memory.
     pub fn language_model(&self) -> Result<LanguageModel> {
         Ok(LanguageModel::new(
             &self.model,
@@ -177,7 +177,7 @@ impl Checkpoint {
         )?)
     }
 
-    /// The shape of a checkpoint's model, without its weights.
+    /// A model's configuration, without its weights.
     ///
     /// # Errors
     /// `config.json` is missing or of another architecture.
@@ -188,7 +188,7 @@ impl Checkpoint {
         hugging_face::read_config(&folder.join(CONFIG))
     }
 
-    /// The model, ready to continue token sequences, with tokens that have a text.
+    /// A generator of token sequences, which only samples ids that the tokenizer has a token for.
     ///
     /// # Errors
     /// As [`Generator::new`].
@@ -196,28 +196,28 @@ impl Checkpoint {
         Ok(Generator::new(&self.model, &self.parameters)?.for_tokenizer(&self.tokenizer))
     }
 
-    /// The tokens after which a text ends: those that the model's files name, or else the tokenizer's own.
+    /// The eos tokens: those that the model's files name, or else the tokenizer's.
     pub fn end_tokens(&self) -> Vec<u32> {
         generate::boundaries::end_tokens(&self.model, &self.tokenizer)
     }
 
-    /// The token with which a text begins, if there is one.
+    /// The bos token, if there is one.
     pub fn begin_token(&self) -> Option<u32> {
         generate::boundaries::begin_token(&self.model, &self.tokenizer)
     }
 
-    /// What a text begins with when its writer says nothing.
+    /// The default prompt.
     pub fn default_prompt(&self) -> Vec<u32> {
         generate::boundaries::default_prompt(&self.model, &self.tokenizer)
     }
 
-    /// What the sample file says.
+    /// The sample that was saved with it; empty if there is none.
     pub fn load_sample(&self) -> String {
         fs::read_to_string(self.folder.join(SAMPLE)).unwrap_or_default()
     }
 
-    /// Reads where the run stood, and the optimizer's moments: m of the parameters that learn, and v of those of them
-    /// that have one.
+    /// Reads the training state and the optimizer's moments: m for all trainable parameters, v for those that AdamW updates.
+    /// They have the shapes of their parameters.
     ///
     /// # Errors
     /// As [`load`](Self::load); a checkpoint that was imported or exported has none.
@@ -247,7 +247,7 @@ impl Checkpoint {
         Ok((progress, moments))
     }
 
-    /// The same model with its adapters added to the weights.
+    /// The same model with its adapters merged into the base weights.
     ///
     /// # Errors
     /// MLX's.
@@ -261,8 +261,10 @@ impl Checkpoint {
         })
     }
 
+    /// Checks that all weights are finite.
+    ///
     /// # Errors
-    /// A weight that is infinite or not a number.
+    /// A weight is infinite or NaN.
     pub fn check_finite(&self) -> Result<()> {
         let floats = self
             .parameters
@@ -274,10 +276,10 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Writes the folder whole, or not at all: beside its place, flushed to disk, then renamed into it.
+    /// Writes the checkpoint atomically.
     ///
     /// # Errors
-    /// The disk is full or the place cannot be written.
+    /// The disk is full or cannot be written.
     pub fn save(&self, moments: &Moments, progress: &Progress, sample: &str) -> Result<()> {
         durable::write_folder(&self.folder, |making| {
             self.write_model(making, Precision::Float32)?;
@@ -299,8 +301,8 @@ impl Checkpoint {
         .with_context(|| format!("checkpoint {} could not be written", self.folder.display()))
     }
 
-    /// Writes what a model needs to speak, here and elsewhere: weights, their shape, the tokenizer. Of a model with
-    /// adapters, only these are written.
+    /// Writes the files for inference: weights, configuration, tokenizer. Of a model with adapters, only the adapters are
+    /// written.
     ///
     /// # Errors
     /// The files cannot be written.

@@ -1,4 +1,4 @@
-//! `state.json`: where a checkpoint comes from, and the hashes of its files.
+//! `state.json`: the training state of a checkpoint, or its origin, and the hashes of its files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,10 +16,10 @@ use crate::model::parameters::Parameters;
 
 const STATE: &str = "state.json";
 
-/// The layout of `state.json`; a program that knows only older ones refuses newer ones.
+/// The version of `state.json`'s format; newer ones are refused.
 const FORMAT: u32 = 1;
 
-/// Where a run stood when a checkpoint was written.
+/// The training state at a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     pub format: u32,
@@ -32,26 +32,26 @@ pub struct Progress {
     /// The lowest validation loss of the run's checkpoints so far.
     pub best: Option<Best>,
     pub corpus: CorpusRecord,
-    /// What the run was trained with up to here.
+    /// The configuration that the run was trained with up to here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<TrainConfig>,
-    /// What decided how its numbers were rounded.
+    /// What determined floating-point rounding.
     #[serde(default, skip_serializing_if = "Arithmetic::is_empty")]
     pub arithmetic: Arithmetic,
     /// Steps skipped because their loss or gradients were not finite.
     #[serde(default)]
     pub skipped: u64,
-    /// How losses are scaled in float16.
+    /// The loss scale of float16 training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<LossScale>,
-    /// SHA-256 of the weights that low-rank adapters belong to.
+    /// SHA-256 of the base weights of low-rank adapters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
     /// SHA-256 of each other file of the folder.
     pub files: BTreeMap<String, String>,
 }
 
-/// What float16 losses are multiplied with before the backward pass, so that small gradients do not become zero.
+/// The factor of float16 losses before the backward pass, which keeps small gradients from underflowing.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LossScale {
     pub scale: f32,
@@ -59,7 +59,7 @@ pub struct LossScale {
     pub finite_steps: u32,
 }
 
-/// What an evaluation in training found, in nats per token.
+/// The losses of an evaluation during training, in nats per token.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Losses {
     pub train: f64,
@@ -79,7 +79,7 @@ pub struct Moments {
     pub v: Parameters,
 }
 
-/// What an imported checkpoint records: that it was not made by training, and the hashes.
+/// The record of an imported checkpoint: its origin, and the hashes.
 #[derive(Serialize, Deserialize)]
 struct Imported {
     format: u32,
@@ -87,7 +87,7 @@ struct Imported {
     files: BTreeMap<String, String>,
 }
 
-/// What any `state.json` has.
+/// The fields that every `state.json` has.
 #[derive(Deserialize)]
 struct Hashes {
     format: u32,
@@ -97,7 +97,7 @@ struct Hashes {
 }
 
 impl Progress {
-    /// Of a run that begins, on top of the weights of that hash if it trains adapters.
+    /// The state at step 0; `hash` is that of the base weights if adapters are trained.
     pub fn new(seed: u64, corpus: CorpusRecord, base: Option<String>) -> Self {
         Self {
             format: FORMAT,
@@ -115,7 +115,7 @@ impl Progress {
         }
     }
 
-    /// Where the run stands at a step that is about to be saved, with the losses of an evaluation at it, if there was one.
+    /// The state at a step that is about to be saved, with the losses of the evaluation at it, if there was one.
     pub fn advanced(&self, step: u64, evaluation: Option<Losses>) -> Self {
         let mut progress = Self {
             step,
@@ -133,7 +133,7 @@ impl Progress {
         progress
     }
 
-    /// Writes it as the last of a folder's files, with the hashes of the others.
+    /// Writes it, after all other files of the folder, with their hashes.
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         let progress = Self {
             files: hashes(folder)?,
@@ -143,7 +143,7 @@ impl Progress {
     }
 }
 
-/// Writes the record of an imported checkpoint as the last of its files.
+/// Writes the record of an imported checkpoint, after its other files.
 pub(super) fn write_imported(folder: &Path, source: &str) -> Result<()> {
     let imported = Imported {
         format: FORMAT,
@@ -167,7 +167,7 @@ fn hashes(folder: &Path) -> Result<BTreeMap<String, String>> {
         .collect()
 }
 
-/// Reads where a run stood.
+/// Reads a training state.
 ///
 /// # Errors
 /// `state.json` is missing, not what training writes, or of a newer format.
@@ -176,7 +176,7 @@ pub fn read_progress(folder: &Path) -> Result<Progress> {
     let path = folder.join(STATE);
     if let Some(source) = hashes.imported_from {
         anyhow::bail!(
-            "{} was imported from {source}, not trained here, so there is nothing to go on with; start a run with --init-from",
+            "{} was imported from {source}, not trained here, so it has no training state to resume; start a run with --init-from",
             folder.display()
         );
     }
@@ -197,7 +197,7 @@ fn read_hashes(folder: &Path) -> Result<(Hashes, Vec<u8>)> {
     Ok((hashes, bytes))
 }
 
-/// Where the run stood, if the folder is one of training: an import or an export is not.
+/// The training state, if there is one: an import or an export has none.
 ///
 /// # Errors
 /// `state.json` is there and broken, or of a newer format.
@@ -213,8 +213,8 @@ pub fn has_hashes(folder: &Path) -> bool {
     folder.join(STATE).exists()
 }
 
-/// Compares every file with the hash that was recorded when the checkpoint was written, and the weights that its
-/// adapters belong to; the number of files.
+/// Compares every file, and the base weights of adapters, with the hashes that were recorded when the checkpoint was
+/// written; returns the number of files.
 ///
 /// # Errors
 /// The first file that is missing or changed.
@@ -227,7 +227,7 @@ pub fn verify(folder: &Path) -> Result<usize> {
     Ok(recorded.files.len())
 }
 
-/// Compares those files with their hashes that `choose` takes the names of, as far as hashes were recorded.
+/// Compares the files whose names `choose` accepts with their hashes, if hashes were recorded.
 ///
 /// # Errors
 /// The first file that is missing or changed.
@@ -257,7 +257,7 @@ pub(super) fn verify_files(folder: &Path, choose: impl Fn(&str) -> bool) -> Resu
     Ok(())
 }
 
-/// The hash of the weights that the adapters in `folder` were trained on, as far as it was recorded.
+/// The hash of the base weights of the adapters in `folder`, if it was recorded.
 ///
 /// # Errors
 /// `state.json` is broken.

@@ -1,4 +1,4 @@
-//! A run's folder: what started it, its metrics, its checkpoints.
+//! A run's folder: its configuration, its metrics, its checkpoints.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,15 +29,15 @@ pub struct Run {
     pub folder: PathBuf,
     /// Held while this program trains the run.
     lock: Option<RunLock>,
-    /// It was this program that began the run.
+    /// Whether this process created the run.
     began: bool,
 }
 
 impl Run {
-    /// Makes the folder of a new run, and locks it.
+    /// Creates the folder of a new run, and locks it.
     ///
     /// # Errors
-    /// There is a run already, or something else; the folder cannot be made or written.
+    /// The folder holds a run or something else already; it cannot be created or written.
     pub fn create(folder: &Path, config: &TrainConfig) -> Result<Self> {
         let _made = durable::make_folder(folder).context("choose another --out")?;
         let mut run = Self {
@@ -65,7 +65,7 @@ impl Run {
     fn ensure_unused(&self) -> Result<()> {
         ensure!(
             !self.config_path().exists() && self.steps()?.is_empty(),
-            "{} holds a run already; continue it with --resume {}, or choose another --out",
+            "{} already holds a run; continue it with --resume {}, or choose another --out",
             self.folder.display(),
             quoted(&self.folder)
         );
@@ -73,7 +73,7 @@ impl Run {
             let name = entry?.file_name();
             ensure!(
                 name == LOCK || unfinished::is_unfinished(&name),
-                "{} is not empty, and no run: it holds {}; choose another --out",
+                "{} is not empty and not a run: it holds {}; choose another --out",
                 self.folder.display(),
                 name.display()
             );
@@ -81,7 +81,7 @@ impl Run {
         Ok(())
     }
 
-    /// Leaves nothing behind of a run that this program began, and of which no step was trained.
+    /// Removes a run that this process created, if no step of it was trained.
     pub fn discard(&self) {
         if self.began {
             for name in [CONFIG, METRICS, CURVE, LOCK] {
@@ -92,7 +92,7 @@ impl Run {
         }
     }
 
-    /// Keeps other processes from training the run as long as this value lives, or the process does.
+    /// Keeps other processes from training the run until this value is dropped or the process ends.
     ///
     /// # Errors
     /// Another process trains it, which is named; files cannot be written or locked there.
@@ -101,8 +101,7 @@ impl Run {
         Ok(())
     }
 
-    /// Finds the folder again that was locked: it may have been renamed meanwhile, and another put in its place. Its old
-    /// place, if it has another now.
+    /// Finds the locked folder again, which may have been renamed. Returns the previous path if it changed.
     ///
     /// # Errors
     /// It was removed.
@@ -126,7 +125,7 @@ impl Run {
         };
         ensure!(
             run.config_path().is_file(),
-            "{} holds no run; `mlx-gpt runs` lists those that are there",
+            "{} is not a run; `mlx-gpt runs` lists the runs",
             folder.display()
         );
         Ok(run)
@@ -165,7 +164,7 @@ impl Run {
         durable::write_file(&self.config_path(), toml::to_string(config)?.as_bytes())
     }
 
-    /// The model that the run's adapters belong to, kept here so that nothing that becomes of its old place matters.
+    /// The run's own copy (or hard link) of the adapters' base model, so that it does not depend on the original path.
     pub fn base_folder(&self) -> PathBuf {
         self.folder.join(BASE)
     }
@@ -185,9 +184,9 @@ impl Run {
         }
     }
 
-    /// Removes checkpoints: all but the `last` newest (all stay if it is 0), the best, and those of every `every`th step.
+    /// Deletes old checkpoints: keeps the newest `last` (0: all), the best one, and those at multiples of `every`.
     ///
-    /// A folder loses its name before its files, so that none is ever a checkpoint with some of them.
+    /// Each is deleted atomically, so that no incomplete checkpoint remains.
     pub fn keep(&self, last: usize, every: u64, best: Option<u64>) -> Result<()> {
         let steps = self.steps()?;
         let old = if last == 0 { 0 } else { steps.len().saturating_sub(last) };
@@ -199,18 +198,18 @@ impl Run {
         Ok(())
     }
 
-    /// Where the best checkpoint is, if one is known.
+    /// The path of the best checkpoint, if one is known.
     pub fn best(&self) -> Option<PathBuf> {
         let link = self.folder.join(BEST);
         link.exists().then_some(link)
     }
 
-    /// Where `latest` points, though it may not be there any more.
+    /// The target of `latest`, which may no longer exist.
     pub fn latest(&self) -> Option<PathBuf> {
         fs::read_link(self.folder.join(LATEST)).ok()
     }
 
-    /// Removes what an earlier process that died was writing.
+    /// Removes temporary files of an earlier process that died.
     ///
     /// # Errors
     /// The run cannot be written.
@@ -219,8 +218,8 @@ impl Run {
             .map_err(|error| with_remedy(error, format_args!("run {} cannot be cleaned", self.folder.display())))
     }
 
-    /// The steps that have a checkpoint, ascending. A checkpoint is complete: it got its name last. A folder with a step's
-    /// name that somebody else made is none.
+    /// The steps that have a checkpoint, ascending. Checkpoints are written atomically, so that they are complete. A folder
+    /// with a step's name but without config.json is ignored.
     ///
     /// # Errors
     /// The run cannot be read.
@@ -242,14 +241,14 @@ impl Run {
         match self.steps()?.last() {
             Some(&step) => Ok(self.step_folder(step)),
             None => bail!(
-                "run {} has no checkpoint yet; the first comes at the first multiple of save-every, or `train --resume {}` begins it again",
+                "run {} has no checkpoint yet; the first is saved at the first multiple of save-every; `train --resume {}` restarts the run",
                 self.folder.display(),
                 quoted(&self.folder)
             ),
         }
     }
 
-    /// When it last wrote something.
+    /// The time of its last write.
     pub(super) fn modified(&self) -> SystemTime {
         [self.metrics_path(), self.config_path()]
             .iter()

@@ -1,4 +1,4 @@
-//! The lock of a run: one process at a time trains it, and saves into the folder that it locked, whatever that is called.
+//! The lock of a run: one process at a time trains it, and saves into the folder that it locked, even if it is renamed.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -21,7 +21,7 @@ pub(super) struct RunLock {
 }
 
 impl RunLock {
-    /// Of a run that is `new`, or is there and to go on.
+    /// Locks a run; `new` is whether it is being created, not resumed.
     ///
     /// # Errors
     /// Another process trains the run, which is named; files cannot be written or locked there.
@@ -39,19 +39,19 @@ impl RunLock {
                 bail!(
                     "run {} is being trained by another process{}; wait for it, or stop it",
                     folder.display(),
-                    number.map_or(String::new(), |number| format!(", number {number}"))
+                    number.map_or(String::new(), |number| format!(" (PID {number})"))
                 )
             }
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| {
                     format!(
-                        "{} cannot be locked; take a file system that has locks for the run",
+                        "{} cannot be locked; use a file system that supports locks for the run",
                         path.display()
                     )
                 });
             }
         }
-        // Only for the message above: on a full disk the lock holds all the same.
+        // Only for the message above: the lock holds even on a full disk.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self {
             _file: file,
@@ -59,7 +59,7 @@ impl RunLock {
         })
     }
 
-    /// Where the locked folder is, which was at `last`.
+    /// The current path of the locked folder, which was at `last`.
     ///
     /// # Errors
     /// It was removed.

@@ -1,4 +1,4 @@
-//! Finding runs and checkpoints on disk.
+//! Finds runs and checkpoints on disk.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use super::run::Run;
 use super::{Progress, read_progress};
 use crate::disk::durable;
 
-/// Where runs go unless `--out` says otherwise, below the current folder.
+/// The default folder of runs, relative to the current one.
 pub const RUNS: &str = "runs";
 
-/// A line of `runs`.
+/// A row of the listing of `runs`.
 #[derive(Debug)]
 pub struct Summary {
     pub folder: PathBuf,
@@ -25,7 +25,7 @@ pub struct Summary {
     pub progress: Option<Progress>,
 }
 
-/// What a line of `runs` says of a run.
+/// Summarizes a run for the listing.
 ///
 /// # Errors
 /// Its configuration cannot be read.
@@ -40,7 +40,7 @@ pub fn summarize(run: &Run) -> Result<Summary> {
     })
 }
 
-/// The runs below `folder`, the one that last wrote something last.
+/// The runs below `folder`, ordered by their last write.
 pub fn list(folder: &Path) -> Result<Vec<Run>> {
     if !folder.exists() {
         return Ok(Vec::new());
@@ -66,7 +66,7 @@ pub fn newest(folder: &Path) -> Result<Run> {
     })
 }
 
-/// The checkpoint that a user means: a checkpoint's folder, a run's (its newest), or nothing (the newest run's).
+/// Resolves a user's path to a checkpoint: a checkpoint's folder, a run's (its newest), or nothing (the newest run's).
 ///
 /// # Errors
 /// There is none.
@@ -84,8 +84,8 @@ pub fn find_checkpoint(path: Option<&Path>) -> Result<PathBuf> {
     }
 }
 
-/// Reads the checkpoint that a user means. A run that goes on may remove it meanwhile (`--keep-last`): then the one that is
-/// the newest by now is read.
+/// Reads the checkpoint at a user's path. If a running training deletes it in the meantime (`--keep-last`), the newest one
+/// is read instead.
 ///
 /// # Errors
 /// There is none; those of `read`.

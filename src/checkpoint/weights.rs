@@ -35,8 +35,8 @@ struct Index {
 
 /// Reads the weights of `model`; adapters are not among them.
 ///
-/// The head may be there beside the token embedding, the same once more, or alone: then it is the embedding. Attention
-/// masks, which older versions of `transformers` wrote, are left alone.
+/// A tied head may be stored in addition to the token embedding, or instead of it. Attention masks, which older versions of
+/// `transformers` wrote, are ignored.
 ///
 /// # Errors
 /// A file that is missing, cut short or damaged; a tensor missing, left over, of another shape or in another file than
@@ -122,7 +122,7 @@ fn open_shards(folder: &Path) -> Result<Vec<TensorFile>> {
     Ok(shards.into_values().collect())
 }
 
-/// GPT-2's own name of a file's tensor; none for the head and for attention masks, which are no parameters.
+/// GPT-2's own name of a file's tensor; `None` for the head and for attention masks, which are not parameters.
 fn parameter_name(stored: &str) -> Option<String> {
     let name = without_prefix(stored);
     let mask = name.starts_with("h.") && (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"));

@@ -1,4 +1,4 @@
-//! Files and folders that are complete or not there.
+//! Atomic writes: a file or folder is either complete or absent, also after a crash.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,11 +8,11 @@ use anyhow::{Context, Error, Result, ensure};
 use super::remedy::with_remedy;
 use super::unfinished::{self, Unfinished};
 
-/// Makes a folder by `fill`, which gets an empty one beside its place; flushes what it wrote and renames it into place.
-/// An empty folder in that place makes way.
+/// Creates a folder atomically: `fill` writes into a temporary folder beside `place`, which is synced and renamed. An empty
+/// folder at `place` is replaced.
 ///
 /// # Errors
-/// Those of `fill`; something else is in its place; another program is writing it; the disk cannot be written.
+/// Those of `fill`; something else is at `place`; another process is writing it; the disk cannot be written.
 pub fn write_folder(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let making = Unfinished::folder(place)?;
     making.ensure_alone(place)?;
@@ -25,13 +25,15 @@ pub fn write_folder(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Res
         place
             .symlink_metadata()
             .map_or(true, |found| found.is_dir() && is_empty(place)),
-        "something else has that name meanwhile; move it away, or choose another place"
+        "something else was created under that name in the meantime; move it away, or choose another path"
     );
     making.publish(place)
 }
 
+/// Checks that there is nothing at `place` yet.
+///
 /// # Errors
-/// Something is at `place` already.
+/// Something is at `place`.
 pub fn ensure_free(place: &Path) -> Result<()> {
     ensure!(
         place.symlink_metadata().is_err(),
@@ -41,7 +43,7 @@ pub fn ensure_free(place: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Folders that were made for something to be written into; those that are empty in the end are removed again.
+/// Guard for newly created folders: removes those that are still empty when it is dropped.
 #[must_use = "they are removed again when this is dropped and they are still empty"]
 pub struct MadeFolders(Vec<PathBuf>);
 
@@ -53,7 +55,7 @@ impl Drop for MadeFolders {
     }
 }
 
-/// Makes a folder and those above it that are missing.
+/// Creates a folder and its missing parents.
 ///
 /// # Errors
 /// They cannot be made.
@@ -80,7 +82,7 @@ pub fn make_parents(place: &Path) -> Result<MadeFolders> {
     make_folder(parent(place))
 }
 
-/// Replaces a file's contents in one step.
+/// Replaces a file's contents atomically.
 ///
 /// # Errors
 /// The disk cannot be written.
@@ -93,10 +95,10 @@ pub fn write_file(place: &Path, contents: &[u8]) -> Result<()> {
         .map_err(not_written(place))
 }
 
-/// Makes a file by `fill`, which gets a path beside its place; flushes what it wrote and renames it into place.
+/// Creates a file atomically: `fill` writes a temporary file beside `place`, which is synced and renamed.
 ///
 /// # Errors
-/// Those of `fill`; something is in its place; another program is writing it; the disk cannot be written.
+/// Those of `fill`; something is at `place`; another process is writing it; the disk cannot be written.
 pub fn fill_file(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     Unfinished::file(place)
         .and_then(|making| {
@@ -109,12 +111,12 @@ pub fn fill_file(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result
         .map_err(not_written(place))
 }
 
-/// What is said of a place that could not be written: its name, and what may help.
+/// Error context for a failed write: the path and, if there is one, a hint.
 pub fn not_written(place: &Path) -> impl Fn(Error) -> Error {
     move |error| with_remedy(error, format_args!("{} could not be written", place.display()))
 }
 
-/// Points the link `place` at `target`, relative to the link's folder, in one step.
+/// Points the link `place` at `target`, relative to the link's folder, atomically.
 ///
 /// # Errors
 /// A folder is in its place that is no copy of `target`; the disk cannot be written.
@@ -123,12 +125,12 @@ pub fn replace_link(place: &Path, target: &str) -> Result<()> {
         // As copying a run without its links leaves it.
         ensure!(
             is_copy(place, &place.with_file_name(target)).unwrap_or(false),
-            "{} is a folder where a link to {target} belongs, and is no copy of that; move it away",
+            "{} is a folder where a link to {target} belongs, and is not a copy of it; move it away",
             place.display()
         );
         remove_folder(place)?;
     }
-    let making = unfinished::making(place)?;
+    let making = unfinished::temp_path(place)?;
     let _ = fs::remove_file(&making);
     std::os::unix::fs::symlink(target, &making)
         .and_then(|()| fs::rename(&making, place))
@@ -154,12 +156,12 @@ fn is_copy(folder: &Path, original: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Removes a folder, which loses its name first: whatever happens, it is whole or gone.
+/// Removes a folder atomically: it is renamed to a temporary name first, so that it is never seen half deleted.
 ///
 /// # Errors
 /// The disk cannot be written.
 pub fn remove_folder(place: &Path) -> Result<()> {
-    let making = unfinished::making(place)?;
+    let making = unfinished::temp_path(place)?;
     fs::rename(place, &making)
         .map_err(anyhow::Error::from)
         .and_then(|()| sync_folder(parent(place)))
@@ -167,7 +169,7 @@ pub fn remove_folder(place: &Path) -> Result<()> {
         .with_context(|| format!("{} could not be removed", place.display()))
 }
 
-/// Bytes that can still be written where `place` is.
+/// Free bytes of the file system at `place`.
 ///
 /// # Errors
 /// There is no such place.
@@ -176,7 +178,7 @@ pub fn free_space(place: &Path) -> Result<u64> {
     Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
-/// The folder that a place is in.
+/// The parent folder of a path.
 pub fn parent(place: &Path) -> &Path {
     match place.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -184,7 +186,7 @@ pub fn parent(place: &Path) -> &Path {
     }
 }
 
-/// A rename is on disk only once its folder is.
+/// Syncs a folder: a rename is durable only after that.
 ///
 /// # Errors
 /// It cannot be flushed.
@@ -192,7 +194,7 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
     Ok(File::open(folder)?.sync_all()?)
 }
 
-/// Bytes of the files in a folder and those below it. What goes away meanwhile has none.
+/// Total size in bytes of the files below a folder. Entries that disappear in the meantime count as 0.
 ///
 /// # Errors
 /// It cannot be read.

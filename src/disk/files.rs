@@ -1,4 +1,4 @@
-//! Reading files that others made: regular ones only, and no more into memory than a file of its kind can have.
+//! Reads untrusted files: regular files only, with a size limit.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -10,42 +10,41 @@ use anyhow::{Result, ensure};
 use memmap2::{Mmap, MmapOptions};
 use rustix::process::{fchdir, getcwd};
 
-/// Bytes of a file that is read whole, at most. The largest tokenizers that are published have about 35 MB.
+/// Maximum size in bytes of a file that is read whole. The largest published tokenizers have about 35 MB.
 const MOST: u64 = 1 << 28;
 
-/// Opens a file whose size is known. A pipe would wait for somebody to write, and a device need not end; a link is
-/// followed to what it leads to.
+/// Opens a regular file, following links. A pipe could block forever, and a device may be endless.
 ///
 /// # Errors
-/// It is not there, or it is no regular file.
+/// It does not exist, or is not a regular file.
 pub fn open(path: &Path) -> Result<File> {
     let kind = fs::metadata(path)?.file_type();
     ensure!(!kind.is_dir(), "it is a folder, not a file");
     ensure!(
         kind.is_file(),
-        "it is a pipe, a socket or a device, whose end is not known; write what it gives into a file first"
+        "it is a pipe, a socket or a device; write its contents to a regular file first"
     );
     Ok(File::open(path)?)
 }
 
-/// The contents of a file that describes something: configurations, tokenizers, manifests.
+/// Reads a whole file, such as a configuration, a tokenizer or a manifest.
 ///
 /// # Errors
-/// As [`open`], or more bytes than any such file has.
+/// As [`open`], or it is too large.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     read_up_to(open(path)?, MOST)
 }
 
-/// Maps bytes of a file into memory, so that only those that are looked at are read.
+/// Maps bytes of a file into memory, so that only the pages that are used are read.
 ///
 /// # Errors
-/// The file has not so many bytes, or cannot be mapped.
+/// The file is shorter, or cannot be mapped.
 #[allow(unsafe_code, reason = "the only way to map a file")]
 pub fn map(file: &File, from: u64, bytes: usize) -> Result<Mmap> {
     let end = from.checked_add(bytes as u64);
     ensure!(
         end.is_some_and(|end| file.metadata().is_ok_and(|file| end <= file.len())),
-        "it was cut short"
+        "it is truncated"
     );
     let mut options = MmapOptions::new();
     options.offset(from).len(bytes);
@@ -55,13 +54,13 @@ pub fn map(file: &File, from: u64, bytes: usize) -> Result<Mmap> {
     Ok(unsafe { options.map(file) }?)
 }
 
-/// Where an open folder is now, whatever it was called when it was opened.
+/// The current path of an open folder, which may have been renamed.
 ///
 /// # Errors
 /// It was removed.
 pub fn path_of_folder(folder: &File) -> Result<PathBuf> {
-    // No call on every system asks for it but this one. For that moment relative paths of other threads go astray: those
-    // that compute have none.
+    // There is no other portable way. While it runs, relative paths resolve wrongly in other threads; those that compute
+    // use none.
     let here = File::open(".")?;
     fchdir(folder)?;
     let path = getcwd(Vec::new());
@@ -69,16 +68,16 @@ pub fn path_of_folder(folder: &File) -> Result<PathBuf> {
     Ok(PathBuf::from(OsString::from_vec(path?.into_bytes())))
 }
 
-/// What `reader` gives until its end.
+/// Reads `reader` to its end.
 ///
 /// # Errors
-/// It cannot be read, or gives more than `most` bytes.
+/// It cannot be read, or has more than `most` bytes.
 pub fn read_up_to(reader: impl Read, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(most + 1).read_to_end(&mut bytes)?;
     ensure!(
         bytes.len() as u64 <= most,
-        "it has more than {most} bytes, the most that is read here; give less"
+        "it has more than {most} bytes, which is the limit here"
     );
     Ok(bytes)
 }

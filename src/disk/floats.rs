@@ -1,12 +1,11 @@
-//! float32 numbers as files have them: little-endian, in 32 or 16 bits.
+//! Encodes float32 values as little-endian float32, float16 or bfloat16.
 
 use anyhow::{Result, bail};
 use half::{bf16, f16};
 
 use serde::{Deserialize, Serialize};
 
-/// A floating-point format: of weights in a file, or of the forward and backward pass, whose master weights are
-/// always float32.
+/// Floating-point format of stored weights, or of the forward and backward pass, whose master weights are always float32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
@@ -26,7 +25,7 @@ impl std::fmt::Display for Precision {
     }
 }
 
-/// Appends numbers in a format; rounding to 16 bits is to nearest, ties to even.
+/// Appends values in a format; rounding to 16 bits is to nearest, ties to even.
 pub fn encode(numbers: &[f32], precision: Precision, out: &mut Vec<u8>) {
     match precision {
         Precision::Float32 => out.extend_from_slice(bytemuck::cast_slice(numbers)),
@@ -35,8 +34,10 @@ pub fn encode(numbers: &[f32], precision: Precision, out: &mut Vec<u8>) {
     }
 }
 
+/// Checks that all values can be stored in that format.
+///
 /// # Errors
-/// A number that is not finite, or would not be in that format.
+/// A value is not finite, or overflows the format.
 pub fn check(numbers: &[f32], precision: Precision) -> Result<()> {
     check_finite(numbers)?;
     let held = |number: f32| match precision {
@@ -45,13 +46,15 @@ pub fn check(numbers: &[f32], precision: Precision) -> Result<()> {
         Precision::Bfloat16 => bf16::from_f32(number).is_finite(),
     };
     match numbers.iter().find(|&&number| !held(number)) {
-        Some(number) => bail!("a weight is {number}, which {precision} cannot hold; choose --dtype float32"),
+        Some(number) => bail!("a weight is {number}, which overflows {precision}; choose --dtype float32"),
         None => Ok(()),
     }
 }
 
+/// Checks that all values are finite.
+///
 /// # Errors
-/// A number that is none, or infinite.
+/// A value is NaN or infinite.
 pub fn check_finite(numbers: &[f32]) -> Result<()> {
     match numbers.iter().find(|number| !number.is_finite()) {
         Some(number) => bail!("a weight is {number}; the model is damaged, choose an earlier checkpoint"),

@@ -8,11 +8,12 @@ use sha2::{Digest, Sha256};
 
 use crate::disk::files;
 
+/// SHA-256 of bytes in lower-case hexadecimal.
 pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
     finish(Sha256::new().chain_update(bytes))
 }
 
-/// Of a file's contents, read in pieces.
+/// SHA-256 of a file's contents, read in blocks.
 ///
 /// # Errors
 /// It cannot be read.
@@ -28,7 +29,7 @@ pub fn sha256_of_file(path: &Path) -> Result<String> {
     }
 }
 
-/// The hexadecimal digits of a hash that was fed in pieces.
+/// The lower-case hexadecimal digits of a finished hash.
 pub fn finish(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

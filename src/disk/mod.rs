@@ -1,4 +1,4 @@
-//! Files: reading what others made, writing so that a file is complete or not there, hashes, number formats.
+//! Files: atomic and durable writes, bounded reads of untrusted files, hashes, number formats.
 //!
 //! ```
 //! use mlx_gpt::disk::hash::sha256;

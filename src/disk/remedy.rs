@@ -1,4 +1,4 @@
-//! What to do about a disk that cannot be read or written.
+//! Hints for errors of the file system.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
@@ -6,22 +6,22 @@ use std::io::{self, ErrorKind};
 use anyhow::Error;
 use rustix::io::Errno;
 
-/// What may help against the error of the system in `error`, in words that follow a semicolon; nothing where there is none,
-/// and `error` itself says what to do.
+/// A hint for the system's error in `error`, worded to follow a semicolon; `None` if there is none, where `error` says
+/// itself what to do.
 pub fn remedy(error: &Error) -> Option<&'static str> {
     let error = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>())?;
     Some(match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make space",
         ErrorKind::FileTooLarge => "raise the limit on the size of files (ulimit -f)",
-        ErrorKind::ReadOnlyFilesystem => "make its file system writable, or take another",
-        ErrorKind::PermissionDenied => "make it writable (chmod u+w), or take a place that is yours",
-        ErrorKind::NotFound => "put back what is missing",
-        _ if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => "the disk reports errors: take another",
+        ErrorKind::ReadOnlyFilesystem => "make its file system writable, or use another",
+        ErrorKind::PermissionDenied => "make it writable (chmod u+w), or use a folder that you can write to",
+        ErrorKind::NotFound => "restore what is missing",
+        _ if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => "the disk reports errors: use another",
         _ => return None,
     })
 }
 
-/// `error` under what it was that failed, with what may help.
+/// Adds `what` failed to `error`, and a hint if there is one.
 pub fn with_remedy(error: Error, what: impl Display) -> Error {
     match remedy(&error) {
         Some(helps) => error.context(format!("{what}; {helps}")),
@@ -45,7 +45,7 @@ mod tests {
             (Errno::NOSPC, "make space"),
             (Errno::DQUOT, "make space"),
             (Errno::FBIG, "ulimit -f"),
-            (Errno::IO, "take another"),
+            (Errno::IO, "use another"),
             (Errno::ROFS, "writable"),
             (Errno::ACCESS, "chmod"),
         ] {

@@ -1,6 +1,6 @@
-//! What is still being written: a name that says so, and a lock for as long as its writer lives.
+//! Temporary files and folders, named after the process that writes them and locked while it lives.
 //!
-//! A process that dies leaves such files and folders behind, without a lock. Whoever writes beside them next removes them.
+//! A process that dies leaves them behind without a lock; the next process that writes in that folder removes them.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-/// Begins such names; the number of the process follows, and then what it will be called.
-const MAKING: &str = ".making-";
+/// Prefix of temporary names; followed by the process id and the final name.
+const TEMP_PREFIX: &str = ".making-";
 
-/// A file or folder before it gets its name. Unless it is published it is removed.
+/// A temporary file or folder. It is removed when dropped, unless it is published.
 pub struct Unfinished {
     path: PathBuf,
-    /// Tells others that this is not left over.
+    /// Locked: shows other processes that the entry is in use.
     lock: File,
     published: bool,
 }
@@ -41,7 +41,7 @@ impl Unfinished {
 
     fn claim(place: &Path, create: impl Fn(&Path) -> io::Result<()>) -> Result<Self> {
         remove_abandoned(super::durable::parent(place));
-        let path = making(place)?;
+        let path = temp_path(place)?;
         loop {
             create(&path).map_err(|error| match error.kind() {
                 ErrorKind::AlreadyExists => another_writes(),
@@ -49,7 +49,7 @@ impl Unfinished {
             })?;
             let lock = File::open(&path)?;
             let locked = lock.try_lock();
-            // Another process may have taken it for left over before it was locked.
+            // Another process may have removed it as stale before it was locked.
             if !matches!(locked, Err(TryLockError::WouldBlock)) && is_at(&lock, &path) {
                 return Ok(Self {
                     path,
@@ -60,13 +60,15 @@ impl Unfinished {
         }
     }
 
-    /// Where it is meanwhile.
+    /// The temporary path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// Checks that no other process is writing `place`.
+    ///
     /// # Errors
-    /// Another program is writing `place`, too.
+    /// Another one is.
     pub fn ensure_alone(&self, place: &Path) -> Result<()> {
         let others =
             unfinished_in(super::durable::parent(place)).filter(|path| path.file_name() != self.path.file_name());
@@ -79,7 +81,7 @@ impl Unfinished {
         Ok(())
     }
 
-    /// Flushes it, gives it its name, and flushes that.
+    /// Syncs it, renames it to its final name, and syncs the folder.
     ///
     /// # Errors
     /// The disk cannot be written.
@@ -100,35 +102,36 @@ impl Drop for Unfinished {
 }
 
 fn another_writes() -> anyhow::Error {
-    anyhow::anyhow!("another program is writing it; wait for that one, or choose another place")
+    anyhow::anyhow!("another process is writing it; wait for it to finish, or choose another path")
 }
 
-/// Where something is while it is written.
+/// The temporary path for `place`.
 ///
 /// # Errors
-/// The place has no name.
-pub fn making(place: &Path) -> Result<PathBuf> {
+/// `place` has no file name.
+pub fn temp_path(place: &Path) -> Result<PathBuf> {
     ensure!(place.file_name().is_some(), "a path to write needs a name");
-    Ok(place.with_file_name(format!("{MAKING}{}-{}", std::process::id(), name(place))))
+    Ok(place.with_file_name(format!("{TEMP_PREFIX}{}-{}", std::process::id(), name(place))))
 }
 
-/// Whether that is the name of something that was still being written.
+/// Whether that is a temporary name.
 pub fn is_unfinished(name: &OsStr) -> bool {
     rest(name).is_some()
 }
 
-/// Removes what processes that died were writing in `folder`. What cannot be removed stays: it may be another user's.
+/// Removes stale temporary entries of dead processes in `folder`. Those that cannot be removed stay: they may be another
+/// user's.
 pub fn remove_abandoned(folder: &Path) {
     for path in unfinished_in(folder) {
         let Ok(file) = open(&path) else { continue };
-        // Held until it is removed, so that nobody claims it meanwhile.
+        // Held until it is removed, so that no process claims it in the meantime.
         if file.try_lock().is_ok() && is_at(&file, &path) {
             let _ = remove(&path);
         }
     }
 }
 
-/// The same in a folder that this process alone writes to, its links, too, which cannot be locked.
+/// The same in a folder that only this process writes to, including links, which cannot be locked.
 ///
 /// # Errors
 /// Something cannot be removed.
@@ -146,10 +149,10 @@ fn unfinished_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
         .map(|entry| entry.path())
 }
 
-/// The process and the name to be.
+/// The process id and the final name in a temporary name.
 fn rest(name: &OsStr) -> Option<(u32, String)> {
     let name = name.to_string_lossy();
-    let (process, of) = name.strip_prefix(MAKING)?.split_once('-')?;
+    let (process, of) = name.strip_prefix(TEMP_PREFIX)?.split_once('-')?;
     Some((process.parse().ok()?, of.to_owned()))
 }
 
@@ -234,7 +237,7 @@ mod tests {
         lock.try_lock().unwrap();
         let ours = Unfinished::file(&place).unwrap();
         let error = ours.ensure_alone(&place).unwrap_err().to_string();
-        assert!(error.contains("another program is writing it"), "{error}");
+        assert!(error.contains("another process is writing it"), "{error}");
         drop(lock);
         ours.ensure_alone(&place).unwrap();
     }
