@@ -9,11 +9,11 @@ use proptest::prelude::*;
 
 static GPT2: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::gpt2().unwrap());
 
-fn ending(max_new_tokens: usize, stop: &[&str], end_tokens: impl IntoIterator<Item = u32>) -> StopCriteria {
+fn ending(max_new_tokens: usize, stop: &[&str], eos_tokens: impl IntoIterator<Item = u32>) -> StopCriteria {
     StopCriteria {
         max_new_tokens,
         stop: stop.iter().map(|&stop| stop.to_owned()).collect(),
-        end_tokens: end_tokens.into_iter().collect(),
+        eos_tokens: eos_tokens.into_iter().collect(),
     }
 }
 

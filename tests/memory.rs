@@ -74,7 +74,7 @@ fn estimates_of_a_step_are_below_what_it_takes_and_not_far_below() {
             stepper.step(&mut state, batches).unwrap();
         }
         let peak = mlx_rs::memory::peak_memory().unwrap() as f64;
-        let share = memory::of_step(&config, &model, count, count) / peak;
+        let share = memory::training_step_bytes(&config, &model, count, count) / peak;
         assert!((0.5..1.0).contains(&share), "{what}: {share:.2} of the peak of {peak}");
     }
 }

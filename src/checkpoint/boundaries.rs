@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Boundaries, ModelConfig};
 use crate::disk::files;
-use crate::generate::boundaries::{begin_token, end_tokens};
+use crate::generate::boundaries::{bos_token, eos_tokens};
 use crate::tokenizer::Tokenizer;
 
 /// What `transformers` reads beside `config.json` for generation, and takes before it.
@@ -80,8 +80,8 @@ pub fn within(boundaries: Boundaries, vocab_size: usize) -> (Boundaries, Vec<u32
 
 /// Puts them into a `config.json`. Where there is none, saying so keeps `transformers` from assuming GPT-2's.
 pub fn write(config: &mut Value, model: &ModelConfig, tokenizer: &Tokenizer) {
-    config["bos_token_id"] = json!(begin_token(model, tokenizer));
-    config["eos_token_id"] = match &end_tokens(model, tokenizer)[..] {
+    config["bos_token_id"] = json!(bos_token(model, tokenizer));
+    config["eos_token_id"] = match &eos_tokens(model, tokenizer)[..] {
         [] => Value::Null,
         [one] => json!(one),
         several => json!(several),
@@ -97,8 +97,8 @@ pub fn write_names(config: &mut Value, model: &ModelConfig, tokenizer: &Tokenize
     };
     let Some(entries) = config.as_object_mut() else { return };
     for (key, name) in [
-        ("bos_token", begin_token(model, tokenizer).as_ref().and_then(name)),
-        ("eos_token", end_tokens(model, tokenizer).iter().find_map(name)),
+        ("bos_token", bos_token(model, tokenizer).as_ref().and_then(name)),
+        ("eos_token", eos_tokens(model, tokenizer).iter().find_map(name)),
     ] {
         match name {
             Some(name) => entries.insert(key.into(), name.into()),

@@ -9,7 +9,7 @@ use hf_hub::api::sync::ApiBuilder;
 
 use crate::disk::transfer::Transfer;
 use crate::tokenizer::Tokenizer;
-use crate::tokenizer::folder::is_file_of_one;
+use crate::tokenizer::folder::is_tokenizer_file;
 
 /// What OpenAI's four models are called there.
 const GPT2: [(&str, &str); 4] = [
@@ -121,7 +121,7 @@ fn is_wanted(name: &str) -> bool {
     let weights =
         name.starts_with("model") && (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"));
     let configuration = ["config.json", "generation_config.json"].contains(&name);
-    !name.contains('/') && (weights || configuration || is_file_of_one(name))
+    !name.contains('/') && (weights || configuration || is_tokenizer_file(name))
 }
 
 /// A file, for the hub's library to tell of.

@@ -78,7 +78,7 @@ fn remark(source: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let (_, others) = boundaries::within(named, vocab_size);
     if !others.is_empty() {
         let others: Vec<String> = others.iter().map(u32::to_string).collect();
-        let ends: Vec<String> = checkpoint.end_tokens().iter().map(u32::to_string).collect();
+        let ends: Vec<String> = checkpoint.eos_tokens().iter().map(u32::to_string).collect();
         log::info!(
             "the configuration names token {}, which is outside the vocabulary of {vocab_size}; eos is {}",
             others.join(", "),

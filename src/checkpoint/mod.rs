@@ -197,13 +197,13 @@ impl Checkpoint {
     }
 
     /// The eos tokens: those that the model's files name, or else the tokenizer's.
-    pub fn end_tokens(&self) -> Vec<u32> {
-        generate::boundaries::end_tokens(&self.model, &self.tokenizer)
+    pub fn eos_tokens(&self) -> Vec<u32> {
+        generate::boundaries::eos_tokens(&self.model, &self.tokenizer)
     }
 
     /// The bos token, if there is one.
-    pub fn begin_token(&self) -> Option<u32> {
-        generate::boundaries::begin_token(&self.model, &self.tokenizer)
+    pub fn bos_token(&self) -> Option<u32> {
+        generate::boundaries::bos_token(&self.model, &self.tokenizer)
     }
 
     /// The default prompt.

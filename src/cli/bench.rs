@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use super::{scaling, speedrun, sweep};
-use crate::compute::kernels::{self, BlasRate, Compiler, NO_COMPILER};
+use crate::compute::kernels::{self, BlasThroughput, Compiler, NO_COMPILER};
 use crate::config::Device;
 use crate::config::{Preset, default_threads};
 use crate::measure::bench::timing::Rounds;
@@ -123,7 +123,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 /// Warns about a slow BLAS or a missing compiler, which lower the CPU's figures.
 fn warn_of_slow_arithmetic() {
-    if let (Some(blas), Some(rate)) = (kernels::blas(), BlasRate::measure())
+    if let (Some(blas), Some(rate)) = (kernels::blas(), BlasThroughput::measure())
         && let Some(remedy) = rate.remedy()
     {
         console::warn(format_args!("{blas}: {rate}; {remedy}"));
@@ -141,7 +141,7 @@ fn speed(options: &SpeedOptions) -> Result<ExitCode> {
     let report = bench::measure(&bench::Settings {
         presets: options.preset.clone(),
         parts: options.only.clone(),
-        rounds: options.timing.rounds().unwrap_or(Rounds::AsTimeAllows),
+        rounds: options.timing.rounds().unwrap_or(Rounds::TimeBudget),
         device,
         threads,
     })?;

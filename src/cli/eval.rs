@@ -112,7 +112,7 @@ fn measure_loss(checkpoint: &Checkpoint, training_corpus: Option<CorpusRecord>, 
             None => SpecialTokens::default(),
         },
     };
-    if let Some(note) = dataset.note_on_special_tokens(&checkpoint.tokenizer, special) {
+    if let Some(note) = dataset.special_token_note(&checkpoint.tokenizer, special) {
         say(format_args!("note: corpus {}: {note}", dataset.name()));
     }
     let part = dataset.part_with(&checkpoint.tokenizer, split, special)?;

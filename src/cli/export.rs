@@ -138,7 +138,7 @@ fn mlx(checkpoint: Checkpoint, options: &Options, signals: &Signals) -> Result<(
 fn gguf(checkpoint: &Checkpoint, options: &Options, signals: &Signals) -> Result<()> {
     let out = &options.out;
     let file = Gguf::new(checkpoint, options.dtype.unwrap_or(Dtype::Float16))?;
-    if let Some(others) = checkpoint.end_tokens().get(END_KEYS.len()..)
+    if let Some(others) = checkpoint.eos_tokens().get(END_KEYS.len()..)
         && !others.is_empty()
     {
         say(format_args!(

@@ -13,8 +13,8 @@ use super::signals::Signals;
 use crate::disk::durable;
 use crate::measure::contest::Journal;
 use crate::measure::contest::plan::SpeedrunPlan;
-use crate::measure::contest::plot::race_curves;
-use crate::measure::contest::speedrun::{Race, Runner, races_of, speedrun};
+use crate::measure::contest::plot::speedrun_curves;
+use crate::measure::contest::speedrun::{Race, Runner, relevant_races, speedrun};
 use crate::measure::contest::standings::Standings;
 use crate::terminal::console::{self, quoted, say};
 use crate::train::Outcome;
@@ -99,7 +99,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let mut journal = Journal::<Race>::open(&options.out.join("curves.jsonl"))?;
     for (number, race) in journal.lines().iter().enumerate() {
         ensure!(
-            race.is_possible(),
+            race.is_plausible(),
             "line {} of {} has implausible times or losses; correct it, or move the file away",
             number + 1,
             journal.path().display()
@@ -112,10 +112,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         ));
         return Ok(signals.code());
     }
-    let races = races_of(&runners, &dataset.record()?, journal.lines());
+    let races = relevant_races(&runners, &dataset.record()?, journal.lines());
     let standings = Standings::new(&races, options.target)?;
     let title = format!("{}, loss against time", dataset.name());
-    let picture = race_curves(&title, &races, standings.target)?;
+    let picture = speedrun_curves(&title, &races, standings.target)?;
     let place = options.out.join("curves.svg");
     durable::write_file(&place, picture.as_bytes())?;
     if options.json {

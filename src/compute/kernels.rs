@@ -58,7 +58,7 @@ pub fn blas() -> Option<String> {
 
 /// Speed of the BLAS compared with the processor's vector unit.
 #[derive(Clone, Debug, PartialEq)]
-pub struct BlasRate {
+pub struct BlasThroughput {
     /// FLOP/s of one core in a float32 matrix product.
     pub product: f64,
     /// Peak FLOP/s of one core with its widest vectors.
@@ -67,7 +67,7 @@ pub struct BlasRate {
     pub fitting: Option<String>,
 }
 
-impl BlasRate {
+impl BlasThroughput {
     /// Lowest efficiency, as a fraction of the vector unit's peak, of kernels made for it: those reach 0.8 and more, kernels
     /// for vectors half as wide less than 0.5.
     const MIN_EFFICIENCY: f64 = 0.5;
@@ -93,7 +93,7 @@ impl BlasRate {
     }
 }
 
-impl fmt::Display for BlasRate {
+impl fmt::Display for BlasThroughput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [product, vectors] = [self.product, self.vectors].map(|rate| rate / 1e9);
         write!(f, "{product:.0} GFLOP/s on one core, of a peak of {vectors:.0}")?;
@@ -155,7 +155,7 @@ pub fn run_all() -> Result<()> {
 
 #[cfg(not(mlx_kernels))]
 mod linked {
-    use super::{BlasRate, Compiler, Kernel};
+    use super::{BlasThroughput, Compiler, Kernel};
 
     pub fn is_on() -> Option<bool> {
         None
@@ -169,7 +169,7 @@ mod linked {
         None
     }
 
-    pub fn blas_rate() -> Option<BlasRate> {
+    pub fn blas_rate() -> Option<BlasThroughput> {
         None
     }
 
@@ -181,7 +181,7 @@ mod linked {
 /// The library of `scripts/linux/setup.sh`; `build.rs` says whether it is linked.
 #[cfg(mlx_kernels)]
 mod linked {
-    use super::{BlasRate, Compiler, Kernel, State};
+    use super::{BlasThroughput, Compiler, Kernel, State};
 
     // kernels/override.h, kernels/blas_core.h, scripts/linux/kernel_compiler.h
     #[allow(unsafe_code, reason = "the linked library is C")]
@@ -228,11 +228,11 @@ mod linked {
         Some(text(|name| mlx_gpt_blas(name)))
     }
 
-    pub fn blas_rate() -> Option<BlasRate> {
+    pub fn blas_rate() -> Option<BlasThroughput> {
         let mut rates = [0.0; 2];
         mlx_gpt_blas_rates(&mut rates);
         let fitting = text(|name| mlx_gpt_fitting_blas_core(name));
-        Some(BlasRate {
+        Some(BlasThroughput {
             product: rates[0],
             vectors: rates[1],
             fitting: (!fitting.is_empty()).then_some(fitting),

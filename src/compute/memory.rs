@@ -34,7 +34,7 @@ pub fn total_memory() -> u64 {
 
 /// Bytes of a training step: `parameters` numbers, the gradients and moments of the `trainable` ones among them, and the
 /// activations of a micro-batch that the backward pass needs.
-pub fn of_step(config: &TrainConfig, model: &ModelConfig, parameters: usize, trainable: usize) -> f64 {
+pub fn training_step_bytes(config: &TrainConfig, model: &ModelConfig, parameters: usize, trainable: usize) -> f64 {
     let number = match config.dtype {
         Precision::Float32 => FLOAT32,
         Precision::Bfloat16 | Precision::Float16 => FLOAT32 / 2.0,

@@ -12,7 +12,7 @@ use crate::disk::hash::sha256;
 const SHAKESPEARE: &str = include_str!("../../assets/shakespeare.txt");
 
 /// The share of a corpus's characters that is trained on; the rest is for validation.
-pub const TRAIN_SHARE: f64 = 0.9;
+pub const TRAIN_FRACTION: f64 = 0.9;
 
 /// A part of a corpus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Corpus {
 
     fn from_text(name: String, text: String, remarks: Vec<String>) -> Result<Self> {
         let characters = text.chars().count();
-        let train_characters = (characters as f64 * TRAIN_SHARE) as usize;
+        let train_characters = (characters as f64 * TRAIN_FRACTION) as usize;
         let cut = text
             .char_indices()
             .nth(train_characters)

@@ -131,9 +131,9 @@ impl Dataset {
     }
 
     /// What is to be known of special tokens whose text is in the corpus.
-    pub fn note_on_special_tokens(&self, tokenizer: &Tokenizer, special: SpecialTokens) -> Option<String> {
+    pub fn special_token_note(&self, tokenizer: &Tokenizer, special: SpecialTokens) -> Option<String> {
         match self {
-            Self::Text(corpus) => tokenizer.note_on_special_tokens(corpus.text(Split::All), special),
+            Self::Text(corpus) => tokenizer.special_token_note(corpus.text(Split::All), special),
             _ => None,
         }
     }

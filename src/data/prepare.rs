@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::corpus::{TRAIN_SHARE, remarks};
+use super::corpus::{TRAIN_FRACTION, remarks};
 use super::manifest::{FORMAT, MANIFEST, Manifest, ShardRecord, Survey, open_shards};
 use super::text_files::{Block, Place, TextFiles};
 use super::tokens::TokenWidth;
@@ -22,7 +22,7 @@ use crate::disk::hash::{self, sha256, sha256_of_file};
 use crate::disk::unfinished::{self, Unfinished};
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::folder::TOKENIZER;
-use crate::tokenizer::note_on_text;
+use crate::tokenizer::ordinary_text_note;
 
 const JOURNAL: &str = "journal.json";
 
@@ -154,7 +154,7 @@ pub fn prepare(
         journal.next = next;
         durable::write_file(&folder.join(JOURNAL), &serde_json::to_vec(&journal)?)?;
     }
-    if let Some(note) = note_on_text(&as_text) {
+    if let Some(note) = ordinary_text_note(&as_text) {
         on(Event::Remark(note))?;
     }
     journal.manifest.check().with_context(|| {
@@ -261,7 +261,7 @@ fn survey(files: &TextFiles, corpus: &Path, on: &mut impl FnMut(Event) -> Result
     let characters: u64 = counts.iter().map(|&(_, characters, _)| characters).sum();
     ensure!(characters > 0, "corpus {} is empty; it needs text", corpus.display());
 
-    let mut left = (characters as f64 * TRAIN_SHARE) as u64;
+    let mut left = (characters as f64 * TRAIN_FRACTION) as u64;
     let (mut cut, mut cut_bytes) = (files.end(), 0);
     for &(place, characters, bytes) in &counts {
         if left < characters {

@@ -4,7 +4,7 @@ use crate::config::{Boundaries, ModelConfig};
 use crate::tokenizer::Tokenizer;
 
 /// The eos tokens.
-pub fn end_tokens(model: &ModelConfig, tokenizer: &Tokenizer) -> Vec<u32> {
+pub fn eos_tokens(model: &ModelConfig, tokenizer: &Tokenizer) -> Vec<u32> {
     match &model.boundaries.eos[..] {
         [] => tokenizer.end_of_text().into_iter().collect(),
         named => named.to_vec(),
@@ -12,7 +12,7 @@ pub fn end_tokens(model: &ModelConfig, tokenizer: &Tokenizer) -> Vec<u32> {
 }
 
 /// The bos token, if there is one.
-pub fn begin_token(model: &ModelConfig, tokenizer: &Tokenizer) -> Option<u32> {
+pub fn bos_token(model: &ModelConfig, tokenizer: &Tokenizer) -> Option<u32> {
     let Boundaries { bos, eos } = &model.boundaries;
     bos.or_else(|| tokenizer.end_of_text().filter(|_| eos.is_empty()))
 }

@@ -16,7 +16,7 @@ pub struct StopCriteria {
     /// Stop strings, which are not part of the text.
     pub stop: Vec<String>,
     /// The eos tokens.
-    pub end_tokens: Vec<u32>,
+    pub eos_tokens: Vec<u32>,
 }
 
 impl StopCriteria {
@@ -25,10 +25,10 @@ impl StopCriteria {
         Self {
             max_new_tokens: options.max_new_tokens,
             stop: options.stop.clone(),
-            end_tokens: if options.ignore_end_of_text {
+            eos_tokens: if options.ignore_end_of_text {
                 Vec::new()
             } else {
-                boundaries::end_tokens(&generator.config, tokenizer)
+                boundaries::eos_tokens(&generator.config, tokenizer)
             },
         }
     }
@@ -66,7 +66,7 @@ pub struct CompletionBuilder<'a> {
     decoder: StreamDecoder<'a>,
     stop: StopStrings,
     max_new_tokens: usize,
-    end_tokens: Vec<u32>,
+    eos_tokens: Vec<u32>,
 }
 
 impl<'a> CompletionBuilder<'a> {
@@ -80,7 +80,7 @@ impl<'a> CompletionBuilder<'a> {
             decoder: StreamDecoder::new(tokenizer),
             stop: StopStrings::new(criteria.stop.clone()),
             max_new_tokens: criteria.max_new_tokens,
-            end_tokens: criteria.end_tokens.clone(),
+            eos_tokens: criteria.eos_tokens.clone(),
         }
     }
 
@@ -109,7 +109,7 @@ impl<'a> CompletionBuilder<'a> {
         self.completion.logprobs.push(choice.logprob);
         let mut text = String::new();
         let mut ended = None;
-        if self.end_tokens.contains(&choice.id) {
+        if self.eos_tokens.contains(&choice.id) {
             ended = Some(FinishReason::EndOfText);
         } else {
             text = self.stop.push(&self.decoder.push(choice.id)?);

@@ -136,7 +136,7 @@ impl LanguageModel {
     }
 
     /// The eos tokens.
-    pub fn end_tokens(&self) -> Vec<u32> {
-        boundaries::end_tokens(&self.config, &self.tokenizer)
+    pub fn eos_tokens(&self) -> Vec<u32> {
+        boundaries::eos_tokens(&self.config, &self.tokenizer)
     }
 }

@@ -13,7 +13,7 @@ use sysinfo::System;
 use crate::checkpoint::runs::run_of;
 use crate::checkpoint::{self, Checkpoint};
 use crate::compute::arithmetic::processor;
-use crate::compute::kernels::{self, BlasRate, Compiler, State};
+use crate::compute::kernels::{self, BlasThroughput, Compiler, State};
 use crate::compute::{GpuBackend, gpu_backend};
 use crate::config::Device;
 use crate::terminal::amount::amount;
@@ -118,7 +118,7 @@ fn replaced_kernels() -> Option<Finding> {
 
 /// The BLAS, and whether its kernels are made for this processor. `None` where MLX has no BLAS beneath it.
 fn blas() -> Option<Finding> {
-    let (name, rate) = (kernels::blas()?, BlasRate::measure()?);
+    let (name, rate) = (kernels::blas()?, BlasThroughput::measure()?);
     Some(Finding {
         what: "BLAS",
         found: format!("{name}: {rate}"),

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::library::Library;
-use super::special::note_on_text;
+use super::special::ordinary_text_note;
 use super::{
     AddedToken, Bpe, CharTokenizer, END_OF_TEXT, PreTokenizer, SpecialChoice, difference, folder, hugging_face, ids,
     published, sentencepiece, tiktoken,
@@ -243,9 +243,9 @@ impl Tokenizer {
     }
 
     /// A note on special tokens in `text` that `special` encodes as ordinary text.
-    pub fn note_on_special_tokens(&self, text: &str, special: SpecialTokens) -> Option<String> {
+    pub fn special_token_note(&self, text: &str, special: SpecialTokens) -> Option<String> {
         match special {
-            SpecialTokens::Text => note_on_text(&self.special_tokens_in(text)),
+            SpecialTokens::Text => ordinary_text_note(&self.special_tokens_in(text)),
             SpecialTokens::Allow | SpecialTokens::Raise => None,
         }
     }

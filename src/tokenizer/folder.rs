@@ -53,7 +53,7 @@ const STANDARD_TOKEN_KEYS: [&str; 7] = [
 ];
 
 /// Whether a file of that name is part of a tokenizer.
-pub fn is_file_of_one(name: &str) -> bool {
+pub fn is_tokenizer_file(name: &str) -> bool {
     NAMES.contains(&name) || name.ends_with(".tiktoken") || name.ends_with(".model")
 }
 

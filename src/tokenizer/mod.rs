@@ -71,7 +71,7 @@ pub use guarded::panic_is_caught;
 pub use library::Library;
 pub use library_train::{train_sentencepiece, train_unigram};
 pub use pre_tokenizer::{Expression, PreTokenizer};
-pub use special::{SpecialChoice, Specials, note_on_text};
+pub use special::{SpecialChoice, Specials, ordinary_text_note};
 pub use split::{Chunks, Pattern};
 pub use stream::StreamDecoder;
 pub use train::train_merges;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::config::SpecialTokens;
 
 /// A note on special tokens that are encoded as ordinary text, given their counts; `None` if there are none.
-pub fn note_on_text(counts: &BTreeMap<String, usize>) -> Option<String> {
+pub fn ordinary_text_note(counts: &BTreeMap<String, usize>) -> Option<String> {
     let tokens = counts.iter().map(|(token, count)| match count {
         1 => format!("{token} once"),
         2 => format!("{token} twice"),

@@ -34,7 +34,7 @@ pub fn partition(config: &TrainConfig, parameters: &Parameters) -> Result<(Param
 ///
 /// # Errors
 /// An invalid pattern.
-pub fn learning_count(config: &TrainConfig, model: &ModelConfig) -> Result<usize> {
+pub fn trainable_count(config: &TrainConfig, model: &ModelConfig) -> Result<usize> {
     let patterns = patterns(config)?;
     let specs = layout(model).into_iter();
     Ok(specs

@@ -16,18 +16,18 @@ use crate::disk::durable;
 #[serde(untagged)]
 pub enum Line {
     /// Of an evaluation.
-    Evaluation(EvaluationLine),
+    Evaluation(EvaluationRecord),
     /// Of a logged step.
-    Step(StepLine),
+    Step(StepRecord),
     /// Of a step whose loss or gradients were not finite.
-    NotFinite(NotFiniteLine),
+    NotFinite(NonFiniteRecord),
     /// Of a resume with changed options.
-    Changes(ChangesLine),
+    Changes(ChangesRecord),
 }
 
 /// A logged step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StepLine {
+pub struct StepRecord {
     /// Optimizer steps done, this one included.
     pub step: u64,
     /// Of the step's batch before the update, in nats per token.
@@ -44,7 +44,7 @@ pub struct StepLine {
 
 /// Losses of the model after `step` steps, in nats per token, estimated from evenly spaced batches of each split.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EvaluationLine {
+pub struct EvaluationRecord {
     /// Optimizer steps done.
     pub step: u64,
     /// On the training split.
@@ -55,7 +55,7 @@ pub struct EvaluationLine {
 
 /// A step whose loss or gradients were not finite, with what is needed to reproduce its batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct NotFiniteLine {
+pub struct NonFiniteRecord {
     /// The step's number, from 1.
     pub step: u64,
     /// `loss` and `grad_norm` as text, since JSON has no number for them: `NaN`, `inf`.
@@ -68,7 +68,7 @@ pub struct NotFiniteLine {
 
 /// Options that changed on a resume at `step`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ChangesLine {
+pub struct ChangesRecord {
     /// Optimizer steps done before.
     pub step: u64,
     /// A message for each option.
@@ -164,7 +164,7 @@ impl Metrics {
     }
 
     /// The lines of logged steps.
-    pub fn steps(&self) -> impl Iterator<Item = &StepLine> {
+    pub fn steps(&self) -> impl Iterator<Item = &StepRecord> {
         self.lines.iter().filter_map(|line| match line {
             Line::Step(line) => Some(line),
             _ => None,
@@ -172,7 +172,7 @@ impl Metrics {
     }
 
     /// The lines of evaluations.
-    pub fn evaluations(&self) -> impl Iterator<Item = &EvaluationLine> {
+    pub fn evaluations(&self) -> impl Iterator<Item = &EvaluationRecord> {
         self.lines.iter().filter_map(|line| match line {
             Line::Evaluation(line) => Some(line),
             _ => None,

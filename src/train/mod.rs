@@ -39,7 +39,7 @@ use crate::config::OnNan;
 #[cfg(feature = "plots")]
 use crate::disk::durable;
 use log::StepLog;
-use metrics::{EvaluationLine, Line, NotFiniteLine};
+use metrics::{EvaluationRecord, Line, NonFiniteRecord};
 use step::{Pending, StepReport};
 
 /// How a training run ended.
@@ -132,7 +132,7 @@ fn finish(
 /// Records the batch of a step that is not finite, and ends the run unless such steps are skipped.
 fn skip(session: &mut Session, log: &mut StepLog, observer: &mut dyn Observer, step: &StepReport) -> Result<()> {
     let not_finite = format!("loss {}, gradient norm {}", step.loss, step.grad_norm);
-    session.metrics.log(Line::NotFinite(NotFiniteLine {
+    session.metrics.log(Line::NotFinite(NonFiniteRecord {
         step: step.step,
         not_finite: not_finite.clone(),
         seed: session.config.seed,
@@ -176,7 +176,7 @@ fn evaluate(session: &mut Session, log: &StepLog, observer: &mut dyn Observer) -
         session.last_checkpoint()
     );
     session.sample = session.write_sample(session::SAMPLE_TOKENS)?;
-    session.metrics.log(Line::Evaluation(EvaluationLine {
+    session.metrics.log(Line::Evaluation(EvaluationRecord {
         step: session.state.step,
         train_loss: losses.train,
         val_loss: losses.val,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::metrics::{ChangesLine, Line, Metrics};
+use super::metrics::{ChangesRecord, Line, Metrics};
 use super::setup::Setup;
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
@@ -70,7 +70,7 @@ impl Session {
     /// is left behind.
     pub fn start(config: TrainConfig, dataset: &Dataset, folder: &Path) -> Result<Self> {
         let mut setup = Setup::new(&config, dataset)?;
-        if let Some(note) = dataset.note_on_special_tokens(&setup.tokenizer, config.special) {
+        if let Some(note) = dataset.special_token_note(&setup.tokenizer, config.special) {
             log::info!("corpus {}: {note}", config.corpus);
         }
         let run = Run::create(folder, &config)?;
@@ -121,7 +121,7 @@ impl Session {
         if changes.is_empty() {
             return Ok(());
         }
-        self.metrics.log(Line::Changes(ChangesLine {
+        self.metrics.log(Line::Changes(ChangesRecord {
             step: self.state.step,
             changes,
         }))

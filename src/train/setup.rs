@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 
 use super::freeze;
-use super::optimizers::has_v;
+use super::optimizers::has_second_moment;
 use super::step::TrainState;
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{self, Checkpoint, Moments, Progress};
@@ -91,7 +91,7 @@ impl Setup {
         checkpoint::verify(&folder)?;
         let mut checkpoint = Checkpoint::load(&folder)?;
         let (trainable, frozen) = freeze::partition(config, &checkpoint.parameters)?;
-        let (with_v, _) = trainable.partition(|name, array| has_v(config.optimizer, name, array.shape()));
+        let (with_v, _) = trainable.partition(|name, array| has_second_moment(config.optimizer, name, array.shape()));
         let (progress, Moments { m, v }) = checkpoint.load_progress(&trainable, &with_v)?;
         ensure!(
             progress.corpus == dataset.record()?,
@@ -188,13 +188,13 @@ fn starting_point(config: &TrainConfig, folder: &Path) -> Result<(Checkpoint, Op
 /// # Errors
 /// A step needs more memory than the machine has.
 fn ensure_fits(config: &TrainConfig, model: &ModelConfig) -> Result<()> {
-    let trainable = freeze::learning_count(config, model)?;
+    let trainable = freeze::trainable_count(config, model)?;
     memory::ensure_fits(
         format_args!(
             "a step of {} rows of {} tokens through {} layers of width {}",
             config.batch_size, config.context, model.layers, model.embd
         ),
-        memory::of_step(config, model, init::parameter_count(model), trainable),
+        memory::training_step_bytes(config, model, init::parameter_count(model), trainable),
         "lower --batch-size (--grad-accum makes up for it) or --context, or choose a smaller --preset",
     )
 }

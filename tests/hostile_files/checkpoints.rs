@@ -97,7 +97,7 @@ fn how_texts_end_and_a_head_alone() {
         let vocabulary = checkpoint.model.vocab_size as u32;
         assert!(
             checkpoint
-                .end_tokens()
+                .eos_tokens()
                 .iter()
                 .chain(&checkpoint.default_prompt())
                 .all(|&id| id < vocabulary)

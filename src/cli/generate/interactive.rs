@@ -10,7 +10,7 @@ use signal_hook::flag;
 
 use super::line_reader::{Input, LineReader};
 use super::speed::TokenRate;
-use super::{MAX_PROMPT_BYTES, Request, note_on_special_tokens};
+use super::{MAX_PROMPT_BYTES, Request, special_token_note};
 use crate::generate::{CompletionOptions, LanguageModel, TokenStream};
 use crate::terminal::console::{self, say};
 
@@ -141,7 +141,7 @@ impl<'a> Conversation<'a> {
 
     fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let special = self.options.special;
-        note_on_special_tokens(self.model, text, special);
+        special_token_note(self.model, text, special);
         Ok(self.model.prompt(text, special)?)
     }
 
@@ -151,7 +151,7 @@ impl<'a> Conversation<'a> {
         let Some(&last) = self.text.window().last() else {
             return Ok(false);
         };
-        Ok(!self.model.end_tokens().contains(&last) && !tokenizer.decode(&[last])?.ends_with('\n'))
+        Ok(!self.model.eos_tokens().contains(&last) && !tokenizer.decode(&[last])?.ends_with('\n'))
     }
 
     /// Generates until the text ends or Ctrl-C.

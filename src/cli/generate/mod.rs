@@ -92,8 +92,8 @@ struct Request<'a> {
 }
 
 /// Prints a note on special tokens in the user's text, if there is one.
-fn note_on_special_tokens(model: &LanguageModel, text: &str, special: SpecialTokens) {
-    if let Some(note) = model.tokenizer().note_on_special_tokens(text, special) {
+fn special_token_note(model: &LanguageModel, text: &str, special: SpecialTokens) {
+    if let Some(note) = model.tokenizer().special_token_note(text, special) {
         say(format_args!("note: {note}"));
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::in_order::OrderedOutput;
 use super::speed::TokenRate;
-use super::{Request, note_on_special_tokens};
+use super::{Request, special_token_note};
 use crate::generate::Completion;
 use crate::terminal::console::{self, say};
 
@@ -33,7 +33,7 @@ pub fn run(request: &Request, samples: u64, json: bool) -> Result<ExitCode> {
         heading + prompt
     }));
     let ids = model.prompt(prompt, request.options.special).context("prompt")?;
-    note_on_special_tokens(model, prompt, request.options.special);
+    special_token_note(model, prompt, request.options.special);
     let mut speed = TokenRate::start();
     let written = model.samples(prompt, 0..samples, &request.options, |number, text, finished| {
         if request.options.max_new_tokens > 0 {

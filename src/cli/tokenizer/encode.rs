@@ -37,7 +37,7 @@ pub fn run(options: &Options) -> Result<()> {
     let tokenizer = open(&options.tokenizer, options.corpus.as_deref())?;
     let text = options.input.read()?;
     let ids = tokenizer.encode_with(&text, &options.special.into())?;
-    if let Some(note) = tokenizer.note_on_special_tokens(&text, options.special) {
+    if let Some(note) = tokenizer.special_token_note(&text, options.special) {
         say(format_args!("note: {note}"));
     }
     if options.json {

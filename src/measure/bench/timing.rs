@@ -12,7 +12,7 @@ const MAX_ROUNDS: usize = 100;
 pub enum Rounds {
     Exactly(usize),
     /// For about ten seconds.
-    AsTimeAllows,
+    TimeBudget,
 }
 
 impl Rounds {
@@ -25,7 +25,7 @@ impl Rounds {
         let mut results = Vec::new();
         while match self {
             Self::Exactly(rounds) => results.len() < rounds,
-            Self::AsTimeAllows => {
+            Self::TimeBudget => {
                 results.len() < MIN_ROUNDS || (results.len() < MAX_ROUNDS && started.elapsed() < BUDGET)
             }
         } {
@@ -63,7 +63,7 @@ mod tests {
         assert_eq!(count(Rounds::Exactly(3), 9), (Ok(vec![1, 2, 3]), 3));
         assert_eq!(count(Rounds::Exactly(3), 2), (Err(2), 2));
         assert_eq!(
-            count(Rounds::AsTimeAllows, 0).1,
+            count(Rounds::TimeBudget, 0).1,
             MAX_ROUNDS,
             "instant work reaches the most rounds"
         );

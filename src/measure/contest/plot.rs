@@ -13,7 +13,7 @@ const TARGET: RGBColor = RGBColor(128, 128, 128);
 ///
 /// # Errors
 /// A picture that cannot be drawn.
-pub fn race_curves(title: &str, races: &[Race], target: f64) -> Result<String> {
+pub fn speedrun_curves(title: &str, races: &[Race], target: f64) -> Result<String> {
     let mut names: Vec<String> = races.iter().map(name).collect();
     names.sort();
     names.dedup();

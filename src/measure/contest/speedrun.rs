@@ -51,7 +51,7 @@ impl Race {
     }
 
     /// Whether times and losses are plausible; another program may have written them.
-    pub fn is_possible(&self) -> bool {
+    pub fn is_plausible(&self) -> bool {
         let possible = |point: &Point| {
             (0.0..1e9).contains(&point.seconds) && point.val_loss.is_none_or(|loss| (0.0..1e6).contains(&loss))
         };
@@ -102,7 +102,7 @@ pub fn speedrun(
 
 /// Of all `races` on that text those of other programs with the seeds of the `runners`, and those of the `runners` as they are
 /// now, in their order.
-pub fn races_of(runners: &[Runner], corpus: &CorpusRecord, races: &[Race]) -> Vec<Race> {
+pub fn relevant_races(runners: &[Runner], corpus: &CorpusRecord, races: &[Race]) -> Vec<Race> {
     let own = runners
         .iter()
         .filter_map(|runner| races.iter().find(|race| race.is_of(runner, corpus)));
@@ -187,7 +187,7 @@ mod tests {
                 ..race("another", &runners[0], 7)
             },
         ];
-        let counted = races_of(&runners, &corpus, &races);
+        let counted = relevant_races(&runners, &corpus, &races);
         let counted: Vec<_> = counted
             .iter()
             .map(|race| (race.recipe.as_str(), race.tokens_per_second))

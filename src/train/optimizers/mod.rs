@@ -24,7 +24,7 @@ impl ParameterOptimizer {
     /// The optimizer of a parameter. Muon updates the matrices of the blocks; AdamW updates embeddings, the output
     /// projection, biases and norms (Jordan et al. 2024).
     pub fn new(config: &TrainConfig, model: &ModelConfig, name: &str, shape: &[i32]) -> Self {
-        if has_v(config.optimizer, name, shape) {
+        if has_second_moment(config.optimizer, name, shape) {
             return Self::AdamW(AdamW {
                 beta2: config.beta2,
                 weight_decay: config.weight_decay,
@@ -46,7 +46,7 @@ impl ParameterOptimizer {
 }
 
 /// Whether a parameter has a second moment, a running mean of its squared gradients: with AdamW, not with Muon.
-pub fn has_v(optimizer: Optimizer, name: &str, shape: &[i32]) -> bool {
+pub fn has_second_moment(optimizer: Optimizer, name: &str, shape: &[i32]) -> bool {
     match optimizer {
         Optimizer::Adamw => true,
         Optimizer::Muon => !muon::is_for(name, shape),

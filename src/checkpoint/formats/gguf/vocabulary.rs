@@ -60,7 +60,7 @@ pub fn metadata(checkpoint: &Checkpoint) -> Result<Vec<(&'static str, Value)>> {
     let (tokens, types) = tokens(bpe, checkpoint.model.vocab_size);
     let merges = bpe.written_merges().context("its tokenizer")?;
     let ends = ends_of_generation(checkpoint, bpe).context("its tokenizer lacks a byte")?;
-    let begin = checkpoint.begin_token().unwrap_or(ends[0]);
+    let begin = checkpoint.bos_token().unwrap_or(ends[0]);
     let mut metadata = vec![
         ("tokenizer.ggml.model", Value::String("gpt2".into())),
         ("tokenizer.ggml.pre", Value::String(pre_tokenizer(pattern).into())),
@@ -103,7 +103,7 @@ fn tokens(bpe: &Bpe, vocab_size: usize) -> (Vec<String>, Vec<i32>) {
 /// The tokens that end a generation. Left to itself, llama.cpp takes the one with id 11, GPT-2's comma: where there is
 /// none, it is one that no text has.
 fn ends_of_generation(checkpoint: &Checkpoint, bpe: &Bpe) -> Option<Vec<u32>> {
-    let ends = checkpoint.end_tokens();
+    let ends = checkpoint.eos_tokens();
     if !ends.is_empty() {
         return Some(ends);
     }
