@@ -8,6 +8,7 @@ use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use super::signals::Signals;
 use crate::checkpoint::Losses;
 use crate::compute::kernels::{self, Compiler, NO_COMPILER};
+use crate::compute::memory;
 use crate::config::{DEFAULT_CORPUS, Device};
 use crate::disk::bytes::Bytes;
 use crate::terminal::amount::amount;
@@ -105,13 +106,23 @@ impl Observer for TrainingReport {
         self.spinner = None;
         let left = session.config().steps.saturating_sub(session.step());
         let saves = session.checkpoints_left();
+        let peak = mlx_rs::memory::peak_memory().unwrap_or_default() as u64;
+        let gpu = memory::of_gpu().filter(|_| session.config().device == Device::Gpu);
+        let of_gpu = gpu.map_or(String::new(), |gpu| format!("the GPU's {} of ", Bytes(gpu)));
         say(format_args!(
-            "needs    about {} of training ({:.0} ms a step), evaluations excluded; {} of memory; {} of disk for {saves} checkpoint(s)",
+            "needs    about {} of training ({:.0} ms a step), evaluations excluded; {} of {of_gpu}memory; {} of disk for {saves} checkpoint(s)",
             HumanDuration(step * left.min(u64::from(u32::MAX)) as u32),
             step.as_secs_f64() * 1e3,
-            Bytes(mlx_rs::memory::peak_memory().unwrap_or_default() as u64),
+            Bytes(peak),
             Bytes(saves * session.checkpoint_bytes())
         ));
+        if let Some(gpu) = gpu.filter(|&gpu| peak > gpu) {
+            warn(format_args!(
+                "that is more than the {} that the GPU holds at once: steps will be slow, or fail; {}",
+                Bytes(gpu),
+                session.less_memory()
+            ));
+        }
         if session.step() > 0 {
             say(format_args!("resuming after step {}", session.step()));
         }

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use mlx_rs::DeviceType;
 
+use super::memory;
 use crate::config::Device;
 
 impl Device {
@@ -20,7 +21,7 @@ impl Device {
     /// Makes this MLX's device for everything that follows.
     ///
     /// # Errors
-    /// A GPU was asked for and MLX has none here.
+    /// A GPU was asked for and MLX has none here; MLX's.
     pub fn select(self) -> Result<()> {
         let current = Self::current()?;
         match self {
@@ -30,6 +31,9 @@ impl Device {
             Self::Cpu if current == Self::Gpu => mlx_rs::Device::set_default(&mlx_rs::Device::cpu()),
             _ => {}
         }
-        Ok(())
+        match self {
+            Self::Gpu => memory::limit_gpu(),
+            Self::Cpu => Ok(()),
+        }
     }
 }

@@ -1,14 +1,16 @@
-//! Estimates of memory, taken before work starts: MLX ends the process when it cannot allocate an array.
+//! Estimates of memory, taken before work starts: on a CPU, MLX ends the process when it cannot allocate an array.
 //!
 //! The estimates are lower bounds of the peak, so that nothing is refused that would have fitted.
 
 use std::fmt::Display;
 use std::sync::OnceLock;
 
-use anyhow::{Result, ensure};
+use anyhow::{Error, Result, anyhow, ensure};
+use mlx_rs::memory::{set_cache_limit, set_memory_limit, set_wired_limit};
 use sysinfo::System;
 
-use crate::config::{Architecture, ModelConfig, Optimizer, Precision, TrainConfig};
+use super::raw;
+use crate::config::{Architecture, Device, ModelConfig, Optimizer, Precision, TrainConfig};
 use crate::disk::bytes::Bytes;
 
 /// Bytes of a float32.
@@ -30,6 +32,67 @@ pub fn total_memory() -> u64 {
             .cgroup_limits()
             .map_or(total, |limits| limits.total_memory.min(total))
     })
+}
+
+/// What a GPU computes in without losing speed: a CUDA card's memory; on a Mac, whose memory is the GPU's as well, the part
+/// of it that Metal recommends to use at once. None where MLX has no GPU.
+pub fn of_gpu() -> Option<u64> {
+    raw::gpu_number(c"max_recommended_working_set_size").or_else(|| raw::gpu_number(c"total_memory"))
+}
+
+/// More than the device can ever hold, and whose memory it is: a Mac's GPU can go on beyond what is recommended.
+fn of_device() -> (u64, &'static str) {
+    let gpu = matches!(Device::current(), Ok(Device::Gpu));
+    match raw::gpu_number(c"total_memory").filter(|_| gpu) {
+        Some(memory) => (memory, "the GPU"),
+        None => (total_memory(), "this machine"),
+    }
+}
+
+/// Makes MLX keep to a GPU's memory: as much of it as is recommended stays resident (macOS 15 and later), and beyond that
+/// MLX waits for operations that are under way before it begins others. Its own limit on Metal is half as much again.
+///
+/// # Errors
+/// MLX's.
+pub fn limit_gpu() -> Result<()> {
+    if let Some(recommended) = raw::gpu_number(c"max_recommended_working_set_size") {
+        set_wired_limit(recommended as usize)?;
+        set_memory_limit(recommended as usize)?;
+    }
+    Ok(())
+}
+
+/// Makes MLX keep no more memory for later than a training step takes at its `peak`, in bytes. Its own limit leaves nothing
+/// of a GPU to other programs once an evaluation, which has arrays of other sizes, has come between two steps.
+///
+/// # Errors
+/// MLX's.
+pub fn limit_cache(peak: usize) -> Result<()> {
+    if Device::current()? == Device::Gpu {
+        set_cache_limit(peak)?;
+    }
+    Ok(())
+}
+
+/// What MLX says where a GPU has no memory left: its allocators, Metal's command buffers, CUDA.
+const EXHAUSTED: [&str; 5] = [
+    "Unable to allocate",
+    "maximum allowed buffer size",
+    "kIOGPUCommandBufferCallbackErrorOutOfMemory",
+    "[metal::malloc] Resource limit",
+    "out of memory",
+];
+
+/// The error, and `remedy` where it is that memory ran out.
+pub fn explained(error: Error, remedy: impl Display) -> Error {
+    let words = format!("{error:#}");
+    match EXHAUSTED.iter().any(|phrase| words.contains(phrase)) {
+        true => anyhow!(
+            "the device has no memory left ({}); {remedy}",
+            words.trim_end_matches('.')
+        ),
+        false => error,
+    }
 }
 
 /// Bytes of a training step: `parameters` numbers, the gradients and moments of the `trainable` ones among them, and the
@@ -84,14 +147,43 @@ pub fn kv_cache_bytes(model: &ModelConfig) -> f64 {
 /// Checks an estimate, in bytes, against the machine's memory.
 ///
 /// # Errors
-/// `what` takes more `bytes` than this machine has; `remedy` says how to take fewer.
+/// `what` takes more `bytes` than this machine, or its GPU, has; `remedy` says how to take fewer.
 pub fn ensure_fits(what: impl Display, bytes: f64, remedy: &str) -> Result<()> {
-    let machine = total_memory();
+    let (memory, whose) = of_device();
     ensure!(
-        bytes <= machine as f64,
-        "{what} takes at least {} of memory, this machine has {}; {remedy}",
+        bytes <= memory as f64,
+        "{what} takes at least {} of memory, {whose} has {}; {remedy}",
         Bytes(bytes as u64),
-        Bytes(machine)
+        Bytes(memory)
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// MLX's words at 0.32.2: `MetalAllocator::malloc`, `CommandEncoder::commit`, `check_cuda_error`.
+    #[test]
+    fn memory_that_runs_out_is_one_line_with_a_remedy() {
+        for words in [
+            "[malloc] Unable to allocate 4294967296 bytes.",
+            "[metal::malloc] Attempting to allocate 9000000000 bytes which is greater than the maximum allowed buffer size of 8000000000 bytes.",
+            "[metal::malloc] Resource limit (499000) exceeded.",
+            "[METAL] Command buffer execution failed: Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory).",
+            "cudaMallocAsync(&data, size, stream) failed: out of memory",
+        ] {
+            let said = explained(anyhow!(words).context("step 3"), "lower --batch-size").to_string();
+            assert!(said.contains(words.trim_end_matches('.')), "{said}");
+            assert!(said.ends_with("; lower --batch-size") && !said.contains('\n'), "{said}");
+        }
+        let other = explained(anyhow!("[matmul] shapes"), "lower --batch-size");
+        assert_eq!(other.to_string(), "[matmul] shapes");
+    }
+
+    #[test]
+    fn the_gpu_has_memory_where_there_is_one() {
+        let gpu = matches!(Device::current(), Ok(Device::Gpu));
+        assert_eq!(of_gpu().is_some_and(|memory| memory > 1 << 30), gpu);
+    }
 }

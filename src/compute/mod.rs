@@ -20,4 +20,6 @@ mod raw;
 pub mod recompute;
 pub mod workers;
 
+#[cfg(test)]
+pub(crate) use raw::graph as raw_graph;
 pub use raw::{GpuBackend, gpu_backend};

@@ -1,8 +1,8 @@
-//! What MLX's C interface has and mlx-rs does not: functions with a custom gradient, the fused cross entropy, and
-//! which GPU backend there is.
+//! What MLX's C interface has and mlx-rs does not: functions with a custom gradient, the fused cross entropy, which
+//! GPU backend there is, and how much memory it has.
 #![allow(unsafe_code)]
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 
 use mlx_rs::error::{Exception, Result};
 use mlx_rs::{Array, Stream};
@@ -28,6 +28,23 @@ pub fn gpu_backend() -> Option<GpuBackend> {
         Some(GpuBackend::Metal)
     } else {
         None
+    }
+}
+
+/// A number that MLX knows of its GPU by that name, such as `total_memory`. None where it has no GPU, or does not know it.
+pub fn gpu_number(name: &CStr) -> Option<u64> {
+    // SAFETY: both handles are freed here, once each; MLX writes a number to where the pointer says.
+    unsafe {
+        let device = mlx_sys::mlx_device_new_type(mlx_sys::mlx_device_type__MLX_GPU, 0);
+        let mut info = mlx_sys::mlx_device_info_new();
+        let (mut known, mut number) = (false, 0);
+        let found = mlx_sys::mlx_device_info_get(&raw mut info, device) == 0
+            && mlx_sys::mlx_device_info_has_key(&raw mut known, info, name.as_ptr()) == 0
+            && known
+            && mlx_sys::mlx_device_info_get_size(&raw mut number, info, name.as_ptr()) == 0;
+        mlx_sys::mlx_device_info_free(info);
+        mlx_sys::mlx_device_free(device);
+        found.then_some(number as u64)
     }
 }
 
@@ -190,4 +207,21 @@ fn owned(array: mlx_array, status: c_int) -> Result<Array> {
     } else {
         Err(Exception::custom("an operation of MLX's C interface failed"))
     }
+}
+
+/// The operations that arrays are still to be computed by, as MLX prints them: `name inputs -> outputs`, a line each.
+#[cfg(test)]
+pub fn graph(arrays: &[Array]) -> String {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = std::ffi::CString::new(file.path().to_str().unwrap()).unwrap();
+    // SAFETY: each handle, and the stream, is made and let go of here, once.
+    unsafe {
+        let out = mlx_sys::fopen(path.as_ptr(), c"w".as_ptr());
+        let (namer, outputs) = (mlx_sys::mlx_node_namer_new(), vector(arrays));
+        assert_eq!(mlx_sys::mlx_print_graph(out, namer, outputs), 0);
+        mlx_sys::mlx_vector_array_free(outputs);
+        mlx_sys::mlx_node_namer_free(namer);
+        mlx_sys::fclose(out);
+    }
+    std::fs::read_to_string(file.path()).unwrap()
 }

@@ -14,7 +14,7 @@ use crate::checkpoint::runs::run_of;
 use crate::checkpoint::{self, Checkpoint};
 use crate::compute::arithmetic::processor;
 use crate::compute::kernels::{self, BlasThroughput, Compiler, State};
-use crate::compute::{GpuBackend, gpu_backend};
+use crate::compute::{GpuBackend, gpu_backend, memory};
 use crate::config::Device;
 use crate::terminal::amount::amount;
 use crate::terminal::console::quoted;
@@ -64,6 +64,8 @@ pub fn machine() -> Vec<Finding> {
             },
         },
     ];
+    let gpu = memory::of_gpu().filter(|_| matches!(Device::current(), Ok(Device::Gpu)));
+    findings.extend(gpu.map(|memory| Finding::good("GPU memory", format!("{} to use at once", HumanBytes(memory)))));
     let started = Instant::now();
     findings.push(match compute() {
         Ok(()) => Finding::good(

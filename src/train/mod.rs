@@ -35,6 +35,7 @@ pub use unsaved::UnsavedRun;
 
 use anyhow::{Result, bail, ensure};
 
+use crate::compute::memory;
 use crate::config::OnNan;
 #[cfg(feature = "plots")]
 use crate::disk::durable;
@@ -56,7 +57,8 @@ pub enum Outcome {
 /// A failed save on the way is only a warning, because there may be space by the next one; the last one must succeed.
 ///
 /// # Errors
-/// A step or an evaluation that is not finite, unless such steps are skipped; a last checkpoint that cannot be saved.
+/// A step or an evaluation that is not finite, unless such steps are skipped; a last checkpoint that cannot be saved; a GPU
+/// that runs out of memory, with what takes less.
 pub fn train(session: &mut Session, observer: &mut dyn Observer) -> Result<Outcome> {
     if session.state.step == session.config.steps {
         observer.nothing_to_do(session);
@@ -64,13 +66,14 @@ pub fn train(session: &mut Session, observer: &mut dyn Observer) -> Result<Outco
     }
     let outcome = train_steps(session, observer);
     observer.at_stake(None);
-    outcome
+    outcome.map_err(|error| memory::explained(error, session.less_memory()))
 }
 
 fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Outcome> {
     observer.at_stake(Some(session.unsaved_steps()));
     observer.preparing(session);
     let step = session.measure_step().inspect_err(|_| session.run.discard())?;
+    memory::limit_cache(mlx_rs::memory::peak_memory()?)?;
     observer.starting(session, step);
     let mut log = StepLog::new();
     if session.state.step == 0 && !observer.requested() {

@@ -27,6 +27,10 @@ use crate::tokenizer::Tokenizer;
 /// Tokens of the sample that an evaluation writes.
 pub(super) const SAMPLE_TOKENS: usize = 300;
 
+/// What takes less memory, but for recomputation.
+pub(super) const LOWER: &str =
+    "lower --batch-size (--grad-accum makes up for it) or --context, or choose a smaller --preset";
+
 /// A training run and everything that its loop needs.
 pub struct Session {
     pub(super) config: TrainConfig,
@@ -346,6 +350,19 @@ impl Session {
             0 => "nothing".into(),
             1 => "the last step".into(),
             steps => format!("the last {steps} steps"),
+        }
+    }
+
+    /// How the run would take less memory, in words. Of a run that has begun, the batch is what it is.
+    pub fn less_memory(&self) -> String {
+        let (begun, kept) = (self.progress.step > 0, !self.config.recompute);
+        match (begun, kept) {
+            (true, true) => "go on with --resume and --recompute".into(),
+            (true, false) => {
+                "close other programs that use the GPU, or start a new run with a lower --batch-size".into()
+            }
+            (false, true) => format!("give --recompute, or {LOWER}"),
+            (false, false) => LOWER.into(),
         }
     }
 

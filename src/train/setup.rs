@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::freeze;
 use super::optimizers::has_second_moment;
+use super::session::LOWER;
 use super::step::TrainState;
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{self, Checkpoint, Moments, Progress};
@@ -195,7 +196,7 @@ fn ensure_fits(config: &TrainConfig, model: &ModelConfig) -> Result<()> {
             config.batch_size, config.context, model.layers, model.embd
         ),
         memory::training_step_bytes(config, model, init::parameter_count(model), trainable),
-        "lower --batch-size (--grad-accum makes up for it) or --context, or choose a smaller --preset",
+        LOWER,
     )
 }
 
