@@ -2,6 +2,8 @@
 
 pub mod arrays;
 pub mod control;
+#[cfg(test)]
+mod fused;
 pub mod gradients;
 mod loss_scale;
 mod state;
