@@ -40,6 +40,8 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{FromArgMatches, Parser, Subcommand};
 
+use crate::compute::device::keep_float32;
+
 pub use command::command;
 
 use crate::tokenizer::panic_is_caught;
@@ -80,6 +82,7 @@ enum Command {
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
+    keep_float32();
     report_only_uncaught_panics();
     messages::show();
     let matches = command().get_matches();

@@ -3,6 +3,8 @@
 use anyhow::{Result, bail};
 use mlx_rs::DeviceType;
 
+pub use super::raw::keep_float32;
+
 use super::memory;
 use crate::config::Device;
 

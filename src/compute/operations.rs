@@ -2,7 +2,8 @@
 //! product of the leading dimensions.
 
 use mlx_rs::error::Result;
-use mlx_rs::{Array, ops};
+use mlx_rs::transforms::fallible_vjp;
+use mlx_rs::{Array, Dtype, ops};
 
 use super::raw::{self, GpuBackend};
 use crate::config::Device;
@@ -42,8 +43,10 @@ pub fn scales_separately(x: &Array) -> bool {
 pub fn embedding_lookup(table: &Array, ids: &Array) -> Result<Array> {
     if on_gpu() && table.dim(0) <= MAX_ONE_HOT_ROWS {
         lookup_by_one_hot(table, ids)
-    } else {
+    } else if table.dtype() == Dtype::Float32 {
         table.take_axis(ids, 0)
+    } else {
+        lookup_in_16_bits(table, ids)
     }
 }
 
@@ -115,6 +118,22 @@ fn lookup_by_one_hot(table: &Array, ids: &Array) -> Result<Array> {
             let row = ops::arange::<_, i32>(None, inputs[0].dim(0), None)?.as_dtype(known.dtype())?;
             let one_hot = known.reshape(&[-1, 1])?.eq(row)?.as_dtype(cotangent.dtype())?; // [tokens, V]
             Ok(vec![one_hot.transpose()?.matmul(flat(cotangent)?)?])
+        },
+    )
+}
+
+/// MLX sums the gradients of a row in the table's format: in bfloat16, with 8 significant bits, a sum of ones stops at 256,
+/// and a batch has thousands of a frequent token. Here they are summed in float32 and rounded once.
+fn lookup_in_16_bits(table: &Array, ids: &Array) -> Result<Array> {
+    let (taken, known) = (ids.clone(), ids.clone());
+    raw::with_gradient(
+        std::slice::from_ref(table),
+        move |inputs| inputs[0].take_axis(&taken, 0),
+        move |inputs, cotangent| {
+            let table = ops::zeros::<f32>(inputs[0].shape())?;
+            let rows = |inputs: &[Array]| Ok(vec![inputs[0].take_axis(&known, 0)?]);
+            let (_, gradients) = fallible_vjp(rows, &[table], &[cotangent.as_dtype(Dtype::Float32)?])?;
+            Ok(vec![gradients[0].as_dtype(inputs[0].dtype())?])
         },
     )
 }
@@ -227,6 +246,30 @@ mod tests {
             &with_gradients(by_product, &arguments, &[0]),
             &with_gradients(plain, &arguments, &[0]),
         );
+    }
+
+    #[test]
+    fn a_row_that_is_looked_up_thousands_of_times_has_its_whole_gradient() {
+        Device::Cpu.select().unwrap();
+        for dtype in [Dtype::Bfloat16, Dtype::Float16, Dtype::Float32] {
+            let table = Array::from_slice(&[1.0f32, 1.0, 1.0, 1.0], &[2, 2])
+                .as_dtype(dtype)
+                .unwrap();
+            let ids = Array::from_slice(&[vec![1u32; 4096], vec![0; 3]].concat(), &[4099]);
+            let sums = |table: &[Array]| {
+                embedding_lookup(&table[0], &ids)?
+                    .as_dtype(Dtype::Float32)?
+                    .sum(None)
+                    .map(|sum| vec![sum])
+            };
+            let (_, gradients) = value_and_grad_with_argnums(sums, &[0][..])(&[table]).unwrap();
+            let gradient = gradients[0]
+                .as_dtype(Dtype::Float32)
+                .unwrap()
+                .to_vec_exact::<f32>()
+                .unwrap();
+            assert_eq!(gradient, [3.0, 3.0, 4096.0, 4096.0], "{dtype:?}");
+        }
     }
 
     #[test]

@@ -31,6 +31,17 @@ pub fn gpu_backend() -> Option<GpuBackend> {
     }
 }
 
+/// Makes products of float32 keep all of its 24 bits on GPUs that would round their factors to the 11 of TF32: NVIDIA's, and
+/// Apple's from the M5 on. What the environment says goes before it. MLX reads it at its first product.
+///
+/// To be called before there are other threads.
+pub fn keep_float32() {
+    if std::env::var_os("MLX_ENABLE_TF32").is_none() {
+        // SAFETY: no other thread reads the environment, as there is none.
+        unsafe { std::env::set_var("MLX_ENABLE_TF32", "0") };
+    }
+}
+
 /// A number that MLX knows of its GPU by that name, such as `total_memory`. None where it has no GPU, or does not know it.
 pub fn gpu_number(name: &CStr) -> Option<u64> {
     // SAFETY: both handles are freed here, once each; MLX writes a number to where the pointer says.
