@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build install train generate eval lessons book test package try-library faults fuzz lint deny docs interop interop-llama bench bench-kernels bench-scaling bench-tokenizer speedrun
+.PHONY: help setup build install train generate eval lessons book test package try-library faults fuzz lint mac-check deny docs interop interop-llama bench bench-kernels bench-scaling bench-tokenizer speedrun
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ lint: setup ## formatting, clippy and documentation, warnings denied; the librar
 
 fuzz: setup ## read a million broken files (40,000 for each parser; FUZZ_CASES=n for another number, FUZZ_SEED=n to repeat)
 	FUZZ_CASES=$${FUZZ_CASES:-40000} cargo test --test hostile_files -- --nocapture --test-threads 1
+
+mac-check: setup ## on Linux: build and link for a Mac, against MLX's library as Macs have it (20 minutes the first time, 3 GB)
+	@bash scripts/macos/cross/check.sh
 
 deny: .tools/bin/cargo-deny ## licenses and sources of dependencies
 	.tools/bin/cargo-deny check licenses bans sources

@@ -18,7 +18,7 @@ first=
 if [ ! -e "$built" ]; then
   first=yes
   echo "build: compiling mlx-gpt and the crates that it uses (the first time some minutes, afterwards what changed)" >&2
-elif [ -n "$(find "${sources[@]}" -newer "$built" -print -quit)" ]; then
+elif find ${sources[@]+"${sources[@]}"} -newer "$built" -print | grep -q .; then
   took=$(cat "$last" 2>/dev/null || true) # empty where it was not measured yet
   echo "build: the sources have changed; compiling them (${took:-60} s or so)" >&2
 else

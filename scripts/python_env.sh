@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by scripts that compare with Python packages: `python_env FOLDER PACKAGE…` makes a throw-away environment with
 # them in FOLDER, once, and sets `python` to its interpreter. One that was interrupted, or is of other packages, is made anew.
 python_env() {

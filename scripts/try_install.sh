@@ -30,11 +30,11 @@ if [ "$(uname -s)" = Linux ]; then
 fi
 
 # Where namespaces can be made, the checkout is not there at all while the program runs.
-hide=$(printf 'mount -t tmpfs none %q && ' "${hidden[@]}")
+hide=$(printf 'mount -t tmpfs none %q && ' ${hidden[@]+"${hidden[@]}"})
 if [ ${#hidden[@]} -gt 0 ] && unshare --user --map-root-user --mount sh -c "$hide true" 2>/dev/null; then
   unshare --user --map-root-user --mount sh -c "$hide exec bash $place/try"
 else
   bash "$place/try"
 fi
-[ -e runs/*/step-000003/model.safetensors ]
+ls runs/*/step-000003/model.safetensors >/dev/null
 echo "install: trains and writes in an empty folder${hidden:+, without the checkout}" >&2

@@ -126,7 +126,7 @@ fn lookup_by_one_hot(table: &Array, ids: &Array) -> Result<Array> {
 /// and a batch has thousands of a frequent token. Here they are summed in float32 and rounded once.
 fn lookup_in_16_bits(table: &Array, ids: &Array) -> Result<Array> {
     let (taken, known) = (ids.clone(), ids.clone());
-    raw::with_gradient(
+    raw::custom_vjp(
         std::slice::from_ref(table),
         move |inputs| inputs[0].take_axis(&taken, 0),
         move |inputs, cotangent| {

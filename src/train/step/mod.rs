@@ -2,9 +2,9 @@
 
 pub mod arrays;
 pub mod control;
-#[cfg(test)]
-mod fused;
 pub mod gradients;
+#[cfg(test)]
+mod kernel_buffers;
 mod loss_scale;
 mod state;
 mod update;

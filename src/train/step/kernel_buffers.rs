@@ -9,9 +9,9 @@ use mlx_rs::Array;
 use mlx_rs::transforms::eval;
 
 use super::arrays::{ParameterState, StepInputs, StepScalars};
+use super::fused;
 use super::gradients::{GradientSpec, MicroBatch};
 use super::update::UpdateSpec;
-use super::whole;
 use crate::compute::compiled::compiled;
 use crate::compute::raw_graph;
 use crate::config::{Architecture, Device, Optimizer, Precision, Preset, TrainConfig};
@@ -51,12 +51,12 @@ fn kernels(config: &TrainConfig) -> Vec<[usize; 2]> {
         },
         dropout_keys: vec![3; 2 * Dropout::sites(model.layers)],
     };
-    let mut step = compiled(move |inputs| whole(&gradients, &update, inputs));
+    let mut step = compiled(move |inputs| fused(&gradients, &update, inputs));
     let scalar = || Array::from_f32(1.0);
     let outputs = step(StepInputs {
         states: states(config.optimizer, &parameters),
         frozen: Vec::new(),
-        rows: micro_batch.rows([0, config.batch_size], 1.0),
+        batch: micro_batch.worker_batch([0, config.batch_size], 1.0),
         scalars: StepScalars {
             updates: Array::from_bool(true),
             lr: scalar(),
@@ -72,9 +72,9 @@ fn kernels(config: &TrainConfig) -> Vec<[usize; 2]> {
         results.extend([state.parameter, state.m].into_iter().chain(state.v));
     }
     let graph = raw_graph(&results);
-    let fused = graph.lines().filter(|line| line.starts_with("Compiled"));
+    let compiled = graph.lines().filter(|line| line.starts_with("Compiled"));
     let arguments = |list: &str| list.matches("], ").count() + 1;
-    fused
+    compiled
         .map(|line| {
             let (inputs, outputs) = line.split_once(" -> ").unwrap();
             [arguments(inputs), arguments(outputs)]
