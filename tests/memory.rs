@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::process::Command;
 use std::sync::Mutex;
 
 use common::{fail, folder, mlx_gpt, random_checkpoint, saved, succeed};
@@ -150,4 +151,42 @@ fn generation_takes_the_memory_of_what_it_has_read_and_no_more() {
         "--prompt",
         &prompt,
     ]));
+}
+
+/// What `ulimit -v` leaves counts as the machine's memory does, and too little for MLX itself is refused at once.
+#[test]
+fn what_a_limit_leaves_counts() {
+    let folder = folder();
+    let limited = |kilobytes: u64, options: &[&str]| {
+        let program = mlx_gpt(folder.path());
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("ulimit -v {kilobytes}; exec \"$0\" \"$@\"")])
+            .arg(program.get_program())
+            .args(["train", "--device", "cpu", "--out", "run"])
+            .args(options)
+            .current_dir(folder.path());
+        command
+    };
+    if !Command::new("sh")
+        .args(["-c", "ulimit -v 4000000"])
+        .status()
+        .unwrap()
+        .success()
+    {
+        return eprintln!("SKIPPED: there is no limit on memory here");
+    }
+    let least = 1024 * (256 + 128 * std::thread::available_parallelism().unwrap().get() as u64);
+    // With much less, libraries do not even load, and say so.
+    for kilobytes in [least - 100_000, least - 1] {
+        let said = fail(&mut limited(kilobytes, &[]));
+        assert!(
+            said.contains("(ulimit -v), MLX takes") && said.contains("raise the limit"),
+            "{said}"
+        );
+    }
+    let large = ["--preset", "gpt2", "--batch-size", "64", "--steps", "1"];
+    let said = fail(&mut limited(4_000_000, &large));
+    assert!(said.contains("a limit leaves this process 3.81 GiB"), "{said}");
+    assert!(!folder.path().join("run").exists());
 }

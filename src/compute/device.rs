@@ -5,7 +5,7 @@ use mlx_rs::DeviceType;
 
 pub use super::raw::keep_float32;
 
-use super::memory;
+use super::{limits, memory};
 use crate::config::Device;
 
 impl Device {
@@ -23,8 +23,9 @@ impl Device {
     /// Makes this MLX's device for everything that follows.
     ///
     /// # Errors
-    /// A GPU was asked for and MLX has none here; MLX's.
+    /// A GPU was asked for and MLX has none here; a limit leaves less memory than MLX takes; MLX's.
     pub fn select(self) -> Result<()> {
+        limits::ensure_room_to_compute()?;
         let current = Self::current()?;
         match self {
             Self::Gpu if current == Self::Cpu => {

@@ -9,7 +9,7 @@ use anyhow::{Error, Result, anyhow, ensure};
 use mlx_rs::memory::{set_cache_limit, set_memory_limit, set_wired_limit};
 use sysinfo::System;
 
-use super::raw;
+use super::{limits, raw};
 use crate::config::{Architecture, Device, ModelConfig, Optimizer, Precision, TrainConfig};
 use crate::disk::bytes::Bytes;
 
@@ -28,9 +28,7 @@ pub fn total_memory() -> u64 {
         let mut system = System::new();
         system.refresh_memory();
         let total = system.total_memory();
-        system
-            .cgroup_limits()
-            .map_or(total, |limits| limits.total_memory.min(total))
+        limits::of_process().map_or(total, |limit| limit.min(total))
     })
 }
 
@@ -40,12 +38,15 @@ pub fn of_gpu() -> Option<u64> {
     raw::gpu_number(c"max_recommended_working_set_size").or_else(|| raw::gpu_number(c"total_memory"))
 }
 
-/// More than the device can ever hold, and whose memory it is: a Mac's GPU can go on beyond what is recommended.
+/// More than the device can ever hold, and who has or gives it: a Mac's GPU can go on beyond what is recommended.
 fn of_device() -> (u64, &'static str) {
     let gpu = matches!(Device::current(), Ok(Device::Gpu));
     match raw::gpu_number(c"total_memory").filter(|_| gpu) {
-        Some(memory) => (memory, "the GPU"),
-        None => (total_memory(), "this machine"),
+        Some(memory) => (memory, "the GPU has"),
+        None if limits::of_process().is_some_and(|limit| limit <= total_memory()) => {
+            (total_memory(), "a limit leaves this process")
+        }
+        None => (total_memory(), "this machine has"),
     }
 }
 
@@ -149,10 +150,9 @@ pub fn kv_cache_bytes(model: &ModelConfig) -> f64 {
 /// # Errors
 /// `what` takes more `bytes` than this machine, or its GPU, has; `remedy` says how to take fewer.
 pub fn ensure_fits(what: impl Display, bytes: f64, remedy: &str) -> Result<()> {
-    let (memory, whose) = of_device();
+    let (memory, owner) = of_device();
     ensure!(
-        bytes <= memory as f64,
-        "{what} takes at least {} of memory, {whose} has {}; {remedy}",
+        "{what} takes at least {} of memory, {owner} {}; {remedy}",
         Bytes(bytes as u64),
         Bytes(memory)
     );

@@ -14,6 +14,7 @@ pub mod arithmetic;
 pub mod compiled;
 pub mod device;
 pub mod kernels;
+mod limits;
 pub mod memory;
 pub mod operations;
 mod raw;
