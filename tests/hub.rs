@@ -10,8 +10,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use common::{contents, fail, folder, mlx_gpt, stderr, succeed, trained};
+use common::{contents, fail, folder, mlx_gpt, says, signal, stderr, succeed, trained, wait_until};
+use mlx_gpt::disk::hash::sha256;
 use serde_json::json;
 
 const MODEL: &str = "someone/small-gpt2";
@@ -65,6 +67,11 @@ fn answer(
         return;
     }
     let name = path.rsplit('/').next().unwrap();
+    // Of large files the hub gives the hash.
+    let etag = match files.get("model.sha256") {
+        Some(hash) if name == "model.safetensors" => String::from_utf8(hash.clone()).unwrap(),
+        _ => format!("{name}-etag"),
+    };
     let whole = &files[name];
     let range = headers
         .iter()
@@ -80,7 +87,7 @@ fn answer(
         requests.lock().unwrap().push((from, name.to_owned()));
     }
     let head = format!(
-        "HTTP/1.1 206 Partial Content\r\nx-repo-commit: 0123abcd\r\netag: \"{name}-etag\"\r\nContent-Range: bytes {from}-{}/{}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 206 Partial Content\r\nx-repo-commit: 0123abcd\r\netag: \"{etag}\"\r\nContent-Range: bytes {from}-{}/{}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         to - 1,
         whole.len(),
         to - from
@@ -166,4 +173,54 @@ fn without_a_network_it_says_what_to_do() {
         "{said}"
     );
     assert!(!folder.path().join("gpt2").exists());
+}
+
+/// A server that takes connections, and says nothing.
+#[test]
+fn a_server_that_never_answers_is_not_waited_for() {
+    let folder = folder();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let command = |seconds: &str| {
+        let mut command = mlx_gpt(folder.path());
+        command
+            .args(["import", "gpt2", "--out", "gpt2"])
+            .env("HF_ENDPOINT", format!("http://{}", listener.local_addr().unwrap()))
+            .env("HF_HOME", folder.path().join("cache"))
+            .env("HF_HUB_DOWNLOAD_TIMEOUT", seconds)
+            .env("NO_PROXY", "127.0.0.1");
+        command
+    };
+    let said = fail(&mut command("1"));
+    assert!(said.contains("nothing came for 1 s"), "{said}");
+
+    // Nor does Ctrl-C wait, and a word is said before.
+    let said = folder.path().join("said");
+    let mut child = command("600").stderr(fs::File::create(&said).unwrap()).spawn().unwrap();
+    wait_until("a word", &mut child, || says(&said, "asking   Hugging Face's hub"));
+    signal(&child, "-INT");
+    let started = Instant::now();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(started.elapsed() < Duration::from_secs(60));
+}
+
+/// Bytes that are as many as they should be, and others.
+#[test]
+fn what_comes_damaged_is_not_imported_and_fetched_again() {
+    let folder = folder();
+    let checkpoint = trained(folder.path(), "1").join("latest");
+    let mut files: BTreeMap<String, Vec<u8>> = contents(&checkpoint)
+        .into_iter()
+        .filter(|(name, _)| ["config.json", "model.safetensors", "tokenizer.json"].contains(&name.as_str()))
+        .collect();
+    files.insert("model.sha256".into(), sha256(&files["model.safetensors"]).into_bytes());
+    let whole = Hub::start(files.clone());
+    *files.get_mut("model.safetensors").unwrap().last_mut().unwrap() ^= 1;
+    let damaged = Hub::start(files);
+    let said = fail(&mut import(folder.path(), &damaged, "model"));
+    assert!(
+        said.contains("model.safetensors came damaged") && said.contains("run this again"),
+        "{said}"
+    );
+    assert!(!folder.path().join("model").exists());
+    succeed(&mut import(folder.path(), &whole, "model"));
 }

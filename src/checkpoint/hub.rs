@@ -1,12 +1,17 @@
 //! Models from Hugging Face's hub, into the cache that Hugging Face's own programs use.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use hf_hub::Cache;
 use hf_hub::api::Progress;
 use hf_hub::api::sync::ApiBuilder;
 
+use crate::disk::hash::sha256_of_file;
 use crate::disk::transfer::Transfer;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::folder::is_tokenizer_file;
@@ -50,12 +55,6 @@ pub fn cached(repository: &str) -> Option<PathBuf> {
 /// # Errors
 /// No network, no such model, or a model without safetensors.
 pub fn download(repository: &str, mut transfer: impl Transfer) -> Result<PathBuf> {
-    let cache = Cache::from_env().model(repository.to_owned());
-    let failed = || {
-        format!(
-            "{repository} cannot be downloaded; check the name and the network, or fetch its config.json, model.safetensors and tokenizer.json elsewhere and import their folder"
-        )
-    };
     if is_offline() {
         return cached(repository).with_context(|| {
             format!(
@@ -63,6 +62,55 @@ pub fn download(repository: &str, mut transfer: impl Transfer) -> Result<PathBuf
             )
         });
     }
+    let (tell, news) = channel();
+    let name = repository.to_owned();
+    // Apart, since the hub's library waits for ever for a server that says nothing. It ends with the process.
+    thread::spawn(move || {
+        let folder = fetch(&name, &tell);
+        let _ = tell.send(News::Done(folder));
+    });
+    let patience = patience();
+    loop {
+        match news.recv_timeout(patience) {
+            Ok(News::Begin(name, bytes)) => transfer.begin(&name, bytes),
+            Ok(News::Received(bytes)) => transfer.received(bytes),
+            Ok(News::Done(folder)) => return folder,
+            Err(_) => {
+                return cached(repository).with_context(|| {
+                    format!(
+                        "{}: nothing came for {} s (HF_HUB_DOWNLOAD_TIMEOUT)",
+                        failed(repository),
+                        patience.as_secs()
+                    )
+                });
+            }
+        }
+    }
+}
+
+/// What a download tells of itself.
+enum News {
+    Begin(String, u64),
+    Received(u64),
+    Done(Result<PathBuf>),
+}
+
+/// How long a server may say nothing: what Hugging Face's own programs are told, or half a minute.
+fn patience() -> Duration {
+    let seconds = std::env::var("HF_HUB_DOWNLOAD_TIMEOUT");
+    let seconds = seconds.ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.filter(|&seconds| seconds > 0).unwrap_or(30))
+}
+
+fn failed(repository: &str) -> String {
+    format!(
+        "{repository} cannot be downloaded; check the name and the network, or fetch its config.json, model.safetensors and tokenizer.json elsewhere and import their folder"
+    )
+}
+
+fn fetch(repository: &str, tell: &Sender<News>) -> Result<PathBuf> {
+    let cache = Cache::from_env().model(repository.to_owned());
+    let failed = || failed(repository);
     let api = ApiBuilder::from_env()
         .with_retries(RETRIES)
         .build()
@@ -92,12 +140,31 @@ pub fn download(repository: &str, mut transfer: impl Transfer) -> Result<PathBuf
             .filter(|file| file.parent().is_some_and(|folder| folder.ends_with(&info.sha)));
         last = Some(match cached {
             Some(path) => path,
-            None => model
-                .download_with_progress(name, Watched(name, &mut transfer))
-                .with_context(failed)?,
+            None => {
+                let file = model.download_with_progress(name, Watched(tell)).with_context(failed)?;
+                verify(name, &file)?;
+                file
+            }
         });
     }
     folder_of(&last.with_context(failed)?)
+}
+
+/// Compares a downloaded file with its hash. The hub gives that of large files, and the cache calls them by it.
+///
+/// # Errors
+/// It is another; the file is removed, so that it is fetched again.
+fn verify(name: &str, file: &Path) -> Result<()> {
+    let blob = file
+        .canonicalize()
+        .with_context(|| format!("{} cannot be read", file.display()))?;
+    let hash = blob.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let is_sha256 = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_sha256 && sha256_of_file(&blob)? != hash {
+        let _ = fs::remove_file(file).and_then(|()| fs::remove_file(&blob));
+        bail!("{name} came damaged: its SHA-256 is not {hash}, as the hub says; run this again to fetch it again");
+    }
+    Ok(())
 }
 
 /// Whether a download left all that an import reads.
@@ -124,16 +191,16 @@ fn is_wanted(name: &str) -> bool {
     !name.contains('/') && (weights || configuration || is_tokenizer_file(name))
 }
 
-/// A file, for the hub's library to tell of.
-struct Watched<'a, T>(&'a str, &'a mut T);
+/// A file, for the hub's library to tell of. Nobody may listen any more.
+struct Watched<'a>(&'a Sender<News>);
 
-impl<T: Transfer> Progress for Watched<'_, T> {
-    fn init(&mut self, size: usize, _name: &str) {
-        self.1.begin(self.0, size as u64);
+impl Progress for Watched<'_> {
+    fn init(&mut self, size: usize, name: &str) {
+        let _ = self.0.send(News::Begin(name.to_owned(), size as u64));
     }
 
     fn update(&mut self, size: usize) {
-        self.1.received(size as u64);
+        let _ = self.0.send(News::Received(size as u64));
     }
 
     fn finish(&mut self) {}

@@ -80,6 +80,7 @@ fn published(name: &str) -> Result<Option<(PathBuf, String)>> {
     let Some(repository) = hub::repository(name).filter(|_| !Path::new(name).exists()) else {
         return Ok(None);
     };
+    say(format_args!("asking   Hugging Face's hub for {repository}"));
     let folder = hub::download(repository, Progress::new("", 0, Unit::Bytes))?;
     Ok(Some((folder, repository.to_owned())))
 }
