@@ -152,6 +152,7 @@ pub fn kv_cache_bytes(model: &ModelConfig) -> f64 {
 pub fn ensure_fits(what: impl Display, bytes: f64, remedy: &str) -> Result<()> {
     let (memory, owner) = of_device();
     ensure!(
+        bytes <= memory as f64,
         "{what} takes at least {} of memory, {owner} {}; {remedy}",
         Bytes(bytes as u64),
         Bytes(memory)

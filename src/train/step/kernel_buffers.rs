@@ -19,7 +19,7 @@ use crate::data::batches::Batch;
 use crate::model::dropout::Dropout;
 use crate::model::init;
 use crate::model::parameters::{Names, Parameters};
-use crate::train::optimizers::has_v;
+use crate::train::optimizers::has_second_moment;
 
 /// Buffers of a kernel.
 const METAL_BUFFERS: usize = 31;
@@ -86,7 +86,7 @@ fn states(optimizer: Optimizer, parameters: &Parameters) -> Vec<ParameterState> 
     let state = |(name, array): (&str, &Array)| ParameterState {
         parameter: array.clone(),
         m: array.clone(),
-        v: has_v(optimizer, name, array.shape()).then(|| array.clone()),
+        v: has_second_moment(optimizer, name, array.shape()).then(|| array.clone()),
     };
     parameters.iter().map(state).collect()
 }
