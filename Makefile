@@ -45,8 +45,8 @@ try-library: setup ## depend on the library in a fresh package outside of this c
 test: setup ## all tests
 	cargo test
 
-faults: setup ## 200 kills, 200 stops by signals, 20,000 steps of a tiny model (SEED=n for other instants)
-	KILLS=$${KILLS:-200} cargo test --test faults -- --nocapture
+faults: setup ## faults at every call, 200 kills, 200 signals, 20,000 steps (SEED=n for others)
+	KILLS=$${KILLS:-200} FAULTS=$${FAULTS:-1000000} cargo test --test faults -- --nocapture
 	SIGNALS=$${SIGNALS:-200} cargo test --test signals -- --nocapture
 	LONG_STEPS=$${LONG_STEPS:-20000} cargo test --test long_run -- --nocapture
 

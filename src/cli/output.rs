@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
+use crate::disk::remedy::of_the_disk;
 use crate::error::line;
 use crate::terminal::console::say_unbroken;
 
@@ -15,6 +16,9 @@ pub fn report_error(error: &anyhow::Error) -> ExitCode {
     if closed_pipe {
         return ExitCode::SUCCESS;
     }
-    say_unbroken(format_args!("error: {}", line(error)));
+    let line = line(error);
+    let helps = of_the_disk(error).filter(|helps| !line.contains(helps));
+    let helps = helps.map_or(String::new(), |helps| format!("; {helps}"));
+    say_unbroken(format_args!("error: {line}{helps}"));
     ExitCode::FAILURE
 }

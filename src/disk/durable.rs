@@ -65,6 +65,9 @@ pub fn make_folder(folder: &Path) -> Result<MadeFolders> {
         .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
         .map(Path::to_owned)
         .collect();
+    if missing.is_empty() {
+        return Ok(MadeFolders(missing));
+    }
     missing.reverse();
     fs::create_dir_all(folder).with_context(|| format!("folder {} cannot be made", folder.display()))?;
     let made = MadeFolders(missing);
@@ -191,7 +194,9 @@ pub fn parent(place: &Path) -> &Path {
 /// # Errors
 /// It cannot be flushed.
 pub fn sync_folder(folder: &Path) -> Result<()> {
-    Ok(File::open(folder)?.sync_all()?)
+    File::open(folder)
+        .and_then(|opened| opened.sync_all())
+        .with_context(|| format!("folder {} cannot be flushed to disk", folder.display()))
 }
 
 /// Total size in bytes of the files below a folder. Entries that disappear in the meantime count as 0.

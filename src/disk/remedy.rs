@@ -9,16 +9,33 @@ use rustix::io::Errno;
 /// A hint for the system's error in `error`, worded to follow a semicolon; `None` if there is none, where `error` says
 /// itself what to do.
 pub fn remedy(error: &Error) -> Option<&'static str> {
-    let error = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>())?;
+    of_the_disk(error).or_else(|| match of_the_system(error)?.kind() {
+        ErrorKind::PermissionDenied => Some("make it writable (chmod u+w), or use a folder that you can write to"),
+        ErrorKind::NotFound => Some("restore what is missing"),
+        _ => None,
+    })
+}
+
+/// The same for errors of the disk itself, which have the same remedy whatever failed.
+pub fn of_the_disk(error: &Error) -> Option<&'static str> {
+    let error = of_the_system(error)?;
     Some(match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make space",
         ErrorKind::FileTooLarge => "raise the limit on the size of files (ulimit -f)",
         ErrorKind::ReadOnlyFilesystem => "make its file system writable, or use another",
-        ErrorKind::PermissionDenied => "make it writable (chmod u+w), or use a folder that you can write to",
-        ErrorKind::NotFound => "restore what is missing",
-        _ if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => "the disk reports errors: use another",
+        // By its text: some libraries wrap the error, and it has no kind of its own.
+        _ if error
+            .to_string()
+            .contains(&format!("(os error {})", Errno::IO.raw_os_error())) =>
+        {
+            "the disk reports errors: use another"
+        }
         _ => return None,
     })
+}
+
+fn of_the_system(error: &Error) -> Option<&io::Error> {
+    error.chain().find_map(|cause| cause.downcast_ref())
 }
 
 /// Adds `what` failed to `error`, and a hint if there is one.

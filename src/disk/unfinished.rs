@@ -7,11 +7,16 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 /// Prefix of temporary names; followed by the process id and the final name.
 const TEMP_PREFIX: &str = ".making-";
+
+/// How often a temporary name is tried that exists already.
+const TRIES: usize = 100;
 
 /// A temporary file or folder. It is removed when dropped, unless it is published.
 pub struct Unfinished {
@@ -42,14 +47,20 @@ impl Unfinished {
     fn claim(place: &Path, create: impl Fn(&Path) -> io::Result<()>) -> Result<Self> {
         remove_abandoned(super::durable::parent(place));
         let path = temp_path(place)?;
-        loop {
-            create(&path).map_err(|error| match error.kind() {
-                ErrorKind::AlreadyExists => another_writes(),
-                _ => error.into(),
-            })?;
-            let lock = File::open(&path)?;
+        // Before it is locked, another process may remove it as stale, or be about to.
+        for _ in 0..TRIES {
+            match create(&path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    thread::sleep(Duration::from_millis(1));
+                    continue;
+                }
+                created => created?,
+            }
+            let lock = match File::open(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
             let locked = lock.try_lock();
-            // Another process may have removed it as stale before it was locked.
             if !matches!(locked, Err(TryLockError::WouldBlock)) && is_at(&lock, &path) {
                 return Ok(Self {
                     path,
@@ -58,6 +69,7 @@ impl Unfinished {
                 });
             }
         }
+        Err(another_writes())
     }
 
     /// The temporary path.

@@ -61,6 +61,7 @@ pub enum Outcome {
 /// that runs out of memory, with what takes less.
 pub fn train(session: &mut Session, observer: &mut dyn Observer) -> Result<Outcome> {
     if session.state.step == session.config.steps {
+        draw_curve(session, observer)?; // which a full disk may have kept from being drawn
         observer.nothing_to_do(session);
         return Ok(Outcome::Finished);
     }

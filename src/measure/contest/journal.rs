@@ -59,10 +59,10 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         }
         // Only this program's journals are truncated; any other file must keep even an incomplete line.
         ensure!(half.is_empty() || !lines.is_empty(), of_something_else(0));
-        file.set_len(whole.len() as u64)?;
-        if !whole.is_empty() && !whole.ends_with(b"\n") {
-            file.write_all(b"\n")?;
-        }
+        let needs_end = !whole.is_empty() && !whole.ends_with(b"\n");
+        file.set_len(whole.len() as u64)
+            .and_then(|()| file.write_all(if needs_end { b"\n" } else { b"" }))
+            .with_context(|| format!("{shown} cannot be written"))?;
         durable::sync_folder(durable::parent(path))?;
         Ok(Self {
             path: path.to_owned(),

@@ -3,15 +3,13 @@
 //!
 //! `KILLS` says how many (8 unless told otherwise), `SEED` which; `make faults` is the long version.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::disk::Disk;
-use common::{folder, learned, mlx_gpt, number, stderr, succeed};
+use crate::common::disk::Disk;
+use crate::common::{folder, learned, mlx_gpt, number, stderr, succeed};
 use mlx_gpt::checkpoint;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
