@@ -1,4 +1,4 @@
-//! One optimizer step: [`gradients`], [`control`], [`update`], by one compiled function or by the threads of [`workers`].
+//! One optimizer step: [`gradients`], [`control`], `update`, by one compiled function or by the threads of [`workers`].
 
 pub mod arrays;
 pub mod control;
