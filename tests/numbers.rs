@@ -5,7 +5,8 @@ mod common;
 use std::path::Path;
 
 use clap::ValueEnum;
-use common::{Fixture, fail, folder, learned, mlx_gpt, stderr, succeed, train_tiny};
+use common::learned::{Learned, learned};
+use common::{Fixture, fail, folder, mlx_gpt, stderr, succeed, train_tiny};
 use mlx_gpt::checkpoint::{Checkpoint, LossScale};
 use mlx_gpt::config::{OnNan, Optimizer, Precision, TrainConfig};
 use mlx_gpt::data::batches::{Batch, row_starts, step_rng};
@@ -262,4 +263,68 @@ fn a_skipped_step_changes_nothing() {
             assert!(bits(moments).iter().all(|&bits| bits == 0), "{optimizer:?}");
         }
     }
+}
+
+/// What a GPU's tests hold resumed runs to: sums in another order are within it, a batch or a moment that differs is not.
+#[test]
+fn runs_that_add_up_in_another_order_are_close_and_others_are_not() {
+    let folder = folder();
+    for (dtype, optimizer) in [
+        ("float32", "adamw"),
+        ("float32", "muon"),
+        ("bfloat16", "adamw"),
+        ("float16", "muon"),
+    ] {
+        let train = |out: &str, options: &[&str], kernels: &str| {
+            let out = format!("{dtype}-{optimizer}-{out}");
+            let options = [
+                &[
+                    "--steps",
+                    "6",
+                    "--dtype",
+                    dtype,
+                    "--optimizer",
+                    optimizer,
+                    "--out",
+                    &out,
+                ],
+                options,
+            ]
+            .concat();
+            succeed(train_tiny(folder.path(), &options).env("MLX_GPT_KERNELS", kernels));
+            learned(&folder.path().join(out))
+        };
+        let one = train("one", &["--threads", "1"], "on");
+        let other = train("other", &["--threads", "2"], "off");
+        assert!(one.is_close(&other) && one.files != other.files, "{dtype} {optimizer}");
+        assert!(
+            !one.is_close(&train("seed", &["--seed", "2"], "on")),
+            "{dtype} {optimizer}"
+        );
+        let mut moments = one.files.clone();
+        let file = moments.iter_mut().find(|(name, _)| name == "optimizer.safetensors");
+        let bytes = &mut file.unwrap().1;
+        *bytes = scaled(folder.path(), bytes, 1.5);
+        let wrong = Learned {
+            files: moments,
+            ..other
+        };
+        assert!(!one.is_close(&wrong), "{dtype} {optimizer}");
+    }
+}
+
+/// Tensors of a file, multiplied.
+fn scaled(folder: &Path, bytes: &[u8], factor: f32) -> Vec<u8> {
+    let path = folder.join("read.safetensors");
+    std::fs::write(&path, bytes).unwrap();
+    let tensors = Array::load_safetensors(&path).unwrap();
+    let scaled: Vec<(String, Array)> = tensors
+        .into_iter()
+        .map(|(name, array)| (name, array.multiply(Array::from_f32(factor)).unwrap()))
+        .collect();
+    let scaled = scaled.iter().map(|(name, array)| (name.as_str(), array));
+    // Not onto the file that it is read from meanwhile.
+    let to = folder.join("scaled.safetensors");
+    Array::save_safetensors(scaled, None, &to).unwrap();
+    std::fs::read(&to).unwrap()
 }

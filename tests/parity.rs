@@ -217,7 +217,7 @@ fn bits(parameters: &mlx_gpt::model::Parameters) -> Vec<Vec<u32>> {
 
 /// Three hundred steps of a small model on the default corpus; the mean loss of the last fifty.
 fn train_for_a_while(dtype: Precision) -> f32 {
-    Device::Cpu.select().unwrap();
+    common::place::device().select().unwrap();
     let corpus = Corpus::open(DEFAULT_CORPUS).unwrap();
     let tokenizer = CharTokenizer::from_text(corpus.text(Split::All));
     let tokens = Tokens::Memory(tokenizer.encode(corpus.text(Split::Train)).unwrap());

@@ -5,13 +5,11 @@ mod common;
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use clap::ValueEnum;
 use common::{fail, folder, largest_difference, mlx_gpt, succeed, train_tiny};
 use mlx_gpt::checkpoint::Checkpoint;
-use mlx_gpt::config::Device;
 use mlx_gpt::config::{Activation, Architecture, Boundaries, ModelConfig, Norm, Parts, Position, Precision};
 use mlx_gpt::data::batches::Batch;
 use mlx_gpt::model::Model;
@@ -142,9 +140,8 @@ struct Stored(HashMap<String, Array>);
 
 impl Stored {
     fn load() -> Self {
-        Device::Cpu.select().unwrap();
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parts.safetensors");
-        Self(Array::load_safetensors(path).unwrap())
+        common::place::device().select().unwrap();
+        Self(Array::load_safetensors(common::place::fixture("parts.safetensors")).unwrap())
     }
 
     fn numbers(&self, name: &str) -> Vec<f32> {

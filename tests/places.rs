@@ -7,8 +7,9 @@ use std::path::Path;
 use std::process::Command;
 
 use common::disk::Disk;
+use common::learned::learned;
 use common::{
-    Start, contents, fail, folder, learned, mlx_gpt, says, signal, spawn_tiny, stderr, succeed, train_tiny, wait_until,
+    Start, contents, fail, folder, mlx_gpt, says, signal, spawn_tiny, stderr, succeed, train_tiny, wait_until,
 };
 use mlx_gpt::checkpoint::{self, Checkpoint, runs};
 

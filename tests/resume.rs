@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Child;
 
 use clap::ValueEnum;
-use common::{Start, fail, folder, learned, mlx_gpt, says, signal, stderr, succeed, train_tiny, wait_until};
+use common::learned::{Learned, learned};
+use common::{Start, fail, folder, mlx_gpt, says, signal, stderr, succeed, train_tiny, wait_until};
 use mlx_gpt::config::{OnNan, Optimizer, Precision, Schedule};
-use serde_json::Value;
 
 const OPTIONS: [&str; 8] = [
     "--steps",
@@ -25,7 +25,7 @@ fn spawn(folder: &Path, options: &[&str]) -> Child {
     train_tiny(folder, options).start()
 }
 
-fn undisturbed() -> (Vec<(String, Vec<u8>)>, Vec<Value>) {
+fn undisturbed() -> Learned {
     let folder = folder();
     succeed(&mut train_tiny(folder.path(), &OPTIONS));
     learned(&folder.path().join("run"))
@@ -191,7 +191,7 @@ fn every_kind_of_run_resumes_to_the_bit() {
 
 /// The numbers of the logged steps after `step`, by their keys.
 fn logged(run: &Path, key: &str, step: u64) -> Vec<(u64, f64)> {
-    let (_, lines) = learned(run);
+    let lines = learned(run).lines;
     let lines = lines
         .iter()
         .filter_map(|line| Some((line["step"].as_u64()?, line[key].as_f64()?)));

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use common::disk::Disk;
-use common::{fail, folder, learned, mlx_gpt, says, signal, spawn_tiny, stderr, succeed, train_tiny, wait_until};
+use common::learned::{Learned, learned};
+use common::{fail, folder, mlx_gpt, says, signal, spawn_tiny, stderr, succeed, train_tiny, wait_until};
 use mlx_gpt::checkpoint;
 
 const OPTIONS: [&str; 8] = [
@@ -100,14 +101,16 @@ fn a_full_disk_is_a_warning_until_the_last_save() {
         warned.contains("training continues") && !warned.contains("error: "),
         "{warned}"
     );
-    let (files, metrics) = learned(&run);
+    let Learned {
+        files, lines: metrics, ..
+    } = learned(&run);
     assert!(
         files
             .iter()
-            .zip(&undisturbed.0)
+            .zip(&undisturbed.files)
             .all(|(ours, theirs)| ours.0 == "state.json" || ours == theirs)
     );
-    assert_eq!(metrics, undisturbed.1);
+    assert_eq!(metrics, undisturbed.lines);
     fs::remove_dir_all(&run).unwrap();
 
     // Full to the end.
@@ -124,7 +127,7 @@ fn a_full_disk_is_a_warning_until_the_last_save() {
     );
     disk.empty();
     succeed(mlx_gpt(disk.path()).args(["train", "--resume", "run"]));
-    assert!(learned(&run).1 == undisturbed.1);
+    assert!(learned(&run).lines == undisturbed.lines);
 }
 
 #[test]

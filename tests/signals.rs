@@ -13,9 +13,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{
-    Start, TINY, folder, learned, mlx_gpt, number, says, signal, spawn_tiny, succeed, train_tiny, wait_until,
-};
+use common::learned::learned;
+use common::{Start, TINY, folder, mlx_gpt, number, says, signal, spawn_tiny, succeed, train_tiny, wait_until};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 pub mod disk;
+pub mod learned;
+pub mod place;
 pub mod source;
 
 use std::path::{Path, PathBuf};
@@ -10,7 +12,6 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use mlx_gpt::checkpoint::{Checkpoint, Moments, Progress};
-use mlx_gpt::config::Device;
 use mlx_gpt::config::{Architecture, Boundaries, ModelConfig, Parts};
 use mlx_gpt::data::dataset::CorpusRecord;
 use mlx_gpt::lessons::pytorch::PyTorch;
@@ -51,12 +52,12 @@ pub fn number(variable: &str, default: u64) -> u64 {
 
 /// An empty folder for one test, not where MLX keeps its kernels.
 pub fn folder() -> TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+    tempfile::tempdir_in(place::temporary()).unwrap()
 }
 
 /// The program, to be started in `folder`.
 pub fn mlx_gpt(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mlx-gpt"));
+    let mut command = Command::new(place::program());
     command.current_dir(folder);
     command
 }
@@ -120,19 +121,6 @@ pub fn fail(command: &mut Command) -> String {
 pub fn trained(folder: &Path, steps: &str) -> PathBuf {
     succeed(&mut train_tiny(folder, &["--out", "run", "--steps", steps]));
     folder.join("run")
-}
-
-/// What a run has learned: its newest weights, moments and state, and metrics without what no run repeats.
-pub fn learned(run: &Path) -> (Vec<(String, Vec<u8>)>, Vec<serde_json::Value>) {
-    let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let lines = metrics.lines().map(|line| {
-        let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
-        let entries = line.as_object_mut().unwrap();
-        entries.remove("tokens_per_second");
-        entries.remove("memory");
-        line
-    });
-    (contents(&run.join("latest")), lines.collect())
 }
 
 /// Starts a command, to be written to, read from, stopped or waited for.
@@ -254,7 +242,7 @@ pub struct Fixture(PyTorch);
 
 impl Fixture {
     pub fn load() -> Self {
-        Device::Cpu.select().unwrap();
+        place::device().select().unwrap();
         Self(PyTorch::read().unwrap())
     }
 
