@@ -218,7 +218,7 @@ Because.
     #[test]
     fn sources_are_cut_at_their_anchors() {
         let part = source("../../src/model/averaging.rs:weights").unwrap();
-        assert!(part.starts_with("/// How much each") && part.ends_with('}') && !part.contains("ANCHOR"));
+        assert!(part.starts_with("/// Causal averaging weights") && part.ends_with('}') && !part.contains("ANCHOR"));
         assert_eq!(source("../../src/model/averaging.rs:nothing"), None);
     }
 }

@@ -118,7 +118,7 @@ mod tests {
                 "far beyond the number of tokens, 1",
             ),
             (json!([["a", 0.5], ["a", 1]]), json!([]), "token \"a\" has two ids"),
-            (json!([[1]]), json!([]), "is no text"),
+            (json!([[1]]), json!([]), "is not a string"),
             (json!({}), json!([{ "id": 1 }]), "no content"),
         ] {
             let error = check(&json(vocab, added)).unwrap_err().to_string();

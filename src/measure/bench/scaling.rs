@@ -192,7 +192,7 @@ mod tests {
             assert!((line.last_exponent - power).abs() < 1e-12);
         }
         assert!(line(|size| size).words().ends_with(
-            "time grows in proportion (exponent 1.00, and 1.00 between the last two points); twice as much takes 2.0 times as long"
+            "step time grows in proportion (exponent 1.00, and 1.00 between the last two points); doubling it multiplies the time by 2.0"
         ));
     }
 
