@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build install train generate eval lessons book test package try-library faults fuzz lint mac-check deny docs interop interop-llama bench bench-kernels bench-scaling bench-tokenizer speedrun
+.PHONY: help setup build install train generate eval lessons book test package try-library faults fuzz lint mac-check deny docs interop interop-llama bench bench-kernels bench-scaling bench-tokenizer speedrun gpu-bundle gpu-smoke
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,3 +92,12 @@ bench-tokenizer: setup ## speed of the tokenizer beside tiktoken and tokenizers 
 
 speedrun: setup ## seconds to a loss, beside PyTorch (installs it into .interop/; CORPUS=, TARGET=, SEEDS="1337 1 2")
 	bash scripts/speedrun.sh
+
+gpu-bundle: setup ## pack all that scripts/gpu.sh needs on a machine with an NVIDIA card (after BACKEND=cuda make setup; ARCH=90 for one architecture)
+	bash scripts/gpu/bundle.sh
+
+gpu-smoke: setup ## all of scripts/gpu.sh with tiny sizes, on the CPU
+	cargo build --quiet
+	cargo test --quiet --no-run --test parts
+	rm -rf gpu-results-smoke*
+	bash scripts/gpu.sh --smoke
