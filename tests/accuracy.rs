@@ -132,7 +132,7 @@ fn other_problems_do_not_keep_from_comparing() {
     assert!(said.contains(" right |") && !said.contains("WRONG"), "{said}");
     let error = common::stderr(&output);
     assert!(
-        error.ends_with("error: something is missing or damaged; the findings say what to do\n"),
+        error.ends_with("error: something is missing or damaged; see the suggested fixes above\n"),
         "{error}"
     );
 }

@@ -308,7 +308,7 @@ fn a_prompt_or_sampling_that_cannot_be() {
     let said = fail(mlx_gpt(folder.path()).args(["generate", "--device", "cpu"]));
     assert!(said.contains("there is no run in runs"), "{said}");
     let said = fail(mlx_gpt(folder.path()).args(["generate", "--checkpoint", "nowhere"]));
-    assert!(said.contains("nowhere is not there"), "{said}");
+    assert!(said.contains("nowhere does not exist"), "{said}");
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn built(root: &Path) -> PathBuf {
     fs::write(root.join("src/main.rs"), "").unwrap();
     stand_in(
         &root.join("bin/cargo"),
-        "mkdir -p target/debug && touch target/debug/mlx-gpt && echo built >&2",
+        "mkdir -p target/debug && touch target/debug/mlx-gpt && chmod +x target/debug/mlx-gpt && echo built >&2",
     );
     root.join("src/main.rs")
 }

@@ -371,7 +371,7 @@ fn what_fails_leaves_nothing_behind() {
     let error = format!("{:#}", write(&checkpoint, Dtype::Float16, &place).unwrap_err());
     for expected in [
         "tensor h.1.mlp.c_fc.weight",
-        "which float16 cannot hold",
+        "which overflows float16",
         "--dtype float32",
     ] {
         assert!(error.contains(expected), "{error}");

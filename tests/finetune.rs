@@ -57,7 +57,7 @@ fn frozen_parameters_keep_every_byte() {
             "--freeze", "w?e.*", "--freeze", "h.0.*", "--steps", "3", "--out", "next",
         ],
     )));
-    assert!(said.contains("learning 3.3 thousand of them (42.0 %)"), "{said}");
+    assert!(said.contains("trained  3.3 thousand of them (42.0 %)"), "{said}");
     let after = Checkpoint::load(&folder.path().join("next/latest")).unwrap().parameters;
     for name in before.names().iter() {
         let frozen = name.starts_with("wte.") || name.starts_with("wpe.") || name.starts_with("h.0.");

@@ -249,5 +249,5 @@ fn a_cache_filled_in_pieces_is_a_cache_filled_at_once() {
         .forward_cached(&ids.index((.., ..1)), &mut cache)
         .unwrap_err()
         .to_string();
-    assert!(said.contains("25 tokens are over the context of 24"), "{said}");
+    assert!(said.contains("25 tokens exceed the context of 24"), "{said}");
 }

@@ -348,11 +348,11 @@ fn tokens_that_end_texts_and_that_the_vocabulary_has_not_are_named() {
     for (number, (value, expected)) in [
         (
             json!(50256),
-            "note     the configuration names token 50256, which the vocabulary of 10 has not; texts end with no token",
+            "note     the configuration names token 50256, which is outside the vocabulary of 10; eos is no token",
         ),
         (
             json!([3, 70, 4]),
-            "note     the configuration names token 70, which the vocabulary of 10 has not; texts end with token 3, 4",
+            "note     the configuration names token 70, which is outside the vocabulary of 10; eos is token 3, 4",
         ),
         (json!([3, 4]), ""),
         (Value::Null, ""),
@@ -494,7 +494,7 @@ fn a_page_replaces_pages_only() {
     fs::write(path.join("notes.txt"), "mine").unwrap();
     let said = fail(&mut show("hello", "notes.txt"));
     assert!(
-        said.contains("notes.txt exists already and is no page of tokens"),
+        said.contains("notes.txt already exists and is not a page of tokens"),
         "{said}"
     );
     assert_eq!(fs::read_to_string(path.join("notes.txt")).unwrap(), "mine");
@@ -574,7 +574,7 @@ fn of_two_imports_into_one_place_one_says_so() {
     assert!(met_while_writing(path, &mut first));
     let said = fail(&mut import(path, "model", "out"));
     assert!(
-        said.contains("another process is writing it") || said.contains("another program has written it"),
+        said.contains("another process is writing it") || said.contains("was created under that name in the meantime"),
         "{said}"
     );
     assert!(first.wait().unwrap().success(), "the other is not disturbed");

@@ -169,7 +169,7 @@ fn wrong_lessons_are_refused() {
     succeed(&mut lesson(folder.path(), &["3"]));
     let error = fail(&mut lesson(folder.path(), &["3", "--seed", "2"]));
     assert!(
-        error.contains("lessons/day-03 was trained with other settings"),
+        error.contains("lessons/day-03 was trained with different options"),
         "{error}"
     );
 }
