@@ -252,7 +252,7 @@ fn a_longer_run_keeps_its_schedule_unless_told_otherwise() {
     std::fs::remove_dir_all(folder.path().join("shorter/step-000020")).unwrap();
     let said = resume("shorter", &["--steps", "10"]);
     assert!(
-        said.contains("the schedule still ends at step 20, the rate does not come down to its lowest"),
+        said.contains("the schedule still ends at step 20, so the learning rate does not reach min-lr"),
         "{said}"
     );
     assert!(logged(&folder.path().join("shorter"), "lr", 5)[0].1 > 0.002);
