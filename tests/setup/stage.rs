@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use crate::common::{self, stderr};
 use tempfile::TempDir;
@@ -146,6 +147,9 @@ impl Stage {
 
     /// A set-up in a process group of its own, whose words `said` gives.
     pub fn start(&self, name: &str) -> Child {
+        // In the background of a script Ctrl-C is ignored, also by whatever is started there, unless it is handled here.
+        let ends = Arc::new(AtomicBool::new(true));
+        signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGINT, 130, ends).unwrap();
         let said = fs::File::create(self.path.join(format!("{name}.said"))).unwrap();
         self.command(&[])
             .process_group(0)
