@@ -272,7 +272,7 @@ fn only_a_late_second_ctrl_c_stops_at_once() {
     assert!(
         says(
             &said,
-            "Ctrl-C once more after two seconds stops at once and loses the last"
+            "a Ctrl-C more than two seconds from now would stop at once and lose the last"
         ),
         "{}",
         fs::read_to_string(&said).unwrap()
