@@ -126,7 +126,7 @@ fn a_corpus_has_special_tokens_as_asked() {
     let note = format!("the text has {END} {count} times, encoded as ordinary text; use --special allow");
     assert!(as_text.contains(&note), "{as_text}");
     let as_tokens = stderr(&succeed(&mut train(&["--special", "allow"], "as-tokens")));
-    assert!(!as_tokens.contains("encoded as text"), "{as_tokens}");
+    assert!(!as_tokens.contains("encoded as ordinary text"), "{as_tokens}");
     // The marker is seven tokens of text, of which some merge with what stands beside it.
     let difference = tokens(&as_text) - tokens(&as_tokens);
     assert!((4 * count..7 * count).contains(&difference), "{difference} for {count}");
@@ -157,10 +157,10 @@ fn a_corpus_has_special_tokens_as_asked() {
         (json(&stdout(&output))["tokens"].as_u64().unwrap(), stderr(&output))
     };
     let (text, noted) = evaluate("as-text", &[]);
-    assert!(noted.contains("encoded as text"), "{noted}");
+    assert!(noted.contains("encoded as ordinary text"), "{noted}");
     let (special, noted) = evaluate("as-tokens", &[]);
     assert!(
-        special < text && !noted.contains("encoded as text"),
+        special < text && !noted.contains("encoded as ordinary text"),
         "{special} {text} {noted}"
     );
     assert_eq!(evaluate("as-tokens", &["--special", "text"]).0, text);
@@ -187,7 +187,7 @@ fn shards_have_special_tokens_as_asked() {
     let said = stderr(&succeed(&mut prepare("text", "text")));
     assert!(said.contains("encoded as ordinary text"), "{said}");
     let said = stderr(&succeed(&mut prepare("allow", "allow")));
-    assert!(!said.contains("encoded as text"), "{said}");
+    assert!(!said.contains("encoded as ordinary text"), "{said}");
     let said = fail(&mut prepare("raise", "raise"));
     assert!(said.contains(END) && said.contains("documents.txt"), "{said}");
     let said = fail(&mut prepare("allow", "text"));
@@ -260,7 +260,7 @@ fn a_prompt_has_special_tokens_as_asked() {
     let note = format!("note: the text has {END} once, encoded as ordinary text; use --special allow");
     assert!(stderr(&output).contains(&note), "{}", stderr(&output));
     let allowed = succeed(&mut run(&["--special", "allow"]));
-    assert!(!stderr(&allowed).contains("encoded as text"));
+    assert!(!stderr(&allowed).contains("encoded as ordinary text"));
     let logprob = |output| json(&stdout(output))["samples"][0]["logprobs"][0].as_f64().unwrap();
     assert_ne!(logprob(&output), logprob(&allowed), "another prompt to the model");
     assert_eq!(json(&stdout(&allowed))["prompt"], prompt);

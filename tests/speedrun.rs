@@ -177,7 +177,7 @@ fn a_plan_without_recipes_or_a_target() {
     fs::write(path.join("plan.toml"), format!("{head}{recipe}")).unwrap();
     let said = fail(mlx_gpt(path).args(["bench", "speedrun", "plan.toml", "--out", "other"]));
     assert!(
-        said.contains("line 1 of other/curves.jsonl has times or losses that cannot be"),
+        said.contains("line 1 of other/curves.jsonl has implausible times or losses"),
         "{said}"
     );
     assert_eq!(fs::read_to_string(path.join("other/curves.jsonl")).unwrap(), curve);
