@@ -1,5 +1,6 @@
 //! A model with its tokenizer: text in, text out.
 
+use std::fmt::{self, Debug, Formatter};
 use std::ops::Range;
 
 use super::{Completion, CompletionBuilder, CompletionOptions, Generator, StopCriteria, TokenStream, boundaries};
@@ -26,6 +27,15 @@ pub struct LanguageModel {
     generator: Generator,
     config: ModelConfig,
     tokenizer: Tokenizer,
+}
+
+impl Debug for LanguageModel {
+    /// Its configuration, without its weights.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LanguageModel")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
 }
 
 impl LanguageModel {
