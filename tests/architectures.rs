@@ -4,8 +4,10 @@ mod common;
 
 use std::fs;
 
+use clap::ValueEnum;
 use common::{fail, folder, mlx_gpt, succeed, train_tiny};
 use mlx_gpt::checkpoint::Checkpoint;
+use mlx_gpt::config::Architecture;
 use mlx_gpt::model::Model;
 use mlx_gpt::model::kv_cache::KvCache;
 use mlx_rs::ops::indexing::TryIndexOp;
@@ -17,6 +19,19 @@ const ARCHITECTURES: [(&str, [&str; 3]); 3] = [
     ("averaging", ["1", "1", "16"]),
     ("attention", ["1", "2", "16"]),
 ];
+
+/// A new architecture does not compile here until it has a test.
+#[test]
+fn every_architecture_is_tested() {
+    for &architecture in Architecture::value_variants() {
+        let here = match architecture {
+            Architecture::Gpt2 | Architecture::Modern => false, // tests/parity.rs and tests/parts.rs
+            Architecture::Bigram | Architecture::Averaging | Architecture::Attention => true,
+        };
+        let listed = ARCHITECTURES.iter().any(|(name, _)| *name == architecture.name());
+        assert_eq!(listed, here, "{architecture:?}");
+    }
+}
 
 fn train(folder: &std::path::Path, arch: &str, [layers, heads, embd]: [&str; 3], out: &str) {
     let mut command = mlx_gpt(folder);

@@ -4,6 +4,7 @@ mod common;
 
 use std::sync::Mutex;
 
+use clap::ValueEnum;
 use common::{fail, folder, mlx_gpt, random_checkpoint, saved, succeed};
 use mlx_gpt::checkpoint::Checkpoint;
 use mlx_gpt::compute::memory;
@@ -59,6 +60,60 @@ fn estimates_of_a_step_are_below_what_it_takes_and_not_far_below() {
         let peak = mlx_rs::memory::peak_memory().unwrap() as f64;
         let share = memory::of_step(&config, &model, count, count) / peak;
         assert!((0.5..1.0).contains(&share), "{what}: {share:.2} of the peak of {peak}");
+    }
+}
+
+/// A step writes new parameters and moments into the buffers of the old ones: at its peak there are those and the gradients,
+/// and little more, in whichever functions it is compiled.
+#[test]
+fn a_step_does_not_hold_its_state_twice() {
+    let _alone = ARRAYS.lock();
+    Device::Cpu.select().unwrap();
+    for &optimizer in Optimizer::value_variants() {
+        for (threads, grad_accum) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
+            // Many small matrices: what is computed ahead, and the activations of 8 tokens, are little beside them.
+            let config = TrainConfig {
+                layers: 24,
+                embd: 128,
+                context: 8,
+                batch_size: 1,
+                optimizer,
+                threads,
+                grad_accum,
+                ..Preset::Nano.train(Device::Cpu)
+            };
+            let model = config.model(65);
+            let parameters = init::initialize(&model, 1).unwrap();
+            let copy = 4.0 * parameters.count() as f64;
+            let mut stepper = Stepper::new(&config, &model, &parameters, &Parameters::default()).unwrap();
+            let mut state = TrainState::new(parameters, Parameters::default(), optimizer).unwrap();
+            let tokens = Tokens::Memory((0..5000u32).map(|n| n % 60).collect());
+            let mut copies = 0.0_f64;
+            for step in 0..4 {
+                let batches = stepper.micro_batches(&tokens, step);
+                mlx_rs::memory::clear_cache().unwrap();
+                mlx_rs::memory::reset_peak_memory().unwrap();
+                stepper.step(&mut state, batches).unwrap();
+                copies = copies.max(mlx_rs::memory::peak_memory().unwrap() as f64 / copy);
+            }
+            // The state and the gradients; with Muon, momentum and a stack of all matrices as well.
+            let update = match optimizer {
+                Optimizer::Adamw => 4.0,
+                Optimizer::Muon => 4.0,
+            };
+            // The state, the gradients so far, and those of a micro-batch.
+            let accumulation = match optimizer {
+                Optimizer::Adamw => 5.0,
+                Optimizer::Muon => 4.0,
+            };
+            let most = if grad_accum > 1 { accumulation } else { update } + 0.3;
+            let what = format!("{optimizer:?}, {threads} thread(s), {grad_accum} micro-batch(es)");
+            eprintln!("{what}: {copies:.2} copies of the parameters");
+            assert!(
+                copies < most,
+                "{what}: {copies:.2} copies of the parameters, at most {most}"
+            );
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which of MLX's devices computes.
+//! The device that MLX computes on.
 
 use anyhow::{Result, bail};
 use mlx_rs::DeviceType;

@@ -1,6 +1,6 @@
-//! How much memory work takes, before it is begun: an array that MLX cannot get memory for ends the process.
+//! Estimates of the memory that work needs, made before it starts: MLX ends the process if it cannot allocate an array.
 //!
-//! The estimates are of what is held at once at least, so that nothing is refused that would have worked.
+//! Each is a lower bound, so that nothing is refused that would fit.
 
 use std::fmt::Display;
 use std::sync::OnceLock;
@@ -14,11 +14,11 @@ use crate::config::{Architecture, ModelConfig, Optimizer, Precision, TrainConfig
 /// Bytes of a float32.
 const FLOAT32: f64 = 4.0;
 
-/// Numbers for each token and channel that a block keeps for its backward pass: its input and its middle, two layer norms,
+/// Activations per token and channel that a block keeps for its backward pass: its input and its middle, two layer norms,
 /// queries, keys and values, their copies by head, attention's output, the MLP's two inner layers.
 const KEPT_CHANNELS: f64 = 20.0;
 
-/// A machine's memory, or the part of it that this process may use.
+/// The machine's memory, or as much of it as this process may use.
 pub fn of_machine() -> u64 {
     static MEMORY: OnceLock<u64> = OnceLock::new();
     *MEMORY.get_or_init(|| {
@@ -31,28 +31,28 @@ pub fn of_machine() -> u64 {
     })
 }
 
-/// Bytes of a training step: `parameters` numbers of which `learning` learn, with their moments and gradients, and what
-/// the backward pass needs of the forward pass over a micro-batch.
+/// Bytes of a training step: `parameters` numbers of which `learning` learn, with their moments and gradients, and the
+/// activations of a micro-batch that the backward pass needs.
 pub fn of_step(config: &TrainConfig, model: &ModelConfig, parameters: usize, learning: usize) -> f64 {
     let number = match config.dtype {
         Precision::Float32 => FLOAT32,
         Precision::Bfloat16 | Precision::Float16 => FLOAT32 / 2.0,
     };
     let (parameters, learning) = (parameters as f64, learning as f64);
-    // The numbers that an optimizer keeps for each, gradients included; Muon's matrices have one moment.
+    // Numbers kept for each that learns, its gradient included; Muon's matrices have one moment.
     let kept = match config.optimizer {
         Optimizer::Adamw => 3.0,
         Optimizer::Muon => 2.0,
     };
     let state = FLOAT32 * (parameters + kept * learning);
     let tokens = (config.batch_size * config.context) as f64;
-    // The early architectures have less than a block.
+    // The lessons' early architectures have less than a block.
     let blocks = match model.architecture {
         Architecture::Gpt2 | Architecture::Modern => model.layers,
         Architecture::Bigram | Architecture::Averaging | Architecture::Attention => 0,
     };
     let [layers, heads, channels, vocabulary] = [blocks, model.heads, model.embd, model.vocab_size].map(|n| n as f64);
-    // Attention's weights are [B, H, T, T]: dropout has to see them, before and after it, and its mask.
+    // Attention's weights [B, H, T, T]: with dropout they are kept before and after it, and its mask.
     let weights = heads * config.context as f64 * if config.dropout > 0.0 { 3.0 } else { 0.0 };
     let block = KEPT_CHANNELS * channels + weights;
     state + tokens * (layers * block * number + 2.0 * vocabulary * FLOAT32)

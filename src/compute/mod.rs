@@ -1,4 +1,4 @@
-//! MLX's devices, memory, threads and compiled functions: what a model is computed on, and nothing of the model.
+//! MLX's devices, memory, threads and compiled functions; nothing here knows of models' layers.
 
 pub mod arithmetic;
 pub mod compiled;

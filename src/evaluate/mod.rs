@@ -1,5 +1,4 @@
-//! How well a model predicts: its exact loss on a text ([`text`]), and which ending of a text it finds the likeliest
-//! ([`hellaswag`]).
+//! How well a model predicts: its exact loss on a text ([`text`]), and its choices among endings ([`hellaswag`]).
 
 pub mod hellaswag;
 pub mod text;
@@ -83,7 +82,7 @@ arrays! {
 }
 
 impl Evaluator {
-    /// Of a model with parameters of those names, on so many CPU threads, or on a GPU by one.
+    /// For a model with parameters of those names, on so many CPU threads; on a GPU, one.
     ///
     /// # Errors
     /// A thread that cannot be started.

@@ -14,7 +14,7 @@ use crate::model::parameters::Parameters;
 /// how many tokens were predicted since it last heard.
 ///
 /// # Errors
-/// Fewer than two tokens, tokens that the model's vocabulary has not, or a stride that leaves tokens out.
+/// Fewer than two tokens, tokens that the model's vocabulary has not, or a stride that skips tokens.
 pub fn measure(
     checkpoint: &Checkpoint,
     part: &Part,
@@ -24,7 +24,7 @@ pub fn measure(
     let context = checkpoint.model.context;
     ensure!(
         (1..=context).contains(&stride),
-        "stride is {stride}; it must be from 1 to the model's context, {context}, or tokens would be left out"
+        "stride is {stride}; it must be from 1 to the model's context, {context}, or tokens would not be predicted"
     );
     ensure!(
         part.tokens.len() > 1,

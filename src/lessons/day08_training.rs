@@ -84,7 +84,7 @@ pub const LESSON: Lesson = Lesson {
         },
         Fact {
             claim: "weight decay is decoupled from the gradient, and applies to matrices only",
-            hint: "AdamW::update in src/train/optimizers/adamw.rs",
+            hint: "AdamW::parameter in src/train/optimizers/adamw.rs",
             verify: day08_optimizer::decay_is_decoupled,
         },
         Fact {

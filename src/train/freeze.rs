@@ -8,8 +8,8 @@ use crate::model::init::layout;
 use crate::model::linear::lora::is_adapter;
 use crate::model::parameters::Parameters;
 
-/// The parameters that learn, and those that stay: adapters learn alone where there are any; else all but those that a
-/// pattern of `freeze` matches.
+/// The parameters that learn, and those that do not: adapters learn alone where there are any; else all but those that
+/// a pattern of `freeze` matches.
 ///
 /// # Errors
 /// A pattern that is none or matches nothing; nothing left to learn.
@@ -30,7 +30,7 @@ pub fn partition(config: &TrainConfig, parameters: &Parameters) -> Result<(Param
     Ok((learning, frozen))
 }
 
-/// How many numbers of a model learn, before they exist.
+/// How many numbers of a model learn, by its configuration alone.
 ///
 /// # Errors
 /// A pattern that is none.

@@ -46,7 +46,7 @@ pub struct EvaluationLine {
     pub val_loss: f64,
 }
 
-/// A step whose loss or gradients were not finite, with all that it takes to look at its batch again.
+/// A step whose loss or gradients were not finite, with what identifies its batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NotFiniteLine {
     pub step: u64,
@@ -57,7 +57,7 @@ pub struct NotFiniteLine {
     pub rows: Vec<usize>,
 }
 
-/// Settings that are others from `step` steps on.
+/// Settings that changed when the run was resumed after `step` steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChangesLine {
     pub step: u64,
@@ -65,8 +65,8 @@ pub struct ChangesLine {
 }
 
 impl Line {
-    /// Whether it is of the time before a checkpoint at `step`: nothing is, when there is none. Changes at that very step
-    /// were made by a process that got no further.
+    /// Whether it was logged before a checkpoint at `step`; nothing was, if there is none. Changes at that very step were made
+    /// by a process that got no further.
     fn precedes_checkpoint(&self, step: u64) -> bool {
         step > 0
             && match self {
@@ -168,7 +168,7 @@ impl Metrics {
     }
 }
 
-/// The lines of a run's metrics, as far as they are whole.
+/// The complete lines of a run's metrics.
 ///
 /// # Errors
 /// The file cannot be read.

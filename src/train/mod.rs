@@ -1,4 +1,4 @@
-//! Training: the loop, and what each line of it calls.
+//! Training: the loop, and the rooms that it calls.
 
 pub mod freeze;
 pub mod metrics;
@@ -70,7 +70,7 @@ fn train_steps(session: &mut Session, stop: &dyn Stop) -> Result<Outcome> {
     if session.state.step == 0 && !stop.requested() {
         evaluate(session, &mut report)?;
     }
-    // The step before the one that is being computed: it is read while the GPU is busy.
+    // The step before the one that is being computed: its numbers are read while the GPU is busy.
     let mut pending = None;
     while session.state.step < session.config.steps {
         stop.at_stake(Some(session.not_saved_yet()));

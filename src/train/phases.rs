@@ -1,4 +1,4 @@
-//! How long each phase of a run takes: what [`train`](super::train) does, a phase at a time, for whoever measures.
+//! The phases of a run one at a time, to be timed: what [`train`](super::train) does.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use super::session::{SAMPLE_TOKENS, Session};
 use super::step::StepReport;
 use crate::config::ModelConfig;
 
-/// Tokens of the sample that stand for all of an evaluation's: OpenAI's sizes take a minute for those on a CPU.
+/// Tokens of a sample that are timed in place of all: OpenAI's sizes take a minute for those on a CPU.
 const TIMED_TOKENS: usize = 30;
-/// Lines that are logged for a mean.
+/// Lines that are logged, for their mean time.
 const TIMED_LINES: u32 = 10;
 
 impl Session {
-    /// The shape of what is trained.
+    /// The model that is trained.
     pub fn model(&self) -> &ModelConfig {
         &self.model
     }
@@ -50,7 +50,7 @@ impl Session {
         Ok(estimate + started.elapsed().mul_f64(SAMPLE_TOKENS as f64 / TIMED_TOKENS as f64))
     }
 
-    /// How long logging takes a step, in the mean.
+    /// The mean time that logging takes per step.
     ///
     /// # Errors
     /// MLX's.

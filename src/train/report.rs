@@ -1,4 +1,4 @@
-//! What a run tells its user: on stderr as it goes, in `metrics.jsonl` for later.
+//! Messages and progress of a run on stderr, and the lines of `metrics.jsonl`.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub(super) const LOG_EVERY: u64 = 10;
 /// Columns of a line of text that the model wrote, beside the losses.
 const QUOTE: usize = 48;
 
-/// Said while the step is traced, and its kernels are built where that is still to do.
+/// Shown while the step is traced, and its kernels are compiled if they are not yet.
 const COMPILING: &str =
     "compiling the training step (the first time on a machine: up to half a minute; kept afterwards)";
 
@@ -40,7 +40,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Announces the run: what will be trained, how long by a measured step, in how much memory and disk.
+    /// Announces the run: what is trained, the time that it needs by a measured step, memory and disk.
     pub fn start(session: &mut Session) -> Result<Self> {
         let interactive = stderr_columns().is_some();
         let config = &session.config;
@@ -126,7 +126,7 @@ impl Report {
         }
     }
 
-    /// Shows a step, and logs it when its turn has come.
+    /// Shows a step, and logs every tenth.
     pub fn step(&mut self, session: &mut Session, step: &StepReport) -> Result<()> {
         self.count(session);
         let (now, last) = (step.step, session.config.steps);
@@ -172,7 +172,7 @@ impl Report {
         Ok(())
     }
 
-    /// A step begins: time counts as training until it is reported.
+    /// A step begins: from here to its report, time counts as training.
     pub fn start_clock(&mut self) {
         self.running_since = Instant::now();
     }
@@ -255,7 +255,7 @@ impl Report {
     }
 }
 
-/// Of a run that was resumed and has nothing left to do.
+/// For a run that was resumed and has no steps left.
 pub fn already_complete(session: &Session) {
     say_unbroken(format_args!(
         "run {} is complete at step {}; train it for longer, at the lowest rate, with: {} train --resume {} --steps {4} (--schedule-steps {4} plans the rates anew)",
@@ -267,7 +267,7 @@ pub fn already_complete(session: &Session) {
     ));
 }
 
-/// How many checkpoints a run leaves from `step` on, the best one not counted.
+/// How many checkpoints a run leaves from `step` on, without the best one.
 fn kept_checkpoints(config: &TrainConfig, step: u64) -> u64 {
     let all = config.steps.div_ceil(config.save_every) - step / config.save_every;
     if config.keep_last == 0 {

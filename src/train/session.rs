@@ -1,4 +1,4 @@
-//! A training run in memory: made new, or read back from its newest checkpoint.
+//! A training run in memory: a new one, or one that is resumed from its newest checkpoint.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,13 +39,13 @@ pub struct Session {
     pub(super) evaluator: Evaluator,
     pub(super) progress: Progress,
     pub(super) metrics: Metrics,
-    /// Where the weights are that adapters are trained on top of, if it is they that learn.
+    /// The folder of the weights that adapters are trained for, if there are any.
     pub(super) base: Option<PathBuf>,
-    /// Text of the last evaluation.
+    /// The sample of the last evaluation.
     pub(super) sample: String,
 }
 
-/// How long a step of such a run would take, without making the run.
+/// The time of a step of such a run, measured without making the run.
 ///
 /// # Errors
 /// A configuration or a corpus that cannot be trained with.
@@ -149,7 +149,7 @@ impl Session {
         self.stepper.measure(&mut self.state, &self.train_tokens)
     }
 
-    /// Losses over the same `count` batches of either split each time, as many rows at once as keep MLX busy.
+    /// Losses over `count` batches of each split, the same ones every time, with as many rows at once as keep MLX busy.
     pub(super) fn estimate_losses(&mut self, count: usize) -> Result<Losses> {
         let context = self.config.context;
         let (all, rows) = (count * self.config.batch_size, self.evaluator.rows(context));
@@ -168,7 +168,7 @@ impl Session {
         })
     }
 
-    /// What the model says now, in so many tokens.
+    /// A sample of the model as it is now, of so many tokens.
     pub(super) fn write_sample(&self, tokens: usize) -> Result<String> {
         let generator = Generator::new(&self.model, &self.state.model_parameters())?;
         let sampling = Sampling {
@@ -243,8 +243,8 @@ impl Session {
         self.run.point_links(&self.progress)
     }
 
-    /// What a checkpoint takes on disk, but for its small files: float32 weights, only the adapters' where there are
-    /// any, and the moments of what learns.
+    /// Bytes of a checkpoint on disk, without its small files: float32 weights, only the adapters' where there are any, and
+    /// the moments of the parameters that learn.
     pub(super) fn checkpoint_bytes(&self) -> u64 {
         let state = &self.state;
         let learning = state.parameters.count();
@@ -272,7 +272,7 @@ impl Session {
     }
 }
 
-/// What the run was trained with up to its newest checkpoint.
+/// The configuration that the run was trained with up to its newest checkpoint.
 fn trained_with(run: &Run) -> Result<TrainConfig> {
     let recorded = match run.newest_checkpoint() {
         Ok(folder) => read_progress(&folder)?.config,

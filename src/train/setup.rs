@@ -26,9 +26,9 @@ pub struct Setup {
     pub val_tokens: Tokens,
     pub state: TrainState,
     pub progress: Progress,
-    /// Where the weights are that adapters are trained on top of, if it is they that learn.
+    /// The folder of the weights that adapters are trained for, if there are any.
     pub base: Option<PathBuf>,
-    /// Text of the last evaluation.
+    /// The sample of the last evaluation.
     pub sample: String,
 }
 
@@ -141,7 +141,7 @@ impl Setup {
     }
 }
 
-/// The checkpoint to start from, and its folder if adapters are to be trained on top of it.
+/// The checkpoint to start from, and its folder if adapters are trained for it.
 fn starting_point(config: &TrainConfig, folder: &Path) -> Result<(Checkpoint, Option<PathBuf>)> {
     let checkpoint = Checkpoint::load(folder)?;
     ensure!(

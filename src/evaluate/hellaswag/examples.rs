@@ -18,7 +18,7 @@ pub struct Example {
     pub endings: Vec<Vec<u32>>,
     /// The right ending.
     pub label: usize,
-    /// Tokens at the beginning of `ctx` that were left out because the longest ending would not have fitted in else.
+    /// Tokens at the start of `ctx` that were dropped to make room for the longest ending.
     pub dropped: usize,
 }
 
@@ -106,8 +106,8 @@ impl Example {
         Ok(Self::fit(ctx, endings, label, context))
     }
 
-    /// Keeps as much of the end of `ctx` as there is room for with the longest ending, so that all endings are judged
-    /// after the same text. The last token of a row is predicted and never an input: a row is one longer than the
+    /// Keeps as much of the end of `ctx` as there is room for with the longest ending, so that all endings follow
+    /// the same text. The last token of a row is predicted and never an input: a row is one longer than the
     /// context.
     fn fit(mut ctx: Vec<u32>, endings: Vec<Vec<u32>>, label: usize, context: usize) -> Self {
         let longest = endings.iter().map(Vec::len).max().unwrap_or(0);

@@ -1,7 +1,7 @@
-//! Which ending of a text a model finds the likeliest: HellaSwag's question, asked of a model that only completes.
+//! HellaSwag: which of several endings of a text is the likeliest by a model's loss.
 //!
-//! The rule is that of Karpathy's build-nanogpt (`hellaswag.py`) and llm.c, by which GPT-2 124M is published as 0.2859,
-//! and normalized as 0.2955: an ending's loss is the sum of its tokens' negative log-likelihoods after `ctx`, and the
+//! The rule is that of Karpathy's build-nanogpt (`hellaswag.py`) and llm.c, which publish 0.2859 for GPT-2 124M, and 0.2955
+//! normalized: an ending's loss is the sum of its tokens' negative log-likelihoods after `ctx`, and the
 //! smallest sum is chosen; normalized by length, the smallest mean, as a sum favours short endings.
 
 mod examples;
@@ -17,21 +17,21 @@ use super::{Evaluation, Evaluator};
 use crate::checkpoint::Checkpoint;
 use crate::data::batches::Batch;
 
-/// What a model makes of a file of examples.
+/// A model's scores on a file of examples.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The share of examples whose right ending has the smallest loss.
+    /// The fraction of examples whose right ending has the smallest loss.
     pub accuracy: f64,
-    /// The share of examples whose right ending has the smallest loss per token.
+    /// The fraction of examples whose right ending has the smallest loss per token.
     pub accuracy_normalized: f64,
     pub examples: usize,
-    /// Examples that lost tokens at their beginning because the context was too short for them.
+    /// Examples that lost tokens at their start because the context was too short.
     pub truncated: usize,
     /// One an example, in the file's order.
     pub scores: Vec<Score>,
 }
 
-/// What a model makes of one example.
+/// A model's scores on one example.
 #[derive(Clone, Debug, Serialize)]
 pub struct Score {
     /// Of each ending, in nats: the sum over its tokens.
@@ -44,7 +44,7 @@ pub struct Score {
     pub chosen_normalized: usize,
     /// The right ending.
     pub label: usize,
-    /// Tokens of `ctx` that were left out.
+    /// Tokens at the start of `ctx` that were dropped.
     pub dropped: usize,
 }
 
@@ -85,10 +85,10 @@ pub fn score(checkpoint: &Checkpoint, examples: &[Example], mut progress: impl F
         });
         for (rows, losses) in now.iter().zip(evaluator.losses(&checkpoint.parameters, batches)?) {
             for (&(example, ending), losses) in rows.iter().zip(losses.chunks(losses.len() / rows.len())) {
-                let asked = &examples[example];
+                let scored = &examples[example];
                 // The last token of ctx is the input whose target is the ending's first.
-                let first = asked.ctx.len() - 1;
-                endings[example][ending].add(&losses[first..first + asked.endings[ending].len()]);
+                let first = scored.ctx.len() - 1;
+                endings[example][ending].add(&losses[first..first + scored.endings[ending].len()]);
             }
             progress(rows.len());
         }
@@ -99,11 +99,11 @@ pub fn score(checkpoint: &Checkpoint, examples: &[Example], mut progress: impl F
 
 impl Report {
     fn new(scores: Vec<Score>) -> Self {
-        let share =
+        let fraction =
             |right: fn(&Score) -> bool| scores.iter().filter(|score| right(score)).count() as f64 / scores.len() as f64;
         Self {
-            accuracy: share(|score| score.chosen == score.label),
-            accuracy_normalized: share(|score| score.chosen_normalized == score.label),
+            accuracy: fraction(|score| score.chosen == score.label),
+            accuracy_normalized: fraction(|score| score.chosen_normalized == score.label),
             examples: scores.len(),
             truncated: scores.iter().filter(|score| score.dropped > 0).count(),
             scores,

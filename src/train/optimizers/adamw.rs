@@ -29,14 +29,14 @@ impl AdamW {
     /// The running means of a parameter's gradient and of its square, `m` and `v`, after a step (Loshchilov and Hutter 2019,
     /// algorithm 2).
     pub fn moments(&self, [m, v]: [&Array; 2], gradient: &Array, rates: &Rates) -> Result<[Array; 2]> {
-        let average = |old: &Array, new: &Array, coefficient: &Array, beta: f32| -> Result<Array> {
-            let weight = coefficient.multiply(Array::from_f32(1.0 - beta))?;
-            old.multiply(Array::from_f32(beta))?.add(new.multiply(weight)?)
-        };
-        let clip = &rates.clip_coefficient;
+        // The clip coefficient is multiplied into the weights: a clipped copy of the gradient would take memory.
+        let (clip, scalar) = (&rates.clip_coefficient, Array::from_f32);
+        let m_weight = clip.multiply(scalar(1.0 - BETA1))?;
+        let v_weight = scalar(1.0 - self.beta2);
         Ok([
-            average(m, gradient, clip, BETA1)?,
-            average(v, &gradient.square()?, &clip.square()?, self.beta2)?,
+            m.multiply(scalar(BETA1))?.add(gradient.multiply(m_weight)?)?,
+            v.multiply(scalar(self.beta2))?
+                .add(gradient.multiply(clip)?.square()?.multiply(v_weight)?)?,
         ])
     }
 
