@@ -11,7 +11,9 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use common::{Start, contents, fail, folder, generate, mlx_gpt, random_checkpoint, stderr, stdout, succeed, trained};
+use common::{
+    Start, contents, fail, folder, generate, mlx_gpt, names, random_checkpoint, stderr, stdout, succeed, trained,
+};
 use mlx_gpt::checkpoint::Checkpoint;
 use mlx_gpt::config::Precision;
 use mlx_gpt::model::Parameters;
@@ -47,16 +49,6 @@ fn edit(file: &Path, change: impl FnOnce(&mut Value)) {
 fn pipe(path: &Path) {
     let _ = fs::remove_file(path);
     succeed(Command::new("mkfifo").arg(path));
-}
-
-/// What stands in `folder`, hidden or not.
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 /// A pipe that nobody writes to would be waited for, and zeros never end: each place that takes a file refuses both.

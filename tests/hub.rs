@@ -110,14 +110,18 @@ fn import(folder: &Path, hub: &Hub, out: &str) -> Command {
     command
 }
 
+/// What a model's repository has, of a run of one step.
+fn published(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = contents(&trained(folder, "1").join("latest")).into_iter();
+    files
+        .filter(|(name, _)| ["config.json", "model.safetensors", "tokenizer.json"].contains(&name.as_str()))
+        .collect()
+}
+
 #[test]
 fn a_download_goes_on_where_it_stopped() {
     let folder = folder();
-    let checkpoint = trained(folder.path(), "1").join("latest");
-    let mut files: BTreeMap<String, Vec<u8>> = contents(&checkpoint)
-        .into_iter()
-        .filter(|(name, _)| ["config.json", "model.safetensors", "tokenizer.json"].contains(&name.as_str()))
-        .collect();
+    let mut files = published(folder.path());
     files.insert("pytorch_model.bin".into(), b"not wanted".to_vec());
     let hub = Hub::start(files);
 
@@ -144,7 +148,7 @@ fn a_download_goes_on_where_it_stopped() {
     assert!(asked.iter().all(|(_, name)| name != "pytorch_model.bin"), "{asked:?}");
     assert_eq!(
         fs::read(folder.path().join("model/model.safetensors")).unwrap(),
-        fs::read(checkpoint.join("model.safetensors")).unwrap()
+        fs::read(folder.path().join("run/latest/model.safetensors")).unwrap()
     );
 
     // What is in the cache is not asked for again, and needs no network.
@@ -207,11 +211,7 @@ fn a_server_that_never_answers_is_not_waited_for() {
 #[test]
 fn what_comes_damaged_is_not_imported_and_fetched_again() {
     let folder = folder();
-    let checkpoint = trained(folder.path(), "1").join("latest");
-    let mut files: BTreeMap<String, Vec<u8>> = contents(&checkpoint)
-        .into_iter()
-        .filter(|(name, _)| ["config.json", "model.safetensors", "tokenizer.json"].contains(&name.as_str()))
-        .collect();
+    let mut files = published(folder.path());
     files.insert("model.sha256".into(), sha256(&files["model.safetensors"]).into_bytes());
     let whole = Hub::start(files.clone());
     *files.get_mut("model.safetensors").unwrap().last_mut().unwrap() ^= 1;

@@ -9,7 +9,7 @@ use std::process::Command;
 use common::disk::Disk;
 use common::learned::learned;
 use common::{
-    Start, contents, fail, folder, mlx_gpt, says, signal, spawn_tiny, stderr, succeed, train_tiny, wait_until,
+    Start, contents, fail, folder, mlx_gpt, names, says, signal, spawn_tiny, stderr, succeed, train_tiny, wait_until,
 };
 use mlx_gpt::checkpoint::{self, Checkpoint, runs};
 
@@ -83,7 +83,7 @@ fn a_run_renamed_while_it_trains_saves_into_its_own_folder() {
         learned(&run) == learned(&folder.path().join("alone")),
         "another's folder is left alone"
     );
-    assert_eq!(contents_names(&run), contents_names(&folder.path().join("alone")));
+    assert_eq!(names(&run), names(&folder.path().join("alone")));
 
     let newest = fs::read_link(renamed.join("latest")).unwrap();
     let steps: u64 = newest.to_str().unwrap().strip_prefix("step-").unwrap().parse().unwrap();
@@ -92,15 +92,6 @@ fn a_run_renamed_while_it_trains_saves_into_its_own_folder() {
         resume(folder.path(), "renamed").args(["--steps", &(steps + 1).to_string()]),
     ));
     assert!(said.contains(&format!("resuming after step {steps}")), "{said}");
-}
-
-fn contents_names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 #[test]
@@ -360,11 +351,7 @@ fn what_a_killed_export_left_goes_with_the_next() {
         command.args(["export", "--checkpoint", "run", "--format", "hf", "--out", out]);
         command
     };
-    let unfinished = || {
-        contents_names(path)
-            .into_iter()
-            .any(|name| name.starts_with(".making-"))
-    };
+    let unfinished = || names(path).into_iter().any(|name| name.starts_with(".making-"));
     let killed = (0..50).any(|_| {
         let mut child = export("killed").start_quietly();
         while child.try_wait().unwrap().is_none() && !unfinished() {
@@ -378,5 +365,5 @@ fn what_a_killed_export_left_goes_with_the_next() {
     });
     assert!(killed, "it was always quicker");
     succeed(mlx_gpt(path).args(["tokenizer", "train", "--vocab-size", "300", "--out", "tok.json"]));
-    assert_eq!(contents_names(path), ["run", "tok.json"]);
+    assert_eq!(names(path), ["run", "tok.json"]);
 }

@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use common::{fail, folder, generate, mlx_gpt, random_checkpoint, saved, stderr, stdout, succeed, train_tiny};
 use mlx_gpt::tokenizer::Tokenizer;
@@ -38,6 +39,14 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
+/// `data prepare` of the documents, with an option.
+fn prepare(folder: &Path, option: [&str; 2], out: &str) -> Command {
+    let mut command = mlx_gpt(folder);
+    command.args(["data", "prepare", "--corpus", "documents.txt", "--out", out]);
+    command.args(option);
+    command
+}
+
 #[test]
 fn openais_own_tokenizer_is_gpt2s() {
     let folder = folder();
@@ -50,20 +59,7 @@ fn openais_own_tokenizer_is_gpt2s() {
 
     // Data of the one trains with the other.
     write_documents(folder.path());
-    let prepare = |tokenizer: &str, out: &str| {
-        let mut command = mlx_gpt(folder.path());
-        command.args([
-            "data",
-            "prepare",
-            "--corpus",
-            "documents.txt",
-            "--tokenizer",
-            tokenizer,
-            "--out",
-            out,
-        ]);
-        command
-    };
+    let prepare = |tokenizer: &str, out: &str| prepare(folder.path(), ["--tokenizer", tokenizer], out);
     succeed(&mut prepare("gpt2", "ours"));
     let again = succeed(&mut prepare("openai.json", "ours"));
     assert!(stderr(&again).contains("is prepared already"), "{}", stderr(&again));
@@ -170,20 +166,7 @@ fn a_corpus_has_special_tokens_as_asked() {
 fn shards_have_special_tokens_as_asked() {
     let folder = folder();
     write_documents(folder.path());
-    let prepare = |special: &str, out: &str| {
-        let mut command = mlx_gpt(folder.path());
-        command.args([
-            "data",
-            "prepare",
-            "--corpus",
-            "documents.txt",
-            "--special",
-            special,
-            "--out",
-            out,
-        ]);
-        command
-    };
+    let prepare = |special: &str, out: &str| prepare(folder.path(), ["--special", special], out);
     let said = stderr(&succeed(&mut prepare("text", "text")));
     assert!(said.contains("encoded as ordinary text"), "{said}");
     let said = stderr(&succeed(&mut prepare("allow", "allow")));

@@ -22,6 +22,7 @@ pub mod optimizers;
 mod phases;
 #[cfg(feature = "plots")]
 pub mod plot;
+mod saving;
 mod session;
 mod setup;
 pub mod step;
@@ -179,7 +180,7 @@ fn evaluate(session: &mut Session, log: &StepLog, observer: &mut dyn Observer) -
         losses.val,
         session.last_checkpoint()
     );
-    session.sample = session.write_sample(session::SAMPLE_TOKENS)?;
+    session.sample = session.write_sample(saving::SAMPLE_TOKENS)?;
     session.metrics.log(Line::Evaluation(EvaluationRecord {
         step: session.state.step,
         train_loss: losses.train,

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::log::{LOG_EVERY, StepLog};
-use super::session::{SAMPLE_TOKENS, Session};
+use super::saving::SAMPLE_TOKENS;
+use super::session::Session;
 use super::step::StepReport;
 
 /// Tokens generated to extrapolate the time of an evaluation's sample, which takes a minute with OpenAI's sizes on a CPU.

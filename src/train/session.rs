@@ -1,6 +1,5 @@
 //! A training run: started new, or resumed from its newest checkpoint.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,22 +9,16 @@ use super::metrics::{ChangesRecord, Line, Metrics};
 use super::setup::Setup;
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
-use crate::checkpoint::{Best, Checkpoint, Losses, Moments, Progress, base, read_progress};
+use crate::checkpoint::{Best, Losses, Progress, base, read_progress};
 use crate::compute::arithmetic;
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::batches;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
-use crate::disk::bytes::Bytes;
-use crate::disk::durable;
-use crate::disk::remedy::remedy;
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::generate::{CompletionOptions, Generator, TokenStream, boundaries};
 use crate::terminal::shell::quoted;
 use crate::tokenizer::Tokenizer;
-
-/// Tokens of the sample that an evaluation writes.
-pub(super) const SAMPLE_TOKENS: usize = 300;
 
 /// What takes less memory, but for recomputation.
 pub(super) const LOWER: &str =
@@ -194,83 +187,6 @@ impl Session {
             .text)
     }
 
-    /// Saves a checkpoint of this step, unless there is one, and deletes those that are not kept.
-    ///
-    /// # Errors
-    /// The disk is full or cannot be written.
-    pub fn save(&mut self) -> Result<()> {
-        let step = self.state.step;
-        self.refresh_run_path()
-            .and_then(|()| self.write_checkpoint())
-            .map_err(|error| {
-                let hint = remedy(&error).unwrap_or("fix that");
-                error.context(format!(
-                    "step {step} could not be saved (last checkpoint: {}); {hint}, then resume with --resume {}",
-                    self.last_checkpoint(),
-                    quoted(&self.run.folder)
-                ))
-            })?;
-        let (last, every) = (self.config.keep_last, self.config.keep_every);
-        if let Err(error) = self.run.keep(last, every, self.progress.best.map(|best| best.step)) {
-            log::warn!("{error:#}; training continues");
-        }
-        Ok(())
-    }
-
-    /// Finds the run's folder again if it was renamed: its old name may belong to another run now.
-    pub(super) fn refresh_run_path(&mut self) -> Result<()> {
-        if let Some(old) = self.run.follow()? {
-            log::warn!(
-                "run {} was renamed to {}; checkpoints are saved there from now on",
-                old.display(),
-                self.run.folder.display()
-            );
-        }
-        Ok(())
-    }
-
-    fn write_checkpoint(&mut self) -> Result<()> {
-        if self.run.steps()?.contains(&self.state.step) {
-            return Ok(());
-        }
-        let (needed, free) = (self.checkpoint_bytes(), durable::free_space(&self.run.folder)?);
-        if needed > free {
-            let lacks = format!("it needs {}, and the disk has only {} left", Bytes(needed), Bytes(free));
-            return Err(io::Error::new(io::ErrorKind::StorageFull, lacks).into());
-        }
-        let step = self.state.step;
-        let evaluation = self.metrics.evaluation_at(step);
-        if evaluation.is_none() {
-            self.sample = self.write_sample(SAMPLE_TOKENS)?;
-        }
-        let progress = Progress {
-            config: Some(self.config.clone()),
-            skipped: self.state.skipped,
-            loss_scale: self.state.loss_scale,
-            ..self.progress.advanced(step, evaluation)
-        };
-        let checkpoint = Checkpoint {
-            folder: self.run.step_folder(step),
-            model: self.model.clone(),
-            parameters: self.state.model_parameters(),
-            tokenizer: self.tokenizer.clone(),
-            // The run may have been renamed.
-            base: self
-                .base
-                .as_ref()
-                .map(|_| self.run.base_folder().canonicalize())
-                .transpose()?,
-        };
-        let moments = Moments {
-            m: self.state.m.clone(),
-            v: self.state.v.clone(),
-        };
-        self.metrics.sync(&self.run)?;
-        checkpoint.save(&moments, &progress, &self.sample)?;
-        self.progress = progress;
-        self.run.point_links(&self.progress)
-    }
-
     /// Its configuration.
     pub fn config(&self) -> &TrainConfig {
         &self.config
@@ -327,32 +243,6 @@ impl Session {
         &self.changes
     }
 
-    /// The number of checkpoints that the run will leave from this step on, without the best one.
-    pub fn checkpoints_left(&self) -> u64 {
-        kept_checkpoints(&self.config, self.state.step)
-    }
-
-    /// Size of a checkpoint on disk, without its small files: float32 weights (only the adapters', if there are any) and the
-    /// moments of the trainable parameters.
-    pub fn checkpoint_bytes(&self) -> u64 {
-        let state = &self.state;
-        let trainable = state.parameters.count();
-        let saved = match self.base {
-            Some(_) => trainable,
-            None => trainable + state.frozen.count(),
-        };
-        4 * (saved + state.m.count() + state.v.count()) as u64
-    }
-
-    /// Describes the steps since the last checkpoint.
-    pub(super) fn unsaved_steps(&self) -> String {
-        match self.state.step - self.progress.step {
-            0 => "nothing".into(),
-            1 => "the last step".into(),
-            steps => format!("the last {steps} steps"),
-        }
-    }
-
     /// How the run would take less memory, in words. Of a run that has begun, the batch is what it is.
     pub fn less_memory(&self) -> String {
         let (begun, kept) = (self.progress.step > 0, !self.config.recompute);
@@ -364,13 +254,6 @@ impl Session {
             (false, true) => format!("give --recompute, or {LOWER}"),
             (false, false) => LOWER.into(),
         }
-    }
-
-    /// The newest checkpoint's folder, for messages.
-    pub(super) fn last_checkpoint(&self) -> String {
-        self.run
-            .newest_checkpoint()
-            .map_or("none yet".into(), |folder| folder.display().to_string())
     }
 }
 
@@ -427,37 +310,5 @@ fn report_restart(run: &Run) {
             latest.display()
         ),
         None => log::info!("run {folder} has no checkpoint yet: it restarts at step 0"),
-    }
-}
-
-/// The number of checkpoints that a run leaves from `step` on, without the best one.
-fn kept_checkpoints(config: &TrainConfig, step: u64) -> u64 {
-    let all = config.steps.div_ceil(config.save_every) - step / config.save_every;
-    if config.keep_last == 0 {
-        return all;
-    }
-    let every = [config.steps, step].map(|step| step.checked_div(config.keep_every).unwrap_or(0));
-    all.min(config.keep_last as u64 + every[0] - every[1])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Device;
-    use crate::config::Preset;
-
-    #[test]
-    fn a_run_that_goes_on_between_two_checkpoints_leaves_both() {
-        let config = |keep_last, keep_every| TrainConfig {
-            steps: 25,
-            save_every: 10,
-            keep_last,
-            keep_every,
-            ..Preset::Nano.train(Device::Cpu)
-        };
-        assert_eq!(kept_checkpoints(&config(0, 0), 0), 3); // after steps 10, 20 and 25
-        assert_eq!(kept_checkpoints(&config(0, 0), 5), 3);
-        assert_eq!(kept_checkpoints(&config(0, 0), 10), 2);
-        assert_eq!(kept_checkpoints(&config(1, 20), 15), 2);
     }
 }

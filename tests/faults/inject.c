@@ -114,27 +114,18 @@ static int open_in(const char *function, int at, const char *name, int flags, mo
     return function_at(at, name, flags, mode);
 }
 
-#define OPEN(name, function)                                        \
-    int name(const char *path, int flags, ...) {                    \
-        va_list more;                                               \
-        va_start(more, flags);                                      \
-        mode_t mode = (flags & O_CREAT) ? va_arg(more, mode_t) : 0; \
-        va_end(more);                                               \
-        return open_in(function, AT_FDCWD, path, flags, mode);      \
-    }
-OPEN(open, "openat")
-OPEN(open64, "openat64")
-
-#define OPENAT(name, function)                                      \
-    int name(int at, const char *path, int flags, ...) {            \
+#define OPEN(declaration, at, function)                             \
+    int declaration {                                               \
         va_list more;                                               \
         va_start(more, flags);                                      \
         mode_t mode = (flags & O_CREAT) ? va_arg(more, mode_t) : 0; \
         va_end(more);                                               \
         return open_in(function, at, path, flags, mode);            \
     }
-OPENAT(openat, "openat")
-OPENAT(openat64, "openat64")
+OPEN(open(const char *path, int flags, ...), AT_FDCWD, "openat")
+OPEN(open64(const char *path, int flags, ...), AT_FDCWD, "openat64")
+OPEN(openat(int at, const char *path, int flags, ...), at, "openat")
+OPEN(openat64(int at, const char *path, int flags, ...), at, "openat64")
 
 ssize_t write(int fd, const void *bytes, size_t count) {
     char path[PATH_MAX];

@@ -8,24 +8,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use crate::common::{self, stderr};
+use crate::common::{self, copy, stderr};
 use tempfile::TempDir;
 
 pub struct Stage {
     pub path: PathBuf,
     _folder: Option<TempDir>,
-}
-
-fn copy(from: &Path, to: &Path) {
-    if from.is_dir() {
-        fs::create_dir_all(to).unwrap();
-        for entry in fs::read_dir(from).unwrap() {
-            let name = entry.unwrap().file_name();
-            copy(&from.join(&name), &to.join(&name));
-        }
-    } else {
-        fs::copy(from, to).unwrap();
-    }
 }
 
 impl Stage {
