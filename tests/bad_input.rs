@@ -164,7 +164,7 @@ fn a_damaged_or_foreign_checkpoint() {
 
     for (edit, expected) in [
         (("\"n_embd\": 16", "\"n_embd\": 32"), "shape"),
-        (("\"n_layer\": 2", "\"n_layer\": 1"), "has a tensor h.1."),
+        (("\"n_layer\": 2", "\"n_layer\": 1"), "has an unexpected tensor h.1."),
         (("\"n_layer\": 2", "\"n_layer\": 3"), "has no tensor h.2."),
         (("\"n_head\": 2", "\"n_head\": 3"), "does not divide"),
         (("\"vocab_size\": 65", "\"vocab_size\": 66"), "the model needs [66, 16]"),

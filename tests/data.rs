@@ -85,7 +85,7 @@ fn shards_hold_the_tokens_of_the_whole_text() {
     }
 
     let again = succeed(&mut prepare(folder.path(), "tokens"));
-    assert!(stderr(&again).contains("is prepared already"));
+    assert!(stderr(&again).contains("is already prepared"));
     let said = stdout(&succeed(mlx_gpt(folder.path()).args(["data", "info", "tokens"])));
     assert!(said.contains("vocabulary   50257, 2 bytes a token"), "{said}");
     let mut other = mlx_gpt(folder.path());
@@ -326,5 +326,5 @@ fn an_interrupted_preparation_leaves_whole_shards() {
     assert_eq!(output.status.code(), Some(130), "{said}");
     assert!(said.contains("run the same command again to continue"), "{said}");
     assert!(contents(&place).iter().all(|(name, _)| !name.starts_with(".making-")));
-    assert!(stderr(&succeed(&mut prepare(folder.path(), "tokens"))).contains("going on after"));
+    assert!(stderr(&succeed(&mut prepare(folder.path(), "tokens"))).contains("resuming after"));
 }

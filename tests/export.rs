@@ -38,7 +38,12 @@ fn what_gguf_cannot_hold_is_refused() {
     };
     let same = ("", "");
     let char = CharTokenizer::from_text(TEXT).into();
-    refused(char, &[], same, &["checkpoint model", "characters", "--tokenizer gpt2"]);
+    refused(
+        char,
+        &[],
+        same,
+        &["checkpoint model", "character tokenizers", "--tokenizer gpt2"],
+    );
     let library = train_sentencepiece(TEXT, 300, &[]).unwrap().into();
     refused(
         library,

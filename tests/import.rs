@@ -228,7 +228,7 @@ fn a_wrong_model_is_refused_and_nothing_is_written() {
                 let extra = source.tensors["transformer.ln_f.bias"].clone();
                 source.tensors.insert("transformer.h.3.ln_1.bias".into(), extra);
             },
-            "has a tensor transformer.h.3.ln_1.bias that a model of this config.json has not",
+            "has an unexpected tensor transformer.h.3.ln_1.bias",
         ),
         (
             "a wrong shape",

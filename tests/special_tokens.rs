@@ -62,7 +62,7 @@ fn openais_own_tokenizer_is_gpt2s() {
     let prepare = |tokenizer: &str, out: &str| prepare(folder.path(), ["--tokenizer", tokenizer], out);
     succeed(&mut prepare("gpt2", "ours"));
     let again = succeed(&mut prepare("openai.json", "ours"));
-    assert!(stderr(&again).contains("is prepared already"), "{}", stderr(&again));
+    assert!(stderr(&again).contains("is already prepared"), "{}", stderr(&again));
     succeed(&mut prepare("openai.json", "theirs"));
     for (corpus, tokenizer) in [("ours", "openai.json"), ("theirs", "gpt2")] {
         let out = format!("run-{corpus}");

@@ -130,7 +130,7 @@ fn characters_are_those_of_meta_pkl() {
         &["--steps", "1", "--corpus", "nano4", "--tokenizer", "gpt2", "--out", "x"],
     ));
     assert!(
-        said.contains("meta.pkl says") && said.contains("300 characters") && said.contains("leave --tokenizer out"),
+        said.contains("300 characters in ") && said.contains("meta.pkl") && said.contains("leave --tokenizer out"),
         "{said}"
     );
     let theirs = eval(
@@ -209,7 +209,7 @@ fn a_meta_pkl_that_tells_no_characters_asks_for_the_tokenizer() {
         &["--tokenizer", "gpt2"],
     )));
     assert!(
-        said.contains("note") && said.contains("meta.pkl does not tell the tokens"),
+        said.contains("note") && said.contains("meta.pkl could not be used"),
         "{said}"
     );
     assert!(!folder.path().join("RUN").exists());

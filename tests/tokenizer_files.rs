@@ -305,7 +305,7 @@ fn gguf_refuses_what_it_cannot_say() {
         patched(&fixture["bases"][text(&case["base"])], &case["patch"])
     };
     for (name, expected) in [
-        ("a pattern of one's own", "by a regular expression of its own"),
+        ("a pattern of one's own", "no name for the split pattern"),
         ("a space before a text", "takes the white space around it"),
         ("lstrip", "<mask> takes the white space around it"),
     ] {

@@ -67,7 +67,7 @@ fn id(value: &Value) -> Option<u32> {
     value.as_u64()?.try_into().ok()
 }
 
-/// The same without ids that a vocabulary of that size has not, and those ids.
+/// Splits off the ids that are out of range for a vocabulary of that size.
 pub fn within(boundaries: Boundaries, vocab_size: usize) -> (Boundaries, Vec<u32>) {
     let is_within = |id: &u32| (*id as usize) < vocab_size;
     let (eos, mut others): (Vec<u32>, Vec<u32>) = boundaries.eos.into_iter().partition(is_within);

@@ -250,7 +250,7 @@ pub(super) fn verify_files(folder: &Path, choose: impl Fn(&str) -> bool) -> Resu
             if recorded.imported_from.is_some() {
                 "import it again"
             } else {
-                "copy it again from where it came, or move its folder out of the run to use the checkpoint before it"
+                "restore it from its source, or move its folder out of the run to use the checkpoint before it"
             }
         );
     }

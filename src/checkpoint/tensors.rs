@@ -61,9 +61,8 @@ impl TensorFile {
             .map_err(Error::from)
             .and_then(|metadata| files::map(&file, 0, usize::try_from(metadata.len())?))
             .with_context(|| format!("{shown} cannot be read"))?;
-        let (header, metadata) = SafeTensors::read_metadata(&whole).with_context(|| {
-            format!("{shown} is damaged or not a safetensors file; copy it again from where it came")
-        })?;
+        let (header, metadata) = SafeTensors::read_metadata(&whole)
+            .with_context(|| format!("{shown} is damaged or not a safetensors file; restore it from its source"))?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -115,7 +114,7 @@ impl TensorFile {
     }
 }
 
-/// Bytes as numbers: without a copy where they lie on a number's boundary, as they do in all but odd files. All
+/// Bytes as numbers: without a copy where they lie on a number's boundary, which is the normal case. All
 /// processors that MLX runs on have the bytes in safetensors' order.
 fn cast<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(bytes: &[u8]) -> Cow<'_, [T]> {
     match bytemuck::try_cast_slice(bytes) {
@@ -132,7 +131,7 @@ fn widened<T: Copy>(numbers: &[T], shape: &[i32], widen: impl Fn(T) -> f32) -> A
 /// Reads arrays whose names and shapes are exactly `expected`. `name_of` gives the name here of a file's tensor, or none
 /// for one that is left alone.
 ///
-/// The largest come first, while there is little else in memory: what is mapped for reading counts as memory too.
+/// The largest come first, to limit peak memory: what is mapped for reading counts too.
 ///
 /// # Errors
 /// A missing, additional or differently shaped tensor.
@@ -144,7 +143,7 @@ pub fn read(files: &[TensorFile], name_of: impl Fn(&str) -> Option<String>, expe
             let Some(name) = name_of(&stored) else { continue };
             ensure!(
                 expected.contains_key(&name),
-                "{shown} has a tensor {stored} that a model of this config.json has not"
+                "{shown} has an unexpected tensor {stored}: a model of this config.json has none of that name"
             );
             if let Some((_, other)) = found.insert(name, (file, stored.clone())) {
                 bail!(

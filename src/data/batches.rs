@@ -70,7 +70,7 @@ impl Batch {
     }
 
     /// # Errors
-    /// A token that a vocabulary of that size has not: MLX would look it up somewhere else in memory.
+    /// A token id is out of range for a vocabulary of that size; MLX would read other memory for it.
     pub fn check(&self, vocab_size: usize) -> Result<()> {
         match self
             .inputs
@@ -79,7 +79,7 @@ impl Batch {
             .find(|&&id| id as usize >= vocab_size)
         {
             Some(id) => bail!(
-                "the data holds token {id}, the model's vocabulary has {vocab_size}; data and tokenizer do not belong together"
+                "the data holds token {id}, the model's vocabulary has {vocab_size}; the data was tokenized with another tokenizer"
             ),
             None => Ok(()),
         }

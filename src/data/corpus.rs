@@ -1,4 +1,4 @@
-//! The text that a run learns from.
+//! The training corpus.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::disk::hash::sha256;
 /// The corpus that comes with the program: Shakespeare's plays, see `assets/README.md`.
 const SHAKESPEARE: &str = include_str!("../../assets/shakespeare.txt");
 
-/// The share of a corpus's characters that is trained on; the rest is for validation.
+/// The fraction of a corpus's characters that is trained on; the rest is for validation.
 pub const TRAIN_FRACTION: f64 = 0.9;
 
 /// A part of a corpus.
@@ -26,7 +26,7 @@ pub enum Split {
     All,
 }
 
-/// A text, read and made regular.
+/// A text, normalised: without byte-order marks, its lines ending in LF.
 pub struct Corpus {
     /// What it is called in the names of runs: the file's or folder's name without its ending.
     pub name: String,
@@ -67,7 +67,7 @@ impl Corpus {
         }
         ensure!(
             !text.is_empty(),
-            "corpus {} is empty; it needs text to learn from",
+            "corpus {} is empty; give a file or folder with text",
             path.display()
         );
         let name = path

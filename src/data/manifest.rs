@@ -1,4 +1,4 @@
-//! What a folder of token shards says of itself: `manifest.json`.
+//! The manifest of a folder of token shards: `manifest.json`.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ pub struct Manifest {
     /// Of the folder's `tokenizer.json`.
     pub tokenizer_sha256: String,
     pub vocab_size: usize,
-    /// What became of special tokens whose text is in the corpus.
+    /// How special tokens in the text of the corpus were encoded.
     #[serde(default)]
     pub special: SpecialTokens,
     pub width: TokenWidth,
@@ -104,7 +104,7 @@ impl Manifest {
         );
         ensure!(
             self.width == TokenWidth::for_vocabulary(self.vocab_size),
-            "tokens of a vocabulary of {} are not as wide as it says",
+            "its token width does not match its vocabulary of {}",
             self.vocab_size
         );
         Ok(())
@@ -129,7 +129,7 @@ impl Manifest {
         match self.difference_of_tokenizer(tokenizer, folder) {
             Ok(None) => {}
             Ok(Some(difference)) => return Some(format!("with another tokenizer: {difference}")),
-            Err(_) => return Some("with another tokenizer, which is not there any more".into()),
+            Err(_) => return Some("with another tokenizer, which is missing now".into()),
         }
         if self.special != asked.special {
             return Some("with another --special".into());

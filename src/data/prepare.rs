@@ -1,4 +1,4 @@
-//! Text files to token shards: in parallel, in little memory, and going on where it was interrupted.
+//! Text files to token shards: in parallel, in little memory, and resumable.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -85,13 +85,13 @@ pub fn prepare(
     let lock = File::open(folder).with_context(|| format!("folder {} cannot be read", folder.display()))?;
     ensure!(
         !matches!(lock.try_lock(), Err(TryLockError::WouldBlock)),
-        "folder {} is being prepared by another process; wait for that one, or choose another --out",
+        "folder {} is being prepared by another process; wait for it, or choose another --out",
         folder.display()
     );
     let begun = match begun_in(folder, &empty, tokenizer)? {
         Begun::Complete(made) => {
             let _ = fs::remove_file(folder.join(JOURNAL)); // of a process that died just before
-            on(Event::Remark(format!("{} is prepared already", folder.display())))?;
+            on(Event::Remark(format!("{} is already prepared", folder.display())))?;
             return Ok(made);
         }
         Begun::Partly(journal) if files.check(journal.next).is_ok() => Some(journal),
@@ -106,7 +106,7 @@ pub fn prepare(
     };
     if let Some(journal) = &begun {
         let done = journal.manifest.shards().count();
-        on(Event::Remark(format!("going on after {done} complete shard(s)")))?;
+        on(Event::Remark(format!("resuming after {done} complete shard(s)")))?;
     }
     let mut journal = begun.unwrap_or(Journal {
         manifest: empty,
@@ -259,7 +259,11 @@ fn survey(files: &TextFiles, corpus: &Path, on: &mut impl FnMut(Event) -> Result
         on(Event::Remark(remark))?;
     }
     let characters: u64 = counts.iter().map(|&(_, characters, _)| characters).sum();
-    ensure!(characters > 0, "corpus {} is empty; it needs text", corpus.display());
+    ensure!(
+        characters > 0,
+        "corpus {} is empty; give a file or folder with text",
+        corpus.display()
+    );
 
     let mut left = (characters as f64 * TRAIN_FRACTION) as u64;
     let (mut cut, mut cut_bytes) = (files.end(), 0);

@@ -1,9 +1,8 @@
 //! Text files of any size, block by block.
 //!
-//! A block ends after a line whose end and whose successor's beginning are not white space, or at the end of the file.
-//! There every split pattern of byte-level tokenizers ends a chunk too, so that blocks encode to the same tokens as the
-//! whole. Where a block ends depends on where it began and on nothing else: an interrupted run goes on with the same
-//! blocks.
+//! A block ends after a newline with no white space on either side, or at the end of the file. Every split pattern of
+//! byte-level tokenizers ends a chunk there too, so that blocks encode to the same tokens as the whole text. Where a block
+//! ends depends only on where it begins, so that an interrupted run continues with the same blocks.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

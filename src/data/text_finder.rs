@@ -36,7 +36,7 @@ impl TextFinder {
         let mut finder = Self::default();
         ensure!(
             !is_run(path),
-            "corpus {} is a run, not a text; give the text that it learned from, which its config.toml names",
+            "corpus {} is a run, not a text; give the corpus that its config.toml names",
             path.display()
         );
         finder.visit(path, &metadata(path)?)?;
@@ -54,7 +54,7 @@ impl TextFinder {
     /// What was left out and why, in a line each.
     pub fn remarks(&self) -> Vec<String> {
         let reasons = [
-            (&self.twice, "which the corpus has by another name"),
+            (&self.twice, "links to files that are in the corpus already"),
             (
                 &self.written_here,
                 "which this program wrote: runs, models, tokenizers, tokens",

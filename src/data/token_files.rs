@@ -84,7 +84,7 @@ pub fn layout(path: &Path, vocab_size: usize) -> Result<Layout> {
 /// Maps a file of ids of a vocabulary of that size.
 ///
 /// # Errors
-/// As [`layout`]; a file that was cut; an id that the vocabulary has not.
+/// As [`layout`]; a truncated file; an id that is out of range.
 pub fn open(path: &Path, vocab_size: usize) -> Result<Shard> {
     let layout = layout(path, vocab_size)?;
     let shard = Shard::open_after(path, layout.offset, layout.width)?;
@@ -198,12 +198,11 @@ fn value_of<'a>(description: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// How wide the numbers of a file without a header are. nanoGPT writes 16 bits, which hold the ids of up to 65,536 tokens;
-/// others write 32 for any vocabulary, which shows in every second half being next to nothing: no vocabulary has more than
-/// four times 65,536 tokens. Of a vocabulary of characters it must be nothing at all, as texts may well have one of its
-/// first ids at every second place.
+/// others always write 32. Those are recognised by the high half of every number being at most 3, as no vocabulary has more
+/// than 4 · 65,536 tokens. For characters it must be 0: a text in 16 bits may well have small ids at every second position.
 fn bare_width(head: &[u8], bytes: u64, vocab_size: usize) -> Result<TokenWidth> {
     let most = if vocab_size < 256 { 0 } else { 3 };
-    // Whether numbers of so many halves, the lowest first, have nothing but the lowest, and `most` in the second.
+    // Whether little-endian numbers of `count` halves have at most `most` in the second half and zeros above it.
     let looks_wide = |count: usize| {
         let halves: Vec<u16> = head
             .as_chunks()

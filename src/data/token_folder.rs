@@ -62,7 +62,7 @@ impl TokenFolder {
         let meta = folder.join(META);
         let meta = meta.exists().then(|| characters(&meta));
         let remark = match &meta {
-            Some(Err(why)) => Some(format!("its {META} does not tell the tokens: {why:#}")),
+            Some(Err(why)) => Some(format!("its {META} could not be used: {why:#}")),
             _ => None,
         };
         Ok(Some(Self {
@@ -82,13 +82,13 @@ impl TokenFolder {
     /// The tokenizer of the characters in its `meta.pkl`.
     ///
     /// # Errors
-    /// There is no `meta.pkl`, or one that tells no characters.
+    /// There is no `meta.pkl`, or one without characters.
     pub fn characters(&self) -> Result<CharTokenizer> {
         const REMEDY: &str = "say which tokenizer made them, such as --tokenizer gpt2";
         let shown = self.folder.display();
         match &self.meta {
             Some(Ok(characters)) => Ok(characters.clone()),
-            Some(Err(why)) => bail!("{shown} holds tokens, and its {META} is of no use: {why:#}; {REMEDY}"),
+            Some(Err(why)) => bail!("{shown} holds tokens, and its {META} could not be used: {why:#}; {REMEDY}"),
             None => bail!("{shown} holds tokens, not characters; {REMEDY}"),
         }
     }
@@ -111,7 +111,7 @@ impl TokenFolder {
         for id in 0..characters.vocab_size() as u32 {
             ensure!(
                 same(id)?,
-                "{} says that the ids stand for {} characters, and the tokenizer, of {} tokens, has others; leave --tokenizer out, or take a model of these characters",
+                "the ids are those of the {1} characters in {0}, which do not match the tokenizer ({2} tokens); leave --tokenizer out, or start from a model of these characters",
                 self.folder.join(META).display(),
                 characters.vocab_size(),
                 tokenizer.vocab_size()
@@ -123,7 +123,7 @@ impl TokenFolder {
     /// The tokens of a part, which must be of that tokenizer.
     ///
     /// # Errors
-    /// As [`check`](Self::check); a file that is damaged or holds no ids; an id that the tokenizer has not.
+    /// As [`check`](Self::check); a file that is damaged or holds no ids; an id that is out of range.
     pub fn part(&self, tokenizer: &Tokenizer, split: Split) -> Result<Tokens> {
         self.check(tokenizer)?;
         let open = |file: &&PathBuf| token_files::open(file, tokenizer.vocab_size());

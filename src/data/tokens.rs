@@ -78,11 +78,11 @@ impl Shard {
         Ok(Self { map, width })
     }
 
-    /// Looks at every token, on all cores, so that one that a vocabulary of that size has not is found before training
-    /// meets it. `path` is the file's, for the message.
+    /// Checks on all cores that every id is below `vocab_size`, so that training does not stop at one later. `path` is for
+    /// the message.
     ///
     /// # Errors
-    /// There is such a token.
+    /// An id is out of range.
     pub fn check(&self, path: &Path, vocab_size: usize) -> Result<()> {
         const AT_ONCE: usize = 1 << 20;
         let chunks = self.map.par_chunks(AT_ONCE * self.width.bytes()).enumerate();
@@ -103,7 +103,7 @@ impl Shard {
         let mut id = Vec::new();
         self.read(at, 1, &mut id);
         bail!(
-            "{}, read as numbers of {} bits, holds token {} at position {at}, and the tokenizer's vocabulary has {vocab_size}; data and tokenizer do not belong together: say with --tokenizer which one made the ids",
+            "{}, read as numbers of {} bits, holds token {} at position {at}, and the tokenizer's vocabulary has {vocab_size}; the data was tokenized with another tokenizer; name it with --tokenizer",
             path.display(),
             8 * self.width.bytes(),
             id[0]

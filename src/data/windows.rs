@@ -5,12 +5,12 @@ use std::iter;
 use super::batches::Batch;
 use super::tokens::Tokens;
 
-/// One look at a text: inputs `[start, start + length)`, and for each the token after it as its target.
+/// A sliding window over a text: inputs `[start, start + length)`, and for each the token after it as its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     pub start: usize,
     pub length: usize,
-    /// So many of its first targets were predicted by the windows before; here they are context only.
+    /// Number of leading targets that earlier windows have scored; here they are context only.
     pub seen: usize,
 }
 

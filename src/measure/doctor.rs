@@ -227,7 +227,7 @@ pub fn checkpoint(folder: &Path) -> Finding {
 
 /// The command that moves a damaged checkpoint out of a run that has others.
 fn put_aside(folder: &Path) -> String {
-    let again = "copying it again from where it came, or training again";
+    let again = "restoring it from its source, or training again";
     let Some((run, real)) = run_of(folder).zip(folder.canonicalize().ok()) else {
         return again.into();
     };

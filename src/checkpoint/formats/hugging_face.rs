@@ -11,8 +11,7 @@ use crate::config::{Architecture, ModelConfig, Parts, Precision, Quantization};
 use crate::disk::files;
 use crate::model::norm;
 
-/// What of a GPT2Config decides the model; fields that GPT-2 knows and this model has not are refused in
-/// [`read_config`].
+/// The fields of GPT2Config that matter here; [`read_config`] refuses values that are not supported.
 #[derive(Deserialize)]
 struct Gpt2Config {
     vocab_size: usize,
@@ -97,7 +96,7 @@ pub fn config_json(model: &ModelConfig, precision: Precision) -> Value {
     if model.architecture != Architecture::Gpt2 {
         // Nothing else should take it for a GPT-2.
         config["architectures"] = json!([]);
-        config["tie_word_embeddings"] = json!(false);
+        config["tie_word_embeddings"] = json!(model.architecture == Architecture::Modern && !model.parts.own_head);
     }
     config
 }
@@ -128,7 +127,7 @@ fn architecture(model_type: &str) -> Option<Architecture> {
 /// it says of that.
 ///
 /// # Errors
-/// Not there, not JSON, another architecture, or a GPT-2 with a part that this model has not.
+/// Not there, not JSON, another architecture, or a GPT-2 with a part that is not supported.
 pub fn read_config(path: &Path) -> Result<ModelConfig> {
     let shown = path.display();
     let bytes = files::read(path).with_context(|| format!("{shown} cannot be read; a checkpoint needs it"))?;

@@ -36,7 +36,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
             .open(path)
             .with_context(|| format!("{shown} cannot be written"))?;
         file.try_lock()
-            .with_context(|| format!("{shown} is being written by another process; wait for that one"))?;
+            .with_context(|| format!("{shown} is being written by another process; wait for it"))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)
             .with_context(|| format!("{shown} cannot be read"))?;

@@ -31,7 +31,7 @@ pub fn metadata(checkpoint: &Checkpoint) -> Result<Vec<(&'static str, Value)>> {
     const REMEDY: &str = "train with --tokenizer gpt2, or with one that `mlx-gpt tokenizer train` makes";
     let bpe = match &checkpoint.tokenizer {
         Tokenizer::Bpe(bpe) => bpe,
-        Tokenizer::Char(_) => bail!("its tokenizer is one of characters, which GGUF does not know; {REMEDY}"),
+        Tokenizer::Char(_) => bail!("GGUF has no character tokenizers; {REMEDY}"),
         Tokenizer::Library(_) => bail!(
             "its tokenizer is run by Hugging Face's library; only byte-level BPE by GPT-2's or GPT-4's pattern is written; {REMEDY}"
         ),
@@ -39,7 +39,7 @@ pub fn metadata(checkpoint: &Checkpoint) -> Result<Vec<(&'static str, Value)>> {
     let pattern = match bpe.pre_tokenizer() {
         PreTokenizer::Pattern(pattern) => *pattern,
         PreTokenizer::Expression(expression) => bail!(
-            "its tokenizer cuts text by a regular expression of its own, {}, which GGUF has no name for; {REMEDY}",
+            "GGUF has no name for the split pattern of its tokenizer, {}; {REMEDY}",
             expression.as_str()
         ),
     };
@@ -50,12 +50,12 @@ pub fn metadata(checkpoint: &Checkpoint) -> Result<Vec<(&'static str, Value)>> {
         .find(|token| token.takes_more_than_its_text());
     if let Some(token) = odd {
         bail!(
-            "its token {} takes the white space around it or is no part of a word, which GGUF cannot say; {REMEDY}",
+            "its token {} takes the white space around it or is no part of a word, which GGUF cannot represent; {REMEDY}",
             token.content
         );
     }
     if bpe.add_prefix_space() {
-        bail!("its tokenizer puts a space before each text, which GGUF cannot say; {REMEDY}");
+        bail!("its tokenizer puts a space before each text, which GGUF cannot represent; {REMEDY}");
     }
     let (tokens, types) = tokens(bpe, checkpoint.model.vocab_size);
     let merges = bpe.written_merges().context("its tokenizer")?;
