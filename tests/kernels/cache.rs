@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -166,6 +167,101 @@ fn another_users_folder_is_not_used() {
             "neither loaded nor mended"
         );
     }
+}
+
+/// A library that says that it was loaded by making the file that `LOADED` names, whole as the cache checks it.
+fn planted(folder: &Path) -> PathBuf {
+    let (source, library) = (folder.join("planted.c"), folder.join("planted.so"));
+    fs::write(
+        &source,
+        "#include <stdio.h>\n#include <stdlib.h>\n\
+         __attribute__((constructor)) static void loaded(void) { fclose(fopen(getenv(\"LOADED\"), \"w\")); }\n",
+    )
+    .unwrap();
+    succeed(Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]));
+    let checksum = succeed(Command::new("cksum").arg(&library));
+    let numbers: Vec<u64> = stdout(&checksum)
+        .split_whitespace()
+        .map_while(|word| word.parse().ok())
+        .collect();
+    let mut bytes = fs::read(&library).unwrap();
+    bytes.extend(format!("kernel {:010} {:010}\n", numbers[0], numbers[1]).into_bytes());
+    fs::write(&library, bytes).unwrap();
+    set_mode(&library, 0o755);
+    library
+}
+
+/// A second user, real where this test runs as root, tries to have a library of their own run by this one.
+#[test]
+fn what_another_user_plants_is_not_run() {
+    const OTHER: u32 = 65534;
+    let folder = places();
+    set_mode(folder.path(), 0o755);
+    let [tmp, loaded] = ["tmp", "loaded"].map(|name| folder.path().join(name));
+    for place in ["cache", "home"] {
+        fs::remove_dir(folder.path().join(place)).unwrap();
+        fs::write(folder.path().join(place), "no folder").unwrap();
+    }
+    set_mode(&tmp, 0o1777);
+    let compile = || succeed(compile(folder.path()).env("LOADED", &loaded));
+    let other = |script: &str, ours: &Path, library: &Path, planted: &Path| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, "sh"]).args([ours, library, planted]);
+        shell.uid(OTHER).gid(OTHER).current_dir("/").output()
+    };
+
+    compile();
+    let ours = fs::read_dir(&tmp).unwrap().next().unwrap().unwrap().path();
+    let library = libraries(&ours).remove(0);
+    let planted = planted(folder.path());
+
+    // It is one that runs: from this user's own folder it is loaded, and is no kernel.
+    fs::copy(&planted, &library).unwrap();
+    let _ = self::compile(folder.path()).env("LOADED", &loaded).output().unwrap();
+    fs::remove_file(&loaded).expect("what is planted can be loaded");
+    fs::remove_file(&library).unwrap();
+    compile();
+
+    // Into this user's folder, or into its place.
+    let into = "cp \"$3\" \"$2\"; mv \"$1\" \"$1.away\"; rm -r \"$1\"; mkdir \"$1\" && exit 3; exit 0";
+    match other(into, &ours, &library, &planted) {
+        Ok(output) => assert!(output.status.success(), "the second user could change {}", ours.display()),
+        Err(error) => return eprintln!("skipped: there is no second user without root: {error}"),
+    }
+    compile();
+    assert!(!loaded.exists() && library.exists());
+
+    // Before this user has made one, with the names that it will look for.
+    for mode in ["755", "777", "700"] {
+        fs::remove_dir_all(&ours).unwrap();
+        let before = format!("umask 022; mkdir -p \"${{2%/*}}\" && cp \"$3\" \"$2\" && chmod -R {mode} \"$1\"");
+        assert!(other(&before, &ours, &library, &planted).unwrap().status.success());
+        compile();
+        assert!(!loaded.exists(), "what another user planted was run, mode {mode}");
+    }
+
+    // A folder above it that the second user may rename, while this user's program runs.
+    fs::remove_dir_all(&ours).unwrap();
+    fs::create_dir(&ours).unwrap();
+    chown(&ours, Some(OTHER), Some(OTHER)).unwrap();
+    let below = ours.join("tmp");
+    fs::create_dir(&below).unwrap();
+    set_mode(&below, 0o700);
+    let swap = "cd \"$1\"; mkdir made; for i in $(seq 400); do mv tmp away && mv made tmp; mv tmp made; mv away tmp; done";
+    std::thread::scope(|scope| {
+        let swapping = scope.spawn(|| other(swap, &ours, &library, &planted));
+        for _ in 0..3 {
+            let mut command = self::compile(folder.path());
+            let output = command.env("TMPDIR", &below).env("LOADED", &loaded).output().unwrap();
+            let said = stderr(&output);
+            assert!(
+                output.status.success() || said.contains("set XDG_CACHE_HOME"),
+                "{said}"
+            );
+        }
+        assert!(swapping.join().unwrap().unwrap().status.success());
+    });
+    assert!(!loaded.exists() && libraries(&ours).is_empty());
 }
 
 /// Paths are handed to a shell.
