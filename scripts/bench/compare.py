@@ -36,7 +36,8 @@ def options(shape, **more):
 
 
 def contestants(arguments):
-    """What has its turn in each round: by name, a function to milliseconds a step, megabytes, and share of sgemm's rate."""
+    """What has its turn in each round: by name, a function to milliseconds of a step or a token, megabytes, and, of a training, the
+    fraction of sgemm's rate."""
     steps, few = (arguments.steps, arguments.few_steps)
     threads = os.cpu_count()
     on_cpu = arguments.torch_device == "cpu"  # a GPU has no threads to compare with one
@@ -64,10 +65,24 @@ def contestants(arguments):
         more = options(shape, steps=steps, threads=threads, device=arguments.torch_device)
         return yardstick(arguments.torch, "torch_step.py", *more)
 
+    def writing(preset):
+        def ours():
+            command = [arguments.program, "bench", "--json", "--preset", preset, "--only", "generation"]
+            report, megabytes = run(command)
+            return 1000 / report["sizes"][0]["generation"]["tokens_per_second"], megabytes, None
+
+        def theirs():
+            more = ["--size", preset, "--tokens", 50, "--device", arguments.torch_device]
+            report, megabytes = run([arguments.torch, HERE / "torch_gpu.py", "generate", *more], OMP_NUM_THREADS=str(threads))
+            return 1000 / report["tokens_per_second"], megabytes, None
+
+        return ours, theirs
+
     turns = {
         "mlx-gpt nano": ours("nano", "training", steps),
         "torch nano, eager": torch(NANO, steps),
     }
+    turns["mlx-gpt nano, a token"], turns["torch nano, a token"] = writing("nano")
     if on_cpu:
         turns["mlx-gpt nano, MLX's kernels"] = ours("nano", "training", steps, kernels="off")
         turns["mlx-gpt nano, one thread"] = ours("nano", "training", steps, "--threads", 1)
@@ -81,9 +96,9 @@ def contestants(arguments):
             "mlx-gpt 124M": ours("gpt2", "machine,training", few),
             "torch 124M, eager": torch(GPT2, few),
         }
+        turns["mlx-gpt 124M, a token"], turns["torch 124M, a token"] = writing("gpt2")
         if on_cpu:
             turns["mlx-gpt 124M, MLX's kernels"] = ours("gpt2", "training", few, kernels="off")
-            turns["mlx-gpt 124M, one thread"] = ours("gpt2", "training", few, "--threads", 1)
     return turns
 
 
@@ -103,12 +118,13 @@ def print_ratios(milliseconds, megabytes, shares):
     speed("train nano, against mlx compiled with OpenBLAS", "mlx-gpt nano", "mlx nano, compiled, OpenBLAS", "2.0 ×")
     speed("train nano, against mlx as installed", "mlx-gpt nano", "mlx nano, as installed", "20 ×")
     speed("train 124M, 4 × 64 tokens, against torch", "mlx-gpt 124M", "torch 124M, eager", "1.0 ×")
+    speed("write with nano, against torch", "mlx-gpt nano, a token", "torch nano, a token", "1.0 ×")
+    speed("write with 124M, against torch", "mlx-gpt 124M, a token", "torch 124M, a token", "1.0 ×")
     if "mlx-gpt 124M" in megabytes:
         ratio = megabytes["mlx-gpt 124M"] / megabytes["torch 124M, eager"]
         row("peak memory, 124M, of torch's", f"{ratio:.2f} ×", "at most 0.8 ×")
         row("share of sgemm's rate, 124M", f"{100 * shares['mlx-gpt 124M']:.0f} %", "50 %")
     speed("all threads against one, nano", "mlx-gpt nano", "mlx-gpt nano, one thread", "1.6 ×")
-    speed("all threads against one, 124M", "mlx-gpt 124M", "mlx-gpt 124M, one thread", "1.6 ×")
     row("peak memory, nano", f"{megabytes['mlx-gpt nano']:.0f} MB", "at most 150 MB")
 
 
@@ -132,15 +148,15 @@ def main():
             print(f"round {number} of {arguments.rounds}: {name}", file=sys.stderr)
             measured[name].append(measure())
     milliseconds, megabytes, shares = ({}, {}, {})
-    print(f"medians of {arguments.rounds} round(s)\n\n| {'training':<30} | ms a step | fastest to slowest |     MB |")
-    print(f"| {'-' * 30} | {'-' * 8}: | {'-' * 17}: | {'-' * 5}: |")
+    print(f"medians of {arguments.rounds} round(s)\n\n| {'of':<30} |      ms | fastest to slowest |     MB |")
+    print(f"| {'-' * 30} | {'-' * 6}: | {'-' * 17}: | {'-' * 5}: |")
     for name, turns in measured.items():
         times, sizes, parts = zip(*turns)
         milliseconds[name], megabytes[name] = statistics.median(times), statistics.median(sizes)
         if parts[0] is not None:
             shares[name] = statistics.median(parts)
-        spread = f"{min(times):.1f} to {max(times):.1f}"
-        print(f"| {name:<30} | {milliseconds[name]:9.1f} | {spread:>18} | {megabytes[name]:6.0f} |")
+        spread = f"{min(times):.2f} to {max(times):.2f}"
+        print(f"| {name:<30} | {milliseconds[name]:7.2f} | {spread:>18} | {megabytes[name]:6.0f} |")
     print_ratios(milliseconds, megabytes, shares)
 
 

@@ -1,7 +1,7 @@
-"""GPT-2 on a GPU in PyTorch, timed: what `scripts/gpu.sh` holds mlx-gpt's figures against.
+"""GPT-2 in PyTorch, timed as nanoGPT runs it: what `scripts/gpu.sh` and, for writing, `scripts/bench.sh` compare mlx-gpt with.
 
     python torch_gpu.py train --size baby [--dtype bfloat16] [--compile]
-    python torch_gpu.py generate --batch 16
+    python torch_gpu.py generate --batch 16 [--tokens 64]
 
 Training is what nanoGPT's train.py runs: autocast, fused attention, fused AdamW, clipping to norm 1, the loss read a step
 later, torch.compile where asked for. Writing is greedy, in float32, with a cache of keys and values that is allocated once.
@@ -135,7 +135,7 @@ def train(size, dtype, compiled, device):
 
 
 @torch.no_grad()
-def generate(size, batch, device):
+def generate(size, batch, tokens, device):
     model = GPT(size).to(device).eval()
     shape = (batch, size.heads, size.context, size.embd // size.heads)
     caches = [(torch.zeros(shape, device=device), torch.zeros(shape, device=device)) for _ in range(size.layers)]
@@ -151,7 +151,7 @@ def generate(size, batch, device):
             ids[0].item()  # text is written as it comes
         return time.perf_counter() - start
 
-    short, long = (4, 24) if size.context < 256 else (50, 250)
+    short, long = (4, 4 + tokens) if tokens else (4, 24) if size.context < 256 else (50, 250)
     write(short)
     seconds = statistics.median(write(long) - write(short) for _ in range(3))
     return {"tokens_per_second": batch * (long - short) / seconds}
@@ -164,12 +164,13 @@ def main():
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--tokens", type=int, help="tokens that are timed after the first four")
     parser.add_argument("--device", default="cuda")
     asked = parser.parse_args()
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     size = SIZES[asked.size]
-    result = train(size, asked.dtype, asked.compile, asked.device) if asked.what == "train" else generate(size, asked.batch, asked.device)
+    result = train(size, asked.dtype, asked.compile, asked.device) if asked.what == "train" else generate(size, asked.batch, asked.tokens, asked.device)
     print(json.dumps({"engine": f"torch {torch.__version__}", **result}))
 
 

@@ -33,7 +33,7 @@ pub struct GradientSpec {
     pub precision: Precision,
     /// Gradient checkpointing of the blocks.
     pub recompute: bool,
-    /// WorkerBatch of a micro-batch.
+    /// Rows of a micro-batch.
     pub batch_rows: usize,
     /// Micro-batches of a step.
     pub micro_batches: usize,
@@ -57,7 +57,7 @@ impl MicroBatch {
 }
 
 impl GradientSpec {
-    /// Loss and gradients of the rows `batch` of a micro-batch, the first of which is its row `first_row`. `parameters` and
+    /// Loss and gradients of `batch`, the rows of a micro-batch from `first_row` on. `parameters` and
     /// `frozen` are in the order of their names, the gradients in that of `parameters`.
     ///
     /// In float16, gradients below 6e-8 underflow to zero: the loss is scaled up before the backward pass, and the gradients
