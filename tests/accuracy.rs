@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use common::{folder, mlx_gpt, stdout};
 use mlx_gpt::config::{Device, Precision};
-use mlx_gpt::measure::accuracy::{Answers, Quantity, Row, answers, compare};
+use mlx_gpt::measure::accuracy::{Answers, Comparison, Quantity, answers, compare};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -20,7 +20,7 @@ fn computed() -> &'static Answers {
 }
 
 /// The rows of a comparison that are wrong, after `fault` has changed the numbers of one device.
-fn wrong(fault: impl Fn(&mut Answers)) -> Vec<Row> {
+fn wrong(fault: impl Fn(&mut Answers)) -> Vec<Comparison> {
     let mut faulty = computed().clone();
     fault(&mut faulty);
     let mut rows = compare(&faulty, computed()).unwrap();
@@ -99,7 +99,7 @@ fn another_token_is_wrong_unless_two_were_as_likely() {
     let [mut faulty, mut tied] = [computed().clone(), computed().clone()];
     change(0.5)(&mut faulty);
     change(0.0)(&mut tied);
-    let text = |rows: Vec<Row>| {
+    let text = |rows: Vec<Comparison>| {
         rows.into_iter()
             .find(|row| row.model == "nano" && row.what.contains("text"))
             .unwrap()

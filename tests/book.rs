@@ -17,7 +17,7 @@ fn stand_in(path: &Path, script: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// A checkout with the book's sources and scripts, and what the first `days` lessons have shown.
+/// A checkout with the book's sources and scripts, and the figures of the first `days` lessons.
 fn checkout(root: &Path, days: u8) {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     copy(&here.join("book/src"), &root.join("book/src"));
@@ -25,10 +25,12 @@ fn checkout(root: &Path, days: u8) {
     symlink(here.join("src"), root.join("src")).unwrap();
     for day in 1..=days {
         let chapter = fs::read_to_string(here.join(format!("book/src/day-{day:02}.md"))).unwrap();
-        for part in chapter.split("shown/").skip(1) {
-            let shown = root.join("lessons/shown").join(part.split(['}', ')']).next().unwrap());
-            fs::create_dir_all(shown.parent().unwrap()).unwrap();
-            fs::write(shown, "shown\n").unwrap();
+        for part in chapter.split("figures/").skip(1) {
+            let figure = root
+                .join("lessons/figures")
+                .join(part.split(['}', ')']).next().unwrap());
+            fs::create_dir_all(figure.parent().unwrap()).unwrap();
+            fs::write(figure, "figure\n").unwrap();
         }
     }
     // It is asked for its version, then to build.
@@ -51,7 +53,7 @@ fn a_book_is_made_of_the_days_that_were_run() {
     let folder = folder();
     let root = folder.path();
     checkout(root, 3);
-    fs::remove_file(root.join("lessons/shown/day-03/vectors.svg")).unwrap(); // day 3 was stopped before its end
+    fs::remove_file(root.join("lessons/figures/day-03/vectors.svg")).unwrap(); // day 3 was stopped before its end
     let output = make_book(root);
     let said = stderr(&output);
     assert!(output.status.success(), "{said}");

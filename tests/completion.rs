@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use mlx_gpt::generate::sampler::Choice;
+use mlx_gpt::generate::sampler::SampledToken;
 use mlx_gpt::generate::{Completion, CompletionBuilder, FinishReason, StopCriteria};
 use mlx_gpt::tokenizer::{CharTokenizer, Tokenizer};
 use proptest::prelude::*;
@@ -26,7 +26,7 @@ fn write(tokenizer: &Tokenizer, ids: &[u32], ending: &StopCriteria) -> (Completi
             break;
         }
         let logprob = -(id as f32);
-        pieces.push(writer.push(Choice { id, logprob }).unwrap());
+        pieces.push(writer.push(SampledToken { id, logprob }).unwrap());
     }
     (writer.completion().clone(), pieces)
 }

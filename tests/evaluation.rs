@@ -6,10 +6,10 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{Fixture, fail, folder, mlx_gpt, stdout, succeed};
-use mlx_gpt::checkpoint::{Checkpoint, Moments, Progress};
+use mlx_gpt::checkpoint::{Checkpoint, Moments, TrainingState};
 use mlx_gpt::config::DEFAULT_CORPUS;
 use mlx_gpt::data::corpus::{Corpus, Split};
-use mlx_gpt::data::dataset::{CorpusRecord, Part};
+use mlx_gpt::data::dataset::{CorpusRecord, SplitTokens};
 use mlx_gpt::data::tokens::Tokens;
 use mlx_gpt::evaluate::hellaswag::{self, Example, Score, score};
 use mlx_gpt::evaluate::text::measure;
@@ -75,7 +75,9 @@ fn save(checkpoint: &Checkpoint) {
         sha256: String::new(),
         cut: 0,
     };
-    checkpoint.save(&moments, &Progress::new(0, corpus, None), "").unwrap();
+    checkpoint
+        .save(&moments, &TrainingState::new(0, corpus, None), "")
+        .unwrap();
 }
 
 fn examples(checkpoint: &Checkpoint) -> Vec<Example> {
@@ -102,7 +104,7 @@ fn losses_by_stride_are_those_of_transformers() {
     let folder = folder();
     let checkpoint = checkpoint(folder.path());
     for case in expected().strides {
-        let part = Part {
+        let part = SplitTokens {
             tokens: Tokens::Memory(checkpoint.tokenizer.encode(&case.text).unwrap()),
             bytes: Some(case.text.len() as u64),
         };

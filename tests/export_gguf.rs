@@ -12,7 +12,7 @@ use common::{folder, mlx_gpt, random_checkpoint, saved, stdout, succeed, train_t
 use mlx_gpt::checkpoint::Checkpoint;
 use mlx_gpt::checkpoint::formats::Dtype;
 use mlx_gpt::checkpoint::formats::gguf::Gguf;
-use mlx_gpt::config::Boundaries;
+use mlx_gpt::config::BosEos;
 use mlx_gpt::model::Parameters;
 use mlx_gpt::tokenizer::byte_unicode::from_characters;
 use mlx_gpt::tokenizer::{Bpe, Pattern, Tokenizer};
@@ -293,7 +293,7 @@ fn ends_and_padding_are_those_of_the_model() {
     .into_iter()
     .enumerate()
     {
-        checkpoint.model.boundaries = Boundaries {
+        checkpoint.model.bos_eos = BosEos {
             bos: (number > 0).then_some(3),
             eos,
         };

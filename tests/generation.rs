@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use common::{Fixture, largest_difference};
 use mlx_gpt::config::{Architecture, ModelConfig, Parts, Preset};
-use mlx_gpt::generate::sampler::{Choice, Sampling};
+use mlx_gpt::generate::sampler::{SampledToken, Sampling};
 use mlx_gpt::generate::{Generator, sample_rng};
 use mlx_gpt::model::kv_cache::KvCache;
 use mlx_gpt::model::{Gpt, Parameters, init};
@@ -39,7 +39,7 @@ fn cached(
     samples: Range<u64>,
     count: usize,
     sampling: &Sampling,
-) -> Vec<Vec<Choice>> {
+) -> Vec<Vec<SampledToken>> {
     let generator = Generator::new(&fixture.model, &fixture.parameters).unwrap();
     let first = samples.start;
     let mut choices = vec![Vec::new(); samples.clone().count()];
@@ -67,7 +67,7 @@ fn whole_pass(gpt: &Gpt, window: &[u32]) -> Vec<f32> {
 }
 
 /// A sample by a whole forward pass for each token.
-fn uncached(fixture: &Fixture, prompt: &[u32], sample: u64, count: usize, sampling: &Sampling) -> Vec<Choice> {
+fn uncached(fixture: &Fixture, prompt: &[u32], sample: u64, count: usize, sampling: &Sampling) -> Vec<SampledToken> {
     let context = fixture.model.context;
     let gpt = Gpt::new(&fixture.model, &fixture.parameters).unwrap();
     let mut window = Vec::new();
@@ -82,7 +82,7 @@ fn uncached(fixture: &Fixture, prompt: &[u32], sample: u64, count: usize, sampli
         .collect()
 }
 
-fn assert_same(what: &str, a: &[Choice], b: &[Choice]) {
+fn assert_same(what: &str, a: &[SampledToken], b: &[SampledToken]) {
     assert_eq!(a.len(), b.len(), "{what}");
     for (at, (a, b)) in a.iter().zip(b).enumerate() {
         assert_eq!(a.id, b.id, "{what}: token {at}");

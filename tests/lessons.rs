@@ -52,12 +52,12 @@ fn chapters_show_what_days_make() {
 #[test]
 fn hints_name_what_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for fact in LESSONS.iter().flat_map(|lesson| lesson.facts) {
+    for claim in LESSONS.iter().flat_map(|lesson| lesson.claims) {
         // Such as `Block::forward in src/model/block.rs, or the training of both`.
-        for (place, _) in fact.hint.match_indices("src/") {
-            let path = fact.hint[place..].split([',', ':', ';', ' ']).next().unwrap();
-            assert!(root.join(path).exists(), "{}: there is no {path}", fact.hint);
-            let named = fact.hint[..place].rsplit(", ").next().unwrap().strip_suffix(" in ");
+        for (place, _) in claim.hint.match_indices("src/") {
+            let path = claim.hint[place..].split([',', ':', ';', ' ']).next().unwrap();
+            assert!(root.join(path).exists(), "{}: there is no {path}", claim.hint);
+            let named = claim.hint[..place].rsplit(", ").next().unwrap().strip_suffix(" in ");
             let is_file = root.join(path).is_file();
             for name in named
                 .into_iter()
@@ -66,7 +66,7 @@ fn hints_name_what_is_there() {
             {
                 let is_code = name.contains('_') || name.starts_with(char::is_uppercase);
                 let source = fs::read_to_string(root.join(path)).unwrap();
-                assert!(!is_code || source.contains(name), "{}: there is no {name}", fact.hint);
+                assert!(!is_code || source.contains(name), "{}: there is no {name}", claim.hint);
             }
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use common::{fail, folder, largest_difference, mlx_gpt, succeed, train_tiny};
 use mlx_gpt::checkpoint::Checkpoint;
-use mlx_gpt::config::{Activation, Architecture, Boundaries, ModelConfig, Norm, Parts, Position, Precision};
+use mlx_gpt::config::{Activation, Architecture, BosEos, ModelConfig, NormKind, Parts, Position, Precision};
 use mlx_gpt::data::batches::Batch;
 use mlx_gpt::model::Model;
 use mlx_gpt::model::init::layout;
@@ -37,7 +37,7 @@ fn variants() -> [(&'static str, Parts); 7] {
         (
             "rms",
             Parts {
-                norm: Norm::Rms,
+                norm: NormKind::Rms,
                 ..Parts::GPT2
             },
         ),
@@ -59,7 +59,7 @@ fn variants() -> [(&'static str, Parts); 7] {
             "swiglu",
             Parts {
                 activation: Activation::Swiglu,
-                own_head: true,
+                tie_head: false,
                 ..Parts::GPT2
             },
         ),
@@ -89,10 +89,10 @@ fn every_choice_is_compared_with_pytorch() {
         };
         assert_eq!(parts_of(variant).position, choice);
     }
-    for &choice in Norm::value_variants() {
+    for &choice in NormKind::value_variants() {
         let variant = match choice {
-            Norm::Layer => "rotary",
-            Norm::Rms => "rms",
+            NormKind::Layer => "rotary",
+            NormKind::Rms => "rms",
         };
         assert_eq!(parts_of(variant).norm, choice);
     }
@@ -109,11 +109,11 @@ fn every_choice_is_compared_with_pytorch() {
         norm: _,
         activation: _,
         qk_norm,
-        own_head,
+        tie_head,
         kv_heads,
     } = Parts::GPT2;
     assert_ne!(parts_of("qk_norm").qk_norm, qk_norm);
-    assert_ne!(parts_of("swiglu").own_head, own_head);
+    assert_ne!(parts_of("swiglu").tie_head, tie_head);
     assert_ne!(parts_of("grouped").kv_heads, kv_heads);
 }
 
@@ -165,7 +165,7 @@ impl Stored {
             dropout: 0.0,
             lora: None,
             quantization: None,
-            boundaries: Boundaries::default(),
+            bos_eos: BosEos::default(),
         };
         model.validate().unwrap();
         let specs = layout(&model).into_iter();
@@ -303,7 +303,7 @@ fn choices_train_and_are_kept() {
         assert_eq!(config["model_type"], "mlx_gpt_modern");
         let model = Checkpoint::load(&latest).unwrap().model;
         assert_eq!(model.parts == Parts::MODERN, name == "modern");
-        assert_eq!(model.parts.own_head, name == "head");
+        assert_eq!(model.parts.tie_head, name != "head");
         let on = ["--device", "cpu", "--checkpoint", name];
         succeed(
             mlx_gpt(folder.path())

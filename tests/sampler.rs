@@ -1,7 +1,7 @@
 //! Samplers as arithmetic: on known logits what is kept is exact, and draws follow what is kept.
 
 use mlx_gpt::generate::sample_rng;
-use mlx_gpt::generate::sampler::{Candidate, Sampling};
+use mlx_gpt::generate::sampler::{Sampling, WeightedToken};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -237,7 +237,7 @@ fn a_hundred_thousand_draws_follow_what_is_kept() {
             counts[kinds.choose(&logits, &seen, &mut rng).unwrap().id as usize] += 1;
         }
         let total: f64 = candidates.iter().map(|candidate| f64::from(candidate.weight)).sum();
-        let deviation = |&Candidate { id, weight }: &Candidate| {
+        let deviation = |&WeightedToken { id, weight }: &WeightedToken| {
             let expected = f64::from(weight) / total * f64::from(draws);
             (f64::from(counts[id as usize]) - expected).powi(2) / expected
         };

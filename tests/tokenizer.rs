@@ -223,7 +223,7 @@ proptest! {
             let ids = tokenizer.encode(&text).unwrap();
             // The library's own two write spaces as ▁.
             let expected = match tokenizer {
-                Tokenizer::Library(_) => text.replace('▁', " "),
+                Tokenizer::HuggingFace(_) => text.replace('▁', " "),
                 _ => text.clone(),
             };
             prop_assert_eq!(&tokenizer.decode(&ids).unwrap(), &expected, "{}", name);
@@ -237,7 +237,7 @@ proptest! {
             let (one_by_one, at_once) = (streamed(tokenizer, &ids), tokenizer.decode(&ids).unwrap());
             match tokenizer {
                 // Bytes that are not UTF-8 are judged by the run there, see `StreamDecoder`.
-                Tokenizer::Library(_) if at_once.contains('\u{fffd}') => {}
+                Tokenizer::HuggingFace(_) if at_once.contains('\u{fffd}') => {}
                 _ => prop_assert_eq!(one_by_one, at_once, "{}", name),
             }
         }

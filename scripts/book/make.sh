@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the book from what the lessons have shown: the chapters of the days that were run from end to end.
+# Builds the book from the rendered figures of the lessons: the chapters of the days that were run to their end.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -29,16 +29,16 @@ if [ -z "${MDBOOK:-}" ] && ! is_there; then
   }
 fi
 
-# What a chapter includes that is not there: mdBook would leave a hole, and succeed.
+# Prints the included files that are missing: mdBook would leave a gap and still succeed.
 missing() {
   while IFS= read -r path; do
     [ -e "book/made/${path%%:*}" ] || printf '%s\n' "$path"
-  done < <(grep -oE '(#include |\]\()(shown|\.\.)/[^})]+' "$1" | sed -E 's/^(#include |\]\()//')
+  done < <(grep -oE '(#include |\]\()(figures|\.\.)/[^})]+' "$1" | sed -E 's/^(#include |\]\()//')
 }
 
 rm -rf book/made
 cp -R book/src book/made
-[ ! -d lessons/shown ] || cp -R lessons/shown book/made/shown
+[ ! -d lessons/figures ] || cp -R lessons/figures book/made/figures
 
 days=0
 for chapter in book/made/day-*.md book/made/all-days.md; do

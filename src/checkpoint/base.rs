@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 
 use super::formats::peft;
 use super::run::BASE;
-use super::{CONFIG, TOKENIZER, TOKENIZER_CONFIG, progress, weights};
+use super::{CONFIG, TOKENIZER, TOKENIZER_CONFIG, training_state, weights};
 use crate::disk::durable;
 use crate::disk::hash::sha256_of_file;
-use crate::disk::remedy::with_remedy;
+use crate::disk::hint::with_hint;
 
 /// The hash of the weights that adapters are trained on.
 ///
@@ -27,7 +27,7 @@ pub fn hash(folder: &Path) -> Result<String> {
 /// It is not there; its weights are others.
 pub fn find(folder: &Path) -> Result<PathBuf> {
     let named = peft::named_bases(folder)?;
-    let Some(hash_of_base) = progress::hash_of_base(folder)? else {
+    let Some(hash_of_base) = training_state::hash_of_base(folder)? else {
         let there = named.iter().find(|base| base.is_dir()).or(named.last());
         let base = there.context("adapter_config.json names no model")?;
         if !base.is_dir() {
@@ -89,7 +89,7 @@ pub fn keep(base: &Path, place: &Path) -> Result<()> {
         if fs::hard_link(&weights, &kept).is_err() {
             fs::copy(&weights, &kept)?;
         }
-        progress::write_imported(making, &super::import::origin(base))
+        training_state::write_imported(making, &super::import::origin(base))
     })
     .map_err(|error| {
         let what = format_args!(
@@ -97,6 +97,6 @@ pub fn keep(base: &Path, place: &Path) -> Result<()> {
             base.display(),
             place.display()
         );
-        with_remedy(error, what)
+        with_hint(error, what)
     })
 }

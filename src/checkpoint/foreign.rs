@@ -5,49 +5,49 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// A kind of file: what names end with, what the file begins with, if that says more, what it is, and what to do.
-struct Kind {
+struct UnsupportedFormat {
     endings: &'static [&'static str],
     magic: &'static [u8],
     what: &'static str,
-    remedy: &'static str,
+    hint: &'static str,
 }
 
-const KINDS: [Kind; 6] = [
-    Kind {
+const KINDS: [UnsupportedFormat; 6] = [
+    UnsupportedFormat {
         endings: &[".pt", ".pth", ".ckpt", ".bin", ".pkl"],
         magic: b"",
         what: "a model that PyTorch pickled, which could run code and is not read",
-        remedy: "load it in the program that wrote it and save the weights as a GPT-2 of transformers, with save_pretrained; docs/formats.md says how for nanoGPT's and build-nanogpt's",
+        hint: "load it in the program that wrote it and save the weights as a GPT-2 of transformers, with save_pretrained; docs/formats.md says how for nanoGPT's and build-nanogpt's",
     },
-    Kind {
+    UnsupportedFormat {
         endings: &[".safetensors"],
         magic: b"",
         what: "the weights alone",
-        remedy: "give its folder, with config.json and a tokenizer beside it",
+        hint: "give its folder, with config.json and a tokenizer beside it",
     },
-    Kind {
+    UnsupportedFormat {
         endings: &[".gguf"],
         magic: b"GGUF",
         what: "a model for llama.cpp, a format that is written and not read",
-        remedy: "import the model that it was made from",
+        hint: "import the model that it was made from",
     },
-    Kind {
+    UnsupportedFormat {
         endings: &[".npz"],
         magic: b"",
         what: "weights in NumPy's format, which is not read",
-        remedy: "save them as model.safetensors, with config.json beside them",
+        hint: "save them as model.safetensors, with config.json beside them",
     },
-    Kind {
+    UnsupportedFormat {
         endings: &[".ckpt.index", ".ckpt.meta", ".h5", ".data-00000-of-00001"],
         magic: b"",
         what: "a model in TensorFlow's format, which is not read",
-        remedy: "OpenAI's own come with: mlx-gpt import gpt2; others with transformers' from_pretrained(from_tf=True) and save_pretrained",
+        hint: "OpenAI's own come with: mlx-gpt import gpt2; others with transformers' from_pretrained(from_tf=True) and save_pretrained",
     },
-    Kind {
+    UnsupportedFormat {
         endings: &[".msgpack", ".onnx", ".ot"],
         magic: b"",
         what: "a model in another framework's format, which is not read",
-        remedy: "save it with transformers' save_pretrained",
+        hint: "save it with transformers' save_pretrained",
     },
 ];
 
@@ -61,7 +61,7 @@ pub fn hint(path: &Path) -> Option<String> {
         path.to_owned()
     };
     let kind = kind_of(&file)?;
-    Some(format!("{} is {}; {}", file.display(), kind.what, kind.remedy))
+    Some(format!("{} is {}; {}", file.display(), kind.what, kind.hint))
 }
 
 /// The first by name of a folder's files of such a kind: no weights alone, which the folder is asked for, and none of
@@ -80,15 +80,15 @@ fn foreign_file_in(folder: &Path) -> Option<PathBuf> {
     files.into_iter().next()
 }
 
-fn kind_of(file: &Path) -> Option<&'static Kind> {
+fn kind_of(file: &Path) -> Option<&'static UnsupportedFormat> {
     if !file.is_file() {
         return None;
     }
     let name = file.file_name()?.to_string_lossy().to_lowercase();
     let mut head = [0; 4];
     let known = File::open(file).and_then(|mut file| file.read_exact(&mut head)).is_ok();
-    let begins = |kind: &&Kind| known && !kind.magic.is_empty() && kind.magic == head;
-    let ends = |kind: &&Kind| kind.endings.iter().any(|ending| name.ends_with(ending));
+    let begins = |kind: &&UnsupportedFormat| known && !kind.magic.is_empty() && kind.magic == head;
+    let ends = |kind: &&UnsupportedFormat| kind.endings.iter().any(|ending| name.ends_with(ending));
     KINDS.iter().find(begins).or_else(|| KINDS.iter().find(ends))
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{CONFIG, Checkpoint, boundaries, foreign, progress};
+use super::{CONFIG, Checkpoint, bos_eos, foreign, training_state};
 use crate::config::{ModelConfig, Precision};
 use crate::disk::durable;
 use crate::disk::files;
@@ -56,7 +56,7 @@ pub fn import(
     durable::write_folder(out, |making| {
         checkpoint.write_model(making, Precision::Float32)?;
         proceed()?;
-        progress::write_imported(making, origin)?;
+        training_state::write_imported(making, origin)?;
         proceed()
     })
     .map_err(durable::not_written(out))?;
@@ -74,8 +74,8 @@ fn remark(source: &Path, checkpoint: &Checkpoint) -> Result<()> {
     if !config.exists() {
         return Ok(()); // adapters', which have none of their own
     }
-    let named = boundaries::read(source, &serde_json::from_slice(&files::read(&config)?)?)?;
-    let (_, others) = boundaries::within(named, vocab_size);
+    let named = bos_eos::read(source, &serde_json::from_slice(&files::read(&config)?)?)?;
+    let (_, others) = bos_eos::within(named, vocab_size);
     if !others.is_empty() {
         let others: Vec<String> = others.iter().map(u32::to_string).collect();
         let ends: Vec<String> = checkpoint.eos_tokens().iter().map(u32::to_string).collect();

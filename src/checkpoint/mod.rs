@@ -16,22 +16,23 @@
 //! ```
 
 pub mod base;
-mod boundaries;
+mod bos_eos;
 mod foreign;
 pub mod formats;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod import;
 mod language_model;
-mod progress;
 pub mod run;
 mod run_lock;
 pub mod runs;
 mod tensors;
+mod training_state;
 mod weights;
 
-pub use progress::{
-    Best, LossScale, Losses, Moments, Progress, has_hashes, read_progress, read_progress_of_training, verify,
+pub use training_state::{
+    Best, LossScale, Losses, Moments, TrainingState, has_hashes, read_training_state, read_training_state_if_any,
+    verify,
 };
 
 use std::fs;
@@ -61,12 +62,12 @@ const ONLY_FOR_TRAINING: [&str; 2] = [OPTIMIZER, SAMPLE];
 
 /// Maximum padding of a model's vocabulary beyond its tokenizer's: nanoGPT pads to a multiple of 64, Megatron to one of
 /// 128 for each of its up to eight parts.
-const MOST_PADDING: usize = 1024;
+const MAX_VOCAB_PADDING: usize = 1024;
 
 /// Whether a tokenizer of that size can be a model's: the vocabulary may be padded, but by more than that the tokenizer is
 /// more likely another model's.
-fn fits(tokens: usize, vocab_size: usize) -> bool {
-    tokens <= vocab_size && vocab_size - tokens < MOST_PADDING.min(tokens)
+fn vocab_matches(tokens: usize, vocab_size: usize) -> bool {
+    tokens <= vocab_size && vocab_size - tokens < MAX_VOCAB_PADDING.min(tokens)
 }
 
 /// A trained model: its configuration, its parameters and its tokenizer.
@@ -112,7 +113,7 @@ impl Checkpoint {
         let model = hugging_face::read_config(&folder.join(CONFIG))?;
         let tokenizer = tokenizer(&model)?;
         ensure!(
-            fits(tokenizer.vocab_size(), model.vocab_size),
+            vocab_matches(tokenizer.vocab_size(), model.vocab_size),
             "checkpoint {}: its model has a vocabulary of {}, its tokenizer of {}; they belong to different checkpoints",
             folder.display(),
             model.vocab_size,
@@ -120,7 +121,7 @@ impl Checkpoint {
         );
         let parameters = weights::read(folder, &model)?;
         // After parsing, because a parse error is the more specific message.
-        progress::verify_files(folder, |name| !ONLY_FOR_TRAINING.contains(&name))?;
+        training_state::verify_files(folder, |name| !ONLY_FOR_TRAINING.contains(&name))?;
         Ok(Self {
             folder: folder.to_owned(),
             parameters,
@@ -155,7 +156,7 @@ impl Checkpoint {
             base.display()
         );
         let (model, parameters) = peft::read(folder, whole.model, &whole.parameters)?;
-        progress::verify_files(folder, |name| !ONLY_FOR_TRAINING.contains(&name))?;
+        training_state::verify_files(folder, |name| !ONLY_FOR_TRAINING.contains(&name))?;
         Ok(Self {
             folder: folder.to_owned(),
             model,
@@ -198,17 +199,17 @@ impl Checkpoint {
 
     /// The eos tokens: those that the model's files name, or else the tokenizer's.
     pub fn eos_tokens(&self) -> Vec<u32> {
-        generate::boundaries::eos_tokens(&self.model, &self.tokenizer)
+        generate::bos_eos::eos_tokens(&self.model, &self.tokenizer)
     }
 
     /// The bos token, if there is one.
     pub fn bos_token(&self) -> Option<u32> {
-        generate::boundaries::bos_token(&self.model, &self.tokenizer)
+        generate::bos_eos::bos_token(&self.model, &self.tokenizer)
     }
 
     /// The default prompt.
     pub fn default_prompt(&self) -> Vec<u32> {
-        generate::boundaries::default_prompt(&self.model, &self.tokenizer)
+        generate::bos_eos::default_prompt(&self.model, &self.tokenizer)
     }
 
     /// The sample that was saved with it; empty if there is none.
@@ -221,8 +222,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`load`](Self::load); a checkpoint that was imported or exported has none.
-    pub fn load_progress(&self, learning: &Parameters, with_v: &Parameters) -> Result<(Progress, Moments)> {
-        let progress = read_progress(&self.folder)?;
+    pub fn load_training_state(&self, learning: &Parameters, with_v: &Parameters) -> Result<(TrainingState, Moments)> {
+        let state = read_training_state(&self.folder)?;
         let expected: Expected = [("m.", learning), ("v.", with_v)]
             .into_iter()
             .flat_map(|(prefix, parameters)| {
@@ -233,7 +234,7 @@ impl Checkpoint {
             .collect();
         let file = TensorFile::open(&self.folder.join(OPTIMIZER))?;
         let both = tensors::read(&[file], |name| Some(name.to_owned()), &expected)?;
-        progress::verify_files(&self.folder, |name| name == OPTIMIZER)?;
+        training_state::verify_files(&self.folder, |name| name == OPTIMIZER)?;
         let part = |prefix: &str| {
             let entries = both
                 .iter()
@@ -244,7 +245,7 @@ impl Checkpoint {
             m: part("m."),
             v: part("v."),
         };
-        Ok((progress, moments))
+        Ok((state, moments))
     }
 
     /// The same model with its adapters merged into the base weights.
@@ -280,7 +281,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// The disk is full or cannot be written.
-    pub fn save(&self, moments: &Moments, progress: &Progress, sample: &str) -> Result<()> {
+    pub fn save(&self, moments: &Moments, state: &TrainingState, sample: &str) -> Result<()> {
         durable::write_folder(&self.folder, |making| {
             self.write_model(making, Precision::Float32)?;
             let prefixed = |prefix: &'static str, parameters: &'_ Parameters| -> Vec<(String, Array)> {
@@ -296,7 +297,7 @@ impl Checkpoint {
                 both.iter().map(|(name, array)| (name.clone(), array)),
             )?;
             fs::write(making.join(SAMPLE), sample)?;
-            progress.write(making)
+            state.write(making)
         })
         .with_context(|| format!("checkpoint {} could not be written", self.folder.display()))
     }
@@ -320,9 +321,9 @@ impl Checkpoint {
             }
         }
         let mut config = hugging_face::config_json(&self.model, precision);
-        boundaries::write(&mut config, &self.model, &self.tokenizer);
+        bos_eos::write(&mut config, &self.model, &self.tokenizer);
         let mut tokenizer_config = self.tokenizer.config_json(self.model.context);
-        boundaries::write_names(&mut tokenizer_config, &self.model, &self.tokenizer);
+        bos_eos::write_names(&mut tokenizer_config, &self.model, &self.tokenizer);
         for (name, json) in [
             (CONFIG, config),
             (TOKENIZER, self.tokenizer.to_json()?),

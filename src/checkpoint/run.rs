@@ -6,12 +6,12 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Progress;
+use super::TrainingState;
 use super::run_lock::{LOCK, RunLock};
 use crate::config::TrainConfig;
 use crate::disk::durable;
 use crate::disk::files;
-use crate::disk::remedy::with_remedy;
+use crate::disk::hint::with_hint;
 use crate::disk::unfinished;
 use crate::terminal::shell::quoted;
 
@@ -51,7 +51,7 @@ impl Run {
         run.ensure_unused()?;
         if let Err(error) = run.write_config(config) {
             run.discard();
-            return Err(with_remedy(
+            return Err(with_hint(
                 error,
                 format_args!(
                     "run folder {} cannot be written (or choose another --out)",
@@ -173,10 +173,10 @@ impl Run {
         self.folder.join(step_name(step))
     }
 
-    /// Points `latest` at the step of `progress`, the run's newest, and `best` at the best.
-    pub fn point_links(&self, progress: &Progress) -> Result<()> {
-        durable::replace_link(&self.folder.join(LATEST), &step_name(progress.step))?;
-        match progress.best {
+    /// Points `latest` at the step of `state`, the run's newest, and `best` at the best.
+    pub fn point_links(&self, state: &TrainingState) -> Result<()> {
+        durable::replace_link(&self.folder.join(LATEST), &step_name(state.step))?;
+        match state.best {
             Some(best) if self.step_folder(best.step).exists() => {
                 durable::replace_link(&self.folder.join(BEST), &step_name(best.step))
             }
@@ -215,7 +215,7 @@ impl Run {
     /// The run cannot be written.
     pub fn clean(&self) -> Result<()> {
         unfinished::remove_all(&self.folder)
-            .map_err(|error| with_remedy(error, format_args!("run {} cannot be cleaned", self.folder.display())))
+            .map_err(|error| with_hint(error, format_args!("run {} cannot be cleaned", self.folder.display())))
     }
 
     /// The steps that have a checkpoint, ascending. Checkpoints are written atomically, so that they are complete. A folder

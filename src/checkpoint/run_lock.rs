@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result, bail, ensure};
 
 use crate::disk::files::path_of_folder;
-use crate::disk::remedy::with_remedy;
+use crate::disk::hint::with_hint;
 use crate::disk::unfinished::is_at;
 
 pub(super) const LOCK: &str = ".lock";
@@ -30,7 +30,7 @@ impl RunLock {
         let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let mut file = opened.map_err(|error| match new {
             true => Error::from(error).context(format!("{} cannot be written; choose another --out", path.display())),
-            false => with_remedy(error.into(), format_args!("{} cannot be written", path.display())),
+            false => with_hint(error.into(), format_args!("{} cannot be written", path.display())),
         })?;
         match file.try_lock() {
             Ok(()) => {}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::run::Run;
-use super::{Progress, read_progress};
+use super::{TrainingState, read_training_state};
 use crate::disk::durable;
 
 /// The default folder of runs, relative to the current one.
@@ -22,7 +22,7 @@ pub struct Summary {
     pub bytes: u64,
     pub total_steps: u64,
     /// Of the newest checkpoint.
-    pub progress: Option<Progress>,
+    pub state: Option<TrainingState>,
 }
 
 /// Summarizes a run for the listing.
@@ -30,13 +30,13 @@ pub struct Summary {
 /// # Errors
 /// Its configuration cannot be read.
 pub fn summarize(run: &Run) -> Result<Summary> {
-    let progress = read(Some(&run.folder), read_progress).ok();
+    let state = read(Some(&run.folder), read_training_state).ok();
     Ok(Summary {
         folder: run.folder.clone(),
         age: run.modified().elapsed().unwrap_or_default(),
         bytes: durable::size_of_folder(&run.folder)?,
         total_steps: run.config()?.steps,
-        progress,
+        state,
     })
 }
 

@@ -22,11 +22,11 @@ pub type Expected = BTreeMap<String, Form>;
 /// What a tensor must be.
 pub struct Form {
     pub shape: Vec<i32>,
-    pub kind: Kind,
+    pub kind: TensorKind,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum TensorKind {
     /// float32, or float16 or bfloat16, which is widened to it.
     Float,
     /// uint32, each with several numbers of a quantized matrix.
@@ -35,7 +35,7 @@ pub enum Kind {
 
 impl Form {
     pub fn float(shape: Vec<i32>) -> Self {
-        let kind = Kind::Float;
+        let kind = TensorKind::Float;
         Self { shape, kind }
     }
 }
@@ -172,12 +172,12 @@ pub fn read(files: &[TensorFile], name_of: impl Fn(&str) -> Option<String>, expe
             info.shape
         );
         ensure!(
-            (*kind == Kind::Packed) == (info.dtype == Stored::U32),
+            (*kind == TensorKind::Packed) == (info.dtype == Stored::U32),
             "{shown}: tensor {stored} has format {}, the model needs {}",
             info.dtype,
             match kind {
-                Kind::Packed => "U32",
-                Kind::Float => "floating-point numbers",
+                TensorKind::Packed => "U32",
+                TensorKind::Float => "floating-point numbers",
             }
         );
         places.push((name, file, stored, shape));
@@ -196,7 +196,7 @@ pub fn read(files: &[TensorFile], name_of: impl Fn(&str) -> Option<String>, expe
 pub fn write<'a>(path: &Path, precision: Precision, arrays: impl Iterator<Item = (String, &'a Array)>) -> Result<()> {
     let tensors = arrays
         .map(|(name, array)| {
-            let tensor = Tensor::new(array, precision).with_context(|| format!("tensor {name}"))?;
+            let tensor = TensorView::new(array, precision).with_context(|| format!("tensor {name}"))?;
             Ok((name, tensor))
         })
         .collect::<Result<Vec<_>>>()?;
@@ -210,7 +210,7 @@ pub fn write<'a>(path: &Path, precision: Precision, arrays: impl Iterator<Item =
 }
 
 /// An array on its way into a file.
-struct Tensor<'a> {
+struct TensorView<'a> {
     numbers: Numbers<'a>,
     shape: Vec<usize>,
 }
@@ -220,7 +220,7 @@ enum Numbers<'a> {
     Packed(&'a [u32]),
 }
 
-impl<'a> Tensor<'a> {
+impl<'a> TensorView<'a> {
     fn new(array: &'a Array, precision: Precision) -> Result<Self> {
         // Parameters are whole buffers in order; a view would be an error here, not a wrong file.
         let numbers = if array.dtype() == Dtype::Uint32 {
@@ -240,7 +240,7 @@ impl<'a> Tensor<'a> {
     }
 }
 
-impl View for Tensor<'_> {
+impl View for TensorView<'_> {
     fn dtype(&self) -> Stored {
         match self.numbers {
             Numbers::Packed(_) => Stored::U32,

@@ -10,7 +10,7 @@ use crate::compute::kernels::{self, BlasThroughput, Compiler, NO_COMPILER};
 use crate::config::Device;
 use crate::config::{Preset, default_threads};
 use crate::measure::bench::timing::Rounds;
-use crate::measure::bench::{self, Part, table};
+use crate::measure::bench::{self, BenchSection, table};
 use crate::terminal::console;
 
 /// Benchmark training and generation on this machine
@@ -70,7 +70,7 @@ struct SpeedOptions {
         value_delimiter = ',',
         default_value = "machine,training,generation"
     )]
-    only: Vec<Part>,
+    only: Vec<BenchSection>,
     #[command(flatten)]
     timing: Timing,
     /// Print one JSON object
@@ -124,9 +124,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 /// Warns about a slow BLAS or a missing compiler, which lower the CPU's figures.
 fn warn_of_slow_arithmetic() {
     if let (Some(blas), Some(rate)) = (kernels::blas(), BlasThroughput::measure())
-        && let Some(remedy) = rate.remedy()
+        && let Some(hint) = rate.hint()
     {
-        console::warn(format_args!("{blas}: {rate}; {remedy}"));
+        console::warn(format_args!("{blas}: {rate}; {hint}"));
     }
     if kernels::compiler() == Some(Compiler::Missing) {
         console::warn(NO_COMPILER);
@@ -138,7 +138,7 @@ fn speed(options: &SpeedOptions) -> Result<ExitCode> {
     if device == Device::Cpu {
         warn_of_slow_arithmetic();
     }
-    let report = bench::measure(&bench::Settings {
+    let report = bench::measure(&bench::BenchOptions {
         presets: options.preset.clone(),
         parts: options.only.clone(),
         rounds: options.timing.rounds().unwrap_or(Rounds::TimeBudget),

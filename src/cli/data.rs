@@ -97,7 +97,7 @@ fn run_prepare(options: &PrepareOptions) -> Result<ExitCode> {
     let started = Instant::now();
     let mut encoded = 0;
     let mut encoding = false;
-    signals.at_stake(Some("the shard that is being written".into()));
+    signals.set_unsaved_work(Some("the shard that is being written".into()));
     let prepared = prepare(
         &options.corpus,
         &options.out,
@@ -133,7 +133,7 @@ fn run_prepare(options: &PrepareOptions) -> Result<ExitCode> {
         }
         prepared => prepared?,
     };
-    signals.at_stake(None);
+    signals.set_unsaved_work(None);
     if encoded > 0 {
         let seconds = started.elapsed().as_secs_f64();
         say(format_args!(

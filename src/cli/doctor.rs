@@ -10,7 +10,7 @@ use serde_json::json;
 use super::VERSION;
 use crate::checkpoint::runs::find_checkpoint;
 use crate::config::Device;
-use crate::measure::doctor::Finding;
+use crate::measure::doctor::Check;
 use crate::measure::{accuracy, doctor};
 use crate::terminal::console::{self, fitting};
 use crate::terminal::escape::visible;
@@ -39,7 +39,7 @@ pub struct Options {
     /// Compute the reference of --compute into this file.
     #[arg(long, value_name = "FILE", hide = true, conflicts_with = "compute")]
     reference_to: Option<PathBuf>,
-    /// Print one JSON object: versions, findings with their fixes (`remedy`), and whether all checks passed (`healthy`)
+    /// Print one JSON object: versions, checks (`findings`) with their fixes (`remedy`), and whether all checks passed (`healthy`)
     #[arg(long, conflicts_with_all = ["compute", "reference_to"])]
     json: bool,
 }
@@ -56,17 +56,17 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if let Some(device) = options.device {
         device.select()?;
     }
-    let mut findings = doctor::machine();
+    let mut checks = doctor::machine();
     if let Some(path) = &options.checkpoint {
-        findings.push(doctor::checkpoint(&find_checkpoint(Some(path))?));
+        checks.push(doctor::checkpoint(&find_checkpoint(Some(path))?));
     }
-    let healthy = findings.iter().all(|finding| finding.remedy.is_none());
+    let healthy = checks.iter().all(|check| check.fix.is_none());
     if options.json {
         let (version, mlx) = (env!("CARGO_PKG_VERSION"), env!("MLX_VERSION"));
-        let report = json!({ "version": version, "mlx": mlx, "findings": findings, "healthy": healthy });
+        let report = json!({ "version": version, "mlx": mlx, "findings": checks, "healthy": healthy });
         console::print(report.to_string() + "\n")?;
     } else {
-        findings.iter().try_for_each(show)?;
+        checks.iter().try_for_each(show)?;
     }
     // Even if another check failed: the numbers are checked independently.
     if options.compute {
@@ -82,12 +82,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(finding: &Finding) -> Result<()> {
-    let mark = if finding.remedy.is_none() { "" } else { "PROBLEM: " };
-    let line = format!("{:<11} {mark}{}\n", finding.what, visible(&finding.found));
+fn show(check: &Check) -> Result<()> {
+    let mark = if check.fix.is_none() { "" } else { "PROBLEM: " };
+    let line = format!("{:<11} {mark}{}\n", check.what, visible(&check.found));
     console::print(fitting(&line, 12))?;
-    match &finding.remedy {
-        Some(remedy) => console::print(format_args!("            fix it with: {remedy}\n")),
+    match &check.fix {
+        Some(fix) => console::print(format_args!("            fix it with: {fix}\n")),
         None => Ok(()),
     }
 }
@@ -135,13 +135,13 @@ fn compare_with_reference() -> Result<()> {
         .filter(|row| !row.right)
         .map(|row| format!("{} of {} in {}", row.what, row.model, row.precision))
         .collect();
-    let remedy = match Device::current()? {
+    let hint = match Device::current()? {
         Device::Gpu => "train with --device cpu, and report it to MLX's authors",
         Device::Cpu => "train with MLX_GPT_KERNELS=off in the environment, and report it",
     };
     ensure!(
         wrong.is_empty(),
-        "this device computes wrong numbers: {}; {remedy}",
+        "this device computes wrong numbers: {}; {hint}",
         wrong.join(", ")
     );
     Ok(())

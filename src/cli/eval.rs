@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::checkpoint::runs::{self, run_of};
-use crate::checkpoint::{Checkpoint, read_progress_of_training};
+use crate::checkpoint::{Checkpoint, read_training_state_if_any};
 use crate::config::{Device, SpecialTokens};
 use crate::data::corpus::Split;
 use crate::data::dataset::{CorpusRecord, Dataset};
@@ -79,8 +79,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         device.select()?;
     }
     let (checkpoint, training_corpus) = runs::read(options.checkpoint.as_deref(), |folder| {
-        let progress = read_progress_of_training(folder)?;
-        Ok((Checkpoint::load(folder)?, progress.map(|progress| progress.corpus)))
+        let state = read_training_state_if_any(folder)?;
+        Ok((Checkpoint::load(folder)?, state.map(|state| state.corpus)))
     })?;
     match &options.hellaswag {
         Some(file) => evaluate_hellaswag(&checkpoint, file, options.json)?,

@@ -38,7 +38,7 @@ pub struct Options {
     checkpoint: Option<PathBuf>,
     /// What to write
     #[arg(long, value_enum)]
-    format: Format,
+    format: ExportFormat,
     /// The file or folder to write; it must not exist yet
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
@@ -55,7 +55,7 @@ pub struct Options {
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Format {
+enum ExportFormat {
     /// A folder for transformers
     Hf,
     /// One file for llama.cpp
@@ -66,7 +66,7 @@ enum Format {
 
 pub fn run(options: &Options) -> Result<ExitCode> {
     ensure!(
-        options.format == Format::Mlx || (options.bits, options.group_size) == (None, None),
+        options.format == ExportFormat::Mlx || (options.bits, options.group_size) == (None, None),
         "--bits and --group-size only apply to --format mlx; use --dtype for hf and gguf"
     );
     durable::ensure_free(&options.out)?;
@@ -87,9 +87,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     signals.cancel_on_signal();
     say(format_args!("{}", source.display()));
     let written = match options.format {
-        Format::Hf => hugging_face(&checkpoint, options, &signals),
-        Format::Gguf => gguf(&checkpoint, options, &signals),
-        Format::Mlx => mlx(checkpoint, options, &signals),
+        ExportFormat::Hf => hugging_face(&checkpoint, options, &signals),
+        ExportFormat::Gguf => gguf(&checkpoint, options, &signals),
+        ExportFormat::Mlx => mlx(checkpoint, options, &signals),
     };
     signals.exit_code(written.map(|()| ExitCode::SUCCESS))
 }

@@ -10,8 +10,8 @@ use super::signals::Signals;
 use super::training_report::TrainingReport;
 use crate::config::Device;
 use crate::config::{DEFAULT_CORPUS, Preset};
-use crate::lessons::fact::{self, Finding};
-use crate::lessons::lab::{LESSONS_FOLDER, Lab, Settings, Stopped};
+use crate::lessons::claims::{self, CheckResult};
+use crate::lessons::workspace::{Interrupted, LESSONS_FOLDER, Workspace, WorkspaceOptions};
 use crate::lessons::{self, overview};
 use crate::terminal::console::{self, fitting};
 use crate::train::absolute_corpus;
@@ -37,28 +37,28 @@ Examples:
 )]
 pub struct Options {
     #[command(subcommand)]
-    command: Option<Action>,
+    command: Option<LessonCommand>,
     /// The day, 1 to 10 [default: list the days]
     #[arg(value_name = "DAY", value_parser = parse_day)]
     day: Option<u8>,
     /// Trailing arguments, declared so that clap validates DAY first and shows its suggestion, not "unexpected argument".
     #[arg(hide = true)]
     trailing: Vec<String>,
-    /// Show only the day's exercises, with their answers
+    /// Figure only the day's exercises, with their answers
     #[arg(long)]
     answer: bool,
     #[command(flatten)]
-    lab: LessonOptions,
+    workspace: LessonOptions,
 }
 
 #[derive(Subcommand)]
-enum Action {
+enum LessonCommand {
     /// List the days: what each teaches, minutes on this machine, whether it is done
     ///
     /// Minutes are what a day took here or, with a ~, an estimate from the time of one training step, measured now.
     List {
         #[command(flatten)]
-        lab: LessonOptions,
+        workspace: LessonOptions,
     },
     /// Verify the day's claims: shapes, equalities, losses
     Check {
@@ -66,7 +66,7 @@ enum Action {
         #[arg(value_name = "DAY")]
         day: u8,
         #[command(flatten)]
-        lab: LessonOptions,
+        workspace: LessonOptions,
     },
     /// Continue one prompt with every day's model, beside their losses
     Compare {
@@ -74,7 +74,7 @@ enum Action {
         #[arg(long, value_name = "TEXT", default_value = "\n")]
         prompt: String,
         #[command(flatten)]
-        lab: LessonOptions,
+        workspace: LessonOptions,
     },
 }
 
@@ -108,7 +108,7 @@ fn parse_day(word: &str) -> Result<u8, String> {
     if let Ok(day) = word.parse() {
         return Ok(day);
     }
-    let commands = Action::augment_subcommands(Command::new("lesson"));
+    let commands = LessonCommand::augment_subcommands(Command::new("lesson"));
     let names = commands.get_subcommands().map(Command::get_name);
     let nearest = names
         .map(|name| (strsim::jaro_winkler(word, name), name))
@@ -128,14 +128,14 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let signals = Signals::register()?;
     let result = match (&options.command, options.day) {
-        (Some(Action::List { lab }), _) => list(lab, &signals),
-        (Some(Action::Check { day, lab }), _) => check(*day, lab, &signals),
-        (Some(Action::Compare { prompt, lab }), _) => compare(prompt, lab, &signals),
+        (Some(LessonCommand::List { workspace }), _) => list(workspace, &signals),
+        (Some(LessonCommand::Check { day, workspace }), _) => check(*day, workspace, &signals),
+        (Some(LessonCommand::Compare { prompt, workspace }), _) => compare(prompt, workspace, &signals),
         (None, Some(day)) => show(day, options, &signals),
-        (None, None) => list(&options.lab, &signals),
+        (None, None) => list(&options.workspace, &signals),
     };
     match result {
-        Err(error) if error.is::<Stopped>() => Ok(signals.code()),
+        Err(error) if error.is::<Interrupted>() => Ok(signals.code()),
         done => done,
     }
 }
@@ -145,15 +145,15 @@ fn show(day: u8, options: &Options, signals: &Signals) -> Result<ExitCode> {
     if options.answer {
         lessons::show_answers(lesson)?;
     } else {
-        lessons::run(lesson, &options.lab.open(signals)?)?;
+        lessons::run(lesson, &options.workspace.open(signals)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn list(options: &LessonOptions, signals: &Signals) -> Result<ExitCode> {
-    let lab = options.open(signals)?;
+    let workspace = options.open(signals)?;
     for lesson in lessons::LESSONS {
-        console::print(fitting(&overview::line(lesson, &lab)?, 4))?;
+        console::print(fitting(&overview::line(lesson, &workspace)?, 4))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -161,14 +161,14 @@ fn list(options: &LessonOptions, signals: &Signals) -> Result<ExitCode> {
 fn check(day: u8, options: &LessonOptions, signals: &Signals) -> Result<ExitCode> {
     let lesson = lessons::find(day)?;
     let mut broken = 0;
-    for (claim, finding, hint) in fact::check(lesson, &options.open(signals)?)? {
+    for (claim, finding, hint) in claims::check(lesson, &options.open(signals)?)? {
         let (word, measured) = match &finding {
-            Finding::Holds(measured) => ("holds ", measured),
-            Finding::Open(why) => ("open  ", why),
-            Finding::Broken(measured) => ("BROKEN", measured),
+            CheckResult::Passed(measured) => ("holds ", measured),
+            CheckResult::Skipped(why) => ("open  ", why),
+            CheckResult::Failed(measured) => ("BROKEN", measured),
         };
         console::print(fitting(&format!("{word}  {claim}: {measured}\n"), 8))?;
-        if let Finding::Broken(_) = finding {
+        if let CheckResult::Failed(_) = finding {
             broken += 1;
             console::print(fitting(&format!("        look at {hint}\n"), 8))?;
         }
@@ -183,14 +183,14 @@ fn compare(prompt: &str, options: &LessonOptions, signals: &Signals) -> Result<E
 }
 
 impl LessonOptions {
-    fn open(&self, signals: &Signals) -> Result<Lab> {
+    fn open(&self, signals: &Signals) -> Result<Workspace> {
         let device = match self.device {
             Some(device) => device,
             None => Device::current()?,
         };
         device.select()?;
-        Lab::new(
-            Settings {
+        Workspace::new(
+            WorkspaceOptions {
                 root: self.out.clone(),
                 corpus: match &self.corpus {
                     Some(path) => absolute_corpus(path)?,

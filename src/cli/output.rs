@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
-use crate::disk::remedy::of_the_disk;
+use crate::disk::hint::of_the_disk;
 use crate::error::line;
 use crate::terminal::console::say_unbroken;
 

@@ -86,8 +86,8 @@ impl RunRow {
                 };
             }
         };
-        let step = summary.progress.as_ref().map_or(0, |progress| progress.step);
-        let best = summary.progress.as_ref().and_then(|progress| progress.best);
+        let step = summary.state.as_ref().map_or(0, |state| state.step);
+        let best = summary.state.as_ref().and_then(|state| state.best);
         Self {
             step,
             steps: summary.total_steps,

@@ -54,7 +54,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         let lines: Vec<_> = lines
             .iter()
             .map(|line| {
-                let scaling::Line { of, points, exponent, last_exponent } = line;
+                let scaling::ScalingCurve { of, points, exponent, last_exponent } = line;
                 json!({
                     "of": of, "points": points, "exponent": exponent, "last_exponent": last_exponent, "words": line.words()
                 })

@@ -30,7 +30,7 @@ struct State {
     /// The first signal received, or 0.
     first: AtomicI32,
     /// Describes the unsaved work, for the message. If there is none, a signal ends the process at once.
-    at_stake: Mutex<Option<String>>,
+    unsaved_work: Mutex<Option<String>>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -77,7 +77,7 @@ impl Signals {
 
     /// From now on a signal cancels the work at the next [`check`](Self::check); partial output is removed.
     pub fn cancel_on_signal(&self) {
-        self.at_stake(Some("what was written so far".into()));
+        self.set_unsaved_work(Some("what was written so far".into()));
     }
 
     /// Polled between stages of work that can be cancelled.
@@ -108,15 +108,15 @@ impl Stop for Signals {
         self.0.first.load(Ordering::Relaxed) != 0
     }
 
-    fn at_stake(&self, what: Option<String>) {
-        *self.0.at_stake.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    fn set_unsaved_work(&self, what: Option<String>) {
+        *self.0.unsaved_work.lock().unwrap_or_else(PoisonError::into_inner) = what;
     }
 }
 
 impl State {
     /// The effect of a signal at `now`, if the first Ctrl-C came at `interrupted`.
     fn on_signal(&self, signal: i32, now: Instant, interrupted: &mut Option<Instant>) -> Effect {
-        let at_stake = self.at_stake.lock().unwrap_or_else(PoisonError::into_inner);
+        let unsaved_work = self.unsaved_work.lock().unwrap_or_else(PoisonError::into_inner);
         let exchanged = self
             .first
             .compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
@@ -126,7 +126,7 @@ impl State {
             interrupted.get_or_insert(now);
         }
         let again = signal == SIGINT && earlier.is_some_and(|earlier| now.duration_since(earlier) > FORCE_QUIT_DELAY);
-        match at_stake.as_ref() {
+        match unsaved_work.as_ref() {
             None => Effect::Exit(code(first)),
             Some(_) if again => Effect::Exit(code(first)),
             Some(lost) if exchanged.is_ok() => {
@@ -169,9 +169,9 @@ mod tests {
     use super::*;
 
     /// The effects of signals at those tenths of a second.
-    fn effects(at_stake: Option<&str>, signals: &[(i32, u64)]) -> Vec<Effect> {
+    fn effects(unsaved_work: Option<&str>, signals: &[(i32, u64)]) -> Vec<Effect> {
         let state = State::default();
-        *state.at_stake.lock().unwrap() = at_stake.map(str::to_owned);
+        *state.unsaved_work.lock().unwrap() = unsaved_work.map(str::to_owned);
         let start = Instant::now();
         let mut interrupted = None;
         let at = |tenths| start + Duration::from_millis(100 * tenths);

@@ -13,7 +13,7 @@ use super::signals::Signals;
 use crate::measure::contest::Journal;
 use crate::measure::contest::plan::SweepPlan;
 use crate::measure::contest::ranking::{ranking, table};
-use crate::measure::contest::sweep::{Candidate, Finished, sweep};
+use crate::measure::contest::sweep::{Finished, SweepRun, sweep};
 use crate::terminal::console::{self, program, quoted, say};
 use crate::train::Outcome;
 
@@ -62,10 +62,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let recipes: Vec<&Table> = points.iter().collect();
     let (configs, dataset) = recipes::resolve(plan.preset, &plan.base, &recipes, &plan.seeds).with_context(named)?;
     configs[0].device.select()?;
-    let candidates: Vec<Candidate> = configs
+    let candidates: Vec<SweepRun> = configs
         .into_iter()
         .zip(points.iter().cycle())
-        .map(|(config, point)| Candidate {
+        .map(|(config, point)| SweepRun {
             settings: point.clone(),
             config,
         })

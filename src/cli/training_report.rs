@@ -52,8 +52,8 @@ impl Stop for TrainingReport {
         self.signals.requested()
     }
 
-    fn at_stake(&self, what: Option<String>) {
-        self.signals.at_stake(what);
+    fn set_unsaved_work(&self, what: Option<String>) {
+        self.signals.set_unsaved_work(what);
     }
 }
 

@@ -16,12 +16,12 @@ pub struct Kernel {
     /// The function's name in MLX's sources.
     pub function: String,
     /// Which implementation is in effect.
-    pub state: State,
+    pub state: KernelState,
 }
 
 /// Which implementation of a function is in effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum KernelState {
     /// MLX's own.
     Own,
     /// The one in `kernels/`, not called so far.
@@ -39,7 +39,7 @@ pub fn replaced() -> Vec<Kernel> {
 pub fn setting() -> Option<String> {
     let mut without: Vec<String> = replaced()
         .into_iter()
-        .filter(|kernel| kernel.state == State::Own)
+        .filter(|kernel| kernel.state == KernelState::Own)
         .map(|kernel| kernel.name)
         .collect();
     without.sort();
@@ -83,7 +83,7 @@ impl BlasThroughput {
     }
 
     /// The command that selects other kernels, if these do not fit.
-    pub fn remedy(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<String> {
         let chosen = std::env::var_os("OPENBLAS_CORETYPE").is_some();
         (!self.fits()).then(|| match &self.fitting {
             _ if chosen => "unset OPENBLAS_CORETYPE".to_owned(),
@@ -181,7 +181,7 @@ mod linked {
 /// The library of `scripts/linux/setup.sh`; `build.rs` says whether it is linked.
 #[cfg(mlx_kernels)]
 mod linked {
-    use super::{BlasThroughput, Compiler, Kernel, State};
+    use super::{BlasThroughput, Compiler, Kernel, KernelState};
 
     // kernels/override.h, kernels/blas_core.h, scripts/linux/kernel_compiler.h
     #[allow(unsafe_code, reason = "the linked library is C")]
@@ -212,9 +212,9 @@ mod linked {
             let mut function = String::new();
             let name = text(|name| function = text(|function| state = mlx_gpt_kernel(n, name, function)));
             let state = match state {
-                0 => State::Own,
-                1 => State::Replaced,
-                2 => State::Used,
+                0 => KernelState::Own,
+                1 => KernelState::Replaced,
+                2 => KernelState::Used,
                 _ => return None,
             };
             Some(Kernel { name, function, state })

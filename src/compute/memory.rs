@@ -84,12 +84,12 @@ const EXHAUSTED: [&str; 5] = [
     "out of memory",
 ];
 
-/// The error, and `remedy` where it is that memory ran out.
-pub fn explained(error: Error, remedy: impl Display) -> Error {
+/// The error, and `hint` where it is that memory ran out.
+pub fn explained(error: Error, hint: impl Display) -> Error {
     let words = format!("{error:#}");
     match EXHAUSTED.iter().any(|phrase| words.contains(phrase)) {
         true => anyhow!(
-            "the device has no memory left ({}); {remedy}",
+            "the device has no memory left ({}); {hint}",
             words.trim_end_matches('.')
         ),
         false => error,
@@ -148,12 +148,12 @@ pub fn kv_cache_bytes(model: &ModelConfig) -> f64 {
 /// Checks an estimate, in bytes, against the machine's memory.
 ///
 /// # Errors
-/// `what` takes more `bytes` than this machine, or its GPU, has; `remedy` says how to take fewer.
-pub fn ensure_fits(what: impl Display, bytes: f64, remedy: &str) -> Result<()> {
+/// `what` takes more `bytes` than this machine, or its GPU, has; `hint` says how to take fewer.
+pub fn ensure_fits(what: impl Display, bytes: f64, hint: &str) -> Result<()> {
     let (memory, owner) = of_device();
     ensure!(
         bytes <= memory as f64,
-        "{what} takes at least {} of memory, {owner} {}; {remedy}",
+        "{what} takes at least {} of memory, {owner} {}; {hint}",
         Bytes(bytes as u64),
         Bytes(memory)
     );

@@ -26,8 +26,8 @@ mod validate;
 
 pub use crate::disk::floats::Precision;
 pub use device::Device;
-pub use model::{Architecture, Boundaries, LINEAR_LAYERS, Lora, ModelConfig, Quantization};
-pub use parts::{Activation, Norm, Parts, Position};
+pub use model::{Architecture, BosEos, LINEAR_LAYERS, Lora, ModelConfig, Quantization};
+pub use parts::{Activation, NormKind, Parts, Position};
 pub use preset::Preset;
 pub use removed::BatchRamp;
 pub use settings::{Settings, Start, shown};

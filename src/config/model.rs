@@ -50,12 +50,12 @@ pub struct ModelConfig {
     /// How matrices are stored, if not as floating-point numbers.
     pub quantization: Option<Quantization>,
     /// The ids of its bos and eos tokens.
-    pub boundaries: Boundaries,
+    pub bos_eos: BosEos,
 }
 
 /// The ids of the bos and eos tokens, if the model's files name them; otherwise the tokenizer's are used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Boundaries {
+pub struct BosEos {
     /// The token that begins a text.
     pub bos: Option<u32>,
     /// The tokens that end a text.

@@ -18,7 +18,7 @@ pub enum Position {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
-pub enum Norm {
+pub enum NormKind {
     /// Layer norm: to mean 0 and variance 1, with a learned gain and bias (Ba, Kiros, Hinton 2016).
     #[default]
     Layer,
@@ -41,19 +41,21 @@ pub enum Activation {
 }
 
 /// The components of a transformer: one choice for each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parts {
     /// The position encoding.
     pub position: Position,
     /// The normalisation before each layer.
-    pub norm: Norm,
+    pub norm: NormKind,
     /// QK-norm: queries and keys are normalised to root mean square 1, per head (Henry et al. 2020).
     pub qk_norm: bool,
     /// The MLP's activation.
     pub activation: Activation,
-    /// The output head is a matrix of its own, not tied to the token embedding.
-    pub own_head: bool,
+    /// The output head is tied to the token embedding; otherwise it is a matrix of its own. `config.json` has the opposite
+    /// under `own_head`.
+    #[serde(rename = "own_head", with = "negated")]
+    pub tie_head: bool,
     /// Key/value heads, each shared by a group of query heads (Ainslie et al. 2023); `None`: one for each query head.
     pub kv_heads: Option<usize>,
 }
@@ -62,20 +64,33 @@ impl Parts {
     /// GPT-2's.
     pub const GPT2: Self = Self {
         position: Position::Learned,
-        norm: Norm::Layer,
+        norm: NormKind::Layer,
         qk_norm: false,
         activation: Activation::Gelu,
-        own_head: false,
+        tie_head: true,
         kv_heads: None,
     };
 
     /// The fastest to a given loss at small sizes. SwiGLU reaches a lower loss with slower steps.
     pub const MODERN: Self = Self {
         position: Position::Rotary,
-        norm: Norm::Rms,
+        norm: NormKind::Rms,
         qk_norm: true,
         activation: Activation::Relu2,
-        own_head: false,
+        tie_head: true,
         kv_heads: None,
     };
+}
+
+/// A boolean that is stored negated.
+mod negated {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bool(!value)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+        Ok(!bool::deserialize(deserializer)?)
+    }
 }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::train::{default_decay_share, default_lora_alpha, default_lora_targets, default_muon_lr, default_threads};
 use super::{
-    Architecture, BatchRamp, Boundaries, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, Schedule,
+    Architecture, BatchRamp, BosEos, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, Schedule,
     SpecialTokens, TrainConfig,
 };
 use crate::config::Device;
@@ -35,7 +35,7 @@ impl TrainConfig {
         self.norm = parts.norm;
         self.qk_norm = parts.qk_norm;
         self.activation = parts.activation;
-        self.tie_head = !parts.own_head;
+        self.tie_head = parts.tie_head;
         self.kv_heads = parts.kv_heads;
     }
 
@@ -113,7 +113,7 @@ impl Preset {
             dropout,
             lora: None,
             quantization: None,
-            boundaries: Boundaries::default(),
+            bos_eos: BosEos::default(),
         }
     }
 
@@ -145,7 +145,7 @@ impl Preset {
             norm: model.parts.norm,
             qk_norm: model.parts.qk_norm,
             activation: model.parts.activation,
-            tie_head: !model.parts.own_head,
+            tie_head: model.parts.tie_head,
             kv_heads: model.parts.kv_heads,
             layers: model.layers,
             heads: model.heads,

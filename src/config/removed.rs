@@ -19,11 +19,11 @@ impl BatchRamp {
     /// Rejects batches that grow.
     ///
     /// # Errors
-    /// It is used, in the file or run that `origin` names; `remedy` says what to do.
-    pub fn ensure_unused(&self, origin: &str, remedy: &str) -> Result<()> {
+    /// It is used, in the file or run that `origin` names; `hint` says what to do.
+    pub fn ensure_unused(&self, origin: &str, hint: &str) -> Result<()> {
         ensure!(
             self.is_unused(),
-            "{origin} has batch_start or batch_ramp, which this version does not support; {remedy}"
+            "{origin} has batch_start or batch_ramp, which this version does not support; {hint}"
         );
         Ok(())
     }
@@ -34,8 +34,8 @@ impl TrainConfig {
     ///
     /// # Errors
     /// As [`BatchRamp::ensure_unused`].
-    pub fn ensure_no_batch_ramp(&self, origin: &str, remedy: &str) -> Result<()> {
-        self.batch_start.ensure_unused(origin, remedy)?;
-        self.batch_ramp.ensure_unused(origin, remedy)
+    pub fn ensure_no_batch_ramp(&self, origin: &str, hint: &str) -> Result<()> {
+        self.batch_start.ensure_unused(origin, hint)?;
+        self.batch_ramp.ensure_unused(origin, hint)
     }
 }

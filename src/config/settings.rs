@@ -195,7 +195,7 @@ pub fn shown(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Architecture, Norm, Parts};
+    use crate::config::{Architecture, NormKind, Parts};
 
     fn settings(text: &str) -> Settings {
         toml::from_str(text).unwrap()
@@ -277,7 +277,7 @@ mod tests {
                 .resolve(&Settings::default(), None, Device::Cpu, Some(&start))
                 .map(|(config, _)| config)
         };
-        assert_eq!(resolve("heads = 4").unwrap().norm, Norm::Rms);
+        assert_eq!(resolve("heads = 4").unwrap().norm, NormKind::Rms);
         for (options, expected) in [
             ("embd = 64", "embd is 128 in the checkpoint of --init-from"),
             ("norm = \"layer\"", "norm is rms in the checkpoint"),
@@ -292,9 +292,9 @@ mod tests {
     #[test]
     fn an_architecture_brings_its_parts() {
         let norm = |options| over("arch = \"gpt2\"\nnorm = \"layer\"", options).norm;
-        assert_eq!(norm("arch = \"modern\""), Norm::Rms);
-        assert_eq!(norm("arch = \"modern\"\nnorm = \"layer\""), Norm::Layer);
-        assert_eq!(norm(""), Norm::Layer);
+        assert_eq!(norm("arch = \"modern\""), NormKind::Rms);
+        assert_eq!(norm("arch = \"modern\"\nnorm = \"layer\""), NormKind::Layer);
+        assert_eq!(norm(""), NormKind::Layer);
     }
 
     #[test]

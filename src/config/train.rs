@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Activation, Architecture, BatchRamp, Boundaries, Device, Lora, ModelConfig, Norm, Parts, Position, SpecialTokens,
+    Activation, Architecture, BatchRamp, BosEos, Device, Lora, ModelConfig, NormKind, Parts, Position, SpecialTokens,
 };
 use crate::disk::floats::Precision;
 
@@ -95,7 +95,7 @@ pub struct TrainConfig {
     /// The normalisation before each layer.
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(skip))]
-    pub norm: Norm,
+    pub norm: NormKind,
     /// QK-norm: queries and keys are normalised.
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(skip))]
@@ -323,7 +323,7 @@ impl TrainConfig {
             norm: self.norm,
             qk_norm: self.qk_norm,
             activation: self.activation,
-            own_head: !self.tie_head,
+            tie_head: self.tie_head,
             kv_heads: self.kv_heads.filter(|&kv_heads| kv_heads != self.heads),
         };
         ModelConfig {
@@ -342,7 +342,7 @@ impl TrainConfig {
             dropout: self.dropout,
             lora: self.lora(),
             quantization: None,
-            boundaries: Boundaries::default(),
+            bos_eos: BosEos::default(),
         }
     }
 

@@ -34,7 +34,7 @@ pub struct CorpusRecord {
 }
 
 /// The tokens of a part of a dataset.
-pub struct Part {
+pub struct SplitTokens {
     pub tokens: Tokens,
     /// UTF-8 bytes of the text that they stand for, where that is known.
     pub bytes: Option<u64>,
@@ -142,7 +142,7 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`part_with`](Self::part_with).
-    pub fn part(&self, tokenizer: &Tokenizer, split: Split) -> Result<Part> {
+    pub fn part(&self, tokenizer: &Tokenizer, split: Split) -> Result<SplitTokens> {
         self.part_with(tokenizer, split, SpecialTokens::Text)
     }
 
@@ -151,7 +151,7 @@ impl Dataset {
     /// # Errors
     /// Text that the tokenizer cannot write, or has a special token where there must be none; tokens that another
     /// tokenizer made, or with special tokens otherwise; a damaged shard.
-    pub fn part_with(&self, tokenizer: &Tokenizer, split: Split, special: SpecialTokens) -> Result<Part> {
+    pub fn part_with(&self, tokenizer: &Tokenizer, split: Split, special: SpecialTokens) -> Result<SplitTokens> {
         self.check(tokenizer)?;
         match self {
             Self::Text(corpus) => {
@@ -159,7 +159,7 @@ impl Dataset {
                 let ids = tokenizer
                     .encode_with(text, &special.into())
                     .with_context(|| format!("corpus {}", corpus.name))?;
-                Ok(Part {
+                Ok(SplitTokens {
                     tokens: Tokens::Memory(ids),
                     bytes: Some(text.len() as u64),
                 })
@@ -176,12 +176,12 @@ impl Dataset {
                     Split::All => manifest.shards().collect(),
                 };
                 let bytes = records.iter().map(|record| record.text_bytes).sum();
-                Ok(Part {
+                Ok(SplitTokens {
                     tokens: open_shards(folder, &records, manifest.width, manifest.vocab_size)?,
                     bytes: Some(bytes),
                 })
             }
-            Self::Tokens(folder) => Ok(Part {
+            Self::Tokens(folder) => Ok(SplitTokens {
                 tokens: folder.part(tokenizer, split)?,
                 bytes: None,
             }),

@@ -40,9 +40,9 @@ impl Value {
 /// # Errors
 /// It is cut short, or builds something other than plain values.
 pub fn read(bytes: &[u8]) -> Result<Value> {
-    let mut machine = Machine {
+    let mut machine = Unpickler {
         input: bytes,
-        ..Machine::default()
+        ..Unpickler::default()
     };
     while machine.step()? {}
     let value = machine.pop()?.value;
@@ -57,7 +57,7 @@ struct Item {
 }
 
 #[derive(Default)]
-struct Machine<'a> {
+struct Unpickler<'a> {
     input: &'a [u8],
     stack: Vec<Item>,
     /// Lengths of the stack at which marks lie.
@@ -66,7 +66,7 @@ struct Machine<'a> {
     memo: HashMap<u32, Option<Rc<str>>>,
 }
 
-impl<'a> Machine<'a> {
+impl<'a> Unpickler<'a> {
     /// Does an instruction; false at the last.
     fn step(&mut self) -> Result<bool> {
         let instruction = self.byte()?;

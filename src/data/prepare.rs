@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::corpus::{TRAIN_FRACTION, remarks};
 use super::manifest::{FORMAT, MANIFEST, Manifest, ShardRecord, Survey, open_shards};
-use super::text_files::{Block, Place, TextFiles};
+use super::text_files::{Place, TextBlock, TextFiles};
 use super::tokens::TokenWidth;
 use crate::config::SpecialTokens;
 use crate::disk::durable;
@@ -28,7 +28,7 @@ const JOURNAL: &str = "journal.json";
 
 /// A manifest in the making, and where its next shard begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Journal {
+struct PrepareState {
     manifest: Manifest,
     next: Place,
 }
@@ -46,7 +46,7 @@ pub enum Event {
 }
 
 /// The split of a survey: which place in the files begins validation.
-struct Split {
+struct SplitPoint {
     survey: Survey,
     cut: Place,
 }
@@ -67,7 +67,7 @@ pub fn prepare(
 ) -> Result<Manifest> {
     let files = TextFiles::find(corpus)?.keeping_whole(tokenizer.special_tokens().keys());
     on(Event::Found(files.bytes()))?;
-    let Split { survey, cut } = survey(&files, corpus, &mut on)?;
+    let SplitPoint { survey, cut } = survey(&files, corpus, &mut on)?;
     let tokenizer_json = serde_json::to_string_pretty(&tokenizer.to_json()?)?;
     let empty = Manifest {
         format: FORMAT,
@@ -108,7 +108,7 @@ pub fn prepare(
         let done = journal.manifest.shards().count();
         on(Event::Remark(format!("resuming after {done} complete shard(s)")))?;
     }
-    let mut journal = begun.unwrap_or(Journal {
+    let mut journal = begun.unwrap_or(PrepareState {
         manifest: empty,
         next: Place::default(),
     });
@@ -171,7 +171,7 @@ pub fn prepare(
 /// What earlier starts left in a folder.
 enum Begun {
     Nothing,
-    Partly(Journal),
+    Partly(PrepareState),
     Complete(Manifest),
     /// It is of this program's, and cannot be gone on with.
     Damaged,
@@ -197,7 +197,7 @@ fn begun_in(folder: &Path, wanted: &Manifest, tokenizer: &Tokenizer) -> Result<B
     let journal = files::read(&folder.join(JOURNAL));
     if let Some(journal) = journal
         .ok()
-        .and_then(|bytes| serde_json::from_slice::<Journal>(&bytes).ok())
+        .and_then(|bytes| serde_json::from_slice::<PrepareState>(&bytes).ok())
     {
         if let Some(difference) = journal.manifest.difference(wanted, tokenizer, folder) {
             bail!("{shown} was begun {difference}; choose another --out, or move the folder away");
@@ -237,11 +237,11 @@ fn is_shard(name: &str) -> bool {
 /// Whether tokens are being prepared in `folder`, or were when a process died.
 pub(super) fn is_begun(folder: &Path) -> bool {
     let journal = files::read(&folder.join(JOURNAL));
-    journal.is_ok_and(|bytes| serde_json::from_slice::<Journal>(&bytes).is_ok())
+    journal.is_ok_and(|bytes| serde_json::from_slice::<PrepareState>(&bytes).is_ok())
 }
 
 /// Counts and hashes the text, and finds the place of the split.
-fn survey(files: &TextFiles, corpus: &Path, on: &mut impl FnMut(Event) -> Result<()>) -> Result<Split> {
+fn survey(files: &TextFiles, corpus: &Path, on: &mut impl FnMut(Event) -> Result<()>) -> Result<SplitPoint> {
     let mut counts = Vec::new(); // of each block: place, characters, bytes of text
     let mut hash = Sha256::new();
     let (mut documents, mut marks, mut carriage_returns, mut place) = (0, 0, 0, Place::default());
@@ -286,7 +286,7 @@ fn survey(files: &TextFiles, corpus: &Path, on: &mut impl FnMut(Event) -> Result
         sha256: hash::finish(hash),
         cut: cut_bytes,
     };
-    Ok(Split { survey, cut })
+    Ok(SplitPoint { survey, cut })
 }
 
 /// What shards are made of.
@@ -324,7 +324,7 @@ impl ShardWriter<'_> {
         while next < limit && record.text_bytes < self.shard_text {
             // As many blocks as threads can work on, encoded side by side and written in their order; where the shard
             // ends, no number of threads decides.
-            let mut batch: Vec<Block> = Vec::with_capacity(at_once);
+            let mut batch: Vec<TextBlock> = Vec::with_capacity(at_once);
             let mut left = self.shard_text - record.text_bytes;
             while batch.len() < at_once && left > 0 {
                 let Some(block) = blocks.next() else { break };

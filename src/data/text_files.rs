@@ -39,7 +39,7 @@ pub struct Place {
 }
 
 /// A piece of text: byte-order mark dropped, CRLF turned into LF.
-pub struct Block {
+pub struct TextBlock {
     pub text: String,
     pub start: Place,
     /// Bytes that it has on disk.
@@ -125,7 +125,7 @@ impl TextFiles {
     }
 
     /// The blocks from `start` to `end` (excluded; `None` is the end of the last file). A block never crosses `end`.
-    pub fn blocks(&self, start: Place, end: Option<Place>) -> impl Iterator<Item = Result<Block>> {
+    pub fn blocks(&self, start: Place, end: Option<Place>) -> impl Iterator<Item = Result<TextBlock>> {
         let mut place = start;
         std::iter::from_fn(move || {
             if place.file >= self.files.len() || end.is_some_and(|end| place >= end) {
@@ -140,7 +140,7 @@ impl TextFiles {
         })
     }
 
-    fn block(&self, start: Place, end: Option<Place>) -> Result<Block> {
+    fn block(&self, start: Place, end: Option<Place>) -> Result<TextBlock> {
         let TextFile { path, bytes } = &self.files[start.file];
         let limit = match end {
             Some(end) if end.file == start.file => end.offset.min(*bytes),
@@ -189,7 +189,7 @@ impl TextFiles {
         let text = unmarked.unwrap_or(text);
         let end_offset = start.offset + cut as u64;
         let ends_file = end_offset == *bytes;
-        Ok(Block {
+        Ok(TextBlock {
             text: if carriage_returns > 0 {
                 text.replace("\r\n", "\n")
             } else {
@@ -284,7 +284,7 @@ mod tests {
 
     use super::*;
 
-    fn read(files: &TextFiles, start: Place, end: Option<Place>) -> Vec<Block> {
+    fn read(files: &TextFiles, start: Place, end: Option<Place>) -> Vec<TextBlock> {
         files.blocks(start, end).map(Result::unwrap).collect()
     }
 

@@ -135,10 +135,11 @@ fn is_run(folder: &Path) -> bool {
     has("config.toml") && (has(".lock") || has("metrics.jsonl"))
 }
 
-/// Whether it is where lessons leave what they show, beside their runs.
+/// Whether it is a folder of lessons: their runs and the figures of the chapters.
 fn is_lessons(folder: &Path) -> bool {
     let mut entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    folder.join("shown").is_dir() && entries.any(|entry| is_run(&entry.path()))
+    ["figures", "shown"].into_iter().any(|name| folder.join(name).is_dir())
+        && entries.any(|entry| is_run(&entry.path()))
 }
 
 #[cfg(test)]
@@ -186,7 +187,7 @@ mod tests {
             "runs/x/.lock",
             "model/config.json",
             "model/tokenizer.json",
-            "lessons/shown/day-01/x.txt",
+            "lessons/figures/day-01/x.txt",
             "lessons/day-01/config.toml",
             "lessons/day-01/metrics.jsonl",
         ] {

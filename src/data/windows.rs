@@ -7,7 +7,7 @@ use super::tokens::Tokens;
 
 /// A sliding window over a text: inputs `[start, start + length)`, and for each the token after it as its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
+pub struct EvalWindow {
     pub start: usize,
     pub length: usize,
     /// Number of leading targets that earlier windows have scored; here they are context only.
@@ -26,11 +26,11 @@ pub struct Window {
 /// let spans: Vec<_> = windows(20, 8, 6).map(|w| (w.start + w.seen, w.start + w.length)).collect();
 /// assert_eq!(spans, [(0, 8), (8, 14), (14, 19)]); // inputs whose next token each window predicts anew
 /// ```
-pub fn windows(tokens: usize, context: usize, stride: usize) -> impl Iterator<Item = Window> {
+pub fn windows(tokens: usize, context: usize, stride: usize) -> impl Iterator<Item = EvalWindow> {
     let inputs = tokens.saturating_sub(1);
     (0..inputs)
         .step_by(stride)
-        .map(move |start| Window {
+        .map(move |start| EvalWindow {
             start,
             length: context.min(inputs - start),
             seen: if start == 0 { 0 } else { context - stride },
@@ -41,9 +41,9 @@ pub fn windows(tokens: usize, context: usize, stride: usize) -> impl Iterator<It
 /// Consecutive windows of one length as batches, `rows` or fewer to each.
 pub fn batches(
     tokens: &Tokens,
-    windows: impl Iterator<Item = Window>,
+    windows: impl Iterator<Item = EvalWindow>,
     rows: usize,
-) -> impl Iterator<Item = (Vec<Window>, Batch)> {
+) -> impl Iterator<Item = (Vec<EvalWindow>, Batch)> {
     let mut windows = windows.peekable();
     iter::from_fn(move || {
         let length = windows.peek()?.length;
@@ -103,7 +103,7 @@ mod tests {
             rows in 1usize..10,
         ) {
             let text = Tokens::Memory((0..tokens).collect()); // a token is its position
-            let expected: Vec<Window> = windows(tokens as usize, context, stride.min(context)).collect();
+            let expected: Vec<EvalWindow> = windows(tokens as usize, context, stride.min(context)).collect();
             let mut seen = Vec::new();
             for (group, batch) in batches(&text, expected.iter().copied(), rows) {
                 prop_assert!(group.len() <= rows && group.len() == batch.rows);

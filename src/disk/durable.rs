@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, ensure};
 
-use super::remedy::with_remedy;
+use super::hint::with_hint;
 use super::unfinished::{self, Unfinished};
 
 /// Creates a folder atomically: `fill` writes into a temporary folder beside `place`, which is synced and renamed. An empty
@@ -116,7 +116,7 @@ pub fn fill_file(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result
 
 /// Error context for a failed write: the path and, if there is one, a hint.
 pub fn not_written(place: &Path) -> impl Fn(Error) -> Error {
-    move |error| with_remedy(error, format_args!("{} could not be written", place.display()))
+    move |error| with_hint(error, format_args!("{} could not be written", place.display()))
 }
 
 /// Points the link `place` at `target`, relative to the link's folder, atomically.

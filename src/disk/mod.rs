@@ -11,6 +11,6 @@ pub(crate) mod durable;
 pub(crate) mod files;
 pub mod floats;
 pub mod hash;
-pub(crate) mod remedy;
+pub(crate) mod hint;
 pub mod transfer;
 pub(crate) mod unfinished;

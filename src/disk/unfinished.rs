@@ -69,7 +69,7 @@ impl Unfinished {
                 });
             }
         }
-        Err(another_writes())
+        Err(concurrent_writer_error())
     }
 
     /// The temporary path.
@@ -88,7 +88,7 @@ impl Unfinished {
             |path: &PathBuf| rest(path.file_name().unwrap_or_default()).is_some_and(|(_, of)| of == name(place));
         ensure!(
             !others.filter(of_the_same).any(|path| is_locked(&path)),
-            another_writes()
+            concurrent_writer_error()
         );
         Ok(())
     }
@@ -113,7 +113,7 @@ impl Drop for Unfinished {
     }
 }
 
-fn another_writes() -> anyhow::Error {
+fn concurrent_writer_error() -> anyhow::Error {
     anyhow::anyhow!("another process is writing it; wait for it to finish, or choose another path")
 }
 

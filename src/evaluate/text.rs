@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::{Evaluation, Evaluator};
 use crate::checkpoint::Checkpoint;
-use crate::data::dataset::Part;
+use crate::data::dataset::SplitTokens;
 use crate::data::tokens::Tokens;
 use crate::data::windows::{batches, windows};
 use crate::model::parameters::Parameters;
@@ -17,7 +17,7 @@ use crate::model::parameters::Parameters;
 /// Fewer than two tokens, a token id outside the vocabulary, or a stride that leaves tokens out.
 pub fn measure(
     checkpoint: &Checkpoint,
-    part: &Part,
+    part: &SplitTokens,
     stride: usize,
     progress: impl FnMut(usize),
 ) -> Result<(Evaluation, Option<f64>)> {

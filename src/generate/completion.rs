@@ -3,9 +3,9 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::sampler::Choice;
+use super::sampler::SampledToken;
 use super::stop::StopStrings;
-use super::{CompletionOptions, Generator, boundaries};
+use super::{CompletionOptions, Generator, bos_eos};
 use crate::tokenizer::{StreamDecoder, Tokenizer};
 
 /// What ends a completion, whichever comes first.
@@ -28,7 +28,7 @@ impl StopCriteria {
             eos_tokens: if options.ignore_end_of_text {
                 Vec::new()
             } else {
-                boundaries::eos_tokens(&generator.config, tokenizer)
+                bos_eos::eos_tokens(&generator.config, tokenizer)
             },
         }
     }
@@ -104,7 +104,7 @@ impl<'a> CompletionBuilder<'a> {
     ///
     /// # Errors
     /// An id outside the vocabulary.
-    pub fn push(&mut self, choice: Choice) -> Result<String> {
+    pub fn push(&mut self, choice: SampledToken) -> Result<String> {
         self.completion.ids.push(choice.id);
         self.completion.logprobs.push(choice.logprob);
         let mut text = String::new();

@@ -3,7 +3,7 @@
 use std::fmt::{self, Debug, Formatter};
 use std::ops::Range;
 
-use super::{Completion, CompletionBuilder, CompletionOptions, Generator, StopCriteria, TokenStream, boundaries};
+use super::{Completion, CompletionBuilder, CompletionOptions, Generator, StopCriteria, TokenStream, bos_eos};
 use crate::config::{ModelConfig, SpecialTokens};
 use crate::error::{Error, ErrorKind, OfKind, Result};
 use crate::model::Parameters;
@@ -138,7 +138,7 @@ impl LanguageModel {
     /// Text that the tokenizer cannot encode, or special tokens that `special` forbids.
     pub fn prompt(&self, text: &str, special: SpecialTokens) -> Result<Vec<u32>> {
         if text.is_empty() {
-            return Ok(boundaries::default_prompt(&self.config, &self.tokenizer));
+            return Ok(bos_eos::default_prompt(&self.config, &self.tokenizer));
         }
         self.tokenizer
             .encode_with(text, &special.into())
@@ -147,6 +147,6 @@ impl LanguageModel {
 
     /// The eos tokens.
     pub fn eos_tokens(&self) -> Vec<u32> {
-        boundaries::eos_tokens(&self.config, &self.tokenizer)
+        bos_eos::eos_tokens(&self.config, &self.tokenizer)
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `sampler.rs` | from logits to one token; arithmetic |
 //! | `window.rs`, `sequences.rs` | the tokens that the model looks at; rows of them with their key-value cache |
-//! | `boundaries.rs` | the tokens that begin and end a text |
+//! | `bos_eos.rs` | the tokens that begin and end a text |
 //! | `stop.rs`, `completion.rs` | text up to a stop string; tokens to text, and when it ends |
 //! | `options.rs`, `token_stream.rs`, `language_model.rs` | text in, text out: the interface for programs |
 //!
@@ -17,7 +17,7 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
-pub mod boundaries;
+pub mod bos_eos;
 mod completion;
 mod language_model;
 mod options;
@@ -40,7 +40,7 @@ use crate::tokenizer::Tokenizer;
 pub use completion::{Completion, CompletionBuilder, FinishReason, StopCriteria};
 pub use language_model::LanguageModel;
 pub use options::CompletionOptions;
-use sampler::{Choice, Sampling};
+use sampler::{SampledToken, Sampling};
 pub use sequences::Sequences;
 pub use token_stream::{Token, TokenStream};
 
@@ -97,7 +97,13 @@ impl Generator {
     ///
     /// # Errors
     /// As [`Sampling::choose`].
-    pub fn choose(&self, sampling: &Sampling, logits: &[f32], seen: &[u32], rng: &mut ChaCha8Rng) -> Result<Choice> {
+    pub fn choose(
+        &self,
+        sampling: &Sampling,
+        logits: &[f32],
+        seen: &[u32],
+        rng: &mut ChaCha8Rng,
+    ) -> Result<SampledToken> {
         sampling.choose_except(logits, &self.unused_ids, seen, rng)
     }
 
@@ -116,7 +122,7 @@ impl Generator {
         samples: Range<u64>,
         sampling: &Sampling,
         seed: u64,
-        mut on_token: impl FnMut(u64, Choice) -> Result<bool>,
+        mut on_token: impl FnMut(u64, SampledToken) -> Result<bool>,
     ) -> Result<()> {
         ensure!(!prompt.is_empty(), "the prompt is empty; give at least one token");
         sampling.validate()?;
@@ -146,7 +152,7 @@ impl Generator {
         prompt: &[u32],
         mut samples: Vec<Sample>,
         sampling: &Sampling,
-        on_token: &mut impl FnMut(u64, Choice) -> Result<bool>,
+        on_token: &mut impl FnMut(u64, SampledToken) -> Result<bool>,
     ) -> Result<()> {
         // The prompt is the same for all samples: its KV cache is computed once.
         let mut sequences = self.sequence()?;

@@ -28,7 +28,7 @@ pub struct Sampling {
 
 /// A sampled token, with its log-probability before penalty, temperature and filters.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Choice {
+pub struct SampledToken {
     /// The token.
     pub id: u32,
     /// Natural logarithm of its probability.
@@ -37,7 +37,7 @@ pub struct Choice {
 
 /// A token that may be drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Candidate {
+pub struct WeightedToken {
     /// The token.
     pub id: u32,
     /// Its probability, relative to the most likely token's.
@@ -95,7 +95,7 @@ impl Sampling {
     ///
     /// # Errors
     /// Logits that are not finite: the model is broken.
-    pub fn choose(&self, logits: &[f32], seen: &[u32], rng: &mut ChaCha8Rng) -> Result<Choice> {
+    pub fn choose(&self, logits: &[f32], seen: &[u32], rng: &mut ChaCha8Rng) -> Result<SampledToken> {
         self.choose_except(logits, &[], seen, rng)
     }
 
@@ -104,7 +104,13 @@ impl Sampling {
     ///
     /// # Errors
     /// As [`choose`](Self::choose).
-    pub fn choose_except(&self, logits: &[f32], absent: &[u32], seen: &[u32], rng: &mut ChaCha8Rng) -> Result<Choice> {
+    pub fn choose_except(
+        &self,
+        logits: &[f32],
+        absent: &[u32],
+        seen: &[u32],
+        rng: &mut ChaCha8Rng,
+    ) -> Result<SampledToken> {
         let log_total = log_sum_exp(logits);
         ensure!(
             log_total.is_finite(),
@@ -117,7 +123,7 @@ impl Sampling {
         } else {
             draw(&self.candidates_of(&scores), rng)
         };
-        Ok(Choice {
+        Ok(SampledToken {
             id,
             logprob: logits[id as usize] - log_total,
         })
@@ -125,17 +131,17 @@ impl Sampling {
 
     // ANCHOR: candidates
     /// The tokens that may be drawn at a temperature over 0, in the order of their ids.
-    pub fn candidates(&self, logits: &[f32], seen: &[u32]) -> Vec<Candidate> {
+    pub fn candidates(&self, logits: &[f32], seen: &[u32]) -> Vec<WeightedToken> {
         self.candidates_of(&self.penalized(logits, seen))
     }
 
-    fn candidates_of(&self, scores: &[f32]) -> Vec<Candidate> {
+    fn candidates_of(&self, scores: &[f32]) -> Vec<WeightedToken> {
         let largest = scores[argmax(scores) as usize];
         // The maximum is subtracted so that exp cannot overflow at any temperature.
         let weights = scores.iter().map(|score| ((score - largest) / self.temperature).exp());
-        let mut kept: Vec<Candidate> = (0..)
+        let mut kept: Vec<WeightedToken> = (0..)
             .zip(weights)
-            .map(|(id, weight)| Candidate { id, weight })
+            .map(|(id, weight)| WeightedToken { id, weight })
             .filter(|candidate| candidate.weight > 0.0)
             .collect();
         keep_top_k(&mut kept, self.top_k);
@@ -164,18 +170,18 @@ impl Sampling {
 }
 
 /// Most likely first; of equal ones, the lower id.
-fn by_likelihood(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
+fn by_likelihood(a: &WeightedToken, b: &WeightedToken) -> std::cmp::Ordering {
     b.weight.total_cmp(&a.weight).then(a.id.cmp(&b.id))
 }
 
-fn keep_top_k(kept: &mut Vec<Candidate>, k: usize) {
+fn keep_top_k(kept: &mut Vec<WeightedToken>, k: usize) {
     if (1..kept.len()).contains(&k) {
         let (_, &mut last, _) = kept.clone().select_nth_unstable_by(k - 1, by_likelihood);
         kept.retain(|candidate| by_likelihood(candidate, &last).is_le());
     }
 }
 
-fn keep_top_p(kept: &mut Vec<Candidate>, p: f32) {
+fn keep_top_p(kept: &mut Vec<WeightedToken>, p: f32) {
     if p == 1.0 {
         return;
     }
@@ -199,7 +205,7 @@ fn keep_top_p(kept: &mut Vec<Candidate>, p: f32) {
     kept.retain(|candidate| by_likelihood(candidate, &last).is_le());
 }
 
-fn draw(candidates: &[Candidate], rng: &mut ChaCha8Rng) -> u32 {
+fn draw(candidates: &[WeightedToken], rng: &mut ChaCha8Rng) -> u32 {
     let mut left = rng.random::<f64>() * total_weight(candidates);
     for candidate in candidates {
         left -= f64::from(candidate.weight);
@@ -211,7 +217,7 @@ fn draw(candidates: &[Candidate], rng: &mut ChaCha8Rng) -> u32 {
     candidates[candidates.len() - 1].id
 }
 
-fn total_weight(candidates: &[Candidate]) -> f64 {
+fn total_weight(candidates: &[WeightedToken]) -> f64 {
     candidates.iter().map(|candidate| f64::from(candidate.weight)).sum()
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
-use super::window::Window;
+use super::window::ContextWindow;
 use crate::config::ModelConfig;
 use crate::model::Model;
 use crate::model::kv_cache::KvCache;
@@ -19,7 +19,7 @@ const PREFILL_SCORES: usize = PREFILL_TOKENS * 1024;
 /// Sequences of one length, a row each: their context windows, and the KV cache of the tokens computed so far.
 pub struct Sequences<'a> {
     model: &'a Model,
-    windows: Vec<Window>,
+    windows: Vec<ContextWindow>,
     cache: KvCache,
 }
 
@@ -28,7 +28,7 @@ impl<'a> Sequences<'a> {
     pub(super) fn new(model: &'a Model, config: &ModelConfig) -> Result<Self> {
         Ok(Self {
             model,
-            windows: vec![Window::new(config.context)],
+            windows: vec![ContextWindow::new(config.context)],
             cache: KvCache::new(config, 1, Dtype::Float32)?,
         })
     }

@@ -2,12 +2,12 @@
 
 /// The last tokens of a sequence of any length.
 #[derive(Clone, Debug)]
-pub struct Window {
+pub struct ContextWindow {
     ids: Vec<u32>,
     context: usize,
 }
 
-impl Window {
+impl ContextWindow {
     /// An empty window of at most `context` tokens.
     pub fn new(context: usize) -> Self {
         Self {
@@ -43,12 +43,12 @@ mod tests {
 
     #[test]
     fn a_full_window_keeps_its_last_half() {
-        let mut window = Window::new(6);
+        let mut window = ContextWindow::new(6);
         assert!((0..6).all(|id| !window.push(id)));
         assert_eq!(window.ids(), [0, 1, 2, 3, 4, 5]);
         assert!(window.push(6));
         assert_eq!(window.ids(), [3, 4, 5, 6]);
-        let mut smallest = Window::new(1);
+        let mut smallest = ContextWindow::new(1);
         assert!(!smallest.push(7) && smallest.push(8));
         assert_eq!(smallest.ids(), [8]);
     }

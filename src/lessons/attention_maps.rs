@@ -7,7 +7,7 @@ use mlx_rs::Array;
 use mlx_rs::ops::indexing::TryIndexOp;
 
 use super::arrays::{rows, visible};
-use super::lab::Lab;
+use super::workspace::Workspace;
 use crate::data::corpus::Split;
 use crate::model::attention::Attention;
 use crate::model::embeddings::Embeddings;
@@ -26,8 +26,8 @@ impl AttentionMap {
     ///
     /// # Errors
     /// There is no such checkpoint or no such line.
-    pub fn of(lab: &Lab, folder: &str, characters: usize) -> Result<Self> {
-        let line = lab
+    pub fn of(workspace: &Workspace, folder: &str, characters: usize) -> Result<Self> {
+        let line = workspace
             .text(Split::Val)
             .lines()
             .find(|line| line.chars().count() > characters);
@@ -36,7 +36,7 @@ impl AttentionMap {
             .chars()
             .take(characters)
             .collect();
-        let weights = weights(lab, folder, &lab.tokenizer()?.encode(&line)?, 1)?.squeeze_axes(&[0])?; // [H, T, T]
+        let weights = weights(workspace, folder, &workspace.tokenizer()?.encode(&line)?, 1)?.squeeze_axes(&[0])?; // [H, T, T]
         let heads = (0..weights.dim(0)).map(|head| rows(&weights.try_index(head)?));
         Ok(Self {
             tokens: line.chars().map(visible).collect(),
@@ -68,14 +68,14 @@ fn shade(weight: f32) -> char {
 ///
 /// # Errors
 /// There is no such checkpoint.
-pub fn habits(lab: &Lab, folder: &str) -> Result<String> {
+pub fn habits(workspace: &Workspace, folder: &str) -> Result<String> {
     const WINDOWS: usize = 32;
     const NEAR: usize = 4;
-    let context = lab.load(folder)?.model.context;
-    let characters = lab.text(Split::Val).chars().take(WINDOWS * context);
-    let ids = lab.tokenizer()?.encode(&characters.collect::<String>())?;
+    let context = workspace.load(folder)?.model.context;
+    let characters = workspace.text(Split::Val).chars().take(WINDOWS * context);
+    let ids = workspace.tokenizer()?.encode(&characters.collect::<String>())?;
     let windows = ids.len() / context;
-    let weights = weights(lab, folder, &ids[..windows * context], windows as i32)?; // [B, H, T, T]
+    let weights = weights(workspace, folder, &ids[..windows * context], windows as i32)?; // [B, H, T, T]
     let mut text = String::from("          itself  1 back  2 back  3 back  further    mean distance\n");
     for head in 0..weights.dim(1) {
         let (mut shares, mut distance, mut looks) = ([0.0; NEAR + 1], 0.0, 0.0);
@@ -100,8 +100,8 @@ pub fn habits(lab: &Lab, folder: &str) -> Result<String> {
 }
 
 /// The weights of all heads on ids in rows of one length, `[B, H, T, T]`.
-fn weights(lab: &Lab, folder: &str, ids: &[u32], windows: i32) -> Result<Array> {
-    let checkpoint = lab.load(folder)?;
+fn weights(workspace: &Workspace, folder: &str, ids: &[u32], windows: i32) -> Result<Array> {
+    let checkpoint = workspace.load(folder)?;
     let (model, parameters) = (&checkpoint.model, &checkpoint.parameters);
     let ids = Array::from_slice(ids, &[windows, ids.len() as i32 / windows]);
     let x = Embeddings::new(model, parameters)?.forward(&ids, 0)?; // [B, T, C]

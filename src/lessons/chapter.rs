@@ -19,11 +19,11 @@ pub fn sources() -> String {
 
 /// A part of a chapter.
 #[derive(Debug, PartialEq)]
-pub enum Piece<'a> {
+pub enum Section<'a> {
     /// Markdown, with the code that it includes.
     Text(String),
     /// A paragraph or a block of code with something computed in it.
-    Shown {
+    Figure {
         before: String,
         name: &'a str,
         after: String,
@@ -32,27 +32,27 @@ pub enum Piece<'a> {
     Picture { caption: &'a str, name: &'a str },
 }
 
-/// The pieces of a chapter, in order, without the answers to its exercises.
-pub fn pieces(chapter: &str) -> Vec<Piece<'_>> {
-    let mut pieces = Vec::new();
+/// The sections of a chapter, in order, without the answers to its exercises.
+pub fn sections(chapter: &str) -> Vec<Section<'_>> {
+    let mut sections = Vec::new();
     for paragraph in paragraphs(chapter) {
         if paragraph.starts_with("<details>") {
             continue;
         }
         if let Some((caption, name)) = picture(paragraph) {
-            pieces.push(Piece::Picture { caption, name });
+            sections.push(Section::Picture { caption, name });
             continue;
         }
-        let include = paragraph.lines().find_map(|line| shown(included(line)?));
-        pieces.push(match include {
+        let include = paragraph.lines().find_map(|line| figure_name(included(line)?));
+        sections.push(match include {
             Some(name) => {
                 let (before, after) = split_at_include(paragraph);
-                Piece::Shown { before, name, after }
+                Section::Figure { before, name, after }
             }
-            None => Piece::Text(with_sources(paragraph)),
+            None => Section::Text(with_sources(paragraph)),
         });
     }
-    pieces
+    sections
 }
 
 /// The exercises of a chapter with their answers, paragraph by paragraph in Markdown.
@@ -102,19 +102,19 @@ fn included(line: &str) -> Option<&str> {
     line.trim().strip_prefix("{{#include ")?.strip_suffix("}}")
 }
 
-/// The name in `shown/day-03/name`.
-fn shown(path: &str) -> Option<&str> {
-    path.strip_prefix("shown/")?.split_once('/').map(|(_, name)| name)
+/// The name in `figures/day-03/name`.
+fn figure_name(path: &str) -> Option<&str> {
+    path.strip_prefix("figures/")?.split_once('/').map(|(_, name)| name)
 }
 
-/// Caption and name of `![caption](shown/day-03/name)`.
+/// Caption and name of `![caption](figures/day-03/name)`.
 fn picture(paragraph: &str) -> Option<(&str, &str)> {
     let (caption, path) = paragraph
         .trim()
         .strip_prefix("![")?
         .strip_suffix(')')?
         .split_once("](")?;
-    Some((caption, shown(path)?))
+    Some((caption, figure_name(path)?))
 }
 
 /// The paths below `src/` that a chapter includes.
@@ -175,10 +175,10 @@ Text of
 two lines.
 
 ```text
-{{#include shown/day-03/one-hot.txt}}
+{{#include figures/day-03/one-hot.txt}}
 ```
 
-![Vectors](shown/day-03/vectors.svg)
+![Vectors](figures/day-03/vectors.svg)
 
 ## Exercises
 
@@ -193,25 +193,25 @@ Because.
 
     #[test]
     fn a_chapter_falls_into_pieces() {
-        let pieces = pieces(CHAPTER);
-        assert_eq!(pieces.len(), 6, "{pieces:?}");
-        assert_eq!(pieces[1], Piece::Text("Text of\ntwo lines.".into()));
+        let sections = sections(CHAPTER);
+        assert_eq!(sections.len(), 6, "{sections:?}");
+        assert_eq!(sections[1], Section::Text("Text of\ntwo lines.".into()));
         assert_eq!(
-            pieces[2],
-            Piece::Shown {
+            sections[2],
+            Section::Figure {
                 before: "```text\n".into(),
                 name: "one-hot.txt",
                 after: "```\n".into()
             }
         );
         assert_eq!(
-            pieces[3],
-            Piece::Picture {
+            sections[3],
+            Section::Picture {
                 caption: "Vectors",
                 name: "vectors.svg"
             }
         );
-        assert_eq!(pieces[5], Piece::Text("1. Why?".into()), "answers are left out");
+        assert_eq!(sections[5], Section::Text("1. Why?".into()), "answers are left out");
         assert_eq!(answers(CHAPTER)[1..], ["1. Why?", "**Answer.** Because."]);
     }
 

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use anyhow::Result;
 
-use super::fact::{Fact, Finding};
-use super::lab::Lab;
+use super::claims::{CheckResult, Claim};
+use super::workspace::Workspace;
 use crate::tokenizer::pieces::pieces;
 use crate::tokenizer::{END_OF_TEXT, Pattern, SpecialChoice, Tokenizer};
 
@@ -35,7 +35,7 @@ fn cut(texts: &[&str]) -> Result<String> {
     Ok(out)
 }
 
-pub fn patterns(_: &Lab) -> Result<String> {
+pub fn patterns(_: &Workspace) -> Result<String> {
     let text = "I'll say it'S 12345 times:\n\n    no!!";
     let mut out = format!("{text:?}\n\n");
     for (name, pattern) in [("gpt2", Pattern::Gpt2), ("cl100k", Pattern::Gpt4)] {
@@ -48,7 +48,7 @@ pub fn patterns(_: &Lab) -> Result<String> {
     Ok(out)
 }
 
-pub fn special(_: &Lab) -> Result<String> {
+pub fn special(_: &Workspace) -> Result<String> {
     let gpt2 = Tokenizer::gpt2()?;
     let text = format!("The end.{END_OF_TEXT}");
     let mut out = format!("{text:?}\n");
@@ -61,8 +61,8 @@ pub fn special(_: &Lab) -> Result<String> {
 }
 
 /// An id that no text can forge.
-pub const SPECIAL: Fact = Fact {
-    claim: "encoded as text, the special token gets other ids than its own",
+pub const SPECIAL: Claim = Claim {
+    statement: "encoded as text, the special token gets other ids than its own",
     hint: "AddedTokens::split in src/tokenizer/added.rs",
     verify: |_| {
         let gpt2 = Tokenizer::gpt2()?;
@@ -71,14 +71,14 @@ pub const SPECIAL: Fact = Fact {
             gpt2.encode(END_OF_TEXT)?,
             gpt2.encode_with(END_OF_TEXT, &SpecialChoice::ALLOW)?,
         );
-        Ok(Finding::whether(
+        Ok(CheckResult::passes_if(
             !text.contains(&id) && special == [id],
             format!("{text:?} against {special:?}"),
         ))
     },
 };
 
-pub fn spelling(_: &Lab) -> Result<String> {
+pub fn spelling(_: &Workspace) -> Result<String> {
     cut(&[
         "strawberry",
         " strawberry",
@@ -88,33 +88,33 @@ pub fn spelling(_: &Lab) -> Result<String> {
     ])
 }
 
-pub fn numbers(_: &Lab) -> Result<String> {
+pub fn numbers(_: &Workspace) -> Result<String> {
     cut(&["127 + 677 = 804", "1275 + 6773 = 8048", "1000000 1000001"])
 }
 
 const BEFORE: &str = "To be, or not to";
 
-pub fn space(_: &Lab) -> Result<String> {
+pub fn space(_: &Workspace) -> Result<String> {
     cut(&[BEFORE, &format!("{BEFORE} "), &format!("{BEFORE} be")])
 }
 
 /// The tokens of a prompt that ends in a space are unlike those of any training text.
-pub const SPACE: Fact = Fact {
-    claim: "a text's tokens begin with its prompt's tokens, but not with those of the prompt and a space",
+pub const SPACE: Claim = Claim {
+    statement: "a text's tokens begin with its prompt's tokens, but not with those of the prompt and a space",
     hint: "Pattern::split in src/tokenizer/split.rs",
     verify: |_| {
         for (name, tokenizer) in both()? {
             let whole = tokenizer.encode(&format!("{BEFORE} be"))?;
             let goes_on = |prompt: &str| Ok::<_, anyhow::Error>(whole.starts_with(&tokenizer.encode(prompt)?));
             if !goes_on(BEFORE)? || goes_on(&format!("{BEFORE} "))? {
-                return Ok(Finding::Broken(format!("not so for {name}")));
+                return Ok(CheckResult::Failed(format!("not so for {name}")));
             }
         }
-        Ok(Finding::Holds("gpt2 and cl100k".into()))
+        Ok(CheckResult::Passed("gpt2 and cl100k".into()))
     },
 };
 
-pub fn languages(_: &Lab) -> Result<String> {
+pub fn languages(_: &Workspace) -> Result<String> {
     let mut out = String::from("            characters  bytes   gpt2  cl100k\n");
     let both = both()?;
     for (language, text) in [
@@ -150,7 +150,7 @@ const FORMATS: [(&str, &str); 3] = [
     ),
 ];
 
-pub fn formats(_: &Lab) -> Result<String> {
+pub fn formats(_: &Workspace) -> Result<String> {
     let mut out = String::from("            characters   gpt2  cl100k\n");
     let both = both()?;
     for (name, text) in FORMATS {

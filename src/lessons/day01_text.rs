@@ -6,11 +6,11 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use super::arrays::{labels, visible};
+use super::claims::{CheckResult, Claim};
 use super::day01_quirks as quirks;
-use super::fact::{Fact, Finding};
-use super::lab::Lab;
 use super::pictures::{Axes, Series, curves};
-use super::{Lesson, Show};
+use super::workspace::Workspace;
+use super::{Figure, Lesson};
 use crate::data::corpus::Split;
 use crate::disk::durable;
 use crate::measure::doctor;
@@ -23,123 +23,126 @@ pub const LESSON: Lesson = Lesson {
     title: "Text, and how it becomes numbers",
     teaches: "code points, bytes, characters and byte pairs as tokens, and the problems of each",
     chapter: include_str!("../../book/src/day-01.md"),
-    shows: &[
-        Show {
+    figures: &[
+        Figure {
             name: "setup.txt",
-            make: setup,
+            render: setup,
         },
-        Show {
+        Figure {
             name: "code-points.txt",
-            make: code_points,
+            render: code_points,
         },
-        Show {
+        Figure {
             name: "characters.txt",
-            make: characters,
+            render: characters,
         },
-        Show {
+        Figure {
             name: "textbook.txt",
-            make: textbook,
+            render: textbook,
         },
-        Show {
+        Figure {
             name: "pairs.txt",
-            make: pairs,
+            render: pairs,
         },
-        Show {
+        Figure {
             name: "learned.txt",
-            make: learned,
+            render: learned,
         },
-        Show {
+        Figure {
             name: "ratio.txt",
-            make: ratio,
+            render: ratio,
         },
-        Show {
+        Figure {
             name: "ratio.svg",
-            make: ratio_curves,
+            render: ratio_curves,
         },
-        Show {
+        Figure {
             name: "patterns.txt",
-            make: quirks::patterns,
+            render: quirks::patterns,
         },
-        Show {
+        Figure {
             name: "special.txt",
-            make: quirks::special,
+            render: quirks::special,
         },
-        Show {
+        Figure {
             name: "spelling.txt",
-            make: quirks::spelling,
+            render: quirks::spelling,
         },
-        Show {
+        Figure {
             name: "numbers.txt",
-            make: quirks::numbers,
+            render: quirks::numbers,
         },
-        Show {
+        Figure {
             name: "space.txt",
-            make: quirks::space,
+            render: quirks::space,
         },
-        Show {
+        Figure {
             name: "languages.txt",
-            make: quirks::languages,
+            render: quirks::languages,
         },
-        Show {
+        Figure {
             name: "formats.txt",
-            make: quirks::formats,
+            render: quirks::formats,
         },
     ],
     models: &[],
     needs: &[],
-    facts: &[
-        Fact {
-            claim: "aaabdaaabac after three merges is 258 100 258 97 99",
+    claims: &[
+        Claim {
+            statement: "aaabdaaabac after three merges is 258 100 258 97 99",
             hint: "count_pairs, merge and Basic::train in src/tokenizer/basic.rs",
             verify: |_| {
                 let ids = Basic::train(TEXTBOOK, BYTES as usize + 3, None).encode(TEXTBOOK);
-                Ok(Finding::whether(ids == [258, 100, 258, 97, 99], format!("{ids:?}")))
+                Ok(CheckResult::passes_if(
+                    ids == [258, 100, 258, 97, 99],
+                    format!("{ids:?}"),
+                ))
             },
         },
-        Fact {
-            claim: "the fast trainer learns the same merges as the simple one",
+        Claim {
+            statement: "the fast trainer learns the same merges as the simple one",
             hint: "train_merges in src/tokenizer/train.rs",
-            verify: |lab| {
-                let text = beginning(lab);
+            verify: |workspace| {
+                let text = beginning(workspace);
                 let simple = Basic::train(text, BYTES as usize + 40, Some(Pattern::Gpt2)).merges;
                 let fast = train_merges(text, Pattern::Gpt2, 40, |_| ());
-                Ok(Finding::whether(simple == fast, format!("{} merges", fast.len())))
+                Ok(CheckResult::passes_if(simple == fast, format!("{} merges", fast.len())))
             },
         },
-        Fact {
-            claim: "decoding an encoded text returns it unchanged, for every tokenizer",
+        Claim {
+            statement: "decoding an encoded text returns it unchanged, for every tokenizer",
             hint: "encode and decode in src/tokenizer/",
-            verify: |lab| {
-                let text = lab.text(Split::Val);
+            verify: |workspace| {
+                let text = workspace.text(Split::Val);
                 let mut found = String::new();
-                for (name, tokenizer) in tokenizers(lab)? {
+                for (name, tokenizer) in tokenizers(workspace)? {
                     let same = tokenizer.decode(&tokenizer.encode(text)?)? == text;
                     if !same {
-                        return Ok(Finding::Broken(format!("not {name}")));
+                        return Ok(CheckResult::Failed(format!("not {name}")));
                     }
                     found += &format!("{name}, ");
                 }
-                Ok(Finding::Holds(format!("{found}{} bytes each", text.len())))
+                Ok(CheckResult::Passed(format!("{found}{} bytes each", text.len())))
             },
         },
-        Fact {
-            claim: "more merges never give more tokens for the training text",
+        Claim {
+            statement: "more merges never give more tokens for the training text",
             hint: "train_merges in src/tokenizer/train.rs",
-            verify: |lab| {
-                let tokens: Vec<usize> = measured(lab)?.iter().map(|point| point.train_tokens).collect();
-                Ok(Finding::whether(
+            verify: |workspace| {
+                let tokens: Vec<usize> = measured(workspace)?.iter().map(|point| point.train_tokens).collect();
+                Ok(CheckResult::passes_if(
                     tokens.is_sorted_by(|a, b| a >= b),
                     format!("{tokens:?}"),
                 ))
             },
         },
-        Fact {
-            claim: "GPT-2's tokenizer has 50257 tokens, and hello world is 31373 995",
+        Claim {
+            statement: "GPT-2's tokenizer has 50257 tokens, and hello world is 31373 995",
             hint: "src/tokenizer/published.rs, assets/gpt2/vocab.bpe",
             verify: |_| {
                 let gpt2 = Tokenizer::gpt2()?;
                 let ids = gpt2.encode("hello world")?;
-                Ok(Finding::whether(
+                Ok(CheckResult::passes_if(
                     gpt2.vocab_size() == 50257 && ids == [31373, 995],
                     format!("{} tokens, {ids:?}", gpt2.vocab_size()),
                 ))
@@ -159,18 +162,18 @@ const VOCAB_SIZE: usize = 4096;
 /// Where it is, below the folder of lessons.
 const LEFT_BEHIND: &str = "day-01/tokenizer.json";
 
-fn setup(_: &Lab) -> Result<String> {
+fn setup(_: &Workspace) -> Result<String> {
     let mut text = String::new();
-    for finding in doctor::machine() {
-        writeln!(text, "{:<11} {}", finding.what, finding.found)?;
-        if let Some(remedy) = finding.remedy {
-            writeln!(text, "            mend it with: {remedy}")?;
+    for check in doctor::machine() {
+        writeln!(text, "{:<11} {}", check.what, check.found)?;
+        if let Some(fix) = check.fix {
+            writeln!(text, "            fix it with: {fix}")?;
         }
     }
     Ok(text)
 }
 
-fn code_points(_: &Lab) -> Result<String> {
+fn code_points(_: &Workspace) -> Result<String> {
     let mut text = String::from("character  code point  bytes\n");
     for character in "aé字😀e\u{301}".chars() {
         let mut buffer = [0; 4];
@@ -194,14 +197,18 @@ fn code_points(_: &Lab) -> Result<String> {
     Ok(text)
 }
 
-fn characters(lab: &Lab) -> Result<String> {
-    let Tokenizer::Char(tokenizer) = lab.tokenizer()? else {
+fn characters(workspace: &Workspace) -> Result<String> {
+    let Tokenizer::Char(tokenizer) = workspace.tokenizer()? else {
         anyhow::bail!("the lessons' tokenizer is one of characters");
     };
     let all: Vec<u32> = (0..tokenizer.vocab_size() as u32).collect();
-    let asked: String = lab.text(Split::Train).chars().take(12).collect();
+    let asked: String = workspace.text(Split::Train).chars().take(12).collect();
     let ids = tokenizer.encode(&asked)?;
-    let mut text = format!("{} tokens: {}\n\n", all.len(), labels(lab.tokenizer()?, &all)?.concat());
+    let mut text = format!(
+        "{} tokens: {}\n\n",
+        all.len(),
+        labels(workspace.tokenizer()?, &all)?.concat()
+    );
     writeln!(text, "encode {asked:?}\n       {ids:?}")?;
     writeln!(text, "decode {:?}\n", tokenizer.decode(&ids)?)?;
     let unknown = CharTokenizer::from_text("hello").encode("help").map(|_| ());
@@ -211,7 +218,7 @@ fn characters(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-fn textbook(_: &Lab) -> Result<String> {
+fn textbook(_: &Workspace) -> Result<String> {
     let mut text = String::new();
     let mut ids: Vec<u32> = TEXTBOOK.bytes().map(u32::from).collect();
     writeln!(text, "{TEXTBOOK} is {ids:?}\n")?;
@@ -227,15 +234,15 @@ fn textbook(_: &Lab) -> Result<String> {
 }
 
 /// Enough text to count in a moment, the simple way.
-fn beginning(lab: &Lab) -> &str {
-    let text = lab.text(Split::Train);
+fn beginning(workspace: &Workspace) -> &str {
+    let text = workspace.text(Split::Train);
     let end = text.char_indices().nth(50_000).map_or(text.len(), |(at, _)| at);
     &text[..end]
 }
 
-fn pairs(lab: &Lab) -> Result<String> {
+fn pairs(workspace: &Workspace) -> Result<String> {
     let chunks: Vec<Vec<u32>> = Pattern::Gpt2
-        .split(beginning(lab))
+        .split(beginning(workspace))
         .map(|chunk| chunk.bytes().map(u32::from).collect())
         .collect();
     let mut counts: Vec<(Pair, usize)> = count_pairs(&chunks).into_iter().collect();
@@ -249,10 +256,10 @@ fn pairs(lab: &Lab) -> Result<String> {
 }
 
 /// The merges of the day's tokenizer.
-fn merges(lab: &Lab) -> Vec<Pair> {
+fn merges(workspace: &Workspace) -> Vec<Pair> {
     // One token is the special one.
     train_merges(
-        lab.text(Split::Train),
+        workspace.text(Split::Train),
         Pattern::Gpt2,
         VOCAB_SIZE - BYTES as usize - 1,
         |_| (),
@@ -260,14 +267,14 @@ fn merges(lab: &Lab) -> Vec<Pair> {
 }
 
 /// Trains the day's tokenizer and leaves it behind.
-fn learned(lab: &Lab) -> Result<String> {
+fn learned(workspace: &Workspace) -> Result<String> {
     say(format_args!("training a tokenizer of {VOCAB_SIZE} tokens"));
     let start = Instant::now();
-    let merges = merges(lab);
+    let merges = merges(workspace);
     let seconds = start.elapsed().as_secs_f64();
     let bpe = Bpe::from_merges(&merges, Pattern::Gpt2, &[END_OF_TEXT])?;
     let tokenizer = Tokenizer::from(bpe.clone());
-    let place = lab.folder(LEFT_BEHIND);
+    let place = workspace.folder(LEFT_BEHIND);
     let _made = durable::make_parents(&place)?;
     durable::write_file(&place, &serde_json::to_vec(&tokenizer.to_json()?)?)?;
 
@@ -279,11 +286,11 @@ fn learned(lab: &Lab) -> Result<String> {
     let last = BYTES + merges.len() as u32;
     let mut long: Vec<u32> = (BYTES..last).collect();
     long.sort_by_key(|&id| std::cmp::Reverse(bpe.token_bytes(id).map_or(0, <[u8]>::len)));
-    let text = lab.text(Split::Val);
+    let text = workspace.text(Split::Val);
     Ok(format!(
         "{} merges of {} bytes of text in {seconds:.2} s\n\nthe first    {}\nthe last     {}\nthe longest  {}\n\nvalidation text: {:.2} bytes per token\nleft in {}\n",
         merges.len(),
-        lab.text(Split::Train).len(),
+        workspace.text(Split::Train).len(),
         list(&mut (BYTES..last.min(BYTES + 16))),
         list(&mut (last.saturating_sub(8).max(BYTES)..last)),
         list(&mut long.into_iter().take(6)),
@@ -293,11 +300,11 @@ fn learned(lab: &Lab) -> Result<String> {
 }
 
 /// The tokenizers of the day, with names.
-fn tokenizers(lab: &Lab) -> Result<Vec<(&'static str, Tokenizer)>> {
-    let place = lab.folder(LEFT_BEHIND);
+fn tokenizers(workspace: &Workspace) -> Result<Vec<(&'static str, Tokenizer)>> {
+    let place = workspace.folder(LEFT_BEHIND);
     let own = Tokenizer::load(&place).with_context(|| format!("make it with: {} lesson 1", program()))?;
     Ok(vec![
-        ("characters", lab.tokenizer()?.clone()),
+        ("characters", workspace.tokenizer()?.clone()),
         ("the day's", own),
         ("gpt2", Tokenizer::gpt2()?),
         ("cl100k", Tokenizer::cl100k()?),
@@ -305,7 +312,7 @@ fn tokenizers(lab: &Lab) -> Result<Vec<(&'static str, Tokenizer)>> {
 }
 
 /// What a vocabulary of some size comes to.
-struct Point {
+struct VocabularyPoint {
     vocab_size: usize,
     train_tokens: usize,
     val_tokens: usize,
@@ -316,28 +323,28 @@ struct Point {
 const CODE: &str = include_str!("day01_text.rs");
 
 /// The first merges of the day's tokenizer make tokenizers of all smaller sizes.
-fn measured(lab: &Lab) -> Result<Vec<Point>> {
-    let merges = merges(lab);
+fn measured(workspace: &Workspace) -> Result<Vec<VocabularyPoint>> {
+    let merges = merges(workspace);
     let sizes = [0, 32, 64, 128, 256, 512, 1024, 2048, merges.len()];
     let sizes = sizes.into_iter().filter(|&count| count <= merges.len());
     sizes
         .map(|count| {
             let bpe = Bpe::from_merges(&merges[..count], Pattern::Gpt2, &[])?;
             let tokens = |text| anyhow::Ok(bpe.encode(text)?.len());
-            Ok(Point {
+            Ok(VocabularyPoint {
                 vocab_size: bpe.vocab_size(),
-                train_tokens: tokens(lab.text(Split::Train))?,
-                val_tokens: tokens(lab.text(Split::Val))?,
+                train_tokens: tokens(workspace.text(Split::Train))?,
+                val_tokens: tokens(workspace.text(Split::Val))?,
                 code_tokens: tokens(CODE)?,
             })
         })
         .collect()
 }
 
-fn ratio(lab: &Lab) -> Result<String> {
-    let (plays, code) = (lab.text(Split::Val), CODE);
+fn ratio(workspace: &Workspace) -> Result<String> {
+    let (plays, code) = (workspace.text(Split::Val), CODE);
     let mut text = String::from("tokenizer     vocabulary  bytes per token: plays   Rust code\n");
-    for (name, tokenizer) in tokenizers(lab)? {
+    for (name, tokenizer) in tokenizers(workspace)? {
         let per_token = |text: &str| -> Result<String> {
             let tokens = tokenizer.encode(text);
             Ok(tokens.map_or("–".into(), |ids| {
@@ -355,9 +362,9 @@ fn ratio(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-fn ratio_curves(lab: &Lab) -> Result<String> {
-    let points = measured(lab)?;
-    let curve = |name: &str, bytes: usize, tokens: fn(&Point) -> usize| Series {
+fn ratio_curves(workspace: &Workspace) -> Result<String> {
+    let points = measured(workspace)?;
+    let curve = |name: &str, bytes: usize, tokens: fn(&VocabularyPoint) -> usize| Series {
         name: name.into(),
         points: points
             .iter()
@@ -370,10 +377,12 @@ fn ratio_curves(lab: &Lab) -> Result<String> {
         y: "bytes per token",
     };
     let all = [
-        curve("training text", lab.text(Split::Train).len(), |point| {
+        curve("training text", workspace.text(Split::Train).len(), |point| {
             point.train_tokens
         }),
-        curve("validation text", lab.text(Split::Val).len(), |point| point.val_tokens),
+        curve("validation text", workspace.text(Split::Val).len(), |point| {
+            point.val_tokens
+        }),
         curve("Rust code", CODE.len(), |point| point.code_tokens),
     ];
     curves(&axes, &all)

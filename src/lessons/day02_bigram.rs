@@ -7,10 +7,10 @@ use mlx_rs::{Array, ops};
 use rand_chacha::ChaCha8Rng;
 
 use super::arrays::{labels, largest_difference, rows, table, visible};
-use super::fact::{Fact, Finding};
-use super::lab::Lab;
+use super::claims::{CheckResult, Claim};
 use super::pictures;
-use super::{Lesson, Recipe, Show};
+use super::workspace::Workspace;
+use super::{Figure, Lesson, Recipe};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Architecture, TrainConfig};
 use crate::data::batches::{Batch, row_starts, step_rng};
@@ -26,138 +26,144 @@ pub const LESSON: Lesson = Lesson {
     title: "Data, and the bigram model",
     teaches: "text as examples, what a loss is, and the smallest model that learns",
     chapter: include_str!("../../book/src/day-02.md"),
-    shows: &[
-        Show {
+    figures: &[
+        Figure {
             name: "split.txt",
-            make: split,
+            render: split,
         },
-        Show {
+        Figure {
             name: "examples.txt",
-            make: examples,
+            render: examples,
         },
-        Show {
+        Figure {
             name: "batch.txt",
-            make: batch,
+            render: batch,
         },
-        Show {
+        Figure {
             name: "table.txt",
-            make: corner,
+            render: corner,
         },
-        Show {
+        Figure {
             name: "untrained.txt",
-            make: untrained,
+            render: untrained,
         },
-        Show {
+        Figure {
             name: "writing.txt",
-            make: writing,
+            render: writing,
         },
-        Show {
+        Figure {
             name: "training.txt",
-            make: training,
+            render: training,
         },
-        Show {
+        Figure {
             name: "table.svg",
-            make: picture,
+            render: picture,
         },
-        Show {
+        Figure {
             name: "followers.txt",
-            make: followers,
+            render: followers,
         },
-        Show {
+        Figure {
             name: "counting.txt",
-            make: counting,
+            render: counting,
         },
     ],
     models: &[BIGRAM],
     needs: &[],
-    facts: &[
-        Fact {
-            claim: "targets are the inputs shifted by one token, and a batch of B rows has B times T of them",
+    claims: &[
+        Claim {
+            statement: "targets are the inputs shifted by one token, and a batch of B rows has B times T of them",
             hint: "Batch::gather in src/data/batches.rs",
-            verify: |lab| {
-                let batch = first_batch(lab)?.1;
+            verify: |workspace| {
+                let batch = first_batch(workspace)?.1;
                 let inputs = batch.inputs.chunks(CHUNK);
                 let shifted = inputs
                     .zip(batch.targets.chunks(CHUNK))
                     .all(|(x, y)| x[1..] == y[..CHUNK - 1]);
-                Ok(Finding::whether(
+                Ok(CheckResult::passes_if(
                     shifted && batch.targets.len() == ROWS * CHUNK,
                     format!("{} targets", batch.targets.len()),
                 ))
             },
         },
-        Fact {
-            claim: "a step's batch depends on seed and step alone",
+        Claim {
+            statement: "a step's batch depends on seed and step alone",
             hint: "step_rng in src/data/batches.rs",
-            verify: |lab| {
-                let starts = |step| row_starts(&mut step_rng(lab.seed(), step), ROWS, 1_000_000, CHUNK);
-                Ok(Finding::whether(
+            verify: |workspace| {
+                let starts = |step| row_starts(&mut step_rng(workspace.seed(), step), ROWS, 1_000_000, CHUNK);
+                Ok(CheckResult::passes_if(
                     starts(5) == starts(5) && starts(5) != starts(6),
                     format!("step 5 begins at {:?}, step 6 at {:?}", starts(5), starts(6)),
                 ))
             },
         },
-        Fact {
-            claim: "only the last token counts: the tokens before it change nothing",
+        Claim {
+            statement: "only the last token counts: the tokens before it change nothing",
             hint: "Bigram::forward in src/model/bigram.rs",
-            verify: |lab| {
-                let (model, parameters) = (fresh(lab)?, initialize(&fresh(lab)?.model, lab.seed())?);
+            verify: |workspace| {
+                let (model, parameters) = (
+                    fresh(workspace)?,
+                    initialize(&fresh(workspace)?.model, workspace.seed())?,
+                );
                 let model = Model::new(&model.model, &parameters)?;
                 let logits = |ids: [u32; 3]| model.forward(&Array::from_slice(&ids, &[1, 3]), None);
                 let last = |logits: Array| logits.take_axis(Array::from_int(2), 1);
                 let difference = largest_difference(&last(logits([0, 1, 2])?)?, &last(logits([2, 0, 2])?)?)?;
                 // The same row of the same table.
-                Ok(Finding::equal_within(difference, 0.0))
+                Ok(CheckResult::within_tolerance(difference, 0.0))
             },
         },
-        Fact {
-            claim: "a uniform prediction has a loss of ln(vocabulary)",
+        Claim {
+            statement: "a uniform prediction has a loss of ln(vocabulary)",
             hint: "negative_log_likelihood in src/model/loss.rs",
-            verify: |lab| {
-                let vocab = lab.tokenizer()?.vocab_size();
+            verify: |workspace| {
+                let vocab = workspace.tokenizer()?.vocab_size();
                 let zeros = ops::zeros::<f32>(&[vocab as i32, vocab as i32])?;
-                let (loss, _) = lab.measure(&with_table(lab, zeros)?)?;
+                let (loss, _) = workspace.measure(&with_table(workspace, zeros)?)?;
                 // A logarithm in float32 is right to about 5e-7 between 4 and 8.
-                Ok(Finding::equal_within((loss - (vocab as f64).ln()).abs() as f32, 2e-6))
+                Ok(CheckResult::within_tolerance(
+                    (loss - (vocab as f64).ln()).abs() as f32,
+                    2e-6,
+                ))
             },
         },
-        Fact {
-            claim: "an untrained table's loss is close to that",
+        Claim {
+            statement: "an untrained table's loss is close to that",
             hint: "layout in src/model/init.rs",
-            verify: |lab| {
-                let (loss, _) = lab.measure(&fresh(lab)?)?;
-                let even = (lab.tokenizer()?.vocab_size() as f64).ln();
+            verify: |workspace| {
+                let (loss, _) = workspace.measure(&fresh(workspace)?)?;
+                let even = (workspace.tokenizer()?.vocab_size() as f64).ln();
                 // Logits of N(0, 0.02), of which a mean over a few hundred frequent pairs is left: some 0.002.
-                Ok(Finding::equal_within((loss - even).abs() as f32, 0.01))
+                Ok(CheckResult::within_tolerance((loss - even).abs() as f32, 0.01))
             },
         },
-        Fact {
-            claim: "generation is a loop of look-up and sampling: this day's loop generates the same text as `generate`",
+        Claim {
+            statement: "generation is a loop of look-up and sampling: this day's loop generates the same text as `generate`",
             hint: "Generator::generate in src/generate/mod.rs",
-            verify: |lab| {
-                let checkpoint = fresh(lab)?;
+            verify: |workspace| {
+                let checkpoint = fresh(workspace)?;
                 let model = Model::new(&checkpoint.model, &checkpoint.parameters)?;
                 let start = checkpoint.tokenizer.default_prompt();
-                let ours = write(&model, start[0], 100, &mut sample_rng(lab.seed(), 0))?;
+                let ours = write(&model, start[0], 100, &mut sample_rng(workspace.seed(), 0))?;
                 let ours = checkpoint.tokenizer.decode(&ours[1..])?;
-                let theirs = lab.sample(&checkpoint, &checkpoint.tokenizer.decode(&start[..1])?, 100)?;
-                Ok(Finding::whether(
+                let theirs = workspace.sample(&checkpoint, &checkpoint.tokenizer.decode(&start[..1])?, 100)?;
+                Ok(CheckResult::passes_if(
                     ours == theirs,
                     format!("{} characters", ours.chars().count()),
                 ))
             },
         },
-        Fact {
-            claim: "training ends close to what counting pairs gives at once",
+        Claim {
+            statement: "training ends close to what counting pairs gives at once",
             hint: "the training: `lesson 2`; or counted in src/lessons/day02_bigram.rs",
-            verify: |lab| {
-                let learned = lab.results(BIGRAM.folder)?.val_loss;
-                let (counted, _) = lab.measure(&counted_model(lab)?)?;
-                Ok(if lab.is_fully_trained(&BIGRAM)? {
+            verify: |workspace| {
+                let learned = workspace.results(BIGRAM.folder)?.val_loss;
+                let (counted, _) = workspace.measure(&counted_model(workspace)?)?;
+                Ok(if workspace.is_fully_trained(&BIGRAM)? {
                     // The last steps still jump about by batches of a few hundred tokens.
-                    Finding::equal_within((learned - counted).abs() as f32, 0.02)
+                    CheckResult::within_tolerance((learned - counted).abs() as f32, 0.02)
                 } else {
-                    Finding::Open(format!(
+                    CheckResult::Skipped(format!(
                         "it needs a model trained to its end; counting gives {counted:.4}"
                     ))
                 })
@@ -186,28 +192,30 @@ const ROWS: usize = 4;
 /// The characters of the picture.
 const PICTURED: &str = "\n abcdefghijklmnopqrstuvwxyz,.:;'";
 
-fn split(lab: &Lab) -> Result<String> {
+fn split(workspace: &Workspace) -> Result<String> {
     let mut text = String::new();
     for (name, split) in [
         ("all", Split::All),
         ("training", Split::Train),
         ("validation", Split::Val),
     ] {
-        let part = lab.text(split);
+        let part = workspace.text(split);
         let begins: String = part.chars().take(30).map(visible).collect();
-        let tokens = lab.tokenizer()?.encode(part)?.len();
+        let tokens = workspace.tokenizer()?.encode(part)?.len();
         writeln!(text, "{name:<10}  {tokens:>8} tokens  {begins} …")?;
     }
     Ok(text)
 }
 
-fn training_tokens(lab: &Lab) -> Result<Tokens> {
-    Ok(Tokens::Memory(lab.tokenizer()?.encode(lab.text(Split::Train))?))
+fn training_tokens(workspace: &Workspace) -> Result<Tokens> {
+    Ok(Tokens::Memory(
+        workspace.tokenizer()?.encode(workspace.text(Split::Train))?,
+    ))
 }
 
-fn examples(lab: &Lab) -> Result<String> {
-    let tokenizer = lab.tokenizer()?;
-    let chunk = Batch::gather(&training_tokens(lab)?, &[0], CHUNK);
+fn examples(workspace: &Workspace) -> Result<String> {
+    let tokenizer = workspace.tokenizer()?;
+    let chunk = Batch::gather(&training_tokens(workspace)?, &[0], CHUNK);
     let (inputs, targets) = (labels(tokenizer, &chunk.inputs)?, labels(tokenizer, &chunk.targets)?);
     let mut text = format!("inputs   {:?}\ntargets  {:?}\n\n", chunk.inputs, chunk.targets);
     for place in 0..CHUNK {
@@ -223,32 +231,32 @@ fn examples(lab: &Lab) -> Result<String> {
 }
 
 /// Where the rows of a small first batch begin, and the batch.
-fn first_batch(lab: &Lab) -> Result<(Vec<usize>, Batch)> {
-    let tokens = training_tokens(lab)?;
-    let starts = row_starts(&mut step_rng(lab.seed(), 0), ROWS, tokens.len(), CHUNK);
+fn first_batch(workspace: &Workspace) -> Result<(Vec<usize>, Batch)> {
+    let tokens = training_tokens(workspace)?;
+    let starts = row_starts(&mut step_rng(workspace.seed(), 0), ROWS, tokens.len(), CHUNK);
     let batch = Batch::gather(&tokens, &starts, CHUNK);
     Ok((starts, batch))
 }
 
-fn batch(lab: &Lab) -> Result<String> {
-    let (starts, batch) = first_batch(lab)?;
+fn batch(workspace: &Workspace) -> Result<String> {
+    let (starts, batch) = first_batch(workspace)?;
     let mut text = format!("rows begin at {starts:?}\n");
     for (name, ids) in [("inputs", &batch.inputs), ("targets", &batch.targets)] {
         writeln!(text, "\n{name} [{ROWS}, {CHUNK}]")?;
         for row in ids.chunks(CHUNK) {
             let numbers: String = row.iter().map(|id| format!("{id:>4}")).collect();
-            writeln!(text, "{numbers}    {}", labels(lab.tokenizer()?, row)?.concat())?;
+            writeln!(text, "{numbers}    {}", labels(workspace.tokenizer()?, row)?.concat())?;
         }
     }
     Ok(text)
 }
 
 /// The bigram model with a given table of logits, `[V, V]`.
-fn with_table(lab: &Lab, table: Array) -> Result<Checkpoint> {
-    let tokenizer = lab.tokenizer()?.clone();
+fn with_table(workspace: &Workspace, table: Array) -> Result<Checkpoint> {
+    let tokenizer = workspace.tokenizer()?.clone();
     Ok(Checkpoint {
-        folder: lab.folder(BIGRAM.folder),
-        model: lab.config(&BIGRAM)?.model(tokenizer.vocab_size()),
+        folder: workspace.folder(BIGRAM.folder),
+        model: workspace.config(&BIGRAM)?.model(tokenizer.vocab_size()),
         parameters: Parameters::from_entries(vec![("wte.weight".into(), table)]),
         tokenizer,
         base: None,
@@ -256,14 +264,17 @@ fn with_table(lab: &Lab, table: Array) -> Result<Checkpoint> {
 }
 
 /// The model before it learns.
-fn fresh(lab: &Lab) -> Result<Checkpoint> {
-    let model = lab.config(&BIGRAM)?.model(lab.tokenizer()?.vocab_size());
-    with_table(lab, initialize(&model, lab.seed())?.get("wte.weight")?.clone())
+fn fresh(workspace: &Workspace) -> Result<Checkpoint> {
+    let model = workspace.config(&BIGRAM)?.model(workspace.tokenizer()?.vocab_size());
+    with_table(
+        workspace,
+        initialize(&model, workspace.seed())?.get("wte.weight")?.clone(),
+    )
 }
 
 /// The rows and columns of a table of all tokens that belong to `characters`, as far as the text has these.
-fn cut(lab: &Lab, table: &Array, characters: &str) -> Result<(Vec<String>, Array)> {
-    let tokenizer = lab.tokenizer()?;
+fn cut(workspace: &Workspace, table: &Array, characters: &str) -> Result<(Vec<String>, Array)> {
+    let tokenizer = workspace.tokenizer()?;
     let known: Vec<u32> = characters
         .chars()
         .filter_map(|character| tokenizer.encode(&character.to_string()).ok())
@@ -274,10 +285,10 @@ fn cut(lab: &Lab, table: &Array, characters: &str) -> Result<(Vec<String>, Array
     Ok((labels(tokenizer, &known)?, part))
 }
 
-fn corner(lab: &Lab) -> Result<String> {
-    let checkpoint = fresh(lab)?;
+fn corner(workspace: &Workspace) -> Result<String> {
+    let checkpoint = fresh(workspace)?;
     let whole = checkpoint.parameters.get("wte.weight")?;
-    let (labels, part) = cut(lab, whole, " aehnot")?;
+    let (labels, part) = cut(workspace, whole, " aehnot")?;
     let head: String = labels.iter().map(|label| format!(" {label:>7}")).collect();
     Ok(format!(
         "wte.weight {:?}: {} numbers, of which these are a few\n\n {head}\n{}",
@@ -287,10 +298,10 @@ fn corner(lab: &Lab) -> Result<String> {
     ))
 }
 
-fn untrained(lab: &Lab) -> Result<String> {
-    let checkpoint = fresh(lab)?;
+fn untrained(workspace: &Workspace) -> Result<String> {
+    let checkpoint = fresh(workspace)?;
     let vocab = checkpoint.model.vocab_size;
-    let (loss, _) = lab.measure(&checkpoint)?;
+    let (loss, _) = workspace.measure(&checkpoint)?;
     Ok(format!(
         "loss of the untrained table  {loss:.4}\nln({vocab})                       {:.4}\n",
         (vocab as f64).ln()
@@ -310,16 +321,16 @@ fn write(model: &Model, start: u32, tokens: usize, rng: &mut ChaCha8Rng) -> Resu
 }
 // ANCHOR_END: write
 
-fn writing(lab: &Lab) -> Result<String> {
-    let checkpoint = fresh(lab)?;
+fn writing(workspace: &Workspace) -> Result<String> {
+    let checkpoint = fresh(workspace)?;
     let model = Model::new(&checkpoint.model, &checkpoint.parameters)?;
     let start = checkpoint.tokenizer.default_prompt();
-    let ids = write(&model, start[0], 150, &mut sample_rng(lab.seed(), 0))?;
+    let ids = write(&model, start[0], 150, &mut sample_rng(workspace.seed(), 0))?;
     checkpoint.tokenizer.decode(&ids[1..])
 }
 
-fn training(lab: &Lab) -> Result<String> {
-    Ok(lab.train(&BIGRAM)?.summary())
+fn training(workspace: &Workspace) -> Result<String> {
+    Ok(workspace.train(&BIGRAM)?.summary())
 }
 
 // ANCHOR: counted
@@ -334,10 +345,10 @@ fn counted(ids: &[u32], vocab: usize) -> Result<Array> {
 // ANCHOR_END: counted
 
 /// A model that has counted the training text instead of learning.
-fn counted_model(lab: &Lab) -> Result<Checkpoint> {
-    let tokenizer = lab.tokenizer()?;
-    let ids = tokenizer.encode(lab.text(Split::Train))?;
-    with_table(lab, counted(&ids, tokenizer.vocab_size())?)
+fn counted_model(workspace: &Workspace) -> Result<Checkpoint> {
+    let tokenizer = workspace.tokenizer()?;
+    let ids = tokenizer.encode(workspace.text(Split::Train))?;
+    with_table(workspace, counted(&ids, tokenizer.vocab_size())?)
 }
 
 /// The chances of each token after each, `[V, V]`: a softmax over each row of a table.
@@ -345,9 +356,9 @@ fn chances(checkpoint: &Checkpoint) -> Result<Array> {
     Ok(ops::softmax_axis(checkpoint.parameters.get("wte.weight")?, -1, true)?)
 }
 
-fn picture(lab: &Lab) -> Result<String> {
-    let learned = chances(&lab.load(BIGRAM.folder)?)?;
-    let (labels, part) = cut(lab, &learned, PICTURED)?;
+fn picture(workspace: &Workspace) -> Result<String> {
+    let learned = chances(&workspace.load(BIGRAM.folder)?)?;
+    let (labels, part) = cut(workspace, &learned, PICTURED)?;
     // Most chances are small: their roots can be told apart.
     let shades = rows(&part.sqrt()?)?;
     pictures::heat_map(
@@ -358,12 +369,12 @@ fn picture(lab: &Lab) -> Result<String> {
     )
 }
 
-fn followers(lab: &Lab) -> Result<String> {
-    let tokenizer = lab.tokenizer()?;
+fn followers(workspace: &Workspace) -> Result<String> {
+    let tokenizer = workspace.tokenizer()?;
     let all: Vec<u32> = (0..tokenizer.vocab_size() as u32).collect();
     let names = labels(tokenizer, &all)?;
-    let learned = rows(&chances(&lab.load(BIGRAM.folder)?)?)?;
-    let counted = rows(&chances(&counted_model(lab)?)?)?;
+    let learned = rows(&chances(&workspace.load(BIGRAM.folder)?)?)?;
+    let counted = rows(&chances(&counted_model(workspace)?)?)?;
     let mut text = String::from("after   most likely, learned (counted)\n");
     for asked in "qthe,.\n ".chars().map(visible) {
         let Some(row) = names.iter().position(|name| *name == asked) else {
@@ -384,9 +395,11 @@ fn followers(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-fn counting(lab: &Lab) -> Result<String> {
-    let learned = lab.results(BIGRAM.folder).context("the bigram is not trained yet")?;
-    let (counted, _) = lab.measure(&counted_model(lab)?)?;
+fn counting(workspace: &Workspace) -> Result<String> {
+    let learned = workspace
+        .results(BIGRAM.folder)
+        .context("the bigram is not trained yet")?;
+    let (counted, _) = workspace.measure(&counted_model(workspace)?)?;
     Ok(format!(
         "loss on the validation text\nlearned in {:>4} steps  {:.4}\ncounted at once        {counted:.4}\n",
         learned.steps, learned.val_loss

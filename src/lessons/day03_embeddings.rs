@@ -7,10 +7,10 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Device, Dtype, linalg, ops, random, with_device};
 
 use super::arrays::{labels, largest_difference, rows, table};
-use super::fact::{Fact, Finding, lower_loss};
-use super::lab::Lab;
+use super::claims::{CheckResult, Claim, lower_loss};
 use super::pictures;
-use super::{Lesson, Recipe, Show};
+use super::workspace::Workspace;
+use super::{Figure, Lesson, Recipe};
 use crate::config::{Architecture, TrainConfig};
 use crate::model::averaging::{average_past, averaging_weights};
 use crate::model::embeddings::Embeddings;
@@ -22,72 +22,75 @@ pub const LESSON: Lesson = Lesson {
     title: "Embeddings, and the mean of the past",
     teaches: "tokens as vectors, positions, and the first way to look back",
     chapter: include_str!("../../book/src/day-03.md"),
-    shows: &[
-        Show {
+    figures: &[
+        Figure {
             name: "lookup.txt",
-            make: lookup,
+            render: lookup,
         },
-        Show {
+        Figure {
             name: "one-hot.txt",
-            make: one_hot,
+            render: one_hot,
         },
-        Show {
+        Figure {
             name: "positions.txt",
-            make: positions,
+            render: positions,
         },
-        Show {
+        Figure {
             name: "three-ways.txt",
-            make: three_ways,
+            render: three_ways,
         },
-        Show {
+        Figure {
             name: "training.txt",
-            make: training,
+            render: training,
         },
-        Show {
+        Figure {
             name: "neighbours.txt",
-            make: neighbours,
+            render: neighbours,
         },
-        Show {
+        Figure {
             name: "vectors.svg",
-            make: vectors,
+            render: vectors,
         },
     ],
     models: &[AVERAGING],
     needs: &[],
-    facts: &[
-        Fact {
-            claim: "looking up a vector is a product with a one-hot vector",
+    claims: &[
+        Claim {
+            statement: "looking up a vector is a product with a one-hot vector",
             hint: "Embedding::forward in src/model/embeddings.rs",
-            verify: |lab| {
-                let (looked_up, product) = lookup_both_ways(lab)?;
+            verify: |workspace| {
+                let (looked_up, product) = lookup_both_ways(workspace)?;
                 // One 1 and many zeros: no rounding.
-                Ok(Finding::equal_within(largest_difference(&looked_up, &product)?, 0.0))
+                Ok(CheckResult::within_tolerance(
+                    largest_difference(&looked_up, &product)?,
+                    0.0,
+                ))
             },
         },
-        Fact {
-            claim: "a token's vector is that of its id plus that of its position",
+        Claim {
+            statement: "a token's vector is that of its id plus that of its position",
             hint: "Embeddings::forward in src/model/embeddings.rs",
-            verify: |lab| {
-                let (whole, sum) = sum_of_two(lab)?;
-                Ok(Finding::equal_within(largest_difference(&whole, &sum)?, 0.0))
+            verify: |workspace| {
+                let (whole, sum) = sum_of_two(workspace)?;
+                Ok(CheckResult::within_tolerance(largest_difference(&whole, &sum)?, 0.0))
             },
         },
-        Fact {
-            claim: "a loop, a matrix and a masked softmax compute the same mean of the past",
+        Claim {
+            statement: "a loop, a matrix and a masked softmax compute the same mean of the past",
             hint: "average_past and averaging_weights in src/model/averaging.rs",
-            verify: |lab| {
-                let x = some_vectors(lab)?;
+            verify: |workspace| {
+                let x = some_vectors(workspace)?;
                 let by_matrix = average_past(&x, None)?;
                 let by_loop = largest_difference(&mean_by_loop(&x)?, &by_matrix)?;
                 let by_softmax = largest_difference(&mean_by_softmax(&x)?, &by_matrix)?;
                 // Sums of 8 numbers around 1 in float32, in different orders.
-                Ok(Finding::equal_within(by_loop.max(by_softmax), 1e-6))
+                Ok(CheckResult::within_tolerance(by_loop.max(by_softmax), 1e-6))
             },
         },
-        Fact {
-            claim: "averaging forgets which token came last, and has a higher loss than day 2's bigram model",
+        Claim {
+            statement: "averaging forgets which token came last, and has a higher loss than day 2's bigram model",
             hint: "the training of both: `lesson 2`, `lesson 3`",
-            verify: |lab| lower_loss(lab, "day-02", AVERAGING.folder),
+            verify: |workspace| lower_loss(workspace, "day-02", AVERAGING.folder),
         },
     ],
 };
@@ -106,18 +109,18 @@ const AVERAGING: Recipe = Recipe {
 };
 
 /// The embeddings of a model that has not learned yet, and the tokens of `text`, `[1, T]`.
-fn fresh(lab: &Lab, text: &str) -> Result<(Parameters, Embeddings, Vec<u32>, Array)> {
-    let tokenizer = lab.tokenizer()?;
-    let model = lab.config(&AVERAGING)?.model(tokenizer.vocab_size());
-    let parameters = initialize(&model, lab.seed())?;
+fn fresh(workspace: &Workspace, text: &str) -> Result<(Parameters, Embeddings, Vec<u32>, Array)> {
+    let tokenizer = workspace.tokenizer()?;
+    let model = workspace.config(&AVERAGING)?.model(tokenizer.vocab_size());
+    let parameters = initialize(&model, workspace.seed())?;
     let embeddings = Embeddings::new(&model, &parameters)?;
     let ids = tokenizer.encode(text)?;
     let array = Array::from_slice(&ids, &[1, ids.len() as i32]);
     Ok((parameters, embeddings, ids, array))
 }
 
-fn lookup(lab: &Lab) -> Result<String> {
-    let (parameters, _, ids, array) = fresh(lab, "to be")?;
+fn lookup(workspace: &Workspace) -> Result<String> {
+    let (parameters, _, ids, array) = fresh(workspace, "to be")?;
     let table_of_all = parameters.get("wte.weight")?; // [V, C]
     let vectors = table_of_all.take_axis(&array, 0)?; // [1, T, C]
     let mut text = format!(
@@ -132,7 +135,7 @@ fn lookup(lab: &Lab) -> Result<String> {
         vectors.shape()
     )?;
     text += &table(
-        &labels(lab.tokenizer()?, &ids)?,
+        &labels(workspace.tokenizer()?, &ids)?,
         &vectors.squeeze_axes(&[0])?.try_index((.., ..6))?,
         3,
     )?;
@@ -140,8 +143,8 @@ fn lookup(lab: &Lab) -> Result<String> {
 }
 
 /// The vectors of "to be" by lookup, and by a product of one-hot rows with the table.
-fn lookup_both_ways(lab: &Lab) -> Result<(Array, Array)> {
-    let (parameters, _, _, ids) = fresh(lab, "to be")?;
+fn lookup_both_ways(workspace: &Workspace) -> Result<(Array, Array)> {
+    let (parameters, _, _, ids) = fresh(workspace, "to be")?;
     let weight = parameters.get("wte.weight")?; // [V, C]
     // ANCHOR: one_hot
     let every_id = ops::arange::<_, u32>(None, weight.dim(0), None)?; // [V]
@@ -152,8 +155,8 @@ fn lookup_both_ways(lab: &Lab) -> Result<(Array, Array)> {
     Ok((looked_up, product))
 }
 
-fn one_hot(lab: &Lab) -> Result<String> {
-    let (looked_up, product) = lookup_both_ways(lab)?;
+fn one_hot(workspace: &Workspace) -> Result<String> {
+    let (looked_up, product) = lookup_both_ways(workspace)?;
     Ok(format!(
         "one-hot rows times the table {:?}, lookup {:?}\nlargest difference {}\n",
         product.shape(),
@@ -163,23 +166,23 @@ fn one_hot(lab: &Lab) -> Result<String> {
 }
 
 /// The vectors of "eee" as the model makes them, and as a sum of two lookups.
-fn sum_of_two(lab: &Lab) -> Result<(Array, Array)> {
-    let (parameters, embeddings, ids, array) = fresh(lab, "eee")?;
+fn sum_of_two(workspace: &Workspace) -> Result<(Array, Array)> {
+    let (parameters, embeddings, ids, array) = fresh(workspace, "eee")?;
     let places = parameters.get("wpe.weight")?.try_index(..ids.len() as i32)?; // [T, C]
     let sum = parameters.get("wte.weight")?.take_axis(&array, 0)?.add(places)?;
     Ok((embeddings.forward(&array, 0)?, sum))
 }
 
-fn positions(lab: &Lab) -> Result<String> {
-    let (whole, _) = sum_of_two(lab)?;
+fn positions(workspace: &Workspace) -> Result<String> {
+    let (whole, _) = sum_of_two(workspace)?;
     let labels: Vec<String> = (0..3).map(|place| format!("e at {place}")).collect();
     let channels = whole.squeeze_axes(&[0])?.try_index((.., ..6))?;
     table(&labels, &channels, 3)
 }
 
 /// A row of 8 vectors of two channels, `[1, 8, 2]`.
-fn some_vectors(lab: &Lab) -> Result<Array> {
-    let key = random::key(lab.seed())?;
+fn some_vectors(workspace: &Workspace) -> Result<Array> {
+    let key = random::key(workspace.seed())?;
     Ok(random::normal::<f32>(&[1, 8, 2], None, None, &key)?)
 }
 
@@ -201,8 +204,8 @@ fn mean_by_softmax(x: &Array) -> Result<Array> {
 }
 // ANCHOR_END: softmax
 
-fn three_ways(lab: &Lab) -> Result<String> {
-    let x = some_vectors(lab)?;
+fn three_ways(workspace: &Workspace) -> Result<String> {
+    let x = some_vectors(workspace)?;
     let weights = averaging_weights(4, 4)?;
     let numbered = |count: i32| (0..count).map(|n| n.to_string()).collect::<Vec<_>>();
     let mut text = String::from("weights of the first four tokens, averaging_weights(4, 4):\n\n");
@@ -220,20 +223,20 @@ fn three_ways(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-fn training(lab: &Lab) -> Result<String> {
-    Ok(lab.train(&AVERAGING)?.summary())
+fn training(workspace: &Workspace) -> Result<String> {
+    Ok(workspace.train(&AVERAGING)?.summary())
 }
 
 /// The learned vectors of the corpus's tokens, and a label for each.
-fn learned(lab: &Lab, folder: &str) -> Result<(Vec<String>, Array)> {
-    let checkpoint = lab.load(folder)?;
+fn learned(workspace: &Workspace, folder: &str) -> Result<(Vec<String>, Array)> {
+    let checkpoint = workspace.load(folder)?;
     let ids: Vec<u32> = (0..checkpoint.model.vocab_size as u32).collect();
     let labels = labels(&checkpoint.tokenizer, &ids)?;
     Ok((labels, checkpoint.parameters.get("wte.weight")?.clone()))
 }
 
-fn neighbours(lab: &Lab) -> Result<String> {
-    let (labels, vectors) = learned(lab, AVERAGING.folder)?;
+fn neighbours(workspace: &Workspace) -> Result<String> {
+    let (labels, vectors) = learned(workspace, AVERAGING.folder)?;
     let length = vectors.square()?.sum_axis(-1, true)?.sqrt()?;
     let unit = vectors.divide(length)?; // [V, C]
     let cosines = rows(&unit.matmul(unit.transpose()?)?)?; // V × V
@@ -253,13 +256,13 @@ fn neighbours(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-fn vectors(lab: &Lab) -> Result<String> {
-    picture_of_vectors(lab, AVERAGING.folder, "What day 3 learned of each character")
+fn vectors(workspace: &Workspace) -> Result<String> {
+    picture_of_vectors(workspace, AVERAGING.folder, "What day 3 learned of each character")
 }
 
 /// Principal components: the two directions in which the vectors of a day's model differ most.
-pub(super) fn picture_of_vectors(lab: &Lab, folder: &str, title: &str) -> Result<String> {
-    let (labels, vectors) = learned(lab, folder)?;
+pub(super) fn picture_of_vectors(workspace: &Workspace, folder: &str, title: &str) -> Result<String> {
+    let (labels, vectors) = learned(workspace, folder)?;
     let centred = vectors.subtract(vectors.mean_axis(0, true)?)?; // [V, C]
     let (_, _, directions) = with_device(Device::cpu(), || linalg::svd(&centred))?;
     let flat = centred.matmul(directions.try_index(..2)?.transpose()?)?; // [V, 2]

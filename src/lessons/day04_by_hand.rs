@@ -4,7 +4,7 @@ use anyhow::Result;
 use mlx_rs::{Array, ops};
 
 use super::Recipe;
-use super::lab::Lab;
+use super::workspace::Workspace;
 use crate::config::ModelConfig;
 use crate::model::attention::Attention;
 use crate::model::embeddings::Embeddings;
@@ -13,7 +13,7 @@ use crate::model::linear::Linear;
 use crate::model::parameters::Parameters;
 
 /// A layer of attention that has not learned, and embeddings to feed it.
-pub struct Example {
+pub struct WorkedExample {
     pub model: ModelConfig,
     pub parameters: Parameters,
 }
@@ -21,26 +21,27 @@ pub struct Example {
 /// A new model's weights are so small that all scores are nearly zero; so much larger, they differ enough to be seen.
 const ENLARGED: f32 = 12.0;
 
-impl Example {
-    pub fn new(lab: &Lab, recipe: &Recipe) -> Result<Self> {
-        let model = lab.config(recipe)?.model(lab.tokenizer()?.vocab_size());
-        let parameters = initialize(&model, lab.seed())?.map(|array| array.multiply(Array::from_f32(ENLARGED)))?;
+impl WorkedExample {
+    pub fn new(workspace: &Workspace, recipe: &Recipe) -> Result<Self> {
+        let model = workspace.config(recipe)?.model(workspace.tokenizer()?.vocab_size());
+        let parameters =
+            initialize(&model, workspace.seed())?.map(|array| array.multiply(Array::from_f32(ENLARGED)))?;
         Ok(Self { model, parameters })
     }
 
     /// The tokens of texts of one length, `[B, T]`.
-    pub fn ids(&self, lab: &Lab, texts: &[&str]) -> Result<Array> {
+    pub fn ids(&self, workspace: &Workspace, texts: &[&str]) -> Result<Array> {
         let mut ids = Vec::new();
         for text in texts {
-            ids.extend(lab.tokenizer()?.encode(text)?);
+            ids.extend(workspace.tokenizer()?.encode(text)?);
         }
         let shape = [texts.len() as i32, (ids.len() / texts.len()) as i32];
         Ok(Array::from_slice(&ids, &shape))
     }
 
     /// Their vectors, `[B, T, C]`.
-    pub fn vectors(&self, lab: &Lab, texts: &[&str]) -> Result<Array> {
-        let ids = self.ids(lab, texts)?;
+    pub fn vectors(&self, workspace: &Workspace, texts: &[&str]) -> Result<Array> {
+        let ids = self.ids(workspace, texts)?;
         Ok(Embeddings::new(&self.model, &self.parameters)?.forward(&ids, 0)?)
     }
 

@@ -5,9 +5,9 @@ use mlx_rs::Array;
 use mlx_rs::ops::indexing::TryIndexOp;
 
 use super::arrays::{largest_difference, table, visible};
-use super::day04_by_hand::{Example, future, masked_softmax, scores};
+use super::day04_by_hand::{WorkedExample, future, masked_softmax, scores};
 use super::day04_self_attention::ONE_HEAD;
-use super::lab::Lab;
+use super::workspace::Workspace;
 
 /// The same letters in another order, up to the last.
 pub const DOG: &str = "dog bites man.";
@@ -25,12 +25,12 @@ pub fn among(readers: &str, sources: &str, array: &Array) -> Result<String> {
 
 /// How far the outputs at the last tokens of two texts lie apart whose pasts differ in order alone: without positions,
 /// and with them.
-pub fn order_matters(lab: &Lab) -> Result<(f32, f32)> {
-    let example = Example::new(lab, &ONE_HEAD)?;
+pub fn order_matters(workspace: &Workspace) -> Result<(f32, f32)> {
+    let example = WorkedExample::new(workspace, &ONE_HEAD)?;
     let attention = example.attention()?;
-    let ids = example.ids(lab, &[DOG, MAN])?;
+    let ids = example.ids(workspace, &[DOG, MAN])?;
     let without = example.parameters.get("wte.weight")?.take_axis(&ids, 0)?; // [2, T, C]
-    let with = example.vectors(lab, &[DOG, MAN])?;
+    let with = example.vectors(workspace, &[DOG, MAN])?;
     let apart = |x: &Array| -> Result<f32> {
         let last = attention.forward(x, None, None)?.try_index((.., -1))?; // [2, C]
         largest_difference(&last.try_index(0)?, &last.try_index(1)?)
@@ -38,16 +38,16 @@ pub fn order_matters(lab: &Lab) -> Result<(f32, f32)> {
     Ok((apart(&without)?, apart(&with)?))
 }
 
-pub fn order(lab: &Lab) -> Result<String> {
-    let (without, with) = order_matters(lab)?;
+pub fn order(workspace: &Workspace) -> Result<String> {
+    let (without, with) = order_matters(workspace)?;
     Ok(format!(
         "what the full stop hears of {DOG:?} and of {MAN:?}\n\nlargest difference without positions {without:.1e}\nlargest difference with positions    {with:.1e}\n"
     ))
 }
 
 /// How far outputs move when the last token changes: before it, and at it.
-pub fn change_of_last(lab: &Lab) -> Result<(f32, f32)> {
-    let [first, second] = two_outputs(lab, [&["to be or"], &["to be of"]])?;
+pub fn change_of_last(workspace: &Workspace) -> Result<(f32, f32)> {
+    let [first, second] = two_outputs(workspace, [&["to be or"], &["to be of"]])?;
     let before = (.., ..-1);
     Ok((
         largest_difference(&first.try_index(before)?, &second.try_index(before)?)?,
@@ -56,26 +56,26 @@ pub fn change_of_last(lab: &Lab) -> Result<(f32, f32)> {
 }
 
 /// How far outputs move when a row of a batch changes: in the other row, and in its own.
-pub fn change_of_row(lab: &Lab) -> Result<(f32, f32)> {
-    let [first, second] = two_outputs(lab, [&["to be or", "the king"], &["to be or", "my queen"]])?;
+pub fn change_of_row(workspace: &Workspace) -> Result<(f32, f32)> {
+    let [first, second] = two_outputs(workspace, [&["to be or", "the king"], &["to be or", "my queen"]])?;
     let moved = |row: i32| largest_difference(&first.try_index(row)?, &second.try_index(row)?);
     Ok((moved(0)?, moved(1)?))
 }
 
-pub fn apart(lab: &Lab) -> Result<String> {
-    let (before, at) = change_of_last(lab)?;
-    let (other, own) = change_of_row(lab)?;
+pub fn apart(workspace: &Workspace) -> Result<String> {
+    let (before, at) = change_of_last(workspace)?;
+    let (other, own) = change_of_row(workspace)?;
     Ok(format!(
         "the last token changed:   outputs before it differ by {before}, its own by {at:.2}\n\
          the second row changed:   outputs of the first differ by {other}, its own by {own:.2}\n"
     ))
 }
 
-pub fn kinds(lab: &Lab) -> Result<String> {
-    let example = Example::new(lab, &ONE_HEAD)?;
+pub fn kinds(workspace: &Workspace) -> Result<String> {
+    let example = WorkedExample::new(workspace, &ONE_HEAD)?;
     let (text, other) = ("to be", "etre");
-    let other_vectors = example.vectors(lab, &[other])?;
-    let [q, k, _] = example.project(&example.vectors(lab, &[text])?)?;
+    let other_vectors = example.vectors(workspace, &[other])?;
+    let [q, k, _] = example.project(&example.vectors(workspace, &[text])?)?;
     let [_, other_keys, _] = example.project(&other_vectors)?;
     // ANCHOR: kinds
     let decoder = masked_softmax(&scores(&q, &k)?, Some(&future(q.dim(1))?))?; // [B, T, T], a triangle
@@ -93,11 +93,11 @@ pub fn kinds(lab: &Lab) -> Result<String> {
     ))
 }
 
-fn two_outputs(lab: &Lab, batches: [&[&str]; 2]) -> Result<[Array; 2]> {
-    let example = Example::new(lab, &ONE_HEAD)?;
+fn two_outputs(workspace: &Workspace, batches: [&[&str]; 2]) -> Result<[Array; 2]> {
+    let example = WorkedExample::new(workspace, &ONE_HEAD)?;
     let attention = example.attention()?;
     let output = |texts: &[&str]| -> Result<Array> {
-        let x = example.vectors(lab, texts)?;
+        let x = example.vectors(workspace, texts)?;
         Ok(attention.forward(&x, None, None)?)
     };
     Ok([output(batches[0])?, output(batches[1])?])

@@ -8,12 +8,12 @@ use mlx_rs::{Array, ops, random};
 
 use super::arrays::{largest_difference, table, visible};
 use super::attention_maps::{AttentionMap, habits};
-use super::day04_by_hand::{Example, future, masked, masked_softmax, scores};
+use super::claims::{CheckResult, Claim, lower_loss};
+use super::day04_by_hand::{WorkedExample, future, masked, masked_softmax, scores};
 use super::day04_communication::{DOG, MAN, among, apart, change_of_last, change_of_row, kinds, order, order_matters};
-use super::fact::{Fact, Finding, lower_loss};
-use super::lab::Lab;
 use super::pictures;
-use super::{Lesson, Recipe, Show};
+use super::workspace::Workspace;
+use super::{Figure, Lesson, Recipe};
 use crate::config::{Architecture, TrainConfig};
 
 pub const LESSON: Lesson = Lesson {
@@ -21,51 +21,51 @@ pub const LESSON: Lesson = Lesson {
     title: "Self-attention",
     teaches: "queries, keys and values: each token chooses which earlier tokens to attend to",
     chapter: include_str!("../../book/src/day-04.md"),
-    shows: &[
-        Show {
+    figures: &[
+        Figure {
             name: "projections.txt",
-            make: projections,
+            render: projections,
         },
-        Show {
+        Figure {
             name: "scores.txt",
-            make: scores_of_text,
+            render: scores_of_text,
         },
-        Show {
+        Figure {
             name: "weights.txt",
-            make: weights_of_text,
+            render: weights_of_text,
         },
-        Show {
+        Figure {
             name: "one-head.txt",
-            make: one_head,
+            render: one_head,
         },
-        Show {
+        Figure {
             name: "scale.txt",
-            make: scale,
+            render: scale,
         },
-        Show {
+        Figure {
             name: "order.txt",
-            make: order,
+            render: order,
         },
-        Show {
+        Figure {
             name: "apart.txt",
-            make: apart,
+            render: apart,
         },
-        Show {
+        Figure {
             name: "kinds.txt",
-            make: kinds,
+            render: kinds,
         },
-        Show {
+        Figure {
             name: "training.txt",
-            make: training,
+            render: training,
         },
-        Show {
+        Figure {
             name: "hears.txt",
-            make: hears,
+            render: hears,
         },
-        Show {
+        Figure {
             name: "hears.svg",
-            make: |lab| {
-                let looks = looks(lab)?;
+            render: |workspace| {
+                let looks = looks(workspace)?;
                 pictures::arcs(
                     "The two tokens that each token takes most from",
                     &looks.tokens,
@@ -73,111 +73,116 @@ pub const LESSON: Lesson = Lesson {
                 )
             },
         },
-        Show {
+        Figure {
             name: "map.txt",
-            make: |lab| Ok(looks(lab)?.map(0)),
+            render: |workspace| Ok(looks(workspace)?.map(0)),
         },
-        Show {
+        Figure {
             name: "map.svg",
-            make: |lab| {
-                let looks = looks(lab)?;
+            render: |workspace| {
+                let looks = looks(workspace)?;
                 let title = "What each token (row) takes from each (column)";
                 pictures::heat_map(title, &looks.tokens, &looks.tokens, &looks.heads[0])
             },
         },
-        Show {
+        Figure {
             name: "habits.txt",
-            make: |lab| habits(lab, ONE_HEAD.folder),
+            render: |workspace| habits(workspace, ONE_HEAD.folder),
         },
     ],
     models: &[ONE_HEAD],
     needs: &[],
-    facts: &[
-        Fact {
-            claim: "attention by hand (scores, mask, softmax, product) equals the library's fused attention",
+    claims: &[
+        Claim {
+            statement: "attention by hand (scores, mask, softmax, product) equals the library's fused attention",
             hint: "Attention::forward in src/model/attention.rs",
-            verify: |lab| {
-                let (by_hand, fused) = both_ways(lab)?;
+            verify: |workspace| {
+                let (by_hand, fused) = both_ways(workspace)?;
                 // Outputs around 1 that are sums of 128 products in float32, in different orders.
-                Ok(Finding::equal_within(largest_difference(&by_hand, &fused)?, 1e-5))
+                Ok(CheckResult::within_tolerance(
+                    largest_difference(&by_hand, &fused)?,
+                    1e-5,
+                ))
             },
         },
-        Fact {
-            claim: "the weights of each token add up to one, and those of the future are zero",
+        Claim {
+            statement: "the weights of each token add up to one, and those of the future are zero",
             hint: "Attention::weights and attention_weights in src/model/attention.rs",
-            verify: |lab| {
-                let example = Example::new(lab, &ONE_HEAD)?;
-                let x = example.vectors(lab, &[DOG, MAN])?;
+            verify: |workspace| {
+                let example = WorkedExample::new(workspace, &ONE_HEAD)?;
+                let x = example.vectors(workspace, &[DOG, MAN])?;
                 let weights = example.attention()?.weights(&x)?; // [B, 1, T, T]
                 let sums = weights.sum_axis(-1, false)?;
                 let on_future = ops::select(future(x.dim(1))?, &weights, Array::from_f32(0.0))?;
                 let not_one = largest_difference(&sums, &Array::from_f32(1.0))?;
                 let leaked = on_future.max(None)?.try_item_exact::<f32>()?;
                 // Sums of up to 14 numbers in float32; e to the minus infinity is zero exactly.
-                Ok(match Finding::equal_within(not_one, 1e-6) {
-                    Finding::Holds(sums) => Finding::whether(leaked == 0.0, format!("{sums}; {leaked} on the future")),
+                Ok(match CheckResult::within_tolerance(not_one, 1e-6) {
+                    CheckResult::Passed(sums) => {
+                        CheckResult::passes_if(leaked == 0.0, format!("{sums}; {leaked} on the future"))
+                    }
                     broken => broken,
                 })
             },
         },
-        Fact {
-            claim: "the variance of q · k is the head size, and divided by its root it is 1",
+        Claim {
+            statement: "the variance of q · k is the head size, and divided by its root it is 1",
             hint: "scale in src/model/attention.rs",
-            verify: |lab| {
+            verify: |workspace| {
                 let size = ONE_HEAD_SIZE;
-                let [spread, scaled] = [1.0, (size as f32).sqrt()].map(|divisor| spread(lab, size, divisor));
+                let [spread, scaled] = [1.0, (size as f32).sqrt()].map(|divisor| spread(workspace, size, divisor));
                 let (before, after) = (spread?.variance / size as f32, scaled?.variance);
                 // 65,536 scores of 8192 keys: their variance is known to about half a percent.
-                Ok(Finding::whether(
+                Ok(CheckResult::passes_if(
                     (before - 1.0).abs() < 0.05 && (after - 1.0).abs() < 0.05,
                     format!("{before:.3} times {size}, and {after:.3}"),
                 ))
             },
         },
-        Fact {
-            claim: "without positions, the result is the same for any order of the past",
+        Claim {
+            statement: "without positions, the result is the same for any order of the past",
             hint: "Attention::forward in src/model/attention.rs: what depends on the position there?",
-            verify: |lab| {
-                let (without, with) = order_matters(lab)?;
+            verify: |workspace| {
+                let (without, with) = order_matters(workspace)?;
                 // The same sum of 14 vectors around 1, in another order.
-                Ok(Finding::whether(
+                Ok(CheckResult::passes_if(
                     without <= 1e-5 && with > 1e-2,
                     format!("a difference of {without:.1e} without positions, {with:.2} with them"),
                 ))
             },
         },
-        Fact {
-            claim: "a token never sees the future: changing a later token changes nothing before it",
+        Claim {
+            statement: "a token never sees the future: changing a later token changes nothing before it",
             hint: "the mask in Attention::forward, src/model/attention.rs",
-            verify: |lab| {
-                let (before, from) = change_of_last(lab)?;
+            verify: |workspace| {
+                let (before, from) = change_of_last(workspace)?;
                 // What is hidden has a weight of zero, and adds zero.
-                Ok(Finding::whether(
+                Ok(CheckResult::passes_if(
                     before == 0.0 && from > 0.0,
                     format!("{before} before it, {from:.2} at it"),
                 ))
             },
         },
-        Fact {
-            claim: "rows of a batch do not affect each other",
+        Claim {
+            statement: "rows of a batch do not affect each other",
             hint: "the axes in Attention::forward, src/model/attention.rs",
-            verify: |lab| {
-                let (other, own) = change_of_row(lab)?;
-                Ok(Finding::whether(
+            verify: |workspace| {
+                let (other, own) = change_of_row(workspace)?;
+                Ok(CheckResult::passes_if(
                     other == 0.0 && own > 0.0,
                     format!("{other} in the other row, {own:.2} in its own"),
                 ))
             },
         },
-        Fact {
-            claim: "a head of attention has a lower loss than day 3's mean",
+        Claim {
+            statement: "a head of attention has a lower loss than day 3's mean",
             hint: "Attention in src/model/attention.rs, or the training of both",
-            verify: |lab| lower_loss(lab, ONE_HEAD.folder, "day-03"),
+            verify: |workspace| lower_loss(workspace, ONE_HEAD.folder, "day-03"),
         },
-        Fact {
-            claim: "and a lower loss than day 2's bigram model",
+        Claim {
+            statement: "and a lower loss than day 2's bigram model",
             hint: "Attention in src/model/attention.rs, or the training of both",
-            verify: |lab| lower_loss(lab, ONE_HEAD.folder, "day-02"),
+            verify: |workspace| lower_loss(workspace, ONE_HEAD.folder, "day-02"),
         },
     ],
 };
@@ -199,10 +204,10 @@ pub(super) const ONE_HEAD: Recipe = Recipe {
 /// Channels of the only head of the preset nano.
 const ONE_HEAD_SIZE: i32 = 128;
 
-fn projections(lab: &Lab) -> Result<String> {
-    let example = Example::new(lab, &ONE_HEAD)?;
+fn projections(workspace: &Workspace) -> Result<String> {
+    let example = WorkedExample::new(workspace, &ONE_HEAD)?;
     let text = "to be";
-    let x = example.vectors(lab, &[text])?;
+    let x = example.vectors(workspace, &[text])?;
     let labels: Vec<String> = text.chars().map(visible).collect();
     let mut shown = format!("x        {:?}\n", x.shape());
     for (name, array) in ["queries", "keys", "values"].iter().zip(example.project(&x)?) {
@@ -213,17 +218,17 @@ fn projections(lab: &Lab) -> Result<String> {
     Ok(shown)
 }
 
-fn scores_of_text(lab: &Lab) -> Result<String> {
-    let example = Example::new(lab, &ONE_HEAD)?;
+fn scores_of_text(workspace: &Workspace) -> Result<String> {
+    let example = WorkedExample::new(workspace, &ONE_HEAD)?;
     let text = "to be";
-    let [q, k, _] = example.project(&example.vectors(lab, &[text])?)?;
+    let [q, k, _] = example.project(&example.vectors(workspace, &[text])?)?;
     among(text, text, &scores(&q, &k)?)
 }
 
-fn weights_of_text(lab: &Lab) -> Result<String> {
-    let example = Example::new(lab, &ONE_HEAD)?;
+fn weights_of_text(workspace: &Workspace) -> Result<String> {
+    let example = WorkedExample::new(workspace, &ONE_HEAD)?;
     let text = "to be";
-    let [q, k, _] = example.project(&example.vectors(lab, &[text])?)?;
+    let [q, k, _] = example.project(&example.vectors(workspace, &[text])?)?;
     let scores = scores(&q, &k)?;
     let hidden = future(q.dim(1))?;
     Ok(format!(
@@ -234,14 +239,14 @@ fn weights_of_text(lab: &Lab) -> Result<String> {
 }
 
 /// What a head gives on two texts, by hand and by the library's layer, `[2, T, C]`.
-fn both_ways(lab: &Lab) -> Result<(Array, Array)> {
-    let example = Example::new(lab, &ONE_HEAD)?;
-    let x = example.vectors(lab, &[DOG, MAN])?;
+fn both_ways(workspace: &Workspace) -> Result<(Array, Array)> {
+    let example = WorkedExample::new(workspace, &ONE_HEAD)?;
+    let x = example.vectors(workspace, &[DOG, MAN])?;
     Ok((example.one_head(&x)?, example.attention()?.forward(&x, None, None)?))
 }
 
-fn one_head(lab: &Lab) -> Result<String> {
-    let (by_hand, fused) = both_ways(lab)?;
+fn one_head(workspace: &Workspace) -> Result<String> {
+    let (by_hand, fused) = both_ways(workspace)?;
     Ok(format!(
         "by hand {:?}, by Attention::forward {:?}\nlargest number {:.2}, largest difference {:.1e}\n",
         by_hand.shape(),
@@ -262,8 +267,8 @@ struct Spread {
 }
 
 /// Queries and keys of variance 1 and `size` numbers, 64 keys to choose from, their products divided by `divisor`.
-fn spread(lab: &Lab, size: i32, divisor: f32) -> Result<Spread> {
-    let (queries_key, keys_key) = random::split(random::key(lab.seed())?, 2)?;
+fn spread(workspace: &Workspace, size: i32, divisor: f32) -> Result<Spread> {
+    let (queries_key, keys_key) = random::split(random::key(workspace.seed())?, 2)?;
     let queries = random::normal::<f32>(&[128, 8, size], None, None, &queries_key)?;
     let keys = random::normal::<f32>(&[128, 64, size], None, None, &keys_key)?;
     let scores = queries
@@ -278,7 +283,7 @@ fn spread(lab: &Lab, size: i32, divisor: f32) -> Result<Spread> {
     })
 }
 
-fn scale(lab: &Lab) -> Result<String> {
+fn scale(workspace: &Workspace) -> Result<String> {
     let mut text = String::from(
         "            q · k as it is                    divided by the root\nhead size   variance  largest weight   slope   variance  largest weight   slope\n",
     );
@@ -289,7 +294,7 @@ fn scale(lab: &Lab) -> Result<String> {
                 variance,
                 largest,
                 slope,
-            } = spread(lab, size, divisor)?;
+            } = spread(workspace, size, divisor)?;
             write!(text, "   {variance:>8.2}  {largest:>14.2}   {slope:>5.2}")?;
         }
         text.push('\n');
@@ -297,16 +302,16 @@ fn scale(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-fn training(lab: &Lab) -> Result<String> {
-    Ok(lab.train(&ONE_HEAD)?.summary())
+fn training(workspace: &Workspace) -> Result<String> {
+    Ok(workspace.train(&ONE_HEAD)?.summary())
 }
 
-fn looks(lab: &Lab) -> Result<AttentionMap> {
-    AttentionMap::of(lab, ONE_HEAD.folder, 24)
+fn looks(workspace: &Workspace) -> Result<AttentionMap> {
+    AttentionMap::of(workspace, ONE_HEAD.folder, 24)
 }
 
-fn hears(lab: &Lab) -> Result<String> {
-    let looks = looks(lab)?;
+fn hears(workspace: &Workspace) -> Result<String> {
+    let looks = looks(workspace)?;
     let mut text = String::new();
     for (place, (token, weights)) in looks.tokens.iter().zip(&looks.heads[0]).enumerate().skip(12) {
         let mut sources: Vec<usize> = (0..=place).collect();

@@ -9,13 +9,13 @@ use mlx_rs::{Array, ops, random, transforms};
 
 use super::arrays::largest_difference;
 use super::attention_maps::{AttentionMap, habits};
-use super::day04_by_hand::{Example, future, masked_softmax, scores};
+use super::claims::{CheckResult, Claim, lower_loss};
+use super::day04_by_hand::{WorkedExample, future, masked_softmax, scores};
 use super::day04_communication::{DOG, MAN};
 use super::day04_self_attention::ONE_HEAD;
-use super::fact::{Fact, Finding, lower_loss};
-use super::lab::Lab;
 use super::pictures;
-use super::{Lesson, Recipe, Show};
+use super::workspace::Workspace;
+use super::{Figure, Lesson, Recipe};
 use crate::config::{Architecture, ModelConfig, TrainConfig};
 use crate::model::attention::Attention;
 use crate::model::init::parameter_count;
@@ -27,79 +27,79 @@ pub const LESSON: Lesson = Lesson {
     title: "Many heads",
     teaches: "several queries at once: heads in a loop, then all of them as one more axis",
     chapter: include_str!("../../book/src/day-05.md"),
-    shows: &[
-        Show {
+    figures: &[
+        Figure {
             name: "shapes.txt",
-            make: shapes,
+            render: shapes,
         },
-        Show {
+        Figure {
             name: "equal.txt",
-            make: equal,
+            render: equal,
         },
-        Show {
+        Figure {
             name: "timing.txt",
-            make: timing,
+            render: timing,
         },
-        Show {
+        Figure {
             name: "cost.txt",
-            make: cost,
+            render: cost,
         },
-        Show {
+        Figure {
             name: "training.txt",
-            make: |lab| Ok(lab.train(&HEADS)?.summary()),
+            render: |workspace| Ok(workspace.train(&HEADS)?.summary()),
         },
-        Show {
+        Figure {
             name: "habits.txt",
-            make: |lab| habits(lab, HEADS.folder),
+            render: |workspace| habits(workspace, HEADS.folder),
         },
-        Show {
+        Figure {
             name: "maps.txt",
-            make: maps,
+            render: maps,
         },
-        Show {
+        Figure {
             name: "maps.svg",
-            make: pictures_of_heads,
+            render: pictures_of_heads,
         },
     ],
     models: &[HEADS],
     needs: &[],
-    facts: &[
-        Fact {
-            claim: "heads in a loop, heads as an axis and the library's attention compute the same",
+    claims: &[
+        Claim {
+            statement: "heads in a loop, heads as an axis and the library's attention compute the same",
             hint: "heads_by_loop and heads_at_once in src/lessons/day05_heads.rs, Attention in src/model/attention.rs",
-            verify: |lab| {
-                let [by_loop, at_once, library] = three_ways(lab)?;
+            verify: |workspace| {
+                let [by_loop, at_once, library] = three_ways(workspace)?;
                 let loop_and_axis = largest_difference(&by_loop, &at_once)?;
                 let axis_and_library = largest_difference(&at_once, &library)?;
                 // Outputs around 1, sums of 128 products in float32, in different orders.
-                Ok(Finding::equal_within(loop_and_axis.max(axis_and_library), 1e-5))
+                Ok(CheckResult::within_tolerance(loop_and_axis.max(axis_and_library), 1e-5))
             },
         },
-        Fact {
-            claim: "many heads have as many parameters as one",
+        Claim {
+            statement: "many heads have as many parameters as one",
             hint: "layout in src/model/init.rs",
-            verify: |lab| {
-                let model = model(lab)?;
+            verify: |workspace| {
+                let model = model(workspace)?;
                 let [many, one] =
                     [model.heads, 1].map(|heads| parameter_count(&ModelConfig { heads, ..model.clone() }));
-                Ok(Finding::whether(many == one, format!("{many} and {one}")))
+                Ok(CheckResult::passes_if(many == one, format!("{many} and {one}")))
             },
         },
-        Fact {
-            claim: "a head uses its own channels alone: other heads' queries do not change its weights",
+        Claim {
+            statement: "a head uses its own channels alone: other heads' queries do not change its weights",
             hint: "queries_keys_values in src/model/attention.rs",
-            verify: |lab| {
-                let (own, others) = change_of_first_queries(lab)?;
-                Ok(Finding::whether(
+            verify: |workspace| {
+                let (own, others) = change_of_first_queries(workspace)?;
+                Ok(CheckResult::passes_if(
                     others == 0.0 && own > 0.0,
                     format!("the first head's weights moved by {own:.2}, the others' by {others}"),
                 ))
             },
         },
-        Fact {
-            claim: "many heads have a lower loss than one",
+        Claim {
+            statement: "many heads have a lower loss than one",
             hint: "Attention in src/model/attention.rs, or the training of both",
-            verify: |lab| lower_loss(lab, HEADS.folder, ONE_HEAD.folder),
+            verify: |workspace| lower_loss(workspace, HEADS.folder, ONE_HEAD.folder),
         },
     ],
 };
@@ -150,17 +150,17 @@ fn heads_at_once(qkv: &[Array; 3], heads: i32) -> Result<Array> {
 }
 // ANCHOR_END: at_once
 
-fn model(lab: &Lab) -> Result<ModelConfig> {
-    Ok(lab.config(&HEADS)?.model(lab.tokenizer()?.vocab_size()))
+fn model(workspace: &Workspace) -> Result<ModelConfig> {
+    Ok(workspace.config(&HEADS)?.model(workspace.tokenizer()?.vocab_size()))
 }
 
 const TEXTS: [&str; 2] = [DOG, MAN];
 
 /// Heads in a loop, at once, and the library's layer, on the same texts.
-fn three_ways(lab: &Lab) -> Result<[Array; 3]> {
-    let example = Example::new(lab, &HEADS)?;
+fn three_ways(workspace: &Workspace) -> Result<[Array; 3]> {
+    let example = WorkedExample::new(workspace, &HEADS)?;
     let heads = example.model.heads as i32;
-    let x = example.vectors(lab, &TEXTS)?;
+    let x = example.vectors(workspace, &TEXTS)?;
     let qkv = example.project(&x)?;
     Ok([
         example.last_layer(&heads_by_loop(&qkv, heads)?)?,
@@ -169,8 +169,8 @@ fn three_ways(lab: &Lab) -> Result<[Array; 3]> {
     ])
 }
 
-fn equal(lab: &Lab) -> Result<String> {
-    let [by_loop, at_once, library] = three_ways(lab)?;
+fn equal(workspace: &Workspace) -> Result<String> {
+    let [by_loop, at_once, library] = three_ways(workspace)?;
     Ok(format!(
         "largest difference of the loop from all at once      {:.1e}\n\
          largest difference of all at once from the library   {:.1e}\n",
@@ -179,9 +179,9 @@ fn equal(lab: &Lab) -> Result<String> {
     ))
 }
 
-fn shapes(lab: &Lab) -> Result<String> {
-    let example = Example::new(lab, &HEADS)?;
-    let x = example.vectors(lab, &TEXTS)?;
+fn shapes(workspace: &Workspace) -> Result<String> {
+    let example = WorkedExample::new(workspace, &HEADS)?;
+    let x = example.vectors(workspace, &TEXTS)?;
     let [q, ..] = example.project(&x)?;
     let heads = example.model.heads as i32;
     Ok(format!(
@@ -193,9 +193,9 @@ fn shapes(lab: &Lab) -> Result<String> {
 }
 
 /// How far the weights of the first head move, and those of the others, when the first head's queries change.
-fn change_of_first_queries(lab: &Lab) -> Result<(f32, f32)> {
-    let example = Example::new(lab, &HEADS)?;
-    let x = example.vectors(lab, &TEXTS)?;
+fn change_of_first_queries(workspace: &Workspace) -> Result<(f32, f32)> {
+    let example = WorkedExample::new(workspace, &HEADS)?;
+    let x = example.vectors(workspace, &TEXTS)?;
     let before = example.attention()?.weights(&x)?; // [B, H, T, T]
     let head_size = (example.model.embd / example.model.heads) as i32;
     let name = "attn.c_attn.weight";
@@ -213,11 +213,11 @@ fn change_of_first_queries(lab: &Lab) -> Result<(f32, f32)> {
 /// Rounds of a timing, of which the median counts.
 const ROUNDS: usize = 25;
 
-fn timing(lab: &Lab) -> Result<String> {
+fn timing(workspace: &Workspace) -> Result<String> {
     say("timing heads in a loop and at once");
-    let config = lab.config(&HEADS)?;
+    let config = workspace.config(&HEADS)?;
     let [b, t, c] = [config.batch_size, config.context, config.embd].map(|n| n as i32);
-    let all = random::normal::<f32>(&[b, t, 3 * c], None, None, &random::key(lab.seed())?)?.split_equal(3, -1)?;
+    let all = random::normal::<f32>(&[b, t, 3 * c], None, None, &random::key(workspace.seed())?)?.split_equal(3, -1)?;
     let qkv = [all[0].clone(), all[1].clone(), all[2].clone()];
     transforms::eval(&qkv)?;
     let mut text =
@@ -248,8 +248,8 @@ fn median_milliseconds(ways: [&dyn Fn() -> Result<Array>; 2]) -> Result<[f64; 2]
     }))
 }
 
-fn cost(lab: &Lab) -> Result<String> {
-    let model = model(lab)?;
+fn cost(workspace: &Workspace) -> Result<String> {
+    let model = model(workspace)?;
     let (t, c) = (model.context, model.embd);
     let mut text = format!(
         "context {t}, width {c}\n\nheads  head size  parameters of all  products for the scores of a text  weights of a text\n"
@@ -267,14 +267,14 @@ fn cost(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-fn maps(lab: &Lab) -> Result<String> {
-    let looks = AttentionMap::of(lab, HEADS.folder, 24)?;
+fn maps(workspace: &Workspace) -> Result<String> {
+    let looks = AttentionMap::of(workspace, HEADS.folder, 24)?;
     let maps = (0..looks.heads.len()).map(|head| format!("head {}\n{}", head + 1, looks.map(head)));
     Ok(maps.collect::<Vec<_>>().join("\n"))
 }
 
-fn pictures_of_heads(lab: &Lab) -> Result<String> {
-    let looks = AttentionMap::of(lab, HEADS.folder, 14)?;
+fn pictures_of_heads(workspace: &Workspace) -> Result<String> {
+    let looks = AttentionMap::of(workspace, HEADS.folder, 14)?;
     let heads = looks.heads.into_iter().enumerate();
     let panels: Vec<_> = heads
         .map(|(head, weights)| (format!("head {}", head + 1), weights))

@@ -7,12 +7,12 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, ops, random};
 
 use super::arrays::{largest_difference, table};
+use super::claims::{CheckResult, Claim, lower_loss};
 use super::day05_heads::HEADS;
 use super::day06_depth::{BlockVariant, alike, gradient_curves, gradient_norms, gradients, mean_cosine_similarity};
 use super::day06_norms::{by_hand_from_library, change_of_another, mean_and_variance, norms};
-use super::fact::{Fact, Finding, lower_loss};
-use super::lab::Lab;
-use super::{Lesson, Recipe, Show};
+use super::workspace::Workspace;
+use super::{Figure, Lesson, Recipe};
 use crate::config::{ModelConfig, TrainConfig};
 use crate::model::attention::Attention;
 use crate::model::block::Block;
@@ -27,172 +27,179 @@ pub const LESSON: Lesson = Lesson {
     title: "The block",
     teaches: "the MLP, and what makes deep stacks trainable: residual connections, norms, dropout",
     chapter: include_str!("../../book/src/day-06.md"),
-    shows: &[
-        Show {
+    figures: &[
+        Figure {
             name: "gelu.txt",
-            make: gelu_of_numbers,
+            render: gelu_of_numbers,
         },
-        Show {
+        Figure {
             name: "parts.txt",
-            make: parts,
+            render: parts,
         },
-        Show {
+        Figure {
             name: "gradients.txt",
-            make: gradients,
+            render: gradients,
         },
-        Show {
+        Figure {
             name: "gradients.svg",
-            make: gradient_curves,
+            render: gradient_curves,
         },
-        Show {
+        Figure {
             name: "alike.txt",
-            make: alike,
+            render: alike,
         },
-        Show {
+        Figure {
             name: "norms.txt",
-            make: norms,
+            render: norms,
         },
-        Show {
+        Figure {
             name: "dropout.txt",
-            make: dropout,
+            render: dropout,
         },
-        Show {
+        Figure {
             name: "one-block.txt",
-            make: |lab| Ok(lab.train(&ONE_BLOCK)?.summary()),
+            render: |workspace| Ok(workspace.train(&ONE_BLOCK)?.summary()),
         },
-        Show {
+        Figure {
             name: "training.txt",
-            make: |lab| Ok(lab.train(&BLOCKS)?.summary()),
+            render: |workspace| Ok(workspace.train(&BLOCKS)?.summary()),
         },
     ],
     models: &[ONE_BLOCK, BLOCKS],
     needs: &[],
-    facts: &[
-        Fact {
-            claim: "the MLP works on each token alone",
+    claims: &[
+        Claim {
+            statement: "the MLP works on each token alone",
             hint: "Mlp::forward in src/model/mlp.rs",
-            verify: |lab| {
-                let (others, own) = change_of_token(lab)?;
-                Ok(Finding::whether(
+            verify: |workspace| {
+                let (others, own) = change_of_token(workspace)?;
+                Ok(CheckResult::passes_if(
                     others == 0.0 && own > 0.0,
                     format!("{others} in the other tokens, {own:.1e} in its own"),
                 ))
             },
         },
-        Fact {
-            claim: "x · sigmoid(2u) is GELU's 0.5 x (1 + tanh(u))",
+        Claim {
+            statement: "x · sigmoid(2u) is GELU's 0.5 x (1 + tanh(u))",
             hint: "gelu in src/model/mlp.rs",
             verify: |_| {
                 let x = ops::arange::<_, f32>(-6.0, 6.0, 0.05)?;
                 // Values up to 6 in float32, whose last digit is 5e-7.
-                Ok(Finding::equal_within(
+                Ok(CheckResult::within_tolerance(
                     largest_difference(&gelu(&x)?, &gelu_by_tanh(&x)?)?,
                     1e-6,
                 ))
             },
         },
-        Fact {
-            claim: "a block is x plus attention, then plus the MLP, each applied to the norm of x",
+        Claim {
+            statement: "a block is x plus attention, then plus the MLP, each applied to the norm of x",
             hint: "Block::forward in src/model/block.rs",
-            verify: |lab| {
-                let (block, by_hand) = block_both_ways(lab)?;
+            verify: |workspace| {
+                let (block, by_hand) = block_both_ways(workspace)?;
                 // The same operations in the same order.
-                Ok(Finding::equal_within(largest_difference(&block, &by_hand)?, 0.0))
+                Ok(CheckResult::within_tolerance(
+                    largest_difference(&block, &by_hand)?,
+                    0.0,
+                ))
             },
         },
-        Fact {
-            claim: "layer norm subtracts the mean of the channels and divides by their standard deviation",
+        Claim {
+            statement: "layer norm subtracts the mean of the channels and divides by their standard deviation",
             hint: "LayerNorm::forward in src/model/norm.rs",
             // Numbers up to 3, by two formulas for the variance in float32.
-            verify: |lab| Ok(Finding::equal_within(by_hand_from_library(lab)?, 2e-6)),
+            verify: |workspace| Ok(CheckResult::within_tolerance(by_hand_from_library(workspace)?, 2e-6)),
         },
-        Fact {
-            claim: "after layer norm each vector has mean 0 and variance 1",
+        Claim {
+            statement: "after layer norm each vector has mean 0 and variance 1",
             hint: "LayerNorm::forward in src/model/norm.rs",
-            verify: |lab| {
-                let (mean, variance) = mean_and_variance(lab)?;
+            verify: |workspace| {
+                let (mean, variance) = mean_and_variance(workspace)?;
                 // The variance is v / (v + 1e-5); those here are above 0.01, so it is at most 1e-3 too small.
-                Ok(Finding::whether(
+                Ok(CheckResult::passes_if(
                     mean <= 1e-6 && variance <= 1e-3,
                     format!("means within {mean:.1e} of 0, variances within {variance:.1e} of 1"),
                 ))
             },
         },
-        Fact {
-            claim: "layer norm doesn't depend on the rest of the batch; batch norm does",
+        Claim {
+            statement: "layer norm doesn't depend on the rest of the batch; batch norm does",
             hint: "LayerNorm::forward in src/model/norm.rs",
-            verify: |lab| {
-                let (by_layer, by_batch) = change_of_another(lab)?;
-                Ok(Finding::whether(
+            verify: |workspace| {
+                let (by_layer, by_batch) = change_of_another(workspace)?;
+                Ok(CheckResult::passes_if(
                     by_layer == 0.0 && by_batch > 1e-2,
                     format!("another vector changed: {by_layer} by layer norm, {by_batch:.2} by batch norm"),
                 ))
             },
         },
-        Fact {
-            claim: "dropout zeroes the given fraction and keeps the mean; in evaluation it is off",
+        Claim {
+            statement: "dropout zeroes the given fraction and keeps the mean; in evaluation it is off",
             hint: "Dropout::apply in src/model/dropout.rs",
-            verify: |lab| {
+            verify: |workspace| {
                 let x = Array::ones::<f32>(&[1024, 1024])?;
-                let dropped = drop_some(lab, &x)?;
+                let dropped = drop_some(workspace, &x)?;
                 let zeros = ops::eq(&dropped, Array::from_f32(0.0))?.as_dtype(mlx_rs::Dtype::Float32)?;
                 let share = zeros.mean(None)?.try_item_exact::<f32>()?;
                 let mean = mean_of_all(&dropped)?;
                 let off = largest_difference(&maybe(None, x.clone())?, &x)?;
                 // Of a million draws, the mean is known to 5e-4 (one standard deviation).
-                Ok(Finding::whether(
+                Ok(CheckResult::passes_if(
                     (share - RATE).abs() < 3e-3 && (mean - 1.0).abs() < 3e-3 && off == 0.0,
                     format!("{share:.4} of {RATE} zeroed, mean {mean:.4}, a change of {off} in evaluation"),
                 ))
             },
         },
-        Fact {
-            claim: "with residual connections the first block's gradient is as large as the last one's, within a factor of 10",
+        Claim {
+            statement: "with residual connections the first block's gradient is as large as the last one's, within a factor of 10",
             hint: "the sums in Block::forward, src/model/block.rs",
-            verify: |lab| {
-                let norms = gradient_norms(lab, BlockVariant::ResidualAndNorm)?;
+            verify: |workspace| {
+                let norms = gradient_norms(workspace, BlockVariant::ResidualAndNorm)?;
                 let (first, last) = (norms[0], norms[norms.len() - 1]);
-                Ok(Finding::whether(
+                Ok(CheckResult::passes_if(
                     (0.1..10.0).contains(&(first / last)),
                     format!("{first:.2e} in the first, {last:.2e} in the last"),
                 ))
             },
         },
-        Fact {
-            claim: "without residual connections and norms, less than a hundredth of it reaches the first block",
+        Claim {
+            statement: "without residual connections and norms, less than a hundredth of it reaches the first block",
             hint: "the layers in src/model/mlp.rs and src/model/attention.rs",
-            verify: |lab| {
-                let norms = gradient_norms(lab, BlockVariant::Neither)?;
+            verify: |workspace| {
+                let norms = gradient_norms(workspace, BlockVariant::Neither)?;
                 let (first, last) = (norms[0], norms[norms.len() - 1]);
-                Ok(Finding::whether(
+                Ok(CheckResult::passes_if(
                     first < 0.01 * last,
                     format!("{first:.2e} in the first, {last:.2e} in the last"),
                 ))
             },
         },
-        Fact {
-            claim: "without residual connections a deep stack makes all tokens alike; with them, they stay ten times as far apart",
+        Claim {
+            statement: "without residual connections a deep stack makes all tokens alike; with them, they stay ten times as far apart",
             hint: "the sums in Block::forward, src/model/block.rs",
-            verify: |lab| {
+            verify: |workspace| {
                 let apart = |wiring| -> Result<f64> {
-                    Ok(1.0 - mean_cosine_similarity(lab, wiring)?.last().copied().unwrap_or(1.0))
+                    Ok(1.0
+                        - mean_cosine_similarity(workspace, wiring)?
+                            .last()
+                            .copied()
+                            .unwrap_or(1.0))
                 };
                 let (with, without) = (apart(BlockVariant::ResidualAndNorm)?, apart(BlockVariant::Norm)?);
-                Ok(Finding::whether(
+                Ok(CheckResult::passes_if(
                     with > 10.0 * without,
                     format!("1 less the mean cosine is {with:.1e} with, {without:.1e} without"),
                 ))
             },
         },
-        Fact {
-            claim: "one block has a lower loss than attention alone",
+        Claim {
+            statement: "one block has a lower loss than attention alone",
             hint: "Block in src/model/block.rs, or the training of both",
-            verify: |lab| lower_loss(lab, ONE_BLOCK.folder, HEADS.folder),
+            verify: |workspace| lower_loss(workspace, ONE_BLOCK.folder, HEADS.folder),
         },
-        Fact {
-            claim: "three blocks, with twice the steps, have a lower loss than one",
+        Claim {
+            statement: "three blocks, with twice the steps, have a lower loss than one",
             hint: "Block in src/model/block.rs, or the training of both",
-            verify: |lab| lower_loss(lab, BLOCKS.folder, ONE_BLOCK.folder),
+            verify: |workspace| lower_loss(workspace, BLOCKS.folder, ONE_BLOCK.folder),
         },
     ],
 };
@@ -232,16 +239,21 @@ fn narrow(config: TrainConfig) -> TrainConfig {
 }
 
 /// A new model of one block.
-fn fresh(lab: &Lab) -> Result<(ModelConfig, Parameters)> {
-    let model = lab.config(&ONE_BLOCK)?.model(lab.tokenizer()?.vocab_size());
-    let parameters = initialize(&model, lab.seed())?;
+fn fresh(workspace: &Workspace) -> Result<(ModelConfig, Parameters)> {
+    let model = workspace.config(&ONE_BLOCK)?.model(workspace.tokenizer()?.vocab_size());
+    let parameters = initialize(&model, workspace.seed())?;
     Ok((model, parameters))
 }
 
 /// Two texts of eight tokens as vectors, `[2, 8, C]`.
-fn vectors(lab: &Lab, model: &ModelConfig) -> Result<Array> {
+fn vectors(workspace: &Workspace, model: &ModelConfig) -> Result<Array> {
     let shape = [2, 8, model.embd as i32];
-    Ok(random::normal::<f32>(&shape, None, None, &random::key(lab.seed())?)?)
+    Ok(random::normal::<f32>(
+        &shape,
+        None,
+        None,
+        &random::key(workspace.seed())?,
+    )?)
 }
 
 fn gelu_by_tanh(x: &Array) -> Result<Array> {
@@ -253,7 +265,7 @@ fn gelu_by_tanh(x: &Array) -> Result<Array> {
     Ok(half.multiply(ops::tanh(inner)?.add(Array::from_f32(1.0))?)?)
 }
 
-fn gelu_of_numbers(_: &Lab) -> Result<String> {
+fn gelu_of_numbers(_: &Workspace) -> Result<String> {
     let x = Array::from_slice(&[-3.0f32, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0], &[9]);
     let relu = ops::maximum(&x, Array::from_f32(0.0))?;
     let lines = ops::stack(&[x.clone(), relu, gelu(&x)?], 0)?; // [3, 9]
@@ -261,10 +273,10 @@ fn gelu_of_numbers(_: &Lab) -> Result<String> {
 }
 
 /// How far the MLP's outputs move when a token changes: those of the other tokens, and its own.
-fn change_of_token(lab: &Lab) -> Result<(f32, f32)> {
-    let (model, parameters) = fresh(lab)?;
+fn change_of_token(workspace: &Workspace) -> Result<(f32, f32)> {
+    let (model, parameters) = fresh(workspace)?;
     let mlp = Mlp::new(&parameters.under("h.0.mlp"), &model)?;
-    let x = vectors(lab, &model)?;
+    let x = vectors(workspace, &model)?;
     let other = ops::concatenate(&[x.try_index((.., ..7))?, x.try_index((.., 7..))?.negative()?], 1)?;
     let (first, second) = (mlp.forward(&x, None)?, mlp.forward(&other, None)?);
     Ok((
@@ -274,10 +286,10 @@ fn change_of_token(lab: &Lab) -> Result<(f32, f32)> {
 }
 
 /// A block's output, and its two lines by hand.
-fn block_both_ways(lab: &Lab) -> Result<(Array, Array)> {
-    let (model, parameters) = fresh(lab)?;
+fn block_both_ways(workspace: &Workspace) -> Result<(Array, Array)> {
+    let (model, parameters) = fresh(workspace)?;
     let scope = parameters.under("h.0");
-    let x = vectors(lab, &model)?;
+    let x = vectors(workspace, &model)?;
     let block = Block::new(&scope, &model)?.forward(&x, None, None)?;
     let (attn, mlp) = (
         Attention::new(&scope.under("attn"), &model)?,
@@ -290,8 +302,8 @@ fn block_both_ways(lab: &Lab) -> Result<(Array, Array)> {
 }
 
 /// The parameters of a block, layer by layer.
-fn parts(lab: &Lab) -> Result<String> {
-    let (model, _) = fresh(lab)?;
+fn parts(workspace: &Workspace) -> Result<String> {
+    let (model, _) = fresh(workspace)?;
     let specs = layout(&model);
     let in_block: Vec<_> = specs
         .iter()
@@ -317,8 +329,8 @@ fn parts(lab: &Lab) -> Result<String> {
 const RATE: f32 = 0.25;
 
 /// Dropout of one site on x.
-fn drop_some(lab: &Lab, x: &Array) -> Result<Array> {
-    let keys = random::key(lab.seed())?.expand_dims(0)?; // [1, 2]
+fn drop_some(workspace: &Workspace, x: &Array) -> Result<Array> {
+    let keys = random::key(workspace.seed())?.expand_dims(0)?; // [1, 2]
     Ok(Dropout::new(RATE, keys, x.dim(0), 0).apply(x)?)
 }
 
@@ -327,13 +339,13 @@ fn mean_of_all(x: &Array) -> Result<f32> {
     Ok(x.mean_axis(-1, false)?.mean(None)?.try_item_exact()?)
 }
 
-fn dropout(lab: &Lab) -> Result<String> {
+fn dropout(workspace: &Workspace) -> Result<String> {
     let x = Array::ones::<f32>(&[4, 10])?;
     let mut text = format!("ones after dropout of {RATE}:\n\n");
     let labels: Vec<String> = (0..4).map(|row| row.to_string()).collect();
-    text += &table(&labels, &drop_some(lab, &x)?, 2)?;
-    let many = drop_some(lab, &Array::ones::<f32>(&[1024, 1024])?)?;
-    let same = largest_difference(&drop_some(lab, &x)?, &drop_some(lab, &x)?)?;
+    text += &table(&labels, &drop_some(workspace, &x)?, 2)?;
+    let many = drop_some(workspace, &Array::ones::<f32>(&[1024, 1024])?)?;
+    let same = largest_difference(&drop_some(workspace, &x)?, &drop_some(workspace, &x)?)?;
     writeln!(
         text,
         "\nmean of a million of them {:.3}; the same key a second time: a difference of {same}",

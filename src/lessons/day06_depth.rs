@@ -10,8 +10,8 @@ use mlx_rs::transforms::value_and_grad_with_argnums;
 use mlx_rs::{Array, Dtype};
 
 use super::day06_block::BLOCKS;
-use super::lab::Lab;
 use super::pictures::{Axes, Series, curves};
+use super::workspace::Workspace;
 use crate::config::ModelConfig;
 use crate::data::corpus::Split;
 use crate::model::attention::Attention;
@@ -78,15 +78,15 @@ struct Stack {
 }
 
 impl Stack {
-    fn new(lab: &Lab, wiring: BlockVariant) -> Result<Self> {
+    fn new(workspace: &Workspace, wiring: BlockVariant) -> Result<Self> {
         let model = ModelConfig {
             layers: DEPTH,
-            ..lab.config(&BLOCKS)?.model(lab.tokenizer()?.vocab_size())
+            ..workspace.config(&BLOCKS)?.model(workspace.tokenizer()?.vocab_size())
         };
-        let (inputs, targets) = some_text(lab, model.context)?;
+        let (inputs, targets) = some_text(workspace, model.context)?;
         Ok(Self {
             wiring,
-            parameters: initialize(&model, lab.seed())?.map(unit_variance_init)?,
+            parameters: initialize(&model, workspace.seed())?.map(unit_variance_init)?,
             model,
             inputs,
             targets,
@@ -125,8 +125,8 @@ fn unit_variance_init(array: &Array) -> MlxResult<Array> {
 
 /// The norm of the loss's gradient for the parameters of each block of a stack that has not learned, from the first
 /// block to the last.
-pub fn gradient_norms(lab: &Lab, wiring: BlockVariant) -> Result<Vec<f64>> {
-    let stack = Stack::new(lab, wiring)?;
+pub fn gradient_norms(workspace: &Workspace, wiring: BlockVariant) -> Result<Vec<f64>> {
+    let stack = Stack::new(workspace, wiring)?;
     let parameters = stack.parameters.clone();
     let names = Arc::clone(parameters.names());
     let loss = move |arrays: &[Array]| -> MlxResult<Vec<Array>> {
@@ -149,8 +149,8 @@ pub fn gradient_norms(lab: &Lab, wiring: BlockVariant) -> Result<Vec<f64>> {
 }
 
 /// Mean cosine similarity of a text's tokens after each block, over all pairs.
-pub fn mean_cosine_similarity(lab: &Lab, wiring: BlockVariant) -> Result<Vec<f64>> {
-    let stack = Stack::new(lab, wiring)?;
+pub fn mean_cosine_similarity(workspace: &Workspace, wiring: BlockVariant) -> Result<Vec<f64>> {
+    let stack = Stack::new(workspace, wiring)?;
     let outputs = stack.outputs(&stack.parameters)?;
     let mean_cosine = |x: &Array| {
         let length = x.square()?.sum_axis(-1, true)?.sqrt()?;
@@ -163,25 +163,29 @@ pub fn mean_cosine_similarity(lab: &Lab, wiring: BlockVariant) -> Result<Vec<f64
 }
 
 /// Four rows of the training text, and what comes after each token.
-fn some_text(lab: &Lab, context: usize) -> Result<(Array, Array)> {
+fn some_text(workspace: &Workspace, context: usize) -> Result<(Array, Array)> {
     let rows = 4;
-    let text: String = lab.text(Split::Train).chars().take(rows * (context + 1)).collect();
-    let ids = lab.tokenizer()?.encode(&text)?;
+    let text: String = workspace
+        .text(Split::Train)
+        .chars()
+        .take(rows * (context + 1))
+        .collect();
+    let ids = workspace.tokenizer()?.encode(&text)?;
     let width = ids.len() / rows;
     let ids = Array::from_slice(&ids[..rows * width], &[rows as i32, width as i32]).as_dtype(Dtype::Uint32)?;
     Ok((ids.try_index((.., ..-1))?, ids.try_index((.., 1..))?))
 }
 
 /// For the chapter: gradient norms by block.
-pub fn gradients(lab: &Lab) -> Result<String> {
+pub fn gradients(workspace: &Workspace) -> Result<String> {
     say("computing the gradients of four deep stacks");
-    by_block(|wiring| gradient_norms(lab, wiring), |norm| format!("{norm:.1e}"))
+    by_block(|wiring| gradient_norms(workspace, wiring), |norm| format!("{norm:.1e}"))
 }
 
 /// For the chapter: mean_cosine_similarity by block.
-pub fn alike(lab: &Lab) -> Result<String> {
+pub fn alike(workspace: &Workspace) -> Result<String> {
     by_block(
-        |wiring| mean_cosine_similarity(lab, wiring),
+        |wiring| mean_cosine_similarity(workspace, wiring),
         |cosine| format!("{cosine:.3}"),
     )
 }
@@ -206,10 +210,10 @@ fn by_block(measure: impl Fn(BlockVariant) -> Result<Vec<f64>>, written: impl Fn
 }
 
 /// And the gradients as a picture.
-pub fn gradient_curves(lab: &Lab) -> Result<String> {
+pub fn gradient_curves(workspace: &Workspace) -> Result<String> {
     let mut lines = Vec::new();
     for (wiring, name) in WIRINGS {
-        let norms = gradient_norms(lab, wiring)?.into_iter().enumerate();
+        let norms = gradient_norms(workspace, wiring)?.into_iter().enumerate();
         let points = norms.filter(|(_, norm)| *norm > 0.0);
         lines.push(Series {
             name: name.into(),

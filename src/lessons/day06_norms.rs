@@ -7,13 +7,13 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, ops, random};
 
 use super::arrays::{largest_difference, table};
-use super::lab::Lab;
+use super::workspace::Workspace;
 use crate::model::norm::{EPSILON, LayerNorm};
 use crate::model::parameters::Parameters;
 
 /// Four vectors of six channels, `[4, 6]`: the n-th is n times as large, and lies n above zero.
-fn uneven(lab: &Lab) -> Result<Array> {
-    let numbers = random::normal::<f32>(&[4, 6], None, None, &random::key(lab.seed())?)?;
+fn uneven(workspace: &Workspace) -> Result<Array> {
+    let numbers = random::normal::<f32>(&[4, 6], None, None, &random::key(workspace.seed())?)?;
     let size = ops::arange::<_, f32>(1.0, 5.0, None)?.expand_dims(-1)?; // [4, 1]
     Ok(numbers.multiply(&size)?.add(&size)?)
 }
@@ -49,14 +49,14 @@ fn batch_norm(x: &Array) -> Result<Array> {
 // ANCHOR_END: normalise
 
 /// How far layer norm by hand lies from the library's.
-pub fn by_hand_from_library(lab: &Lab) -> Result<f32> {
-    let x = uneven(lab)?;
+pub fn by_hand_from_library(workspace: &Workspace) -> Result<f32> {
+    let x = uneven(workspace)?;
     largest_difference(&layer_norm_by_hand(&x)?, &layer_norm(&x)?)
 }
 
 /// How far from zero the means, and from one the variances, of the vectors that layer norm makes are.
-pub fn mean_and_variance(lab: &Lab) -> Result<(f32, f32)> {
-    let normed = layer_norm(&uneven(lab)?)?;
+pub fn mean_and_variance(workspace: &Workspace) -> Result<(f32, f32)> {
+    let normed = layer_norm(&uneven(workspace)?)?;
     Ok((
         largest_difference(&normed.mean_axis(-1, false)?, &Array::from_f32(0.0))?,
         largest_difference(&normed.var_axis(-1, false, None)?, &Array::from_f32(1.0))?,
@@ -64,8 +64,8 @@ pub fn mean_and_variance(lab: &Lab) -> Result<(f32, f32)> {
 }
 
 /// How far the first vector moves by layer norm, and by batch norm, when the last one of the batch is another.
-pub fn change_of_another(lab: &Lab) -> Result<(f32, f32)> {
-    let x = uneven(lab)?;
+pub fn change_of_another(workspace: &Workspace) -> Result<(f32, f32)> {
+    let x = uneven(workspace)?;
     let other = ops::concatenate(&[x.try_index(..3)?, x.try_index(3..)?.negative()?], 0)?;
     let moved = |norm: fn(&Array) -> Result<Array>| -> Result<f32> {
         largest_difference(&norm(&x)?.try_index(0)?, &norm(&other)?.try_index(0)?)
@@ -74,8 +74,8 @@ pub fn change_of_another(lab: &Lab) -> Result<(f32, f32)> {
 }
 
 /// For the chapter: a batch, and what either norm makes of it.
-pub fn norms(lab: &Lab) -> Result<String> {
-    let x = uneven(lab)?;
+pub fn norms(workspace: &Workspace) -> Result<String> {
+    let x = uneven(workspace)?;
     let mut text = String::new();
     for (name, array) in [
         ("x", x.clone()),
@@ -95,7 +95,7 @@ pub fn norms(lab: &Lab) -> Result<String> {
         text += &table(&["mean    ".into(), "spread  ".into()], &columns, 2)?;
         text.push('\n');
     }
-    let (by_layer, by_batch) = change_of_another(lab)?;
+    let (by_layer, by_batch) = change_of_another(workspace)?;
     writeln!(
         text,
         "the last vector with its sign changed: the first one moves by {by_layer:.2} in layer norm, by {by_batch:.2} in batch norm"

@@ -8,11 +8,11 @@ use mlx_rs::error::Result as MlxResult;
 use mlx_rs::transforms::value_and_grad_with_argnums;
 
 use super::arrays::{largest_difference, visible};
+use super::claims::{CheckResult, Claim, lower_loss};
 use super::day03_embeddings::picture_of_vectors;
-use super::fact::{Fact, Finding, lower_loss};
 use super::gradients::largest_share;
-use super::lab::Lab;
-use super::{Lesson, Recipe, Show, day07_pytorch, day07_weights};
+use super::workspace::Workspace;
+use super::{Figure, Lesson, Recipe, day07_pytorch, day07_weights};
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::data::batches::{self, Batch};
@@ -32,118 +32,121 @@ pub const LESSON: Lesson = Lesson {
     title: "GPT-2 assembled",
     teaches: "weight tying, initialisation, every parameter counted, and the same numbers as PyTorch",
     chapter: include_str!("../../book/src/day-07.md"),
-    shows: &[
-        Show {
+    figures: &[
+        Figure {
             name: "shapes.txt",
-            make: shapes,
+            render: shapes,
         },
-        Show {
+        Figure {
             name: "tied.txt",
-            make: tied,
+            render: tied,
         },
-        Show {
+        Figure {
             name: "first-loss.txt",
-            make: day07_weights::first_loss,
+            render: day07_weights::first_loss,
         },
-        Show {
+        Figure {
             name: "stream.txt",
-            make: day07_weights::stream,
+            render: day07_weights::stream,
         },
-        Show {
+        Figure {
             name: "stream.svg",
-            make: day07_weights::stream_picture,
+            render: day07_weights::stream_picture,
         },
-        Show {
+        Figure {
             name: "count.txt",
-            make: day07_weights::count,
+            render: day07_weights::count,
         },
-        Show {
+        Figure {
             name: "pytorch.txt",
-            make: day07_pytorch::pytorch,
+            render: day07_pytorch::pytorch,
         },
-        Show {
+        Figure {
             name: "training.txt",
-            make: |lab| Ok(lab.train_with_initial_checkpoint(&NANO)?.summary()),
+            render: |workspace| Ok(workspace.train_with_initial_checkpoint(&NANO)?.summary()),
         },
-        Show {
+        Figure {
             name: "before-and-after.txt",
-            make: before_and_after,
+            render: before_and_after,
         },
-        Show {
+        Figure {
             name: "vectors.svg",
-            make: |lab| picture_of_vectors(lab, NANO.folder, "What day 7 learned of each character"),
+            render: |workspace| picture_of_vectors(workspace, NANO.folder, "What day 7 learned of each character"),
         },
     ],
     models: &[NANO],
     needs: &[],
-    facts: &[
-        Fact {
-            claim: "the stages, one by one, are the model's forward pass",
+    claims: &[
+        Claim {
+            statement: "the stages, one by one, are the model's forward pass",
             hint: "Gpt::forward in src/model/gpt.rs",
-            verify: |lab| {
-                let (model, parameters, batch) = fresh(lab, 2)?;
+            verify: |workspace| {
+                let (model, parameters, batch) = fresh(workspace, 2)?;
                 let ids = inputs(&batch);
                 let stages = stages(&model, &parameters, &parameters, &ids)?;
                 let (_, logits) = stages.last().context("there is no stage")?;
                 let whole = Gpt::new(&model, &parameters)?.forward(&ids, None)?;
                 // The same operations in the same order.
-                Ok(Finding::equal_within(largest_difference(logits, &whole)?, 0.0))
+                Ok(CheckResult::within_tolerance(largest_difference(logits, &whole)?, 0.0))
             },
         },
-        Fact {
-            claim: "the tied table's gradient is the sum of those of its two uses",
+        Claim {
+            statement: "the tied table's gradient is the sum of those of its two uses",
             hint: "Gpt::logits in src/model/gpt.rs: the head must be wte",
-            verify: |lab| {
-                let (lookup, head, both) = gradients_of_uses(lab)?;
+            verify: |workspace| {
+                let (lookup, head, both) = gradients_of_uses(workspace)?;
                 // Float32 sums in another order, as tests/parity.rs allows them.
-                Ok(Finding::equal_within(
+                Ok(CheckResult::within_tolerance(
                     largest_share(&[lookup.add(head)?], &[both])?,
                     1e-5,
                 ))
             },
         },
-        Fact {
-            claim: "an untrained model predicts nearly uniformly: its loss is ln(vocabulary) or little more",
+        Claim {
+            statement: "an untrained model predicts nearly uniformly: its loss is ln(vocabulary) or little more",
             hint: "the standard deviations in src/model/init.rs",
             verify: day07_weights::first_loss_is_that_of_the_unsure,
         },
-        Fact {
-            claim: "scaled by depth, the residual stream ends as large with 48 layers as with 12; unscaled it ends twice as large",
+        Claim {
+            statement: "scaled by depth, the residual stream ends as large with 48 layers as with 12; unscaled it ends twice as large",
             hint: "the standard deviation of the residual projections in src/model/init.rs",
             verify: day07_weights::scaled_stream_keeps_its_width,
         },
-        Fact {
-            claim: "counted by hand, in the code and in OpenAI's models, all four published sizes have the same number of parameters",
+        Claim {
+            statement: "counted by hand, in the code and in OpenAI's models, all four published sizes have the same number of parameters",
             hint: "layout in src/model/init.rs",
             verify: day07_weights::counts_are_the_published,
         },
-        Fact {
-            claim: "the logits are PyTorch's",
+        Claim {
+            statement: "the logits are PyTorch's",
             hint: "the layers in src/model, from the first that day 3 built to Gpt::forward",
             verify: day07_pytorch::logits_are_pytorchs,
         },
-        Fact {
-            claim: "every gradient is PyTorch's",
+        Claim {
+            statement: "every gradient is PyTorch's",
             hint: "gelu in src/model/mlp.rs, the loss in src/model/loss.rs",
             verify: day07_pytorch::gradients_are_pytorchs,
         },
-        Fact {
-            claim: "step-000000 is the untrained model",
+        Claim {
+            statement: "step-000000 is the untrained model",
             hint: "move lessons/day-07 away and run the lesson again",
-            verify: |lab| {
-                let (_, drawn, _) = fresh(lab, 1)?;
-                let saved = untrained(lab)?.parameters;
+            verify: |workspace| {
+                let (_, drawn, _) = fresh(workspace, 1)?;
+                let saved = untrained(workspace)?.parameters;
                 let differences = drawn.arrays().iter().zip(saved.arrays());
                 let differences = differences.map(|(a, b)| largest_difference(a, b));
                 let largest = differences.collect::<Result<Vec<_>>>()?;
                 // Written and read as float32.
-                Ok(Finding::equal_within(largest.into_iter().fold(0.0, f32::max), 0.0))
+                Ok(CheckResult::within_tolerance(
+                    largest.into_iter().fold(0.0, f32::max),
+                    0.0,
+                ))
             },
         },
-        Fact {
-            claim: "the whole model has a lower loss than day 6's blocks",
+        Claim {
+            statement: "the whole model has a lower loss than day 6's blocks",
             hint: "the training of both: `lesson 6`, `lesson 7`",
-            verify: |lab| lower_loss(lab, NANO.folder, "day-06"),
+            verify: |workspace| lower_loss(workspace, NANO.folder, "day-06"),
         },
     ],
 };
@@ -158,11 +161,11 @@ pub(super) const NANO: Recipe = Recipe {
 };
 
 /// The day's model before it learns, and some rows of the validation text.
-pub(super) fn fresh(lab: &Lab, rows: usize) -> Result<(ModelConfig, Parameters, Batch)> {
-    let tokenizer = lab.tokenizer()?;
-    let model = lab.config(&NANO)?.model(tokenizer.vocab_size());
-    let parameters = initialize(&model, lab.seed())?;
-    let tokens = lab.dataset().part(tokenizer, Split::Val)?.tokens;
+pub(super) fn fresh(workspace: &Workspace, rows: usize) -> Result<(ModelConfig, Parameters, Batch)> {
+    let tokenizer = workspace.tokenizer()?;
+    let model = workspace.config(&NANO)?.model(tokenizer.vocab_size());
+    let parameters = initialize(&model, workspace.seed())?;
+    let tokens = workspace.dataset().part(tokenizer, Split::Val)?.tokens;
     let batch = batches::spread(&tokens, rows, rows, model.context).next();
     Ok((model, parameters, batch.context("the validation text is too short")?))
 }
@@ -193,8 +196,8 @@ pub(super) fn stages(
 }
 // ANCHOR_END: stages
 
-fn shapes(lab: &Lab) -> Result<String> {
-    let (model, parameters, batch) = fresh(lab, 2)?;
+fn shapes(workspace: &Workspace) -> Result<String> {
+    let (model, parameters, batch) = fresh(workspace, 2)?;
     let ids = inputs(&batch);
     let mut text = String::new();
     let mut line = |name: &str, array: &Array, what: &str| {
@@ -238,8 +241,8 @@ fn shapes(lab: &Lab) -> Result<String> {
 }
 
 /// The gradients of the table by the lookup alone, by the head alone, and as the model has it, tied.
-fn gradients_of_uses(lab: &Lab) -> Result<(Array, Array, Array)> {
-    let (model, parameters, batch) = fresh(lab, 4)?;
+fn gradients_of_uses(workspace: &Workspace) -> Result<(Array, Array, Array)> {
+    let (model, parameters, batch) = fresh(workspace, 4)?;
     let (ids, wte) = (inputs(&batch), parameters.get("wte.weight")?.clone());
     let targets = Array::from_slice(&batch.targets, ids.shape());
     let (_, others) = parameters.partition(|name, _| name == "wte.weight");
@@ -255,12 +258,12 @@ fn gradients_of_uses(lab: &Lab) -> Result<(Array, Array, Array)> {
     Ok((apart[0].clone(), apart[1].clone(), tied[0].clone()))
 }
 
-fn tied(lab: &Lab) -> Result<String> {
-    let (lookup, head, both) = gradients_of_uses(lab)?;
+fn tied(workspace: &Workspace) -> Result<String> {
+    let (lookup, head, both) = gradients_of_uses(workspace)?;
     let norms =
         |gradient: &Array| -> Result<Vec<f32>> { Ok(gradient.square()?.sum_axis(-1, false)?.sqrt()?.to_vec_exact()?) };
     let (lookup, head, both) = (norms(&lookup)?, norms(&head)?, norms(&both)?);
-    let (_, _, batch) = fresh(lab, 4)?;
+    let (_, _, batch) = fresh(workspace, 4)?;
     let times = |id: u32| batch.inputs.iter().filter(|&&other| other == id).count();
     let mut ids: Vec<u32> = (0..lookup.len() as u32).collect();
     ids.sort_by_key(|&id| std::cmp::Reverse(times(id)));
@@ -270,7 +273,7 @@ fn tied(lab: &Lab) -> Result<String> {
         "token", "in batch", "by lookup", "by head", "together"
     );
     for &id in shown {
-        let label: String = lab.tokenizer()?.decode(&[id])?.chars().map(visible).collect();
+        let label: String = workspace.tokenizer()?.decode(&[id])?.chars().map(visible).collect();
         let at = id as usize;
         writeln!(
             text,
@@ -284,13 +287,13 @@ fn tied(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-fn untrained(lab: &Lab) -> Result<Checkpoint> {
-    Checkpoint::load(&lab.folder(NANO.folder).join("step-000000"))
+fn untrained(workspace: &Workspace) -> Result<Checkpoint> {
+    Checkpoint::load(&workspace.folder(NANO.folder).join("step-000000"))
 }
 
-fn before_and_after(lab: &Lab) -> Result<String> {
-    let before = lab.sample(&untrained(lab)?, "\n", 150)?;
-    let after = lab.sample(&lab.load(NANO.folder)?, "\n", 150)?;
+fn before_and_after(workspace: &Workspace) -> Result<String> {
+    let before = workspace.sample(&untrained(workspace)?, "\n", 150)?;
+    let after = workspace.sample(&workspace.load(NANO.folder)?, "\n", 150)?;
     Ok(format!(
         "before the first step:\n\n{}\n\nafter the last:\n\n{}\n",
         before.trim_matches('\n'),

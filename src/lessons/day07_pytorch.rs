@@ -7,11 +7,11 @@ use mlx_rs::Array;
 use mlx_rs::ops::indexing::TryIndexOp;
 
 use super::arrays::{largest_difference, table};
+use super::claims::CheckResult;
 use super::day07_gpt2::inputs;
-use super::fact::Finding;
 use super::gradients::{gradients, largest_share};
-use super::lab::Lab;
 use super::pytorch::{LOGITS_ROWS, PyTorch};
+use super::workspace::Workspace;
 use crate::model::Gpt;
 
 fn both_logits(pytorch: &PyTorch) -> Result<(Array, Array)> {
@@ -27,7 +27,7 @@ fn both_gradients(pytorch: &PyTorch) -> Result<(Vec<Array>, Vec<Array>)> {
     Ok((ours, theirs.collect::<Result<_>>()?))
 }
 
-pub fn pytorch(_: &Lab) -> Result<String> {
+pub fn pytorch(_: &Workspace) -> Result<String> {
     let pytorch = PyTorch::read()?;
     let (ours, theirs) = both_logits(&pytorch)?;
     let mut text = format!(
@@ -55,14 +55,14 @@ pub fn pytorch(_: &Lab) -> Result<String> {
     Ok(text)
 }
 
-pub fn logits_are_pytorchs(_: &Lab) -> Result<Finding> {
+pub fn logits_are_pytorchs(_: &Workspace) -> Result<CheckResult> {
     let (ours, theirs) = both_logits(&PyTorch::read()?)?;
     // PyTorch's own float32 is off by 7e-7 from float64; another order of sums may be off by ten times that.
-    Ok(Finding::equal_within(largest_difference(&ours, &theirs)?, 1e-5))
+    Ok(CheckResult::within_tolerance(largest_difference(&ours, &theirs)?, 1e-5))
 }
 
-pub fn gradients_are_pytorchs(_: &Lab) -> Result<Finding> {
+pub fn gradients_are_pytorchs(_: &Workspace) -> Result<CheckResult> {
     let (ours, theirs) = both_gradients(&PyTorch::read()?)?;
     // As for the logits, relative to each tensor's largest magnitude.
-    Ok(Finding::equal_within(largest_share(&ours, &theirs)?, 1e-5))
+    Ok(CheckResult::within_tolerance(largest_share(&ours, &theirs)?, 1e-5))
 }

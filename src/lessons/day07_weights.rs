@@ -5,10 +5,10 @@ use std::fmt::Write;
 use anyhow::Result;
 use mlx_rs::Array;
 
+use super::claims::CheckResult;
 use super::day07_gpt2::{fresh, inputs, stages};
-use super::fact::Finding;
-use super::lab::Lab;
 use super::pictures::{Axes, Series, curves};
+use super::workspace::Workspace;
 use crate::config::{ModelConfig, Preset};
 use crate::model::init::{initialize, parameter_count};
 use crate::model::loss::negative_log_likelihood;
@@ -33,8 +33,8 @@ fn deviation(x: &Array) -> Result<f32> {
 }
 
 /// Standard deviation of the logits, and loss, of an untrained model whose matrices are `factor` times GPT-2's.
-fn spread_and_loss(lab: &Lab, factor: f32) -> Result<(f32, f32)> {
-    let (model, parameters, batch) = fresh(lab, 12)?;
+fn spread_and_loss(workspace: &Workspace, factor: f32) -> Result<(f32, f32)> {
+    let (model, parameters, batch) = fresh(workspace, 12)?;
     let parameters = parameters.map(|array| match array.ndim() {
         0 | 1 => Ok(array.clone()),
         _ => array.multiply(Array::from_f32(factor)),
@@ -45,14 +45,14 @@ fn spread_and_loss(lab: &Lab, factor: f32) -> Result<(f32, f32)> {
     Ok((deviation(&logits)?, losses.mean(None)?.try_item_exact()?))
 }
 
-pub fn first_loss(lab: &Lab) -> Result<String> {
-    let vocabulary = lab.tokenizer()?.vocab_size();
+pub fn first_loss(workspace: &Workspace) -> Result<String> {
+    let vocabulary = workspace.tokenizer()?.vocab_size();
     let mut text = format!(
         "ln({vocabulary}) = {:.3}\n\ndeviation of weights   of logits     loss\n",
         (vocabulary as f32).ln()
     );
     for factor in [1.0, 5.0, 50.0] {
-        let (spread, loss) = spread_and_loss(lab, factor)?;
+        let (spread, loss) = spread_and_loss(workspace, factor)?;
         writeln!(text, "{:<20.2} {spread:>11.2} {loss:>8.3}", 0.02 * factor)?;
     }
     Ok(text)
@@ -60,11 +60,11 @@ pub fn first_loss(lab: &Lab) -> Result<String> {
 
 /// Standard deviation of the residual stream after the embeddings and after each block of an untrained model of that many
 /// layers, with the residual projections scaled by depth, as in GPT-2, or not.
-fn widths(lab: &Lab, layers: usize, scaled: bool) -> Result<Vec<f32>> {
-    let (model, _, batch) = fresh(lab, 4)?;
+fn widths(workspace: &Workspace, layers: usize, scaled: bool) -> Result<Vec<f32>> {
+    let (model, _, batch) = fresh(workspace, 4)?;
     let model = ModelConfig { layers, ..model };
     let factor = if scaled { 1.0 } else { (2.0 * layers as f32).sqrt() };
-    let entries = initialize(&model, lab.seed())?;
+    let entries = initialize(&model, workspace.seed())?;
     let entries = entries.iter().map(|(name, array)| {
         let factor = if name.ends_with("c_proj.weight") { factor } else { 1.0 };
         Ok((name.to_owned(), array.multiply(Array::from_f32(factor))?))
@@ -78,10 +78,10 @@ fn last(numbers: &[f32]) -> f32 {
     numbers[numbers.len() - 1]
 }
 
-pub fn stream(lab: &Lab) -> Result<String> {
+pub fn stream(workspace: &Workspace) -> Result<String> {
     let mut text = String::from("layers   at first   at the end: scaled   unscaled\n");
     for layers in [12, 24, 48] {
-        let (scaled, unscaled) = (widths(lab, layers, true)?, widths(lab, layers, false)?);
+        let (scaled, unscaled) = (widths(workspace, layers, true)?, widths(workspace, layers, false)?);
         writeln!(
             text,
             "{layers:<8} {:>8.3} {:>20.3} {:>10.3}",
@@ -93,9 +93,9 @@ pub fn stream(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-pub fn stream_picture(lab: &Lab) -> Result<String> {
+pub fn stream_picture(workspace: &Workspace) -> Result<String> {
     let curve = |name: &str, scaled| -> Result<Series> {
-        let widths = widths(lab, 48, scaled)?;
+        let widths = widths(workspace, 48, scaled)?;
         Ok(Series {
             name: name.into(),
             points: (0..).zip(widths).map(|(x, y)| (f64::from(x), f64::from(y))).collect(),
@@ -124,8 +124,8 @@ fn parameters_by_hand(model: &ModelConfig) -> usize {
 }
 // ANCHOR_END: by_hand
 
-pub fn count(lab: &Lab) -> Result<String> {
-    let (nano, ..) = fresh(lab, 1)?;
+pub fn count(workspace: &Workspace) -> Result<String> {
+    let (nano, ..) = fresh(workspace, 1)?;
     let models = PUBLISHED.map(|(preset, published)| (preset.model(GPT2_VOCABULARY), published.to_string()));
     let mut text = format!(
         "{:>6} {:>6} {:>7} {:>10} {:>13} {:>13} {:>13}\n",
@@ -146,33 +146,33 @@ pub fn count(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-pub fn first_loss_is_that_of_the_unsure(lab: &Lab) -> Result<Finding> {
-    let (_, loss) = spread_and_loss(lab, 1.0)?;
-    let (model, ..) = fresh(lab, 1)?;
+pub fn first_loss_is_that_of_the_unsure(workspace: &Workspace) -> Result<CheckResult> {
+    let (_, loss) = spread_and_loss(workspace, 1.0)?;
+    let (model, ..) = fresh(workspace, 1)?;
     let unsure = (model.vocab_size as f32).ln();
     // Logits of a standard deviation s cost about s²/2, and s is about 0.2.
-    Ok(Finding::whether(
+    Ok(CheckResult::passes_if(
         (loss - unsure).abs() < 0.1,
         format!("{loss:.3}, ln(vocabulary) is {unsure:.3}"),
     ))
 }
 
-pub fn scaled_stream_keeps_its_width(lab: &Lab) -> Result<Finding> {
-    let ratio = |scaled| anyhow::Ok(last(&widths(lab, 48, scaled)?) / last(&widths(lab, 12, scaled)?));
+pub fn scaled_stream_keeps_its_width(workspace: &Workspace) -> Result<CheckResult> {
+    let ratio = |scaled| anyhow::Ok(last(&widths(workspace, 48, scaled)?) / last(&widths(workspace, 12, scaled)?));
     let (scaled, unscaled) = (ratio(true)?, ratio(false)?);
     // A tolerance of a tenth, for random numbers. Unscaled, four times the branches give √4 times the standard deviation.
-    Ok(Finding::whether(
+    Ok(CheckResult::passes_if(
         (scaled - 1.0).abs() < 0.1 && (unscaled - 2.0).abs() < 0.2,
         format!("{scaled:.2} times as wide, and {unscaled:.2} times"),
     ))
 }
 
-pub fn counts_are_the_published(_: &Lab) -> Result<Finding> {
+pub fn counts_are_the_published(_: &Workspace) -> Result<CheckResult> {
     let same = PUBLISHED.iter().all(|&(preset, published)| {
         let model = preset.model(GPT2_VOCABULARY);
         parameters_by_hand(&model) == published && parameter_count(&model) == published
     });
-    Ok(Finding::whether(
+    Ok(CheckResult::passes_if(
         same,
         format!("{:?}", PUBLISHED.map(|(_, count)| count)),
     ))

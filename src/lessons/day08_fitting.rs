@@ -6,10 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::claims::CheckResult;
 use super::day07_gpt2::NANO;
-use super::fact::Finding;
-use super::lab::Lab;
 use super::pictures::{Axes, Series, curves};
+use super::workspace::Workspace;
 use crate::checkpoint::run::Run;
 use crate::config::Device;
 use crate::config::{Optimizer, TrainConfig};
@@ -22,7 +22,7 @@ use crate::evaluate::{Evaluation, Evaluator};
 use crate::model::Parameters;
 use crate::model::init::initialize;
 use crate::terminal::console::say;
-use crate::train::metrics::{self, Line};
+use crate::train::metrics::{self, Record};
 use crate::train::step::{Stepper, TrainState};
 use crate::train::{Session, Unattended, train};
 
@@ -51,8 +51,8 @@ const UNDERFITTING: FittingExperiment = FittingExperiment {
 };
 
 impl FittingExperiment {
-    fn config(&self, lab: &Lab) -> Result<TrainConfig> {
-        let steps = lab.at_most(600);
+    fn config(&self, workspace: &Workspace) -> Result<TrainConfig> {
+        let steps = workspace.at_most(600);
         Ok(TrainConfig {
             layers: self.layers,
             heads: 2,
@@ -65,17 +65,17 @@ impl FittingExperiment {
             warmup: steps / 20,
             dropout: 0.0,
             threads: 1,
-            ..lab.config(&NANO)?
+            ..workspace.config(&NANO)?
         })
     }
 
     /// Trains it, and measures both losses as it learns.
-    fn run(&self, lab: &Lab) -> Result<[Series; 2]> {
-        let config = self.config(lab)?;
-        let tokenizer = lab.tokenizer()?;
-        let text: String = lab.text(Split::Train).chars().take(self.characters).collect();
+    fn run(&self, workspace: &Workspace) -> Result<[Series; 2]> {
+        let config = self.config(workspace)?;
+        let tokenizer = workspace.tokenizer()?;
+        let text: String = workspace.text(Split::Train).chars().take(self.characters).collect();
         let learned = Tokens::Memory(tokenizer.encode(&text)?);
-        let val = lab.dataset().part(tokenizer, Split::Val)?.tokens;
+        let val = workspace.dataset().part(tokenizer, Split::Val)?.tokens;
         let model = config.model(tokenizer.vocab_size());
         let parameters = initialize(&model, config.seed)?;
         let mut evaluator = Evaluator::new(&model, parameters.names(), 1)?;
@@ -109,9 +109,9 @@ impl FittingExperiment {
     }
 }
 
-pub fn fitting(lab: &Lab) -> Result<String> {
+pub fn fitting(workspace: &Workspace) -> Result<String> {
     say("day 8: memorising 1,000 characters; fitting the whole text with too small a model");
-    let [over, under] = [OVERFITTING.run(lab)?, UNDERFITTING.run(lab)?];
+    let [over, under] = [OVERFITTING.run(workspace)?, UNDERFITTING.run(workspace)?];
     let axes = Axes {
         title: "Overfitting and underfitting",
         x: "step",
@@ -122,8 +122,8 @@ pub fn fitting(lab: &Lab) -> Result<String> {
 }
 
 /// The lowest validation loss of an overfitting model, and both final losses.
-pub fn overfitted(lab: &Lab) -> Result<Finding> {
-    let [learned, val] = OVERFITTING.run(lab)?;
+pub fn overfitted(workspace: &Workspace) -> Result<CheckResult> {
+    let [learned, val] = OVERFITTING.run(workspace)?;
     let last = |curve: &Series| curve.points.last().map_or(f64::NAN, |point| point.1);
     let least = val.points.iter().map(|point| point.1).fold(f64::INFINITY, f64::min);
     let measured = format!(
@@ -131,12 +131,12 @@ pub fn overfitted(lab: &Lab) -> Result<Finding> {
         last(&learned),
         last(&val)
     );
-    if lab.at_most(600) < 600 {
-        return Ok(Finding::Open(format!(
+    if workspace.at_most(600) < 600 {
+        return Ok(CheckResult::Skipped(format!(
             "too few steps to learn anything by heart: {measured}"
         )));
     }
-    Ok(Finding::whether(
+    Ok(CheckResult::passes_if(
         last(&learned) < 0.5 && last(&val) > least + 0.5,
         measured,
     ))
@@ -147,17 +147,17 @@ const HALF: u64 = 10;
 
 /// Runs a training once uninterrupted and once stopped and resumed; gives the files of the last checkpoints that differ, and
 /// both final losses.
-fn stopped_and_resumed(lab: &Lab) -> Result<(Vec<&'static str>, [f32; 2])> {
+fn stopped_and_resumed(workspace: &Workspace) -> Result<(Vec<&'static str>, [f32; 2])> {
     say(format_args!(
         "day 8: a run of {} steps, and the same run stopped after {HALF} and resumed",
         2 * HALF
     ));
-    let _made = durable::make_folder(lab.root())?;
-    let folder = Unfinished::folder(&lab.root().join("resume"))?; // which goes again
-    compare_runs(lab, folder.path())
+    let _made = durable::make_folder(workspace.root())?;
+    let folder = Unfinished::folder(&workspace.root().join("resume"))?; // which goes again
+    compare_runs(workspace, folder.path())
 }
 
-fn compare_runs(lab: &Lab, folder: &Path) -> Result<(Vec<&'static str>, [f32; 2])> {
+fn compare_runs(workspace: &Workspace, folder: &Path) -> Result<(Vec<&'static str>, [f32; 2])> {
     let config = TrainConfig {
         layers: 2,
         heads: 2,
@@ -169,17 +169,20 @@ fn compare_runs(lab: &Lab, folder: &Path) -> Result<(Vec<&'static str>, [f32; 2]
         save_every: HALF,
         eval_every: 2 * HALF,
         eval_batches: 2,
-        ..lab.config(&NANO)?
+        ..workspace.config(&NANO)?
     };
     // ANCHOR: resume
     let run = || Run::open(folder);
     train(
-        &mut Session::start(config.clone(), lab.dataset(), folder)?,
+        &mut Session::start(config.clone(), workspace.dataset(), folder)?,
         &mut Unattended,
     )?;
     let whole = End::read(&run()?)?;
     fs::remove_dir_all(run()?.step_folder(2 * HALF))?; // as if it had been stopped after the half
-    train(&mut Session::resume(run()?, config, lab.dataset())?, &mut Unattended)?;
+    train(
+        &mut Session::resume(run()?, config, workspace.dataset())?,
+        &mut Unattended,
+    )?;
     let resumed = End::read(&run()?)?;
     // ANCHOR_END: resume
     let files = End::FILES.into_iter().zip(whole.files.iter().zip(&resumed.files));
@@ -200,7 +203,7 @@ impl End {
         let folder = run.newest_checkpoint()?;
         let [model, optimizer] = Self::FILES.map(|name| fs::read(folder.join(name)));
         let mut losses = metrics::read(run)?.into_iter().filter_map(|line| match line {
-            Line::Step(line) => Some(line.loss),
+            Record::Step(line) => Some(line.loss),
             _ => None,
         });
         Ok(Self {
@@ -210,8 +213,8 @@ impl End {
     }
 }
 
-pub fn resume(lab: &Lab) -> Result<String> {
-    let (differing, [whole, resumed]) = stopped_and_resumed(lab)?;
+pub fn resume(workspace: &Workspace) -> Result<String> {
+    let (differing, [whole, resumed]) = stopped_and_resumed(workspace)?;
     let mut text = format!(
         "loss of step {}: {whole:.6} never stopped, {resumed:.6} stopped after step {HALF} and resumed\n",
         2 * HALF
@@ -227,13 +230,13 @@ pub fn resume(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-pub fn resumed_is_never_stopped(lab: &Lab) -> Result<Finding> {
-    let (differing, [whole, resumed]) = stopped_and_resumed(lab)?;
+pub fn resumed_is_never_stopped(workspace: &Workspace) -> Result<CheckResult> {
+    let (differing, [whole, resumed]) = stopped_and_resumed(workspace)?;
     if Device::current()? == Device::Gpu {
         // GPUs may sum in no fixed order.
-        return Ok(Finding::equal_within((whole - resumed).abs(), 1e-3));
+        return Ok(CheckResult::within_tolerance((whole - resumed).abs(), 1e-3));
     }
-    Ok(Finding::whether(
+    Ok(CheckResult::passes_if(
         differing.is_empty(),
         match differing[..] {
             [] => "weights and moments are the same to the bit".into(),

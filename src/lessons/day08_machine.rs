@@ -9,10 +9,10 @@ use mlx_rs::transforms::eval;
 use mlx_rs::{Array, Device, random, with_device};
 
 use super::arrays::largest_difference;
+use super::claims::CheckResult;
 use super::day07_gpt2::{NANO, fresh};
-use super::fact::Finding;
 use super::gradients::in_parts;
-use super::lab::Lab;
+use super::workspace::Workspace;
 use crate::config::{ModelConfig, Optimizer};
 use crate::data::batches::Batch;
 use crate::measure::bench::timing::{median, milliseconds};
@@ -24,8 +24,13 @@ use crate::train::step::{Stepper, TrainState};
 const ROUNDS: usize = 9;
 
 /// Ten products of matrices of 512 × 512: the time to build the graph, and the time to evaluate it.
-pub fn lazy(lab: &Lab) -> Result<String> {
-    let x = random::normal::<f32>(&[512, 512], None, 1.0 / 512.0_f32.sqrt(), &random::key(lab.seed())?)?;
+pub fn lazy(workspace: &Workspace) -> Result<String> {
+    let x = random::normal::<f32>(
+        &[512, 512],
+        None,
+        1.0 / 512.0_f32.sqrt(),
+        &random::key(workspace.seed())?,
+    )?;
     eval([&x])?;
     let (mut writing, mut computing) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -59,7 +64,7 @@ fn one_buffer() -> Result<(Array, bool, f32)> {
     Ok((made, same_place, sum))
 }
 
-pub fn memory(_: &Lab) -> Result<String> {
+pub fn memory(_: &Workspace) -> Result<String> {
     let (made, same_place, sum) = one_buffer()?;
     let ours: f32 = made.try_as_slice::<f32>()?.iter().sum();
     Ok(format!(
@@ -74,9 +79,12 @@ pub fn memory(_: &Lab) -> Result<String> {
     ))
 }
 
-pub fn handles_share_memory(_: &Lab) -> Result<Finding> {
+pub fn handles_share_memory(_: &Workspace) -> Result<CheckResult> {
     let (_, same_place, _) = one_buffer()?;
-    Ok(Finding::whether(same_place, "two handles, one place in memory".into()))
+    Ok(CheckResult::passes_if(
+        same_place,
+        "two handles, one place in memory".into(),
+    ))
 }
 
 /// A step of the day's model, its functions compiled or not, ready to be taken.
@@ -89,9 +97,9 @@ struct TimedStepper {
 }
 
 impl TimedStepper {
-    fn new(lab: &Lab, compiles: bool) -> Result<Self> {
-        let config = lab.config(&NANO)?;
-        let (model, parameters, batch) = fresh(lab, config.batch_size)?;
+    fn new(workspace: &Workspace, compiles: bool) -> Result<Self> {
+        let config = workspace.config(&NANO)?;
+        let (model, parameters, batch) = fresh(workspace, config.batch_size)?;
         Ok(Self {
             stepper: Stepper::new(&config, &model, &parameters, &Parameters::default())?,
             model,
@@ -115,9 +123,12 @@ impl TimedStepper {
     }
 }
 
-pub fn compiled(lab: &Lab) -> Result<String> {
+pub fn compiled(workspace: &Workspace) -> Result<String> {
     say("day 8: timing steps, eager and compiled");
-    let mut trials = [TimedStepper::new(lab, false)?, TimedStepper::new(lab, true)?];
+    let mut trials = [
+        TimedStepper::new(workspace, false)?,
+        TimedStepper::new(workspace, true)?,
+    ];
     let mut times = [Vec::new(), Vec::new()];
     let mut first = [Duration::ZERO; 2];
     // Interleaved, so that other work on the machine affects both equally.
@@ -147,8 +158,11 @@ pub fn compiled(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-pub fn compiled_is_eager(lab: &Lab) -> Result<Finding> {
-    let mut trials = [TimedStepper::new(lab, false)?, TimedStepper::new(lab, true)?];
+pub fn compiled_is_eager(workspace: &Workspace) -> Result<CheckResult> {
+    let mut trials = [
+        TimedStepper::new(workspace, false)?,
+        TimedStepper::new(workspace, true)?,
+    ];
     for trial in &mut trials {
         trial.step()?;
     }
@@ -157,5 +171,5 @@ pub fn compiled_is_eager(lab: &Lab) -> Result<Finding> {
         largest = largest.max(largest_difference(a, b)?);
     }
     // A tenth of the gradients, which are clipped to a norm of at most 1: fused operations round in other places.
-    Ok(Finding::equal_within(largest, 1e-6))
+    Ok(CheckResult::within_tolerance(largest, 1e-6))
 }

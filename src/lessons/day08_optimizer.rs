@@ -7,12 +7,12 @@ use mlx_rs::Array;
 use mlx_rs::error::Result as MlxResult;
 
 use super::arrays::largest_difference;
+use super::claims::CheckResult;
 use super::day07_gpt2::{NANO, fresh};
-use super::fact::Finding;
 use super::gradients::{gradients, in_parts, largest_share};
-use super::lab::Lab;
 use super::pictures::{Axes, Series, curves};
 use super::pytorch::PyTorch;
+use super::workspace::Workspace;
 use crate::config::Optimizer;
 use crate::model::Parameters;
 use crate::model::init::layout;
@@ -77,8 +77,8 @@ impl LibraryAdamW {
 }
 
 /// The two numbers after each step, by hand and by the library.
-fn both_ways(lab: &Lab) -> Result<Vec<([ByHand; 2], LibraryAdamW)>> {
-    let config = lab.config(&NANO)?;
+fn both_ways(workspace: &Workspace) -> Result<Vec<([ByHand; 2], LibraryAdamW)>> {
+    let config = workspace.config(&NANO)?;
     let adamw = AdamW {
         beta2: config.beta2,
         weight_decay: config.weight_decay,
@@ -113,8 +113,8 @@ fn both_ways(lab: &Lab) -> Result<Vec<([ByHand; 2], LibraryAdamW)>> {
     Ok(steps)
 }
 
-pub fn adamw(lab: &Lab) -> Result<String> {
-    let config = lab.config(&NANO)?;
+pub fn adamw(workspace: &Workspace) -> Result<String> {
+    let config = workspace.config(&NANO)?;
     let mut text = format!(
         "lr {}, beta1 {BETA1}, beta2 {}, epsilon {EPSILON:e}, weight decay {}\n\n",
         config.lr, config.beta2, config.weight_decay
@@ -124,7 +124,7 @@ pub fn adamw(lab: &Lab) -> Result<String> {
         "{:>4} {:>9} {:>10} {:>12} {:>10} {:>13} {:>13}",
         "step", "gradient", "m", "v", "moved by", "by hand", "library"
     )?;
-    let steps = both_ways(lab)?;
+    let steps = both_ways(workspace)?;
     for which in 0..2 {
         let mut before = f64::from(NUMBERS[which]);
         for (t, (hand, library)) in (1..).zip(&steps) {
@@ -147,9 +147,9 @@ pub fn adamw(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-pub fn adamw_is_by_hand(lab: &Lab) -> Result<Finding> {
+pub fn adamw_is_by_hand(workspace: &Workspace) -> Result<CheckResult> {
     let mut largest = 0.0_f32;
-    for (hand, library) in both_ways(lab)? {
+    for (hand, library) in both_ways(workspace)? {
         let hand = hand.map(|number| number.number as f32);
         largest = largest.max(largest_difference(
             &library.parameter,
@@ -157,11 +157,11 @@ pub fn adamw_is_by_hand(lab: &Lab) -> Result<Finding> {
         )?);
     }
     // Numbers of a half in float32, rounded three times.
-    Ok(Finding::equal_within(largest, 2e-7))
+    Ok(CheckResult::within_tolerance(largest, 2e-7))
 }
 
 /// By how much the first steps would be too long or too short without bias correction, if all gradients were alike.
-pub fn bias(_: &Lab) -> Result<String> {
+pub fn bias(_: &Workspace) -> Result<String> {
     let mut text = String::from("step       beta2 0.95       0.99      0.999\n");
     for t in [1, 2, 5, 10, 100, 1000] {
         write!(text, "{t:<8}")?;
@@ -174,8 +174,8 @@ pub fn bias(_: &Lab) -> Result<String> {
     Ok(text)
 }
 
-pub fn decay(lab: &Lab) -> Result<String> {
-    let (model, ..) = fresh(lab, 1)?;
+pub fn decay(workspace: &Workspace) -> Result<String> {
+    let (model, ..) = fresh(workspace, 1)?;
     let specs = layout(&model);
     let mut text = String::new();
     for (what, decays) in [("decayed", true), ("not decayed", false)] {
@@ -193,8 +193,8 @@ pub fn decay(lab: &Lab) -> Result<String> {
 }
 
 /// Without a gradient, a matrix shrinks by `lr · weight_decay` of itself in a step, and a vector stays.
-pub fn decay_is_decoupled(lab: &Lab) -> Result<Finding> {
-    let config = lab.config(&NANO)?;
+pub fn decay_is_decoupled(workspace: &Workspace) -> Result<CheckResult> {
+    let config = workspace.config(&NANO)?;
     let adamw = AdamW {
         beta2: config.beta2,
         weight_decay: config.weight_decay,
@@ -217,11 +217,11 @@ pub fn decay_is_decoupled(lab: &Lab) -> Result<Finding> {
     let (matrix, vector) = (after(&[2, 2])?, after(&[4])?);
     let shrunk = (matrix - (1.0 - config.lr * config.weight_decay)).abs();
     // One rounding of a number near 1.
-    Ok(Finding::equal_within(shrunk.max((vector - 1.0).abs()), 1e-7))
+    Ok(CheckResult::within_tolerance(shrunk.max((vector - 1.0).abs()), 1e-7))
 }
 
-pub fn schedule(lab: &Lab) -> Result<String> {
-    let config = lab.config(&NANO)?;
+pub fn schedule(workspace: &Workspace) -> Result<String> {
+    let config = workspace.config(&NANO)?;
     let points = (0..=config.steps).map(|step| (step as f64, 1e3 * f64::from(learning_rate(&config, step))));
     let axes = Axes {
         title: "The learning rate over a run",
@@ -236,10 +236,10 @@ pub fn schedule(lab: &Lab) -> Result<String> {
 }
 
 /// The norm of a batch's gradient before and after clipping, of the untrained model and of day 7's.
-fn norms(lab: &Lab) -> Result<Vec<(&'static str, f32, f32)>> {
-    let (model, drawn, batch) = fresh(lab, 12)?;
-    let trained = lab.load(NANO.folder)?.parameters;
-    let max_norm = lab.config(&NANO)?.grad_clip;
+fn norms(workspace: &Workspace) -> Result<Vec<(&'static str, f32, f32)>> {
+    let (model, drawn, batch) = fresh(workspace, 12)?;
+    let trained = workspace.load(NANO.folder)?.parameters;
+    let max_norm = workspace.config(&NANO)?.grad_clip;
     let mut norms = Vec::new();
     for (name, parameters) in [("before the first step", drawn), ("after day 7", trained)] {
         let mut gradients = gradients(&model, &parameters, &batch, 1)?.gradients;
@@ -258,42 +258,42 @@ fn norm_of(gradients: &[Array]) -> Result<Array> {
     Ok(global_norm(&squares)?)
 }
 
-pub fn clipping(lab: &Lab) -> Result<String> {
+pub fn clipping(workspace: &Workspace) -> Result<String> {
     let mut text = format!("{:<24} {:>10} {:>12}\n", "gradient's norm", "as it is", "clipped");
-    for (name, before, after) in norms(lab)? {
+    for (name, before, after) in norms(workspace)? {
         writeln!(text, "{name:<24} {before:>10.4} {after:>12.4}")?;
     }
     Ok(text)
 }
 
-pub fn clipped_norms_are_bounded(lab: &Lab) -> Result<Finding> {
-    let max_norm = lab.config(&NANO)?.grad_clip;
-    let wrong = norms(lab)?
+pub fn clipped_norms_are_bounded(workspace: &Workspace) -> Result<CheckResult> {
+    let max_norm = workspace.config(&NANO)?.grad_clip;
+    let wrong = norms(workspace)?
         .iter()
         .map(|(_, before, after)| (before.min(max_norm) - after).abs())
         .fold(0.0, f32::max);
     // Float32 sums of squares, and the millionth that keeps the factor from dividing by zero.
-    Ok(Finding::equal_within(wrong, 1e-5))
+    Ok(CheckResult::within_tolerance(wrong, 1e-5))
 }
 
 /// The gradients of twelve rows at once and as two micro-batches of six: how far they are apart.
-fn apart(lab: &Lab) -> Result<f32> {
-    let (model, parameters, batch) = fresh(lab, 12)?;
+fn apart(workspace: &Workspace) -> Result<f32> {
+    let (model, parameters, batch) = fresh(workspace, 12)?;
     let whole = gradients(&model, &parameters, &batch, 1)?;
     let halves = gradients(&model, &parameters, &batch, 2)?;
     largest_share(&halves.gradients, &whole.gradients)
 }
 
-pub fn accumulation(lab: &Lab) -> Result<String> {
+pub fn accumulation(workspace: &Workspace) -> Result<String> {
     Ok(format!(
         "12 rows at once against 2 × 6: largest difference, as a share of the largest gradient in each array, {:.1e}\n",
-        apart(lab)?
+        apart(workspace)?
     ))
 }
 
-pub fn accumulated_is_whole(lab: &Lab) -> Result<Finding> {
+pub fn accumulated_is_whole(workspace: &Workspace) -> Result<CheckResult> {
     // Float32 sums in another order, as tests/parity.rs allows them.
-    Ok(Finding::equal_within(apart(lab)?, 1e-5))
+    Ok(CheckResult::within_tolerance(apart(workspace)?, 1e-5))
 }
 
 /// The losses of ten steps on one batch, here and by PyTorch.
@@ -312,7 +312,7 @@ fn ten_losses() -> Result<(Vec<f32>, Vec<f32>)> {
     Ok((ours, pytorch.answer("losses")?.to_vec_exact()?))
 }
 
-pub fn pytorch(_: &Lab) -> Result<String> {
+pub fn pytorch(_: &Workspace) -> Result<String> {
     let mut text = String::from("step   mlx-gpt   PyTorch\n");
     let (ours, theirs) = ten_losses()?;
     for (step, (ours, theirs)) in (1..).zip(ours.iter().zip(theirs)) {
@@ -321,9 +321,9 @@ pub fn pytorch(_: &Lab) -> Result<String> {
     Ok(text)
 }
 
-pub fn losses_are_pytorchs(_: &Lab) -> Result<Finding> {
+pub fn losses_are_pytorchs(_: &Workspace) -> Result<CheckResult> {
     let (ours, theirs) = ten_losses()?;
     let largest = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     // The least wrong recipe, another epsilon, would be off by 7e-4; the order of sums by less than this.
-    Ok(Finding::equal_within(largest, 2e-5))
+    Ok(CheckResult::within_tolerance(largest, 2e-5))
 }

@@ -2,130 +2,130 @@
 
 use anyhow::Result;
 
+use super::claims::{Claim, lower_loss};
 use super::day07_gpt2::NANO;
-use super::fact::{Fact, lower_loss};
-use super::lab::Lab;
 use super::pictures::{Axes, Series, curves};
-use super::{Lesson, Recipe, Show, day08_fitting, day08_machine, day08_optimizer};
+use super::workspace::Workspace;
+use super::{Figure, Lesson, Recipe, day08_fitting, day08_machine, day08_optimizer};
 use crate::checkpoint::run::Run;
 use crate::config::TrainConfig;
-use crate::train::metrics::{self, Line};
+use crate::train::metrics::{self, Record};
 
 pub const LESSON: Lesson = Lesson {
     day: 8,
     title: "Training for real",
     teaches: "AdamW, schedule, clipping, accumulation; compiled steps; over- and underfitting; resuming; fair comparisons",
     chapter: include_str!("../../book/src/day-08.md"),
-    shows: &[
-        Show {
+    figures: &[
+        Figure {
             name: "adamw.txt",
-            make: day08_optimizer::adamw,
+            render: day08_optimizer::adamw,
         },
-        Show {
+        Figure {
             name: "bias.txt",
-            make: day08_optimizer::bias,
+            render: day08_optimizer::bias,
         },
-        Show {
+        Figure {
             name: "decay.txt",
-            make: day08_optimizer::decay,
+            render: day08_optimizer::decay,
         },
-        Show {
+        Figure {
             name: "schedule.svg",
-            make: day08_optimizer::schedule,
+            render: day08_optimizer::schedule,
         },
-        Show {
+        Figure {
             name: "clipping.txt",
-            make: day08_optimizer::clipping,
+            render: day08_optimizer::clipping,
         },
-        Show {
+        Figure {
             name: "accumulation.txt",
-            make: day08_optimizer::accumulation,
+            render: day08_optimizer::accumulation,
         },
-        Show {
+        Figure {
             name: "pytorch.txt",
-            make: day08_optimizer::pytorch,
+            render: day08_optimizer::pytorch,
         },
-        Show {
+        Figure {
             name: "lazy.txt",
-            make: day08_machine::lazy,
+            render: day08_machine::lazy,
         },
-        Show {
+        Figure {
             name: "memory.txt",
-            make: day08_machine::memory,
+            render: day08_machine::memory,
         },
-        Show {
+        Figure {
             name: "compiled.txt",
-            make: day08_machine::compiled,
+            render: day08_machine::compiled,
         },
-        Show {
+        Figure {
             name: "fitting.svg",
-            make: day08_fitting::fitting,
+            render: day08_fitting::fitting,
         },
-        Show {
+        Figure {
             name: "resume.txt",
-            make: day08_fitting::resume,
+            render: day08_fitting::resume,
         },
-        Show {
+        Figure {
             name: "training.txt",
-            make: |lab| Ok(lab.train(&FURTHER)?.summary()),
+            render: |workspace| Ok(workspace.train(&FURTHER)?.summary()),
         },
-        Show {
+        Figure {
             name: "losses.svg",
-            make: losses,
+            render: losses,
         },
     ],
     models: &[FURTHER],
     needs: &[NANO.folder],
-    facts: &[
-        Fact {
-            claim: "AdamW by hand equals the library's",
+    claims: &[
+        Claim {
+            statement: "AdamW by hand equals the library's",
             hint: "AdamW::parameter in src/train/optimizers/adamw.rs",
             verify: day08_optimizer::adamw_is_by_hand,
         },
-        Fact {
-            claim: "weight decay is decoupled from the gradient, and applies to matrices only",
+        Claim {
+            statement: "weight decay is decoupled from the gradient, and applies to matrices only",
             hint: "AdamW::parameter in src/train/optimizers/adamw.rs",
             verify: day08_optimizer::decay_is_decoupled,
         },
-        Fact {
-            claim: "a clipped gradient's norm is the bound, and one below the bound is unchanged",
+        Claim {
+            statement: "a clipped gradient's norm is the bound, and one below the bound is unchanged",
             hint: "clip_coefficient in src/train/step/control.rs",
             verify: day08_optimizer::clipped_norms_are_bounded,
         },
-        Fact {
-            claim: "two micro-batches of six rows have the gradients of one batch of twelve",
+        Claim {
+            statement: "two micro-batches of six rows have the gradients of one batch of twelve",
             hint: "gradient_work in src/train/step/workers.rs",
             verify: day08_optimizer::accumulated_is_whole,
         },
-        Fact {
-            claim: "ten steps of training have PyTorch's losses",
+        Claim {
+            statement: "ten steps of training have PyTorch's losses",
             hint: "UpdateSpec::update in src/train/step/update.rs",
             verify: day08_optimizer::losses_are_pytorchs,
         },
-        Fact {
-            claim: "a clone of an array shares its memory",
+        Claim {
+            statement: "a clone of an array shares its memory",
             hint: "Array::clone in mlx-rs copies a handle",
             verify: day08_machine::handles_share_memory,
         },
-        Fact {
-            claim: "a compiled step computes the same as an eager one",
+        Claim {
+            statement: "a compiled step computes the same as an eager one",
             hint: "a compiled function must be pure: src/compute/compiled.rs says why",
             verify: day08_machine::compiled_is_eager,
         },
-        Fact {
-            claim: "a small model memorises a thousand characters, and its validation loss rises",
+        Claim {
+            statement: "a small model memorises a thousand characters, and its validation loss rises",
             hint: "the training step: a correct one can overfit",
             verify: day08_fitting::overfitted,
         },
-        Fact {
-            claim: "a run that was stopped and resumed equals one that was never stopped",
+        Claim {
+            statement: "a run that was stopped and resumed equals one that was never stopped",
             hint: "Session::resume in src/train/session.rs; batches and masks must be functions of the step",
             verify: day08_fitting::resumed_is_never_stopped,
         },
-        Fact {
-            claim: "the loss is lower than after day 7",
+        Claim {
+            statement: "the loss is lower than after day 7",
             hint: "the training of both: `lesson 7`, `lesson 8`",
-            verify: |lab| lower_loss(lab, FURTHER.folder, NANO.folder),
+            verify: |workspace| lower_loss(workspace, FURTHER.folder, NANO.folder),
         },
     ],
 };
@@ -143,13 +143,13 @@ pub(super) const FURTHER: Recipe = Recipe {
 };
 
 /// Both days' losses as they learned, one after the other.
-fn losses(lab: &Lab) -> Result<String> {
+fn losses(workspace: &Workspace) -> Result<String> {
     let (mut train, mut val) = (Vec::new(), Vec::new());
     let mut before = 0;
     for folder in [NANO.folder, FURTHER.folder] {
         let mut last = 0;
-        for line in metrics::read(&Run::open(&lab.folder(folder))?)? {
-            if let Line::Evaluation(line) = line {
+        for line in metrics::read(&Run::open(&workspace.folder(folder))?)? {
+            if let Record::Evaluation(line) = line {
                 train.push(((before + line.step) as f64, line.train_loss));
                 val.push(((before + line.step) as f64, line.val_loss));
                 last = line.step;

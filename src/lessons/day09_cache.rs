@@ -9,10 +9,10 @@ use mlx_rs::transforms::eval;
 use mlx_rs::{Array, Dtype, ops, random};
 
 use super::arrays::largest_difference;
+use super::claims::CheckResult;
 use super::day09_generation::Day8Model;
-use super::fact::Finding;
-use super::lab::Lab;
 use super::pictures::{Axes, Series, curves};
+use super::workspace::Workspace;
 use crate::config::{ModelConfig, Preset};
 use crate::data::corpus::Split;
 use crate::measure::bench::timing::{median, milliseconds};
@@ -29,24 +29,24 @@ fn bytes_by_hand(model: &ModelConfig) -> usize {
 // ANCHOR_END: by_hand
 
 /// The model of day 8 and the published sizes.
-fn models(lab: &Lab) -> Result<Vec<(&'static str, ModelConfig)>> {
+fn models(workspace: &Workspace) -> Result<Vec<(&'static str, ModelConfig)>> {
     let published = [
         ("gpt2", Preset::Gpt2),
         ("gpt2-medium", Preset::Gpt2Medium),
         ("gpt2-large", Preset::Gpt2Large),
         ("gpt2-xl", Preset::Gpt2Xl),
     ];
-    let mut models = vec![("day 8", Day8Model::new(lab)?.checkpoint.model)];
+    let mut models = vec![("day 8", Day8Model::new(workspace)?.checkpoint.model)];
     models.extend(published.map(|(name, preset)| (name, preset.model(50257))));
     Ok(models)
 }
 
-pub fn sizes(lab: &Lab) -> Result<String> {
+pub fn sizes(workspace: &Workspace) -> Result<String> {
     let mut text = format!(
         "{:<12} {:>6} {:>6} {:>7} {:>13} {:>13}\n",
         "model", "layers", "width", "context", "by hand", "in code"
     );
-    for (name, model) in models(lab)? {
+    for (name, model) in models(workspace)? {
         writeln!(
             text,
             "{name:<12} {:>6} {:>6} {:>7} {:>13} {:>13}",
@@ -60,12 +60,12 @@ pub fn sizes(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-pub fn bytes_are_counted(lab: &Lab) -> Result<Finding> {
+pub fn bytes_are_counted(workspace: &Workspace) -> Result<CheckResult> {
     let mut same = true;
-    for (_, model) in models(lab)? {
+    for (_, model) in models(workspace)? {
         same &= KvCache::new(&model, 1, Dtype::Float32)?.bytes() == bytes_by_hand(&model);
     }
-    Ok(Finding::whether(
+    Ok(CheckResult::passes_if(
         same,
         "day 8's model and the four published sizes".into(),
     ))
@@ -73,10 +73,10 @@ pub fn bytes_are_counted(lab: &Lab) -> Result<Finding> {
 
 /// A context of the validation text, and the log-probabilities after each of its tokens: by one forward pass, and token by
 /// token with the cache. `[T, V]` each.
-fn both_ways(lab: &Lab) -> Result<(Array, Array)> {
-    let day8 = Day8Model::new(lab)?;
+fn both_ways(workspace: &Workspace) -> Result<(Array, Array)> {
+    let day8 = Day8Model::new(workspace)?;
     let config = &day8.checkpoint.model;
-    let text: String = lab.text(Split::Val).chars().take(config.context).collect();
+    let text: String = workspace.text(Split::Val).chars().take(config.context).collect();
     let ids = day8.checkpoint.tokenizer.encode(&text)?;
     let ids = Array::from_slice(&ids, &[1, ids.len() as i32]);
     let model = Model::new(config, &day8.checkpoint.parameters)?;
@@ -93,8 +93,8 @@ fn both_ways(lab: &Lab) -> Result<(Array, Array)> {
     Ok((log_softmax(&at_once)?, log_softmax(&one_by_one)?))
 }
 
-pub fn same(lab: &Lab) -> Result<String> {
-    let (at_once, one_by_one) = both_ways(lab)?;
+pub fn same(workspace: &Workspace) -> Result<String> {
+    let (at_once, one_by_one) = both_ways(workspace)?;
     Ok(format!(
         "log-probabilities {:?}\nat once against one by one: largest difference {:.1e}\n",
         at_once.shape(),
@@ -102,10 +102,13 @@ pub fn same(lab: &Lab) -> Result<String> {
     ))
 }
 
-pub fn cached_is_uncached(lab: &Lab) -> Result<Finding> {
-    let (at_once, one_by_one) = both_ways(lab)?;
+pub fn cached_is_uncached(workspace: &Workspace) -> Result<CheckResult> {
+    let (at_once, one_by_one) = both_ways(workspace)?;
     // Log-probabilities of up to 20 in float32 through all layers, each product with another order of sums.
-    Ok(Finding::equal_within(largest_difference(&at_once, &one_by_one)?, 1e-4))
+    Ok(CheckResult::within_tolerance(
+        largest_difference(&at_once, &one_by_one)?,
+        1e-4,
+    ))
 }
 
 /// The longest text that is timed: longer than day 8's context, so that there is something to see.
@@ -115,15 +118,20 @@ const EVERY: i32 = 32;
 const ROUNDS: usize = 5;
 
 /// The time of one more token after so many: recomputing all, and with the cache. Medians of some rounds.
-fn times(lab: &Lab) -> Result<Vec<(i32, Duration, Duration)>> {
+fn times(workspace: &Workspace) -> Result<Vec<(i32, Duration, Duration)>> {
     say("day 9: timing tokens with the cache and without it");
     // Time does not depend on what the weights are.
     let config = ModelConfig {
         context: LONGEST as usize,
-        ..Day8Model::new(lab)?.checkpoint.model
+        ..Day8Model::new(workspace)?.checkpoint.model
     };
-    let model = Model::new(&config, &initialize(&config, lab.seed())?)?;
-    let ids = random::randint::<i32, u32>(0, config.vocab_size as i32, &[1, LONGEST], &random::key(lab.seed())?)?;
+    let model = Model::new(&config, &initialize(&config, workspace.seed())?)?;
+    let ids = random::randint::<i32, u32>(
+        0,
+        config.vocab_size as i32,
+        &[1, LONGEST],
+        &random::key(workspace.seed())?,
+    )?;
     eval([&ids])?;
     let mut anew = vec![Vec::new(); (LONGEST / EVERY) as usize];
     let mut cached = anew.clone();
@@ -149,9 +157,9 @@ fn times(lab: &Lab) -> Result<Vec<(i32, Duration, Duration)>> {
     Ok(medians.collect())
 }
 
-pub fn timing(lab: &Lab) -> Result<String> {
+pub fn timing(workspace: &Workspace) -> Result<String> {
     let mut text = String::from("tokens so far   no cache   with the cache\n");
-    for (tokens, anew, cached) in times(lab)? {
+    for (tokens, anew, cached) in times(workspace)? {
         writeln!(
             text,
             "{tokens:>13} {:>7.2} ms {:>13.2} ms",
@@ -163,8 +171,8 @@ pub fn timing(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-pub fn timing_picture(lab: &Lab) -> Result<String> {
-    let times = times(lab)?;
+pub fn timing_picture(workspace: &Workspace) -> Result<String> {
+    let times = times(workspace)?;
     let curve = |name: &str, of: fn(&(i32, Duration, Duration)) -> Duration| Series {
         name: name.into(),
         points: times
@@ -187,8 +195,8 @@ pub fn timing_picture(lab: &Lab) -> Result<String> {
 }
 
 /// Tokens of the validation text, three more than the context holds.
-fn overlong(lab: &Lab, day8: &Day8Model) -> Result<Vec<u32>> {
-    let text: String = lab
+fn overlong(workspace: &Workspace, day8: &Day8Model) -> Result<Vec<u32>> {
+    let text: String = workspace
         .text(Split::Val)
         .chars()
         .take(day8.checkpoint.model.context + 3)
@@ -196,12 +204,12 @@ fn overlong(lab: &Lab, day8: &Day8Model) -> Result<Vec<u32>> {
     day8.checkpoint.tokenizer.encode(&text)
 }
 
-pub fn full(lab: &Lab) -> Result<String> {
-    let day8 = Day8Model::new(lab)?;
+pub fn full(workspace: &Workspace) -> Result<String> {
+    let day8 = Day8Model::new(workspace)?;
     let context = day8.checkpoint.model.context;
     let mut sequence = day8.generator.sequence()?;
     let mut text = String::from("tokens of the text  in context   computed for the next\n");
-    for (count, id) in (1..).zip(overlong(lab, &day8)?) {
+    for (count, id) in (1..).zip(overlong(workspace, &day8)?) {
         sequence.push(&[id]);
         if count + 2 > context {
             writeln!(
@@ -216,10 +224,10 @@ pub fn full(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-pub fn full_goes_on_with_half(lab: &Lab) -> Result<Finding> {
-    let day8 = Day8Model::new(lab)?;
+pub fn full_goes_on_with_half(workspace: &Workspace) -> Result<CheckResult> {
+    let day8 = Day8Model::new(workspace)?;
     let context = day8.checkpoint.model.context;
-    let ids = overlong(lab, &day8)?;
+    let ids = overlong(workspace, &day8)?;
     let ids = ids.get(..=context).context("the validation text is too short")?;
     let mut whole = day8.generator.sequence()?;
     for &id in ids {
@@ -232,10 +240,13 @@ pub fn full_goes_on_with_half(lab: &Lab) -> Result<Finding> {
     let mut fresh = day8.generator.sequence()?;
     half.iter().for_each(|&id| fresh.push(&[id]));
     if whole.window(0) != half {
-        return Ok(Finding::Broken(format!("it looks at {} tokens", whole.window(0).len())));
+        return Ok(CheckResult::Failed(format!(
+            "it looks at {} tokens",
+            whole.window(0).len()
+        )));
     }
     let (whole, fresh) = (whole.next_logits()?, fresh.next_logits()?);
     let largest = whole.iter().zip(&fresh).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     // The same tokens at the same places, computed in the same way.
-    Ok(Finding::equal_within(largest, 0.0))
+    Ok(CheckResult::within_tolerance(largest, 0.0))
 }

@@ -6,135 +6,138 @@ use std::ops::Range;
 use anyhow::Result;
 
 use super::arrays::visible;
+use super::claims::{CheckResult, Claim};
 use super::day08_training::FURTHER;
 use super::day09_sampling::bar;
-use super::fact::{Fact, Finding};
-use super::lab::Lab;
-use super::{Lesson, Show, day09_cache, day09_sampling};
+use super::workspace::Workspace;
+use super::{Figure, Lesson, day09_cache, day09_sampling};
 use crate::checkpoint::Checkpoint;
 use crate::data::batches::Batch;
 use crate::data::corpus::Split;
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::generate::Generator;
-use crate::generate::sampler::{Choice, Sampling};
+use crate::generate::sampler::{SampledToken, Sampling};
 
 pub const LESSON: Lesson = Lesson {
     day: 9,
     title: "Generation",
     teaches: "temperature, top-k, top-p, min-p, penalties and seeds on real logits; the key-value cache",
     chapter: include_str!("../../book/src/day-09.md"),
-    shows: &[
-        Show {
+    figures: &[
+        Figure {
             name: "logits.txt",
-            make: logits,
+            render: logits,
         },
-        Show {
+        Figure {
             name: "temperature.txt",
-            make: day09_sampling::temperature,
+            render: day09_sampling::temperature,
         },
-        Show {
+        Figure {
             name: "temperature.svg",
-            make: day09_sampling::temperature_picture,
+            render: day09_sampling::temperature_picture,
         },
-        Show {
+        Figure {
             name: "filters.txt",
-            make: day09_sampling::filters,
+            render: day09_sampling::filters,
         },
-        Show {
+        Figure {
             name: "filters.svg",
-            make: day09_sampling::filters_picture,
+            render: day09_sampling::filters_picture,
         },
-        Show {
+        Figure {
             name: "penalty.txt",
-            make: day09_sampling::penalty,
+            render: day09_sampling::penalty,
         },
-        Show {
+        Figure {
             name: "greedy.txt",
-            make: greedy,
+            render: greedy,
         },
-        Show {
+        Figure {
             name: "seeds.txt",
-            make: seeds,
+            render: seeds,
         },
-        Show {
+        Figure {
             name: "logprobs.txt",
-            make: logprobs,
+            render: logprobs,
         },
-        Show {
+        Figure {
             name: "cache.txt",
-            make: day09_cache::sizes,
+            render: day09_cache::sizes,
         },
-        Show {
+        Figure {
             name: "same.txt",
-            make: day09_cache::same,
+            render: day09_cache::same,
         },
-        Show {
+        Figure {
             name: "timing.txt",
-            make: day09_cache::timing,
+            render: day09_cache::timing,
         },
-        Show {
+        Figure {
             name: "timing.svg",
-            make: day09_cache::timing_picture,
+            render: day09_cache::timing_picture,
         },
-        Show {
+        Figure {
             name: "full.txt",
-            make: day09_cache::full,
+            render: day09_cache::full,
         },
     ],
     models: &[],
     needs: &[FURTHER.folder],
-    facts: &[
-        Fact {
-            claim: "at temperature 1 and without filters, tokens are sampled from the softmax of the logits",
+    claims: &[
+        Claim {
+            statement: "at temperature 1 and without filters, tokens are sampled from the softmax of the logits",
             hint: "Sampling::candidates in src/generate/sampler.rs",
             verify: day09_sampling::plain_is_softmax,
         },
-        Fact {
-            claim: "top-k keeps k tokens, top-p the fewest that reach p, min-p those close to the most likely one",
+        Claim {
+            statement: "top-k keeps k tokens, top-p the fewest that reach p, min-p those close to the most likely one",
             hint: "Sampling::candidates in src/generate/sampler.rs",
             verify: day09_sampling::filters_leave_what_they_say,
         },
-        Fact {
-            claim: "the same seed gives the same text",
+        Claim {
+            statement: "the same seed gives the same text",
             hint: "sample_rng in src/generate/mod.rs",
-            verify: |lab| {
-                let day8 = Day8Model::new(lab)?;
+            verify: |workspace| {
+                let day8 = Day8Model::new(workspace)?;
                 let write = |seed| day8.write(&Sampling::PLAIN, seed, 40);
                 let same = write(1)? == write(1)? && write(1)? != write(2)?;
-                Ok(Finding::whether(same, "seed 1 twice, then seed 2".into()))
+                Ok(CheckResult::passes_if(same, "seed 1 twice, then seed 2".into()))
             },
         },
-        Fact {
-            claim: "minus the mean log-probability of a text is the model's loss on it",
+        Claim {
+            statement: "minus the mean log-probability of a text is the model's loss on it",
             hint: "the log-probability in src/generate/sampler.rs, the loss in src/model/loss.rs",
-            verify: |lab| {
-                let day8 = Day8Model::new(lab)?;
+            verify: |workspace| {
+                let day8 = Day8Model::new(workspace)?;
                 let (ours, theirs) = (-mean(&day8.sample_log_probabilities()?), day8.loss_of_sample()?);
                 // Float32 log-probabilities, by the cache and without it.
-                Ok(Finding::equal_within((f64::from(ours) - theirs).abs() as f32, 1e-4))
+                Ok(CheckResult::within_tolerance(
+                    (f64::from(ours) - theirs).abs() as f32,
+                    1e-4,
+                ))
             },
         },
-        Fact {
-            claim: "log-probabilities are the same with the cache and without it",
+        Claim {
+            statement: "log-probabilities are the same with the cache and without it",
             hint: "Gpt::forward_cached in src/model/gpt.rs, LayerCache::extend in src/model/kv_cache.rs",
             verify: day09_cache::cached_is_uncached,
         },
-        Fact {
-            claim: "the cache has as many bytes as counted by hand",
+        Claim {
+            statement: "the cache has as many bytes as counted by hand",
             hint: "KvCache::new in src/model/kv_cache.rs",
             verify: day09_cache::bytes_are_counted,
         },
-        Fact {
-            claim: "a full context continues from its last half, as if the text had begun there",
-            hint: "Window::push in src/generate/window.rs, Sequences::push in src/generate/sequences.rs",
+        Claim {
+            statement: "a full context continues from its last half, as if the text had begun there",
+            hint: "ContextWindow::push in src/generate/window.rs, Sequences::push in src/generate/sequences.rs",
             verify: day09_cache::full_goes_on_with_half,
         },
     ],
 };
 
 /// The beginning of the validation text, up to where a word begins: there is most to choose from.
-fn prompt(lab: &Lab) -> String {
-    let beginning: String = lab.text(Split::Val).chars().take(40).collect();
+fn prompt(workspace: &Workspace) -> String {
+    let beginning: String = workspace.text(Split::Val).chars().take(40).collect();
     match beginning.rfind(' ') {
         Some(blank) => beginning[..=blank].to_owned(),
         None => beginning,
@@ -149,11 +152,11 @@ pub(super) struct Day8Model {
 }
 
 impl Day8Model {
-    pub fn new(lab: &Lab) -> Result<Self> {
-        let checkpoint = lab.load(FURTHER.folder)?;
+    pub fn new(workspace: &Workspace) -> Result<Self> {
+        let checkpoint = workspace.load(FURTHER.folder)?;
         Ok(Self {
             generator: checkpoint.generator()?,
-            prompt: checkpoint.tokenizer.encode(&prompt(lab))?,
+            prompt: checkpoint.tokenizer.encode(&prompt(workspace))?,
             checkpoint,
         })
     }
@@ -190,7 +193,7 @@ impl Day8Model {
         Ok(ids)
     }
 
-    fn choices(&self, sampling: &Sampling, seed: u64, tokens: usize) -> Result<Vec<Choice>> {
+    fn choices(&self, sampling: &Sampling, seed: u64, tokens: usize) -> Result<Vec<SampledToken>> {
         let mut choices = Vec::with_capacity(tokens);
         self.generator
             .generate(&self.prompt, 0..1, sampling, seed, |_, choice| {
@@ -210,7 +213,7 @@ impl Day8Model {
     }
 
     /// A sample so short that it fits into the context beside the prompt.
-    fn sample_log_probabilities(&self) -> Result<Vec<Choice>> {
+    fn sample_log_probabilities(&self) -> Result<Vec<SampledToken>> {
         let room = self.checkpoint.model.context - self.prompt.len();
         self.choices(&Sampling::PLAIN, 1, room.min(24))
     }
@@ -227,14 +230,14 @@ impl Day8Model {
     }
 }
 
-fn mean(choices: &[Choice]) -> f32 {
+fn mean(choices: &[SampledToken]) -> f32 {
     choices.iter().map(|choice| choice.logprob).sum::<f32>() / choices.len() as f32
 }
 
-fn logits(lab: &Lab) -> Result<String> {
-    let day8 = Day8Model::new(lab)?;
+fn logits(workspace: &Workspace) -> Result<String> {
+    let day8 = Day8Model::new(workspace)?;
     let (logits, shares) = (day8.logits()?, day8.shares(&Sampling::PLAIN)?);
-    let prompt: String = prompt(lab).chars().map(visible).collect();
+    let prompt: String = prompt(workspace).chars().map(visible).collect();
     let mut text = format!("after  {prompt}\n\ntoken    logit   probability\n");
     for id in day8.likeliest(12)? {
         let share = shares[id as usize];
@@ -260,8 +263,8 @@ fn repetition(ids: &[u32]) -> Option<(usize, usize)> {
     Some((from(period), period))
 }
 
-fn greedy(lab: &Lab) -> Result<String> {
-    let day8 = Day8Model::new(lab)?;
+fn greedy(workspace: &Workspace) -> Result<String> {
+    let day8 = Day8Model::new(workspace)?;
     let penalized = Sampling {
         repetition_penalty: 1.3,
         ..Sampling::GREEDY
@@ -291,8 +294,8 @@ fn greedy(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-fn seeds(lab: &Lab) -> Result<String> {
-    let day8 = Day8Model::new(lab)?;
+fn seeds(workspace: &Workspace) -> Result<String> {
+    let day8 = Day8Model::new(workspace)?;
     let mut text = String::new();
     for seed in [1, 2, 3, 1] {
         let sample: String = day8.write(&Sampling::PLAIN, seed, 60)?.chars().map(visible).collect();
@@ -301,8 +304,8 @@ fn seeds(lab: &Lab) -> Result<String> {
     Ok(text)
 }
 
-fn logprobs(lab: &Lab) -> Result<String> {
-    let day8 = Day8Model::new(lab)?;
+fn logprobs(workspace: &Workspace) -> Result<String> {
+    let day8 = Day8Model::new(workspace)?;
     let choices = day8.sample_log_probabilities()?;
     let mut text = String::from("token  log-probability  probability\n");
     let shown: Range<usize> = 0..choices.len().min(12);

@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use mlx_rs::{Array, ops};
 
 use super::arrays::largest_difference;
+use super::claims::CheckResult;
 use super::day09_generation::Day8Model;
-use super::fact::Finding;
-use super::lab::Lab;
 use super::pictures;
+use super::workspace::Workspace;
 use crate::generate::sampler::Sampling;
 
 pub(super) fn bar(share: f64, width: usize) -> String {
@@ -48,29 +48,29 @@ fn both_penalties() -> [Named; 2] {
     [("none", Sampling::PLAIN), ("penalty 1.5", penalized)]
 }
 
-pub fn temperature(lab: &Lab) -> Result<String> {
-    text_bars(lab, &every_temperature())
+pub fn temperature(workspace: &Workspace) -> Result<String> {
+    text_bars(workspace, &every_temperature())
 }
 
-pub fn temperature_picture(lab: &Lab) -> Result<String> {
-    picture_bars(lab, "Temperature", &every_temperature())
+pub fn temperature_picture(workspace: &Workspace) -> Result<String> {
+    picture_bars(workspace, "Temperature", &every_temperature())
 }
 
-pub fn filters(lab: &Lab) -> Result<String> {
-    text_bars(lab, &every_filter())
+pub fn filters(workspace: &Workspace) -> Result<String> {
+    text_bars(workspace, &every_filter())
 }
 
-pub fn filters_picture(lab: &Lab) -> Result<String> {
-    picture_bars(lab, "What filters leave", &every_filter())
+pub fn filters_picture(workspace: &Workspace) -> Result<String> {
+    picture_bars(workspace, "What filters leave", &every_filter())
 }
 
-pub fn penalty(lab: &Lab) -> Result<String> {
-    text_bars(lab, &both_penalties())
+pub fn penalty(workspace: &Workspace) -> Result<String> {
+    text_bars(workspace, &both_penalties())
 }
 
 /// Chances of the likeliest tokens under several samplings, side by side.
-fn text_bars(lab: &Lab, samplings: &[Named]) -> Result<String> {
-    let day8 = Day8Model::new(lab)?;
+fn text_bars(workspace: &Workspace, samplings: &[Named]) -> Result<String> {
+    let day8 = Day8Model::new(workspace)?;
     let columns = samplings.iter().map(|(_, sampling)| day8.shares(sampling));
     let columns = columns.collect::<Result<Vec<_>>>()?;
     let mut text = String::from("token");
@@ -96,8 +96,8 @@ fn text_bars(lab: &Lab, samplings: &[Named]) -> Result<String> {
     Ok(text)
 }
 
-fn picture_bars(lab: &Lab, title: &str, samplings: &[Named]) -> Result<String> {
-    let day8 = Day8Model::new(lab)?;
+fn picture_bars(workspace: &Workspace, title: &str, samplings: &[Named]) -> Result<String> {
+    let day8 = Day8Model::new(workspace)?;
     let ids = day8.likeliest(14)?;
     let names = ids.iter().map(|&id| day8.label(id)).collect::<Result<Vec<_>>>()?;
     let mut groups = Vec::new();
@@ -108,8 +108,8 @@ fn picture_bars(lab: &Lab, title: &str, samplings: &[Named]) -> Result<String> {
     pictures::bars(title, &names, &groups)
 }
 
-pub fn filters_leave_what_they_say(lab: &Lab) -> Result<Finding> {
-    let day8 = Day8Model::new(lab)?;
+pub fn filters_leave_what_they_say(workspace: &Workspace) -> Result<CheckResult> {
+    let day8 = Day8Model::new(workspace)?;
     let mut sorted = day8.shares(&Sampling::PLAIN)?;
     sorted.sort_by(|a, b| b.total_cmp(a));
     let mut reached = 0.0;
@@ -127,18 +127,21 @@ pub fn filters_leave_what_they_say(lab: &Lab) -> Result<Finding> {
     for (_, sampling) in every_filter() {
         left.push(day8.shares(&sampling)?.iter().filter(|&&share| share > 0.0).count());
     }
-    Ok(Finding::whether(
+    Ok(CheckResult::passes_if(
         left == expected,
         format!("{left:?} tokens are left, {expected:?} by hand"),
     ))
 }
 
-pub fn plain_is_softmax(lab: &Lab) -> Result<Finding> {
-    let day8 = Day8Model::new(lab)?;
+pub fn plain_is_softmax(workspace: &Workspace) -> Result<CheckResult> {
+    let day8 = Day8Model::new(workspace)?;
     let logits = day8.logits()?;
     let shares: Vec<f32> = day8.shares(&Sampling::PLAIN)?.iter().map(|&p| p as f32).collect();
     let softmax = ops::softmax_axis(Array::from_slice(&logits, &[logits.len() as i32]), -1, true)?;
     let shares = Array::from_slice(&shares, softmax.shape());
     // Shares of 1 in float32.
-    Ok(Finding::equal_within(largest_difference(&shares, &softmax)?, 1e-6))
+    Ok(CheckResult::within_tolerance(
+        largest_difference(&shares, &softmax)?,
+        1e-6,
+    ))
 }

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use anyhow::Result;
 
 use super::day10_gpt2::{BASE, FINETUNED};
-use super::lab::Lab;
+use super::workspace::Workspace;
 use crate::checkpoint::Checkpoint;
 use crate::evaluate::hellaswag::{Example, parse};
-use crate::evaluate::hellaswag::{Report, score};
+use crate::evaluate::hellaswag::{HellaSwagResult, score};
 use crate::terminal::console::say;
 
 /// The questions that come with the program, for a model.
@@ -23,13 +23,13 @@ fn questions(checkpoint: &Checkpoint) -> Result<Vec<Example>> {
 }
 
 /// Which endings a model chooses.
-pub fn choices(checkpoint: &Checkpoint) -> Result<Report> {
+pub fn choices(checkpoint: &Checkpoint) -> Result<HellaSwagResult> {
     score(checkpoint, &questions(checkpoint)?, |_| ())
 }
 
-pub fn endings(lab: &Lab) -> Result<String> {
+pub fn endings(workspace: &Workspace) -> Result<String> {
     say("asking for endings");
-    let (before, after) = (lab.load(BASE.folder)?, lab.load(FINETUNED.folder)?);
+    let (before, after) = (workspace.load(BASE.folder)?, workspace.load(FINETUNED.folder)?);
     let example = &questions(&after)?[0];
     let reports = [choices(&before)?, choices(&after)?];
     let mut out = format!("{}\n", after.tokenizer.decode(&example.ctx)?);

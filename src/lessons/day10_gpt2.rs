@@ -9,12 +9,12 @@ use mlx_rs::Array;
 
 use super::arrays::largest_difference;
 use super::chapter::sources;
+use super::claims::{CheckResult, Claim};
 use super::day10_endings::endings;
 use super::day10_openai as openai;
-use super::fact::{Fact, Finding};
-use super::lab::Lab;
 use super::results::Results;
-use super::{Lesson, Recipe, Show};
+use super::workspace::Workspace;
+use super::{Figure, Lesson, Recipe};
 use crate::checkpoint::Checkpoint;
 use crate::config::Device;
 use crate::config::{Lora, ModelConfig, Preset, TrainConfig};
@@ -33,121 +33,126 @@ pub const LESSON: Lesson = Lesson {
     title: "OpenAI's GPT-2, and finetuning",
     teaches: "a model trained on one thing is trained on another, and measured before and after",
     chapter: include_str!("../../book/src/day-10.md"),
-    shows: &[
-        Show {
+    figures: &[
+        Figure {
             name: "vocabulary.txt",
-            make: vocabulary,
+            render: vocabulary,
         },
-        Show {
+        Figure {
             name: "base.txt",
-            make: base,
+            render: base,
         },
-        Show {
+        Figure {
             name: "before.txt",
-            make: before,
+            render: before,
         },
-        Show {
+        Figure {
             name: "adapters.txt",
-            make: adapters,
+            render: adapters,
         },
-        Show {
+        Figure {
             name: "training.txt",
-            make: training,
+            render: training,
         },
-        Show {
+        Figure {
             name: "comparison.txt",
-            make: comparison,
+            render: comparison,
         },
-        Show {
+        Figure {
             name: "samples.txt",
-            make: samples,
+            render: samples,
         },
-        Show {
+        Figure {
             name: "endings.txt",
-            make: endings,
+            render: endings,
         },
-        Show {
+        Figure {
             name: "openai.txt",
-            make: openai::openai,
+            render: openai::openai,
         },
     ],
     models: &[BASE, FINETUNED],
     needs: &[],
-    facts: &[
-        Fact {
-            claim: "GPT-2's vocabulary is 256 bytes, 50000 merges and one special token",
+    claims: &[
+        Claim {
+            statement: "GPT-2's vocabulary is 256 bytes, 50000 merges and one special token",
             hint: "gpt2 in src/tokenizer/published.rs",
             verify: |_| {
                 let gpt2 = Tokenizer::gpt2()?;
                 let count = gpt2.vocab_size();
-                Ok(Finding::whether(
+                Ok(CheckResult::passes_if(
                     count == 256 + 50_000 + 1 && gpt2.special_tokens().len() == 1,
                     format!("{count} tokens"),
                 ))
             },
         },
-        Fact {
-            claim: "new adapters change nothing",
+        Claim {
+            statement: "new adapters change nothing",
             hint: "layout in src/model/init.rs: B starts at zero",
-            verify: |lab| {
+            verify: |workspace| {
                 // A vocabulary of a few tokens is enough to compare.
                 let without = small(Preset::Nano.train(Device::Cpu)).model(16);
                 let with = ModelConfig {
                     lora: Some(lora()),
                     ..without.clone()
                 };
-                let parameters = initialize(&without, lab.seed())?;
-                let adapted = parameters.with(&initialize_adapters(&with, lab.seed())?);
+                let parameters = initialize(&without, workspace.seed())?;
+                let adapted = parameters.with(&initialize_adapters(&with, workspace.seed())?);
                 let ids = Array::from_slice(&[0u32, 1, 2, 3], &[1, 4]);
                 let plain = Model::new(&without, &parameters)?.forward(&ids, None)?;
                 let beside = Model::new(&with, &adapted)?.forward(&ids, None)?;
                 // What is added is a product with zeros.
-                Ok(Finding::equal_within(largest_difference(&plain, &beside)?, 0.0))
+                Ok(CheckResult::within_tolerance(largest_difference(&plain, &beside)?, 0.0))
             },
         },
-        Fact {
-            claim: "adapters merged into the weights are the same model as adapters beside them",
+        Claim {
+            statement: "adapters merged into the weights are the same model as adapters beside them",
             hint: "merge in src/model/linear/lora.rs",
-            verify: |lab| {
+            verify: |workspace| {
                 let ids = Tokenizer::gpt2()?.encode("To be, or not to be")?;
                 let ids = Array::from_slice(&ids, &[1, ids.len() as i32]);
-                let (model, parameters) = adapted(lab)?;
+                let (model, parameters) = adapted(workspace)?;
                 let beside = Model::new(&model, &parameters)?.forward(&ids, None)?;
                 let (model, parameters) = lora::merge(&model, &parameters)?;
                 let merged = Model::new(&model, &parameters)?.forward(&ids, None)?;
                 let size = beside.abs()?.max(None)?.try_item_exact::<f32>()?;
                 // Sums of some hundred products in float32, in another order, through two layers.
-                Ok(Finding::equal_within(
+                Ok(CheckResult::within_tolerance(
                     largest_difference(&beside, &merged)? / size,
                     1e-5,
                 ))
             },
         },
-        Fact {
-            claim: "bits per byte are the loss times tokens, divided by bytes and ln 2",
+        Claim {
+            statement: "bits per byte are the loss times tokens, divided by bytes and ln 2",
             hint: "measure in src/evaluate/text.rs",
-            verify: |lab| {
-                let results = lab.results(FINETUNED.folder)?;
-                let (tokenizer, text) = (Tokenizer::gpt2()?, lab.text(Split::Val));
+            verify: |workspace| {
+                let results = workspace.results(FINETUNED.folder)?;
+                let (tokenizer, text) = (Tokenizer::gpt2()?, workspace.text(Split::Val));
                 let ids = tokenizer.encode(text)?;
                 // The first token is given, not predicted.
                 let bytes = text.len() - tokenizer.token_bytes(ids[0]).map_or(0, |bytes| bytes.len());
                 let bits = results.val_loss * (ids.len() - 1) as f64 / std::f64::consts::LN_2 / bytes as f64;
                 // The same numbers in float64, divided in another order.
-                Ok(Finding::equal_within((bits - results.bits_per_byte).abs() as f32, 1e-9))
+                Ok(CheckResult::within_tolerance(
+                    (bits - results.bits_per_byte).abs() as f32,
+                    1e-9,
+                ))
             },
         },
-        Fact {
-            claim: "finetuning lowers the bits per byte of plays that it has not seen",
+        Claim {
+            statement: "finetuning lowers the bits per byte of plays that it has not seen",
             hint: "the training: `lesson 10`",
-            verify: |lab| {
-                let (before, after) = (lab.results(BASE.folder)?, lab.results(FINETUNED.folder)?);
+            verify: |workspace| {
+                let (before, after) = (workspace.results(BASE.folder)?, workspace.results(FINETUNED.folder)?);
                 let text = format!("{:.3} before, {:.3} after", before.bits_per_byte, after.bits_per_byte);
-                Ok(if lab.is_fully_trained(&BASE)? && lab.is_fully_trained(&FINETUNED)? {
-                    Finding::whether(after.bits_per_byte < before.bits_per_byte, text)
-                } else {
-                    Finding::Open(format!("it needs both models fully trained; {text}"))
-                })
+                Ok(
+                    if workspace.is_fully_trained(&BASE)? && workspace.is_fully_trained(&FINETUNED)? {
+                        CheckResult::passes_if(after.bits_per_byte < before.bits_per_byte, text)
+                    } else {
+                        CheckResult::Skipped(format!("it needs both models fully trained; {text}"))
+                    },
+                )
             },
         },
     ],
@@ -206,13 +211,13 @@ fn lora() -> Lora {
 }
 
 /// The stand-in's parameters with adapters beside them that have learned something, any thing.
-fn adapted(lab: &Lab) -> Result<(ModelConfig, Parameters)> {
-    let base = lab.load(BASE.folder)?;
+fn adapted(workspace: &Workspace) -> Result<(ModelConfig, Parameters)> {
+    let base = workspace.load(BASE.folder)?;
     let model = ModelConfig {
         lora: Some(lora()),
         ..base.model
     };
-    let fresh = initialize_adapters(&model, lab.seed())?;
+    let fresh = initialize_adapters(&model, workspace.seed())?;
     let learned = fresh.map(|array| array.add(Array::from_f32(0.01)))?;
     Ok((model, base.parameters.with(&learned)))
 }
@@ -223,9 +228,9 @@ const PROMPT: &str = "HAMLET:\nTo be, or not to be";
 /// Tokens of a sample.
 const SAMPLE: usize = 60;
 
-fn vocabulary(lab: &Lab) -> Result<String> {
+fn vocabulary(workspace: &Workspace) -> Result<String> {
     let gpt2 = Tokenizer::gpt2()?;
-    let text = lab.text(Split::Train);
+    let text = workspace.text(Split::Train);
     let ids = gpt2.encode(text)?;
     let mut met = vec![false; gpt2.vocab_size()];
     ids.iter().for_each(|&id| met[id as usize] = true);
@@ -266,8 +271,8 @@ fn count(specs: &[ParameterSpec]) -> i64 {
 }
 
 /// The text that the stand-in learns from: the sources of this program, kept so that a run can go on after they changed.
-fn source_text(lab: &Lab) -> Result<PathBuf> {
-    let place = lab.folder("day-10-sources.txt");
+fn source_text(workspace: &Workspace) -> Result<PathBuf> {
+    let place = workspace.folder("day-10-sources.txt");
     if !place.exists() {
         let _made = durable::make_parents(&place)?;
         durable::write_file(&place, sources().as_bytes())?;
@@ -275,9 +280,9 @@ fn source_text(lab: &Lab) -> Result<PathBuf> {
     Ok(place)
 }
 
-fn base(lab: &Lab) -> Result<String> {
-    let place = source_text(lab)?;
-    let results = lab.train_on_corpus(&BASE, &place)?;
+fn base(workspace: &Workspace) -> Result<String> {
+    let place = source_text(workspace)?;
+    let results = workspace.train_on_corpus(&BASE, &place)?;
     Ok(format!(
         "learned from {}, {} bytes\n{} parameters, {} steps in {:.0} s\n\n{}\n",
         place.display(),
@@ -285,24 +290,24 @@ fn base(lab: &Lab) -> Result<String> {
         results.parameters,
         results.steps,
         results.seconds,
-        continued(&lab.load(BASE.folder)?, "pub fn ", lab.seed())?
+        continued(&workspace.load(BASE.folder)?, "pub fn ", workspace.seed())?
     ))
 }
 
-fn before(lab: &Lab) -> Result<String> {
+fn before(workspace: &Workspace) -> Result<String> {
     let Results {
         val_loss,
         bits_per_byte,
         ..
-    } = lab.results(BASE.folder)?;
+    } = workspace.results(BASE.folder)?;
     Ok(format!(
         "on the validation text of the plays: {val_loss:.4} nats per token, {bits_per_byte:.4} bits per byte\nguessing among all tokens alike:     {:.4} nats per token\n",
         (Tokenizer::gpt2()?.vocab_size() as f64).ln()
     ))
 }
 
-fn adapters(lab: &Lab) -> Result<String> {
-    let model = lab.load(BASE.folder)?.model;
+fn adapters(workspace: &Workspace) -> Result<String> {
+    let model = workspace.load(BASE.folder)?.model;
     let mut out = format!("rank {}\n\nbeside                 W          A and B\n", lora().rank);
     let specs = layout(&ModelConfig {
         lora: Some(lora()),
@@ -334,11 +339,11 @@ fn adapters(lab: &Lab) -> Result<String> {
     Ok(out)
 }
 
-fn training(lab: &Lab) -> Result<String> {
-    Ok(lab.train(&FINETUNED)?.summary())
+fn training(workspace: &Workspace) -> Result<String> {
+    Ok(workspace.train(&FINETUNED)?.summary())
 }
 
-fn comparison(lab: &Lab) -> Result<String> {
+fn comparison(workspace: &Workspace) -> Result<String> {
     let mut out = String::from("                                     nats per token  bits per byte\n");
     let mut row = |name: &str, results: &Results| {
         writeln!(
@@ -347,10 +352,10 @@ fn comparison(lab: &Lab) -> Result<String> {
             results.val_loss, results.bits_per_byte
         )
     };
-    row("before: learned from Rust code", &lab.results(BASE.folder)?)?;
-    row("after: finetuned on the plays", &lab.results(FINETUNED.folder)?)?;
+    row("before: learned from Rust code", &workspace.results(BASE.folder)?)?;
+    row("after: finetuned on the plays", &workspace.results(FINETUNED.folder)?)?;
     for (name, folder) in [("day 2, of characters", "day-02"), ("day 8, of characters", "day-08")] {
-        if let Ok(results) = lab.results(folder) {
+        if let Ok(results) = workspace.results(folder) {
             row(name, &results)?;
         }
     }
@@ -374,8 +379,8 @@ pub fn continued(checkpoint: &Checkpoint, prompt: &str, seed: u64) -> Result<Str
     Ok(prompt.to_owned() + &written.text)
 }
 
-fn samples(lab: &Lab) -> Result<String> {
-    let before = continued(&lab.load(BASE.folder)?, PROMPT, lab.seed())?;
-    let after = continued(&lab.load(FINETUNED.folder)?, PROMPT, lab.seed())?;
+fn samples(workspace: &Workspace) -> Result<String> {
+    let before = continued(&workspace.load(BASE.folder)?, PROMPT, workspace.seed())?;
+    let after = continued(&workspace.load(FINETUNED.folder)?, PROMPT, workspace.seed())?;
     Ok(format!("before\n──────\n{before}\n\nafter\n─────\n{after}\n"))
 }

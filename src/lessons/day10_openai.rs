@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::Recipe;
 use super::day10_endings::choices;
 use super::day10_gpt2::continued;
-use super::lab::Lab;
+use super::workspace::Workspace;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::hub;
 use crate::checkpoint::import::{import, origin};
@@ -54,10 +54,10 @@ const FINETUNED: Recipe = Recipe {
 /// What is downloaded, and how large it is.
 const DOWNLOAD: &str = "OpenAI's GPT-2, 548 MB, from Hugging Face's hub";
 
-pub fn openai(lab: &Lab) -> Result<String> {
+pub fn openai(workspace: &Workspace) -> Result<String> {
     let program = program();
     let stand_in = "OpenAI's weights are not here, so what you saw is the stand-in alone.";
-    match fetch(lab) {
+    match fetch(workspace) {
         Ok(true) => {}
         Ok(false) => {
             return Ok(format!(
@@ -71,10 +71,10 @@ pub fn openai(lab: &Lab) -> Result<String> {
         }
     }
     say("OpenAI's GPT-2 is here; on a processor, measuring and finetuning it takes some minutes");
-    let before = lab.load(IMPORTED)?;
-    let (loss, bits_per_byte) = lab.measure(&before)?;
-    let results = lab.train(&FINETUNED)?;
-    let after = lab.load(FINETUNED.folder)?;
+    let before = workspace.load(IMPORTED)?;
+    let (loss, bits_per_byte) = workspace.measure(&before)?;
+    let results = workspace.train(&FINETUNED)?;
+    let after = workspace.load(FINETUNED.folder)?;
     Ok(format!(
         "OpenAI's GPT-2: {} parameters\n\n                        nats per token  bits per byte  right endings\nas it came              {loss:>14.4}  {bits_per_byte:>13.4}  {:>13.2}\nafter {:>3} steps         {:>14.4}  {:>13.4}  {:>13.2}\n\nbefore\n──────\n{}\n\nafter\n─────\n{}\n",
         before.parameters.count(),
@@ -83,19 +83,19 @@ pub fn openai(lab: &Lab) -> Result<String> {
         results.val_loss,
         results.bits_per_byte,
         choices(&after)?.accuracy,
-        spoken(&before, lab)?,
-        spoken(&after, lab)?
+        spoken(&before, workspace)?,
+        spoken(&after, workspace)?
     ))
 }
 
-fn spoken(checkpoint: &Checkpoint, lab: &Lab) -> Result<String> {
-    continued(checkpoint, "HAMLET:\n", lab.seed())
+fn spoken(checkpoint: &Checkpoint, workspace: &Workspace) -> Result<String> {
+    continued(checkpoint, "HAMLET:\n", workspace.seed())
 }
 
 /// Has the weights imported: those of an earlier import, of the hub's cache, or, if they may be downloaded, of the hub.
 /// Whether they are there now.
-fn fetch(lab: &Lab) -> Result<bool> {
-    if lab.checkpoint(IMPORTED).is_ok() {
+fn fetch(workspace: &Workspace) -> Result<bool> {
+    if workspace.checkpoint(IMPORTED).is_ok() {
         return Ok(true);
     }
     let before = Path::new(IMPORTED_BEFORE);
@@ -104,7 +104,7 @@ fn fetch(lab: &Lab) -> Result<bool> {
         (before.to_owned(), origin(before))
     } else if let Some(folder) = hub::cached(repository) {
         (folder, repository.to_owned())
-    } else if lab.confirm_download(DOWNLOAD)? {
+    } else if workspace.confirm_download(DOWNLOAD)? {
         say(format_args!("downloading {DOWNLOAD}"));
         (
             hub::download(repository, Progress::new("", 0, Unit::Bytes))?,
@@ -113,6 +113,6 @@ fn fetch(lab: &Lab) -> Result<bool> {
     } else {
         return Ok(false);
     };
-    import(&folder, &lab.folder(IMPORTED), None, &origin, || Ok(()))?;
+    import(&folder, &workspace.folder(IMPORTED), None, &origin, || Ok(()))?;
     Ok(true)
 }

@@ -1,19 +1,19 @@
 //! The ten-day course. The figures of each day are computed by the library while the learner reads.
 //!
 //! A day ([`Lesson`]) is a chapter of the book in `book/src/` and the functions that compute its figures. Terminal and book
-//! render the same text: where it includes `shown/day-03/one-hot.txt`, the terminal computes, prints and saves the figure,
+//! render the same text: where it includes `figures/day-03/one-hot.txt`, the terminal computes, prints and saves the figure,
 //! and the book includes the saved file. So no number is written in the text itself.
 //!
 //! | file | contents |
 //! |---|---|
 //! | `chapter.rs` | parsing of chapters into sections |
 //! | `screen.rs` | Markdown on a terminal |
-//! | `lab.rs` | working environment of a lesson: corpus, folders, training, checkpoints |
+//! | `workspace.rs` | working environment of a lesson: corpus, folders, training, checkpoints |
 //! | `results.rs` | the results of a day's model |
 //! | `pictures.rs` | heat maps, curves, points |
 //! | `gradients.rs`, `pytorch.rs` | gradients as training computes them; reference values from PyTorch |
 //! | `overview.rs` | overview of all lessons |
-//! | `fact.rs` | verification of a lesson's claims |
+//! | `claims.rs` | verification of a lesson's claims |
 //! | `dayNN_*.rs` | the days |
 //!
 //! ```
@@ -25,6 +25,7 @@
 mod arrays;
 mod attention_maps;
 mod chapter;
+pub mod claims;
 mod day01_quirks;
 mod day01_text;
 mod day02_bigram;
@@ -49,23 +50,22 @@ mod day09_sampling;
 mod day10_endings;
 mod day10_gpt2;
 mod day10_openai;
-pub mod fact;
 mod gradients;
-pub mod lab;
 pub mod overview;
 mod pictures;
 pub mod pytorch;
 pub mod results;
 mod screen;
+pub mod workspace;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::config::TrainConfig;
 use crate::terminal::console::program;
-use chapter::{Piece, answers, included_sources, pieces, source};
-use fact::Fact;
-use lab::Lab;
+use chapter::{Section, answers, included_sources, sections, source};
+use claims::Claim;
 use screen::Screen;
+use workspace::Workspace;
 
 /// A day of the course.
 pub struct Lesson {
@@ -76,19 +76,19 @@ pub struct Lesson {
     /// Its chapter of the book, in Markdown.
     pub chapter: &'static str,
     /// The chapter's figures.
-    pub shows: &'static [Show],
+    pub figures: &'static [Figure],
     /// The models that it trains; the last is the day's own.
     pub models: &'static [Recipe],
     /// Folders of earlier days' checkpoints that it requires.
     pub needs: &'static [&'static str],
     /// Its claims.
-    pub facts: &'static [Fact],
+    pub claims: &'static [Claim],
 }
 
 /// A figure of a chapter: text if its name ends in `.txt`, a picture if it ends in `.svg`.
-pub struct Show {
+pub struct Figure {
     pub name: &'static str,
-    pub make: fn(&Lab) -> Result<String>,
+    pub render: fn(&Workspace) -> Result<String>,
 }
 
 /// How a day's model is trained: the preset's recipe with the day's change.
@@ -133,21 +133,21 @@ pub fn find(day: u8) -> Result<&'static Lesson> {
 ///
 /// # Errors
 /// A missing checkpoint of an earlier day, or a figure that cannot be computed or written.
-pub fn run(lesson: &Lesson, lab: &Lab) -> Result<()> {
+pub fn run(lesson: &Lesson, workspace: &Workspace) -> Result<()> {
     for folder in lesson.needs {
-        lab.checkpoint(folder)?;
+        workspace.checkpoint(folder)?;
     }
     let mut screen = Screen::new();
-    for piece in pieces(lesson.chapter) {
+    for piece in sections(lesson.chapter) {
         match piece {
-            Piece::Text(markdown) => screen.text(&markdown)?,
-            Piece::Shown { before, name, after } => {
-                let text = lab.keep(lesson, name)?;
+            Section::Text(markdown) => screen.text(&markdown)?,
+            Section::Figure { before, name, after } => {
+                let text = workspace.save_figure(lesson, name)?;
                 screen.text(&format!("{before}{}\n{after}", text.trim_end()))?;
             }
-            Piece::Picture { caption, name } => {
-                lab.keep(lesson, name)?;
-                let place = lab.shown(lesson.day, name);
+            Section::Picture { caption, name } => {
+                workspace.save_figure(lesson, name)?;
+                let place = workspace.figure_path(lesson.day, name);
                 screen.text(&format!("*Picture: {caption}: {}*", place.display()))?;
             }
         }
@@ -178,10 +178,10 @@ impl Lesson {
     ///
     /// # Errors
     /// Those of its function.
-    pub fn make(&self, name: &str, lab: &Lab) -> Result<String> {
-        let show = self.shows.iter().find(|show| show.name == name);
-        let show = show.with_context(|| format!("day {} shows no {name}", self.day))?;
-        (show.make)(lab)
+    pub fn render(&self, name: &str, workspace: &Workspace) -> Result<String> {
+        let figure = self.figures.iter().find(|figure| figure.name == name);
+        let figure = figure.with_context(|| format!("day {} has no figure {name}", self.day))?;
+        (figure.render)(workspace)
     }
 
     /// Checks that the chapter's figures and this lesson's figures match one to one, and that every included source exists.
@@ -196,26 +196,26 @@ impl Lesson {
                 self.day
             );
         }
-        let named: Vec<String> = pieces(self.chapter)
+        let named: Vec<String> = sections(self.chapter)
             .into_iter()
             .filter_map(|piece| match piece {
-                Piece::Shown { name, .. } | Piece::Picture { name, .. } => Some(name.to_owned()),
-                Piece::Text(_) => None,
+                Section::Figure { name, .. } | Section::Picture { name, .. } => Some(name.to_owned()),
+                Section::Text(_) => None,
             })
             .collect();
         for name in &named {
             ensure!(
-                self.shows.iter().any(|show| show.name == name),
-                "the chapter of day {} shows {name}, which nothing makes",
+                self.figures.iter().any(|figure| figure.name == name),
+                "the chapter of day {} shows {name}, which is not one of its figures",
                 self.day
             );
         }
-        for show in self.shows {
+        for figure in self.figures {
             ensure!(
-                named.iter().any(|name| name == show.name),
-                "day {} makes {}, which its chapter does not show",
+                named.iter().any(|name| name == figure.name),
+                "day {} has the figure {}, which its chapter does not show",
                 self.day,
-                show.name
+                figure.name
             );
         }
         Ok(())

@@ -3,15 +3,15 @@
 use anyhow::{Result, bail};
 
 use super::arrays::visible;
-use super::lab::Lab;
 use super::pictures::Axes;
 use super::results::Results;
+use super::workspace::Workspace;
 use super::{LESSONS, Lesson, Recipe};
 use crate::checkpoint::run::Run;
 use crate::terminal::console;
 use crate::terminal::plot::{COLOURS, Curve, curves};
 use crate::terminal::progress::Spinner;
-use crate::train::metrics::{self, Line};
+use crate::train::metrics::{self, Record};
 
 /// Characters of a sample in a table.
 const SAMPLE: usize = 60;
@@ -20,16 +20,16 @@ const SAMPLE: usize = 60;
 ///
 /// # Errors
 /// A model that cannot be trained to measure its time.
-pub fn line(lesson: &Lesson, lab: &Lab) -> Result<String> {
+pub fn line(lesson: &Lesson, workspace: &Workspace) -> Result<String> {
     let mut seconds = 0.0;
     let mut measured = true;
     for recipe in lesson.models {
-        match lab.results(recipe.folder) {
-            Ok(results) if lab.is_fully_trained(recipe)? => seconds += results.seconds,
+        match workspace.results(recipe.folder) {
+            Ok(results) if workspace.is_fully_trained(recipe)? => seconds += results.seconds,
             _ => {
                 let spinner = Spinner::start();
                 spinner.stage(&format!("day {}: measuring a step", lesson.day));
-                seconds += lab.estimate(recipe)?.as_secs_f64();
+                seconds += workspace.estimate(recipe)?.as_secs_f64();
                 measured = false;
             }
         }
@@ -38,8 +38,8 @@ pub fn line(lesson: &Lesson, lab: &Lab) -> Result<String> {
         [] => "–".into(),
         _ => format!("{}{:.1} min", if measured { "" } else { "~" }, seconds / 60.0),
     };
-    let shown = |show: &super::Show| lab.shown(lesson.day, show.name).exists();
-    let done = measured && lesson.shows.iter().all(shown);
+    let exists = |figure: &super::Figure| workspace.figure_path(lesson.day, figure.name).exists();
+    let done = measured && lesson.figures.iter().all(exists);
     Ok(format!(
         "{:<2}  {time:>8}  {:<4}  {}: {}\n",
         lesson.day,
@@ -53,7 +53,7 @@ pub fn line(lesson: &Lesson, lab: &Lab) -> Result<String> {
 ///
 /// # Errors
 /// No trained model, or a prompt that a tokenizer cannot encode.
-pub fn compare(lab: &Lab, prompt: &str) -> Result<()> {
+pub fn compare(workspace: &Workspace, prompt: &str) -> Result<()> {
     let mut table = format!(
         "{:<4} {:<34} {:>10} {:>8} {:>9} {:>8}\n",
         "day", "model", "parameters", "val loss", "bits/byte", "seconds"
@@ -62,18 +62,18 @@ pub fn compare(lab: &Lab, prompt: &str) -> Result<()> {
     let mut losses = Vec::new();
     for lesson in LESSONS {
         for recipe in lesson.models {
-            let Ok(results) = lab.results(recipe.folder) else {
+            let Ok(results) = workspace.results(recipe.folder) else {
                 continue;
             };
-            let sample = lab.sample(&lab.load(recipe.folder)?, prompt, SAMPLE)?;
+            let sample = workspace.sample(&workspace.load(recipe.folder)?, prompt, SAMPLE)?;
             table += &format!(
                 "{:<4} {:<34} {:>10} {:>8.4} {:>9.4} {:>8.1}\n",
                 lesson.day, results.what, results.parameters, results.val_loss, results.bits_per_byte, results.seconds,
             );
             samples += &format!("{:<4} {}\n", lesson.day, one_line(&sample));
             // A model trained on another text was validated on that text during training.
-            let run = Run::open(&lab.folder(recipe.folder))?;
-            if run.config()?.corpus == lab.corpus() {
+            let run = Run::open(&workspace.folder(recipe.folder))?;
+            if run.config()?.corpus == workspace.corpus() {
                 losses.push(curve(&run, recipe, lesson.day, &results)?);
             }
         }
@@ -81,7 +81,7 @@ pub fn compare(lab: &Lab, prompt: &str) -> Result<()> {
     if table.lines().count() == 1 {
         bail!(
             "no trained lesson models in {}; start with: {} lesson 2",
-            lab.root().display(),
+            workspace.root().display(),
             console::program()
         );
     }
@@ -91,8 +91,8 @@ pub fn compare(lab: &Lab, prompt: &str) -> Result<()> {
         x: "step",
         y: "bits per byte",
     };
-    lab.keep_for_all("losses.svg", &curves(&axes.frame(), &losses)?)?;
-    lab.keep_for_all("table.txt", &table)?;
+    workspace.save_summary("losses.svg", &curves(&axes.frame(), &losses)?)?;
+    workspace.save_summary("table.txt", &table)?;
     console::print(&table)
 }
 
@@ -107,7 +107,7 @@ fn curve(run: &Run, recipe: &Recipe, day: u8, results: &Results) -> Result<Curve
     let lines = metrics::read(run)?;
     let bits_per_nat = results.bits_per_byte / results.val_loss;
     let evaluations = lines.iter().filter_map(|line| match line {
-        Line::Evaluation(line) => Some((line.step as f64, line.val_loss * bits_per_nat)),
+        Record::Evaluation(line) => Some((line.step as f64, line.val_loss * bits_per_nat)),
         _ => None,
     });
     let days: Vec<&&Lesson> = LESSONS.iter().filter(|lesson| !lesson.models.is_empty()).collect();

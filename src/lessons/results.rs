@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Recipe;
-use super::lab::Lab;
+use super::workspace::Workspace;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::run::Run;
 use crate::disk::durable;
-use crate::train::metrics::{self, Line};
+use crate::train::metrics::{self, Record};
 
 const FILE: &str = "lesson.json";
 
@@ -35,15 +35,15 @@ pub struct Results {
 
 impl Results {
     /// Measures the results of a recipe's model.
-    pub(super) fn of(lab: &Lab, recipe: &Recipe) -> Result<Self> {
-        let run = Run::open(&lab.folder(recipe.folder))?;
+    pub(super) fn of(workspace: &Workspace, recipe: &Recipe) -> Result<Self> {
+        let run = Run::open(&workspace.folder(recipe.folder))?;
         let checkpoint = Checkpoint::load(&run.newest_checkpoint()?)?;
-        let (val_loss, bits_per_byte) = lab.measure(&checkpoint)?;
+        let (val_loss, bits_per_byte) = workspace.measure(&checkpoint)?;
         let config = run.config()?;
         let tokens = config.tokens_per_step() as f64;
         let (mut before, mut seconds) = (0, 0.0);
         for line in metrics::read(&run)? {
-            if let Line::Step(line) = line {
+            if let Record::Step(line) = line {
                 seconds += (line.step - before) as f64 * tokens / line.tokens_per_second;
                 before = line.step;
             }
@@ -55,7 +55,7 @@ impl Results {
             seconds,
             val_loss,
             bits_per_byte,
-            sample: lab.sample(&checkpoint, "\n", SAMPLE)?,
+            sample: workspace.sample(&checkpoint, "\n", SAMPLE)?,
         })
     }
 

@@ -13,7 +13,7 @@ use sysinfo::System;
 use crate::checkpoint::runs::run_of;
 use crate::checkpoint::{self, Checkpoint};
 use crate::compute::arithmetic::processor;
-use crate::compute::kernels::{self, BlasThroughput, Compiler, State};
+use crate::compute::kernels::{self, BlasThroughput, Compiler, KernelState};
 use crate::compute::{GpuBackend, gpu_backend, memory};
 use crate::config::Device;
 use crate::terminal::amount::amount;
@@ -21,33 +21,30 @@ use crate::terminal::console::quoted;
 
 /// The result of a check.
 #[derive(Serialize)]
-pub struct Finding {
+pub struct Check {
     /// What was checked.
     pub what: &'static str,
     /// What was found.
     pub found: String,
     /// The command that fixes it, if there is a problem.
-    pub remedy: Option<String>,
+    #[serde(rename = "remedy")]
+    pub fix: Option<String>,
 }
 
-impl Finding {
+impl Check {
     fn good(what: &'static str, found: String) -> Self {
-        Self {
-            what,
-            found,
-            remedy: None,
-        }
+        Self { what, found, fix: None }
     }
 }
 
 /// Processor, memory, MLX's device, and whether MLX computes and compiles.
-pub fn machine() -> Vec<Finding> {
+pub fn machine() -> Vec<Check> {
     let mut system = System::new();
     system.refresh_memory();
     let (name, cores) = processor();
-    let mut findings = vec![
-        Finding::good("processor", format!("{name}, {cores} cores")),
-        Finding::good(
+    let mut checks = vec![
+        Check::good("processor", format!("{name}, {cores} cores")),
+        Check::good(
             "memory",
             format!(
                 "{}, {} available",
@@ -56,62 +53,65 @@ pub fn machine() -> Vec<Finding> {
             ),
         ),
         match Device::current() {
-            Ok(device) => Finding::good("MLX device", device_words(device).into()),
-            Err(error) => Finding {
+            Ok(device) => Check::good("MLX device", device_words(device).into()),
+            Err(error) => Check {
                 what: "MLX device",
                 found: format!("{error:#}"),
-                remedy: Some("make setup".into()),
+                fix: Some("make setup".into()),
             },
         },
     ];
     let gpu = memory::of_gpu().filter(|_| matches!(Device::current(), Ok(Device::Gpu)));
-    findings.extend(gpu.map(|memory| Finding::good("GPU memory", format!("{} to use at once", HumanBytes(memory)))));
+    checks.extend(gpu.map(|memory| Check::good("GPU memory", format!("{} to use at once", HumanBytes(memory)))));
     let started = Instant::now();
-    findings.push(match compute() {
-        Ok(()) => Finding::good(
+    checks.push(match compute() {
+        Ok(()) => Check::good(
             "MLX",
             format!("works, eager and compiled ({:.1} s)", started.elapsed().as_secs_f64()),
         ),
-        Err(error) => Finding {
+        Err(error) => Check {
             what: "MLX",
             found: format!("{error:#}"),
-            remedy: Some("make setup".into()),
+            fix: Some("make setup".into()),
         },
     });
-    findings.push(float32_products());
+    checks.push(float32_products());
     if matches!(Device::current(), Ok(Device::Cpu)) {
-        findings.extend([replaced_kernels(), blas(), compiler()].into_iter().flatten());
+        checks.extend([replaced_kernels(), blas(), compiler()].into_iter().flatten());
     }
-    findings
+    checks
 }
 
 /// Which of MLX's CPU functions are replaced, after running each. `None` where MLX is linked as it comes.
-fn replaced_kernels() -> Option<Finding> {
+fn replaced_kernels() -> Option<Check> {
     let setting = kernels::setting()?;
     let tried = kernels::run_all().map(|()| kernels::replaced());
     let what = "kernels";
     Some(match tried {
-        Err(error) => Finding {
+        Err(error) => Check {
             what,
             found: format!("{error:#}"),
-            remedy: Some("make setup".into()),
+            fix: Some("make setup".into()),
         },
-        Ok(_) if setting == "off" => Finding::good(what, "off (MLX_GPT_KERNELS): all CPU kernels are MLX's own".into()),
+        Ok(_) if setting == "off" => Check::good(what, "off (MLX_GPT_KERNELS): all CPU kernels are MLX's own".into()),
         Ok(kernels) => {
-            let missed = kernels.iter().filter(|kernel| kernel.state == State::Replaced);
+            let missed = kernels.iter().filter(|kernel| kernel.state == KernelState::Replaced);
             let missed: Vec<&str> = missed.map(|kernel| kernel.function.as_str()).collect();
             match missed.join(", ") {
                 missed if missed.is_empty() => {
-                    let replaced = kernels.iter().filter(|kernel| kernel.state == State::Used).count();
-                    Finding::good(
+                    let replaced = kernels
+                        .iter()
+                        .filter(|kernel| kernel.state == KernelState::Used)
+                        .count();
+                    Check::good(
                         what,
                         format!("{setting}: {replaced} of MLX's CPU functions are replaced"),
                     )
                 }
-                missed => Finding {
+                missed => Check {
                     what,
                     found: format!("{setting}, but {missed} were not used"),
-                    remedy: Some("make setup && cargo build".into()),
+                    fix: Some("make setup && cargo build".into()),
                 },
             }
         }
@@ -119,24 +119,24 @@ fn replaced_kernels() -> Option<Finding> {
 }
 
 /// The BLAS, and whether its kernels are made for this processor. `None` where MLX has no BLAS beneath it.
-fn blas() -> Option<Finding> {
+fn blas() -> Option<Check> {
     let (name, rate) = (kernels::blas()?, BlasThroughput::measure()?);
-    Some(Finding {
+    Some(Check {
         what: "BLAS",
         found: format!("{name}: {rate}"),
-        remedy: rate.remedy(),
+        fix: rate.hint(),
     })
 }
 
 /// The compiler of MLX's fused kernels. `None` where MLX compiles by other means.
-fn compiler() -> Option<Finding> {
+fn compiler() -> Option<Check> {
     let what = "compiler";
     Some(match kernels::compiler()? {
-        Compiler::Found(name) => Finding::good(what, name),
-        Compiler::Missing => Finding {
+        Compiler::Found(name) => Check::good(what, name),
+        Compiler::Missing => Check {
             what,
             found: kernels::NO_COMPILER.into(),
-            remedy: Some("make setup".into()),
+            fix: Some("make setup".into()),
         },
     })
 }
@@ -152,9 +152,9 @@ fn device_words(device: Device) -> &'static str {
 
 /// Whether products of float32 keep its 24 bits. GPUs may round their factors to TF32, which has 11 and is faster: right
 /// where it was asked for.
-fn float32_products() -> Finding {
+fn float32_products() -> Check {
     let asked = std::env::var("MLX_ENABLE_TF32").is_ok_and(|value| value != "0");
-    let (found, remedy) = match keeps_float32() {
+    let (found, fix) = match keeps_float32() {
         Ok(true) => ("products keep its 24 bits".into(), None),
         Ok(false) if asked => (
             "products round their factors to TF32, 11 bits, as MLX_ENABLE_TF32 asks".into(),
@@ -166,10 +166,10 @@ fn float32_products() -> Finding {
         ),
         Err(error) => (format!("{error:#}"), Some("make setup".into())),
     };
-    Finding {
+    Check {
         what: "float32",
         found,
-        remedy,
+        fix,
     }
 }
 
@@ -201,7 +201,7 @@ fn compute() -> Result<()> {
 }
 
 /// Whether a checkpoint's hashes match, and whether it loads.
-pub fn checkpoint(folder: &Path) -> Finding {
+pub fn checkpoint(folder: &Path) -> Check {
     let hashes = if checkpoint::has_hashes(folder) {
         checkpoint::verify(folder).map(|files| format!("{files} files as they were written"))
     } else {
@@ -209,7 +209,7 @@ pub fn checkpoint(folder: &Path) -> Finding {
     };
     let looked = hashes.and_then(|hashes| Ok((hashes, Checkpoint::load(folder)?)));
     match looked {
-        Ok((hashes, checkpoint)) => Finding::good(
+        Ok((hashes, checkpoint)) => Check::good(
             "checkpoint",
             format!(
                 "{}: {hashes}, {} parameters",
@@ -217,10 +217,10 @@ pub fn checkpoint(folder: &Path) -> Finding {
                 amount(checkpoint.parameters.count())
             ),
         ),
-        Err(error) => Finding {
+        Err(error) => Check {
             what: "checkpoint",
             found: format!("{error:#}"),
-            remedy: Some(put_aside(folder)),
+            fix: Some(put_aside(folder)),
         },
     }
 }

@@ -40,9 +40,9 @@ impl Gpt {
                 .collect::<Result<_>>()?,
             recomputed: Vec::new(),
             ln_f: Norm::new(config.parts.norm, &parameters.under("ln_f"))?,
-            lm_head: match config.parts.own_head {
-                true => Some(Embedding::new(&parameters.under("lm_head"), config)?),
-                false => None,
+            lm_head: match config.parts.tie_head {
+                true => None,
+                false => Some(Embedding::new(&parameters.under("lm_head"), config)?),
             },
         })
     }

@@ -5,7 +5,7 @@ use mlx_rs::{Array, random};
 
 use super::linear::lora;
 use super::parameters::Parameters;
-use crate::config::{Activation, Architecture, LINEAR_LAYERS, ModelConfig, Norm, Position};
+use crate::config::{Activation, Architecture, LINEAR_LAYERS, ModelConfig, NormKind, Position};
 
 /// Initialisation of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,7 +82,7 @@ pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
     let kv = c / config.heads as i32 * config.kv_heads() as i32;
     let hidden = config.hidden() as i32;
     let gated = config.parts.activation == Activation::Swiglu;
-    let has_gains = config.parts.norm == Norm::Layer;
+    let has_gains = config.parts.norm == NormKind::Layer;
     for layer in 0..config.layers {
         let linears = [
             (c, c + 2 * kv, normal),                              // attn.c_attn
@@ -114,7 +114,7 @@ pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
         add("ln_f.weight".into(), &[c], Init::Ones);
         add("ln_f.bias".into(), &[c], Init::Zeros);
     }
-    if config.parts.own_head {
+    if !config.parts.tie_head {
         add("lm_head.weight".into(), &[v, c], normal);
     }
     specs

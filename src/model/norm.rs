@@ -21,10 +21,10 @@ pub enum Norm {
 impl Norm {
     /// # Errors
     /// A missing parameter.
-    pub fn new(kind: config::Norm, parameters: &Scope) -> Result<Self> {
+    pub fn new(kind: config::NormKind, parameters: &Scope) -> Result<Self> {
         Ok(match kind {
-            config::Norm::Layer => Self::Layer(LayerNorm::new(parameters)?),
-            config::Norm::Rms => Self::Rms,
+            config::NormKind::Layer => Self::Layer(LayerNorm::new(parameters)?),
+            config::NormKind::Rms => Self::Rms,
         })
     }
 

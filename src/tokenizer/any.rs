@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::library::Library;
+use super::hf_tokenizer::HfTokenizer;
 use super::special::ordinary_text_note;
 use super::{
     AddedToken, Bpe, CharTokenizer, END_OF_TEXT, PreTokenizer, SpecialChoice, difference, folder, hugging_face, ids,
@@ -31,7 +31,7 @@ use crate::disk::files;
 pub enum Tokenizer {
     Char(CharTokenizer),
     Bpe(Box<Bpe>),
-    Library(Box<Library>),
+    HuggingFace(Box<HfTokenizer>),
 }
 
 impl From<CharTokenizer> for Tokenizer {
@@ -46,9 +46,9 @@ impl From<Bpe> for Tokenizer {
     }
 }
 
-impl From<Library> for Tokenizer {
-    fn from(tokenizer: Library) -> Self {
-        Self::Library(Box::new(tokenizer))
+impl From<HfTokenizer> for Tokenizer {
+    fn from(tokenizer: HfTokenizer) -> Self {
+        Self::HuggingFace(Box::new(tokenizer))
     }
 }
 
@@ -161,7 +161,7 @@ impl Tokenizer {
         if let Some(bpe) = hugging_face::from_json(&json) {
             return Ok(bpe.into());
         }
-        let library = Library::from_json(json)
+        let library = HfTokenizer::from_json(json)
             .with_context(|| format!("tokenizer {shown} is not a tokenizer.json that can be used"))?;
         Ok(library.into())
     }
@@ -179,7 +179,7 @@ impl Tokenizer {
         match self {
             Self::Char(tokenizer) => tokenizer.vocab_size(),
             Self::Bpe(tokenizer) => tokenizer.vocab_size(),
-            Self::Library(tokenizer) => tokenizer.vocab_size(),
+            Self::HuggingFace(tokenizer) => tokenizer.vocab_size(),
         }
     }
 
@@ -189,7 +189,7 @@ impl Tokenizer {
         match self {
             Self::Char(_) => &NONE,
             Self::Bpe(tokenizer) => tokenizer.special_tokens(),
-            Self::Library(tokenizer) => tokenizer.special_tokens(),
+            Self::HuggingFace(tokenizer) => tokenizer.special_tokens(),
         }
     }
 
@@ -229,7 +229,7 @@ impl Tokenizer {
         match self {
             Self::Char(tokenizer) => tokenizer.encode(text),
             Self::Bpe(tokenizer) => tokenizer.encode_with(text, choice),
-            Self::Library(tokenizer) => tokenizer.encode_with(text, choice),
+            Self::HuggingFace(tokenizer) => tokenizer.encode_with(text, choice),
         }
     }
 
@@ -238,7 +238,7 @@ impl Tokenizer {
         match self {
             Self::Char(_) => BTreeMap::new(),
             Self::Bpe(tokenizer) => tokenizer.added_tokens().count_specials(text),
-            Self::Library(tokenizer) => tokenizer.added_tokens().count_specials(text),
+            Self::HuggingFace(tokenizer) => tokenizer.added_tokens().count_specials(text),
         }
     }
 
@@ -261,7 +261,7 @@ impl Tokenizer {
                 Ok(text) => text,
                 Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
             }),
-            Self::Library(tokenizer) => tokenizer.decode(ids),
+            Self::HuggingFace(tokenizer) => tokenizer.decode(ids),
         }
     }
 
@@ -281,7 +281,7 @@ impl Tokenizer {
         match self {
             Self::Char(tokenizer) => tokenizer.decode(&[id]).ok().map(String::into_bytes),
             Self::Bpe(tokenizer) => tokenizer.token_bytes(id).map(<[u8]>::to_vec),
-            Self::Library(tokenizer) => tokenizer.token_bytes(id),
+            Self::HuggingFace(tokenizer) => tokenizer.token_bytes(id),
         }
     }
 
@@ -293,7 +293,7 @@ impl Tokenizer {
         match self {
             Self::Char(tokenizer) => Ok(tokenizer.to_json()),
             Self::Bpe(tokenizer) => Ok(hugging_face::to_json(tokenizer)),
-            Self::Library(tokenizer) => Ok(tokenizer.to_json().clone()),
+            Self::HuggingFace(tokenizer) => Ok(tokenizer.to_json().clone()),
         }
     }
 

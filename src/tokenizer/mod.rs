@@ -16,7 +16,7 @@
 //! | `byte_unicode.rs`, `hugging_face.rs` | bytes as printable characters; BPE as `tokenizer.json` |
 //! | `ids.rs` | checks of the ids in any `tokenizer.json` |
 //! | `gaps.rs` | gaps in the id range before added tokens |
-//! | `library.rs`, `library_train.rs` | every other `tokenizer.json`, and training other kinds, by Hugging Face's `tokenizers` |
+//! | `hf_tokenizer.rs`, `hf_train.rs` | every other `tokenizer.json`, and training other kinds, by Hugging Face's `tokenizers` |
 //! | `guarded.rs` | calls into that library, its panics turned into errors |
 //! | `sentencepiece.rs`, `protobuf.rs` | sentencepiece's `.model` files as `tokenizer.json` |
 //! | `tiktoken.rs`, `base64.rs` | `.tiktoken` files |
@@ -45,10 +45,10 @@ mod difference;
 pub mod folder;
 mod gaps;
 mod guarded;
+mod hf_tokenizer;
+mod hf_train;
 mod hugging_face;
 mod ids;
-mod library;
-mod library_train;
 pub mod pieces;
 mod pre_tokenizer;
 mod protobuf;
@@ -68,8 +68,8 @@ pub use any::Tokenizer;
 pub use bpe::Bpe;
 pub use char::CharTokenizer;
 pub use guarded::panic_is_caught;
-pub use library::Library;
-pub use library_train::{train_sentencepiece, train_unigram};
+pub use hf_tokenizer::HfTokenizer;
+pub use hf_train::{train_sentencepiece, train_unigram};
 pub use pre_tokenizer::{Expression, PreTokenizer};
 pub use special::{SpecialChoice, Specials, ordinary_text_note};
 pub use split::{Chunks, Pattern};

@@ -6,7 +6,7 @@ use super::{SpecialChoice, Tokenizer};
 use crate::terminal::escape::is_format;
 
 /// One token of a text.
-pub struct Piece {
+pub struct ShownToken {
     pub id: u32,
     pub bytes: Vec<u8>,
     /// The token's text with invisible characters escaped; bytes that are no character by themselves as `\xE2`.
@@ -16,7 +16,7 @@ pub struct Piece {
     pub is_special: bool,
 }
 
-impl Piece {
+impl ShownToken {
     /// The bytes in hexadecimal.
     pub fn hex(&self) -> String {
         let bytes: Vec<String> = self.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -25,7 +25,7 @@ impl Piece {
 }
 
 /// The tokens of `text`.
-pub fn pieces(tokenizer: &Tokenizer, text: &str, special: &SpecialChoice) -> Result<Vec<Piece>> {
+pub fn pieces(tokenizer: &Tokenizer, text: &str, special: &SpecialChoice) -> Result<Vec<ShownToken>> {
     let ids = tokenizer.encode_with(text, special)?;
     let bytes: Vec<Vec<u8>> = ids
         .iter()
@@ -49,7 +49,7 @@ pub fn pieces(tokenizer: &Tokenizer, text: &str, special: &SpecialChoice) -> Res
             }
             next = &next[1..];
         }
-        pieces.push(Piece {
+        pieces.push(ShownToken {
             id,
             shown: shown(&bytes),
             bytes,

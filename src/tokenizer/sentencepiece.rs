@@ -28,7 +28,7 @@ const CHARACTERS: u64 = 4;
 
 /// `SentencePiece.Type`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+enum PieceKind {
     Normal,
     Unknown,
     Control,
@@ -37,7 +37,7 @@ enum Kind {
     Byte,
 }
 
-impl Kind {
+impl PieceKind {
     fn of(number: u64) -> Result<Self> {
         Ok(match number {
             1 => Self::Normal,
@@ -59,11 +59,11 @@ impl Kind {
 struct Piece {
     text: String,
     score: f32,
-    kind: Kind,
+    kind: PieceKind,
 }
 
 /// A model, with sentencepiece's defaults for fields that the file leaves out.
-struct Model {
+struct SentencePieceModel {
     pieces: Vec<Piece>,
     kind: u64,
     byte_fallback: bool,
@@ -86,18 +86,18 @@ pub fn is_sentencepiece_model(bytes: &[u8]) -> bool {
 /// # Errors
 /// A truncated or invalid file, a model of whole words, or one that writes spaces after words.
 pub fn to_tokenizer_json(bytes: &[u8]) -> Result<Value> {
-    let model = Model::read(bytes).context("the sentencepiece model is broken")?;
-    let of_kind = |kind: Kind| {
+    let model = SentencePieceModel::read(bytes).context("the sentencepiece model is broken")?;
+    let of_kind = |kind: PieceKind| {
         let pieces = (0u32..).zip(&model.pieces);
         pieces.filter(move |(_, piece)| piece.kind == kind)
     };
-    let unknown = of_kind(Kind::Unknown).map(|(id, _)| id).next();
-    let special = of_kind(Kind::Unknown).chain(of_kind(Kind::Control));
+    let unknown = of_kind(PieceKind::Unknown).map(|(id, _)| id).next();
+    let special = of_kind(PieceKind::Unknown).chain(of_kind(PieceKind::Control));
     let mut special: Vec<AddedToken> = special
         .map(|(id, piece)| AddedToken::special(&piece.text, id))
         .collect();
     special.sort();
-    let user_defined: Vec<&str> = of_kind(Kind::UserDefined)
+    let user_defined: Vec<&str> = of_kind(PieceKind::UserDefined)
         .map(|(_, piece)| piece.text.as_str())
         .collect();
     Ok(json!({
@@ -116,7 +116,7 @@ pub fn to_tokenizer_json(bytes: &[u8]) -> Result<Value> {
     }))
 }
 
-impl Model {
+impl SentencePieceModel {
     fn read(bytes: &[u8]) -> Result<Self> {
         let mut model = Self {
             pieces: Vec::new(),
@@ -273,7 +273,7 @@ impl Model {
             .pieces
             .iter()
             .enumerate()
-            .filter(|(_, piece)| piece.kind == Kind::Normal)
+            .filter(|(_, piece)| piece.kind == PieceKind::Normal)
             .map(|(id, piece)| (piece.text.as_str(), (piece.score, id)))
             .collect();
         let mut merges = Vec::new();
@@ -300,7 +300,7 @@ impl Piece {
         let mut piece = Self {
             text: String::new(),
             score: 0.0,
-            kind: Kind::Normal,
+            kind: PieceKind::Normal,
         };
         for field in Fields(bytes) {
             match field? {
@@ -311,7 +311,7 @@ impl Piece {
                     ensure!(score.is_finite(), "a piece has a score that is no number");
                     piece.score = score;
                 }
-                (3, Field::Varint(number)) => piece.kind = Kind::of(number)?,
+                (3, Field::Varint(number)) => piece.kind = PieceKind::of(number)?,
                 _ => {}
             }
         }

@@ -47,7 +47,7 @@ impl<'a> StreamDecoder<'a> {
     pub fn new(tokenizer: &'a Tokenizer) -> Self {
         let pending = match tokenizer {
             Tokenizer::Char(_) | Tokenizer::Bpe(_) => Pending::Bytes(Vec::new()),
-            Tokenizer::Library(_) => Pending::Tokens {
+            Tokenizer::HuggingFace(_) => Pending::Tokens {
                 ids: Vec::new(),
                 decoded_len: 0,
                 decoded_text: String::new(),

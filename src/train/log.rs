@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::metrics::{Line, StepRecord};
+use super::metrics::{Record, StepRecord};
 use super::session::Session;
 use super::step::StepReport;
 
@@ -62,7 +62,7 @@ impl StepLog {
     /// MLX's.
     pub fn log(&mut self, session: &mut Session, step: &StepReport) -> Result<()> {
         self.tokens_per_second = self.rate();
-        session.metrics.log(Line::Step(StepRecord {
+        session.metrics.log(Record::Step(StepRecord {
             step: step.step,
             loss: step.loss,
             lr: step.lr,

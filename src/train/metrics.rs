@@ -14,7 +14,7 @@ use crate::disk::durable;
 /// A line of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Line {
+pub enum Record {
     /// Of an evaluation.
     Evaluation(EvaluationRecord),
     /// Of a logged step.
@@ -75,7 +75,7 @@ pub struct ChangesRecord {
     pub changes: Vec<String>,
 }
 
-impl Line {
+impl Record {
     /// Whether the line belongs to the history up to a checkpoint at `step`; none does at step 0, without a checkpoint.
     /// Changes at exactly `step` come from a resume that saved nothing.
     fn precedes_checkpoint(&self, step: u64) -> bool {
@@ -92,7 +92,7 @@ impl Line {
 /// The metrics of a run so far, in memory and on disk.
 pub struct Metrics {
     file: File,
-    lines: Vec<Line>,
+    lines: Vec<Record>,
     /// The file lacks lines, because a write failed.
     incomplete: bool,
 }
@@ -112,8 +112,8 @@ impl Metrics {
         // A process that died may have left an incomplete line, of a step that is computed again.
         let parsed = text
             .lines()
-            .filter_map(|line| Some((line, serde_json::from_str::<Line>(line).ok()?)));
-        let (kept, lines): (Vec<&str>, Vec<Line>) = parsed.filter(|(_, line)| line.precedes_checkpoint(step)).unzip();
+            .filter_map(|line| Some((line, serde_json::from_str::<Record>(line).ok()?)));
+        let (kept, lines): (Vec<&str>, Vec<Record>) = parsed.filter(|(_, line)| line.precedes_checkpoint(step)).unzip();
         let cut: String = kept.iter().map(|line| format!("{line}\n")).collect();
         if cut != text || text.is_empty() {
             durable::write_file(&path, cut.as_bytes())?;
@@ -131,7 +131,7 @@ impl Metrics {
 
     /// Appends a line in one write. A full disk does not stop a run: lines that could not be written are written by the next
     /// successful [`sync`](Self::sync).
-    pub fn log(&mut self, line: Line) -> Result<()> {
+    pub fn log(&mut self, line: Record) -> Result<()> {
         let text = serde_json::to_string(&line)? + "\n";
         self.incomplete = self.incomplete || self.file.write_all(text.as_bytes()).is_err();
         self.lines.push(line);
@@ -166,7 +166,7 @@ impl Metrics {
     /// The lines of logged steps.
     pub fn steps(&self) -> impl Iterator<Item = &StepRecord> {
         self.lines.iter().filter_map(|line| match line {
-            Line::Step(line) => Some(line),
+            Record::Step(line) => Some(line),
             _ => None,
         })
     }
@@ -174,7 +174,7 @@ impl Metrics {
     /// The lines of evaluations.
     pub fn evaluations(&self) -> impl Iterator<Item = &EvaluationRecord> {
         self.lines.iter().filter_map(|line| match line {
-            Line::Evaluation(line) => Some(line),
+            Record::Evaluation(line) => Some(line),
             _ => None,
         })
     }
@@ -184,7 +184,7 @@ impl Metrics {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn read(run: &Run) -> Result<Vec<Line>> {
+pub fn read(run: &Run) -> Result<Vec<Record>> {
     let path = run.metrics_path();
     let text = std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
     Ok(text

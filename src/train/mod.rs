@@ -41,8 +41,8 @@ use crate::config::OnNan;
 #[cfg(feature = "plots")]
 use crate::disk::durable;
 use log::StepLog;
-use metrics::{EvaluationRecord, Line, NonFiniteRecord};
-use step::{Pending, StepReport};
+use metrics::{EvaluationRecord, NonFiniteRecord, Record};
+use step::{PendingStep, StepReport};
 
 /// How a training run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +67,12 @@ pub fn train(session: &mut Session, observer: &mut dyn Observer) -> Result<Outco
         return Ok(Outcome::Finished);
     }
     let outcome = train_steps(session, observer);
-    observer.at_stake(None);
+    observer.set_unsaved_work(None);
     outcome.map_err(|error| memory::explained(error, session.less_memory()))
 }
 
 fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Outcome> {
-    observer.at_stake(Some(session.unsaved_steps()));
+    observer.set_unsaved_work(Some(session.unsaved_steps()));
     observer.preparing(session);
     let step = session.measure_step().inspect_err(|_| session.run.discard())?;
     memory::limit_cache(mlx_rs::memory::peak_memory()?)?;
@@ -84,7 +84,7 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
     // The previous step: its result is read while the GPU computes the next one.
     let mut pending = None;
     while session.state.step < session.config.steps {
-        observer.at_stake(Some(session.unsaved_steps()));
+        observer.set_unsaved_work(Some(session.unsaved_steps()));
         if observer.requested() {
             finish(session, &mut log, observer, pending.take())?;
             session.save()?;
@@ -119,7 +119,7 @@ fn finish(
     session: &mut Session,
     log: &mut StepLog,
     observer: &mut dyn Observer,
-    pending: Option<Pending>,
+    pending: Option<PendingStep>,
 ) -> Result<()> {
     let Some(pending) = pending else {
         return Ok(());
@@ -137,7 +137,7 @@ fn finish(
 /// Records the batch of a step that is not finite, and ends the run unless such steps are skipped.
 fn skip(session: &mut Session, log: &mut StepLog, observer: &mut dyn Observer, step: &StepReport) -> Result<()> {
     let not_finite = format!("loss {}, gradient norm {}", step.loss, step.grad_norm);
-    session.metrics.log(Line::NotFinite(NonFiniteRecord {
+    session.metrics.log(Record::NotFinite(NonFiniteRecord {
         step: step.step,
         not_finite: not_finite.clone(),
         seed: session.config.seed,
@@ -181,7 +181,7 @@ fn evaluate(session: &mut Session, log: &StepLog, observer: &mut dyn Observer) -
         session.last_checkpoint()
     );
     session.sample = session.write_sample(saving::SAMPLE_TOKENS)?;
-    session.metrics.log(Line::Evaluation(EvaluationRecord {
+    session.metrics.log(Record::Evaluation(EvaluationRecord {
         step: session.state.step,
         train_loss: losses.train,
         val_loss: losses.val,

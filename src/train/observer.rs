@@ -13,7 +13,7 @@ pub trait Stop {
 
     /// Called when the unsaved work changes: describes what would be lost if the process ended now, or `None` before the work
     /// begins and after its end.
-    fn at_stake(&self, _what: Option<String>) {}
+    fn set_unsaved_work(&self, _what: Option<String>) {}
 }
 
 /// Receives the events of a run. The default methods do nothing.

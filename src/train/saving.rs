@@ -5,11 +5,11 @@ use std::io;
 use anyhow::Result;
 
 use super::session::Session;
-use crate::checkpoint::{Checkpoint, Moments, Progress};
+use crate::checkpoint::{Checkpoint, Moments, TrainingState};
 use crate::config::TrainConfig;
 use crate::disk::bytes::Bytes;
 use crate::disk::durable;
-use crate::disk::remedy::remedy;
+use crate::disk::hint::hint;
 use crate::terminal::shell::quoted;
 
 /// Tokens of the sample that a checkpoint has.
@@ -25,7 +25,7 @@ impl Session {
         self.refresh_run_path()
             .and_then(|()| self.write_checkpoint())
             .map_err(|error| {
-                let hint = remedy(&error).unwrap_or("fix that");
+                let hint = hint(&error).unwrap_or("fix that");
                 error.context(format!(
                     "step {step} could not be saved (last checkpoint: {}); {hint}, then resume with --resume {}",
                     self.last_checkpoint(),
@@ -33,7 +33,7 @@ impl Session {
                 ))
             })?;
         let (last, every) = (self.config.keep_last, self.config.keep_every);
-        if let Err(error) = self.run.keep(last, every, self.progress.best.map(|best| best.step)) {
+        if let Err(error) = self.run.keep(last, every, self.saved.best.map(|best| best.step)) {
             log::warn!("{error:#}; training continues");
         }
         Ok(())
@@ -65,11 +65,11 @@ impl Session {
         if evaluation.is_none() {
             self.sample = self.write_sample(SAMPLE_TOKENS)?;
         }
-        let progress = Progress {
+        let state = TrainingState {
             config: Some(self.config.clone()),
             skipped: self.state.skipped,
             loss_scale: self.state.loss_scale,
-            ..self.progress.advanced(step, evaluation)
+            ..self.saved.at_step(step, evaluation)
         };
         let checkpoint = Checkpoint {
             folder: self.run.step_folder(step),
@@ -88,9 +88,9 @@ impl Session {
             v: self.state.v.clone(),
         };
         self.metrics.sync(&self.run)?;
-        checkpoint.save(&moments, &progress, &self.sample)?;
-        self.progress = progress;
-        self.run.point_links(&self.progress)
+        checkpoint.save(&moments, &state, &self.sample)?;
+        self.saved = state;
+        self.run.point_links(&self.saved)
     }
 
     /// The number of checkpoints that the run will leave from this step on, without the best one.
@@ -112,7 +112,7 @@ impl Session {
 
     /// Describes the steps since the last checkpoint.
     pub(super) fn unsaved_steps(&self) -> String {
-        match self.state.step - self.progress.step {
+        match self.state.step - self.saved.step {
             0 => "nothing".into(),
             1 => "the last step".into(),
             steps => format!("the last {steps} steps"),

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::metrics::{ChangesRecord, Line, Metrics};
+use super::metrics::{ChangesRecord, Metrics, Record};
 use super::setup::Setup;
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
-use crate::checkpoint::{Best, Losses, Progress, base, read_progress};
+use crate::checkpoint::{Best, Losses, TrainingState, base, read_training_state};
 use crate::compute::arithmetic;
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::batches;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
 use crate::evaluate::{Evaluation, Evaluator};
-use crate::generate::{CompletionOptions, Generator, TokenStream, boundaries};
+use crate::generate::{CompletionOptions, Generator, TokenStream, bos_eos};
 use crate::terminal::shell::quoted;
 use crate::tokenizer::Tokenizer;
 
@@ -35,7 +35,8 @@ pub struct Session {
     pub(super) state: TrainState,
     pub(super) stepper: Stepper,
     pub(super) evaluator: Evaluator,
-    pub(super) progress: Progress,
+    /// Training state of the last checkpoint.
+    pub(super) saved: TrainingState,
     pub(super) metrics: Metrics,
     /// The checkpoint of the base weights, if only adapters are trained.
     pub(super) base: Option<PathBuf>,
@@ -100,11 +101,11 @@ impl Session {
         if config != run.config()? {
             run.write_config(&config)?;
         }
-        if setup.progress.step > 0 {
-            run.point_links(&setup.progress)?;
+        if setup.saved.step > 0 {
+            run.point_links(&setup.saved)?;
         }
         changes.extend(arithmetic::changes(
-            &setup.progress.arithmetic,
+            &setup.saved.arithmetic,
             &arithmetic::here(config.device),
         ));
         let mut session = Self::assemble(config, run, setup)?;
@@ -118,7 +119,7 @@ impl Session {
         if changes.is_empty() {
             return Ok(());
         }
-        self.metrics.log(Line::Changes(ChangesRecord {
+        self.metrics.log(Record::Changes(ChangesRecord {
             step: self.state.step,
             changes,
         }))
@@ -138,9 +139,9 @@ impl Session {
             train_tokens: setup.train_tokens,
             val_tokens: setup.val_tokens,
             state: setup.state,
-            progress: Progress {
+            saved: TrainingState {
                 arithmetic: arithmetic::here(device),
-                ..setup.progress
+                ..setup.saved
             },
             base: setup.base,
             sample: setup.sample,
@@ -181,7 +182,7 @@ impl Session {
             seed: self.config.seed,
             ..CompletionOptions::default()
         };
-        let prompt = boundaries::default_prompt(&self.model, &self.tokenizer);
+        let prompt = bos_eos::default_prompt(&self.model, &self.tokenizer);
         Ok(TokenStream::new(&generator, &self.tokenizer, &prompt, &options)?
             .complete()?
             .text)
@@ -235,7 +236,7 @@ impl Session {
 
     /// The checkpoint with the lowest validation loss so far.
     pub fn best(&self) -> Option<Best> {
-        self.progress.best
+        self.saved.best
     }
 
     /// Options that changed on resume, one line each.
@@ -245,7 +246,7 @@ impl Session {
 
     /// How the run would take less memory, in words. Of a run that has begun, the batch is what it is.
     pub fn less_memory(&self) -> String {
-        let (begun, kept) = (self.progress.step > 0, !self.config.recompute);
+        let (begun, kept) = (self.saved.step > 0, !self.config.recompute);
         match (begun, kept) {
             (true, true) => "go on with --resume and --recompute".into(),
             (true, false) => {
@@ -282,7 +283,7 @@ fn with_run_base(run: &Run, config: &TrainConfig) -> TrainConfig {
 /// The configuration that the run was trained with up to its newest checkpoint.
 fn last_trained_config(run: &Run) -> Result<TrainConfig> {
     let recorded = match run.newest_checkpoint() {
-        Ok(folder) => read_progress(&folder)?.config,
+        Ok(folder) => read_training_state(&folder)?.config,
         Err(_) => None,
     };
     match recorded {

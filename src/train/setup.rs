@@ -9,7 +9,7 @@ use super::optimizers::has_second_moment;
 use super::session::LOWER;
 use super::step::TrainState;
 use crate::checkpoint::run::Run;
-use crate::checkpoint::{self, Checkpoint, Moments, Progress};
+use crate::checkpoint::{self, Checkpoint, Moments, TrainingState};
 use crate::compute::memory;
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::corpus::Split;
@@ -26,7 +26,8 @@ pub struct Setup {
     pub train_tokens: Tokens,
     pub val_tokens: Tokens,
     pub state: TrainState,
-    pub progress: Progress,
+    /// Training state of the last checkpoint.
+    pub saved: TrainingState,
     /// The checkpoint of the base weights, if only adapters are trained.
     pub base: Option<PathBuf>,
     /// Sample of the last evaluation.
@@ -77,7 +78,7 @@ impl Setup {
             train_tokens,
             val_tokens,
             state: TrainState::new(trainable, frozen, config.optimizer)?,
-            progress: Progress::new(config.seed, dataset.record()?, hash),
+            saved: TrainingState::new(config.seed, dataset.record()?, hash),
             base,
             sample: String::new(),
         })
@@ -93,30 +94,30 @@ impl Setup {
         let mut checkpoint = Checkpoint::load(&folder)?;
         let (trainable, frozen) = freeze::partition(config, &checkpoint.parameters)?;
         let (with_v, _) = trainable.partition(|name, array| has_second_moment(config.optimizer, name, array.shape()));
-        let (progress, Moments { m, v }) = checkpoint.load_progress(&trainable, &with_v)?;
+        let (saved, Moments { m, v }) = checkpoint.load_training_state(&trainable, &with_v)?;
         ensure!(
-            progress.corpus == dataset.record()?,
+            saved.corpus == dataset.record()?,
             "corpus {} is not the text that the run was trained on; restore that text, give its path with --corpus, or start a new run with --init-from {}",
             config.corpus,
             quoted(&folder)
         );
-        ensure_same_tokenizer(config, &progress, dataset, &checkpoint.tokenizer)?;
+        ensure_same_tokenizer(config, &saved, dataset, &checkpoint.tokenizer)?;
         ensure!(
-            config.steps >= progress.step,
+            config.steps >= saved.step,
             "steps {} are fewer than the {} that the run has done; give more, or leave --steps out",
             config.steps,
-            progress.step
+            saved.step
         );
         checkpoint.model.dropout = config.dropout;
         checkpoint.model.validate()?;
         let model = &checkpoint.model;
         let configured = ModelConfig {
             context: model.context,
-            boundaries: model.boundaries.clone(),
+            bos_eos: model.bos_eos.clone(),
             ..config.model(model.vocab_size)
         };
         ensure!(
-            configured == *model && config.context <= model.context && config.seed == progress.seed,
+            configured == *model && config.context <= model.context && config.seed == saved.seed,
             "{} is not the configuration that {} was trained with: the model, context, seed or adapters differ; restore that one",
             run.config_path().display(),
             folder.display()
@@ -130,15 +131,15 @@ impl Setup {
             train_tokens,
             val_tokens,
             state: TrainState {
-                step: progress.step,
+                step: saved.step,
                 parameters: trainable,
                 frozen,
                 m,
                 v,
-                skipped: progress.skipped,
-                loss_scale: progress.loss_scale,
+                skipped: saved.skipped,
+                loss_scale: saved.loss_scale,
             },
-            progress,
+            saved,
             base: checkpoint.base,
         })
     }
@@ -146,8 +147,13 @@ impl Setup {
 
 /// # Errors
 /// The configured tokenizer differs from the checkpoint's, in its contents and not only in its path.
-fn ensure_same_tokenizer(config: &TrainConfig, progress: &Progress, dataset: &Dataset, own: &Tokenizer) -> Result<()> {
-    let before = progress.config.as_ref().map(|config| &config.tokenizer);
+fn ensure_same_tokenizer(
+    config: &TrainConfig,
+    saved: &TrainingState,
+    dataset: &Dataset,
+    own: &Tokenizer,
+) -> Result<()> {
+    let before = saved.config.as_ref().map(|config| &config.tokenizer);
     if before.is_none_or(|before| *before == config.tokenizer) {
         return Ok(());
     }

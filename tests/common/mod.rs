@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use mlx_gpt::checkpoint::{Checkpoint, Moments, Progress};
-use mlx_gpt::config::{Architecture, Boundaries, ModelConfig, Parts};
+use mlx_gpt::checkpoint::{Checkpoint, Moments, TrainingState};
+use mlx_gpt::config::{Architecture, BosEos, ModelConfig, Parts};
 use mlx_gpt::data::dataset::CorpusRecord;
 use mlx_gpt::lessons::pytorch::PyTorch;
 use mlx_gpt::model::Parameters;
@@ -227,7 +227,7 @@ pub fn random_checkpoint(folder: &Path, tokenizer: Tokenizer, embd: usize, heads
         dropout: 0.0,
         lora: None,
         quantization: None,
-        boundaries: Boundaries::default(),
+        bos_eos: BosEos::default(),
     };
     let mut state = random::RandomState::with_seed(1).unwrap();
     let parameters = layout(&model)
@@ -256,7 +256,9 @@ pub fn saved(checkpoint: Checkpoint) -> Checkpoint {
         m: checkpoint.parameters.clone(),
         v: checkpoint.parameters.clone(),
     };
-    checkpoint.save(&moments, &Progress::new(1, corpus, None), "").unwrap();
+    checkpoint
+        .save(&moments, &TrainingState::new(1, corpus, None), "")
+        .unwrap();
     checkpoint
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mlx_gpt::compute::kernels::{self, State};
+use mlx_gpt::compute::kernels::{self, KernelState};
 use serde_json::Value;
 
 use super::{doctor, line};
@@ -34,7 +34,7 @@ fn every_replacement_is_in_effect() {
         .filter(|function| {
             !replaced
                 .iter()
-                .any(|kernel| kernel.function == *function && kernel.state == State::Used)
+                .any(|kernel| kernel.function == *function && kernel.state == KernelState::Used)
         })
         .collect();
     assert!(

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::checkpoint::boundaries;
+use crate::checkpoint::bos_eos;
 use crate::config::{Architecture, ModelConfig, Parts, Precision, Quantization};
 use crate::disk::files;
 use crate::model::norm;
@@ -96,7 +96,7 @@ pub fn config_json(model: &ModelConfig, precision: Precision) -> Value {
     if model.architecture != Architecture::Gpt2 {
         // Nothing else should take it for a GPT-2.
         config["architectures"] = json!([]);
-        config["tie_word_embeddings"] = json!(model.architecture == Architecture::Modern && !model.parts.own_head);
+        config["tie_word_embeddings"] = json!(model.architecture == Architecture::Modern && model.parts.tie_head);
     }
     config
 }
@@ -133,7 +133,7 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
     let bytes = files::read(path).with_context(|| format!("{shown} cannot be read; a checkpoint needs it"))?;
     let value: Value = serde_json::from_slice(&bytes).with_context(|| format!("{shown} is not valid JSON"))?;
     let kind = value["model_type"].as_str().unwrap_or("none");
-    let named = boundaries::read(path.parent().unwrap_or(Path::new("")), &value)?;
+    let named = bos_eos::read(path.parent().unwrap_or(Path::new("")), &value)?;
     let architecture = architecture(kind)
         .with_context(|| format!("{shown} describes a model of type {kind}; only gpt2 is supported"))?;
     let parts = match architecture {
@@ -184,7 +184,7 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
         dropout: config.resid_pdrop,
         lora: None,
         quantization: quantization.map(|QuantizationConfig { group_size, bits, .. }| Quantization { group_size, bits }),
-        boundaries: boundaries::within(named, config.vocab_size).0,
+        bos_eos: bos_eos::within(named, config.vocab_size).0,
     };
     model
         .validate()

@@ -5,7 +5,7 @@
 use mlx_rs::error::Result;
 use mlx_rs::{Array, ops, transforms};
 
-use crate::checkpoint::tensors::{Expected, Form, Kind};
+use crate::checkpoint::tensors::{Expected, Form, TensorKind};
 use crate::config::{LINEAR_LAYERS, ModelConfig, Quantization};
 use crate::model::init::layout;
 use crate::model::linear::lora::is_adapter;
@@ -25,7 +25,11 @@ pub fn expected(model: &ModelConfig, has: impl Fn(&str) -> bool) -> Expected {
     let mut expected: Expected = quantized_layout(model, quantization)
         .into_iter()
         .map(|spec| {
-            let kind = if spec.packed { Kind::Packed } else { Kind::Float };
+            let kind = if spec.packed {
+                TensorKind::Packed
+            } else {
+                TensorKind::Float
+            };
             let shape = spec.shape;
             (spec.name, Form { shape, kind })
         })
@@ -36,7 +40,7 @@ pub fn expected(model: &ModelConfig, has: impl Fn(&str) -> bool) -> Expected {
         let words = (model.embd * quantization.bits / 32) as i32;
         let packed = Form {
             shape: vec![rows, words],
-            kind: Kind::Packed,
+            kind: TensorKind::Packed,
         };
         expected.insert(format!("{POSITIONS}.{PACKED}"), packed);
         for part in [SCALES, BIASES] {

@@ -6,10 +6,10 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::input::{Input, open};
+use super::input::{TextInput, open};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::runs;
-use crate::data::dataset::Part;
+use crate::data::dataset::SplitTokens;
 use crate::data::tokens::Tokens;
 use crate::evaluate::text::measure;
 use crate::terminal::console;
@@ -26,7 +26,7 @@ Examples:
     mlx-gpt tokenizer compare --file notes.txt --tokenizer gpt2 --tokenizer my-tok")]
 pub struct Options {
     #[command(flatten)]
-    input: Input,
+    input: TextInput,
     /// char, gpt2, cl100k, a tokenizer.json, .model or .tiktoken, or a folder that holds one; may be repeated
     #[arg(long, value_name = "NAME", default_values = ["char", "gpt2", "cl100k"])]
     tokenizer: Vec<String>,
@@ -42,7 +42,7 @@ pub struct Options {
 }
 
 /// Statistics of one tokenizer on the text.
-struct Row {
+struct TokenizerStats {
     name: String,
     vocab_size: usize,
     /// Number of tokens, or why the text cannot be encoded.
@@ -51,7 +51,7 @@ struct Row {
     bits_per_byte: Option<f64>,
 }
 
-impl Row {
+impl TokenizerStats {
     fn of_tokenizer(name: &str, tokenizer: &Tokenizer, text: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -65,7 +65,7 @@ impl Row {
         let checkpoint = runs::read(Some(folder), Checkpoint::load)?;
         let mut row = Self::of_tokenizer(&folder.display().to_string(), &checkpoint.tokenizer, text);
         if row.tokens.is_ok() {
-            let part = Part {
+            let part = SplitTokens {
                 tokens: Tokens::Memory(checkpoint.tokenizer.encode(text)?),
                 bytes: Some(text.len() as u64),
             };
@@ -111,10 +111,14 @@ pub fn run(options: &Options) -> Result<()> {
     let text = options.input.read()?;
     let mut rows = Vec::new();
     for name in &options.tokenizer {
-        rows.push(Row::of_tokenizer(name, &open(name, options.corpus.as_deref())?, &text));
+        rows.push(TokenizerStats::of_tokenizer(
+            name,
+            &open(name, options.corpus.as_deref())?,
+            &text,
+        ));
     }
     for folder in &options.checkpoint {
-        rows.push(Row::of_checkpoint(folder, &text)?);
+        rows.push(TokenizerStats::of_checkpoint(folder, &text)?);
     }
     if options.json {
         let rows: Vec<Value> = rows.iter().map(|row| row.json(&text)).collect();

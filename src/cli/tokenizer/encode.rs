@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::input::{Input, open};
+use super::input::{TextInput, open};
 use crate::config::SpecialTokens;
 use crate::terminal::console::{self, say};
 
@@ -18,7 +18,7 @@ Examples:
     mlx-gpt tokenizer encode --tokenizer gpt2 --special allow '<|endoftext|>'")]
 pub struct Options {
     #[command(flatten)]
-    input: Input,
+    input: TextInput,
     /// char, gpt2, cl100k, a tokenizer.json, .model or .tiktoken, or a folder that holds one
     #[arg(long, value_name = "NAME")]
     tokenizer: String,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::show::summary;
 use crate::disk::files;
-use crate::tokenizer::pieces::Piece;
+use crate::tokenizer::pieces::ShownToken;
 
 const HEAD: &str = r#"<!doctype html>
 <html lang="en">
@@ -53,7 +53,7 @@ const SCRIPT: &str = r#"<script>
 "#;
 
 /// The page.
-pub fn page(tokenizer: &str, text: &str, pieces: &[Piece]) -> String {
+pub fn page(tokenizer: &str, text: &str, pieces: &[ShownToken]) -> String {
     let name = escaped(tokenizer);
     let mut page = format!(
         "{HEAD}{TITLE}{name}</title>\n<h1>Tokens of {name}</h1>\n<p>{}</p>\n<div class=\"card text\">",

@@ -28,7 +28,7 @@ pub fn open(name: &str, corpus: Option<&str>) -> Result<Tokenizer> {
 /// The text to work on.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
-pub struct Input {
+pub struct TextInput {
     /// The text
     #[arg(allow_hyphen_values = true)]
     text: Option<String>,
@@ -37,7 +37,7 @@ pub struct Input {
     file: Option<PathBuf>,
 }
 
-impl Input {
+impl TextInput {
     /// The text.
     ///
     /// # Errors

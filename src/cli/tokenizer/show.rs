@@ -7,11 +7,11 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::html;
-use super::input::{Input, open};
+use super::input::{TextInput, open};
 use crate::config::SpecialTokens;
 use crate::disk::durable;
 use crate::terminal::console;
-use crate::tokenizer::pieces::{Piece, pieces};
+use crate::tokenizer::pieces::{ShownToken, pieces};
 
 /// Alternating background colours, of the terminal's 256, for black text.
 const COLOURS: [u8; 6] = [153, 157, 223, 218, 189, 229];
@@ -28,7 +28,7 @@ Examples:
     mlx-gpt tokenizer show --tokenizer my-tok --file notes.txt --html tokens.html")]
 pub struct Options {
     #[command(flatten)]
-    input: Input,
+    input: TextInput,
     /// char, gpt2, cl100k, a tokenizer.json, .model or .tiktoken, or a folder that holds one
     #[arg(long, value_name = "NAME", default_value = "gpt2")]
     tokenizer: String,
@@ -62,7 +62,7 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// The text with its tokens in colours, or separated by bars.
-fn line(pieces: &[Piece], coloured: bool) -> String {
+fn line(pieces: &[ShownToken], coloured: bool) -> String {
     let mut line = String::new();
     for (index, piece) in pieces.iter().enumerate() {
         if coloured {
@@ -79,7 +79,7 @@ fn line(pieces: &[Piece], coloured: bool) -> String {
     line.trim_end_matches('\n').to_owned() + "\n\n"
 }
 
-fn table(pieces: &[Piece]) -> String {
+fn table(pieces: &[ShownToken]) -> String {
     let mut table = format!("{:>7}  {:<20} {:<24} code points\n", "id", "token", "bytes");
     for piece in pieces {
         // Padding counts characters; most are one column wide.

@@ -19,7 +19,7 @@ use crate::data::batches::Batch;
 
 /// Accuracy on a file of examples.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct HellaSwagResult {
     /// Fraction, 0 to 1, of examples whose correct ending has the smallest loss.
     pub accuracy: f64,
     /// Fraction, 0 to 1, of examples whose correct ending has the smallest loss per token.
@@ -54,7 +54,11 @@ pub struct Score {
 ///
 /// # Errors
 /// Losses that are not finite, or an error of MLX's.
-pub fn score(checkpoint: &Checkpoint, examples: &[Example], mut progress: impl FnMut(usize)) -> Result<Report> {
+pub fn score(
+    checkpoint: &Checkpoint,
+    examples: &[Example],
+    mut progress: impl FnMut(usize),
+) -> Result<HellaSwagResult> {
     let mut evaluator = Evaluator::of_checkpoint(checkpoint)?;
     let mut endings: Vec<Vec<Evaluation>> = examples
         .iter()
@@ -95,10 +99,10 @@ pub fn score(checkpoint: &Checkpoint, examples: &[Example], mut progress: impl F
         }
     }
     let scores = examples.iter().zip(&endings).map(Score::new).collect::<Result<_>>()?;
-    Ok(Report::new(scores))
+    Ok(HellaSwagResult::new(scores))
 }
 
-impl Report {
+impl HellaSwagResult {
     fn new(scores: Vec<Score>) -> Self {
         let share =
             |right: fn(&Score) -> bool| scores.iter().filter(|score| right(score)).count() as f64 / scores.len() as f64;
@@ -162,7 +166,7 @@ mod tests {
             score(&[(2.0, 1), (1.0, 1)], 0, 1),
         ];
         assert_eq!((scores[0].chosen, scores[0].chosen_normalized), (0, 1));
-        let report = Report::new(scores);
+        let report = HellaSwagResult::new(scores);
         assert_eq!((report.accuracy, report.accuracy_normalized), (0.5, 0.5));
         assert_eq!((report.examples, report.truncated), (4, 2));
     }

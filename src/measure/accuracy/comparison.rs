@@ -9,7 +9,7 @@ use super::probe::{Answer, Answers, Key, Quantity};
 
 /// One line of the comparison.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
+pub struct Comparison {
     /// Name of the test model.
     pub model: &'static str,
     /// The format of the forward and backward pass.
@@ -28,21 +28,21 @@ pub struct Row {
 ///
 /// # Errors
 /// The two have different quantities.
-pub fn compare(computed: &Answers, reference: &Answers) -> Result<Vec<Row>> {
+pub fn compare(computed: &Answers, reference: &Answers) -> Result<Vec<Comparison>> {
     ensure!(
         computed.len() == reference.len(),
         "the reference has {} quantities, this device {}",
         reference.len(),
         computed.len()
     );
-    let mut rows: BTreeMap<(&'static str, crate::config::Precision, Quantity), Row> = BTreeMap::new();
+    let mut rows: BTreeMap<(&'static str, crate::config::Precision, Quantity), Comparison> = BTreeMap::new();
     for (key, answer) in computed {
         let expected = reference
             .get(key)
             .filter(|expected| expected.numbers.len() == answer.numbers.len())
             .with_context(|| format!("the reference has no {key} of that size"))?;
         let (difference, allowed) = difference(key, answer, expected);
-        let row = Row {
+        let row = Comparison {
             model: key.model,
             precision: key.precision.to_string(),
             what: what(key),

@@ -13,6 +13,6 @@ mod probe;
 pub mod reference;
 mod tolerance;
 
-pub use comparison::{Row, compare};
+pub use comparison::{Comparison, compare};
 pub use probe::{Answer, Answers, Key, Quantity, answers};
 pub use tolerance::Tolerance;

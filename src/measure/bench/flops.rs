@@ -8,7 +8,7 @@ use crate::model::init::{ParameterSpec, layout};
 pub fn parameters_per_token(model: &ModelConfig) -> usize {
     layout(model)
         .iter()
-        .filter(|spec| spec.name != "wpe.weight" && (spec.name != "wte.weight" || !model.parts.own_head))
+        .filter(|spec| spec.name != "wpe.weight" && (spec.name != "wte.weight" || model.parts.tie_head))
         .map(ParameterSpec::count)
         .sum()
 }
@@ -50,11 +50,11 @@ mod tests {
     }
 
     #[test]
-    fn a_head_of_its_own_is_met_in_place_of_the_embedding() {
+    fn an_untied_head_counts_in_place_of_the_embedding() {
         let tied = Preset::Nano.model(65);
         let mut untied = tied.clone();
         untied.parts = Parts {
-            own_head: true,
+            tie_head: false,
             ..tied.parts
         };
         assert_eq!(parameters_per_token(&untied), parameters_per_token(&tied));

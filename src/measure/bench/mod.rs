@@ -29,7 +29,7 @@ use training::Training;
 
 /// A section of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Part {
+pub enum BenchSection {
     /// Matrix products and memory, which shares are of
     Machine,
     /// Training steps
@@ -39,11 +39,11 @@ pub enum Part {
 }
 
 /// Options of the benchmark.
-pub struct Settings {
+pub struct BenchOptions {
     /// The model sizes.
     pub presets: Vec<Preset>,
     /// The sections to run.
-    pub parts: Vec<Part>,
+    pub parts: Vec<BenchSection>,
     /// How often each measurement is repeated.
     pub rounds: Rounds,
     /// The device to measure.
@@ -54,7 +54,7 @@ pub struct Settings {
 
 /// Results of the benchmark.
 #[derive(Serialize)]
-pub struct Report {
+pub struct BenchReport {
     /// The machine.
     pub machine: Machine,
     /// Its peak rates, if they were measured.
@@ -80,10 +80,10 @@ pub struct Size {
 ///
 /// # Errors
 /// A size that this machine's memory cannot hold, or an error of MLX's.
-pub fn measure(settings: &Settings) -> Result<Report> {
+pub fn measure(settings: &BenchOptions) -> Result<BenchReport> {
     let progress = Spinner::start();
     let measures = |part| settings.parts.contains(&part);
-    let peaks = measures(Part::Machine).then(|| {
+    let peaks = measures(BenchSection::Machine).then(|| {
         progress.stage("measuring the machine: matrix products, memory");
         Peaks::measure(settings.threads)
     });
@@ -97,14 +97,14 @@ pub fn measure(settings: &Settings) -> Result<Report> {
         let dataset = Dataset::open(&config.corpus)?;
         let model = preset.model(dataset.tokenizer(&config.tokenizer)?.vocab_size());
         let name = name(preset);
-        let training = measures(Part::Training).then(|| {
+        let training = measures(BenchSection::Training).then(|| {
             progress.stage(&format!(
                 "measuring {name}: training (the first time on a machine, compiling takes longest)"
             ));
             Training::measure(config, &dataset, settings.rounds, peaks.as_ref())
         });
         let training = training.transpose()?;
-        let generation = measures(Part::Generation).then(|| {
+        let generation = measures(BenchSection::Generation).then(|| {
             progress.stage(&format!("measuring {name}: generation"));
             Generation::measure(&model, peaks.as_ref())
         });
@@ -115,7 +115,7 @@ pub fn measure(settings: &Settings) -> Result<Report> {
             generation: generation.transpose()?,
         });
     }
-    Ok(Report {
+    Ok(BenchReport {
         machine: Machine::this(settings.device, settings.threads),
         peaks,
         sizes,

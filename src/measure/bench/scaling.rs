@@ -57,9 +57,9 @@ const AXES: [Axis; 4] = [
 
 /// Scaling of the step time with one dimension.
 #[derive(Clone, Debug, Serialize)]
-pub struct Line {
+pub struct ScalingCurve {
     pub of: &'static str,
-    pub points: Vec<Point>,
+    pub points: Vec<ScalingPoint>,
     /// Time is proportional to the size to this power, fitted over all points.
     pub exponent: f64,
     /// The same between the two largest points, where what does not grow counts least.
@@ -67,14 +67,14 @@ pub struct Line {
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Point {
+pub struct ScalingPoint {
     pub size: usize,
     /// Of the median step.
     pub milliseconds: f64,
 }
 
-impl Line {
-    fn new(of: &'static str, points: Vec<Point>) -> Self {
+impl ScalingCurve {
+    fn new(of: &'static str, points: Vec<ScalingPoint>) -> Self {
         let last = points.len().saturating_sub(2);
         Self {
             of,
@@ -102,7 +102,7 @@ impl Line {
 ///
 /// # Errors
 /// MLX's.
-pub fn measure(rounds: Rounds, device: Device, threads: usize) -> Result<Vec<Line>> {
+pub fn measure(rounds: Rounds, device: Device, threads: usize) -> Result<Vec<ScalingCurve>> {
     let progress = Spinner::start();
     let line = |axis: &Axis| {
         let points = axis.values.iter().map(|&size| {
@@ -115,12 +115,12 @@ pub fn measure(rounds: Rounds, device: Device, threads: usize) -> Result<Vec<Lin
                 vocab_size: 64,
             };
             (axis.set)(&mut shape, size);
-            Ok(Point {
+            Ok(ScalingPoint {
                 size,
                 milliseconds: time(&shape, rounds)?,
             })
         });
-        Ok(Line::new(axis.name, points.collect::<Result<_>>()?))
+        Ok(ScalingCurve::new(axis.name, points.collect::<Result<_>>()?))
     };
     AXES.iter().map(line).collect()
 }
@@ -149,7 +149,7 @@ fn time(shape: &Shape, rounds: Rounds) -> Result<f64> {
 }
 
 /// The slope of the straight line through the points' logarithms, by least squares.
-fn exponent(points: &[Point]) -> f64 {
+fn exponent(points: &[ScalingPoint]) -> f64 {
     let logs: Vec<(f64, f64)> = points
         .iter()
         .map(|point| ((point.size as f64).ln(), point.milliseconds.ln()))
@@ -175,12 +175,12 @@ fn growth(exponent: f64) -> &'static str {
 mod tests {
     use super::*;
 
-    fn line(time: impl Fn(f64) -> f64) -> Line {
-        let point = |size: usize| Point {
+    fn line(time: impl Fn(f64) -> f64) -> ScalingCurve {
+        let point = |size: usize| ScalingPoint {
             size,
             milliseconds: time(size as f64),
         };
-        Line::new("width", [64, 128, 256, 512].map(point).to_vec())
+        ScalingCurve::new("width", [64, 128, 256, 512].map(point).to_vec())
     }
 
     /// Logarithms of powers lie on a line but for rounding.

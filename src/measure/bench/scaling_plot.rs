@@ -2,15 +2,15 @@
 
 use anyhow::Result;
 
-use super::scaling::Line;
+use super::scaling::ScalingCurve;
 use crate::terminal::plot::{self, Curve, Frame};
 
 /// Draws each line against how many times its smallest size it is, so that all begin at 1.
 ///
 /// # Errors
 /// A picture that cannot be drawn.
-pub fn draw(title: &str, lines: &[Line]) -> Result<String> {
-    let curve = |(number, line): (usize, &Line)| {
+pub fn draw(title: &str, lines: &[ScalingCurve]) -> Result<String> {
+    let curve = |(number, line): (usize, &ScalingCurve)| {
         let smallest = line.points.first().map_or(1, |point| point.size) as f64;
         let points = line
             .points

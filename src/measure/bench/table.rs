@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use indicatif::HumanBytes;
 
-use super::Report;
+use super::BenchReport;
 use crate::terminal::table::markdown;
 
 /// The machine, and a table of each section.
-pub fn report(report: &Report) -> String {
+pub fn report(report: &BenchReport) -> String {
     let machine = &report.machine;
     let mut text = format!(
         "{}, {} cores, {}; MLX {} on the {}, {} thread(s)\n",

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use crate::disk::remedy::with_remedy;
+use crate::disk::hint::with_hint;
 use crate::disk::{durable, files};
 
 /// A journal, locked for this process.
@@ -94,7 +94,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         }
         written.map_err(|error| {
             let what = format_args!("{} cannot be written (run this again then)", self.path.display());
-            with_remedy(error.into(), what)
+            with_hint(error.into(), what)
         })?;
         self.lines.push(line);
         Ok(())

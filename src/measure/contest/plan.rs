@@ -39,12 +39,12 @@ pub struct SpeedrunPlan {
     #[serde(default)]
     pub base: Table,
     #[serde(rename = "recipe")]
-    pub recipes: Vec<Named>,
+    pub recipes: Vec<RecipeOverride>,
 }
 
 /// A recipe: its name and how it differs from the others.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Named {
+pub struct RecipeOverride {
     pub name: String,
     #[serde(flatten)]
     pub settings: Table,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use toml::Table;
 
-use super::sweep::{Candidate, Finished};
+use super::sweep::{Finished, SweepRun};
 use crate::config::shown;
 use crate::data::dataset::CorpusRecord;
 use crate::measure::statistics::{mean, spread};
@@ -31,7 +31,7 @@ pub struct SeedLoss {
 }
 
 /// The recipes with at least one training done, the best first, those that diverged last.
-pub fn ranking(candidates: &[Candidate], finished: &[Finished], corpus: &CorpusRecord) -> Vec<Ranked> {
+pub fn ranking(candidates: &[SweepRun], finished: &[Finished], corpus: &CorpusRecord) -> Vec<Ranked> {
     let mut ranked: Vec<Ranked> = Vec::new();
     let mut points: Vec<&Table> = Vec::new();
     for candidate in candidates {
@@ -117,7 +117,7 @@ mod tests {
                     seed: seed as u64,
                     ..Preset::Nano.train(Device::Cpu)
                 };
-                candidates.push(Candidate {
+                candidates.push(SweepRun {
                     settings: settings.clone(),
                     config: config.clone(),
                 });

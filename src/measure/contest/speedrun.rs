@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-pub use super::training::Point;
+pub use super::training::LossPoint;
 use super::training::{outcome, train};
 use super::{Journal, is_same_recipe};
 use crate::config::TrainConfig;
@@ -31,7 +31,7 @@ pub struct Race {
     pub tokens_per_second: f64,
     pub corpus: CorpusRecord,
     /// Along the way and after the last step.
-    pub curve: Vec<Point>,
+    pub curve: Vec<LossPoint>,
     /// Of those trained here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<TrainConfig>,
@@ -39,20 +39,20 @@ pub struct Race {
 
 impl Race {
     /// The first measured point at a loss of `target` or less.
-    pub fn reaches(&self, target: f64) -> Option<&Point> {
+    pub fn reaches(&self, target: f64) -> Option<&LossPoint> {
         self.curve
             .iter()
             .find(|point| point.val_loss.is_some_and(|loss| loss <= target))
     }
 
     /// After the last step.
-    pub fn end(&self) -> Option<&Point> {
+    pub fn end(&self) -> Option<&LossPoint> {
         self.curve.last()
     }
 
     /// Whether times and losses are plausible; another program may have written them.
     pub fn is_plausible(&self) -> bool {
-        let possible = |point: &Point| {
+        let possible = |point: &LossPoint| {
             (0.0..1e9).contains(&point.seconds) && point.val_loss.is_none_or(|loss| (0.0..1e6).contains(&loss))
         };
         !self.curve.is_empty() && self.curve.iter().all(possible) && self.tokens_per_second.is_finite()

@@ -150,10 +150,10 @@ fn last_losses(races: &[&Race]) -> Option<Vec<f64>> {
 mod tests {
     use super::*;
     use crate::data::dataset::CorpusRecord;
-    use crate::measure::contest::speedrun::Point;
+    use crate::measure::contest::speedrun::LossPoint;
 
     fn race(engine: &str, recipe: &str, curve: [(f64, f64); 2]) -> Race {
-        let point = |(index, (seconds, loss)): (usize, (f64, f64))| Point {
+        let point = |(index, (seconds, loss)): (usize, (f64, f64))| LossPoint {
             step: 10 * (index as u64 + 1),
             seconds,
             val_loss: Some(loss),

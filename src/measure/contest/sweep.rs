@@ -13,7 +13,7 @@ use crate::train::{Outcome, Stop, UnsavedRun};
 
 /// A training of a sweep.
 #[derive(Clone, Debug)]
-pub struct Candidate {
+pub struct SweepRun {
     /// What the grid varies.
     pub settings: Table,
     /// All of it, with its seed.
@@ -38,7 +38,7 @@ pub struct Finished {
 
 impl Finished {
     /// Whether it is that training on that text.
-    pub fn is_of(&self, candidate: &Candidate, corpus: &CorpusRecord) -> bool {
+    pub fn is_of(&self, candidate: &SweepRun, corpus: &CorpusRecord) -> bool {
         self.corpus == *corpus && is_same_recipe(&self.config, &candidate.config)
     }
 }
@@ -49,7 +49,7 @@ impl Finished {
 /// # Errors
 /// A configuration or a corpus that cannot be trained with, or a journal that cannot be written.
 pub fn sweep(
-    candidates: &[Candidate],
+    candidates: &[SweepRun],
     dataset: &Dataset,
     journal: &mut Journal<Finished>,
     stop: &dyn Stop,
@@ -74,7 +74,7 @@ pub fn sweep(
 
 /// One training; `None` if `stop` ended it.
 fn run(
-    candidate: &Candidate,
+    candidate: &SweepRun,
     dataset: &Dataset,
     corpus: &CorpusRecord,
     stop: &dyn Stop,
@@ -95,7 +95,7 @@ fn run(
 }
 
 /// Short description of a training, such as `lr 0.001, warmup 20, seed 1`.
-fn describe(candidate: &Candidate) -> String {
+fn describe(candidate: &SweepRun) -> String {
     let settings = candidate
         .settings
         .iter()

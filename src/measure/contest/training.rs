@@ -10,7 +10,7 @@ use crate::train::{Outcome, Stop, UnsavedRun};
 
 /// A point of a training's loss curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Point {
+pub struct LossPoint {
     /// Steps done.
     pub step: u64,
     /// Time of the steps, without evaluation and compiling.
@@ -24,9 +24,9 @@ pub struct Point {
 ///
 /// # Errors
 /// Those of a step or of an evaluation.
-pub fn train(run: &mut UnsavedRun, what: &str, every: u64, stop: &dyn Stop) -> Result<Option<Vec<Point>>> {
+pub fn train(run: &mut UnsavedRun, what: &str, every: u64, stop: &dyn Stop) -> Result<Option<Vec<LossPoint>>> {
     let bar = Progress::new(what, run.config().steps, Unit::Of("steps"));
-    stop.at_stake(Some("nothing".into()));
+    stop.set_unsaved_work(Some("nothing".into()));
     run.warm_up()?;
     let mut clock = Duration::ZERO;
     let mut curve = Vec::new();
@@ -39,12 +39,12 @@ pub fn train(run: &mut UnsavedRun, what: &str, every: u64, stop: &dyn Stop) -> R
         let step = run.step()?;
         clock += started.elapsed();
         diverged = run.ends_at(&step);
-        stop.at_stake(Some(format!("{} step(s) of this training", run.steps())));
+        stop.set_unsaved_work(Some(format!("{} step(s) of this training", run.steps())));
         bar.set_position(run.steps());
         if run.steps().is_multiple_of(every) || run.is_finished() || diverged {
             let loss = if diverged { f64::NAN } else { run.loss()? };
             diverged |= !loss.is_finite();
-            curve.push(Point {
+            curve.push(LossPoint {
                 step: run.steps(),
                 seconds: clock.as_secs_f64(),
                 val_loss: loss.is_finite().then_some(loss),
@@ -56,7 +56,7 @@ pub fn train(run: &mut UnsavedRun, what: &str, every: u64, stop: &dyn Stop) -> R
 
 /// How trainings one after the other ended; nothing of them can be lost any more.
 pub fn outcome(stop: &dyn Stop) -> Outcome {
-    stop.at_stake(None);
+    stop.set_unsaved_work(None);
     if stop.requested() {
         Outcome::Stopped
     } else {

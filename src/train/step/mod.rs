@@ -50,13 +50,13 @@ pub struct StepReport {
 }
 
 /// A dispatched step, which may still be computing.
-pub struct Pending {
+pub struct PendingStep {
     step: u64,
     lr: f32,
     metrics: StepMetrics,
 }
 
-impl Pending {
+impl PendingStep {
     /// Waits for the step.
     ///
     /// # Errors
@@ -254,7 +254,7 @@ impl Stepper {
     ///
     /// # Errors
     /// As [`step`](Self::step).
-    pub fn begin(&mut self, state: &mut TrainState, micro_batches: Vec<MicroBatch>) -> Result<Pending> {
+    pub fn begin(&mut self, state: &mut TrainState, micro_batches: Vec<MicroBatch>) -> Result<PendingStep> {
         let micro_batches = Arc::new(micro_batches);
         let pending = if self.config.dtype == Precision::Float16 {
             self.begin_scaled(state, &micro_batches)?
@@ -273,7 +273,7 @@ impl Stepper {
     }
 
     /// With the largest loss scale at which the gradients are finite.
-    fn begin_scaled(&mut self, state: &mut TrainState, micro_batches: &Arc<Vec<MicroBatch>>) -> Result<Pending> {
+    fn begin_scaled(&mut self, state: &mut TrainState, micro_batches: &Arc<Vec<MicroBatch>>) -> Result<PendingStep> {
         let mut loss_scale = state.loss_scale.unwrap_or_default();
         loop {
             let pending = self.dispatch(state, micro_batches, loss_scale.scale, true)?;
@@ -298,7 +298,7 @@ impl Stepper {
         micro_batches: &Arc<Vec<MicroBatch>>,
         loss_scale: f32,
         updates: bool,
-    ) -> Result<Pending> {
+    ) -> Result<PendingStep> {
         for micro_batch in micro_batches.iter() {
             micro_batch.batch.check(self.vocab_size)?;
         }
@@ -317,7 +317,7 @@ impl Stepper {
             .into_iter()
             .flat_map(Parameters::arrays);
         async_eval(changed.chain([&metrics.loss, &metrics.grad_norm, &metrics.found_inf]))?;
-        Ok(Pending {
+        Ok(PendingStep {
             step: state.step + 1,
             lr,
             metrics,

@@ -11,7 +11,7 @@ const ALIGNMENT: u64 = 32;
 
 /// The value of a key.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub enum MetadataValue {
     U32(u32),
     F32(f32),
     Bool(bool),
@@ -37,7 +37,10 @@ impl TensorInfo {
 }
 
 /// Everything before the data of `tensors`, which follows in their order, each one [`padded`].
-pub fn header<'a>(metadata: &[(&str, Value)], tensors: impl ExactSizeIterator<Item = &'a TensorInfo>) -> Vec<u8> {
+pub fn header<'a>(
+    metadata: &[(&str, MetadataValue)],
+    tensors: impl ExactSizeIterator<Item = &'a TensorInfo>,
+) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend(MAGIC);
     out.extend(VERSION.to_le_bytes());
@@ -66,18 +69,18 @@ pub fn padded(bytes: u64) -> u64 {
 }
 
 /// A value's type and the value itself.
-fn put_value(out: &mut Vec<u8>, value: &Value) {
+fn put_value(out: &mut Vec<u8>, value: &MetadataValue) {
     const ARRAY: u32 = 9;
     let kind: u32 = match value {
-        Value::U32(_) => 4,
-        Value::I32s(_) => 5,
-        Value::F32(_) => 6,
-        Value::Bool(_) => 7,
-        Value::String(_) | Value::Strings(_) => 8,
+        MetadataValue::U32(_) => 4,
+        MetadataValue::I32s(_) => 5,
+        MetadataValue::F32(_) => 6,
+        MetadataValue::Bool(_) => 7,
+        MetadataValue::String(_) | MetadataValue::Strings(_) => 8,
     };
     let length = match value {
-        Value::I32s(numbers) => Some(numbers.len()),
-        Value::Strings(texts) => Some(texts.len()),
+        MetadataValue::I32s(numbers) => Some(numbers.len()),
+        MetadataValue::Strings(texts) => Some(texts.len()),
         _ => None,
     };
     if length.is_some() {
@@ -88,12 +91,12 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
         out.extend((length as u64).to_le_bytes());
     }
     match value {
-        Value::U32(number) => out.extend(number.to_le_bytes()),
-        Value::F32(number) => out.extend(number.to_le_bytes()),
-        Value::Bool(yes) => out.push(u8::from(*yes)),
-        Value::String(text) => put_string(out, text),
-        Value::I32s(numbers) => out.extend(numbers.iter().flat_map(|number| number.to_le_bytes())),
-        Value::Strings(texts) => texts.iter().for_each(|text| put_string(out, text)),
+        MetadataValue::U32(number) => out.extend(number.to_le_bytes()),
+        MetadataValue::F32(number) => out.extend(number.to_le_bytes()),
+        MetadataValue::Bool(yes) => out.push(u8::from(*yes)),
+        MetadataValue::String(text) => put_string(out, text),
+        MetadataValue::I32s(numbers) => out.extend(numbers.iter().flat_map(|number| number.to_le_bytes())),
+        MetadataValue::Strings(texts) => texts.iter().for_each(|text| put_string(out, text)),
     }
 }
 

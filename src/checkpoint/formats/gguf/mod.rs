@@ -21,9 +21,9 @@ use crate::checkpoint::runs::run_of;
 use crate::disk::durable;
 use crate::model::norm;
 use crate::model::parameters::Parameters;
-use container::Value;
+use container::MetadataValue;
 use encoding::Encoding;
-use tensors::Tensor;
+use tensors::GgufTensor;
 
 /// Numbers that are encoded and written at a time: a multiple of every encoding's block.
 const CHUNK: usize = 1 << 16;
@@ -31,7 +31,7 @@ const CHUNK: usize = 1 << 16;
 /// A GGUF file before it is written: everything but the weights.
 pub struct Gguf<'a> {
     header: Vec<u8>,
-    tensors: Vec<Tensor>,
+    tensors: Vec<GgufTensor>,
     parameters: &'a Parameters,
 }
 
@@ -93,22 +93,22 @@ impl<'a> Gguf<'a> {
 }
 
 /// What the model is, in llama.cpp's words.
-fn metadata(checkpoint: &Checkpoint, dtype: Dtype) -> Vec<(&'static str, Value)> {
+fn metadata(checkpoint: &Checkpoint, dtype: Dtype) -> Vec<(&'static str, MetadataValue)> {
     let model = &checkpoint.model;
-    let number = |n: usize| Value::U32(n as u32);
+    let number = |n: usize| MetadataValue::U32(n as u32);
     vec![
-        ("general.architecture", Value::String("gpt2".into())),
-        ("general.type", Value::String("model".into())),
-        ("general.name", Value::String(name(&checkpoint.folder))),
-        ("general.file_type", Value::U32(file_type(dtype))),
+        ("general.architecture", MetadataValue::String("gpt2".into())),
+        ("general.type", MetadataValue::String("model".into())),
+        ("general.name", MetadataValue::String(name(&checkpoint.folder))),
+        ("general.file_type", MetadataValue::U32(file_type(dtype))),
         // GGML_QNT_VERSION: which layout ggml's blocks have.
-        ("general.quantization_version", Value::U32(2)),
+        ("general.quantization_version", MetadataValue::U32(2)),
         ("gpt2.block_count", number(model.layers)),
         ("gpt2.context_length", number(model.context)),
         ("gpt2.embedding_length", number(model.embd)),
         ("gpt2.feed_forward_length", number(4 * model.embd)),
         ("gpt2.attention.head_count", number(model.heads)),
-        ("gpt2.attention.layer_norm_epsilon", Value::F32(norm::EPSILON)),
+        ("gpt2.attention.layer_norm_epsilon", MetadataValue::F32(norm::EPSILON)),
     ]
 }
 

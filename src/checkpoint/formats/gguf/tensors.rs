@@ -25,13 +25,13 @@ const NAMES: [(&str, &str, bool); 9] = [
 
 /// A tensor of the file, and the parameter that its numbers come from.
 #[derive(Debug, PartialEq)]
-pub struct Tensor {
+pub struct GgufTensor {
     pub parameter: String,
     pub info: TensorInfo,
     transposed: bool,
 }
 
-impl Tensor {
+impl GgufTensor {
     /// The numbers, row by row; a copy where they have to be transposed.
     pub fn array(&self, parameters: &Parameters) -> Result<Array> {
         let array = parameters.get(&self.parameter)?;
@@ -48,7 +48,7 @@ impl Tensor {
 ///
 /// # Errors
 /// Rows that are not whole blocks of Q8_0.
-pub fn of_model(model: &ModelConfig, encoding: Encoding) -> Result<Vec<Tensor>> {
+pub fn of_model(model: &ModelConfig, encoding: Encoding) -> Result<Vec<GgufTensor>> {
     // Rows are as long as a layer's input is wide: embd, or four times it.
     ensure!(
         encoding != Encoding::Q8_0 || model.embd.is_multiple_of(BLOCK),
@@ -68,7 +68,7 @@ pub fn of_model(model: &ModelConfig, encoding: Encoding) -> Result<Vec<Tensor>> 
             // As the converter does; llama.cpp adds vectors and positions in float32.
             let exact = shape.len() == 1 || spec.name == "wpe.weight";
             let encoding = if exact { Encoding::F32 } else { encoding };
-            Ok(Tensor {
+            Ok(GgufTensor {
                 parameter: spec.name,
                 info: TensorInfo { name, shape, encoding },
                 transposed,

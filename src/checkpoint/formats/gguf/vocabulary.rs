@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::container::Value;
+use super::container::MetadataValue;
 use crate::checkpoint::Checkpoint;
 use crate::tokenizer::byte_unicode::to_characters;
 use crate::tokenizer::{Bpe, Pattern, PreTokenizer, Tokenizer};
@@ -27,12 +27,12 @@ pub const END_KEYS: [&str; 3] = [
 ///
 /// # Errors
 /// A tokenizer that is not byte-level BPE by a published pattern, or does more.
-pub fn metadata(checkpoint: &Checkpoint) -> Result<Vec<(&'static str, Value)>> {
+pub fn metadata(checkpoint: &Checkpoint) -> Result<Vec<(&'static str, MetadataValue)>> {
     const REMEDY: &str = "train with --tokenizer gpt2, or with one that `mlx-gpt tokenizer train` makes";
     let bpe = match &checkpoint.tokenizer {
         Tokenizer::Bpe(bpe) => bpe,
         Tokenizer::Char(_) => bail!("GGUF has no character tokenizers; {REMEDY}"),
-        Tokenizer::Library(_) => bail!(
+        Tokenizer::HuggingFace(_) => bail!(
             "its tokenizer is run by Hugging Face's library; only byte-level BPE by GPT-2's or GPT-4's pattern is written; {REMEDY}"
         ),
     };
@@ -62,16 +62,19 @@ pub fn metadata(checkpoint: &Checkpoint) -> Result<Vec<(&'static str, Value)>> {
     let ends = ends_of_generation(checkpoint, bpe).context("its tokenizer lacks a byte")?;
     let begin = checkpoint.bos_token().unwrap_or(ends[0]);
     let mut metadata = vec![
-        ("tokenizer.ggml.model", Value::String("gpt2".into())),
-        ("tokenizer.ggml.pre", Value::String(pre_tokenizer(pattern).into())),
-        ("tokenizer.ggml.tokens", Value::Strings(tokens)),
-        ("tokenizer.ggml.token_type", Value::I32s(types)),
-        ("tokenizer.ggml.merges", Value::Strings(merges)),
-        ("tokenizer.ggml.bos_token_id", Value::U32(begin)),
+        ("tokenizer.ggml.model", MetadataValue::String("gpt2".into())),
+        (
+            "tokenizer.ggml.pre",
+            MetadataValue::String(pre_tokenizer(pattern).into()),
+        ),
+        ("tokenizer.ggml.tokens", MetadataValue::Strings(tokens)),
+        ("tokenizer.ggml.token_type", MetadataValue::I32s(types)),
+        ("tokenizer.ggml.merges", MetadataValue::Strings(merges)),
+        ("tokenizer.ggml.bos_token_id", MetadataValue::U32(begin)),
         // GPT-2 is prompted with the text alone.
-        ("tokenizer.ggml.add_bos_token", Value::Bool(false)),
+        ("tokenizer.ggml.add_bos_token", MetadataValue::Bool(false)),
     ];
-    metadata.extend(END_KEYS.into_iter().zip(ends.into_iter().map(Value::U32)));
+    metadata.extend(END_KEYS.into_iter().zip(ends.into_iter().map(MetadataValue::U32)));
     Ok(metadata)
 }
 

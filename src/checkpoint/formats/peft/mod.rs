@@ -16,7 +16,7 @@ use crate::disk::files;
 use crate::model::init::layout;
 use crate::model::linear::lora::is_adapter;
 use crate::model::parameters::Parameters;
-use targets::{Blocks, Choice, Modules};
+use targets::{Blocks, Modules, TargetSelection};
 
 const CONFIG: &str = "adapter_config.json";
 const TENSORS: &str = "adapter_model.safetensors";
@@ -77,7 +77,7 @@ pub fn named_bases(folder: &Path) -> Result<Vec<PathBuf>> {
 /// A file that is missing or damaged, tensors that do not fit the model, or a kind of adapter that is not supported.
 pub fn read(folder: &Path, model: ModelConfig, parameters: &Parameters) -> Result<(ModelConfig, Parameters)> {
     let config = read_config(folder)?;
-    let choice = Choice {
+    let choice = TargetSelection {
         target: &config.target_modules,
         exclude: config.exclude_modules.as_ref(),
         blocks: config.layers_to_transform.as_ref(),

@@ -30,14 +30,14 @@ pub enum Blocks {
 }
 
 /// What chooses the layers of an adapter, as `peft.tuners.tuners_utils.check_target_module_exists` reads it.
-pub struct Choice<'a> {
+pub struct TargetSelection<'a> {
     pub target: &'a Modules,
     pub exclude: Option<&'a Modules>,
     /// The blocks that names without one stand for; all if none.
     pub blocks: Option<&'a Blocks>,
 }
 
-impl Choice<'_> {
+impl TargetSelection<'_> {
     /// The targets of [`Lora`](crate::config::Lora) that have adapters: the names as they were given where they say it by
     /// themselves, or else each layer's.
     ///
@@ -52,10 +52,10 @@ impl Choice<'_> {
             );
             return Ok(names.iter().map(own_name).collect());
         }
-        let target = Matcher::new(self.target, "target_modules")?;
+        let target = ModuleMatcher::new(self.target, "target_modules")?;
         let exclude = self
             .exclude
-            .map(|modules| Matcher::new(modules, "exclude_modules"))
+            .map(|modules| ModuleMatcher::new(modules, "exclude_modules"))
             .transpose()?;
         let mut targets = Vec::new();
         for block in 0..model.layers {
@@ -86,13 +86,13 @@ impl Choice<'_> {
 }
 
 /// Modules, ready to be compared with.
-enum Matcher<'a> {
+enum ModuleMatcher<'a> {
     All,
     Names(&'a [String]),
     Pattern(Regex),
 }
 
-impl<'a> Matcher<'a> {
+impl<'a> ModuleMatcher<'a> {
     fn new(modules: &'a Modules, key: &str) -> Result<Self> {
         Ok(match modules {
             Modules::Names(names) => Self::Names(names),
@@ -137,7 +137,7 @@ mod tests {
         };
         let exclude: Option<Modules> = serde_json::from_value(exclude)?;
         let blocks: Option<Blocks> = serde_json::from_value(blocks)?;
-        let choice = Choice {
+        let choice = TargetSelection {
             target: &serde_json::from_value(target)?,
             exclude: exclude.as_ref(),
             blocks: blocks.as_ref(),

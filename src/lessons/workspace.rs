@@ -29,7 +29,7 @@ pub const LESSONS_FOLDER: &str = "lessons";
 
 /// Options of a lesson.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct WorkspaceOptions {
     /// The folder of all days.
     pub root: PathBuf,
     pub corpus: String,
@@ -43,8 +43,8 @@ pub struct Settings {
 }
 
 /// Working environment of a lesson.
-pub struct Lab {
-    settings: Settings,
+pub struct Workspace {
+    settings: WorkspaceOptions,
     dataset: Dataset,
     tokenizer: OnceCell<Tokenizer>,
     /// Observes the trainings, and may stop them.
@@ -53,20 +53,20 @@ pub struct Lab {
 
 /// The training of a lesson was interrupted, after saving.
 #[derive(Clone, Copy, Debug)]
-pub struct Stopped;
+pub struct Interrupted;
 
-impl fmt::Display for Stopped {
+impl fmt::Display for Interrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stopped, after a save")
+        write!(f, "interrupted, after a save")
     }
 }
 
-impl std::error::Error for Stopped {}
+impl std::error::Error for Interrupted {}
 
-impl Lab {
+impl Workspace {
     /// # Errors
     /// A corpus that cannot be read, or one of tokens: the lessons begin with text.
-    pub fn new(settings: Settings, observer: Box<dyn Observer>) -> Result<Self> {
+    pub fn new(settings: WorkspaceOptions, observer: Box<dyn Observer>) -> Result<Self> {
         let dataset = Dataset::open(&settings.corpus)?;
         ensure!(
             matches!(dataset, Dataset::Text(_)),
@@ -133,17 +133,17 @@ impl Lab {
     }
 
     /// The path of a figure of a chapter.
-    pub fn shown(&self, day: u8, name: &str) -> PathBuf {
-        self.folder("shown").join(format!("day-{day:02}")).join(name)
+    pub fn figure_path(&self, day: u8, name: &str) -> PathBuf {
+        self.folder("figures").join(format!("day-{day:02}")).join(name)
     }
 
     /// Renders a figure of a chapter and saves it for the book.
     ///
     /// # Errors
     /// It cannot be rendered or written.
-    pub fn keep(&self, lesson: &Lesson, name: &str) -> Result<String> {
-        let text = lesson.make(name, self)?;
-        let place = self.shown(lesson.day, name);
+    pub fn save_figure(&self, lesson: &Lesson, name: &str) -> Result<String> {
+        let text = lesson.render(name, self)?;
+        let place = self.figure_path(lesson.day, name);
         let _made = durable::make_parents(&place)?;
         durable::write_file(&place, text.as_bytes())?;
         Ok(text)
@@ -153,8 +153,8 @@ impl Lab {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn keep_for_all(&self, name: &str, text: &str) -> Result<()> {
-        let place = self.folder("shown").join("all").join(name);
+    pub fn save_summary(&self, name: &str, text: &str) -> Result<()> {
+        let place = self.folder("figures").join("all").join(name);
         let _made = durable::make_parents(&place)?;
         durable::write_file(&place, text.as_bytes())
     }
@@ -244,7 +244,7 @@ impl Lab {
     /// Trains a day's model, or resumes its training, and returns its results.
     ///
     /// # Errors
-    /// Those of training; a folder that holds a run with different options; [`Stopped`].
+    /// Those of training; a folder that holds a run with different options; [`Interrupted`].
     pub fn train(&self, recipe: &Recipe) -> Result<Results> {
         self.train_on(recipe, &self.settings.corpus, &self.dataset)
     }
@@ -300,7 +300,7 @@ impl Lab {
         // If the last step was interrupted, the training is complete, but the day is not.
         let mut observer = self.observer.borrow_mut();
         if train(&mut session, &mut **observer)? == Outcome::Stopped || observer.requested() {
-            return Err(Stopped.into());
+            return Err(Interrupted.into());
         }
         drop(session);
         let results = Results::of(self, recipe)?;

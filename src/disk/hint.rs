@@ -6,9 +6,9 @@ use std::io::{self, ErrorKind};
 use anyhow::Error;
 use rustix::io::Errno;
 
-/// A hint for the system's error in `error`, worded to follow a semicolon; `None` if there is none, where `error` says
-/// itself what to do.
-pub fn remedy(error: &Error) -> Option<&'static str> {
+/// A hint for the system's error in `error`, worded to follow a semicolon; `None` if there is none; `error` may
+/// itself say what to do.
+pub fn hint(error: &Error) -> Option<&'static str> {
     of_the_disk(error).or_else(|| match of_the_system(error)?.kind() {
         ErrorKind::PermissionDenied => Some("make it writable (chmod u+w), or use a folder that you can write to"),
         ErrorKind::NotFound => Some("restore what is missing"),
@@ -16,7 +16,7 @@ pub fn remedy(error: &Error) -> Option<&'static str> {
     })
 }
 
-/// The same for errors of the disk itself, which have the same remedy whatever failed.
+/// The same for errors of the disk itself, which have the same hint whatever failed.
 pub fn of_the_disk(error: &Error) -> Option<&'static str> {
     let error = of_the_system(error)?;
     Some(match error.kind() {
@@ -38,10 +38,10 @@ fn of_the_system(error: &Error) -> Option<&io::Error> {
     error.chain().find_map(|cause| cause.downcast_ref())
 }
 
-/// Adds `what` failed to `error`, and a hint if there is one.
-pub fn with_remedy(error: Error, what: impl Display) -> Error {
-    match remedy(&error) {
-        Some(helps) => error.context(format!("{what}; {helps}")),
+/// Adds the context `what` to `error`, with a hint if there is one.
+pub fn with_hint(error: Error, what: impl Display) -> Error {
+    match hint(&error) {
+        Some(hint) => error.context(format!("{what}; {hint}")),
         None => error.context(what.to_string()),
     }
 }
@@ -51,11 +51,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_remedy_is_of_its_error() {
+    fn a_hint_belongs_to_its_error() {
         let said = |errno: Errno| {
             format!(
                 "{:#}",
-                with_remedy(io::Error::from(errno).into(), "x could not be written")
+                with_hint(io::Error::from(errno).into(), "x could not be written")
             )
         };
         for (errno, helps) in [
@@ -69,7 +69,7 @@ mod tests {
             assert!(said(errno).starts_with("x could not be written; "), "{}", said(errno));
             assert!(said(errno).contains(helps), "{}", said(errno));
         }
-        let own = with_remedy(Error::msg("it is taken; choose another"), "x could not be written");
+        let own = with_hint(Error::msg("it is taken; choose another"), "x could not be written");
         assert_eq!(
             format!("{own:#}"),
             "x could not be written: it is taken; choose another"

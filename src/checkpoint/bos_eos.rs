@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::config::{Boundaries, ModelConfig};
+use crate::config::{BosEos, ModelConfig};
 use crate::disk::files;
-use crate::generate::boundaries::{bos_token, eos_tokens};
+use crate::generate::bos_eos::{bos_token, eos_tokens};
 use crate::tokenizer::Tokenizer;
 
 /// What `transformers` reads beside `config.json` for generation, and takes before it.
@@ -20,12 +20,12 @@ const GENERATION: &str = "generation_config.json";
 ///
 /// # Errors
 /// What is no id, or a `generation_config.json` that is no JSON.
-pub fn read(folder: &Path, config: &Value) -> Result<Boundaries> {
+pub fn read(folder: &Path, config: &Value) -> Result<BosEos> {
     let named = |config: &Value, shown: &Path| {
         let broken = || format!("{} is broken", shown.display());
         let bos = ids(config, "bos_token_id").with_context(broken)?;
         let eos = ids(config, "eos_token_id").with_context(broken)?;
-        anyhow::Ok(Boundaries {
+        anyhow::Ok(BosEos {
             bos: bos.first().copied(),
             eos,
         })
@@ -39,7 +39,7 @@ pub fn read(folder: &Path, config: &Value) -> Result<Boundaries> {
     let bytes = files::read(&path).with_context(|| format!("{shown} cannot be read"))?;
     let generation = serde_json::from_slice(&bytes).with_context(|| format!("{shown} is not valid JSON"))?;
     let of_generation = named(&generation, &path)?;
-    Ok(Boundaries {
+    Ok(BosEos {
         bos: of_generation.bos.or(of_model.bos),
         eos: if of_generation.eos.is_empty() {
             of_model.eos
@@ -68,14 +68,14 @@ fn id(value: &Value) -> Option<u32> {
 }
 
 /// Splits off the ids that are out of range for a vocabulary of that size.
-pub fn within(boundaries: Boundaries, vocab_size: usize) -> (Boundaries, Vec<u32>) {
+pub fn within(bos_eos: BosEos, vocab_size: usize) -> (BosEos, Vec<u32>) {
     let is_within = |id: &u32| (*id as usize) < vocab_size;
-    let (eos, mut others): (Vec<u32>, Vec<u32>) = boundaries.eos.into_iter().partition(is_within);
-    others.extend(boundaries.bos.filter(|id| !is_within(id)));
+    let (eos, mut others): (Vec<u32>, Vec<u32>) = bos_eos.eos.into_iter().partition(is_within);
+    others.extend(bos_eos.bos.filter(|id| !is_within(id)));
     others.sort_unstable();
     others.dedup();
-    let bos = boundaries.bos.filter(is_within);
-    (Boundaries { bos, eos }, others)
+    let bos = bos_eos.bos.filter(is_within);
+    (BosEos { bos, eos }, others)
 }
 
 /// Puts them into a `config.json`. Where there is none, saying so keeps `transformers` from assuming GPT-2's.
@@ -139,7 +139,7 @@ mod tests {
         let config = json!({ "bos_token_id": 1, "eos_token_id": 3 });
         let of = |generation: Value| {
             fs::write(folder.path().join(GENERATION), generation.to_string()).unwrap();
-            let Boundaries { bos, eos } = read(folder.path(), &config).unwrap();
+            let BosEos { bos, eos } = read(folder.path(), &config).unwrap();
             (bos, eos)
         };
         assert_eq!(of(json!({ "eos_token_id": [5, 6] })), (Some(1), vec![5, 6]));
@@ -153,11 +153,11 @@ mod tests {
 
     #[test]
     fn what_the_vocabulary_has_not_is_left_out() {
-        let boundaries = Boundaries {
+        let bos_eos = BosEos {
             bos: Some(50256),
             eos: vec![50256, 3, 70],
         };
-        let (kept, others) = within(boundaries, 65);
+        let (kept, others) = within(bos_eos, 65);
         assert_eq!((kept.bos, kept.eos), (None, vec![3]));
         assert_eq!(others, [70, 50256]);
     }
@@ -165,15 +165,15 @@ mod tests {
     #[test]
     fn the_tokenizers_own_count_where_none_is_named() {
         let gpt2 = Tokenizer::gpt2().unwrap();
-        let written = |boundaries: Boundaries| {
+        let written = |bos_eos: BosEos| {
             let model = ModelConfig {
-                boundaries,
+                bos_eos,
                 ..Preset::Nano.model(50257)
             };
             let (mut config, mut names) = (json!({}), gpt2.config_json(64));
             write(&mut config, &model, &gpt2);
             write_names(&mut names, &model, &gpt2);
-            let prompt = crate::generate::boundaries::default_prompt(&model, &gpt2);
+            let prompt = crate::generate::bos_eos::default_prompt(&model, &gpt2);
             json!([
                 config["bos_token_id"],
                 config["eos_token_id"],
@@ -183,14 +183,14 @@ mod tests {
             ])
         };
         let end = "<|endoftext|>";
-        assert_eq!(written(Boundaries::default()), json!([50256, 50256, end, end, [50256]]));
+        assert_eq!(written(BosEos::default()), json!([50256, 50256, end, end, [50256]]));
         // An ordinary token, such as a full stop, must not become a special one.
-        let one = Boundaries {
+        let one = BosEos {
             bos: None,
             eos: vec![13],
         };
         assert_eq!(written(one), json!([null, 13, null, null, [50256]]));
-        let several = Boundaries {
+        let several = BosEos {
             bos: Some(7),
             eos: vec![13, 50256],
         };

@@ -1,11 +1,11 @@
 //! Bos and eos tokens: those of the model's files, or else the tokenizer's.
 
-use crate::config::{Boundaries, ModelConfig};
+use crate::config::{BosEos, ModelConfig};
 use crate::tokenizer::Tokenizer;
 
 /// The eos tokens.
 pub fn eos_tokens(model: &ModelConfig, tokenizer: &Tokenizer) -> Vec<u32> {
-    match &model.boundaries.eos[..] {
+    match &model.bos_eos.eos[..] {
         [] => tokenizer.end_of_text().into_iter().collect(),
         named => named.to_vec(),
     }
@@ -13,13 +13,13 @@ pub fn eos_tokens(model: &ModelConfig, tokenizer: &Tokenizer) -> Vec<u32> {
 
 /// The bos token, if there is one.
 pub fn bos_token(model: &ModelConfig, tokenizer: &Tokenizer) -> Option<u32> {
-    let Boundaries { bos, eos } = &model.boundaries;
+    let BosEos { bos, eos } = &model.bos_eos;
     bos.or_else(|| tokenizer.end_of_text().filter(|_| eos.is_empty()))
 }
 
 /// The default prompt: the bos token, or else the tokenizer's default.
 pub fn default_prompt(model: &ModelConfig, tokenizer: &Tokenizer) -> Vec<u32> {
-    match model.boundaries.bos {
+    match model.bos_eos.bos {
         Some(bos) => vec![bos],
         None => tokenizer.default_prompt(),
     }

@@ -16,7 +16,7 @@ use super::{gaps, ids};
 
 /// A tokenizer that Hugging Face's `tokenizers` runs.
 #[derive(Clone, Debug)]
-pub struct Library {
+pub struct HfTokenizer {
     json: Value,
     /// Matches special tokens in a text.
     whole: tokenizers::Tokenizer,
@@ -26,7 +26,7 @@ pub struct Library {
     vocab_size: usize,
 }
 
-impl Library {
+impl HfTokenizer {
     /// The tokenizer of a `tokenizer.json`.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ const FORMAT: u32 = 1;
 
 /// The training state at a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct TrainingState {
     pub format: u32,
     /// Optimizer steps done. Batches and dropout masks are functions of seed and step, so these two are the random
     /// state and the position in the data.
@@ -96,7 +96,7 @@ struct Hashes {
     files: BTreeMap<String, String>,
 }
 
-impl Progress {
+impl TrainingState {
     /// The state at step 0; `hash` is that of the base weights if adapters are trained.
     pub fn new(seed: u64, corpus: CorpusRecord, base: Option<String>) -> Self {
         Self {
@@ -116,8 +116,8 @@ impl Progress {
     }
 
     /// The state at a step that is about to be saved, with the losses of the evaluation at it, if there was one.
-    pub fn advanced(&self, step: u64, evaluation: Option<Losses>) -> Self {
-        let mut progress = Self {
+    pub fn at_step(&self, step: u64, evaluation: Option<Losses>) -> Self {
+        let mut state = Self {
             step,
             evaluation,
             ..self.clone()
@@ -125,21 +125,21 @@ impl Progress {
         if let Some(losses) = evaluation
             && self.best.is_none_or(|best| losses.val < best.val_loss)
         {
-            progress.best = Some(Best {
+            state.best = Some(Best {
                 step,
                 val_loss: losses.val,
             });
         }
-        progress
+        state
     }
 
     /// Writes it, after all other files of the folder, with their hashes.
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
-        let progress = Self {
+        let state = Self {
             files: hashes(folder)?,
             ..self.clone()
         };
-        write(folder, &progress)
+        write(folder, &state)
     }
 }
 
@@ -171,7 +171,7 @@ fn hashes(folder: &Path) -> Result<BTreeMap<String, String>> {
 ///
 /// # Errors
 /// `state.json` is missing, not what training writes, or of a newer format.
-pub fn read_progress(folder: &Path) -> Result<Progress> {
+pub fn read_training_state(folder: &Path) -> Result<TrainingState> {
     let (hashes, bytes) = read_hashes(folder)?;
     let path = folder.join(STATE);
     if let Some(source) = hashes.imported_from {
@@ -201,11 +201,11 @@ fn read_hashes(folder: &Path) -> Result<(Hashes, Vec<u8>)> {
 ///
 /// # Errors
 /// `state.json` is there and broken, or of a newer format.
-pub fn read_progress_of_training(folder: &Path) -> Result<Option<Progress>> {
+pub fn read_training_state_if_any(folder: &Path) -> Result<Option<TrainingState>> {
     if !has_hashes(folder) || read_hashes(folder)?.0.imported_from.is_some() {
         return Ok(None);
     }
-    read_progress(folder).map(Some)
+    read_training_state(folder).map(Some)
 }
 
 /// Whether hashes were recorded when the folder was written; an export has none.

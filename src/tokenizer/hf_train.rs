@@ -22,7 +22,7 @@ use tokenizers::{
 use super::END_OF_TEXT;
 use super::added::{AddedToken as Added, texts_between};
 use super::guarded::guarded;
-use super::library::Library;
+use super::hf_tokenizer::HfTokenizer;
 use super::sentencepiece::WORST_SCORE;
 
 /// The unknown token, which both models require; never used, as every byte has a token.
@@ -41,7 +41,7 @@ const PENALTY: f64 = 0.0001;
 ///
 /// # Errors
 /// A vocabulary too small for bytes, special tokens and the characters of the text; the library's errors.
-pub fn train_unigram(text: &str, vocab_size: usize, specials: &[&str]) -> Result<Library> {
+pub fn train_unigram(text: &str, vocab_size: usize, specials: &[&str]) -> Result<HfTokenizer> {
     let room = room(vocab_size, specials)?;
     let words = words(text, specials)?;
     let characters = characters(&words);
@@ -128,7 +128,7 @@ fn in_order(vocab: Vec<Value>, counts: &BTreeMap<char, u64>) -> Vec<(String, f64
 ///
 /// # Errors
 /// A vocabulary too small for bytes and special tokens; the library's errors.
-pub fn train_sentencepiece(text: &str, vocab_size: usize, specials: &[&str]) -> Result<Library> {
+pub fn train_sentencepiece(text: &str, vocab_size: usize, specials: &[&str]) -> Result<HfTokenizer> {
     let fixed = std::iter::once(UNKNOWN.to_owned()).chain((0..=u8::MAX).map(byte_token));
     let room = room(vocab_size, specials)?;
     let words = words(text, specials)?;
@@ -251,7 +251,7 @@ fn pre_tokenizer() -> Value {
 }
 
 /// The tokenizer of a trained model of `size` tokens; `specials` get the ids after them.
-fn assemble(model: Value, size: usize, specials: &[&str]) -> Result<Library> {
+fn assemble(model: Value, size: usize, specials: &[&str]) -> Result<HfTokenizer> {
     let added_tokens: Vec<Value> = (size as u32..)
         .zip(specials)
         .map(|(id, token)| Added::special(token, id).to_json())
@@ -266,7 +266,7 @@ fn assemble(model: Value, size: usize, specials: &[&str]) -> Result<Library> {
             "special token {token} is an ordinary token too; choose one that is no word, like {END_OF_TEXT}"
         );
     }
-    Library::from_json(json!({
+    HfTokenizer::from_json(json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
