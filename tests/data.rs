@@ -248,7 +248,7 @@ fn training_on_shards_is_training_on_the_text() {
             folder.path(),
             &["--steps", "1", "--corpus", "shards", "--out", "x"],
         ));
-        assert!(said.contains("train-00000.bin was cut"), "{said}");
+        assert!(said.contains("train-00000.bin is truncated"), "{said}");
     }
     assert!(!folder.path().join("x").exists());
 }

@@ -206,7 +206,7 @@ fn links_among_the_folders_of_a_corpus() {
         mlx_gpt(folder.path()).args(["data", "prepare", "--corpus", "corpus", "--out", "tokens"]),
     ));
     assert!(
-        said.contains("left out corpus/one, corpus/two, links to files that are in the corpus already"),
+        said.contains("skipped corpus/one, corpus/two, links to files that are already in the corpus"),
         "{said}"
     );
 }

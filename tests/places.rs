@@ -142,8 +142,8 @@ fn a_run_inside_of_its_own_corpus_is_no_part_of_it() {
     ]));
     let said = stderr(&succeed(&mut begin("runs/second")));
     assert!(
-        said.contains("left out ./run, ./tok, ./tokens, which this program wrote")
-            || said.contains("/run, ") && said.contains("/tokens, which this program wrote"),
+        said.contains("skipped ./run, ./tok, ./tokens, which mlx-gpt wrote")
+            || said.contains("/run, ") && said.contains("/tokens, which mlx-gpt wrote"),
         "{said}"
     );
     assert!(weights(&path.join("runs/second")) == weights(&run));

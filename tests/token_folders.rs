@@ -130,7 +130,7 @@ fn characters_are_those_of_meta_pkl() {
         &["--steps", "1", "--corpus", "nano4", "--tokenizer", "gpt2", "--out", "x"],
     ));
     assert!(
-        said.contains("300 characters in ") && said.contains("meta.pkl") && said.contains("leave --tokenizer out"),
+        said.contains("300 characters in ") && said.contains("meta.pkl") && said.contains("omit --tokenizer"),
         "{said}"
     );
     let theirs = eval(
@@ -168,25 +168,25 @@ fn a_meta_pkl_that_tells_no_characters_asks_for_the_tokenizer() {
         (
             "words",
             b"\x80\x04}(\x8c\nvocab_sizeK\x01\x8c\x04itos}K\x00\x8c\x02abs\x8c\x04stoi}\x8c\x02abK\x00su.",
-            "\"ab\", is not one character",
+            "\"ab\", is not a single character",
         ),
         // {'vocab_size': 1, 'itos': {1: 'a'}, 'stoi': {'a': 1}}
         (
             "gap",
             b"\x80\x04}(\x8c\nvocab_sizeK\x01\x8c\x04itos}K\x01\x8c\x01as\x8c\x04stoi}\x8c\x01aK\x01su.",
-            "without a gap",
+            "without gaps",
         ),
         // {'itos': {0: 'a'}, 'stoi': {'b': 0}}
         (
             "torn",
             b"\x80\x04}(\x8c\x04itos}K\x00\x8c\x01as\x8c\x04stoi}\x8c\x01bK\x00su.",
-            "not its itos the other way round",
+            "not the inverse of its itos",
         ),
         // os.system('touch RUN') when Python reads it
         (
             "code",
             b"cos\nsystem\n(X\x09\x00\x00\x00touch RUNtR.",
-            "more than numbers, texts, lists and dicts",
+            "more than numbers, strings, lists and dicts",
         ),
     ];
     for (name, pickle, expected) in cases {
@@ -299,7 +299,7 @@ fn headers_and_widths_are_seen() {
     );
     let said = fail(&mut train(folder.path(), "cut", &[]));
     assert!(
-        said.contains("train.bin was cut") && said.contains("its header says"),
+        said.contains("train.bin is truncated") && said.contains("its header says"),
         "{said}"
     );
 }
@@ -400,8 +400,8 @@ fn an_id_beyond_the_vocabulary_is_found_before_training() {
     assert!(!folder.path().join("from-nano").exists());
 
     for (name, files, expected) in [
-        ("half", &["train.bin"][..], "none to validate on"),
-        ("other", &["shard_val_0.bin"], "none to train on"),
+        ("half", &["train.bin"][..], "none for validation"),
+        ("other", &["shard_val_0.bin"], "none for training"),
     ] {
         let files: Vec<_> = files.iter().map(|&name| (name, narrow(&ids))).collect();
         write(&folder.path().join(name), &files);

@@ -178,12 +178,12 @@ fn describe_tokens(tokens: &TokenFolder) -> Result<()> {
     for (what, split) in [("training", Split::Train), ("validation", Split::Val)] {
         let layouts = tokens.layouts(split, characters.unwrap_or(UNKNOWN))?;
         let ids: u64 = layouts.iter().map(Layout::count).sum();
-        let mut kinds: Vec<String> = layouts.iter().map(Layout::kind).collect();
-        kinds.dedup();
+        let mut descriptions: Vec<String> = layouts.iter().map(Layout::description).collect();
+        descriptions.dedup();
         text += &format!(
             "{what:<12} {ids} tokens in {} file(s): {}\n",
             layouts.len(),
-            kinds.join("; ")
+            descriptions.join("; ")
         );
     }
     console::print(text)

@@ -100,7 +100,7 @@ fn measure_loss(checkpoint: &Checkpoint, training_corpus: Option<CorpusRecord>, 
         .unwrap_or(if is_training_corpus { Split::Val } else { Split::All });
     // The training corpus of an import or an export is unknown here; the user may know it. Token folders have their own splits.
     ensure!(
-        is_training_corpus || split == Split::All || training_corpus.is_none() || dataset.has_parts(),
+        is_training_corpus || split == Split::All || training_corpus.is_none() || dataset.has_fixed_splits(),
         "corpus {} is not the training corpus, so it has no train/val split; leave --split out",
         dataset.name()
     );
@@ -115,7 +115,7 @@ fn measure_loss(checkpoint: &Checkpoint, training_corpus: Option<CorpusRecord>, 
     if let Some(note) = dataset.special_token_note(&checkpoint.tokenizer, special) {
         say(format_args!("note: corpus {}: {note}", dataset.name()));
     }
-    let part = dataset.part_with(&checkpoint.tokenizer, split, special)?;
+    let part = dataset.tokens_with(&checkpoint.tokenizer, split, special)?;
     let context = checkpoint.model.context;
     let stride = options.stride.unwrap_or(context);
     let bar = Progress::new("measuring", part.tokens.len() as u64, Unit::Of("tokens"));

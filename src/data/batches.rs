@@ -1,4 +1,4 @@
-//! Which tokens a step sees: a pure function of (seed, step), so that a resumed run goes on where it stopped.
+//! Training batches: a pure function of (seed, step), so that a resumed run sees the batches that it would have seen.
 
 use anyhow::{Result, bail};
 use rand::{RngExt, SeedableRng};
@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::tokens::Tokens;
 
-/// The randomness of one step. ChaCha's streams are independent, so a step's numbers need no step before it.
+/// The random number generator of one step. ChaCha's streams are independent, so that no earlier step is needed.
 pub fn step_rng(seed: u64, step: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(step);
@@ -14,8 +14,7 @@ pub fn step_rng(seed: u64, step: u64) -> ChaCha8Rng {
 }
 
 // ANCHOR: row_starts
-/// Where the rows of one step begin in the training tokens: `rows` positions, each of the `tokens - context` possible
-/// ones equally likely.
+/// Start positions of a step's rows in the training tokens: `rows` uniform samples from `0..tokens - context`.
 ///
 /// `tokens` must exceed `context`.
 pub fn row_starts(rng: &mut ChaCha8Rng, rows: usize, tokens: usize, context: usize) -> Vec<usize> {
@@ -23,17 +22,20 @@ pub fn row_starts(rng: &mut ChaCha8Rng, rows: usize, tokens: usize, context: usi
 }
 // ANCHOR_END: row_starts
 
-/// Rows of consecutive tokens and, for each token, the one that came next: inputs `[rows, T]`, targets `[rows, T]`.
+/// Rows of consecutive tokens and, for each token, the next one: inputs `[rows, T]`, targets `[rows, T]`, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
+    /// `[rows, T]`.
     pub inputs: Vec<u32>,
+    /// `[rows, T]`: the token after each input.
     pub targets: Vec<u32>,
+    /// Number of rows.
     pub rows: usize,
 }
 
 impl Batch {
     // ANCHOR: gather
-    /// The rows that begin at `starts`: inputs `[start, start + T)`, targets one further.
+    /// The rows that begin at `starts`: inputs `[start, start + T)`, targets shifted by one.
     pub fn gather(tokens: &Tokens, starts: &[usize], context: usize) -> Self {
         let rows = |shift: usize| {
             let mut ids = Vec::with_capacity(starts.len() * context);
@@ -50,8 +52,8 @@ impl Batch {
     }
     // ANCHOR_END: gather
 
-    /// Sequences of two tokens or more as rows: all of a sequence but its last token as inputs, all but its first as
-    /// targets. Shorter ones are filled up at their end, which a causal model's earlier positions cannot see.
+    /// Sequences of at least two tokens as rows: all but the last token as inputs, all but the first as targets. Shorter
+    /// ones are padded at their end, which a causal model's earlier positions do not attend to.
     pub fn padded(sequences: &[Vec<u32>]) -> Self {
         let longest = sequences.iter().map(Vec::len).max().unwrap_or(1);
         let rows = |shift: usize| {
@@ -69,8 +71,10 @@ impl Batch {
         }
     }
 
+    /// Checks that every id is in a vocabulary of that size.
+    ///
     /// # Errors
-    /// A token id is out of range for a vocabulary of that size; MLX would read other memory for it.
+    /// An id is out of range; MLX would read beyond the embedding table.
     pub fn check(&self, vocab_size: usize) -> Result<()> {
         match self
             .inputs
@@ -79,20 +83,20 @@ impl Batch {
             .find(|&&id| id as usize >= vocab_size)
         {
             Some(id) => bail!(
-                "the data holds token {id}, the model's vocabulary has {vocab_size}; the data was tokenized with another tokenizer"
+                "the data contains token {id}, but the model's vocabulary has {vocab_size}; the data was tokenized with another tokenizer"
             ),
             None => Ok(()),
         }
     }
 
-    /// Tokens in a row.
+    /// Tokens per row.
     pub fn context(&self) -> usize {
         self.inputs.len() / self.rows
     }
 }
 
-/// `count` windows spread evenly over the split, the same ones at every evaluation, in batches of `rows` or fewer.
-pub fn spread(tokens: &Tokens, count: usize, rows: usize, context: usize) -> impl Iterator<Item = Batch> {
+/// Batches of `rows` or fewer: `count` evenly spaced windows of the split, the same at every evaluation.
+pub fn eval_batches(tokens: &Tokens, count: usize, rows: usize, context: usize) -> impl Iterator<Item = Batch> {
     let possible = tokens.len() - context;
     let total = count.min(possible);
     let starts: Vec<usize> = (0..total).map(|row| row * possible / total).collect();

@@ -4,36 +4,36 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 
-use super::text_files::{Place, TextFiles};
+use super::text_files::{FilePosition, TextFiles};
 use crate::config::DEFAULT_CORPUS;
 use crate::disk::hash::sha256;
 
 /// The corpus that comes with the program: Shakespeare's plays, see `assets/README.md`.
 const SHAKESPEARE: &str = include_str!("../../assets/shakespeare.txt");
 
-/// The fraction of a corpus's characters that is trained on; the rest is for validation.
+/// Fraction of a corpus's characters in the training split; the rest is the validation split.
 pub const TRAIN_FRACTION: f64 = 0.9;
 
-/// A part of a corpus.
+/// A split of a corpus. A folder of tokens has splits of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Split {
-    /// The first 90 % of the characters.
+    /// The first 90 % of the characters
     Train,
-    /// The last 10 %.
+    /// The last 10 %
     Val,
-    /// The whole text.
+    /// The whole text
     All,
 }
 
-/// A text, normalised: without byte-order marks, its lines ending in LF.
+/// A normalised text: without byte-order marks, with LF line endings.
 pub struct Corpus {
-    /// What it is called in the names of runs: the file's or folder's name without its ending.
+    /// Its name in the names of runs: the file's or folder's name without extension.
     pub name: String,
     text: String,
-    /// Where validation begins, in bytes.
+    /// The byte at which the validation split begins.
     cut: usize,
-    /// What was changed in reading, for the user to know.
+    /// Notes on how the text was normalised.
     pub remarks: Vec<String>,
 }
 
@@ -50,16 +50,16 @@ impl Corpus {
         }
     }
 
-    /// A UTF-8 text file, or all files below a folder in the order of their paths (hidden ones left out). Byte-order
-    /// marks are dropped and CRLF becomes LF.
+    /// A UTF-8 text file, or all files below a folder, sorted by path, without hidden ones. Byte-order marks are removed and
+    /// CRLF becomes LF.
     ///
     /// # Errors
-    /// Nothing there, not UTF-8 (the file and the offset of the first bad byte), or empty.
+    /// The path does not exist, or the text is empty or not UTF-8 (the error names the file and the first invalid byte).
     pub fn read(path: &Path) -> Result<Self> {
         let files = TextFiles::find(path)?;
         let mut text = String::new();
         let (mut marks, mut carriage_returns) = (0, 0);
-        for block in files.blocks(Place::default(), None) {
+        for block in files.blocks(FilePosition::default(), None) {
             let block = block?;
             text.push_str(&block.text);
             marks += usize::from(block.had_mark);
@@ -75,8 +75,8 @@ impl Corpus {
             .unwrap_or(path.as_os_str())
             .to_string_lossy()
             .into_owned();
-        let left_out = files.left_out().iter().cloned();
-        Self::from_text(name, text, left_out.chain(remarks(marks, carriage_returns)).collect())
+        let skipped = files.skipped().iter().cloned();
+        Self::from_text(name, text, skipped.chain(remarks(marks, carriage_returns)).collect())
     }
 
     fn from_text(name: String, text: String, remarks: Vec<String>) -> Result<Self> {
@@ -94,6 +94,7 @@ impl Corpus {
         })
     }
 
+    /// The text of a split.
     pub fn text(&self, split: Split) -> &str {
         match split {
             Split::Train => &self.text[..self.cut],
@@ -102,25 +103,25 @@ impl Corpus {
         }
     }
 
-    /// The byte at which validation begins.
+    /// The byte at which the validation split begins.
     pub fn cut(&self) -> usize {
         self.cut
     }
 
-    /// SHA-256 of the text as trained on, in hexadecimal.
+    /// SHA-256 of the normalised text, in hexadecimal.
     pub fn sha256(&self) -> String {
         sha256(&self.text)
     }
 }
 
-/// What was changed in reading, for the user to know.
+/// Notes on how a text was normalised.
 pub(super) fn remarks(marks: usize, carriage_returns: usize) -> Vec<String> {
     let mut remarks = Vec::new();
     if marks > 0 {
-        remarks.push(format!("dropped {marks} byte-order mark(s)"));
+        remarks.push(format!("removed {marks} byte-order mark(s)"));
     }
     if carriage_returns > 0 {
-        remarks.push(format!("turned {carriage_returns} CRLF line ends into LF"));
+        remarks.push(format!("converted {carriage_returns} CRLF line endings to LF"));
     }
     remarks
 }

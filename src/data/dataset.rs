@@ -1,4 +1,4 @@
-//! What a run learns from, whatever form it has: text, prepared token shards, or token files of other programs.
+//! A dataset in any form: text, prepared token shards, or token files of other programs.
 
 use std::path::{Path, PathBuf};
 
@@ -13,30 +13,30 @@ use crate::config::SpecialTokens;
 use crate::tokenizer::folder::TOKENIZER;
 use crate::tokenizer::{CharTokenizer, Tokenizer};
 
-/// A corpus that was found and not tokenized yet.
+/// A corpus, before tokenization.
 pub enum Dataset {
+    /// Text.
     Text(Corpus),
-    /// A folder made by `data prepare`.
-    Prepared {
-        folder: PathBuf,
-        manifest: Manifest,
-    },
-    /// A folder of token files that another program made, such as nanoGPT.
+    /// A folder written by `data prepare`.
+    Prepared { folder: PathBuf, manifest: Manifest },
+    /// A folder of token files of another program, such as nanoGPT.
     Tokens(TokenFolder),
 }
 
-/// Which text a run learned from.
+/// Identifies the text that a run was trained on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CorpusRecord {
+    /// SHA-256 of the normalised text; for token files of other programs, of their hashes.
     pub sha256: String,
-    /// The byte at which validation begins.
+    /// The byte at which the validation split begins; for token files of other programs, the size of the training files.
     pub cut: u64,
 }
 
-/// The tokens of a part of a dataset.
+/// The tokens of a split.
 pub struct SplitTokens {
+    /// The tokens.
     pub tokens: Tokens,
-    /// UTF-8 bytes of the text that they stand for, where that is known.
+    /// UTF-8 bytes of the text that they encode, if known.
     pub bytes: Option<u64>,
 }
 
@@ -45,10 +45,10 @@ impl Dataset {
     /// a folder of tokens.
     ///
     /// # Errors
-    /// Nothing there, text that is not UTF-8, a damaged manifest.
+    /// The path does not exist, the text is not UTF-8, or the manifest is damaged.
     pub fn open(name: &str) -> Result<Self> {
         let folder = Path::new(name);
-        if Manifest::is_in(folder) {
+        if Manifest::exists_in(folder) {
             let manifest = Manifest::read(folder)?;
             return Ok(Self::Prepared {
                 folder: folder.to_owned(),
@@ -60,12 +60,12 @@ impl Dataset {
         }
         ensure!(
             !folder.is_file() || !folder.extension().is_some_and(|end| end == "bin" || end == "npy"),
-            "{name} is a file of tokens; give its folder, with files to train on and files to validate on"
+            "{name} is a token file; give its folder, which must contain training and validation files"
         );
         Ok(Self::Text(Corpus::open(name)?))
     }
 
-    /// What it is called in the names of runs.
+    /// Its name in the names of runs.
     pub fn name(&self) -> String {
         let folder = match self {
             Self::Text(corpus) => return corpus.name.clone(),
@@ -75,7 +75,7 @@ impl Dataset {
         name.to_string_lossy().into_owned()
     }
 
-    /// What was changed in reading, for the user to know.
+    /// Notes for the user on how the data was read.
     pub fn remarks(&self) -> &[String] {
         match self {
             Self::Text(corpus) => &corpus.remarks,
@@ -84,20 +84,20 @@ impl Dataset {
         }
     }
 
-    /// Whether it has a training and a validation part of its own, whatever model it is measured with.
-    pub fn has_parts(&self) -> bool {
+    /// Whether it has fixed training and validation splits, whatever model is evaluated on it.
+    pub fn has_fixed_splits(&self) -> bool {
         !matches!(self, Self::Text(_))
     }
 
-    /// The tokenizer called `name`. Characters are those of the whole text.
+    /// The tokenizer called `name`; `char` has the characters of the whole text.
     ///
     /// # Errors
-    /// There is no such tokenizer, or the tokens were made by another one.
+    /// There is no such tokenizer, or the dataset was tokenized with another one.
     pub fn tokenizer(&self, name: &str) -> Result<Tokenizer> {
         let tokenizer = Tokenizer::open(name, || match self {
             Self::Text(corpus) => Ok(CharTokenizer::from_text(corpus.text(Split::All))),
             Self::Prepared { folder, .. } => bail!(
-                "{} holds tokens, not characters; leave --tokenizer out, as the tokenizer is there too",
+                "{} contains tokens, not text; omit --tokenizer, since the folder has its own",
                 folder.display()
             ),
             Self::Tokens(folder) => folder.characters(),
@@ -106,7 +106,7 @@ impl Dataset {
         Ok(tokenizer)
     }
 
-    /// The tokenizer that made the tokens, as a name for [`tokenizer`](Self::tokenizer).
+    /// The tokenizer of the tokens, as a name for [`tokenizer`](Self::tokenizer); `None` for text.
     pub fn own_tokenizer(&self) -> Option<String> {
         match self {
             Self::Text(_) => None,
@@ -123,14 +123,14 @@ impl Dataset {
             && let Some(difference) = manifest.difference_of_tokenizer(tokenizer, folder)?
         {
             bail!(
-                "{} was prepared with another tokenizer: {difference}; leave --tokenizer out, or prepare the text again",
+                "{} was prepared with another tokenizer: {difference}; omit --tokenizer, or prepare the text again",
                 folder.display()
             );
         }
         Ok(())
     }
 
-    /// What is to be known of special tokens whose text is in the corpus.
+    /// A note on special tokens whose text occurs in the corpus, if there are any.
     pub fn special_token_note(&self, tokenizer: &Tokenizer, special: SpecialTokens) -> Option<String> {
         match self {
             Self::Text(corpus) => tokenizer.special_token_note(corpus.text(Split::All), special),
@@ -138,20 +138,20 @@ impl Dataset {
         }
     }
 
-    /// The tokens of a part; special tokens in it are text like any other.
+    /// The tokens of a split; special tokens in its text are encoded as ordinary text.
     ///
     /// # Errors
-    /// As [`part_with`](Self::part_with).
-    pub fn part(&self, tokenizer: &Tokenizer, split: Split) -> Result<SplitTokens> {
-        self.part_with(tokenizer, split, SpecialTokens::Text)
+    /// As [`tokens_with`](Self::tokens_with).
+    pub fn tokens(&self, tokenizer: &Tokenizer, split: Split) -> Result<SplitTokens> {
+        self.tokens_with(tokenizer, split, SpecialTokens::Text)
     }
 
-    /// The tokens of a part, of a text with special tokens as `special` has them.
+    /// The tokens of a split, with special tokens in its text encoded according to `special`.
     ///
     /// # Errors
-    /// Text that the tokenizer cannot write, or has a special token where there must be none; tokens that another
-    /// tokenizer made, or with special tokens otherwise; a damaged shard.
-    pub fn part_with(&self, tokenizer: &Tokenizer, split: Split, special: SpecialTokens) -> Result<SplitTokens> {
+    /// Text that the tokenizer cannot encode, or that contains a disallowed special token; tokens of another tokenizer, or
+    /// with special tokens encoded differently; a damaged shard.
+    pub fn tokens_with(&self, tokenizer: &Tokenizer, split: Split, special: SpecialTokens) -> Result<SplitTokens> {
         self.check(tokenizer)?;
         match self {
             Self::Text(corpus) => {
@@ -167,7 +167,7 @@ impl Dataset {
             Self::Prepared { folder, manifest } => {
                 ensure!(
                     special != SpecialTokens::Allow || manifest.special == special,
-                    "{} was prepared with special tokens as text; leave --special out, or prepare the text again with --special allow",
+                    "{} was prepared with special tokens as text; omit --special, or prepare the text again with --special allow",
                     folder.display()
                 );
                 let records: Vec<_> = match split {
@@ -182,13 +182,13 @@ impl Dataset {
                 })
             }
             Self::Tokens(folder) => Ok(SplitTokens {
-                tokens: folder.part(tokenizer, split)?,
+                tokens: folder.tokens(tokenizer, split)?,
                 bytes: None,
             }),
         }
     }
 
-    /// What identifies the text.
+    /// Identifies the text.
     ///
     /// # Errors
     /// A token file cannot be read.

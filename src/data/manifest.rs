@@ -1,4 +1,4 @@
-//! The manifest of a folder of token shards: `manifest.json`.
+//! `manifest.json` of a folder of token shards.
 
 use std::path::{Path, PathBuf};
 
@@ -16,50 +16,61 @@ use crate::tokenizer::folder::TOKENIZER;
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const FORMAT: u32 = 1;
 
-/// What a prepared folder holds: `manifest.json`.
+/// The contents of a prepared folder: `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// Version of this format.
     pub format: u32,
+    /// The text.
     pub corpus: Survey,
-    /// Of the folder's `tokenizer.json`.
+    /// SHA-256 of the folder's `tokenizer.json`.
     pub tokenizer_sha256: String,
+    /// Size of the tokenizer's vocabulary.
     pub vocab_size: usize,
     /// How special tokens in the text of the corpus were encoded.
     #[serde(default)]
     pub special: SpecialTokens,
+    /// Size of a stored id.
     pub width: TokenWidth,
-    /// Bytes of text that fill a shard.
+    /// Bytes of text per shard.
     pub shard_text: u64,
+    /// The shards of the training split.
     pub train: Vec<ShardRecord>,
+    /// The shards of the validation split.
     pub val: Vec<ShardRecord>,
 }
 
-/// A first look at the text.
+/// Statistics of the text, from a first pass over it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Survey {
-    /// Files; where the tokenizer has an end-of-text token, it follows each.
+    /// Number of files; each is followed by the tokenizer's end-of-text token, if it has one.
     pub documents: usize,
+    /// Number of characters.
     pub characters: u64,
-    /// UTF-8 bytes, after byte-order marks and carriage returns are gone.
+    /// UTF-8 bytes of the normalised text, without byte-order marks and carriage returns.
     pub bytes: u64,
     /// SHA-256 of that text.
     pub sha256: String,
-    /// The byte of that text at which validation begins.
+    /// The byte of that text at which the validation split begins.
     pub cut: u64,
 }
 
+/// A shard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShardRecord {
+    /// Name of its file.
     pub file: String,
+    /// Number of tokens.
     pub tokens: u64,
-    /// UTF-8 bytes that the tokens stand for.
+    /// UTF-8 bytes of the text that the tokens encode.
     pub text_bytes: u64,
+    /// SHA-256 of the file.
     pub sha256: String,
 }
 
 impl Manifest {
-    /// Whether `folder` is one of this program's prepared ones.
-    pub fn is_in(folder: &Path) -> bool {
+    /// Whether `folder` was written by `data prepare`.
+    pub fn exists_in(folder: &Path) -> bool {
         folder.join(MANIFEST).is_file()
     }
 
@@ -69,9 +80,7 @@ impl Manifest {
     /// It is missing, damaged, or of a newer format.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
-        let bytes = files::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let manifest: Self = serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} is not a manifest of tokens", path.display()))?;
+        let manifest: Self = files::read_json(&path, "a manifest of tokens")?;
         ensure!(
             manifest.format <= FORMAT,
             "{} has format {}, this program knows up to {FORMAT}; use a newer mlx-gpt",
@@ -84,7 +93,10 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Whether its numbers fit each other.
+    /// Checks that its numbers are consistent.
+    ///
+    /// # Errors
+    /// They are not.
     pub(super) fn check(&self) -> Result<()> {
         let sum = |records: &[ShardRecord], count: fn(&ShardRecord) -> u64| {
             records
@@ -110,11 +122,12 @@ impl Manifest {
         Ok(())
     }
 
+    /// All shards: those of the training split first.
     pub fn shards(&self) -> impl Iterator<Item = &ShardRecord> {
         self.train.iter().chain(&self.val)
     }
 
-    /// How what is in `folder` differs from what `asked` for, with `tokenizer`; none where it is the same.
+    /// How the contents of `folder` differ from what `asked` and `tokenizer` would produce; `None` if they don't.
     pub(super) fn difference(&self, asked: &Self, tokenizer: &Tokenizer, folder: &Path) -> Option<String> {
         if self.format != asked.format {
             return Some("by another version of mlx-gpt".into());
@@ -140,7 +153,7 @@ impl Manifest {
         })
     }
 
-    /// How the tokenizer that made the tokens in `folder` differs from `tokenizer`; none where both give the same ids.
+    /// How the tokenizer of `folder` differs from `tokenizer`; `None` if both give the same ids.
     ///
     /// # Errors
     /// The folder's tokenizer is missing or was changed.
@@ -151,30 +164,25 @@ impl Manifest {
         let file = folder.join(TOKENIZER);
         ensure!(
             sha256_of_file(&file)? == self.tokenizer_sha256,
-            "{} is not the tokenizer that made the tokens beside it; prepare the data again",
+            "{} is not the tokenizer of the tokens beside it; prepare the data again",
             file.display()
         );
         Tokenizer::load(&file)?.difference(tokenizer)
     }
 }
 
-/// Maps some of a folder's shards, after comparing each with its hash and with the vocabulary; all cores read.
+/// Maps shards of a folder into memory, after checking each one's hash and ids on all cores.
 ///
 /// # Errors
-/// A shard is missing, cut, changed, of another length than the manifest says, or of another vocabulary.
+/// A shard is missing, truncated or changed, its length differs from the manifest's, or an id is out of range.
 pub fn open_shards(folder: &Path, records: &[&ShardRecord], width: TokenWidth, vocab_size: usize) -> Result<Tokens> {
     let shards = records.par_iter().map(|record| {
-        ensure!(
-            Path::new(&record.file).file_name() == Some(record.file.as_ref()),
-            "{}: {:?} is not the name of a file in this folder",
-            folder.join(MANIFEST).display(),
-            record.file
-        );
+        files::ensure_plain_name(&record.file, &folder.join(MANIFEST))?;
         let path: PathBuf = folder.join(&record.file);
         let shard = Shard::open(&path, width)?;
         ensure!(
             shard.len() as u64 == record.tokens,
-            "token shard {} was cut: it has {} tokens, its manifest says {}; prepare the data again",
+            "token shard {} is truncated: it has {} tokens, its manifest says {}; prepare the data again",
             path.display(),
             shard.len(),
             record.tokens

@@ -1,6 +1,6 @@
-//! Text to splits ([`corpus`]), or to token shards on disk ([`prepare`], [`manifest`]); these, or files of tokens that other
-//! programs made, to tokens ([`dataset`]); tokens to batches ([`batches`]), a text to overlapping windows ([`windows`]).
-//! No MLX here.
+//! Training data, without MLX: a text is split for training and validation ([`corpus`]) or written as token shards
+//! ([`prepare`], [`manifest`]); these, or token files of other programs, are read as tokens ([`dataset`]), which are cut into
+//! training batches ([`batches`]) and evaluation windows ([`windows`]).
 //!
 //! ```
 //! use mlx_gpt::data::batches::{Batch, row_starts, step_rng};

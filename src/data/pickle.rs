@@ -1,18 +1,18 @@
-//! Pickles of plain values: what nanoGPT's `meta.pkl` is made of, and nothing that could run.
+//! Safe reading of pickles of plain values, for nanoGPT's `meta.pkl`.
 //!
-//! A pickle is a program for a stack machine, and Python's own reader lets it import and call whatever it names. Of its
-//! instructions this knows those that build numbers, texts, lists and dicts (protocols 2 to 5); any other ends the
-//! reading. Each instruction adds a value of bounded size, and containers are not deeper than [`MOST_DEPTH`], so that no
-//! file takes more than some times its own size; the general readers that there are copy a container as often as a
-//! pickle asks for, which doubles what they hold with every two bytes.
+//! A pickle is a program for a stack machine, and Python's reader lets it import and call anything. This reader knows only
+//! the instructions that build numbers, strings, lists and dicts (protocols 2 to 5) and rejects all others. Each instruction
+//! adds a value of bounded size and containers are nested at most [`MAX_DEPTH`] deep, so that memory stays proportional to
+//! the file's size. General pickle readers copy a container as often as the pickle asks, so that two bytes can double their
+//! memory.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// How deep containers may lie in each other.
-const MOST_DEPTH: usize = 8;
+/// Maximum nesting depth of containers.
+const MAX_DEPTH: usize = 8;
 
 /// A value of a pickle.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,9 +20,9 @@ pub enum Value {
     Int(i64),
     Text(Rc<str>),
     List(Vec<Value>),
-    /// Keys and values, in the order in which they were set.
+    /// Keys and values, in insertion order.
     Dict(Vec<(Value, Value)>),
-    /// Floats, bytes, true, false, None: there, and of no use here.
+    /// Floats, bytes, true, false, None: parsed, but not needed.
     Other,
 }
 
@@ -35,21 +35,21 @@ impl Value {
     }
 }
 
-/// The value that a pickle builds.
+/// Reads the value of a pickle.
 ///
 /// # Errors
-/// It is cut short, or builds something other than plain values.
+/// It is truncated, or contains anything but plain values.
 pub fn read(bytes: &[u8]) -> Result<Value> {
-    let mut machine = Unpickler {
+    let mut unpickler = Unpickler {
         input: bytes,
         ..Unpickler::default()
     };
-    while machine.step()? {}
-    let value = machine.pop()?.value;
+    while unpickler.step()? {}
+    let value = unpickler.pop()?.value;
     Ok(value)
 }
 
-/// A value on the stack, and how deep containers lie in it.
+/// A value on the stack, and the nesting depth of its containers.
 #[derive(Clone)]
 struct Item {
     value: Value,
@@ -60,14 +60,14 @@ struct Item {
 struct Unpickler<'a> {
     input: &'a [u8],
     stack: Vec<Item>,
-    /// Lengths of the stack at which marks lie.
+    /// Stack lengths at the marks.
     marks: Vec<usize>,
-    /// What a pickle says that it comes back to. Only texts can be: of containers it is known that they were stored.
+    /// Memoized values; only strings can be recalled. `None` is a memoized container.
     memo: HashMap<u32, Option<Rc<str>>>,
 }
 
 impl<'a> Unpickler<'a> {
-    /// Does an instruction; false at the last.
+    /// Executes an instruction; returns false at STOP.
     fn step(&mut self) -> Result<bool> {
         let instruction = self.byte()?;
         match instruction {
@@ -142,13 +142,13 @@ impl<'a> Unpickler<'a> {
                 let key = u32::from_le_bytes(self.array()?); // LONG_BINGET
                 self.recall(key)?;
             }
-            other => bail!("it is made of more than numbers, texts, lists and dicts (instruction 0x{other:02x})"),
+            other => bail!("it contains more than numbers, strings, lists and dicts (instruction 0x{other:02x})"),
         }
         Ok(true)
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8]> {
-        let (taken, rest) = self.input.split_at_checked(count).context("it is cut short")?;
+        let (taken, rest) = self.input.split_at_checked(count).context("it is truncated")?;
         self.input = rest;
         Ok(taken)
     }
@@ -170,21 +170,21 @@ impl<'a> Unpickler<'a> {
     }
 
     fn pop(&mut self) -> Result<Item> {
-        // What lies under a mark is not to be had before the mark is gone.
+        // Values below a mark are inaccessible until the mark is popped.
         let bottom = self.marks.last().copied().unwrap_or(0);
-        ensure!(self.stack.len() > bottom, "it takes a value that is not there");
-        self.stack.pop().context("it takes a value that is not there")
+        ensure!(self.stack.len() > bottom, "it pops a value from an empty stack");
+        self.stack.pop().context("it pops a value from an empty stack")
     }
 
     fn mark(&mut self) -> Result<usize> {
-        self.marks.pop().context("it goes back to a mark that is not there")
+        self.marks.pop().context("it pops a mark that was not set")
     }
 
-    /// A whole number of up to eight bytes, the lowest first, with a sign.
+    /// A signed little-endian integer of up to eight bytes.
     fn long(&mut self) -> Result<()> {
         let length = self.byte()?.into();
         let bytes = self.take(length)?;
-        ensure!(bytes.len() <= 8, "it has a number of {} bytes", bytes.len());
+        ensure!(bytes.len() <= 8, "it contains a number of {} bytes", bytes.len());
         let negative = bytes.last().is_some_and(|&byte| byte >= 0x80);
         let mut whole = if negative { [0xff; 8] } else { [0; 8] };
         whole[..bytes.len()].copy_from_slice(bytes);
@@ -193,12 +193,12 @@ impl<'a> Unpickler<'a> {
     }
 
     fn text(&mut self, length: usize) -> Result<()> {
-        let text = str::from_utf8(self.take(length)?).context("it has a text that is not UTF-8")?;
+        let text = str::from_utf8(self.take(length)?).context("it contains a string that is not UTF-8")?;
         self.push(Value::Text(text.into()));
         Ok(())
     }
 
-    /// Puts the values from `from` on into the dict under them.
+    /// Moves the stack's values from `from` on into the dict below them.
     fn set_items(&mut self, from: usize) -> Result<()> {
         let items = self.split_off(from)?;
         ensure!(items.len().is_multiple_of(2), "it sets a key without a value");
@@ -208,7 +208,7 @@ impl<'a> Unpickler<'a> {
             depth: own,
         }) = self.stack.last_mut()
         else {
-            bail!("it sets an entry of what is no dict");
+            bail!("it sets an entry of something that is not a dict");
         };
         *own = depth.max(*own);
         let mut values = items.into_iter().map(|item| item.value);
@@ -218,7 +218,7 @@ impl<'a> Unpickler<'a> {
         Ok(())
     }
 
-    /// Puts the values from `from` on into the list under them.
+    /// Moves the stack's values from `from` on into the list below them.
     fn append(&mut self, from: usize) -> Result<()> {
         let items = self.split_off(from)?;
         let depth = self.deepened(&items)?;
@@ -227,7 +227,7 @@ impl<'a> Unpickler<'a> {
             depth: own,
         }) = self.stack.last_mut()
         else {
-            bail!("it appends to what is no list");
+            bail!("it appends to something that is not a list");
         };
         *own = depth.max(*own);
         values.extend(items.into_iter().map(|item| item.value));
@@ -238,23 +238,23 @@ impl<'a> Unpickler<'a> {
         let bottom = self.marks.last().copied().unwrap_or(0);
         ensure!(
             (bottom..=self.stack.len()).contains(&from),
-            "it takes a value that is not there"
+            "it pops a value from an empty stack"
         );
         Ok(self.stack.split_off(from))
     }
 
-    /// How deep a container of those items is.
+    /// Nesting depth of a container of those items.
+    ///
+    /// # Errors
+    /// It exceeds [`MAX_DEPTH`].
     fn deepened(&self, items: &[Item]) -> Result<usize> {
         let depth = 1 + items.iter().map(|item| item.depth).max().unwrap_or(0);
-        ensure!(
-            depth <= MOST_DEPTH,
-            "its values lie more than {MOST_DEPTH} deep in each other"
-        );
+        ensure!(depth <= MAX_DEPTH, "its values are nested more than {MAX_DEPTH} deep");
         Ok(depth)
     }
 
     fn memoize(&mut self, key: u32) -> Result<()> {
-        let top = self.stack.last().context("it stores a value that is not there")?;
+        let top = self.stack.last().context("it memoizes a value from an empty stack")?;
         let text = match &top.value {
             Value::Text(text) => Some(Rc::clone(text)),
             _ => None,
@@ -270,8 +270,8 @@ impl<'a> Unpickler<'a> {
                 self.push(Value::Text(text));
                 Ok(())
             }
-            Some(None) => bail!("it has one container in two places"),
-            None => bail!("it comes back to a value that is not there"),
+            Some(None) => bail!("it refers to the same container twice"),
+            None => bail!("it recalls a value that was not memoized"),
         }
     }
 }

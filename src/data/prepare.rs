@@ -1,4 +1,4 @@
-//! Text files to token shards: in parallel, in little memory, and resumable.
+//! Encodes text files into token shards: in parallel, in bounded memory, and resumable.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::corpus::{TRAIN_FRACTION, remarks};
 use super::manifest::{FORMAT, MANIFEST, Manifest, ShardRecord, Survey, open_shards};
-use super::text_files::{Place, TextBlock, TextFiles};
+use super::text_files::{FilePosition, TextBlock, TextFiles};
 use super::tokens::TokenWidth;
 use crate::config::SpecialTokens;
 use crate::disk::durable;
@@ -26,37 +26,37 @@ use crate::tokenizer::ordinary_text_note;
 
 const JOURNAL: &str = "journal.json";
 
-/// A manifest in the making, and where its next shard begins.
+/// Progress of an unfinished preparation: the manifest so far, and where the next shard begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct PrepareState {
     manifest: Manifest,
-    next: Place,
+    next: FilePosition,
 }
 
-/// What [`prepare`] tells its caller as it goes, whose error ends the work.
+/// Progress events of [`prepare`]; an error of the callback aborts it.
 pub enum Event {
-    /// Bytes of text, on disk, in all.
+    /// Total bytes of text on disk.
     Found(u64),
-    /// Bytes of text, on disk, that were surveyed.
+    /// Bytes of text on disk that were scanned since the last event.
     Surveyed(u64),
-    /// Bytes of text, on disk, that are in shards.
+    /// Bytes of text on disk that were encoded since the last event.
     Encoded(u64),
-    /// Something that the user should know.
+    /// A note for the user.
     Remark(String),
 }
 
-/// The split of a survey: which place in the files begins validation.
+/// Statistics of the text, and where the validation split begins in the files.
 struct SplitPoint {
     survey: Survey,
-    cut: Place,
+    cut: FilePosition,
 }
 
-/// Turns the text at `corpus` into token shards in `folder`, each of `shard_text` bytes of text and the rest of the block
-/// that reaches it. A folder in which this was interrupted is completed; one that is complete stays as it is.
+/// Encodes the text at `corpus` into token shards in `folder`. A shard ends with the block that reaches `shard_text` bytes
+/// of text. An interrupted preparation is resumed; a complete one is left as it is.
 ///
 /// # Errors
-/// Text that cannot be read or encoded, a folder that holds something else, a disk that cannot be written, another process
-/// that prepares the folder, an error of `on`.
+/// Text that cannot be read or encoded; a folder with other contents; a disk that cannot be written; another process that
+/// prepares the same folder; an error of `on`.
 pub fn prepare(
     corpus: &Path,
     folder: &Path,
@@ -65,7 +65,7 @@ pub fn prepare(
     shard_text: u64,
     mut on: impl FnMut(Event) -> Result<()>,
 ) -> Result<Manifest> {
-    let files = TextFiles::find(corpus)?.keeping_whole(tokenizer.special_tokens().keys());
+    let files = TextFiles::find(corpus)?.with_atomic_strings(tokenizer.special_tokens().keys());
     on(Event::Found(files.bytes()))?;
     let SplitPoint { survey, cut } = survey(&files, corpus, &mut on)?;
     let tokenizer_json = serde_json::to_string_pretty(&tokenizer.to_json()?)?;
@@ -81,28 +81,28 @@ pub fn prepare(
         val: Vec::new(),
     };
     let _made = durable::make_folder(folder)?;
-    // Of two processes that prepare it, the second would take the first one's shard for its own.
+    // Otherwise a second process would mistake the first one's shards for its own.
     let lock = File::open(folder).with_context(|| format!("folder {} cannot be read", folder.display()))?;
     ensure!(
         !matches!(lock.try_lock(), Err(TryLockError::WouldBlock)),
-        "folder {} is being prepared by another process; wait for it, or choose another --out",
+        "folder {} is being prepared by another process; wait for it to finish, or choose another --out",
         folder.display()
     );
-    let begun = match begun_in(folder, &empty, tokenizer)? {
-        Begun::Complete(made) => {
-            let _ = fs::remove_file(folder.join(JOURNAL)); // of a process that died just before
+    let begun = match existing_in(folder, &empty, tokenizer)? {
+        Existing::Complete(made) => {
+            let _ = fs::remove_file(folder.join(JOURNAL)); // left by a process that died before it could
             on(Event::Remark(format!("{} is already prepared", folder.display())))?;
             return Ok(made);
         }
-        Begun::Partly(journal) if files.check(journal.next).is_ok() => Some(journal),
-        Begun::Partly(_) | Begun::Damaged => {
+        Existing::Partial(journal) if files.check(journal.next).is_ok() => Some(journal),
+        Existing::Partial(_) | Existing::Damaged => {
             on(Event::Remark(format!(
-                "{} is damaged, and is prepared again from the start",
+                "{} is damaged; preparing it again from the start",
                 folder.display()
             )))?;
             None
         }
-        Begun::Nothing => None,
+        Existing::Nothing => None,
     };
     if let Some(journal) = &begun {
         let done = journal.manifest.shards().count();
@@ -110,15 +110,15 @@ pub fn prepare(
     }
     let mut journal = begun.unwrap_or(PrepareState {
         manifest: empty,
-        next: Place::default(),
+        next: FilePosition::default(),
     });
-    // First what tells the next start that the folder is its own.
+    // First, so that an interrupted start recognises the folder as its own.
     durable::write_file(&folder.join(JOURNAL), &serde_json::to_vec(&journal)?)?;
     let manifest = folder.join(MANIFEST);
     if manifest.exists() {
         fs::remove_file(&manifest).map_err(|error| durable::not_written(&manifest)(error.into()))?;
     }
-    // One of other bytes that gives the same ids stays: its hash is in the manifest.
+    // An equivalent tokenizer with other bytes is kept, because its hash is in the manifest.
     if sha256_of_file(&folder.join(TOKENIZER)).ok().as_ref() != Some(&journal.manifest.tokenizer_sha256) {
         durable::write_file(&folder.join(TOKENIZER), tokenizer_json.as_bytes())?;
     }
@@ -142,14 +142,14 @@ pub fn prepare(
             &mut journal.manifest.val
         };
         let name = format!("{}-{:05}.bin", if training { "train" } else { "val" }, records.len());
-        let place = folder.join(&name);
-        let (record, next) = Unfinished::file(&place)
+        let path = folder.join(&name);
+        let (record, next) = Unfinished::file(&path)
             .and_then(|making| {
                 let written = shards.write(journal.next..limit, making.path(), name, &mut as_text, &mut on)?;
-                making.publish(&place)?;
+                making.publish(&path)?;
                 Ok(written)
             })
-            .map_err(durable::not_written(&place))?;
+            .map_err(durable::not_written(&path))?;
         records.push(record);
         journal.next = next;
         durable::write_file(&folder.join(JOURNAL), &serde_json::to_vec(&journal)?)?;
@@ -164,24 +164,24 @@ pub fn prepare(
         )
     })?;
     durable::write_file(&manifest, &serde_json::to_vec_pretty(&journal.manifest)?)?;
-    let _ = fs::remove_file(folder.join(JOURNAL)); // or the next start does
+    let _ = fs::remove_file(folder.join(JOURNAL)); // if this fails, the next start removes it
     Ok(journal.manifest)
 }
 
 /// What earlier starts left in a folder.
-enum Begun {
+enum Existing {
     Nothing,
-    Partly(PrepareState),
+    Partial(PrepareState),
     Complete(Manifest),
-    /// It is of this program's, and cannot be gone on with.
+    /// Written by this program, but it cannot be resumed.
     Damaged,
 }
 
-/// Looks at a folder that `wanted` is to be prepared in.
+/// Inspects the folder that `wanted` is to be prepared in.
 ///
 /// # Errors
-/// It holds something else, which is left alone.
-fn begun_in(folder: &Path, wanted: &Manifest, tokenizer: &Tokenizer) -> Result<Begun> {
+/// It has other contents, which are left alone.
+fn existing_in(folder: &Path, wanted: &Manifest, tokenizer: &Tokenizer) -> Result<Existing> {
     let shown = folder.display();
     if let Ok(made) = Manifest::read(folder) {
         if let Some(difference) = made.difference(wanted, tokenizer, folder) {
@@ -190,8 +190,8 @@ fn begun_in(folder: &Path, wanted: &Manifest, tokenizer: &Tokenizer) -> Result<B
         let tokenizer = sha256_of_file(&folder.join(TOKENIZER));
         let shards = open_shards(folder, &made.shards().collect::<Vec<_>>(), made.width, made.vocab_size);
         return Ok(match (tokenizer, shards) {
-            (Ok(hash), Ok(_)) if hash == made.tokenizer_sha256 => Begun::Complete(made),
-            _ => Begun::Damaged,
+            (Ok(hash), Ok(_)) if hash == made.tokenizer_sha256 => Existing::Complete(made),
+            _ => Existing::Damaged,
         });
     }
     let journal = files::read(&folder.join(JOURNAL));
@@ -202,7 +202,7 @@ fn begun_in(folder: &Path, wanted: &Manifest, tokenizer: &Tokenizer) -> Result<B
         if let Some(difference) = journal.manifest.difference(wanted, tokenizer, folder) {
             bail!("{shown} was begun {difference}; choose another --out, or move the folder away");
         }
-        return Ok(Begun::Partly(journal));
+        return Ok(Existing::Partial(journal));
     }
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -211,7 +211,7 @@ fn begun_in(folder: &Path, wanted: &Manifest, tokenizer: &Tokenizer) -> Result<B
             names.push(name);
         }
     }
-    // Only a folder whose every name is of preparing, with shards among them, is surely this program's.
+    // Only a folder that contains shards, and nothing that `prepare` does not write, is certainly this program's.
     let has = |name: &str| names.iter().any(|other| other == name);
     let is_damaged = (has(MANIFEST) || has(JOURNAL))
         && has(TOKENIZER)
@@ -220,13 +220,13 @@ fn begun_in(folder: &Path, wanted: &Manifest, tokenizer: &Tokenizer) -> Result<B
             .iter()
             .all(|name| is_shard(name) || [MANIFEST, JOURNAL, TOKENIZER].contains(&name.as_str()));
     match names.first() {
-        None => Ok(Begun::Nothing),
-        Some(_) if is_damaged => Ok(Begun::Damaged),
-        Some(name) => bail!("folder {shown} is not empty: it holds {name}; choose another --out"),
+        None => Ok(Existing::Nothing),
+        Some(_) if is_damaged => Ok(Existing::Damaged),
+        Some(name) => bail!("folder {shown} is not empty: it contains {name}; choose another --out"),
     }
 }
 
-/// Whether that is the name of a shard.
+/// Whether it is the name of a shard.
 fn is_shard(name: &str) -> bool {
     let number = name.strip_prefix("train-").or(name.strip_prefix("val-"));
     number
@@ -240,22 +240,22 @@ pub(super) fn is_begun(folder: &Path) -> bool {
     journal.is_ok_and(|bytes| serde_json::from_slice::<PrepareState>(&bytes).is_ok())
 }
 
-/// Counts and hashes the text, and finds the place of the split.
+/// Counts and hashes the text, and finds the split point.
 fn survey(files: &TextFiles, corpus: &Path, on: &mut impl FnMut(Event) -> Result<()>) -> Result<SplitPoint> {
-    let mut counts = Vec::new(); // of each block: place, characters, bytes of text
+    let mut counts = Vec::new(); // of each block: position, characters, bytes of text
     let mut hash = Sha256::new();
-    let (mut documents, mut marks, mut carriage_returns, mut place) = (0, 0, 0, Place::default());
-    for block in files.blocks(Place::default(), None) {
+    let (mut documents, mut marks, mut carriage_returns, mut position) = (0, 0, 0, FilePosition::default());
+    for block in files.blocks(FilePosition::default(), None) {
         let block = block?;
-        counts.push((place, block.text.chars().count() as u64, block.text.len() as u64));
+        counts.push((position, block.text.chars().count() as u64, block.text.len() as u64));
         hash.update(&block.text);
         documents += usize::from(block.ends_file);
         marks += usize::from(block.had_mark);
         carriage_returns += block.carriage_returns;
-        place = block.end;
+        position = block.end;
         on(Event::Surveyed(block.bytes))?;
     }
-    for remark in files.left_out().iter().cloned().chain(remarks(marks, carriage_returns)) {
+    for remark in files.skipped().iter().cloned().chain(remarks(marks, carriage_returns)) {
         on(Event::Remark(remark))?;
     }
     let characters: u64 = counts.iter().map(|&(_, characters, _)| characters).sum();
@@ -267,11 +267,11 @@ fn survey(files: &TextFiles, corpus: &Path, on: &mut impl FnMut(Event) -> Result
 
     let mut left = (characters as f64 * TRAIN_FRACTION) as u64;
     let (mut cut, mut cut_bytes) = (files.end(), 0);
-    for &(place, characters, bytes) in &counts {
+    for &(position, characters, bytes) in &counts {
         if left < characters {
-            cut = files.place_of_character(place, left)?;
+            cut = files.position_of_character(position, left)?;
             let head = files
-                .blocks(place, Some(cut))
+                .blocks(position, Some(cut))
                 .map(|block| Ok(block?.text.len() as u64))
                 .sum::<Result<u64>>()?;
             cut_bytes += head;
@@ -289,7 +289,7 @@ fn survey(files: &TextFiles, corpus: &Path, on: &mut impl FnMut(Event) -> Result
     Ok(SplitPoint { survey, cut })
 }
 
-/// What shards are made of.
+/// Encodes text and writes it as shards.
 struct ShardWriter<'a> {
     files: &'a TextFiles,
     tokenizer: &'a Tokenizer,
@@ -299,16 +299,16 @@ struct ShardWriter<'a> {
 }
 
 impl ShardWriter<'_> {
-    /// Writes the tokens of the text in `range`, or as much as a shard holds, to `path`; the shard will be called `name`.
-    /// Where the next one begins. Special tokens that are encoded as text are counted in `as_text`.
+    /// Writes the tokens of the text in `range`, up to the size of a shard, to `path`; the shard will be called `name`.
+    /// Returns where the next one begins. Special tokens that are encoded as text are counted in `as_text`.
     fn write(
         &self,
-        range: Range<Place>,
+        range: Range<FilePosition>,
         path: &Path,
         name: String,
         as_text: &mut BTreeMap<String, usize>,
         on: &mut impl FnMut(Event) -> Result<()>,
-    ) -> Result<(ShardRecord, Place)> {
+    ) -> Result<(ShardRecord, FilePosition)> {
         let (width, limit) = (self.width, range.end);
         let mut out = BufWriter::new(File::create(path)?);
         let mut hash = Sha256::new();
@@ -322,8 +322,8 @@ impl ShardWriter<'_> {
         let mut blocks = self.files.blocks(next, Some(limit));
         let at_once = 2 * rayon::current_num_threads();
         while next < limit && record.text_bytes < self.shard_text {
-            // As many blocks as threads can work on, encoded side by side and written in their order; where the shard
-            // ends, no number of threads decides.
+            // Two blocks per thread are encoded in parallel and written in order. Where the shard ends does not depend on the
+            // number of threads.
             let mut batch: Vec<TextBlock> = Vec::with_capacity(at_once);
             let mut left = self.shard_text - record.text_bytes;
             while batch.len() < at_once && left > 0 {

@@ -12,17 +12,17 @@ use anyhow::{Context, Result, bail, ensure};
 use super::text_finder::TextFinder;
 use crate::disk::files;
 
-/// Bytes of a block, unless a line is longer.
+/// Size of a block in bytes, unless a line is longer.
 const BLOCK: usize = 1 << 20;
-/// A block without a line end grows up to this, then is cut between two characters.
-const LONGEST_BLOCK: usize = 1 << 24;
+/// Maximum size of a block without a line end; it is then split between two characters.
+const MAX_BLOCK: usize = 1 << 24;
 
-/// The files of a corpus, in the order of their paths.
+/// The files of a corpus, sorted by path.
 pub struct TextFiles {
     files: Vec<TextFile>,
-    /// Texts that no block ends in the middle of.
-    whole: Vec<String>,
-    left_out: Vec<String>,
+    /// Strings that are never split between two blocks.
+    atomic: Vec<String>,
+    skipped: Vec<String>,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,116 +31,121 @@ pub(super) struct TextFile {
     pub bytes: u64,
 }
 
-/// A place in the files: the byte `offset` of file number `file`.
+/// A position in the files: byte `offset` of file number `file`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-pub struct Place {
+pub struct FilePosition {
     pub file: usize,
     pub offset: u64,
 }
 
-/// A piece of text: byte-order mark dropped, CRLF turned into LF.
+/// A block of normalised text: without byte-order mark, with LF line endings.
 pub struct TextBlock {
     pub text: String,
-    pub start: Place,
-    /// Bytes that it has on disk.
+    pub start: FilePosition,
+    /// Its size on disk, in bytes.
     pub bytes: u64,
-    /// Where the next one begins.
-    pub end: Place,
-    /// It is the last of its file.
+    /// Where the next block begins.
+    pub end: FilePosition,
+    /// Whether it is the last of its file.
     pub ends_file: bool,
     pub had_mark: bool,
     pub carriage_returns: usize,
 }
 
 impl TextFiles {
-    /// A file, or all files below a folder but hidden ones, each once, however many names it has there; folders that this
-    /// program wrote are left out.
+    /// A file, or all files below a folder: each once, even if it has several names. Hidden files and this program's output
+    /// folders are skipped.
     ///
     /// # Errors
-    /// Nothing there, a folder without texts, a run.
+    /// The path does not exist, is a folder without files, or is a run.
     pub fn find(path: &Path) -> Result<Self> {
         let found = TextFinder::find(path)?;
-        let left_out = found.remarks();
+        let skipped = found.remarks();
         ensure!(
             !found.files.is_empty(),
-            "corpus {}: the folder holds no texts{}; put text files into it",
+            "corpus {}: the folder has no text files{}; put some into it",
             path.display(),
-            left_out.iter().map(|remark| format!(" ({remark})")).collect::<String>()
+            skipped.iter().map(|remark| format!(" ({remark})")).collect::<String>()
         );
         Ok(Self {
             files: found.files,
-            left_out,
-            whole: Vec::new(),
+            skipped,
+            atomic: Vec::new(),
         })
     }
 
-    /// The same files, of which no block ends in the middle of one of these texts.
-    pub fn keeping_whole<'a>(self, texts: impl IntoIterator<Item = &'a String>) -> Self {
+    /// The same files, with strings that are never split between two blocks.
+    pub fn with_atomic_strings<'a>(self, texts: impl IntoIterator<Item = &'a String>) -> Self {
         Self {
-            whole: texts.into_iter().cloned().collect(),
+            atomic: texts.into_iter().cloned().collect(),
             ..self
         }
     }
 
-    /// What was left out, for the user to know.
-    pub fn left_out(&self) -> &[String] {
-        &self.left_out
+    /// Notes on what was skipped.
+    pub fn skipped(&self) -> &[String] {
+        &self.skipped
     }
 
-    /// Bytes on disk of all files.
+    /// Total size on disk, in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes_before(self.end())
     }
 
-    /// Bytes on disk that lie before `place`.
-    pub fn bytes_before(&self, place: Place) -> u64 {
-        self.files[..place.file].iter().map(|file| file.bytes).sum::<u64>() + place.offset
+    /// Bytes on disk before `position`.
+    pub fn bytes_before(&self, position: FilePosition) -> u64 {
+        self.files[..position.file].iter().map(|file| file.bytes).sum::<u64>() + position.offset
     }
 
-    /// A place, for messages.
-    pub fn name(&self, place: Place) -> String {
-        let path = self.files.get(place.file).map(|file| file.path.display().to_string());
-        format!("corpus {}, after byte {}", path.unwrap_or_default(), place.offset)
+    /// A position, for messages.
+    pub fn name(&self, position: FilePosition) -> String {
+        let path = self
+            .files
+            .get(position.file)
+            .map(|file| file.path.display().to_string());
+        format!("corpus {}, after byte {}", path.unwrap_or_default(), position.offset)
     }
 
-    /// The place behind the last file.
-    pub fn end(&self) -> Place {
-        Place {
+    /// The position after the last file.
+    pub fn end(&self) -> FilePosition {
+        FilePosition {
             file: self.files.len(),
             offset: 0,
         }
     }
 
+    /// Checks that a position exists.
+    ///
     /// # Errors
-    /// `place` is in none of the files.
-    pub fn check(&self, place: Place) -> Result<()> {
-        let bytes = self.files.get(place.file).map_or(0, |file| file.bytes);
+    /// It is in none of the files.
+    pub fn check(&self, position: FilePosition) -> Result<()> {
+        let bytes = self.files.get(position.file).map_or(0, |file| file.bytes);
         ensure!(
-            place.file <= self.files.len() && place.offset <= bytes,
+            position.file <= self.files.len() && position.offset <= bytes,
             "the text has no byte {} in file {}",
-            place.offset,
-            place.file
+            position.offset,
+            position.file
         );
         Ok(())
     }
 
     /// The blocks from `start` to `end` (excluded; `None` is the end of the last file). A block never crosses `end`.
-    pub fn blocks(&self, start: Place, end: Option<Place>) -> impl Iterator<Item = Result<TextBlock>> {
-        let mut place = start;
+    pub fn blocks(&self, start: FilePosition, end: Option<FilePosition>) -> impl Iterator<Item = Result<TextBlock>> {
+        let mut position = start;
         std::iter::from_fn(move || {
-            if place.file >= self.files.len() || end.is_some_and(|end| place >= end) {
+            if position.file >= self.files.len() || end.is_some_and(|end| position >= end) {
                 return None;
             }
-            let block = self.block(place, end);
+            let block = self.block(position, end);
             match &block {
-                Ok(block) => place = block.end,
-                Err(_) => place.file = self.files.len(),
+                Ok(block) => position = block.end,
+                Err(_) => position.file = self.files.len(),
             }
             Some(block)
         })
     }
 
-    fn block(&self, start: Place, end: Option<Place>) -> Result<TextBlock> {
+    fn block(&self, start: FilePosition, end: Option<FilePosition>) -> Result<TextBlock> {
         let TextFile { path, bytes } = &self.files[start.file];
         let limit = match end {
             Some(end) if end.file == start.file => end.offset.min(*bytes),
@@ -152,18 +157,18 @@ impl TextFiles {
             let want = size.min((limit - start.offset) as usize);
             let mut raw = vec![0; want];
             file.read_exact_at(&mut raw, start.offset)
-                .with_context(|| format!("corpus {} became shorter while it was read", path.display()))?;
+                .with_context(|| format!("corpus {} was truncated while it was read", path.display()))?;
             if start.offset + want as u64 == limit {
                 break (raw, want);
             }
             if let Some(cut) = last_line_end(&raw) {
                 break (raw, cut);
             }
-            if size >= LONGEST_BLOCK {
-                // Before the last character that begins here, and not within a CRLF.
+            if size >= MAX_BLOCK {
+                // Before the last character that begins here, and not inside a CRLF.
                 let cut = (1..want).rev().find(|&at| raw[at] & 0xc0 != 0x80 && raw[at] != b'\n');
                 let cut = cut.unwrap_or(want);
-                let cut = self.before_whole(&raw, cut).unwrap_or(cut);
+                let cut = self.cut_before_atomic(&raw, cut).unwrap_or(cut);
                 break (raw, cut);
             }
             size *= 2;
@@ -198,12 +203,12 @@ impl TextFiles {
             start,
             bytes: cut as u64,
             end: if ends_file {
-                Place {
+                FilePosition {
                     file: start.file + 1,
                     offset: 0,
                 }
             } else {
-                Place {
+                FilePosition {
                     file: start.file,
                     offset: end_offset,
                 }
@@ -214,9 +219,9 @@ impl TextFiles {
         })
     }
 
-    /// Where the text begins that a cut at `cut` would go through, if there is one and something before it.
-    fn before_whole(&self, raw: &[u8], cut: usize) -> Option<usize> {
-        let starts = self.whole.iter().filter_map(|text| {
+    /// Start of the atomic string that a cut at `cut` would split, if there is one and it is not at the very beginning.
+    fn cut_before_atomic(&self, raw: &[u8], cut: usize) -> Option<usize> {
+        let starts = self.atomic.iter().filter_map(|text| {
             let mut starts = cut.saturating_sub(text.len() - 1).max(1)..cut;
             starts.find(|&start| {
                 let common = text.len().min(raw.len() - start);
@@ -226,11 +231,11 @@ impl TextFiles {
         starts.min()
     }
 
-    /// The place of the character number `skip` (from 0) of the text that begins at `start`, where a block begins.
+    /// The position of character number `skip` (from 0) of the block that begins at `start`.
     ///
     /// # Errors
-    /// As reading.
-    pub fn place_of_character(&self, start: Place, mut skip: u64) -> Result<Place> {
+    /// The block cannot be read.
+    pub fn position_of_character(&self, start: FilePosition, mut skip: u64) -> Result<FilePosition> {
         let block = self.block(start, None)?;
         let mut offset = start.offset + if block.had_mark { 3 } else { 0 };
         let file = files::open(&self.files[start.file].path)?;
@@ -242,18 +247,18 @@ impl TextFiles {
             let Some(character) = characters.next() else { break };
             offset += character.len_utf8() as u64;
             if character == '\r' && characters.peek() == Some(&'\n') {
-                continue; // half of a line end that counts once
+                continue; // CRLF counts as one character
             }
             skip -= 1;
         }
-        Ok(Place {
+        Ok(FilePosition {
             file: start.file,
             offset,
         })
     }
 }
 
-/// The end of the last line in `raw` that ends and is followed by something other than white space.
+/// The end of the last complete line in `raw` with no white space on either side of its newline.
 fn last_line_end(raw: &[u8]) -> Option<usize> {
     (1..raw.len()).rev().filter(|&at| raw[at - 1] == b'\n').find(|&at| {
         let line = raw[..at - 1].strip_suffix(b"\r").unwrap_or(&raw[..at - 1]);
@@ -262,7 +267,7 @@ fn last_line_end(raw: &[u8]) -> Option<usize> {
     })
 }
 
-/// The character that `bytes` end with, if it is whole.
+/// The last character of `bytes`, if it is complete.
 fn last_character(bytes: &[u8]) -> Option<char> {
     let start = (0..bytes.len()).rev().take(4).find(|&at| bytes[at] & 0xc0 != 0x80)?;
     first_character(&bytes[start..])
@@ -284,7 +289,7 @@ mod tests {
 
     use super::*;
 
-    fn read(files: &TextFiles, start: Place, end: Option<Place>) -> Vec<TextBlock> {
+    fn read(files: &TextFiles, start: FilePosition, end: Option<FilePosition>) -> Vec<TextBlock> {
         files.blocks(start, end).map(Result::unwrap).collect()
     }
 
@@ -300,7 +305,7 @@ mod tests {
         fs::write(folder.path().join("b.txt"), "€".repeat(7 << 20)).unwrap(); // a line of over 16 MiB
         fs::write(folder.path().join("c.txt"), "").unwrap();
         let files = TextFiles::find(folder.path()).unwrap();
-        let blocks = read(&files, Place::default(), None);
+        let blocks = read(&files, FilePosition::default(), None);
         let text: String = blocks.iter().map(|block| block.text.as_str()).collect();
         let expected = line.replace("\r\n", "\n").repeat(60_000) + &"€".repeat(7 << 20);
         assert!(text == expected);
@@ -321,7 +326,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.txt"), "\u{feff}äöü\r\nabc\r\n".repeat(100_000)).unwrap();
         let files = TextFiles::find(folder.path()).unwrap();
-        let all = read(&files, Place::default(), None);
+        let all = read(&files, FilePosition::default(), None);
         let again = read(&files, all[0].end, None);
         assert!(
             again
@@ -332,8 +337,10 @@ mod tests {
 
         let text: String = all.iter().map(|block| block.text.as_str()).collect();
         for characters in [0, 1, 3, 4, 5, 1000, 77_777] {
-            let place = files.place_of_character(Place::default(), characters).unwrap();
-            let head: String = read(&files, Place::default(), Some(place))
+            let position = files
+                .position_of_character(FilePosition::default(), characters)
+                .unwrap();
+            let head: String = read(&files, FilePosition::default(), Some(position))
                 .iter()
                 .map(|b| b.text.as_str())
                 .collect();

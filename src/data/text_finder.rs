@@ -1,4 +1,4 @@
-//! Which files below a folder are its texts: each once, and none that this program wrote.
+//! Finds the text files below a folder: each once, without this program's own output.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, Metadata};
@@ -11,27 +11,27 @@ use super::prepare;
 use super::text_files::TextFile;
 use crate::tokenizer::folder::{TOKENIZER, TOKENIZER_CONFIG};
 
-/// Names that a remark lists, at most.
-const LISTED: usize = 3;
+/// Maximum number of names in a note.
+const MAX_LISTED: usize = 3;
 
-/// What was found so far.
+/// The files found so far.
 #[derive(Default)]
 pub(super) struct TextFinder {
-    /// In the order of their paths.
+    /// Sorted by path.
     pub files: Vec<TextFile>,
-    /// Files and folders by device and number: a text with two names is one text.
+    /// Device and inode of files and folders, so that a file with two names counts once.
     seen: HashSet<(u64, u64)>,
-    /// Links that are still to be followed: what they lead to may be among the files and folders themselves.
+    /// Links, followed last, because their targets may be among the files and folders.
     links: BTreeSet<PathBuf>,
-    twice: Vec<PathBuf>,
-    written_here: Vec<PathBuf>,
+    duplicates: Vec<PathBuf>,
+    program_outputs: Vec<PathBuf>,
 }
 
 impl TextFinder {
-    /// Goes through a folder, or takes a file.
+    /// Finds the files below a folder, or the file itself.
     ///
     /// # Errors
-    /// Nothing there, a run, something that cannot be read or is neither a file nor a folder.
+    /// The path does not exist, is a run, cannot be read, or is neither a file nor a folder.
     pub fn find(path: &Path) -> Result<Self> {
         let mut finder = Self::default();
         ensure!(
@@ -41,23 +41,23 @@ impl TextFinder {
         );
         finder.visit(path, &metadata(path)?)?;
         while let Some(link) = finder.links.pop_first() {
-            let leads_to = metadata(&link)?;
-            match is_written_here(&link) {
-                true => finder.written_here.push(link),
-                false => finder.visit(&link, &leads_to)?,
+            let target = metadata(&link)?;
+            match is_program_output(&link) {
+                true => finder.program_outputs.push(link),
+                false => finder.visit(&link, &target)?,
             }
         }
         finder.files.sort();
         Ok(finder)
     }
 
-    /// What was left out and why, in a line each.
+    /// What was skipped and why, one line each.
     pub fn remarks(&self) -> Vec<String> {
         let reasons = [
-            (&self.twice, "links to files that are in the corpus already"),
+            (&self.duplicates, "links to files that are already in the corpus"),
             (
-                &self.written_here,
-                "which this program wrote: runs, models, tokenizers, tokens",
+                &self.program_outputs,
+                "which mlx-gpt wrote: runs, models, tokenizers, tokens",
             ),
         ];
         let named = reasons.iter().filter(|(paths, _)| !paths.is_empty());
@@ -65,9 +65,9 @@ impl TextFinder {
             .map(|(paths, why)| {
                 let mut names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
                 names.sort();
-                let more = if names.len() > LISTED { ", …" } else { "" };
-                names.truncate(LISTED);
-                format!("left out {}{more}, {why}", names.join(", "))
+                let more = if names.len() > MAX_LISTED { ", …" } else { "" };
+                names.truncate(MAX_LISTED);
+                format!("skipped {}{more}, {why}", names.join(", "))
             })
             .collect()
     }
@@ -75,12 +75,12 @@ impl TextFinder {
     fn visit(&mut self, path: &Path, found: &Metadata) -> Result<()> {
         if !found.is_file() && !found.is_dir() {
             bail!(
-                "corpus {} is neither a file nor a folder; write its text into a file first",
+                "corpus {} is neither a file nor a folder; write its text to a regular file first",
                 path.display()
             );
         }
         if !self.seen.insert((found.dev(), found.ino())) {
-            self.twice.push(path.to_owned());
+            self.duplicates.push(path.to_owned());
         } else if found.is_file() {
             self.files.push(TextFile {
                 path: path.to_owned(),
@@ -105,8 +105,8 @@ impl TextFinder {
             let named = fs::symlink_metadata(&path);
             if named.is_ok_and(|named| named.is_symlink()) {
                 self.links.insert(path);
-            } else if is_written_here(&path) {
-                self.written_here.push(path);
+            } else if is_program_output(&path) {
+                self.program_outputs.push(path);
             } else {
                 self.visit(&path, &metadata(&path)?)?;
             }
@@ -119,8 +119,8 @@ fn metadata(path: &Path) -> Result<Metadata> {
     fs::metadata(path).with_context(|| format!("corpus {} cannot be opened; check the path", path.display()))
 }
 
-/// Whether a folder is one that this program wrote: its next text would have parts of its last one in it.
-fn is_written_here(folder: &Path) -> bool {
+/// Whether a folder was written by this program, whose output must not become training data.
+fn is_program_output(folder: &Path) -> bool {
     let has = |name: &str| folder.join(name).exists();
     folder.is_dir()
         && (is_run(folder)
@@ -172,7 +172,7 @@ mod tests {
         fs::hard_link(corpus.join("z.txt"), corpus.join("zz.txt")).unwrap();
         let (files, said) = found(&corpus);
         assert_eq!(files, ["e1.txt", "letters/b.txt", "z.txt"]);
-        assert_eq!(said.matches("left out ").count(), 1, "{said}");
+        assert_eq!(said.matches("skipped ").count(), 1, "{said}");
         assert!(!said.contains("/letters,") && !said.contains("/z.txt"), "{said}");
     }
 
@@ -196,7 +196,7 @@ mod tests {
         }
         let (files, said) = found(folder.path());
         assert_eq!(files, ["notes/config.toml", "notes/tokenizer.json"]);
-        assert!(said.contains("runs/x, which this program wrote"), "{said}");
+        assert!(said.contains("runs/x, which mlx-gpt wrote"), "{said}");
         let error = TextFinder::find(&path("runs/x")).err().unwrap().to_string();
         assert!(error.contains("is a run, not a text"), "{error}");
     }

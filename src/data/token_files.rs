@@ -1,11 +1,11 @@
-//! Files of token ids that other programs wrote, mapped into memory as they are.
+//! Token files of other programs, mapped into memory.
 //!
-//! | format | how it begins | numbers |
+//! | format | begins with | ids |
 //! |---|---|---|
-//! | bare, nanoGPT's `train.bin` | with the first id | 16-bit; 32-bit where the vocabulary or the file says so |
-//! | llm.c's and modded-nanogpt's shards | 256 numbers of 32 bits: 20240520, 1, how many ids follow | 16-bit |
+//! | bare, nanoGPT's `train.bin` | the first id | 16-bit; 32-bit if the vocabulary requires it or the file looks so |
+//! | llm.c's and modded-nanogpt's shards | 256 32-bit numbers: 20240520, 1, number of ids | 16-bit |
 //! | llm.c's for Llama 3 | the same with 20240801, 7 | 32-bit |
-//! | NumPy's, build-nanogpt's shards | `\x93NUMPY`, a version, a description in words | as it says |
+//! | NumPy's, build-nanogpt's shards | `\x93NUMPY`, a version, a Python dict | as the dict says |
 
 use std::fs::File;
 use std::io::Read;
@@ -18,48 +18,55 @@ use crate::disk::files;
 
 /// Bytes of llm.c's header.
 const LLM_C_HEADER: usize = 256 * 4;
-/// llm.c's formats (`dev/data/data_common.py`): magic number, version, width of an id.
+/// llm.c's formats (`dev/data/data_common.py`): magic number, version, size of an id.
 const LLM_C: [(u32, u32, TokenWidth); 2] = [(20240520, 1, TokenWidth::U16), (20240801, 7, TokenWidth::U32)];
-/// llm.c's files of questions with several answers.
+/// llm.c's multiple-choice files.
 const LLM_C_QUESTIONS: u32 = 20240522;
 const NUMPY: &[u8] = b"\x93NUMPY";
 
-/// Bytes at the beginning of a file in which its format shows: more than any header has.
-const HEAD: u64 = 1 << 16;
-/// Ids of a bare file that tell 32-bit numbers from 16-bit ones.
-const ENOUGH_TO_TELL: usize = 16;
+/// Bytes read to detect a file's format: more than any header has.
+const HEADER_PROBE_BYTES: u64 = 1 << 16;
+/// Minimum number of ids of a bare file to detect 32-bit numbers.
+const MIN_IDS_TO_DETECT_WIDTH: usize = 16;
 
-/// Where the ids of a file are.
+/// Format of a file, and the location of its ids.
 #[derive(Debug, PartialEq)]
 pub struct Layout {
+    /// The format.
     pub format: Format,
     /// Bytes before the first id.
     pub offset: u64,
+    /// Size of an id.
     pub width: TokenWidth,
-    /// Ids after it, as the header says, or as the file's size does.
+    /// Number of ids according to the header, or else to the file's size.
     count: u64,
 }
 
 impl Layout {
+    /// Number of ids.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Format and width, for people.
-    pub fn kind(&self) -> String {
+    /// Format and width, for display.
+    pub fn description(&self) -> String {
         format!("{}, {} bits", self.format.name(), 8 * self.width.bytes())
     }
 }
 
+/// The format of a token file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
+    /// Ids without a header.
     Bare,
+    /// llm.c's.
     LlmC,
+    /// NumPy's.
     Numpy,
 }
 
 impl Format {
-    /// What it is called for people.
+    /// Its name, for display.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare numbers, as nanoGPT's",
@@ -69,10 +76,10 @@ impl Format {
     }
 }
 
-/// How a file is laid out, for ids of a vocabulary of that size.
+/// Detects the layout of a file of ids of a vocabulary of that size.
 ///
 /// # Errors
-/// It cannot be read, or has a format that is known and not one of ids.
+/// It cannot be read, or has a known format that does not hold ids.
 pub fn layout(path: &Path, vocab_size: usize) -> Result<Layout> {
     let shown = path.display();
     let file = files::open(path).with_context(|| format!("token file {shown} cannot be read"))?;
@@ -91,7 +98,7 @@ pub fn open(path: &Path, vocab_size: usize) -> Result<Shard> {
     let shown = path.display();
     ensure!(
         shard.len() as u64 == layout.count,
-        "token file {shown} was cut: it has {} ids, its header says {}; copy or make it again",
+        "token file {shown} is truncated: it has {} ids, its header says {}; copy or create it again",
         shard.len(),
         layout.count
     );
@@ -101,7 +108,7 @@ pub fn open(path: &Path, vocab_size: usize) -> Result<Shard> {
 
 fn read_head(file: &File) -> Result<Vec<u8>> {
     let mut head = Vec::new();
-    file.take(HEAD).read_to_end(&mut head)?;
+    file.take(HEADER_PROBE_BYTES).read_to_end(&mut head)?;
     Ok(head)
 }
 
@@ -126,7 +133,7 @@ fn llm_c_layout(head: &[u8]) -> Result<Option<Layout>> {
     let number = |at: usize| numbers.get(at).map(|&bytes| u32::from_le_bytes(bytes));
     let Some(magic) = number(0) else { return Ok(None) };
     if magic == LLM_C_QUESTIONS && number(1) == Some(1) {
-        bail!("it holds questions with several answers in llm.c's format, not a text; give the files of a text");
+        bail!("it contains multiple-choice questions in llm.c's format, not a text; give the token files of a text");
     }
     let Some(&(_, version, width)) = LLM_C.iter().find(|format| format.0 == magic) else {
         return Ok(None);
@@ -134,11 +141,11 @@ fn llm_c_layout(head: &[u8]) -> Result<Option<Layout>> {
     let found = number(1).unwrap_or(0);
     ensure!(
         found == version,
-        "it is in llm.c's format {magic}, version {found}; version {version} is the one that is read: make it again with a current llm.c"
+        "it has llm.c's format {magic}, version {found}; only version {version} is supported: create it again with a current llm.c"
     );
     ensure!(
         head.len() >= LLM_C_HEADER,
-        "it was cut in its header; copy or make it again"
+        "its header is truncated; copy or create it again"
     );
     Ok(Some(Layout {
         format: Format::LlmC,
@@ -150,7 +157,7 @@ fn llm_c_layout(head: &[u8]) -> Result<Option<Layout>> {
 
 /// NumPy's format (numpy.lib.format): magic, version, length of the description, the description as a Python dict.
 fn numpy_layout(head: &[u8]) -> Result<Layout> {
-    const CUT: &str = "it was cut in its header; copy or make it again";
+    const CUT: &str = "its header is truncated; copy or create it again";
     let version = *head.get(NUMPY.len()).context(CUT)?;
     let rest = head.get(NUMPY.len() + 2..).context(CUT)?;
     let (length, rest) = match version {
@@ -160,17 +167,17 @@ fn numpy_layout(head: &[u8]) -> Result<Layout> {
         2 | 3 => rest
             .split_first_chunk()
             .map(|(bytes, rest)| (u32::from_le_bytes(*bytes) as usize, rest)),
-        _ => bail!("it is in version {version} of NumPy's format; 1 to 3 are read"),
+        _ => bail!("it has version {version} of NumPy's format; 1 to 3 are supported"),
     }
     .context(CUT)?;
     let description = rest.get(..length).context(CUT)?;
     let description = str::from_utf8(description).context("its header is not text")?;
     let width = match value_of(description, "descr") {
         Some("'<u2'") => TokenWidth::U16,
-        // Ids are never negative, so that the sign says nothing.
+        // Ids are never negative, so signedness does not matter.
         Some("'<u4'" | "'<i4'") => TokenWidth::U32,
         other => bail!(
-            "its numbers are of the type {}; save the ids as uint16 or uint32: np.save(file, ids.astype(np.uint16))",
+            "its numbers have the type {}; save the ids as uint16 or uint32: np.save(file, ids.astype(np.uint16))",
             other.unwrap_or("none")
         ),
     };
@@ -182,7 +189,7 @@ fn numpy_layout(head: &[u8]) -> Result<Layout> {
     let count = shape
         .strip_suffix(',')
         .and_then(|count| count.parse().ok())
-        .with_context(|| format!("its shape is ({shape}); ids must be an array of one dimension"))?;
+        .with_context(|| format!("its shape is ({shape}); it must be one-dimensional"))?;
     Ok(Layout {
         format: Format::Numpy,
         offset: (head.len() - rest.len() + length) as u64,
@@ -197,9 +204,9 @@ fn value_of<'a>(description: &'a str, key: &str) -> Option<&'a str> {
     Some(rest.split_once(',')?.0.trim())
 }
 
-/// How wide the numbers of a file without a header are. nanoGPT writes 16 bits, which hold the ids of up to 65,536 tokens;
-/// others always write 32. Those are recognised by the high half of every number being at most 3, as no vocabulary has more
-/// than 4 · 65,536 tokens. For characters it must be 0: a text in 16 bits may well have small ids at every second position.
+/// Size of the ids of a file without a header. nanoGPT writes 16 bits, enough for 65,536 tokens; others always write 32
+/// bits, which is detected by the high half of every number being at most 3, because no vocabulary exceeds 4 · 65,536
+/// tokens. For character vocabularies it must be 0: in 16-bit data, small ids may legitimately alternate.
 fn bare_width(head: &[u8], bytes: u64, vocab_size: usize) -> Result<TokenWidth> {
     let most = if vocab_size < 256 { 0 } else { 3 };
     // Whether little-endian numbers of `count` halves have at most `most` in the second half and zeros above it.
@@ -212,12 +219,12 @@ fn bare_width(head: &[u8], bytes: u64, vocab_size: usize) -> Result<TokenWidth> 
             .collect();
         let small = |number: &[u16]| number[1] <= most && number[2..].iter().all(|&half| half == 0);
         bytes.is_multiple_of(2 * count as u64)
-            && halves.len() / count >= ENOUGH_TO_TELL
+            && halves.len() / count >= MIN_IDS_TO_DETECT_WIDTH
             && halves.chunks_exact(count).all(small)
     };
     ensure!(
         !looks_wide(4),
-        "its numbers have 64 bits, np.array's default; write them again with np.array(ids, dtype=np.uint16), or uint32 for a vocabulary over 65536"
+        "its numbers have 64 bits, np.array's default; save them again with np.array(ids, dtype=np.uint16), or uint32 for a vocabulary over 65536"
     );
     let narrow = TokenWidth::for_vocabulary(vocab_size);
     Ok(if looks_wide(2) { TokenWidth::U32 } else { narrow })

@@ -1,4 +1,4 @@
-//! Folders of token files that other programs made: nanoGPT's, llm.c's, build-nanogpt's.
+//! Folders of token files of other programs: nanoGPT's, llm.c's, build-nanogpt's.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,27 +15,28 @@ use crate::disk::files;
 use crate::disk::hash::{sha256, sha256_of_file};
 use crate::tokenizer::{CharTokenizer, Tokenizer};
 
-/// How nanoGPT's `prepare.py` says which character an id stands for.
+/// nanoGPT's `prepare.py` stores the characters of its ids there.
 const META: &str = "meta.pkl";
-/// nanoGPT's own pair of files, which is taken where it is there, whatever else is.
+/// nanoGPT's pair of files, which takes precedence over all others.
 const PAIR: [&str; 2] = ["train.bin", "val.bin"];
 
 /// A folder of training files and validation files.
 pub struct TokenFolder {
+    /// Its path.
     pub folder: PathBuf,
     train: Vec<PathBuf>,
     val: Vec<PathBuf>,
-    /// The characters that its `meta.pkl` tells, if there is one; or why it tells none.
+    /// The characters of its `meta.pkl`, if there is one, or why it could not be read.
     meta: Option<Result<CharTokenizer>>,
     remarks: Vec<String>,
 }
 
 impl TokenFolder {
-    /// The token files in `folder`: `train.bin` and `val.bin`, or all `.bin` and `.npy` with the word `train` and those
-    /// with the word `val` in their names; none where there are no such files.
+    /// The token files in `folder`: `train.bin` and `val.bin`, or all `.bin` and `.npy` files with the word `train` or `val`
+    /// in their names; `None` if there are none.
     ///
     /// # Errors
-    /// Files for one of the two parts alone.
+    /// There are files for only one of the two splits.
     pub fn find(folder: &Path) -> Result<Option<Self>> {
         let pair = PAIR.map(|name| folder.join(name));
         let (train, val) = if pair.iter().all(|file| file.is_file()) {
@@ -53,11 +54,11 @@ impl TokenFolder {
         let shown = folder.display();
         ensure!(
             !val.is_empty(),
-            "{shown} has token files to train on but none to validate on; put a val.bin beside them"
+            "{shown} has token files for training but none for validation; put a val.bin beside them"
         );
         ensure!(
             !train.is_empty(),
-            "{shown} has token files to validate on but none to train on; put a train.bin beside them"
+            "{shown} has token files for validation but none for training; put a train.bin beside them"
         );
         let meta = folder.join(META);
         let meta = meta.exists().then(|| characters(&meta));
@@ -74,7 +75,7 @@ impl TokenFolder {
         }))
     }
 
-    /// What the user should know of it.
+    /// Notes for the user on how the folder was read.
     pub fn remarks(&self) -> &[String] {
         &self.remarks
     }
@@ -82,24 +83,26 @@ impl TokenFolder {
     /// The tokenizer of the characters in its `meta.pkl`.
     ///
     /// # Errors
-    /// There is no `meta.pkl`, or one without characters.
+    /// There is no `meta.pkl`, or it has no characters.
     pub fn characters(&self) -> Result<CharTokenizer> {
-        const REMEDY: &str = "say which tokenizer made them, such as --tokenizer gpt2";
+        const HINT: &str = "name the tokenizer that made them, such as --tokenizer gpt2";
         let shown = self.folder.display();
         match &self.meta {
             Some(Ok(characters)) => Ok(characters.clone()),
-            Some(Err(why)) => bail!("{shown} holds tokens, and its {META} could not be used: {why:#}; {REMEDY}"),
-            None => bail!("{shown} holds tokens, not characters; {REMEDY}"),
+            Some(Err(why)) => bail!("{shown} contains tokens, and its {META} could not be used: {why:#}; {HINT}"),
+            None => bail!("{shown} contains tokens, not text; {HINT}"),
         }
     }
 
-    /// The name of the tokenizer that such files are made with unless somebody says otherwise.
+    /// The name of the default tokenizer for these files.
     pub fn own_tokenizer(&self) -> &'static str {
         if self.meta.is_some() { "char" } else { "gpt2" }
     }
 
+    /// Checks that a tokenizer matches the characters in `meta.pkl`.
+    ///
     /// # Errors
-    /// The tokenizer has other ids for the characters in `meta.pkl`.
+    /// It has other ids for them.
     pub fn check(&self, tokenizer: &Tokenizer) -> Result<()> {
         let Some(Ok(characters)) = &self.meta else {
             return Ok(());
@@ -111,7 +114,7 @@ impl TokenFolder {
         for id in 0..characters.vocab_size() as u32 {
             ensure!(
                 same(id)?,
-                "the ids are those of the {1} characters in {0}, which do not match the tokenizer ({2} tokens); leave --tokenizer out, or start from a model of these characters",
+                "the ids are those of the {1} characters in {0}, which do not match the tokenizer ({2} tokens); omit --tokenizer, or start from a model of these characters",
                 self.folder.join(META).display(),
                 characters.vocab_size(),
                 tokenizer.vocab_size()
@@ -120,11 +123,11 @@ impl TokenFolder {
         Ok(())
     }
 
-    /// The tokens of a part, which must be of that tokenizer.
+    /// The tokens of a split, which must be that tokenizer's.
     ///
     /// # Errors
-    /// As [`check`](Self::check); a file that is damaged or holds no ids; an id that is out of range.
-    pub fn part(&self, tokenizer: &Tokenizer, split: Split) -> Result<Tokens> {
+    /// As [`check`](Self::check); a file that is damaged or has no ids; an id that is out of range.
+    pub fn tokens(&self, tokenizer: &Tokenizer, split: Split) -> Result<Tokens> {
         self.check(tokenizer)?;
         let open = |file: &&PathBuf| token_files::open(file, tokenizer.vocab_size());
         Ok(Tokens::Shards(
@@ -132,7 +135,7 @@ impl TokenFolder {
         ))
     }
 
-    /// The files of a part and how each is laid out, for people.
+    /// The layout of each file of a split.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -150,7 +153,7 @@ impl TokenFolder {
         }
     }
 
-    /// What identifies the text.
+    /// Identifies the text.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -164,7 +167,7 @@ impl TokenFolder {
     }
 }
 
-/// The token files of a folder that have one of those words in their names, in the order of their names.
+/// The token files of a folder with one of those words in their names, sorted by name.
 fn named(folder: &Path, words: &[&str]) -> Vec<PathBuf> {
     let is_one = |path: &PathBuf| {
         let is_of_ids = path.extension().is_some_and(|end| end == "bin" || end == "npy");
@@ -181,36 +184,36 @@ fn named(folder: &Path, words: &[&str]) -> Vec<PathBuf> {
     files
 }
 
-/// The characters of nanoGPT's `meta.pkl`: `itos`, a dict of characters by their ids, and `stoi`, the other way round.
+/// The characters of nanoGPT's `meta.pkl`: `itos`, a dict from id to character, and `stoi`, its inverse.
 fn characters(path: &Path) -> Result<CharTokenizer> {
     let meta = pickle::read(&files::read(path)?)?;
     let (Some(itos), Some(stoi)) = (meta.get("itos"), meta.get("stoi")) else {
-        bail!("it has no itos and stoi, as nanoGPT's has");
+        bail!("it has no itos and stoi, which nanoGPT's has");
     };
     let itos = by_id(itos)?;
     let count = itos.len();
     if let Some(size) = meta.get("vocab_size") {
         ensure!(
             *size == Value::Int(count as i64),
-            "its vocab_size is not the {count} of its characters"
+            "its vocab_size is not {count}, the number of its characters"
         );
     }
     let mut ids = HashMap::new();
     for (key, id) in entries(stoi)? {
         let (Value::Text(text), Value::Int(id)) = (key, id) else {
-            bail!("its stoi is not of characters and ids");
+            bail!("its stoi does not map characters to ids");
         };
         ids.insert(text.chars().next().filter(|first| first.len_utf8() == text.len()), *id);
     }
     let same = |(id, character): (i64, &char)| ids.get(&Some(*character)) == Some(&id);
     ensure!(
         ids.len() == count && (0..).zip(&itos).all(same),
-        "its stoi is not its itos the other way round"
+        "its stoi is not the inverse of its itos"
     );
     Ok(CharTokenizer::from_characters(itos))
 }
 
-/// Characters in the order of their ids, of a dict or a list.
+/// Characters sorted by id, from a dict or a list.
 fn by_id(itos: &Value) -> Result<Vec<char>> {
     let numbered: Vec<(i64, &Value)> = match itos {
         Value::List(values) => (0..).zip(values).collect(),
@@ -218,7 +221,7 @@ fn by_id(itos: &Value) -> Result<Vec<char>> {
             .iter()
             .map(|(id, value)| match id {
                 Value::Int(id) => Ok((*id, value)),
-                _ => bail!("its itos is not of ids"),
+                _ => bail!("its itos does not map ids to characters"),
             })
             .collect::<Result<_>>()?,
     };
@@ -226,17 +229,17 @@ fn by_id(itos: &Value) -> Result<Vec<char>> {
     sorted.sort_by_key(|&(id, _)| id);
     ensure!(
         !sorted.is_empty() && (0..).zip(&sorted).all(|(expected, (id, _))| expected == *id),
-        "its ids are not 0, 1, 2, … without a gap"
+        "its ids are not 0, 1, 2, … without gaps"
     );
     let character = |(id, value): (i64, &Value)| {
         let text = match value {
             Value::Text(text) => text,
-            _ => bail!("what it has for id {id} is no text"),
+            _ => bail!("its entry for id {id} is not a string"),
         };
         let mut characters = text.chars();
         match (characters.next(), characters.next()) {
             (Some(character), None) => Ok(character),
-            _ => bail!("what it has for id {id}, {text:?}, is not one character"),
+            _ => bail!("its entry for id {id}, {text:?}, is not a single character"),
         }
     };
     sorted.into_iter().map(character).collect()
@@ -245,6 +248,6 @@ fn by_id(itos: &Value) -> Result<Vec<char>> {
 fn entries(dict: &Value) -> Result<&[(Value, Value)]> {
     match dict {
         Value::Dict(entries) => Ok(entries),
-        _ => bail!("its itos and stoi are no dicts, as nanoGPT's are"),
+        _ => bail!("its itos and stoi are not dicts, as nanoGPT's are"),
     }
 }

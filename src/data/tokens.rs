@@ -8,20 +8,23 @@ use rayon::prelude::*;
 
 use crate::disk::files;
 
-/// How shards store a token: little-endian, two bytes where the vocabulary allows, as nanoGPT's `train.bin`.
+/// Size of a stored token id, little-endian: two bytes if the vocabulary allows, as in nanoGPT's `train.bin`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenWidth {
+    /// Two bytes.
     U16,
+    /// Four bytes.
     U32,
 }
 
 impl TokenWidth {
-    /// The narrowest that holds every id of a vocabulary.
+    /// The smallest that fits every id of a vocabulary of that size.
     pub fn for_vocabulary(size: usize) -> Self {
         if size <= 1 << 16 { Self::U16 } else { Self::U32 }
     }
 
+    /// Bytes per id.
     pub fn bytes(self) -> usize {
         match self {
             Self::U16 => 2,
@@ -29,7 +32,7 @@ impl TokenWidth {
         }
     }
 
-    /// Appends ids as they are stored.
+    /// Appends ids in their stored form.
     pub fn write(self, ids: &[u32], out: &mut Vec<u8>) {
         match self {
             Self::U16 => out.extend(ids.iter().flat_map(|&id| (id as u16).to_le_bytes())),
@@ -40,11 +43,13 @@ impl TokenWidth {
 
 /// A sequence of token ids.
 pub enum Tokens {
+    /// In memory.
     Memory(Vec<u32>),
+    /// Mapped files, in order.
     Shards(Vec<Shard>),
 }
 
-/// A file of token ids, read as it is needed.
+/// A memory-mapped file of token ids.
 pub struct Shard {
     map: Mmap,
     width: TokenWidth,
@@ -54,12 +59,12 @@ impl Shard {
     /// Maps a file of tokens.
     ///
     /// # Errors
-    /// It is missing, empty, or its size is not a whole number of tokens.
+    /// It is missing or empty, or its size is not a multiple of the id's size.
     pub fn open(path: &Path, width: TokenWidth) -> Result<Self> {
         Self::open_after(path, 0, width)
     }
 
-    /// Maps a file whose tokens come after a header of that many bytes.
+    /// Maps a file whose tokens follow a header of that many bytes.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -70,7 +75,7 @@ impl Shard {
         ensure!(bytes > 0, "token shard {shown} is empty; prepare the data again");
         ensure!(
             bytes.is_multiple_of(width.bytes() as u64),
-            "token shard {shown} was cut: {bytes} bytes are not whole tokens of {}; prepare the data again",
+            "token shard {shown} is truncated: its {bytes} bytes are not a multiple of {}; prepare the data again",
             width.bytes()
         );
         let map = files::map(&file, header, usize::try_from(bytes)?)
@@ -78,8 +83,8 @@ impl Shard {
         Ok(Self { map, width })
     }
 
-    /// Checks on all cores that every id is below `vocab_size`, so that training does not stop at one later. `path` is for
-    /// the message.
+    /// Checks on all cores that every id is below `vocab_size`, so that training does not fail later. `path` is for the
+    /// message.
     ///
     /// # Errors
     /// An id is out of range.
@@ -103,17 +108,19 @@ impl Shard {
         let mut id = Vec::new();
         self.read(at, 1, &mut id);
         bail!(
-            "{}, read as numbers of {} bits, holds token {} at position {at}, and the tokenizer's vocabulary has {vocab_size}; the data was tokenized with another tokenizer; name it with --tokenizer",
+            "{}, read as {}-bit numbers, contains token {} at position {at}, but the tokenizer's vocabulary has {vocab_size}; the data was tokenized with another tokenizer; name it with --tokenizer",
             path.display(),
             8 * self.width.bytes(),
             id[0]
         )
     }
 
+    /// Number of tokens.
     pub fn len(&self) -> usize {
         self.map.len() / self.width.bytes()
     }
 
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -136,6 +143,7 @@ impl Shard {
 }
 
 impl Tokens {
+    /// Number of tokens.
     pub fn len(&self) -> usize {
         match self {
             Self::Memory(ids) => ids.len(),
@@ -143,11 +151,12 @@ impl Tokens {
         }
     }
 
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The first `count` of them and the others, both in memory.
+    /// The first `count` tokens and the rest, both in memory.
     pub fn split(&self, count: usize) -> (Self, Self) {
         let part = |start, count| {
             let mut ids = Vec::with_capacity(count);
@@ -157,7 +166,7 @@ impl Tokens {
         (part(0, count), part(count, self.len() - count))
     }
 
-    /// Appends the `count` tokens from `start` on, which must be there.
+    /// Appends the tokens `start..start + count`, which must exist, to `out`.
     pub fn read(&self, mut start: usize, mut count: usize, out: &mut Vec<u32>) {
         match self {
             Self::Memory(ids) => out.extend_from_slice(&ids[start..start + count]),

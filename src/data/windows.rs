@@ -1,30 +1,32 @@
-//! A whole text in windows of a model's context, so that every token but the first is predicted exactly once.
+//! Sliding windows over a text, in which every token but the first is predicted exactly once.
 
 use std::iter;
 
 use super::batches::Batch;
 use super::tokens::Tokens;
 
-/// A sliding window over a text: inputs `[start, start + length)`, and for each the token after it as its target.
+/// A window of a text: inputs `[start, start + length)`, each with the next token as its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EvalWindow {
+    /// Position of the first input.
     pub start: usize,
+    /// Number of inputs.
     pub length: usize,
     /// Number of leading targets that earlier windows have scored; here they are context only.
-    pub seen: usize,
+    pub overlap: usize,
 }
 
-/// The windows over a text of `tokens` tokens. Window s begins at s times `stride`, from 1 to `context`, and predicts
-/// what no window before it did; the last one may be shorter.
+/// The windows over a text of `tokens` tokens. Window s begins at s · `stride` (from 1 to `context`) and scores the targets
+/// that no earlier window has scored; the last one may be shorter.
 ///
-/// The smaller the stride, the more of the text before it each prediction looks at: all of it in the first window, in
-/// the others at least `context - stride + 1` tokens. The work grows by `context / stride`.
+/// A smaller stride gives each prediction more context: at least `context - stride + 1` tokens, except in the first window.
+/// The work grows by `context / stride`.
 ///
 /// ```
 /// use mlx_gpt::data::windows::windows;
 ///
-/// let spans: Vec<_> = windows(20, 8, 6).map(|w| (w.start + w.seen, w.start + w.length)).collect();
-/// assert_eq!(spans, [(0, 8), (8, 14), (14, 19)]); // inputs whose next token each window predicts anew
+/// let spans: Vec<_> = windows(20, 8, 6).map(|w| (w.start + w.overlap, w.start + w.length)).collect();
+/// assert_eq!(spans, [(0, 8), (8, 14), (14, 19)]); // inputs whose targets each window scores
 /// ```
 pub fn windows(tokens: usize, context: usize, stride: usize) -> impl Iterator<Item = EvalWindow> {
     let inputs = tokens.saturating_sub(1);
@@ -33,12 +35,12 @@ pub fn windows(tokens: usize, context: usize, stride: usize) -> impl Iterator<It
         .map(move |start| EvalWindow {
             start,
             length: context.min(inputs - start),
-            seen: if start == 0 { 0 } else { context - stride },
+            overlap: if start == 0 { 0 } else { context - stride },
         })
-        .take_while(|window| window.seen < window.length)
+        .take_while(|window| window.overlap < window.length)
 }
 
-/// Consecutive windows of one length as batches, `rows` or fewer to each.
+/// Batches of up to `rows` consecutive windows of equal length.
 pub fn batches(
     tokens: &Tokens,
     windows: impl Iterator<Item = EvalWindow>,
@@ -73,7 +75,7 @@ mod tests {
         ) {
             let stride = stride.min(context);
             let predicted: Vec<usize> = windows(tokens, context, stride)
-                .flat_map(|w| w.start + 1 + w.seen..w.start + 1 + w.length)
+                .flat_map(|w| w.start + 1 + w.overlap..w.start + 1 + w.length)
                 .collect();
             prop_assert!(predicted.into_iter().eq(1..tokens.max(1)));
         }
@@ -88,7 +90,7 @@ mod tests {
             for (number, window) in windows(tokens, context, stride).enumerate() {
                 prop_assert_eq!(window.start, number * stride);
                 prop_assert!(window.length <= context);
-                for position in window.start + 1 + window.seen..window.start + 1 + window.length {
+                for position in window.start + 1 + window.overlap..window.start + 1 + window.length {
                     let looked_at = position - window.start;
                     prop_assert!(looked_at >= position.min(context - stride + 1));
                 }
@@ -123,7 +125,7 @@ mod tests {
 
     #[test]
     fn without_overlap_windows_lie_end_to_end() {
-        let spans: Vec<_> = windows(20, 8, 8).map(|w| (w.start, w.length, w.seen)).collect();
+        let spans: Vec<_> = windows(20, 8, 8).map(|w| (w.start, w.length, w.overlap)).collect();
         assert_eq!(spans, [(0, 8, 0), (8, 8, 0), (16, 3, 0)]);
         assert_eq!(windows(1, 8, 8).count() + windows(0, 8, 1).count(), 0);
     }

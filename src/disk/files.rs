@@ -6,9 +6,10 @@ use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use memmap2::{Mmap, MmapOptions};
 use rustix::process::{fchdir, getcwd};
+use serde::de::DeserializeOwned;
 
 /// Maximum size in bytes of a file that is read whole. The largest published tokenizers have about 35 MB.
 const MOST: u64 = 1 << 28;
@@ -33,6 +34,28 @@ pub fn open(path: &Path) -> Result<File> {
 /// As [`open`], or it is too large.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     read_up_to(open(path)?, MOST)
+}
+
+/// Reads a JSON file. `what` describes its contents for the error message, such as "a manifest of tokens".
+///
+/// # Errors
+/// As [`read`], or its contents are something else.
+pub fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T> {
+    let bytes = read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is not {what}", path.display()))
+}
+
+/// Checks that a name found in the file `origin` is a plain file name, which cannot lead out of a folder.
+///
+/// # Errors
+/// It is a path.
+pub fn ensure_plain_name(name: &str, origin: &Path) -> Result<()> {
+    ensure!(
+        Path::new(name).file_name() == Some(name.as_ref()),
+        "{}: {name:?} is not the name of a file in this folder",
+        origin.display()
+    );
+    Ok(())
 }
 
 /// Maps bytes of a file into memory, so that only the pages that are used are read.

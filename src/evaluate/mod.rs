@@ -9,7 +9,7 @@
 //! use std::path::Path;
 //!
 //! let checkpoint = Checkpoint::load(Path::new("runs/NAME/latest"))?;
-//! let part = Dataset::open(DEFAULT_CORPUS)?.part(&checkpoint.tokenizer, Split::Val)?;
+//! let part = Dataset::open(DEFAULT_CORPUS)?.tokens(&checkpoint.tokenizer, Split::Val)?;
 //! let (evaluation, bits_per_byte) = measure(&checkpoint, &part, checkpoint.model.context, |_| ())?;
 //! println!("{:.4} nats a token, {bits_per_byte:?} bits a byte", evaluation.loss());
 //! # Ok::<(), anyhow::Error>(())

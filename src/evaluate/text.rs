@@ -68,7 +68,7 @@ pub fn evaluate(
         let before = total.tokens;
         for (windows, losses) in windows.iter().zip(evaluator.losses(parameters, batches)?) {
             for (window, losses) in windows.iter().zip(losses.chunks(losses.len() / windows.len())) {
-                total.add(&losses[window.seen..]);
+                total.add(&losses[window.overlap..]);
             }
         }
         progress(total.tokens - before);

@@ -165,8 +165,8 @@ pub(super) fn fresh(workspace: &Workspace, rows: usize) -> Result<(ModelConfig, 
     let tokenizer = workspace.tokenizer()?;
     let model = workspace.config(&NANO)?.model(tokenizer.vocab_size());
     let parameters = initialize(&model, workspace.seed())?;
-    let tokens = workspace.dataset().part(tokenizer, Split::Val)?.tokens;
-    let batch = batches::spread(&tokens, rows, rows, model.context).next();
+    let tokens = workspace.dataset().tokens(tokenizer, Split::Val)?.tokens;
+    let batch = batches::eval_batches(&tokens, rows, rows, model.context).next();
     Ok((model, parameters, batch.context("the validation text is too short")?))
 }
 

@@ -75,7 +75,7 @@ impl FittingExperiment {
         let tokenizer = workspace.tokenizer()?;
         let text: String = workspace.text(Split::Train).chars().take(self.characters).collect();
         let learned = Tokens::Memory(tokenizer.encode(&text)?);
-        let val = workspace.dataset().part(tokenizer, Split::Val)?.tokens;
+        let val = workspace.dataset().tokens(tokenizer, Split::Val)?.tokens;
         let model = config.model(tokenizer.vocab_size());
         let parameters = initialize(&model, config.seed)?;
         let mut evaluator = Evaluator::new(&model, parameters.names(), 1)?;
@@ -83,7 +83,7 @@ impl FittingExperiment {
         let mut state = TrainState::new(parameters, Parameters::default(), Optimizer::Adamw)?;
         let mut loss = |state: &TrainState, tokens: &Tokens| -> Result<(f64, f64)> {
             let mut total = Evaluation::default();
-            for losses in evaluator.losses(&state.parameters, batches::spread(tokens, 64, 8, config.context))? {
+            for losses in evaluator.losses(&state.parameters, batches::eval_batches(tokens, 64, 8, config.context))? {
                 total.add(&losses);
             }
             Ok((state.step as f64, total.loss()))

@@ -334,7 +334,7 @@ impl Workspace {
     /// # Errors
     /// MLX's.
     pub fn measure(&self, checkpoint: &Checkpoint) -> Result<(f64, f64)> {
-        let part = self.dataset.part(&checkpoint.tokenizer, Split::Val)?;
+        let part = self.dataset.tokens(&checkpoint.tokenizer, Split::Val)?;
         let (evaluation, bits_per_byte) = measure(checkpoint, &part, checkpoint.model.context, |_| ())?;
         Ok((
             evaluation.loss(),

@@ -161,7 +161,7 @@ impl Session {
         let parameters = self.state.model_parameters();
         let mut estimate = |tokens| {
             let mut total = Evaluation::default();
-            let batches = batches::spread(tokens, all, rows, context);
+            let batches = batches::eval_batches(tokens, all, rows, context);
             for losses in self.evaluator.losses(&parameters, batches)? {
                 total.add(&losses);
             }

@@ -209,7 +209,7 @@ fn ensure_fits(config: &TrainConfig, model: &ModelConfig) -> Result<()> {
 /// The tokens of the training and the validation split; each must have at least one row and the token after it.
 fn tokenize(config: &TrainConfig, tokenizer: &Tokenizer, dataset: &Dataset) -> Result<(Tokens, Tokens)> {
     let tokens_of = |name: &str, split| {
-        let tokens = dataset.part_with(tokenizer, split, config.special)?.tokens;
+        let tokens = dataset.tokens_with(tokenizer, split, config.special)?.tokens;
         ensure!(
             tokens.len() > config.context,
             "corpus {} is too short: its {name} part has {} tokens, a context of {} needs more than that; use more text or a smaller --context",

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use mlx_gpt::config::SpecialTokens;
-use mlx_gpt::data::batches::spread;
+use mlx_gpt::data::batches::eval_batches;
 use mlx_gpt::data::corpus::{Corpus, Split};
 use mlx_gpt::data::dataset::Dataset;
 use mlx_gpt::data::prepare::prepare;
@@ -88,7 +88,7 @@ fn read_tokens(folder: &Path) -> Result<()> {
     };
     dataset.record()?;
     for split in [Split::Train, Split::Val, Split::All] {
-        let tokens = dataset.part(&tokenizer, split)?.tokens;
+        let tokens = dataset.tokens(&tokenizer, split)?.tokens;
         let mut all = Vec::new();
         tokens.read(0, tokens.len(), &mut all);
         assert_eq!(all.len(), tokens.len());
@@ -98,7 +98,7 @@ fn read_tokens(folder: &Path) -> Result<()> {
             "ids beyond the vocabulary are found before anything is made of them"
         );
         if tokens.len() > 4 {
-            for batch in spread(&tokens, 2, 2, 4) {
+            for batch in eval_batches(&tokens, 2, 2, 4) {
                 let ids = || batch.inputs.iter().chain(&batch.targets);
                 let largest = ids().max().copied().unwrap_or(0) as usize;
                 assert!(batch.check(largest + 1).is_ok() && batch.check(largest).is_err());
