@@ -27,7 +27,7 @@ fn a_corpus_that_cannot_be_learned_from() {
         ("empty.txt", "is empty"),
         ("latin1.txt", "not UTF-8 text, byte 3 is 0xe9"),
         ("short.txt", "is too short"),
-        ("nothing", "holds no texts"),
+        ("nothing", "has no text files"),
     ] {
         let said = fail(&mut train_tiny(path, &["--steps", "1", "--corpus", corpus]));
         assert!(said.contains(corpus) && said.contains(expected), "{said}");

@@ -254,7 +254,7 @@ fn finetuning_that_cannot_be() {
     let mut twice = mlx_gpt(folder.path());
     twice.args(["train", "--init-from", "tuned", "--lora-rank", "2", "--device", "cpu"]);
     let said = fail(twice.args(["--steps", "1"]));
-    assert!(said.contains("holds adapters itself"), "{said}");
+    assert!(said.contains("has adapters itself"), "{said}");
     let said = fail(mlx_gpt(folder.path()).args(["train", "--resume", "tuned", "--lora-alpha", "7"]));
     assert!(said.contains("lora-alpha 7.0 cannot change on resume"), "{said}");
     let said = fail(mlx_gpt(folder.path()).args(["train", "--resume", "run", "--freeze", "wte.*", "--steps", "2"]));
@@ -283,5 +283,5 @@ fn finetuning_that_cannot_be() {
     fs::remove_dir_all(&run).unwrap();
     fs::remove_dir_all(folder.path().join("tuned/base")).unwrap();
     let said = fail(mlx_gpt(folder.path()).args(["generate", "--checkpoint", "tuned", "--device", "cpu"]));
-    assert!(said.contains("which is not there; put its folder"), "{said}");
+    assert!(said.contains("; put its folder"), "{said}");
 }

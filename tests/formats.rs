@@ -126,11 +126,11 @@ fn adapters_that_are_not_read_say_what_to_do() {
     copy(&fixture("adapters/all-linear"), &place);
     let config = parsed(&place.join("adapter_config.json"));
     for (key, value, expected) in [
-        ("target_modules", json!("(c_attn"), "no regular expression"),
+        ("target_modules", json!("(c_attn"), "not a supported regular expression"),
         ("target_modules", json!("c_attn"), "no linear layer"),
         ("use_dora", json!(true), "use_dora is true, which is not supported"),
         ("lora_bias", json!(true), "lora_bias is true, which is not supported"),
-        ("layers_pattern", json!("layers"), "GPT-2 has its blocks under h"),
+        ("layers_pattern", json!("layers"), "GPT-2's blocks are under h"),
     ] {
         let mut config = config.clone();
         config[key] = value;
@@ -241,7 +241,7 @@ fn a_padded_vocabulary_imports_generates_exports_and_comes_back() {
     let path = folder.path();
     padded(&expected).write(&path.join("source"));
     let said = stderr(&succeed(&mut run(path, &["import", "source", "--out", "imported"])));
-    assert!(said.contains("note     47 of the 112 ids have no text"), "{said}");
+    assert!(said.contains("note     47 of the 112 ids have no token"), "{said}");
     expected.check_loss(&path.join("imported"), loss);
     assert_eq!(expected.greedy(path, "imported", 20)["ids"], *greedy);
 
@@ -319,7 +319,7 @@ fn fifty_thousand_three_hundred_and_four_ids_are_gpt2s() {
     fs::remove_file(folder.path().join("source/tokenizer.json")).unwrap();
     let said = stderr(&succeed(&mut run(folder.path(), &["import", "source", "--out", "out"])));
     assert!(
-        said.contains("GPT-2's is taken") && said.contains("47 of the 50304 ids have no text"),
+        said.contains("GPT-2's tokenizer is used") && said.contains("47 of the 50304 ids have no token"),
         "{said}"
     );
     let checkpoint = Checkpoint::load(&folder.path().join("out")).unwrap();
@@ -400,7 +400,7 @@ fn models_in_files_that_are_not_read_get_a_hint() {
         ] {
             let said = fail(&mut run(path, arguments));
             assert!(
-                said.contains("ckpt.pt is a model that PyTorch pickled") && said.contains("docs/formats.md"),
+                said.contains("ckpt.pt is a PyTorch pickle") && said.contains("docs/formats.md"),
                 "{said}"
             );
         }
@@ -408,5 +408,8 @@ fn models_in_files_that_are_not_read_get_a_hint() {
     let source = Source::new(&Fixture::load());
     write_tensors(&path.join("model.safetensors"), &source.tensors);
     let said = fail(&mut run(path, &["import", "model.safetensors", "--out", "x"]));
-    assert!(said.contains("the weights alone; give its folder"), "{said}");
+    assert!(
+        said.contains("a weights file without its model; give the folder"),
+        "{said}"
+    );
 }

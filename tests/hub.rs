@@ -195,7 +195,7 @@ fn a_server_that_never_answers_is_not_waited_for() {
         command
     };
     let said = fail(&mut command("1"));
-    assert!(said.contains("nothing came for 1 s"), "{said}");
+    assert!(said.contains("no data for 1 s"), "{said}");
 
     // Nor does Ctrl-C wait, and a word is said before.
     let said = folder.path().join("said");
@@ -218,7 +218,7 @@ fn what_comes_damaged_is_not_imported_and_fetched_again() {
     let damaged = Hub::start(files);
     let said = fail(&mut import(folder.path(), &damaged, "model"));
     assert!(
-        said.contains("model.safetensors came damaged") && said.contains("run this again"),
+        said.contains("model.safetensors was damaged in transit") && said.contains("run this again"),
         "{said}"
     );
     assert!(!folder.path().join("model").exists());

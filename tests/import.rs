@@ -265,7 +265,7 @@ fn a_wrong_model_is_refused_and_nothing_is_written() {
         (
             "whole numbers",
             |source| source.tensor("transformer.wpe.weight").0 = Dtype::I32,
-            "tensor transformer.wpe.weight has format I32; only F32, F16 and BF16 are read",
+            "tensor transformer.wpe.weight has format I32; only F32, F16 and BF16 are supported",
         ),
         (
             "packed numbers",
@@ -308,7 +308,7 @@ fn a_broken_file_is_refused_and_nothing_is_written() {
     refused(
         folder.path(),
         "pickled weights",
-        "source has no model.safetensors: source/pytorch_model.bin is a model that PyTorch pickled",
+        "source has no model.safetensors: source/pytorch_model.bin is a PyTorch pickle",
     );
     fs::remove_dir_all(folder.path().join("source")).unwrap();
     refused(folder.path(), "no folder", "source is not a folder");

@@ -18,7 +18,7 @@ fn a_folder_with_something_else_in_it_is_left_alone() {
     let before = contents(&place);
     let said = fail(&mut train_tiny(folder.path(), &["--steps", "1", "--out", "drawings"]));
     assert!(
-        said.contains("drawings is not empty and not a run: it holds loss.svg; choose another --out"),
+        said.contains("drawings is not empty and not a run: it contains loss.svg; choose another --out"),
         "{said}"
     );
     assert_eq!(contents(&place), before);

@@ -1,4 +1,4 @@
-//! The base model of low-rank adapters: identified by the hash of its weights, and kept in the run's folder.
+//! The base model of LoRA adapters: identified by the hash of its weights, and copied into the run's folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::disk::durable;
 use crate::disk::hash::sha256_of_file;
 use crate::disk::hint::with_hint;
 
-/// The hash of the weights that adapters are trained on.
+/// The hash of the base weights in `folder`.
 ///
 /// # Errors
-/// They are not in one file.
+/// They are not in a single file.
 pub fn hash(folder: &Path) -> Result<String> {
     sha256_of_file(&folder.join(weights::MODEL))
 }
@@ -24,15 +24,15 @@ pub fn hash(folder: &Path) -> Result<String> {
 /// adapter_config.json. If the hash of its weights was recorded, only a model with that hash is accepted.
 ///
 /// # Errors
-/// It is not there; its weights are others.
+/// It is missing, or its weights are different ones.
 pub fn find(folder: &Path) -> Result<PathBuf> {
     let named = peft::named_bases(folder)?;
     let Some(hash_of_base) = training_state::hash_of_base(folder)? else {
-        let there = named.iter().find(|base| base.is_dir()).or(named.last());
-        let base = there.context("adapter_config.json names no model")?;
+        let existing = named.iter().find(|base| base.is_dir()).or(named.last());
+        let base = existing.context("adapter_config.json names no model")?;
         if !base.is_dir() {
             bail!(
-                "the adapters in {} belong to the model in {}, which is not there; restore it, or import it and give its path in adapter_config.json",
+                "the base model of the adapters in {} is missing: {}; restore it, or import it and set its path in adapter_config.json",
                 folder.display(),
                 base.display()
             );
@@ -40,8 +40,8 @@ pub fn find(folder: &Path) -> Result<PathBuf> {
         return Ok(base.clone());
     };
     let own = folder.join("..").join(BASE); // beside the run's steps, also for a link to one
-    let places: Vec<PathBuf> = std::iter::once(own).chain(named).filter(|base| base.is_dir()).collect();
-    if let Some(base) = places
+    let candidates: Vec<PathBuf> = std::iter::once(own).chain(named).filter(|base| base.is_dir()).collect();
+    if let Some(base) = candidates
         .iter()
         .find(|base| hash(base).is_ok_and(|hash| hash == hash_of_base))
     {
@@ -51,15 +51,15 @@ pub fn find(folder: &Path) -> Result<PathBuf> {
         Some(_) => folder.with_file_name(BASE),
         None => folder.join("..").join(BASE),
     };
-    match places.first() {
+    match candidates.first() {
         Some(other) => bail!(
-            "the weights in {} are not those that the adapters in {} were trained on, whose SHA-256 is {hash_of_base}; put the folder with these at {}, in place of what is there",
+            "the weights in {} are not those that the adapters in {} were trained on, whose SHA-256 is {hash_of_base}; put the folder with the right ones at {}, replacing what is there",
             other.display(),
             folder.display(),
             beside.display()
         ),
         None => bail!(
-            "the adapters in {} belong to the model in {}, which is not there; put its folder (with model.safetensors of SHA-256 {hash_of_base}) at {}",
+            "the base model of the adapters in {} is missing: {}; put its folder (with model.safetensors of SHA-256 {hash_of_base}) at {}",
             folder.display(),
             peft::named_bases(folder)?
                 .last()
@@ -69,21 +69,21 @@ pub fn find(folder: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Copies the base model to `place`, as hard links if possible. An existing copy is kept.
+/// Copies the base model to `dest`, with a hard link to its weights if possible. An existing copy is kept.
 ///
 /// # Errors
 /// It cannot be read or written.
-pub fn keep(base: &Path, place: &Path) -> Result<()> {
-    if place.is_dir() {
+pub fn copy(base: &Path, dest: &Path) -> Result<()> {
+    if dest.is_dir() {
         return Ok(());
     }
-    durable::write_folder(place, |making| {
+    durable::write_folder(dest, |making| {
         for name in [CONFIG, TOKENIZER, TOKENIZER_CONFIG] {
             if base.join(name).exists() {
                 fs::copy(base.join(name), making.join(name))?;
             }
         }
-        // The target of a link, not the link.
+        // A link is resolved, so that its target is linked or copied.
         let weights = base.join(weights::MODEL).canonicalize()?;
         let kept = making.join(weights::MODEL);
         if fs::hard_link(&weights, &kept).is_err() {
@@ -93,9 +93,9 @@ pub fn keep(base: &Path, place: &Path) -> Result<()> {
     })
     .map_err(|error| {
         let what = format_args!(
-            "the model in {} could not be kept at {}",
+            "the base model in {} could not be copied to {}",
             base.display(),
-            place.display()
+            dest.display()
         );
         with_hint(error, what)
     })

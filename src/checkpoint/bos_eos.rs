@@ -1,4 +1,4 @@
-//! The tokens that begin and end a text, in `config.json`, `generation_config.json` and `tokenizer_config.json`.
+//! Bos and eos tokens in `config.json`, `generation_config.json` and `tokenizer_config.json`.
 
 use std::path::Path;
 
@@ -9,17 +9,19 @@ use crate::config::{BosEos, ModelConfig};
 use crate::disk::files;
 use crate::generate::bos_eos::{bos_token, eos_tokens};
 use crate::tokenizer::Tokenizer;
+use crate::tokenizer::ids::id;
 
-/// What `transformers` reads beside `config.json` for generation, and takes before it.
+/// Generation settings of `transformers`, which take precedence over `config.json`.
 const GENERATION: &str = "generation_config.json";
 
-/// The ids that a folder's `config.json`, whose contents are `config`, and its `generation_config.json` name. They need
-/// not be in the vocabulary: `transformers` writes GPT-2's 50256 for any GPT-2 that was not told otherwise.
+/// The bos and eos ids in a folder's `config.json`, whose contents are `config`, and its `generation_config.json`. They may
+/// be outside the vocabulary: `transformers` writes GPT-2's 50256 by default, whatever the vocabulary.
 ///
-/// As in mlx-lm, `config.json` counts where the other file names no end; `transformers` would then never end a text.
+/// As in mlx-lm, `config.json` is the fallback if `generation_config.json` has no eos token; `transformers` would then
+/// generate without eos.
 ///
 /// # Errors
-/// What is no id, or a `generation_config.json` that is no JSON.
+/// A value that is not an id, or a `generation_config.json` that is not JSON.
 pub fn read(folder: &Path, config: &Value) -> Result<BosEos> {
     let named = |config: &Value, shown: &Path| {
         let broken = || format!("{} is broken", shown.display());
@@ -35,9 +37,7 @@ pub fn read(folder: &Path, config: &Value) -> Result<BosEos> {
     if !path.exists() {
         return Ok(of_model);
     }
-    let shown = path.display();
-    let bytes = files::read(&path).with_context(|| format!("{shown} cannot be read"))?;
-    let generation = serde_json::from_slice(&bytes).with_context(|| format!("{shown} is not valid JSON"))?;
+    let generation = files::read_json(&path, "valid JSON")?;
     let of_generation = named(&generation, &path)?;
     Ok(BosEos {
         bos: of_generation.bos.or(of_model.bos),
@@ -59,12 +59,8 @@ fn ids(config: &Value, key: &str) -> Result<Vec<u32>> {
     };
     match ids {
         Some(ids) => Ok(ids),
-        None => bail!("{key} is {value}; it must be the id of a token, a list of ids, or null"),
+        None => bail!("{key} is {value}; it must be a token id, a list of ids, or null"),
     }
-}
-
-fn id(value: &Value) -> Option<u32> {
-    value.as_u64()?.try_into().ok()
 }
 
 /// Splits off the ids that are out of range for a vocabulary of that size.
@@ -78,7 +74,7 @@ pub fn within(bos_eos: BosEos, vocab_size: usize) -> (BosEos, Vec<u32>) {
     (BosEos { bos, eos }, others)
 }
 
-/// Puts them into a `config.json`. Where there is none, saying so keeps `transformers` from assuming GPT-2's.
+/// Writes them into a `config.json`. An explicit null keeps `transformers` from assuming GPT-2's.
 pub fn write(config: &mut Value, model: &ModelConfig, tokenizer: &Tokenizer) {
     config["bos_token_id"] = json!(bos_token(model, tokenizer));
     config["eos_token_id"] = match &eos_tokens(model, tokenizer)[..] {
@@ -88,8 +84,8 @@ pub fn write(config: &mut Value, model: &ModelConfig, tokenizer: &Tokenizer) {
     };
 }
 
-/// Puts their names into a `tokenizer_config.json`. Only special tokens have names there: as one, any other token would
-/// no longer be found inside of words.
+/// Writes their text into a `tokenizer_config.json`, if they are special tokens. An ordinary token would become special
+/// there, and would no longer be matched inside words.
 pub fn write_names(config: &mut Value, model: &ModelConfig, tokenizer: &Tokenizer) {
     let name = |id: &u32| {
         let mut specials = tokenizer.special_tokens().iter();

@@ -1,95 +1,96 @@
-//! Models in files that are not read here: what they are, and what to do with them.
+//! Model files in unsupported formats: what they are, and how to convert them.
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// A kind of file: what names end with, what the file begins with, if that says more, what it is, and what to do.
+/// An unsupported format: file extensions, magic bytes (empty if there are none), a description and a hint.
 struct UnsupportedFormat {
-    endings: &'static [&'static str],
+    extensions: &'static [&'static str],
     magic: &'static [u8],
     what: &'static str,
     hint: &'static str,
 }
 
-const KINDS: [UnsupportedFormat; 6] = [
+const FORMATS: [UnsupportedFormat; 6] = [
     UnsupportedFormat {
-        endings: &[".pt", ".pth", ".ckpt", ".bin", ".pkl"],
+        extensions: &[".pt", ".pth", ".ckpt", ".bin", ".pkl"],
         magic: b"",
-        what: "a model that PyTorch pickled, which could run code and is not read",
+        what: "a PyTorch pickle, which can run code and is not supported",
         hint: "load it in the program that wrote it and save the weights as a GPT-2 of transformers, with save_pretrained; docs/formats.md says how for nanoGPT's and build-nanogpt's",
     },
     UnsupportedFormat {
-        endings: &[".safetensors"],
+        extensions: &[".safetensors"],
         magic: b"",
-        what: "the weights alone",
-        hint: "give its folder, with config.json and a tokenizer beside it",
+        what: "a weights file without its model",
+        hint: "give the folder that also contains config.json and a tokenizer",
     },
     UnsupportedFormat {
-        endings: &[".gguf"],
+        extensions: &[".gguf"],
         magic: b"GGUF",
-        what: "a model for llama.cpp, a format that is written and not read",
-        hint: "import the model that it was made from",
+        what: "a model for llama.cpp, a format that is only exported",
+        hint: "import the model that it was converted from",
     },
     UnsupportedFormat {
-        endings: &[".npz"],
+        extensions: &[".npz"],
         magic: b"",
-        what: "weights in NumPy's format, which is not read",
+        what: "weights in NumPy's format, which is not supported",
         hint: "save them as model.safetensors, with config.json beside them",
     },
     UnsupportedFormat {
-        endings: &[".ckpt.index", ".ckpt.meta", ".h5", ".data-00000-of-00001"],
+        extensions: &[".ckpt.index", ".ckpt.meta", ".h5", ".data-00000-of-00001"],
         magic: b"",
-        what: "a model in TensorFlow's format, which is not read",
+        what: "a model in TensorFlow's format, which is not supported",
         hint: "OpenAI's own come with: mlx-gpt import gpt2; others with transformers' from_pretrained(from_tf=True) and save_pretrained",
     },
     UnsupportedFormat {
-        endings: &[".msgpack", ".onnx", ".ot"],
+        extensions: &[".msgpack", ".onnx", ".ot"],
         magic: b"",
-        what: "a model in another framework's format, which is not read",
+        what: "a model in another framework's format, which is not supported",
         hint: "save it with transformers' save_pretrained",
     },
 ];
 
-const BESIDE_MODELS: [&str; 5] = ["optimizer", "scheduler", "rng_state", "scaler", "training_args"];
+/// Files that trainers leave beside a model.
+const TRAINER_FILES: [&str; 5] = ["optimizer", "scheduler", "rng_state", "scaler", "training_args"];
 
-/// What is said of a path that holds a model only in files that are not read: such a file, or a folder with one.
+/// Describes the unsupported model file at `path`, or in the folder at `path`, with a hint; `None` if there is none.
 pub fn hint(path: &Path) -> Option<String> {
     let file = if path.is_dir() {
-        foreign_file_in(path)?
+        unsupported_file_in(path)?
     } else {
         path.to_owned()
     };
-    let kind = kind_of(&file)?;
-    Some(format!("{} is {}; {}", file.display(), kind.what, kind.hint))
+    let format = format_of(&file)?;
+    Some(format!("{} is {}; {}", file.display(), format.what, format.hint))
 }
 
-/// The first by name of a folder's files of such a kind: no weights alone, which the folder is asked for, and none of
-/// what trainers leave beside a model.
-fn foreign_file_in(folder: &Path) -> Option<PathBuf> {
+/// A folder's first model file by name in an unsupported format. safetensors files, which the folder itself is read for, and
+/// trainers' files don't count.
+fn unsupported_file_in(folder: &Path) -> Option<PathBuf> {
     let is_one = |file: &PathBuf| {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        !BESIDE_MODELS.iter().any(|beside| name.starts_with(beside)) && !name.ends_with(".safetensors")
+        !TRAINER_FILES.iter().any(|beside| name.starts_with(beside)) && !name.ends_with(".safetensors")
     };
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .ok()?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|file| is_one(file) && kind_of(file).is_some())
+        .filter(|file| is_one(file) && format_of(file).is_some())
         .collect();
     files.sort();
     files.into_iter().next()
 }
 
-fn kind_of(file: &Path) -> Option<&'static UnsupportedFormat> {
+fn format_of(file: &Path) -> Option<&'static UnsupportedFormat> {
     if !file.is_file() {
         return None;
     }
     let name = file.file_name()?.to_string_lossy().to_lowercase();
     let mut head = [0; 4];
     let known = File::open(file).and_then(|mut file| file.read_exact(&mut head)).is_ok();
-    let begins = |kind: &&UnsupportedFormat| known && !kind.magic.is_empty() && kind.magic == head;
-    let ends = |kind: &&UnsupportedFormat| kind.endings.iter().any(|ending| name.ends_with(ending));
-    KINDS.iter().find(begins).or_else(|| KINDS.iter().find(ends))
+    let begins = |format: &&UnsupportedFormat| known && !format.magic.is_empty() && format.magic == head;
+    let ends = |format: &&UnsupportedFormat| format.extensions.iter().any(|extension| name.ends_with(extension));
+    FORMATS.iter().find(begins).or_else(|| FORMATS.iter().find(ends))
 }
 
 #[cfg(test)]

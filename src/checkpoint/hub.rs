@@ -1,4 +1,4 @@
-//! Models from Hugging Face's hub, into the cache that Hugging Face's own programs use.
+//! Downloads models from the Hugging Face Hub into the cache that Hugging Face's own programs use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::disk::transfer::Transfer;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::folder::is_tokenizer_file;
 
-/// What OpenAI's four models are called there.
+/// The repositories of OpenAI's four models.
 const GPT2: [(&str, &str); 4] = [
     ("gpt2", "openai-community/gpt2"),
     ("gpt2-medium", "openai-community/gpt2-medium"),
@@ -26,10 +26,10 @@ const GPT2: [(&str, &str); 4] = [
 
 const WEIGHTS: &str = "model.safetensors";
 
-/// Times that a download is taken up again after the connection broke.
+/// How often a download is resumed after a broken connection.
 const RETRIES: usize = 3;
 
-/// The hub's name for a model, if `name` can be one: one of OpenAI's four, or any `owner/model`.
+/// The hub's repository for `name`, if it is one of OpenAI's four models or has the form `owner/model`.
 pub fn repository(name: &str) -> Option<&str> {
     let published = GPT2.iter().find(|(short, _)| *short == name);
     let is_name = |part: &str| !part.is_empty() && !part.starts_with('.');
@@ -40,17 +40,16 @@ pub fn repository(name: &str) -> Option<&str> {
     }
 }
 
-/// The folder of a model's files that an import reads, if Hugging Face's cache has them all.
+/// The folder of a model's files, if Hugging Face's cache has all that an import reads.
 pub fn cached(repository: &str) -> Option<PathBuf> {
     let file = Cache::from_env().model(repository.to_owned()).get("config.json")?;
     let folder = file.parent().filter(|folder| is_complete(folder))?;
     Some(folder.to_owned())
 }
 
-/// The files of a model that an import reads: their folder, after downloading what the cache has not. A download that was
-/// interrupted goes on where it stopped. Without a network, a model that is in the cache is still found. With
-/// `HF_HUB_OFFLINE` set, as Hugging Face's own programs understand it, nothing but the cache is asked. `transfer` hears how
-/// it goes.
+/// Downloads the files of a model that an import reads, unless they are cached, and returns their folder. An interrupted
+/// download is resumed. Without a network, a cached model is still found. With `HF_HUB_OFFLINE` set, as Hugging Face's own
+/// programs understand it, only the cache is used. `transfer` receives the progress.
 ///
 /// # Errors
 /// No network, no such model, or a model without safetensors.
@@ -58,29 +57,29 @@ pub fn download(repository: &str, mut transfer: impl Transfer) -> Result<PathBuf
     if is_offline() {
         return cached(repository).with_context(|| {
             format!(
-                "{repository} is not in the cache, and HF_HUB_OFFLINE forbids to download it; unset that, or import a folder"
+                "{repository} is not in the cache, and HF_HUB_OFFLINE forbids downloading it; unset that, or import a folder"
             )
         });
     }
-    let (tell, news) = channel();
+    let (sender, events) = channel();
     let name = repository.to_owned();
-    // Apart, since the hub's library waits for ever for a server that says nothing. It ends with the process.
+    // In a thread, because the hub's library waits forever for a silent server. The thread ends with the process.
     thread::spawn(move || {
-        let folder = fetch(&name, &tell);
-        let _ = tell.send(News::Done(folder));
+        let folder = fetch(&name, &sender);
+        let _ = sender.send(Event::Done(folder));
     });
-    let patience = patience();
+    let timeout = timeout();
     loop {
-        match news.recv_timeout(patience) {
-            Ok(News::Begin(name, bytes)) => transfer.begin(&name, bytes),
-            Ok(News::Received(bytes)) => transfer.received(bytes),
-            Ok(News::Done(folder)) => return folder,
+        match events.recv_timeout(timeout) {
+            Ok(Event::Begin(name, bytes)) => transfer.begin(&name, bytes),
+            Ok(Event::Received(bytes)) => transfer.received(bytes),
+            Ok(Event::Done(folder)) => return folder,
             Err(_) => {
                 return cached(repository).with_context(|| {
                     format!(
-                        "{}: nothing came for {} s (HF_HUB_DOWNLOAD_TIMEOUT)",
+                        "{}: no data for {} s (HF_HUB_DOWNLOAD_TIMEOUT)",
                         failed(repository),
-                        patience.as_secs()
+                        timeout.as_secs()
                     )
                 });
             }
@@ -88,15 +87,15 @@ pub fn download(repository: &str, mut transfer: impl Transfer) -> Result<PathBuf
     }
 }
 
-/// What a download tells of itself.
-enum News {
+/// Events of a download.
+enum Event {
     Begin(String, u64),
     Received(u64),
     Done(Result<PathBuf>),
 }
 
-/// How long a server may say nothing: what Hugging Face's own programs are told, or half a minute.
-fn patience() -> Duration {
+/// Maximum time without data: as for Hugging Face's own programs, or else 30 s.
+fn timeout() -> Duration {
     let seconds = std::env::var("HF_HUB_DOWNLOAD_TIMEOUT");
     let seconds = seconds.ok().and_then(|seconds| seconds.parse().ok());
     Duration::from_secs(seconds.filter(|&seconds| seconds > 0).unwrap_or(30))
@@ -108,7 +107,7 @@ fn failed(repository: &str) -> String {
     )
 }
 
-fn fetch(repository: &str, tell: &Sender<News>) -> Result<PathBuf> {
+fn fetch(repository: &str, sender: &Sender<Event>) -> Result<PathBuf> {
     let cache = Cache::from_env().model(repository.to_owned());
     let failed = || failed(repository);
     let api = ApiBuilder::from_env()
@@ -130,18 +129,20 @@ fn fetch(repository: &str, tell: &Sender<News>) -> Result<PathBuf> {
         names
             .iter()
             .any(|name| is_wanted(name) && name.ends_with(".safetensors")),
-        "{repository} has no {WEIGHTS}, the only format that is read"
+        "{repository} has no {WEIGHTS}, the only supported format"
     );
     let mut last = None;
     for name in names.into_iter().filter(|name| is_wanted(name)) {
-        // The cache may hold an older revision, which is not to be mixed with this one.
+        // The cache may have an older revision, which must not be mixed with this one.
         let cached = cache
             .get(name)
             .filter(|file| file.parent().is_some_and(|folder| folder.ends_with(&info.sha)));
         last = Some(match cached {
             Some(path) => path,
             None => {
-                let file = model.download_with_progress(name, Watched(tell)).with_context(failed)?;
+                let file = model
+                    .download_with_progress(name, DownloadProgress(sender))
+                    .with_context(failed)?;
                 verify(name, &file)?;
                 file
             }
@@ -150,10 +151,10 @@ fn fetch(repository: &str, tell: &Sender<News>) -> Result<PathBuf> {
     folder_of(&last.with_context(failed)?)
 }
 
-/// Compares a downloaded file with its hash. The hub gives that of large files, and the cache calls them by it.
+/// Checks a downloaded file against its hash, which the hub provides for large files and the cache uses as their name.
 ///
 /// # Errors
-/// It is another; the file is removed, so that it is fetched again.
+/// They differ; the file is removed, so that it is downloaded again.
 fn verify(name: &str, file: &Path) -> Result<()> {
     let blob = file
         .canonicalize()
@@ -162,12 +163,14 @@ fn verify(name: &str, file: &Path) -> Result<()> {
     let is_sha256 = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_sha256 && sha256_of_file(&blob)? != hash {
         let _ = fs::remove_file(file).and_then(|()| fs::remove_file(&blob));
-        bail!("{name} came damaged: its SHA-256 is not {hash}, as the hub says; run this again to fetch it again");
+        bail!(
+            "{name} was damaged in transit: its SHA-256 is not {hash}, as the hub says; run this again to download it again"
+        );
     }
     Ok(())
 }
 
-/// Whether a download left all that an import reads.
+/// Whether a folder has weights and a tokenizer; shards that an index names are checked when they are read.
 fn is_complete(folder: &Path) -> bool {
     let has = |name: &str| folder.join(name).exists();
     (has(WEIGHTS) || has("model.safetensors.index.json")) && Tokenizer::is_in(folder)
@@ -179,11 +182,11 @@ fn is_offline() -> bool {
 }
 
 fn folder_of(file: &Path) -> Result<PathBuf> {
-    let folder = file.parent().context("a downloaded file is in no folder")?;
+    let folder = file.parent().context("a downloaded file has no folder")?;
     Ok(folder.to_owned())
 }
 
-/// Of a model's files those that an import reads, not those of other frameworks.
+/// Whether an import reads the file of that name: no weights of other frameworks.
 fn is_wanted(name: &str) -> bool {
     let weights =
         name.starts_with("model") && (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"));
@@ -191,16 +194,16 @@ fn is_wanted(name: &str) -> bool {
     !name.contains('/') && (weights || configuration || is_tokenizer_file(name))
 }
 
-/// A file, for the hub's library to tell of. Nobody may listen any more.
-struct Watched<'a>(&'a Sender<News>);
+/// Forwards the hub library's progress. Errors are ignored: the receiver may be gone.
+struct DownloadProgress<'a>(&'a Sender<Event>);
 
-impl Progress for Watched<'_> {
+impl Progress for DownloadProgress<'_> {
     fn init(&mut self, size: usize, name: &str) {
-        let _ = self.0.send(News::Begin(name.to_owned(), size as u64));
+        let _ = self.0.send(Event::Begin(name.to_owned(), size as u64));
     }
 
     fn update(&mut self, size: usize) {
-        let _ = self.0.send(News::Received(size as u64));
+        let _ = self.0.send(Event::Received(size as u64));
     }
 
     fn finish(&mut self) {}

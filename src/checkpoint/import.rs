@@ -11,15 +11,16 @@ use crate::disk::files;
 use crate::generate::absent_ids;
 use crate::tokenizer::Tokenizer;
 
-/// The vocabulary of OpenAI's GPT-2, and what nanoGPT pads it to.
+/// The vocabulary size of OpenAI's GPT-2, and nanoGPT's padded size.
 const GPT2_VOCABS: [usize; 2] = [50257, 50304];
 
-/// Reads the model in `source` and writes it to `out` as a checkpoint, with hashes of its files. `tokenizer` takes the
-/// place of the folder's own; a model with GPT-2's vocabulary, padded or not, and no tokenizer gets GPT-2's.
+/// Reads the model in `source` and writes it to `out` as a checkpoint, with hashes of its files. `tokenizer` replaces the
+/// folder's own; a model with GPT-2's vocabulary size, padded or not, and no tokenizer gets GPT-2's. `proceed` is polled
+/// between stages; its error aborts the import.
 ///
 /// # Errors
-/// What [`Checkpoint::load`] refuses, weights that are no numbers, a folder without tokenizer, an `out` that exists
-/// already, or an error of `proceed`, which is polled between stages. Nothing is left behind then.
+/// As [`Checkpoint::load`]; weights that are not finite; a folder without tokenizer; an `out` that exists already; an error
+/// of `proceed`. Nothing is left behind.
 pub fn import(
     source: &Path,
     out: &Path,
@@ -37,7 +38,7 @@ pub fn import(
         Some(tokenizer) => Ok(tokenizer),
         None if Tokenizer::is_in(source) => Tokenizer::load(source),
         None if GPT2_VOCABS.contains(&model.vocab_size) => {
-            log::info!("the folder has no tokenizer; its vocabulary is of GPT-2's size, so GPT-2's is taken");
+            log::info!("the folder has no tokenizer; its vocabulary has GPT-2's size, so GPT-2's tokenizer is used");
             Tokenizer::gpt2()
         }
         None => bail!(
@@ -68,13 +69,15 @@ fn remark(source: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let vocab_size = checkpoint.model.vocab_size;
     let absent = absent_ids(&checkpoint.tokenizer, vocab_size).len();
     if absent > 0 {
-        log::info!("{absent} of the {vocab_size} ids have no text: the vocabulary is padded, and they are never drawn");
+        log::info!(
+            "{absent} of the {vocab_size} ids have no token: the vocabulary is padded, and they are never sampled"
+        );
     }
     let config = source.join(CONFIG);
     if !config.exists() {
-        return Ok(()); // adapters', which have none of their own
+        return Ok(()); // adapters have none of their own
     }
-    let named = bos_eos::read(source, &serde_json::from_slice(&files::read(&config)?)?)?;
+    let named = bos_eos::read(source, &files::read_json(&config, "valid JSON")?)?;
     let (_, others) = bos_eos::within(named, vocab_size);
     if !others.is_empty() {
         let others: Vec<String> = others.iter().map(u32::to_string).collect();
@@ -91,7 +94,7 @@ fn remark(source: &Path, checkpoint: &Checkpoint) -> Result<()> {
     Ok(())
 }
 
-/// What `source` is called in the record of an import.
+/// The name of `source` in the record of an import: its absolute path.
 pub fn origin(source: &Path) -> String {
     let absolute: PathBuf = source.canonicalize().unwrap_or_else(|_| source.to_owned());
     absolute.display().to_string()

@@ -1,4 +1,4 @@
-//! From a checkpoint on disk to a model that continues texts, in one call.
+//! Loads a language model from a checkpoint on disk in one call.
 
 use std::path::Path;
 
@@ -7,11 +7,11 @@ use crate::error::{Error, ErrorKind, OfKind, Result};
 use crate::generate::LanguageModel;
 
 impl LanguageModel {
-    /// The model of a checkpoint's folder, or of a run's newest checkpoint, once all of it is read and checked against its
-    /// configuration and its recorded hashes.
+    /// Loads the model of a checkpoint's folder, or of a run's newest checkpoint, and checks it against its configuration and
+    /// its recorded hashes.
     ///
     /// # Errors
-    /// Nothing there, or a checkpoint that is damaged or of a kind that is not read.
+    /// The path does not exist, or the checkpoint is damaged or of an unsupported kind.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         if !path.exists() {

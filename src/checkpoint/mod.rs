@@ -1,7 +1,7 @@
 //! Runs and checkpoints on disk.
 //!
-//! A checkpoint ([`Checkpoint`]) is a folder in Hugging Face's names and layout with its tokenizer; a run
-//! ([`run::Run`]) is a folder of them with what started it and its metrics.
+//! A checkpoint ([`Checkpoint`]) is a folder in Hugging Face's format, with its tokenizer. A run ([`run::Run`]) is a folder of
+//! checkpoints, with its configuration and metrics.
 //!
 //! ```no_run
 //! use mlx_gpt::checkpoint::{Checkpoint, runs};
@@ -51,7 +51,7 @@ use crate::terminal::shell::quoted;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::folder::{TOKENIZER, TOKENIZER_CONFIG};
 use formats::{hugging_face, mlx_lm, peft};
-use tensors::{Expected, Form, TensorFile};
+use tensors::{ExpectedTensors, TensorFile, TensorSpec};
 
 const OPTIMIZER: &str = "optimizer.safetensors";
 const CONFIG: &str = "config.json";
@@ -64,17 +64,21 @@ const ONLY_FOR_TRAINING: [&str; 2] = [OPTIMIZER, SAMPLE];
 /// 128 for each of its up to eight parts.
 const MAX_VOCAB_PADDING: usize = 1024;
 
-/// Whether a tokenizer of that size can be a model's: the vocabulary may be padded, but by more than that the tokenizer is
-/// more likely another model's.
+/// Whether a tokenizer of `tokens` tokens can belong to a model: its vocabulary may be padded. With more padding, the
+/// tokenizer is more likely another model's.
 fn vocab_matches(tokens: usize, vocab_size: usize) -> bool {
     tokens <= vocab_size && vocab_size - tokens < MAX_VOCAB_PADDING.min(tokens)
 }
 
 /// A trained model: its configuration, its parameters and its tokenizer.
 pub struct Checkpoint {
+    /// Its path.
     pub folder: PathBuf,
+    /// The model's configuration.
     pub model: ModelConfig,
+    /// The weights, float32 or quantized, with any adapters.
     pub parameters: Parameters,
+    /// The tokenizer.
     pub tokenizer: Tokenizer,
     /// The folder of the base weights, if the checkpoint holds adapters.
     pub base: Option<PathBuf>,
@@ -85,8 +89,8 @@ impl Checkpoint {
     /// a tied output head are tolerated. Adapters are read together with their base model.
     ///
     /// # Errors
-    /// A file that is missing, cut short, of another shape or of another architecture; a vocabulary and a tokenizer
-    /// that disagree; a file that is not as it was written, where its hash was recorded.
+    /// A file that is missing or truncated; a tensor of another shape; an unsupported architecture; a tokenizer that does not
+    /// match the vocabulary; a file that differs from its recorded hash.
     pub fn load(folder: &Path) -> Result<Self> {
         Self::load_with(folder, |_| Tokenizer::load(folder))
     }
@@ -135,12 +139,12 @@ impl Checkpoint {
         let base = base::find(folder)?;
         ensure!(
             !peft::is_adapter_folder(&base),
-            "the adapters in {} belong to {}, which holds adapters itself; merge those into a model with: mlx-gpt export --checkpoint {} --format hf --out DIR",
+            "the base model of the adapters in {} is {}, which has adapters itself; merge those into a model with: mlx-gpt export --checkpoint {} --format hf --out DIR",
             folder.display(),
             base.display(),
             quoted(&base)
         );
-        // A run saves the tokenizer beside the adapters; `peft` leaves it with the base model.
+        // A run saves the tokenizer with the adapters; `peft` leaves it with the base model.
         let whole = Self::load_whole(&base, |model| {
             let without = !Tokenizer::is_in(folder) && Tokenizer::is_in(&base);
             if without {
@@ -151,7 +155,7 @@ impl Checkpoint {
         })?;
         ensure!(
             whole.model.quantization.is_none(),
-            "the adapters in {} belong to the quantized weights in {}, to which adapters cannot be added; use the checkpoint that they were exported from",
+            "the base model of the adapters in {} is quantized: {}; adapters cannot be added to it, so use the checkpoint that it was exported from",
             folder.display(),
             base.display()
         );
@@ -166,7 +170,7 @@ impl Checkpoint {
         })
     }
 
-    /// The model with its tokenizer, ready to continue texts.
+    /// The model with its tokenizer, for text generation.
     ///
     /// # Errors
     /// A context whose key-value cache doesn't fit into memory.
@@ -212,24 +216,24 @@ impl Checkpoint {
         generate::bos_eos::default_prompt(&self.model, &self.tokenizer)
     }
 
-    /// The sample that was saved with it; empty if there is none.
+    /// The sample that was saved with it, or an empty string.
     pub fn load_sample(&self) -> String {
         fs::read_to_string(self.folder.join(SAMPLE)).unwrap_or_default()
     }
 
-    /// Reads the training state and the optimizer's moments: m for all trainable parameters, v for those that AdamW updates.
+    /// Reads the training state and the optimizer's moments: m for all trainable parameters (`trainable`), v for those that AdamW updates (`with_v`).
     /// They have the shapes of their parameters.
     ///
     /// # Errors
-    /// As [`load`](Self::load); a checkpoint that was imported or exported has none.
-    pub fn load_training_state(&self, learning: &Parameters, with_v: &Parameters) -> Result<(TrainingState, Moments)> {
+    /// As [`load`](Self::load); an imported or exported checkpoint has no training state.
+    pub fn load_training_state(&self, trainable: &Parameters, with_v: &Parameters) -> Result<(TrainingState, Moments)> {
         let state = read_training_state(&self.folder)?;
-        let expected: Expected = [("m.", learning), ("v.", with_v)]
+        let expected: ExpectedTensors = [("m.", trainable), ("v.", with_v)]
             .into_iter()
             .flat_map(|(prefix, parameters)| {
                 parameters
                     .iter()
-                    .map(move |(name, array)| (format!("{prefix}{name}"), Form::float(array.shape().to_vec())))
+                    .map(move |(name, array)| (format!("{prefix}{name}"), TensorSpec::float(array.shape().to_vec())))
             })
             .collect();
         let file = TensorFile::open(&self.folder.join(OPTIMIZER))?;

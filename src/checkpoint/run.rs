@@ -20,33 +20,34 @@ const METRICS: &str = "metrics.jsonl";
 const CURVE: &str = "loss.svg";
 const LATEST: &str = "latest";
 const BEST: &str = "best";
-/// Beside the folders of the steps, whose adapters look for it there.
+/// The folder of the base model, beside those of the steps.
 pub(super) const BASE: &str = "base";
 
 /// A run on disk.
 #[derive(Debug)]
 pub struct Run {
+    /// Its path.
     pub folder: PathBuf,
     /// Held while this program trains the run.
     lock: Option<RunLock>,
     /// Whether this process created the run.
-    began: bool,
+    created_here: bool,
 }
 
 impl Run {
     /// Creates the folder of a new run, and locks it.
     ///
     /// # Errors
-    /// The folder holds a run or something else already; it cannot be created or written.
+    /// The folder is not empty, or cannot be created or written.
     pub fn create(folder: &Path, config: &TrainConfig) -> Result<Self> {
         let _made = durable::make_folder(folder).context("choose another --out")?;
         let mut run = Self {
             folder: folder.to_owned(),
             lock: None,
-            began: true,
+            created_here: true,
         };
         run.ensure_unused()?;
-        // From here on the folder is this process's alone: another that wants it, too, fails at the lock, or finds a run.
+        // From here on the folder belongs to this process: another one fails at the lock, or finds a run.
         run.lock()?;
         run.ensure_unused()?;
         if let Err(error) = run.write_config(config) {
@@ -73,7 +74,7 @@ impl Run {
             let name = entry?.file_name();
             ensure!(
                 name == LOCK || unfinished::is_unfinished(&name),
-                "{} is not empty and not a run: it holds {}; choose another --out",
+                "{} is not empty and not a run: it contains {}; choose another --out",
                 self.folder.display(),
                 name.display()
             );
@@ -83,7 +84,7 @@ impl Run {
 
     /// Removes a run that this process created, if no step of it was trained.
     pub fn discard(&self) {
-        if self.began {
+        if self.created_here {
             for name in [CONFIG, METRICS, CURVE, LOCK] {
                 let _ = fs::remove_file(self.folder.join(name));
             }
@@ -95,9 +96,9 @@ impl Run {
     /// Keeps other processes from training the run until this value is dropped or the process ends.
     ///
     /// # Errors
-    /// Another process trains it, which is named; files cannot be written or locked there.
+    /// Another process, which is named, trains it; or files cannot be written or locked there.
     pub fn lock(&mut self) -> Result<()> {
-        self.lock = Some(RunLock::take(&self.folder, self.began)?);
+        self.lock = Some(RunLock::acquire(&self.folder, self.created_here)?);
         Ok(())
     }
 
@@ -105,11 +106,11 @@ impl Run {
     ///
     /// # Errors
     /// It was removed.
-    pub fn follow(&mut self) -> Result<Option<PathBuf>> {
+    pub fn refresh_path(&mut self) -> Result<Option<PathBuf>> {
         let Some(lock) = &self.lock else { return Ok(None) };
-        let place = lock.place(&self.folder)?;
-        let moved = place != self.folder;
-        let old = std::mem::replace(&mut self.folder, place);
+        let path = lock.current_path(&self.folder)?;
+        let moved = path != self.folder;
+        let old = std::mem::replace(&mut self.folder, path);
         Ok(moved.then_some(old))
     }
 
@@ -119,9 +120,9 @@ impl Run {
     /// There is none.
     pub fn open(folder: &Path) -> Result<Self> {
         let run = Self {
-            folder: folder.components().collect(), // no slash at the end
+            folder: folder.components().collect(), // without a trailing slash
             lock: None,
-            began: false,
+            created_here: false,
         };
         ensure!(
             run.config_path().is_file(),
@@ -140,26 +141,35 @@ impl Run {
             .into_owned()
     }
 
+    /// The path of `config.toml`.
     pub fn config_path(&self) -> PathBuf {
         self.folder.join(CONFIG)
     }
 
+    /// The path of `metrics.jsonl`.
     pub fn metrics_path(&self) -> PathBuf {
         self.folder.join(METRICS)
     }
 
+    /// The path of `loss.svg`.
     pub fn curve_path(&self) -> PathBuf {
         self.folder.join(CURVE)
     }
 
+    /// Reads its configuration.
+    ///
     /// # Errors
-    /// `config.toml` is missing or not what a run has.
+    /// `config.toml` is missing or invalid.
     pub fn config(&self) -> Result<TrainConfig> {
         let path = self.config_path();
         let bytes = files::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
         toml::from_slice(&bytes).with_context(|| format!("{} is not the configuration of a run", path.display()))
     }
 
+    /// Writes its configuration.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn write_config(&self, config: &TrainConfig) -> Result<()> {
         durable::write_file(&self.config_path(), toml::to_string(config)?.as_bytes())
     }
@@ -169,12 +179,16 @@ impl Run {
         self.folder.join(BASE)
     }
 
+    /// The folder of a step's checkpoint.
     pub fn step_folder(&self, step: u64) -> PathBuf {
         self.folder.join(step_name(step))
     }
 
-    /// Points `latest` at the step of `state`, the run's newest, and `best` at the best.
-    pub fn point_links(&self, state: &TrainingState) -> Result<()> {
+    /// Points the links `latest` and `best` at the newest and the best checkpoint.
+    ///
+    /// # Errors
+    /// A link cannot be written.
+    pub fn update_links(&self, state: &TrainingState) -> Result<()> {
         durable::replace_link(&self.folder.join(LATEST), &step_name(state.step))?;
         match state.best {
             Some(best) if self.step_folder(best.step).exists() => {
@@ -187,7 +201,10 @@ impl Run {
     /// Deletes old checkpoints: keeps the newest `last` (0: all), the best one, and those at multiples of `every`.
     ///
     /// Each is deleted atomically, so that no incomplete checkpoint remains.
-    pub fn keep(&self, last: usize, every: u64, best: Option<u64>) -> Result<()> {
+    ///
+    /// # Errors
+    /// A folder cannot be removed.
+    pub fn prune_checkpoints(&self, last: usize, every: u64, best: Option<u64>) -> Result<()> {
         let steps = self.steps()?;
         let old = if last == 0 { 0 } else { steps.len().saturating_sub(last) };
         for &step in &steps[..old] {

@@ -1,4 +1,4 @@
-//! The lock of a run: one process at a time trains it, and saves into the folder that it locked, even if it is renamed.
+//! The lock of a run: only one process trains it at a time, and it saves into the locked folder even if that is renamed.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -16,16 +16,16 @@ pub(super) const LOCK: &str = ".lock";
 #[derive(Debug)]
 pub(super) struct RunLock {
     _file: File,
-    /// The folder itself, not its name.
+    /// An open handle of the folder, which survives renaming.
     folder: File,
 }
 
 impl RunLock {
-    /// Locks a run; `new` is whether it is being created, not resumed.
+    /// Locks a run; `new` tells whether it is being created rather than resumed.
     ///
     /// # Errors
-    /// Another process trains the run, which is named; files cannot be written or locked there.
-    pub fn take(folder: &Path, new: bool) -> Result<Self> {
+    /// Another process, which is named, trains the run; or files cannot be written or locked there.
+    pub fn acquire(folder: &Path, new: bool) -> Result<Self> {
         let path = folder.join(LOCK);
         let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let mut file = opened.map_err(|error| match new {
@@ -37,7 +37,7 @@ impl RunLock {
             Err(TryLockError::WouldBlock) => {
                 let number: Option<u32> = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
                 bail!(
-                    "run {} is being trained by another process{}; wait for it, or stop it",
+                    "run {} is being trained by another process{}; wait for it to finish, or stop it",
                     folder.display(),
                     number.map_or(String::new(), |number| format!(" (PID {number})"))
                 )
@@ -59,21 +59,21 @@ impl RunLock {
         })
     }
 
-    /// The current path of the locked folder, which was at `last`.
+    /// The current path of the locked folder, whose last known path is `last`.
     ///
     /// # Errors
     /// It was removed.
-    pub fn place(&self, last: &Path) -> Result<PathBuf> {
+    pub fn current_path(&self, last: &Path) -> Result<PathBuf> {
         if is_at(&self.folder, last) {
             return Ok(last.to_owned());
         }
-        let place = path_of_folder(&self.folder)
+        let path = path_of_folder(&self.folder)
             .with_context(|| format!("run folder {} was removed while it was trained", last.display()))?;
         ensure!(
-            is_at(&self.folder, &place),
-            "run folder {} was moved to where it cannot be reached",
+            is_at(&self.folder, &path),
+            "run folder {} was moved to an unreachable path",
             last.display()
         );
-        Ok(place)
+        Ok(path)
     }
 }

@@ -16,12 +16,15 @@ pub const RUNS: &str = "runs";
 /// A row of the listing of `runs`.
 #[derive(Debug)]
 pub struct Summary {
+    /// Its path.
     pub folder: PathBuf,
-    /// Since it last wrote something.
+    /// Time since its last write.
     pub age: Duration,
+    /// Size on disk.
     pub bytes: u64,
+    /// The number of steps that it is configured for.
     pub total_steps: u64,
-    /// Of the newest checkpoint.
+    /// Training state of the newest checkpoint, if there is one.
     pub state: Option<TrainingState>,
 }
 
@@ -75,7 +78,7 @@ pub fn find_checkpoint(path: Option<&Path>) -> Result<PathBuf> {
         None => newest(Path::new(RUNS))?.newest_checkpoint(),
         Some(path) => match Run::open(path) {
             Ok(run) => run.newest_checkpoint(),
-            // What `latest` leads to, since it may lead to another one after the next file.
+            // Resolved now, because `latest` may change while files are being read.
             Err(_) => Ok(match fs::read_link(path) {
                 Ok(target) => path.with_file_name(target),
                 Err(_) => path.to_owned(),
@@ -93,7 +96,7 @@ pub fn read<T>(path: Option<&Path>, read: impl Fn(&Path) -> Result<T>) -> Result
     loop {
         let folder = find_checkpoint(path)?;
         let result = read(&folder);
-        // Also after it was read: a file that was not found may have counted as none.
+        // Also after a success: a deleted file may have been taken for an optional one.
         let removed = !folder.exists();
         if !removed || find_checkpoint(path).map_or(true, |newest| newest == folder) {
             return result;
@@ -105,7 +108,7 @@ pub fn read<T>(path: Option<&Path>, read: impl Fn(&Path) -> Result<T>) -> Result
 pub fn run_of(checkpoint: &Path) -> Option<Run> {
     let folder = match checkpoint.canonicalize() {
         Ok(real) => real.parent()?.to_owned(),
-        Err(_) => checkpoint.parent()?.canonicalize().ok()?, // removed by now
+        Err(_) => checkpoint.parent()?.canonicalize().ok()?, // deleted in the meantime
     };
     Run::open(&folder).ok()
 }

@@ -1,4 +1,4 @@
-//! safetensors files to MLX arrays and back, strictly.
+//! Strict reading and writing of safetensors files.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -16,46 +16,52 @@ use crate::disk::files;
 use crate::disk::floats;
 use crate::model::parameters::Parameters;
 
-/// The tensors that a file must have.
-pub type Expected = BTreeMap<String, Form>;
+/// The tensors that must be present, by name.
+pub type ExpectedTensors = BTreeMap<String, TensorSpec>;
 
-/// What a tensor must be.
-pub struct Form {
+/// The required shape and kind of a tensor.
+pub struct TensorSpec {
+    /// Its dimensions.
     pub shape: Vec<i32>,
+    /// Its kind of numbers.
     pub kind: TensorKind,
 }
 
+/// The kind of numbers of a tensor.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum TensorKind {
-    /// float32, or float16 or bfloat16, which is widened to it.
+    /// float32, float16 or bfloat16; read as float32.
     Float,
-    /// uint32, each with several numbers of a quantized matrix.
+    /// uint32, each packing several numbers of a quantized matrix.
     Packed,
 }
 
-impl Form {
+impl TensorSpec {
+    /// A floating-point tensor.
     pub fn float(shape: Vec<i32>) -> Self {
         let kind = TensorKind::Float;
         Self { shape, kind }
     }
 }
 
-/// An open file, of which each tensor is mapped into memory for as long as it is read.
+/// An open file; each tensor is mapped into memory while it is read.
 pub struct TensorFile {
     path: PathBuf,
     file: File,
     metadata: Metadata,
-    /// Where the tensors begin.
+    /// Offset of the tensors' data.
     data: usize,
 }
 
 impl TensorFile {
+    /// Opens a file and reads its header.
+    ///
     /// # Errors
-    /// No such file, not safetensors, or cut short.
+    /// It does not exist, is not a safetensors file, or is truncated.
     pub fn open(path: &Path) -> Result<Self> {
         let shown = path.display();
         let file = files::open(path).with_context(|| format!("{shown} cannot be read"))?;
-        // Only the header is looked at, here.
+        // Only the header's pages are read here.
         let whole = file
             .metadata()
             .map_err(Error::from)
@@ -71,6 +77,7 @@ impl TensorFile {
         })
     }
 
+    /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -80,7 +87,10 @@ impl TensorFile {
         self.metadata.offset_keys()
     }
 
-    /// The bytes of a tensor, which must be in the file.
+    /// The bytes of a tensor.
+    ///
+    /// # Errors
+    /// The file has no such tensor, or cannot be read.
     pub fn bytes(&self, name: &str) -> Result<Mmap> {
         let (from, to) = self.info(name)?.data_offsets;
         files::map(&self.file, (self.data + from) as u64, to - from)
@@ -88,6 +98,9 @@ impl TensorFile {
     }
 
     /// The number format of a tensor.
+    ///
+    /// # Errors
+    /// The file has no such tensor.
     pub fn dtype(&self, name: &str) -> Result<Stored> {
         Ok(self.info(name)?.dtype)
     }
@@ -98,7 +111,7 @@ impl TensorFile {
             .with_context(|| format!("{} has no tensor {name}", self.path.display()))
     }
 
-    /// A tensor as an array: float32 of F32, F16 and BF16, or uint32 of U32.
+    /// A tensor as an array of that shape: F32, F16 and BF16 become float32, U32 stays uint32.
     fn read(&self, name: &str, shape: &[i32]) -> Result<Array> {
         let bytes = self.bytes(name)?;
         Ok(match self.info(name)?.dtype {
@@ -107,15 +120,15 @@ impl TensorFile {
             Stored::F16 => widened(&cast::<f16>(&bytes), shape, f16::to_f32),
             Stored::BF16 => widened(&cast::<bf16>(&bytes), shape, bf16::to_f32),
             other => bail!(
-                "{}: tensor {name} has format {other}; only F32, F16 and BF16 are read",
+                "{}: tensor {name} has format {other}; only F32, F16 and BF16 are supported",
                 self.path.display()
             ),
         })
     }
 }
 
-/// Bytes as numbers: without a copy where they lie on a number's boundary, which is the normal case. All
-/// processors that MLX runs on have the bytes in safetensors' order.
+/// Bytes as numbers; copied only if they are not aligned, which is rare. All processors that MLX runs on are little-endian,
+/// as safetensors is.
 fn cast<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(bytes: &[u8]) -> Cow<'_, [T]> {
     match bytemuck::try_cast_slice(bytes) {
         Ok(numbers) => Cow::Borrowed(numbers),
@@ -128,14 +141,18 @@ fn widened<T: Copy>(numbers: &[T], shape: &[i32], widen: impl Fn(T) -> f32) -> A
     Array::from_slice(&wide, shape)
 }
 
-/// Reads arrays whose names and shapes are exactly `expected`. `name_of` gives the name here of a file's tensor, or none
-/// for one that is left alone.
+/// Reads arrays whose names and shapes are exactly `expected`. `name_of` maps a stored name to a parameter's, or to `None` to
+/// ignore the tensor.
 ///
-/// The largest come first, to limit peak memory: what is mapped for reading counts too.
+/// The largest are read first, to limit peak memory, since mapped pages count too.
 ///
 /// # Errors
-/// A missing, additional or differently shaped tensor.
-pub fn read(files: &[TensorFile], name_of: impl Fn(&str) -> Option<String>, expected: &Expected) -> Result<Parameters> {
+/// A tensor is missing, unexpected, or has another shape or kind.
+pub fn read(
+    files: &[TensorFile],
+    name_of: impl Fn(&str) -> Option<String>,
+    expected: &ExpectedTensors,
+) -> Result<Parameters> {
     let mut found: BTreeMap<String, (&TensorFile, String)> = BTreeMap::new();
     for file in files {
         let shown = file.path.display();
@@ -143,7 +160,7 @@ pub fn read(files: &[TensorFile], name_of: impl Fn(&str) -> Option<String>, expe
             let Some(name) = name_of(&stored) else { continue };
             ensure!(
                 expected.contains_key(&name),
-                "{shown} has an unexpected tensor {stored}: a model of this config.json has none of that name"
+                "{shown} has an unexpected tensor {stored}, which a model with this config.json does not have"
             );
             if let Some((_, other)) = found.insert(name, (file, stored.clone())) {
                 bail!(
@@ -152,12 +169,12 @@ pub fn read(files: &[TensorFile], name_of: impl Fn(&str) -> Option<String>, expe
             }
         }
     }
-    let mut places = Vec::with_capacity(expected.len());
-    for (name, Form { shape, kind }) in expected {
+    let mut located = Vec::with_capacity(expected.len());
+    for (name, TensorSpec { shape, kind }) in expected {
         let (file, stored) = found.get(name).with_context(|| {
             let shown: Vec<_> = files.iter().map(|file| file.path.display().to_string()).collect();
             format!(
-                "{} has no tensor {name}, which a model of this config.json needs",
+                "{} has no tensor {name}, which a model with this config.json needs",
                 shown.join(", ")
             )
         })?;
@@ -180,19 +197,19 @@ pub fn read(files: &[TensorFile], name_of: impl Fn(&str) -> Option<String>, expe
                 TensorKind::Float => "floating-point numbers",
             }
         );
-        places.push((name, file, stored, shape));
+        located.push((name, file, stored, shape));
     }
-    places.sort_by_key(|(.., shape)| std::cmp::Reverse(shape.iter().map(|&n| n as usize).product::<usize>()));
-    let entries = places
+    located.sort_by_key(|(.., shape)| std::cmp::Reverse(shape.iter().map(|&n| n as usize).product::<usize>()));
+    let entries = located
         .into_iter()
         .map(|(name, file, stored, shape)| Ok((name.clone(), file.read(stored, shape)?)));
     Ok(Parameters::from_entries(entries.collect::<Result<_>>()?))
 }
 
-/// Writes arrays: uint32 as they are, float32 as `precision` has it.
+/// Writes contiguous arrays of any shape: uint32 unchanged, float32 in the format `precision`.
 ///
 /// # Errors
-/// The file cannot be written, an array is of another kind, or a number is too large for float16.
+/// The file cannot be written, an array has another type or is not contiguous, or a number overflows float16.
 pub fn write<'a>(path: &Path, precision: Precision, arrays: impl Iterator<Item = (String, &'a Array)>) -> Result<()> {
     let tensors = arrays
         .map(|(name, array)| {
@@ -200,16 +217,16 @@ pub fn write<'a>(path: &Path, precision: Precision, arrays: impl Iterator<Item =
             Ok((name, tensor))
         })
         .collect::<Result<Vec<_>>>()?;
-    // Readers such as transformers look for the framework whose conventions the layout follows.
+    // Readers such as transformers check which framework's conventions the layout follows.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    // The library makes files for the owner alone; this one is to have the permissions that new files have here.
+    // The library creates files that only the owner can read; this one gets the default permissions of new files.
     let permissions = File::create(path)?.metadata()?.permissions();
     safetensors::serialize_to_file(tensors, Some(metadata), path)?;
     std::fs::set_permissions(path, permissions)?;
     Ok(())
 }
 
-/// An array on its way into a file.
+/// An array to be written.
 struct TensorView<'a> {
     numbers: Numbers<'a>,
     shape: Vec<usize>,
@@ -222,12 +239,12 @@ enum Numbers<'a> {
 
 impl<'a> TensorView<'a> {
     fn new(array: &'a Array, precision: Precision) -> Result<Self> {
-        // Parameters are whole buffers in order; a view would be an error here, not a wrong file.
+        // Parameters are contiguous; a strided view fails here instead of being written wrongly.
         let numbers = if array.dtype() == Dtype::Uint32 {
             Numbers::Packed(array.try_as_slice()?)
         } else {
             let floats = array.try_as_slice::<f32>()?;
-            // As they are, whatever they are, unless they would become something else.
+            // float32 is written unchanged, even if not finite; narrower formats must not overflow.
             if precision != Precision::Float32 {
                 floats::check(floats, precision)?;
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::compute::arithmetic::Arithmetic;
@@ -22,15 +22,18 @@ const FORMAT: u32 = 1;
 /// The training state at a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingState {
+    /// Version of this format.
     pub format: u32,
-    /// Optimizer steps done. Batches and dropout masks are functions of seed and step, so these two are the random
-    /// state and the position in the data.
+    /// Completed optimizer steps. Batches and dropout masks are functions of seed and step, so these two are the random state
+    /// and the position in the data.
     pub step: u64,
+    /// Random seed of the run.
     pub seed: u64,
     /// Losses of the evaluation at this step, if there was one.
     pub evaluation: Option<Losses>,
     /// The lowest validation loss of the run's checkpoints so far.
     pub best: Option<Best>,
+    /// The text that the run is trained on.
     pub corpus: CorpusRecord,
     /// The configuration that the run was trained with up to here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,7 +47,7 @@ pub struct TrainingState {
     /// The loss scale of float16 training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<LossScale>,
-    /// SHA-256 of the base weights of low-rank adapters.
+    /// SHA-256 of the adapters' base weights, if only adapters are trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
     /// SHA-256 of each other file of the folder.
@@ -54,6 +57,7 @@ pub struct TrainingState {
 /// The factor of float16 losses before the backward pass, which keeps small gradients from underflowing.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LossScale {
+    /// The factor.
     pub scale: f32,
     /// Finite steps since it last changed.
     pub finite_steps: u32,
@@ -62,20 +66,26 @@ pub struct LossScale {
 /// The losses of an evaluation during training, in nats per token.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Losses {
+    /// On the training split.
     pub train: f64,
+    /// On the validation split.
     pub val: f64,
 }
 
 /// The checkpoint with the lowest validation loss.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
+    /// Its step.
     pub step: u64,
+    /// In nats per token.
     pub val_loss: f64,
 }
 
-/// The optimizer's moments, by the names of their parameters.
+/// The optimizer's moments, with the names and shapes of their parameters.
 pub struct Moments {
+    /// First moments, or Muon's momentum.
     pub m: Parameters,
+    /// Second moments.
     pub v: Parameters,
 }
 
@@ -97,7 +107,7 @@ struct Hashes {
 }
 
 impl TrainingState {
-    /// The state at step 0; `hash` is that of the base weights if adapters are trained.
+    /// The state at step 0; `base` is the hash of the base weights if only adapters are trained.
     pub fn new(seed: u64, corpus: CorpusRecord, base: Option<String>) -> Self {
         Self {
             format: FORMAT,
@@ -172,29 +182,26 @@ fn hashes(folder: &Path) -> Result<BTreeMap<String, String>> {
 /// # Errors
 /// `state.json` is missing, not what training writes, or of a newer format.
 pub fn read_training_state(folder: &Path) -> Result<TrainingState> {
-    let (hashes, bytes) = read_hashes(folder)?;
-    let path = folder.join(STATE);
+    let hashes = read_hashes(folder)?;
     if let Some(source) = hashes.imported_from {
-        anyhow::bail!(
+        bail!(
             "{} was imported from {source}, not trained here, so it has no training state to resume; start a run with --init-from",
             folder.display()
         );
     }
-    serde_json::from_slice(&bytes).with_context(|| format!("{} is not a training state", path.display()))
+    files::read_json(&folder.join(STATE), "a training state")
 }
 
-fn read_hashes(folder: &Path) -> Result<(Hashes, Vec<u8>)> {
+fn read_hashes(folder: &Path) -> Result<Hashes> {
     let path = folder.join(STATE);
-    let bytes = files::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let hashes: Hashes =
-        serde_json::from_slice(&bytes).with_context(|| format!("{} is not a training state", path.display()))?;
+    let hashes: Hashes = files::read_json(&path, "a training state")?;
     ensure!(
         hashes.format <= FORMAT,
         "{} has format {}, this program knows up to {FORMAT}; use a newer mlx-gpt",
         path.display(),
         hashes.format
     );
-    Ok((hashes, bytes))
+    Ok(hashes)
 }
 
 /// The training state, if there is one: an import or an export has none.
@@ -202,7 +209,7 @@ fn read_hashes(folder: &Path) -> Result<(Hashes, Vec<u8>)> {
 /// # Errors
 /// `state.json` is there and broken, or of a newer format.
 pub fn read_training_state_if_any(folder: &Path) -> Result<Option<TrainingState>> {
-    if !has_hashes(folder) || read_hashes(folder)?.0.imported_from.is_some() {
+    if !has_hashes(folder) || read_hashes(folder)?.imported_from.is_some() {
         return Ok(None);
     }
     read_training_state(folder).map(Some)
@@ -219,7 +226,7 @@ pub fn has_hashes(folder: &Path) -> bool {
 /// # Errors
 /// The first file that is missing or changed.
 pub fn verify(folder: &Path) -> Result<usize> {
-    let (recorded, _) = read_hashes(folder)?;
+    let recorded = read_hashes(folder)?;
     verify_files(folder, |_| true)?;
     if recorded.base.is_some() {
         super::base::find(folder)?;
@@ -235,13 +242,9 @@ pub(super) fn verify_files(folder: &Path, choose: impl Fn(&str) -> bool) -> Resu
     if !has_hashes(folder) {
         return Ok(());
     }
-    let (recorded, _) = read_hashes(folder)?;
+    let recorded = read_hashes(folder)?;
     for (name, hash) in recorded.files.iter().filter(|(name, _)| choose(name)) {
-        ensure!(
-            Path::new(name).file_name() == Some(name.as_ref()),
-            "{}: {name:?} is not the name of a file in this folder",
-            folder.join(STATE).display()
-        );
+        files::ensure_plain_name(name, &folder.join(STATE))?;
         let path = folder.join(name);
         ensure!(
             sha256_of_file(&path)? == *hash,
@@ -265,5 +268,5 @@ pub(super) fn hash_of_base(folder: &Path) -> Result<Option<String>> {
     if !has_hashes(folder) {
         return Ok(None);
     }
-    Ok(read_hashes(folder)?.0.base)
+    Ok(read_hashes(folder)?.base)
 }

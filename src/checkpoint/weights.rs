@@ -1,4 +1,4 @@
-//! A model's weights in a folder, in one file or in shards: in Hugging Face's names, or in mlx-lm's.
+//! Reads a model's weights, in one file or in shards, with Hugging Face's or mlx-lm's names.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::formats::mlx_lm;
-use super::tensors::{self, Expected, Form, TensorFile};
+use super::tensors::{self, ExpectedTensors, TensorFile, TensorSpec};
 use super::{CONFIG, foreign};
 use crate::config::ModelConfig;
 use crate::disk::files;
@@ -15,15 +15,16 @@ use crate::model::init::layout;
 use crate::model::linear::lora::is_adapter;
 use crate::model::parameters::Parameters;
 
+/// The file of a model's weights.
 pub const MODEL: &str = "model.safetensors";
-/// The output head, where it is not the token embedding.
+/// The output head, if it is not tied.
 const HEAD: &str = "lm_head.weight";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// The token embedding, which is the head too.
+/// The token embedding, which is also a tied head.
 const EMBEDDING: &str = "wte.weight";
 
-/// What files write before GPT-2's own names: Hugging Face's GPT2LMHeadModel, and mlx-lm.
+/// Prefixes of GPT-2's names in files: of Hugging Face's GPT2LMHeadModel, and of mlx-lm.
 const PREFIXES: [&str; 2] = ["transformer.", mlx_lm::PREFIX];
 
 /// Hugging Face's `model.safetensors.index.json`.
@@ -33,14 +34,14 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// Reads the weights of `model`; adapters are not among them.
+/// Reads the weights of `model`, without adapters.
 ///
 /// A tied head may be stored in addition to the token embedding, or instead of it. Attention masks, which older versions of
 /// `transformers` wrote, are ignored.
 ///
 /// # Errors
-/// A file that is missing, cut short or damaged; a tensor missing, left over, of another shape or in another file than
-/// the index says; a head that is not the token embedding.
+/// A file is missing, truncated or damaged; a tensor is missing, unexpected, of another shape or in another file than the
+/// index says; a stored head differs from the token embedding that it is tied to.
 pub fn read(folder: &Path, model: &ModelConfig) -> Result<Parameters> {
     let files = open(folder)?;
     let expected = expected(model);
@@ -57,22 +58,22 @@ pub fn read(folder: &Path, model: &ModelConfig) -> Result<Parameters> {
     let stored = files.iter().flat_map(TensorFile::names).collect::<Vec<_>>();
     if stored.iter().any(|name| name.starts_with(mlx_lm::PREFIX)) {
         let tensors = tensors::read(&files, name_of, &mlx_lm::expected(model, has))?;
-        return Ok(mlx_lm::to_own(model, tensors)?);
+        return Ok(mlx_lm::to_native(model, tensors)?);
     }
     ensure!(
         model.quantization.is_none(),
-        "{} says that its weights are quantized, which only mlx-lm's are here; its tensors have other names",
+        "{} has a quantization, which is only supported with mlx-lm's tensor names",
         folder.join(CONFIG).display()
     );
     tensors::read(&files, name_of, &expected)
 }
 
-/// The names and shapes of a model's weights as they are here.
-fn expected(model: &ModelConfig) -> Expected {
+/// The names and shapes of a model's weights.
+fn expected(model: &ModelConfig) -> ExpectedTensors {
     layout(model)
         .into_iter()
         .filter(|spec| !is_adapter(&spec.name))
-        .map(|spec| (spec.name, Form::float(spec.shape)))
+        .map(|spec| (spec.name, TensorSpec::float(spec.shape)))
         .collect()
 }
 
@@ -85,29 +86,24 @@ fn open(folder: &Path) -> Result<Vec<TensorFile>> {
     }
     match foreign::hint(folder) {
         Some(hint) => bail!("{} has no {MODEL}: {hint}", folder.display()),
-        None => bail!("{} cannot be read: there is no such file", folder.join(MODEL).display()),
+        None => bail!("{} does not exist", folder.join(MODEL).display()),
     }
 }
 
 fn open_shards(folder: &Path) -> Result<Vec<TensorFile>> {
     let path = folder.join(INDEX);
     let shown = path.display();
-    let bytes = files::read(&path).with_context(|| format!("{shown} cannot be read"))?;
-    let index: Index =
-        serde_json::from_slice(&bytes).with_context(|| format!("{shown} is not an index of safetensors files"))?;
+    let index: Index = files::read_json(&path, "an index of safetensors files")?;
     ensure!(!index.weight_map.is_empty(), "{shown} lists no tensors");
     let mut shards: BTreeMap<&str, TensorFile> = BTreeMap::new();
     for (tensor, name) in &index.weight_map {
-        ensure!(
-            Path::new(name).file_name() == Some(name.as_ref()),
-            "{shown}: {name:?} is not the name of a file in this folder"
-        );
+        files::ensure_plain_name(name, &path)?;
         if !shards.contains_key(name.as_str()) {
             shards.insert(name, TensorFile::open(&folder.join(name))?);
         }
         ensure!(
             shards[name.as_str()].dtype(tensor).is_ok(),
-            "{shown} says that {tensor} is in {name}, where it is not"
+            "{shown} says that {tensor} is in {name}, which does not contain it"
         );
     }
     for (name, shard) in &shards {
@@ -122,7 +118,7 @@ fn open_shards(folder: &Path) -> Result<Vec<TensorFile>> {
     Ok(shards.into_values().collect())
 }
 
-/// GPT-2's own name of a file's tensor; `None` for the head and for attention masks, which are not parameters.
+/// GPT-2's name of a stored tensor; `None` for a tied head and attention masks, which are not parameters.
 fn parameter_name(stored: &str) -> Option<String> {
     let name = without_prefix(stored);
     let mask = name.starts_with("h.") && (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"));
@@ -145,7 +141,7 @@ fn find<'a>(files: &'a [TensorFile], wanted: &str) -> Option<(&'a TensorFile, St
     })
 }
 
-/// A tied head may be written out, as the token embedding once more.
+/// Checks that a stored tied head equals the token embedding.
 fn check_head(files: &[TensorFile]) -> Result<()> {
     let (Some((head_file, head)), Some((file, embedding))) = (find(files, HEAD), find(files, EMBEDDING)) else {
         return Ok(());

@@ -9,7 +9,7 @@ use indicatif::HumanBytes;
 
 use super::signals::Signals;
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::formats::gguf::{END_KEYS, Gguf};
+use crate::checkpoint::formats::gguf::{EOG_KEYS, Gguf};
 use crate::checkpoint::formats::{Dtype, folder};
 use crate::checkpoint::runs;
 use crate::config::{Architecture, Precision, Quantization};
@@ -138,12 +138,12 @@ fn mlx(checkpoint: Checkpoint, options: &Options, signals: &Signals) -> Result<(
 fn gguf(checkpoint: &Checkpoint, options: &Options, signals: &Signals) -> Result<()> {
     let out = &options.out;
     let file = Gguf::new(checkpoint, options.dtype.unwrap_or(Dtype::Float16))?;
-    if let Some(others) = checkpoint.eos_tokens().get(END_KEYS.len()..)
+    if let Some(others) = checkpoint.eos_tokens().get(EOG_KEYS.len()..)
         && !others.is_empty()
     {
         say(format_args!(
             "note     GGUF stores at most {} end-of-text tokens; these are left out: {others:?}",
-            END_KEYS.len()
+            EOG_KEYS.len()
         ));
     }
     let _made = durable::make_parents(out)?;

@@ -128,7 +128,7 @@ impl Settings {
         if let Some(start) = start {
             ensure!(
                 !self.has("tokenizer"),
-                "the tokenizer is that of the checkpoint of --init-from; leave --tokenizer out"
+                "the tokenizer is that of the checkpoint of --init-from; omit --tokenizer"
             );
             let model = &start.model;
             base.tokenizer.clone_from(&start.folder);

@@ -194,11 +194,7 @@ fn existing_in(folder: &Path, wanted: &Manifest, tokenizer: &Tokenizer) -> Resul
             _ => Existing::Damaged,
         });
     }
-    let journal = files::read(&folder.join(JOURNAL));
-    if let Some(journal) = journal
-        .ok()
-        .and_then(|bytes| serde_json::from_slice::<PrepareState>(&bytes).ok())
-    {
+    if let Some(journal) = journal_in(folder) {
         if let Some(difference) = journal.manifest.difference(wanted, tokenizer, folder) {
             bail!("{shown} was begun {difference}; choose another --out, or move the folder away");
         }
@@ -236,8 +232,11 @@ fn is_shard(name: &str) -> bool {
 
 /// Whether tokens are being prepared in `folder`, or were when a process died.
 pub(super) fn is_begun(folder: &Path) -> bool {
-    let journal = files::read(&folder.join(JOURNAL));
-    journal.is_ok_and(|bytes| serde_json::from_slice::<PrepareState>(&bytes).is_ok())
+    journal_in(folder).is_some()
+}
+
+fn journal_in(folder: &Path) -> Option<PrepareState> {
+    files::read_json(&folder.join(JOURNAL), "a journal").ok()
 }
 
 /// Counts and hashes the text, and finds the split point.

@@ -7,6 +7,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use super::ids;
 use super::special::{SpecialChoice, Specials};
 
 /// An added token, with Hugging Face's names.
@@ -46,7 +47,7 @@ impl AddedToken {
     pub fn from_json(json: &Value) -> Option<Self> {
         let is = |key: &str| json[key] == true;
         Some(Self {
-            id: json["id"].as_u64()?.try_into().ok()?,
+            id: ids::id(&json["id"])?,
             content: json["content"].as_str()?.to_owned(),
             special: is("special"),
             single_word: is("single_word"),

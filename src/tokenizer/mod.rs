@@ -48,7 +48,7 @@ mod guarded;
 mod hf_tokenizer;
 mod hf_train;
 mod hugging_face;
-mod ids;
+pub(crate) mod ids;
 pub mod pieces;
 mod pre_tokenizer;
 mod protobuf;

@@ -33,7 +33,10 @@ impl Session {
                 ))
             })?;
         let (last, every) = (self.config.keep_last, self.config.keep_every);
-        if let Err(error) = self.run.keep(last, every, self.saved.best.map(|best| best.step)) {
+        if let Err(error) = self
+            .run
+            .prune_checkpoints(last, every, self.saved.best.map(|best| best.step))
+        {
             log::warn!("{error:#}; training continues");
         }
         Ok(())
@@ -41,7 +44,7 @@ impl Session {
 
     /// Finds the run's folder again if it was renamed: its old name may belong to another run now.
     pub(super) fn refresh_run_path(&mut self) -> Result<()> {
-        if let Some(old) = self.run.follow()? {
+        if let Some(old) = self.run.refresh_path()? {
             log::warn!(
                 "run {} was renamed to {}; checkpoints are saved there from now on",
                 old.display(),
@@ -90,7 +93,7 @@ impl Session {
         self.metrics.sync(&self.run)?;
         checkpoint.save(&moments, &state, &self.sample)?;
         self.saved = state;
-        self.run.point_links(&self.saved)
+        self.run.update_links(&self.saved)
     }
 
     /// The number of checkpoints that the run will leave from this step on, without the best one.

@@ -102,7 +102,7 @@ impl Session {
             run.write_config(&config)?;
         }
         if setup.saved.step > 0 {
-            run.point_links(&setup.saved)?;
+            run.update_links(&setup.saved)?;
         }
         changes.extend(arithmetic::changes(
             &setup.saved.arithmetic,
@@ -261,7 +261,7 @@ impl Session {
 /// Copies the base model of the adapters into the run.
 fn keep_base(run: &Run, setup: &mut Setup) -> Result<()> {
     if let Some(found) = &setup.base {
-        base::keep(found, &run.base_folder())?;
+        base::copy(found, &run.base_folder())?;
         setup.base = Some(run.base_folder());
     }
     Ok(())

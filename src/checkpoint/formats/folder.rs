@@ -1,4 +1,4 @@
-//! Checkpoints as folders for `transformers` and for `mlx-lm`: what a model needs to speak, without what training needs.
+//! Exports checkpoints as folders for `transformers` and `mlx-lm`: the files for inference, without the training state.
 
 use std::path::Path;
 
@@ -9,11 +9,11 @@ use crate::config::{Precision, Quantization};
 use crate::disk::durable;
 use crate::model::linear::quantized::quantize;
 
-/// Writes the model in Hugging Face's layout, its numbers as `precision` has them.
+/// Writes the model in Hugging Face's layout, with weights in the format `precision`. `proceed` is polled between stages; its
+/// error aborts the export.
 ///
 /// # Errors
-/// A number that `precision` cannot hold; a disk that cannot be written; an error of `proceed`, which is asked between the
-/// parts of the work. Nothing is left behind.
+/// A weight is not finite or overflows `precision`; the disk cannot be written; an error of `proceed`. Nothing is left behind.
 pub fn hugging_face(
     checkpoint: &Checkpoint,
     precision: Precision,
@@ -24,10 +24,10 @@ pub fn hugging_face(
     write(checkpoint, precision, out, proceed)
 }
 
-/// Writes the model in mlx-lm's layout, its matrices quantized.
+/// Writes the model in mlx-lm's layout, with quantized matrices.
 ///
 /// # Errors
-/// A width that does not divide into groups; otherwise as [`hugging_face`].
+/// The embedding dimension is not a multiple of the group size; otherwise as [`hugging_face`].
 pub fn mlx_lm(
     checkpoint: Checkpoint,
     quantization: Quantization,
@@ -46,10 +46,7 @@ pub fn mlx_lm(
 }
 
 fn write(checkpoint: &Checkpoint, precision: Precision, out: &Path, proceed: impl Fn() -> Result<()>) -> Result<()> {
-    ensure!(
-        checkpoint.base.is_none(),
-        "adapters have to be merged before they are exported"
-    );
+    ensure!(checkpoint.base.is_none(), "adapters must be merged before the export");
     let _made = durable::make_parents(out)?;
     proceed()?;
     durable::write_folder(out, |making| {

@@ -1,4 +1,4 @@
-//! `config.json` as Hugging Face's GPT2Config has it.
+//! `config.json` in the format of Hugging Face's GPT2Config.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::config::{Architecture, ModelConfig, Parts, Precision, Quantization};
 use crate::disk::files;
 use crate::model::norm;
 
-/// The fields of GPT2Config that matter here; [`read_config`] refuses values that are not supported.
+/// The fields of GPT2Config that are read; [`read_config`] rejects unsupported values. Other fields are ignored.
 #[derive(Deserialize)]
 struct Gpt2Config {
     vocab_size: usize,
@@ -38,7 +38,7 @@ struct Gpt2Config {
     quantization: Option<QuantizationConfig>,
 }
 
-/// What mlx-lm says of a quantized model. It can also name layers that are quantized otherwise, which is refused.
+/// mlx-lm's description of a quantized model. Different settings for single layers are rejected.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct QuantizationConfig {
@@ -64,9 +64,9 @@ fn yes() -> bool {
     true
 }
 
-/// The file's contents for a model, but for the tokens that begin and end a text. `precision` is the file's.
+/// The file's contents for a model, without bos and eos tokens. `precision` is the format of the weights.
 pub fn config_json(model: &ModelConfig, precision: Precision) -> Value {
-    // As written by the user: 0.2, not the nearest float32's sixteen digits.
+    // 0.2, not the nearest float32 in sixteen digits.
     let dropout = (f64::from(model.dropout) * 1e6).round() / 1e6;
     let mut config = json!({
         "model_type": model_type(model.architecture),
@@ -78,7 +78,7 @@ pub fn config_json(model: &ModelConfig, precision: Precision) -> Value {
         "n_layer": model.layers,
         "n_head": model.heads,
         "activation_function": "gelu_new",
-        "layer_norm_epsilon": 1e-5, // norm::EPSILON, in as many digits as it is written with
+        "layer_norm_epsilon": 1e-5, // norm::EPSILON in its short form
         "embd_pdrop": dropout,
         "attn_pdrop": dropout,
         "resid_pdrop": dropout,
@@ -94,17 +94,17 @@ pub fn config_json(model: &ModelConfig, precision: Precision) -> Value {
         config["parts"] = json!(model.parts);
     }
     if model.architecture != Architecture::Gpt2 {
-        // Nothing else should take it for a GPT-2.
+        // Other programs must not load it as a GPT-2.
         config["architectures"] = json!([]);
         config["tie_word_embeddings"] = json!(model.architecture == Architecture::Modern && model.parts.tie_head);
     }
     config
 }
 
-/// Begins the names of architectures that are not GPT-2.
+/// Prefix of the model types of architectures other than GPT-2.
 const OWN: &str = "mlx_gpt_";
 
-/// What `config.json` calls an architecture: those that `transformers` does not know have names of their own.
+/// The `model_type` of an architecture; those that `transformers` does not know have a prefix.
 fn model_type(architecture: Architecture) -> String {
     match architecture {
         Architecture::Gpt2 => "gpt2".into(),
@@ -112,7 +112,7 @@ fn model_type(architecture: Architecture) -> String {
     }
 }
 
-/// The architecture of a `model_type`, if it is one of those here.
+/// The architecture of a `model_type`, if it is supported.
 fn architecture(model_type: &str) -> Option<Architecture> {
     let name = match model_type.strip_prefix(OWN) {
         Some(name) => name,
@@ -123,28 +123,26 @@ fn architecture(model_type: &str) -> Option<Architecture> {
     (self::model_type(architecture) == model_type).then_some(architecture)
 }
 
-/// The model that a `config.json` describes; what begins and ends its texts, with what a `generation_config.json` beside
-/// it says of that.
+/// Reads a model's configuration, with bos and eos ids from a `generation_config.json` beside it, if there is one.
 ///
 /// # Errors
-/// Not there, not JSON, another architecture, or a GPT-2 with a part that is not supported.
+/// The file is missing or not JSON, the architecture is another, or an option of GPT-2 is unsupported.
 pub fn read_config(path: &Path) -> Result<ModelConfig> {
     let shown = path.display();
-    let bytes = files::read(path).with_context(|| format!("{shown} cannot be read; a checkpoint needs it"))?;
-    let value: Value = serde_json::from_slice(&bytes).with_context(|| format!("{shown} is not valid JSON"))?;
+    let value: Value = files::read_json(path, "valid JSON")?;
     let kind = value["model_type"].as_str().unwrap_or("none");
     let named = bos_eos::read(path.parent().unwrap_or(Path::new("")), &value)?;
     let architecture = architecture(kind)
         .with_context(|| format!("{shown} describes a model of type {kind}; only gpt2 is supported"))?;
     let parts = match architecture {
         Architecture::Modern => Parts::deserialize(&value["parts"])
-            .with_context(|| format!("{shown} does not say which parts its model is made of"))?,
+            .with_context(|| format!("{shown} has no valid `parts`, the components of its model"))?,
         _ => Parts::GPT2,
     };
     let config: Gpt2Config =
         serde_json::from_value(value).with_context(|| format!("{shown} is not a GPT-2 configuration"))?;
     ensure!(
-        // Two names of one function.
+        // Two names of the same function.
         ["gelu_new", "gelu_pytorch_tanh"].contains(&config.activation_function.as_str()),
         "{shown}: activation_function is {}; only gelu_new is supported",
         config.activation_function
@@ -164,7 +162,7 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
     );
     ensure!(
         config.scale_attn_weights && !config.scale_attn_by_inverse_layer_idx && !config.add_cross_attention,
-        "{shown} asks for another scaling of attention, or for cross-attention, which GPT-2 itself does not have"
+        "{shown} asks for another scaling of attention, or for cross-attention, which are not supported"
     );
     if let Some(QuantizationConfig { mode, .. }) = &config.quantization {
         ensure!(

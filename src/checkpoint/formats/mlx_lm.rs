@@ -1,28 +1,27 @@
-//! Weights as mlx-lm lays them out, whoever wrote them: linear layers by rows, `[out, in]`, and, where `config.json` says
-//! so, quantized. `mlx_lm convert -q` quantizes every embedding too, positions among them; an export of this program
-//! leaves positions as they are.
+//! Weights in mlx-lm's layout: linear layers as `[out, in]`, quantized if `config.json` says so. `mlx_lm convert -q` also
+//! quantizes all embeddings; an export of this program leaves the position embedding as it is.
 
 use mlx_rs::error::Result;
 use mlx_rs::{Array, ops, transforms};
 
-use crate::checkpoint::tensors::{Expected, Form, TensorKind};
+use crate::checkpoint::tensors::{ExpectedTensors, TensorKind, TensorSpec};
 use crate::config::{LINEAR_LAYERS, ModelConfig, Quantization};
 use crate::model::init::layout;
 use crate::model::linear::lora::is_adapter;
 use crate::model::linear::quantized::{BIASES, PACKED, SCALES, quantized_layout};
 use crate::model::parameters::Parameters;
 
-/// What stands before GPT-2's own names.
+/// Prefix of GPT-2's names in mlx-lm's files.
 pub const PREFIX: &str = "model.";
 
 const POSITIONS: &str = "wpe";
 
-/// The tensors of a model, by GPT-2's own names; `has` says whether the file has one of that name.
-pub fn expected(model: &ModelConfig, has: impl Fn(&str) -> bool) -> Expected {
+/// The tensors of a model, by GPT-2's names; `has` tells whether the files contain a name.
+pub fn expected(model: &ModelConfig, has: impl Fn(&str) -> bool) -> ExpectedTensors {
     let Some(quantization) = model.quantization else {
         return dense(model);
     };
-    let mut expected: Expected = quantized_layout(model, quantization)
+    let mut expected: ExpectedTensors = quantized_layout(model, quantization)
         .into_iter()
         .map(|spec| {
             let kind = if spec.packed {
@@ -31,26 +30,26 @@ pub fn expected(model: &ModelConfig, has: impl Fn(&str) -> bool) -> Expected {
                 TensorKind::Float
             };
             let shape = spec.shape;
-            (spec.name, Form { shape, kind })
+            (spec.name, TensorSpec { shape, kind })
         })
         .collect();
     if has(&format!("{POSITIONS}.{SCALES}")) {
         let rows = model.context as i32;
         let groups = (model.embd / quantization.group_size) as i32;
         let words = (model.embd * quantization.bits / 32) as i32;
-        let packed = Form {
+        let packed = TensorSpec {
             shape: vec![rows, words],
             kind: TensorKind::Packed,
         };
         expected.insert(format!("{POSITIONS}.{PACKED}"), packed);
         for part in [SCALES, BIASES] {
-            expected.insert(format!("{POSITIONS}.{part}"), Form::float(vec![rows, groups]));
+            expected.insert(format!("{POSITIONS}.{part}"), TensorSpec::float(vec![rows, groups]));
         }
     }
     expected
 }
 
-fn dense(model: &ModelConfig) -> Expected {
+fn dense(model: &ModelConfig) -> ExpectedTensors {
     layout(model)
         .into_iter()
         .filter(|spec| !is_adapter(&spec.name))
@@ -59,17 +58,17 @@ fn dense(model: &ModelConfig) -> Expected {
             if is_linear_weight(&spec.name) {
                 shape.reverse();
             }
-            (spec.name, Form::float(shape))
+            (spec.name, TensorSpec::float(shape))
         })
         .collect()
 }
 
-/// The tensors as the model here has them: positions as floating-point numbers, and matrices that are not quantized turned
-/// round, `[in, out]`.
+/// Converts the tensors to this program's layout: dequantizes the position embedding and transposes dense matrices to
+/// `[in, out]`.
 ///
 /// # Errors
 /// MLX's.
-pub fn to_own(model: &ModelConfig, tensors: Parameters) -> Result<Parameters> {
+pub fn to_native(model: &ModelConfig, tensors: Parameters) -> Result<Parameters> {
     let mut entries = Vec::new();
     for (name, array) in tensors.iter() {
         match (model.quantization, name.strip_prefix(POSITIONS)) {
@@ -87,7 +86,7 @@ pub fn to_own(model: &ModelConfig, tensors: Parameters) -> Result<Parameters> {
     Ok(Parameters::from_entries(entries))
 }
 
-/// What a lookup would make of each row: `[context, embd]`.
+/// The dequantized position embedding, `[context, embd]`.
 fn dequantized_positions(tensors: &Parameters, quantization: Quantization) -> Result<Array> {
     let part = |part: &str| tensors.get(&format!("{POSITIONS}.{part}"));
     let Quantization { group_size, bits } = quantization;

@@ -6,11 +6,11 @@ pub mod hugging_face;
 pub mod mlx_lm;
 pub mod peft;
 
-/// How an exported weight is written.
+/// Number format of exported weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Dtype {
-    /// 4 bytes a weight, exact
+    /// 4 bytes per weight, exact
     Float32,
     /// 2 bytes, 11 bits of precision, up to 65504
     Float16,

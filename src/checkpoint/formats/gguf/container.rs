@@ -1,15 +1,15 @@
-//! The container, version 3 (ggml's docs/gguf.md): a magic word and counts, key-values, the tensors' names, shapes and
-//! places, then their data, each tensor from a multiple of 32 bytes on. Numbers are little-endian.
+//! The container, version 3 (ggml's docs/gguf.md): magic number and counts, metadata, the tensors' names, shapes and
+//! offsets, then their data, aligned to 32 bytes. Numbers are little-endian.
 
 use super::encoding::Encoding;
 
 const MAGIC: &[u8; 4] = b"GGUF";
 const VERSION: u32 = 3;
 
-/// Where a tensor may begin, in bytes; readers assume 32 of a file that says nothing.
+/// Alignment of tensors in bytes; readers assume 32 by default.
 const ALIGNMENT: u64 = 32;
 
-/// The value of a key.
+/// A metadata value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MetadataValue {
     U32(u32),
@@ -20,23 +20,23 @@ pub enum MetadataValue {
     Strings(Vec<String>),
 }
 
-/// A tensor, without its numbers.
+/// A tensor's description, without its data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorInfo {
     pub name: String,
-    /// ggml's `ne`: the length of a row comes first.
+    /// ggml's `ne`: innermost dimension first.
     pub shape: Vec<u64>,
     pub encoding: Encoding,
 }
 
 impl TensorInfo {
-    /// What its data takes, without padding.
+    /// Size of its data in bytes, without padding.
     pub fn bytes(&self) -> u64 {
         self.encoding.bytes(self.shape.iter().product())
     }
 }
 
-/// Everything before the data of `tensors`, which follows in their order, each one [`padded`].
+/// The bytes before the data of `tensors`, which follows in the same order, each tensor [`padded`].
 pub fn header<'a>(
     metadata: &[(&str, MetadataValue)],
     tensors: impl ExactSizeIterator<Item = &'a TensorInfo>,
@@ -63,12 +63,12 @@ pub fn header<'a>(
     out
 }
 
-/// Bytes up to where the next tensor may begin.
+/// A size rounded up to the alignment.
 pub fn padded(bytes: u64) -> u64 {
     bytes.next_multiple_of(ALIGNMENT)
 }
 
-/// A value's type and the value itself.
+/// Writes a value's type and the value.
 fn put_value(out: &mut Vec<u8>, value: &MetadataValue) {
     const ARRAY: u32 = 9;
     let kind: u32 = match value {

@@ -1,4 +1,4 @@
-//! How ggml stores numbers.
+//! ggml's number formats.
 
 use anyhow::{Result, ensure};
 use half::f16;
@@ -7,10 +7,10 @@ use crate::checkpoint::formats::Dtype;
 use crate::config::Precision;
 use crate::disk::floats;
 
-/// Weights of a row that share a scale in Q8_0.
+/// Number of consecutive weights with a common scale in Q8_0.
 pub const BLOCK: usize = 32;
 
-/// The largest integer of Q8_0; -128 is left out, so that both signs reach equally far.
+/// The largest integer of Q8_0; -128 is unused, so that the range is symmetric.
 const STEPS: f32 = 127.0;
 
 /// A `ggml_type`.
@@ -22,8 +22,10 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// float32.
     pub const F32: Self = Self::Plain(Precision::Float32);
 
+    /// The encoding of an export format.
     pub fn of(dtype: Dtype) -> Self {
         match dtype {
             Dtype::Float32 => Self::F32,
@@ -33,7 +35,7 @@ impl Encoding {
         }
     }
 
-    /// ggml's number for it.
+    /// Its `ggml_type` number.
     pub fn code(self) -> u32 {
         match self {
             Self::Plain(Precision::Float32) => 0,
@@ -43,7 +45,7 @@ impl Encoding {
         }
     }
 
-    /// What so many numbers take; whole blocks of them.
+    /// Size in bytes of `numbers` numbers, a multiple of the block.
     pub fn bytes(self, numbers: u64) -> u64 {
         match self {
             Self::Plain(Precision::Float32) => 4 * numbers,
@@ -52,10 +54,10 @@ impl Encoding {
         }
     }
 
-    /// Appends numbers, whole blocks of them.
+    /// Encodes numbers, a multiple of the block, and appends them to `out`.
     ///
     /// # Errors
-    /// A number that would become infinite, or is not a number at all.
+    /// A number is not finite or overflows.
     pub fn encode(self, numbers: &[f32], out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Plain(precision) => {
@@ -73,14 +75,14 @@ impl Encoding {
     }
 }
 
-/// ggml's `quantize_row_q8_0_ref`: the scale makes the largest number ±127, and is rounded only after its reciprocal
-/// was taken; halves are rounded away from zero.
+/// ggml's `quantize_row_q8_0_ref`: the scale maps the largest magnitude to 127 and is rounded to float16 only after its
+/// reciprocal is taken; ties round away from zero.
 fn encode_q8_0(block: &[f32; BLOCK], out: &mut Vec<u8>) -> Result<()> {
     let largest = block.iter().fold(0.0, |largest: f32, number| largest.max(number.abs()));
     let scale = largest / STEPS;
     ensure!(
         f16::from_f32(scale).is_finite(),
-        "a weight is {largest}, for which q8_0 has no scale; choose --dtype float32"
+        "a weight is {largest}, which q8_0 cannot represent; choose --dtype float32"
     );
     let steps = if scale == 0.0 { 0.0 } else { 1.0 / scale };
     out.extend(f16::from_f32(scale).to_le_bytes());

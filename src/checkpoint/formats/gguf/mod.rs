@@ -1,13 +1,13 @@
 //! GGUF, the format of llama.cpp: weights, hyperparameters and tokenizer in one file.
 //!
-//! What is written is what llama.cpp's own converter, `convert_hf_to_gguf.py`, writes for `GPT2LMHeadModel`.
+//! The output matches that of llama.cpp's `convert_hf_to_gguf.py` for `GPT2LMHeadModel`.
 
 mod container;
 mod encoding;
 mod tensors;
 mod vocabulary;
 
-pub use vocabulary::END_KEYS;
+pub use vocabulary::EOG_KEYS;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -25,10 +25,10 @@ use container::MetadataValue;
 use encoding::Encoding;
 use tensors::GgufTensor;
 
-/// Numbers that are encoded and written at a time: a multiple of every encoding's block.
+/// Numbers encoded per write: a multiple of every encoding's block.
 const CHUNK: usize = 1 << 16;
 
-/// A GGUF file before it is written: everything but the weights.
+/// A GGUF file to be written: its header, and the parameters of its tensors.
 pub struct Gguf<'a> {
     header: Vec<u8>,
     tensors: Vec<GgufTensor>,
@@ -36,8 +36,10 @@ pub struct Gguf<'a> {
 }
 
 impl<'a> Gguf<'a> {
+    /// Prepares the file of a checkpoint, with weights in the format `dtype`.
+    ///
     /// # Errors
-    /// What GGUF cannot hold: a tokenizer that is not byte-level BPE, or rows that `dtype` does not divide.
+    /// The architecture is not GPT-2, the tokenizer is not byte-level BPE, or rows are not a multiple of `dtype`'s block.
     pub fn new(checkpoint: &'a Checkpoint, dtype: Dtype) -> Result<Self> {
         let shown = checkpoint.folder.display();
         let refused = || format!("checkpoint {shown} cannot be written as GGUF");
@@ -57,13 +59,13 @@ impl<'a> Gguf<'a> {
         self.header.len() as u64 + data.sum::<u64>()
     }
 
-    /// Writes the file whole, or not at all. `progress` is told the bytes as they are written; its error ends the work.
-    /// No more than one tensor is held in memory beside the checkpoint.
+    /// Writes the file atomically. `progress` is called with the number of bytes after each write; its error aborts. At most
+    /// one tensor is copied in memory.
     ///
     /// # Errors
-    /// The disk is full, the place cannot be written, or a weight is beyond what its encoding holds.
-    pub fn write(&self, place: &Path, progress: impl FnMut(u64) -> Result<()>) -> Result<()> {
-        durable::fill_file(place, |making| self.write_to(making, progress))
+    /// The file cannot be written, a weight overflows its encoding, or an error of `progress`.
+    pub fn write(&self, dest: &Path, progress: impl FnMut(u64) -> Result<()>) -> Result<()> {
+        durable::fill_file(dest, |making| self.write_to(making, progress))
     }
 
     fn write_to(&self, path: &Path, mut progress: impl FnMut(u64) -> Result<()>) -> Result<()> {
@@ -92,7 +94,7 @@ impl<'a> Gguf<'a> {
     }
 }
 
-/// What the model is, in llama.cpp's words.
+/// llama.cpp's metadata of the model.
 fn metadata(checkpoint: &Checkpoint, dtype: Dtype) -> Vec<(&'static str, MetadataValue)> {
     let model = &checkpoint.model;
     let number = |n: usize| MetadataValue::U32(n as u32);
@@ -101,7 +103,7 @@ fn metadata(checkpoint: &Checkpoint, dtype: Dtype) -> Vec<(&'static str, Metadat
         ("general.type", MetadataValue::String("model".into())),
         ("general.name", MetadataValue::String(name(&checkpoint.folder))),
         ("general.file_type", MetadataValue::U32(file_type(dtype))),
-        // GGML_QNT_VERSION: which layout ggml's blocks have.
+        // GGML_QNT_VERSION: the layout of ggml's blocks.
         ("general.quantization_version", MetadataValue::U32(2)),
         ("gpt2.block_count", number(model.layers)),
         ("gpt2.context_length", number(model.context)),
@@ -112,7 +114,7 @@ fn metadata(checkpoint: &Checkpoint, dtype: Dtype) -> Vec<(&'static str, Metadat
     ]
 }
 
-/// The name of the run, or of a checkpoint's folder outside of any.
+/// The name of the run, or of the checkpoint's folder if it is not in a run.
 fn name(folder: &Path) -> String {
     match (run_of(folder), folder.canonicalize()) {
         (Some(run), _) => run.name(),
@@ -121,7 +123,7 @@ fn name(folder: &Path) -> String {
     }
 }
 
-/// llama.cpp's `LLAMA_FTYPE`: how most of a file's weights are written.
+/// llama.cpp's `LLAMA_FTYPE`: the format of most weights.
 fn file_type(dtype: Dtype) -> u32 {
     match dtype {
         Dtype::Float32 => 0,

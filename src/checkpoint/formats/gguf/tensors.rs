@@ -1,4 +1,4 @@
-//! The model's parameters as llama.cpp's GPT-2 names and lays them out.
+//! The model's parameters with llama.cpp's names and layout for GPT-2.
 
 use anyhow::{Context, Result, ensure};
 use mlx_rs::Array;
@@ -9,8 +9,7 @@ use crate::config::ModelConfig;
 use crate::model::init::layout;
 use crate::model::parameters::Parameters;
 
-/// Our name and llama.cpp's, and whether the weight is a Conv1D's: `[in, out]` in GPT-2, `[out, in]` in ggml, where a
-/// matrix product goes along the rows of both its factors.
+/// GPT-2's name, llama.cpp's name, and whether the weight is a Conv1D's: `[in, out]` in GPT-2, `[out, in]` in ggml.
 const NAMES: [(&str, &str, bool); 9] = [
     ("wte", "token_embd", false),
     ("wpe", "position_embd", false),
@@ -23,16 +22,18 @@ const NAMES: [(&str, &str, bool); 9] = [
     ("ln_f", "output_norm", false),
 ];
 
-/// A tensor of the file, and the parameter that its numbers come from.
+/// A tensor of the file, and the parameter with its data.
 #[derive(Debug, PartialEq)]
 pub struct GgufTensor {
+    /// The parameter's name.
     pub parameter: String,
+    /// Its description in the file.
     pub info: TensorInfo,
     transposed: bool,
 }
 
 impl GgufTensor {
-    /// The numbers, row by row; a copy where they have to be transposed.
+    /// The data in the file's layout: `[out, in]` for a linear layer's weight, a transposed copy; otherwise the parameter's shape.
     pub fn array(&self, parameters: &Parameters) -> Result<Array> {
         let array = parameters.get(&self.parameter)?;
         Ok(if self.transposed {
@@ -43,13 +44,13 @@ impl GgufTensor {
     }
 }
 
-/// Every tensor of a model. The output head is not among them: it is tied, and llama.cpp takes `token_embd` where a
-/// file has no `output`.
+/// Every tensor of a model, except the output head: it is tied, and llama.cpp uses `token_embd` if a file has no `output`.
 ///
 /// # Errors
-/// Rows that are not whole blocks of Q8_0.
+/// The embedding dimension is not a multiple of Q8_0's block, or a parameter has no counterpart in GGUF, such as an untied
+/// head.
 pub fn of_model(model: &ModelConfig, encoding: Encoding) -> Result<Vec<GgufTensor>> {
-    // Rows are as long as a layer's input is wide: embd, or four times it.
+    // Rows have the length of a layer's input: embd, or four times that.
     ensure!(
         encoding != Encoding::Q8_0 || model.embd.is_multiple_of(BLOCK),
         "its embd of {} is not a multiple of {BLOCK}, the block of q8_0; choose --dtype float16",
@@ -65,7 +66,7 @@ pub fn of_model(model: &ModelConfig, encoding: Encoding) -> Result<Vec<GgufTenso
             if !transposed {
                 shape.reverse();
             }
-            // As the converter does; llama.cpp adds vectors and positions in float32.
+            // As in the converter: llama.cpp computes with vectors and positions in float32.
             let exact = shape.len() == 1 || spec.name == "wpe.weight";
             let encoding = if exact { Encoding::F32 } else { encoding };
             Ok(GgufTensor {

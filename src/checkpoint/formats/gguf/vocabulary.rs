@@ -1,4 +1,4 @@
-//! The tokenizer in GGUF's words.
+//! GGUF's metadata of the tokenizer.
 
 use anyhow::{Context, Result, bail};
 
@@ -13,33 +13,33 @@ const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
 
-/// A byte that UTF-8 never has, so that its token comes from no text.
-const NO_TEXT: u8 = 0xff;
+/// A byte that never occurs in UTF-8, so that its token never occurs in a text.
+const UNUSED_BYTE: u8 = 0xff;
 
-/// The keys of tokens that end a generation: of a text, of a turn, of a message. llama.cpp ends at each of them.
-pub const END_KEYS: [&str; 3] = [
+/// The keys of the end-of-generation tokens (text, turn, message). llama.cpp stops at each of them.
+pub const EOG_KEYS: [&str; 3] = [
     "tokenizer.ggml.eos_token_id",
     "tokenizer.ggml.eot_token_id",
     "tokenizer.ggml.eom_token_id",
 ];
 
-/// Tokens, merges and special ids of a tokenizer for a model of so many tokens.
+/// Tokens, merges and special ids of a checkpoint's tokenizer.
 ///
 /// # Errors
-/// A tokenizer that is not byte-level BPE by a published pattern, or does more.
+/// The tokenizer is not byte-level BPE with a published split pattern, or has further steps.
 pub fn metadata(checkpoint: &Checkpoint) -> Result<Vec<(&'static str, MetadataValue)>> {
-    const REMEDY: &str = "train with --tokenizer gpt2, or with one that `mlx-gpt tokenizer train` makes";
+    const HINT: &str = "train with --tokenizer gpt2, or with one of `mlx-gpt tokenizer train`";
     let bpe = match &checkpoint.tokenizer {
         Tokenizer::Bpe(bpe) => bpe,
-        Tokenizer::Char(_) => bail!("GGUF has no character tokenizers; {REMEDY}"),
+        Tokenizer::Char(_) => bail!("GGUF has no character tokenizers; {HINT}"),
         Tokenizer::HuggingFace(_) => bail!(
-            "its tokenizer is run by Hugging Face's library; only byte-level BPE by GPT-2's or GPT-4's pattern is written; {REMEDY}"
+            "its tokenizer is run by Hugging Face's library; only byte-level BPE with GPT-2's or GPT-4's split pattern is supported; {HINT}"
         ),
     };
     let pattern = match bpe.pre_tokenizer() {
         PreTokenizer::Pattern(pattern) => *pattern,
         PreTokenizer::Expression(expression) => bail!(
-            "GGUF has no name for the split pattern of its tokenizer, {}; {REMEDY}",
+            "GGUF has no name for the split pattern of its tokenizer, {}; {HINT}",
             expression.as_str()
         ),
     };
@@ -50,17 +50,17 @@ pub fn metadata(checkpoint: &Checkpoint) -> Result<Vec<(&'static str, MetadataVa
         .find(|token| token.takes_more_than_its_text());
     if let Some(token) = odd {
         bail!(
-            "its token {} takes the white space around it or is no part of a word, which GGUF cannot represent; {REMEDY}",
+            "its token {} strips white space around it or only matches whole words, which GGUF cannot represent; {HINT}",
             token.content
         );
     }
     if bpe.add_prefix_space() {
-        bail!("its tokenizer puts a space before each text, which GGUF cannot represent; {REMEDY}");
+        bail!("its tokenizer adds a space before each text, which GGUF cannot represent; {HINT}");
     }
     let (tokens, types) = tokens(bpe, checkpoint.model.vocab_size);
     let merges = bpe.written_merges().context("its tokenizer")?;
-    let ends = ends_of_generation(checkpoint, bpe).context("its tokenizer lacks a byte")?;
-    let begin = checkpoint.bos_token().unwrap_or(ends[0]);
+    let eog = eog_tokens(checkpoint, bpe).context("its tokenizer lacks a byte")?;
+    let begin = checkpoint.bos_token().unwrap_or(eog[0]);
     let mut metadata = vec![
         ("tokenizer.ggml.model", MetadataValue::String("gpt2".into())),
         (
@@ -71,16 +71,16 @@ pub fn metadata(checkpoint: &Checkpoint) -> Result<Vec<(&'static str, MetadataVa
         ("tokenizer.ggml.token_type", MetadataValue::I32s(types)),
         ("tokenizer.ggml.merges", MetadataValue::Strings(merges)),
         ("tokenizer.ggml.bos_token_id", MetadataValue::U32(begin)),
-        // GPT-2 is prompted with the text alone.
+        // GPT-2's prompt is the text alone.
         ("tokenizer.ggml.add_bos_token", MetadataValue::Bool(false)),
     ];
-    metadata.extend(END_KEYS.into_iter().zip(ends.into_iter().map(MetadataValue::U32)));
+    metadata.extend(EOG_KEYS.into_iter().zip(eog.into_iter().map(MetadataValue::U32)));
     Ok(metadata)
 }
 
-/// llama.cpp knows patterns by the first model that had them; DBRX has GPT-4's tokenizer. Its expression is an older one
-/// of tiktoken's, which at the very end of a text cuts between a line end and the spaces after it. No token of cl100k
-/// crosses that cut, so the ids are the same.
+/// llama.cpp's name of a split pattern, which is that of the first model with it; DBRX has GPT-4's tokenizer. Its expression
+/// is tiktoken's older one, which at the very end of a text splits between a newline and the spaces after it. No token of
+/// cl100k crosses that boundary, so the ids are the same.
 fn pre_tokenizer(pattern: Pattern) -> &'static str {
     match pattern {
         Pattern::Gpt2 => "gpt-2",
@@ -88,7 +88,7 @@ fn pre_tokenizer(pattern: Pattern) -> &'static str {
     }
 }
 
-/// Each id's token as llama.cpp writes it, and its type. Ids that no token has get a name, because each must have one.
+/// The text and type of each id in llama.cpp's form. Unused ids get a placeholder, because each must have a text.
 fn tokens(bpe: &Bpe, vocab_size: usize) -> (Vec<String>, Vec<i32>) {
     let mut tokens: Vec<String> = (0..vocab_size).map(|id| format!("[PAD{id}]")).collect();
     let mut types = vec![UNUSED; vocab_size];
@@ -103,15 +103,17 @@ fn tokens(bpe: &Bpe, vocab_size: usize) -> (Vec<String>, Vec<i32>) {
     (tokens, types)
 }
 
-/// The tokens that end a generation. Left to itself, llama.cpp takes the one with id 11, GPT-2's comma: where there is
-/// none, it is one that no text has.
-fn ends_of_generation(checkpoint: &Checkpoint, bpe: &Bpe) -> Option<Vec<u32>> {
+/// The end-of-generation tokens. By default, llama.cpp uses id 11, GPT-2's comma; a model without eos therefore gets a token
+/// that no text contains.
+fn eog_tokens(checkpoint: &Checkpoint, bpe: &Bpe) -> Option<Vec<u32>> {
     let ends = checkpoint.eos_tokens();
     if !ends.is_empty() {
         return Some(ends);
     }
     let mut tokens = bpe.ordinary_tokens();
-    tokens.find(|&(_, token)| token == [NO_TEXT]).map(|(id, _)| vec![id])
+    tokens
+        .find(|&(_, token)| token == [UNUSED_BYTE])
+        .map(|(id, _)| vec![id])
 }
 
 #[cfg(test)]

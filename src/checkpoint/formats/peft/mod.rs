@@ -1,4 +1,4 @@
-//! Low-rank adapters on disk, in the layout of Hugging Face's `peft`, beside the model that they belong to.
+//! LoRA adapters on disk, in the format of Hugging Face's `peft`.
 
 mod targets;
 
@@ -10,40 +10,41 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::checkpoint::tensors::{self, Expected, Form, TensorFile};
+use crate::checkpoint::tensors::{self, ExpectedTensors, TensorFile, TensorSpec};
 use crate::config::{Lora, ModelConfig, Precision};
 use crate::disk::files;
 use crate::model::init::layout;
 use crate::model::linear::lora::is_adapter;
 use crate::model::parameters::Parameters;
-use targets::{Blocks, Modules, TargetSelection};
+use targets::{BlockIndices, ModuleFilter, TargetSelection};
 
 const CONFIG: &str = "adapter_config.json";
 const TENSORS: &str = "adapter_model.safetensors";
-/// What `peft` wrote before that.
+/// The same in older versions of `peft`.
 const PICKLED: &str = "adapter_model.bin";
 
-/// What `peft` writes before a parameter's name in GPT2LMHeadModel.
+/// Prefix of GPT-2's names in peft's files.
 const PREFIX: &str = "base_model.model.transformer.";
 
-/// `adapter_config.json`, as far as it decides the model. Whatever else of `peft` changes what adapters do must be off.
+/// The fields of `adapter_config.json` that determine the model. All other options that change what adapters compute must be
+/// off.
 #[derive(Serialize, Deserialize)]
 struct AdapterConfig {
     peft_type: String,
     task_type: Option<String>,
-    /// The folder of the model without adapters.
+    /// The folder of the base model.
     base_model_name_or_path: String,
     r: usize,
     lora_alpha: f32,
-    target_modules: Modules,
+    target_modules: ModuleFilter,
     #[serde(skip_serializing_if = "Option::is_none")]
-    exclude_modules: Option<Modules>,
+    exclude_modules: Option<ModuleFilter>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    layers_to_transform: Option<Blocks>,
+    layers_to_transform: Option<BlockIndices>,
     /// The adapters' product is scaled by alpha over the rank's root (Kalajdzievski 2023) instead of the rank.
     #[serde(default)]
     use_rslora: bool,
-    /// Conv1D stores its weight turned round.
+    /// Conv1D stores its weight transposed, as `[in, out]`.
     #[serde(default)]
     fan_in_fan_out: bool,
     #[serde(default = "none")]
@@ -56,16 +57,15 @@ fn none() -> String {
     "none".into()
 }
 
-/// Whether a folder holds adapters instead of a whole model.
+/// Whether a folder contains adapters instead of a whole model.
 pub fn is_adapter_folder(folder: &Path) -> bool {
     folder.join(CONFIG).exists()
 }
 
-/// Where the model may be that the adapters in `folder` belong to, by what they say: a relative path is looked up from
-/// there first.
+/// Possible paths of the base model, according to `adapter_config.json`: a relative path is tried from `folder` first.
 ///
 /// # Errors
-/// `adapter_config.json` is missing or not what `peft` writes.
+/// `adapter_config.json` is missing or invalid.
 pub fn named_bases(folder: &Path) -> Result<Vec<PathBuf>> {
     let named = PathBuf::from(read_config(folder)?.base_model_name_or_path);
     Ok(vec![folder.join(&named), named])
@@ -74,15 +74,15 @@ pub fn named_bases(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Adds the adapters of `folder` to a model and its parameters.
 ///
 /// # Errors
-/// A file that is missing or damaged, tensors that do not fit the model, or a kind of adapter that is not supported.
+/// A file is missing or damaged, a tensor does not match the model, or the kind of adapter is unsupported.
 pub fn read(folder: &Path, model: ModelConfig, parameters: &Parameters) -> Result<(ModelConfig, Parameters)> {
     let config = read_config(folder)?;
-    let choice = TargetSelection {
+    let selection = TargetSelection {
         target: &config.target_modules,
         exclude: config.exclude_modules.as_ref(),
         blocks: config.layers_to_transform.as_ref(),
     };
-    let targets = choice
+    let targets = selection
         .targets(&model)
         .with_context(|| folder.join(CONFIG).display().to_string())?;
     let alpha = match config.use_rslora {
@@ -102,16 +102,16 @@ pub fn read(folder: &Path, model: ModelConfig, parameters: &Parameters) -> Resul
         .with_context(|| format!("{} describes impossible adapters", folder.join(CONFIG).display()))?;
     ensure!(
         folder.join(TENSORS).exists() || !folder.join(PICKLED).exists(),
-        "{} has no {TENSORS}, only {PICKLED}, a pickle, which is not read, as it could run code; load the adapters in peft and save them with save_pretrained",
+        "{} has no {TENSORS}, only {PICKLED}, a pickle, which can run code and is not supported; load the adapters in peft and save them with save_pretrained",
         folder.display()
     );
     let file = TensorFile::open(&folder.join(TENSORS))?;
-    let own_name = |stored: &str| Some(stored.strip_prefix(PREFIX).unwrap_or(stored).to_owned());
-    let adapters = tensors::read(&[file], own_name, &expected(&model))?;
+    let canonical_name = |stored: &str| Some(stored.strip_prefix(PREFIX).unwrap_or(stored).to_owned());
+    let adapters = tensors::read(&[file], canonical_name, &expected(&model))?;
     Ok((model, parameters.with(&adapters)))
 }
 
-/// Writes the adapters among `parameters`; `base` is where the rest is.
+/// Writes the adapters among `parameters`; `base` is the folder of the base model.
 ///
 /// # Errors
 /// The files cannot be written.
@@ -121,11 +121,11 @@ pub fn write(folder: &Path, lora: &Lora, parameters: &Parameters, base: &Path) -
         task_type: Some("CAUSAL_LM".into()),
         base_model_name_or_path: base
             .to_str()
-            .with_context(|| format!("{} has a name that is not UTF-8; rename it", base.display()))?
+            .with_context(|| format!("{} is not UTF-8; rename it", base.display()))?
             .to_owned(),
         r: lora.rank,
         lora_alpha: lora.alpha,
-        target_modules: Modules::Names(lora.targets.clone()),
+        target_modules: ModuleFilter::Names(lora.targets.clone()),
         exclude_modules: None,
         layers_to_transform: None,
         use_rslora: false,
@@ -145,25 +145,24 @@ pub fn write(folder: &Path, lora: &Lora, parameters: &Parameters, base: &Path) -
     )
 }
 
-fn expected(model: &ModelConfig) -> Expected {
+fn expected(model: &ModelConfig) -> ExpectedTensors {
     layout(model)
         .into_iter()
         .filter(|spec| is_adapter(&spec.name))
-        .map(|spec| (spec.name, Form::float(spec.shape)))
+        .map(|spec| (spec.name, TensorSpec::float(spec.shape)))
         .collect()
 }
 
 fn read_config(folder: &Path) -> Result<AdapterConfig> {
     let path = folder.join(CONFIG);
     let shown = path.display();
-    let bytes = files::read(&path).with_context(|| format!("{shown} cannot be read"))?;
-    let value: Value = serde_json::from_slice(&bytes).with_context(|| format!("{shown} is not valid JSON"))?;
+    let value: Value = files::read_json(&path, "valid JSON")?;
     ensure!(
         value.get("peft_type").is_some() || value.get("lora_parameters").is_none(),
-        "{shown} is mlx-lm's, whose adapters are not read; merge them into their model with mlx_lm.fuse and import that"
+        "{shown} is mlx-lm's, whose adapters are not supported; merge them into their model with mlx_lm.fuse and import that"
     );
-    let config: AdapterConfig = serde_json::from_value(value)
-        .with_context(|| format!("{shown} is not a configuration of low-rank adapters"))?;
+    let config: AdapterConfig =
+        serde_json::from_value(value).with_context(|| format!("{shown} is not a configuration of LoRA adapters"))?;
     ensure!(
         config.peft_type == "LORA",
         "{shown}: peft_type is {}; only LORA is supported",
@@ -209,13 +208,13 @@ fn read_config(folder: &Path) -> Result<AdapterConfig> {
     let pattern = config.others.get("layers_pattern").unwrap_or(&Value::Null);
     ensure!(
         [json!(null), json!([]), json!(""), json!("h"), json!(["h"])].contains(pattern),
-        "{shown}: layers_pattern is {pattern}; GPT-2 has its blocks under h"
+        "{shown}: layers_pattern is {pattern}; GPT-2's blocks are under h"
     );
-    // Other ways to begin change the weights that the adapters belong to.
-    let beginning = config.others.get("init_lora_weights").unwrap_or(&Value::Null);
+    // Other initialisations modify the base weights.
+    let init = config.others.get("init_lora_weights").unwrap_or(&Value::Null);
     ensure!(
-        beginning.is_null() || beginning.is_boolean() || beginning == "gaussian",
-        "{shown}: init_lora_weights is {beginning}, which is not supported"
+        init.is_null() || init.is_boolean() || init == "gaussian",
+        "{shown}: init_lora_weights is {init}, which is not supported"
     );
     Ok(config)
 }

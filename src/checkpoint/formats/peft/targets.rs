@@ -1,4 +1,4 @@
-//! Which linear layers have adapters, in the ways that `adapter_config.json` says it.
+//! Resolves the target modules of `adapter_config.json` to linear layers.
 
 use anyhow::{Context, Result, ensure};
 use fancy_regex::Regex;
@@ -6,51 +6,52 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{LINEAR_LAYERS, ModelConfig};
 
-/// What a GPT2LMHeadModel's layers are called beyond GPT-2's own names.
+/// Prefix of GPT-2's names in GPT2LMHeadModel.
 const PREFIX: &str = "transformer.";
-/// Every linear layer but the head.
+/// Selects every linear layer except the head.
 const ALL: &str = "all-linear";
 
-/// Layers by their names, or by a regular expression.
+/// Layers by name, or by a regular expression.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Modules {
-    /// Whole names, or what they end with after a dot.
+pub enum ModuleFilter {
+    /// Full names, or suffixes after a dot.
     Names(Vec<String>),
-    /// What a whole name matches, or `all-linear`.
+    /// A regular expression for the full name, or `all-linear`.
     Pattern(String),
 }
 
-/// Numbers of blocks.
+/// Indices of blocks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Blocks {
+pub enum BlockIndices {
+    /// A single one.
     One(usize),
+    /// Several; all if empty.
     Several(Vec<usize>),
 }
 
-/// What chooses the layers of an adapter, as `peft.tuners.tuners_utils.check_target_module_exists` reads it.
+/// Selects the layers with adapters, as `peft.tuners.tuners_utils.check_target_module_exists` does.
 pub struct TargetSelection<'a> {
-    pub target: &'a Modules,
-    pub exclude: Option<&'a Modules>,
-    /// The blocks that names without one stand for; all if none.
-    pub blocks: Option<&'a Blocks>,
+    /// The layers to select.
+    pub target: &'a ModuleFilter,
+    /// Layers to exclude from them.
+    pub exclude: Option<&'a ModuleFilter>,
+    /// The blocks that suffixes apply to; all if `None`.
+    pub blocks: Option<&'a BlockIndices>,
 }
 
 impl TargetSelection<'_> {
-    /// The targets of [`Lora`](crate::config::Lora) that have adapters: the names as they were given where they say it by
-    /// themselves, or else each layer's.
+    /// The targets of [`Lora`](crate::config::Lora): a plain list of names is kept as given; patterns, exclusions and block
+    /// indices are expanded to full layer names.
     ///
     /// # Errors
-    /// A regular expression that cannot be one, or a choice of no layer.
+    /// An invalid regular expression, or no layer is selected.
     pub fn targets(&self, model: &ModelConfig) -> Result<Vec<String>> {
-        let own_name = |name: &String| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
-        if let (Modules::Names(names), None, None) = (self.target, self.exclude, self.blocks) {
-            ensure!(
-                !names.is_empty(),
-                "target_modules is empty, so that there are no adapters"
-            );
-            return Ok(names.iter().map(own_name).collect());
+        let canonical_name = |name: &String| name.strip_prefix(PREFIX).unwrap_or(name).to_owned();
+        if let (ModuleFilter::Names(names), None, None) = (self.target, self.exclude, self.blocks) {
+            ensure!(!names.is_empty(), "target_modules is empty, so there are no adapters");
+            return Ok(names.iter().map(canonical_name).collect());
         }
         let target = ModuleMatcher::new(self.target, "target_modules")?;
         let exclude = self
@@ -65,13 +66,13 @@ impl TargetSelection<'_> {
                     continue;
                 }
                 if target.has_whole(&name) || (target.has(&name) && self.has_block(block)) {
-                    targets.push(own_name(&name));
+                    targets.push(canonical_name(&name));
                 }
             }
         }
         ensure!(
             !targets.is_empty(),
-            "target_modules and what excludes from them leave no linear layer with adapters"
+            "target_modules and exclude_modules leave no linear layer with adapters"
         );
         Ok(targets)
     }
@@ -79,13 +80,13 @@ impl TargetSelection<'_> {
     fn has_block(&self, block: usize) -> bool {
         match self.blocks {
             None => true,
-            Some(Blocks::One(one)) => *one == block,
-            Some(Blocks::Several(several)) => several.is_empty() || several.contains(&block),
+            Some(BlockIndices::One(one)) => *one == block,
+            Some(BlockIndices::Several(several)) => several.is_empty() || several.contains(&block),
         }
     }
 }
 
-/// Modules, ready to be compared with.
+/// A compiled [`ModuleFilter`].
 enum ModuleMatcher<'a> {
     All,
     Names(&'a [String]),
@@ -93,26 +94,28 @@ enum ModuleMatcher<'a> {
 }
 
 impl<'a> ModuleMatcher<'a> {
-    fn new(modules: &'a Modules, key: &str) -> Result<Self> {
+    fn new(modules: &'a ModuleFilter, key: &str) -> Result<Self> {
         Ok(match modules {
-            Modules::Names(names) => Self::Names(names),
-            Modules::Pattern(pattern) if pattern.eq_ignore_ascii_case(ALL) => Self::All,
-            Modules::Pattern(pattern) => {
+            ModuleFilter::Names(names) => Self::Names(names),
+            ModuleFilter::Pattern(pattern) if pattern.eq_ignore_ascii_case(ALL) => Self::All,
+            ModuleFilter::Pattern(pattern) => {
                 let whole = Regex::new(&format!(r"\A(?:{pattern})\z"));
                 Self::Pattern(
-                    whole.with_context(|| format!("{key} is {pattern:?}, which is no regular expression here"))?,
+                    whole.with_context(|| {
+                        format!("{key} is {pattern:?}, which is not a supported regular expression")
+                    })?,
                 )
             }
         })
     }
 
-    /// Whether the layer of that whole name is among them.
+    /// Whether it selects the layer of that full name.
     fn has(&self, name: &str) -> bool {
         let ends = |end: &String| name.strip_suffix(end.as_str()).is_some_and(|rest| rest.ends_with('.'));
         match self {
             Self::All => true,
             Self::Names(names) => self.has_whole(name) || names.iter().any(ends),
-            // An expression that takes too long to find out counts as one that does not match; then tensors are left over.
+            // An expression that exceeds the backtracking limit counts as not matching; reading then fails on unexpected tensors.
             Self::Pattern(pattern) => pattern.is_match(name).unwrap_or(false),
         }
     }
@@ -135,8 +138,8 @@ mod tests {
             layers: 2,
             ..Preset::Nano.model(65)
         };
-        let exclude: Option<Modules> = serde_json::from_value(exclude)?;
-        let blocks: Option<Blocks> = serde_json::from_value(blocks)?;
+        let exclude: Option<ModuleFilter> = serde_json::from_value(exclude)?;
+        let blocks: Option<BlockIndices> = serde_json::from_value(blocks)?;
         let choice = TargetSelection {
             target: &serde_json::from_value(target)?,
             exclude: exclude.as_ref(),
