@@ -1,7 +1,7 @@
-// MLX's `fast::scaled_dot_product_attention` on the CPU: on a GPU one kernel, there a dozen operations, which copy queries,
-// keys and values to have them packed, hold all weights, and take exponentials one at a time. This is one operation in
-// either direction, linked before MLX's own. It holds the weights of 64 queries at a time, computes them again for the
-// backward pass (Dao et al. 2022, algorithm 4), and skips keys that a causal mask hides from all of those.
+// `fast::scaled_dot_product_attention` on the CPU. MLX's own is a dozen operations, which copy queries, keys and values to make
+// them contiguous, store all attention weights, and compute exponentials one at a time. This is one operation in each
+// direction: it processes blocks of 64 queries, recomputes the weights in the backward pass (Dao et al. 2022, algorithm 4), and
+// skips keys that the causal mask hides from the whole block.
 #include "blas.h"
 #include "mlx/fast.h"
 #include "primitive.h"
@@ -11,9 +11,9 @@ using namespace cpu_operations;
 
 namespace {
 
-constexpr int64_t block = 64; // queries whose weights are held at a time
+constexpr int64_t block = 64; // queries per block
 
-// A float32 array [B, H, T, D] whose vectors are packed, wherever they lie.
+// A float32 array [B, H, T, D] with contiguous vectors and any other strides.
 struct Heads {
   float *data;
   int64_t batch, heads, length, width, batch_step, head_step, step;
@@ -21,14 +21,14 @@ struct Heads {
   float *at(int64_t b, int64_t h, int64_t t = 0) const { return data + b * batch_step + h * head_step + t * step; }
 };
 
-// Packs vectors that are not, into memory that `temporaries` keeps.
+// Views an array as heads; copies it into `temporaries` if its vectors are not contiguous.
 Heads heads_of(const array &a, std::vector<std::vector<float>> &temporaries) {
   const auto &shape = a.shape();
   const auto &strides = a.strides();
   Heads h = {const_cast<float *>(a.data<float>()), shape[0], shape[1], shape[2], shape[3], strides[0], strides[1], strides[2]};
   bool packed = (h.width == 1 || strides[3] == 1) && (h.length == 1 || h.step >= h.width);
   if (packed) {
-    h.step = std::max(h.step, h.width); // of a single row MLX leaves the step open
+    h.step = std::max(h.step, h.width); // MLX leaves the stride of a single row undefined
     return h;
   }
   auto &copy = temporaries.emplace_back(a.size());
@@ -40,7 +40,7 @@ Heads heads_of(const array &a, std::vector<std::vector<float>> &temporaries) {
   return to;
 }
 
-// Allocates [B, H, T, D] as the layers around attention want it: [B, T, H, D] in memory.
+// Allocates [B, H, T, D] with the memory layout of the layers around attention: [B, T, H, D].
 Heads allocate_heads(array &a) {
   const auto &s = a.shape();
   int64_t heads = s[1], length = s[2], width = s[3];
@@ -50,35 +50,35 @@ Heads allocate_heads(array &a) {
   return {a.data<float>(), s[0], heads, length, width, strides[0], strides[1], strides[2]};
 }
 
-// Keys that the query at `t` sees, of `keys` for `queries`; the last query sees the last key.
-int64_t seen(bool causal, int64_t t, int64_t queries, int64_t keys) { return causal ? keys - queries + t + 1 : keys; }
+// Number of keys visible to the query at `t`; the last query sees the last key.
+int64_t visible_keys(bool causal, int64_t t, int64_t queries, int64_t keys) { return causal ? keys - queries + t + 1 : keys; }
 
-// Scores to weights, not yet divided by their sum; that sum, and its logarithm as the scores have it.
-FOR_EACH_PROCESSOR void weigh(float *scores, int64_t seen, int64_t n, float *sum, float *log_sum) {
-  float largest = rows::max(scores, seen);
-  for (int64_t j = 0; j < seen; j++) scores[j] = rows::exp(scores[j] - largest);
-  std::fill(scores + seen, scores + n, 0.0f);
-  *sum = rows::sum(scores, seen);
+// Softmax of a row of scores without the division: exponentials in place, their sum, and the log-sum-exp of the scores.
+MULTIVERSION void softmax_row(float *scores, int64_t visible, int64_t n, float *sum, float *log_sum) {
+  float largest = rows::max(scores, visible);
+  for (int64_t j = 0; j < visible; j++) scores[j] = rows::exp(scores[j] - largest);
+  std::fill(scores + visible, scores + n, 0.0f);
+  *sum = rows::sum(scores, visible);
   *log_sum = largest + std::log(*sum);
 }
 
-FOR_EACH_PROCESSOR void divide(float *x, int64_t n, float by) {
+MULTIVERSION void divide(float *x, int64_t n, float by) {
   for (int64_t i = 0; i < n; i++) x[i] /= by;
 }
 
-FOR_EACH_PROCESSOR float dot(const float *a, const float *b, int64_t n) { return rows::dot(a, b, n); }
+MULTIVERSION float dot(const float *a, const float *b, int64_t n) { return rows::dot(a, b, n); }
 
-// Scores to weights p; their gradients to those of the scores, `p (dp - mean) scale`.
-FOR_EACH_PROCESSOR void weigh_back(float *scores, float *gradients, int64_t seen, int64_t n, float log_sum, float mean, float scale) {
-  for (int64_t j = 0; j < seen; j++) {
+// Backward pass of softmax: scores become weights p, their gradients dp become those of the scores, `p (dp - mean) scale`.
+MULTIVERSION void softmax_backward(float *scores, float *gradients, int64_t visible, int64_t n, float log_sum, float mean, float scale) {
+  for (int64_t j = 0; j < visible; j++) {
     scores[j] = rows::exp(scores[j] - log_sum);
     gradients[j] = scores[j] * (gradients[j] - mean) * scale;
   }
-  std::fill(scores + seen, scores + n, 0.0f);
-  std::fill(gradients + seen, gradients + n, 0.0f);
+  std::fill(scores + visible, scores + n, 0.0f);
+  std::fill(gradients + visible, gradients + n, 0.0f);
 }
 
-// What one call asks for.
+// Options of a call.
 struct Call {
   float scale;
   bool causal;
@@ -89,14 +89,14 @@ void forward(const Call &call, const Heads &q, const Heads &k, const Heads &v, c
   std::vector<float> scores(std::min(block, q.length) * k.length);
   for (int64_t b = 0; b < q.batch; b++)
     for (int64_t h = 0; h < q.heads; h++) {
-      int64_t shared = h / (q.heads / k.heads);
+      int64_t kv_head = h / (q.heads / k.heads);
       for (int64_t t = 0; t < q.length; t += block) {
-        int64_t m = std::min(block, q.length - t), n = seen(call.causal, t + m - 1, q.length, k.length);
+        int64_t m = std::min(block, q.length - t), n = visible_keys(call.causal, t + m - 1, q.length, k.length);
         float sums[block];
-        product(as_is, turned, m, n, q.width, call.scale, q.at(b, h, t), q.step, k.at(b, shared), k.step, 0, scores.data(), n);
+        product(no_trans, trans, m, n, q.width, call.scale, q.at(b, h, t), q.step, k.at(b, kv_head), k.step, 0, scores.data(), n);
         for (int64_t i = 0; i < m; i++)
-          weigh(&scores[i * n], seen(call.causal, t + i, q.length, k.length), n, &sums[i], &log_sums[(b * q.heads + h) * q.length + t + i]);
-        product(as_is, as_is, m, v.width, n, 1, scores.data(), n, v.at(b, shared), v.step, 0, y.at(b, h, t), y.step);
+          softmax_row(&scores[i * n], visible_keys(call.causal, t + i, q.length, k.length), n, &sums[i], &log_sums[(b * q.heads + h) * q.length + t + i]);
+        product(no_trans, no_trans, m, v.width, n, 1, scores.data(), n, v.at(b, kv_head), v.step, 0, y.at(b, h, t), y.step);
         for (int64_t i = 0; i < m; i++) divide(y.at(b, h, t + i), v.width, sums[i]);
       }
     }
@@ -107,38 +107,38 @@ void backward(const Call &call, const Heads &q, const Heads &k, const Heads &v, 
   std::vector<float> scores(std::min(block, q.length) * k.length), gradients(scores.size());
   for (int64_t b = 0; b < q.batch; b++)
     for (int64_t h = 0; h < q.heads; h++) {
-      int64_t group = q.heads / k.heads, shared = h / group;
-      bool first = h % group == 0; // of the heads that share these keys and values
+      int64_t group = q.heads / k.heads, kv_head = h / group;
+      bool first = h % group == 0; // of the group of heads that shares these keys and values
       if (first && q.length > block)
         for (int64_t t = 0; t < k.length; t++) {
-          std::fill_n(dk.at(b, shared, t), k.width, 0.0f);
-          std::fill_n(dv.at(b, shared, t), v.width, 0.0f);
+          std::fill_n(dk.at(b, kv_head, t), k.width, 0.0f);
+          std::fill_n(dv.at(b, kv_head, t), v.width, 0.0f);
         }
-      float old = first && q.length <= block ? 0 : 1; // one block of queries sees all keys, and writes all of their gradients
+      float beta = first && q.length <= block ? 0 : 1; // a single block covers all keys and overwrites dk and dv; others accumulate
       for (int64_t t = 0; t < q.length; t += block) {
-        int64_t m = std::min(block, q.length - t), n = seen(call.causal, t + m - 1, q.length, k.length);
-        product(as_is, turned, m, n, q.width, call.scale, q.at(b, h, t), q.step, k.at(b, shared), k.step, 0, scores.data(), n);
-        product(as_is, turned, m, n, v.width, 1, dy.at(b, h, t), dy.step, v.at(b, shared), v.step, 0, gradients.data(), n);
+        int64_t m = std::min(block, q.length - t), n = visible_keys(call.causal, t + m - 1, q.length, k.length);
+        product(no_trans, trans, m, n, q.width, call.scale, q.at(b, h, t), q.step, k.at(b, kv_head), k.step, 0, scores.data(), n);
+        product(no_trans, trans, m, n, v.width, 1, dy.at(b, h, t), dy.step, v.at(b, kv_head), v.step, 0, gradients.data(), n);
         for (int64_t i = 0; i < m; i++) {
           float mean = dot(dy.at(b, h, t + i), y.at(b, h, t + i), v.width);
-          weigh_back(&scores[i * n], &gradients[i * n], seen(call.causal, t + i, q.length, k.length), n,
+          softmax_backward(&scores[i * n], &gradients[i * n], visible_keys(call.causal, t + i, q.length, k.length), n,
                      log_sums[(b * q.heads + h) * q.length + t + i], mean, call.scale);
         }
-        product(as_is, as_is, m, q.width, n, 1, gradients.data(), n, k.at(b, shared), k.step, 0, dq.at(b, h, t), dq.step);
-        product(turned, as_is, n, k.width, m, 1, gradients.data(), n, q.at(b, h, t), q.step, old, dk.at(b, shared), dk.step);
-        product(turned, as_is, n, v.width, m, 1, scores.data(), n, dy.at(b, h, t), dy.step, old, dv.at(b, shared), dv.step);
+        product(no_trans, no_trans, m, q.width, n, 1, gradients.data(), n, k.at(b, kv_head), k.step, 0, dq.at(b, h, t), dq.step);
+        product(trans, no_trans, n, k.width, m, 1, gradients.data(), n, q.at(b, h, t), q.step, beta, dk.at(b, kv_head), dk.step);
+        product(trans, no_trans, n, v.width, m, 1, scores.data(), n, dy.at(b, h, t), dy.step, beta, dv.at(b, kv_head), dv.step);
       }
     }
 }
 
-// Handles for a task, which MLX keeps the arrays of alive until it has run.
+// Weak handles for a task; MLX keeps the arrays alive until it has run.
 std::vector<array> weak(const std::vector<array> &arrays) {
   std::vector<array> handles;
   for (const array &a : arrays) handles.push_back(array::unsafe_weak_copy(a));
   return handles;
 }
 
-// What both directions are.
+// Common to both directions.
 class AttentionPrimitive : public CpuPrimitive {
  public:
   AttentionPrimitive(Stream stream, Call call) : CpuPrimitive(stream), call(call) {}
@@ -148,7 +148,7 @@ class AttentionPrimitive : public CpuPrimitive {
   Call call;
 };
 
-// q, k, v, y, the logarithms of the sums, dy to dq, dk, dv.
+// q, k, v, y, log-sum-exps, dy -> dq, dk, dv.
 class AttentionBackward : public AttentionPrimitive {
  public:
   using AttentionPrimitive::AttentionPrimitive;
@@ -164,7 +164,7 @@ class AttentionBackward : public AttentionPrimitive {
   }
 };
 
-// q, k, v to y and the logarithms of the sums of the exponentials of the scores.
+// q, k, v -> y and the log-sum-exp of each query's scores.
 class Attention : public AttentionPrimitive {
  public:
   using AttentionPrimitive::AttentionPrimitive;
@@ -185,7 +185,7 @@ class Attention : public AttentionPrimitive {
     auto all = array::make_arrays({primals[0].shape(), primals[1].shape(), primals[2].shape()}, {float32, float32, float32},
                                   std::make_shared<AttentionBackward>(stream(), call),
                                   {primals[0], primals[1], primals[2], outputs[0], outputs[1], cotangents[0]});
-    return chosen(all, argnums);
+    return select_argnums(all, argnums);
   }
 };
 
@@ -199,9 +199,9 @@ array scaled_dot_product_attention(const array &queries, const array &keys, cons
                                    const std::string &mask_mode, std::optional<array> mask, const std::optional<array> &sinks,
                                    bool force_fused, StreamOrDevice s) {
   Stream stream = to_stream(s);
-  bool ours = is_ours(stream, {&queries, &keys, &values}) && !mask && !sinks && (mask_mode.empty() || mask_mode == "causal") &&
+  bool supported = is_supported(stream, {&queries, &keys, &values}) && !mask && !sinks && (mask_mode.empty() || mask_mode == "causal") &&
               queries.ndim() == 4 && queries.shape(2) <= keys.shape(2);
-  if (!ours || !replaced.use()) return replaced.mlx()(queries, keys, values, scale, mask_mode, mask, sinks, force_fused, s);
+  if (!supported || !replaced.use()) return replaced.mlx()(queries, keys, values, scale, mask_mode, mask, sinks, force_fused, s);
   const auto &q = queries.shape();
   auto outputs = array::make_arrays({{q[0], q[1], q[2], values.shape(3)}, {q[0], q[1], q[2]}}, {float32, float32},
                                     std::make_shared<Attention>(stream, Call{scale, mask_mode == "causal"}), {queries, keys, values});

@@ -1,5 +1,4 @@
-// How MLX's matrix products and this folder's reach OpenBLAS: a row times a matrix, and large products, by as many cores as
-// there are.
+// Dispatches matrix products of MLX and this folder to OpenBLAS; a row times a matrix, and large products, on all cores.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <linux/futex.h>
@@ -14,7 +13,7 @@
 
 #include "override.h"
 
-enum { most_parts = 8 }; // of a product of a row and a matrix, for as many cores
+enum { max_parts = 8 }; // of a row times a matrix, and cores used
 enum { row_major = 101, no_transpose = 111, transpose = 112 }; // cblas.h
 
 typedef void gemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a, int lda, const float *b,
@@ -29,31 +28,31 @@ static gemm *product;
 static gemv *times_vector;
 static struct override replaced = {.name = "cblas_sgemm", .function = "cblas_sgemm"};
 
-// Cores are shared out here, and by the program, which computes on a thread for each. OpenBLAS splitting products again would
-// have the threads wait for each other: 62 ms a step of the nano preset on two cores without, 124 ms with.
+// Work is divided among cores here, and by the program, which has a thread per core. With OpenBLAS's own threads in addition,
+// threads wait for each other: a step of the nano preset on two cores takes 124 ms instead of 62 ms.
 __attribute__((constructor)) static void find_openblas(void) {
   mlx_gpt_register(&replaced, (void *)cblas_sgemm);
-  product = (gemm *)replaced.own;
+  product = (gemm *)replaced.original;
   times_vector = (gemv *)mlx_gpt_find("cblas_sgemv", "cblas_sgemv");
   void (*set_threads)(int) = (void (*)(int))dlsym(RTLD_NEXT, "openblas_set_num_threads");
   if (set_threads && !getenv("OPENBLAS_NUM_THREADS")) set_threads(1);
 }
 
-// Helpers for one product at a time, a thread for each further core. The thread that wants a product takes parts of it
-// too, so that helpers which get no core, because other programs use them, only leave it more to do. (OpenBLAS's own
-// threads wait for each other: beside one busy program, the same product took 70 times as long with them.)
+// Worker threads for one product at a time, one per further core. The calling thread takes parts too, so that workers without
+// a core, because other programs are running, only leave more work to it. (OpenBLAS's threads wait for each other: beside a
+// busy program, the same product took 70 times as long.)
 struct job {
   void (*compute_part)(const void *product, int part);
   const void *product;
   int parts;
 };
 static struct job job;
-static _Atomic uint64_t next_part; // number of the job, 32 bits; its parts, 16 bits; the next part to take, 16 bits
+static _Atomic uint64_t next_part; // job number, 32 bits; number of parts, 16 bits; next part, 16 bits
 static atomic_int finished_parts;
 static _Atomic uint32_t jobs;
 static atomic_int sleeping;
 static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
-static int helpers = -1;
+static int workers = -1;
 
 static void take_parts(uint32_t number) {
   for (;;) {
@@ -61,7 +60,7 @@ static void take_parts(uint32_t number) {
     int part = next & 0xffff, all = next >> 16 & 0xffff;
     if (next >> 32 != number || part >= all) return;
     if (!atomic_compare_exchange_weak(&next_part, &next, next + 1)) continue;
-    job.compute_part(job.product, part); // the job waits for this part, so that it is still the same one
+    job.compute_part(job.product, part); // safe: the job does not end before this part has finished
     atomic_fetch_add(&finished_parts, 1);
   }
 }
@@ -74,11 +73,11 @@ static void pause_briefly(void) {
 #endif
 }
 
-static void *help(void *unused) {
+static void *work(void *unused) {
   (void)unused;
   uint32_t seen = 0;
   for (;;) {
-    // The next product follows after some element-wise work, within 0.1 ms; sleeping and waking would cost as much.
+    // Spin first: the next product usually follows within 0.1 ms, about the cost of sleeping and waking.
     for (int i = 0; i < 4000 && atomic_load(&jobs) == seen; i++) pause_briefly();
     while (atomic_load(&jobs) == seen) {
       atomic_fetch_add(&sleeping, 1);
@@ -91,7 +90,7 @@ static void *help(void *unused) {
   return NULL;
 }
 
-// Cores that products may use, at most as many as can be of use.
+// Number of cores for products, at most max_parts.
 static int usable_cores(void) {
   static atomic_int known;
   if (known) return known;
@@ -99,42 +98,42 @@ static int usable_cores(void) {
   const char *blas_threads = getenv("OPENBLAS_NUM_THREADS");
   int cores = sched_getaffinity(0, sizeof usable, &usable) == 0 ? CPU_COUNT(&usable) : 1;
   if (blas_threads && atoi(blas_threads) < cores) cores = atoi(blas_threads);
-  return known = cores < 1 ? 1 : cores < most_parts ? cores : most_parts;
+  return known = cores < 1 ? 1 : cores < max_parts ? cores : max_parts;
 }
 
-static void start_helpers(void) {
+static void start_workers(void) {
   int cores = usable_cores();
-  helpers = 0;
+  workers = 0;
   for (int core = 1; core < cores; core++) {
     pthread_t thread;
-    if (pthread_create(&thread, NULL, help, NULL) != 0) break;
+    if (pthread_create(&thread, NULL, work, NULL) != 0) break;
     pthread_detach(thread);
-    helpers++;
+    workers++;
   }
 }
 
-// With the helpers, unless another thread has them.
-static void compute_parts(struct job wanted, int with_helpers) {
-  if (wanted.parts == 1 || !with_helpers || pthread_mutex_trylock(&one_at_a_time) != 0) {
+// Computes all parts, with the workers unless another thread is using them.
+static void compute_parts(struct job wanted, int with_workers) {
+  if (wanted.parts == 1 || !with_workers || pthread_mutex_trylock(&one_at_a_time) != 0) {
     for (int part = 0; part < wanted.parts; part++) wanted.compute_part(wanted.product, part);
     return;
   }
-  if (helpers < 0) start_helpers();
+  if (workers < 0) start_workers();
   job = wanted;
   atomic_store(&finished_parts, 0);
   uint32_t number = atomic_load(&jobs) + 1;
   atomic_store(&next_part, (uint64_t)number << 32 | (uint64_t)job.parts << 16);
   atomic_store(&jobs, number);
-  if (atomic_load(&sleeping)) syscall(SYS_futex, &jobs, FUTEX_WAKE_PRIVATE, helpers, NULL, NULL, 0);
+  if (atomic_load(&sleeping)) syscall(SYS_futex, &jobs, FUTEX_WAKE_PRIVATE, workers, NULL, NULL, 0);
   take_parts(number);
   for (int i = 0; atomic_load(&finished_parts) < wanted.parts; i++) {
     if (i < 4000) pause_briefly();
-    else usleep(0); // whoever has the last part was put aside: let it run
+    else usleep(0); // the thread with the last part was preempted: yield to it
   }
   pthread_mutex_unlock(&one_at_a_time);
 }
 
-// A row times a matrix, `y = alpha x B + beta y`. B is k by n, or n by k if it is transposed.
+// A row times a matrix, `y = alpha x B + beta y`. B is [k, n], or [n, k] if transposed.
 struct row_product {
   int transposed, n, k;
   float alpha;
@@ -144,10 +143,10 @@ struct row_product {
   int ldb;
   float beta;
   float *y;
-  // A part of the work is some rows of B, so that memory is read from front to back. Their number is a function of the
-  // size alone, and which thread takes one changes no number.
+  // A part is a range of rows of B, so that memory is read sequentially. The partition depends only on the size, so that the
+  // result does not depend on which thread computes which part.
   int parts;
-  float *sums; // parts by n: what each part adds to y, unless B is transposed
+  float *sums; // [parts, n], each part's contribution to y, unless B is transposed
 };
 
 static void compute_row_part(const void *row, int part) {
@@ -166,7 +165,7 @@ static void add_sums(const struct row_product *p) {
   }
 }
 
-// A product of large matrices, `C = alpha A B + beta C` with C m by n.
+// A product of large matrices, `C = alpha A B + beta C`, with C [m, n].
 struct large_product {
   int transpose_a, transpose_b, m, n, k;
   float alpha;
@@ -180,15 +179,15 @@ struct large_product {
   int parts; // of the longer side of C
 };
 
-// One for each core: each part has the shorter side copied into blocks again, which takes less of the time the longer its
-// own side is. Where parts begin decides how OpenBLAS rounds, so that their number depends on nothing that changes.
+// One part per core. Every part packs the shorter operand again, so parts must be long. Where parts begin affects rounding;
+// their number therefore depends only on the size and on usable_cores(): the CPU affinity and OPENBLAS_NUM_THREADS.
 static int large_parts(int longer_side) {
-  enum { least_of_a_side = 192 };
-  int most = longer_side / least_of_a_side, cores = usable_cores();
+  enum { min_part = 192 };
+  int most = longer_side / min_part, cores = usable_cores();
   return most < 1 ? 1 : cores < most ? cores : most;
 }
 
-// Where a part of a side begins: OpenBLAS computes 16 rows or columns at a time.
+// Start of a part, a multiple of OpenBLAS's block of 16 rows or columns.
 static int64_t edge(int side, int part, int parts) { return part == parts ? side : (int64_t)side * part / parts / 16 * 16; }
 
 static void compute_large_part(const void *large, int part) {
@@ -210,7 +209,7 @@ static void compute_large_part(const void *large, int part) {
   product(row_major, p->transpose_a, p->transpose_b, m, n, p->k, p->alpha, a, p->lda, b, p->ldb, p->beta, c, p->ldc);
 }
 
-// Whether this thread alone has wanted large products for a while. Where several do, each core has work already.
+// Whether only this thread has requested large products for a while. If several do, all cores are busy already.
 static int is_alone(void) {
   static _Atomic uintptr_t last;
   static _Atomic int64_t alone_since;
@@ -223,14 +222,14 @@ static int is_alone(void) {
 }
 
 static void multiply_row(struct row_product *p) {
-  enum { least_of_a_part = 1 << 14 };
-  int64_t parts = (int64_t)p->n * p->k / least_of_a_part;
-  p->parts = parts < 2 ? 1 : parts < most_parts ? (int)parts : most_parts;
+  enum { min_part = 1 << 14 }; // multiplications
+  int64_t parts = (int64_t)p->n * p->k / min_part;
+  p->parts = parts < 2 ? 1 : parts < max_parts ? (int)parts : max_parts;
   static _Thread_local float *sums;
   static _Thread_local int width;
   if (!p->transposed && p->n > width) {
     free(sums);
-    sums = malloc(sizeof(float) * most_parts * (size_t)(width = p->n));
+    sums = malloc(sizeof(float) * max_parts * (size_t)(width = p->n));
     if (!sums) abort();
   }
   p->sums = sums;
@@ -238,12 +237,12 @@ static void multiply_row(struct row_product *p) {
   if (!p->transposed) add_sums(p);
 }
 
-// A row times a matrix is what writing text one token at a time consists of, and MLX asks for it as a product of
-// matrices. OpenBLAS would copy the whole matrix into blocks first; its routine for vectors reads it once.
+// Generating text one token at a time multiplies rows by matrices, which MLX requests as matrix products. OpenBLAS's sgemm
+// would pack the whole matrix first; its sgemv reads it once.
 void mlx_gpt_sgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a, int lda, const float *b,
                    int ldb, float beta, float *c, int ldc) {
-  enum { large = 1 << 26 }; // multiplications, which take more than a millisecond
-  if (!replaced.on) {
+  enum { large = 1 << 26 }; // multiplications: more than a millisecond
+  if (!replaced.enabled) {
     product(order, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
   } else if (order == row_major && m == 1) {
     struct row_product p = {transpose_b != no_transpose, n, k, alpha, a, transpose_a == no_transpose ? 1 : lda, b, ldb, beta, c, 1, NULL};
@@ -258,6 +257,6 @@ void mlx_gpt_sgemm(int order, int transpose_a, int transpose_b, int m, int n, in
 
 void cblas_sgemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a, int lda, const float *b,
                  int ldb, float beta, float *c, int ldc) {
-  mlx_gpt_use(&replaced); // by MLX: this folder calls the other
+  mlx_gpt_use(&replaced); // called by MLX; this folder calls mlx_gpt_sgemm
   mlx_gpt_sgemm(order, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }

@@ -1,5 +1,5 @@
-// Which of OpenBLAS's kernels compute, and how fast beside this processor's vector unit. OpenBLAS chooses by the processor's
-// name: for one that it did not know, a version of 2022 took kernels of 2004, four times slower than those that fit.
+// OpenBLAS's kernels in use, and their speed relative to the processor's vector unit. OpenBLAS chooses kernels by the
+// processor's name: for an unknown one, a version of 2022 chose kernels of 2004, four times slower than suitable ones.
 #define _GNU_SOURCE
 #include "blas_core.h"
 
@@ -20,7 +20,7 @@ void mlx_gpt_blas(char name[128]) {
   else snprintf(name, 128, "OpenBLAS, %s kernels", core());
 }
 
-// Rounds of `x = x a + b` on as many registers as keep the vector unit busy. Gives the floating-point operations done.
+// Rounds of `x = x a + b` on enough registers to keep the vector unit busy. Returns the number of floating-point operations.
 #define VECTOR_ROUNDS(name, attribute, bytes, registers, constraint)             \
   attribute static double name(int64_t rounds) {                                 \
     typedef float vector __attribute__((vector_size(bytes)));                    \
@@ -28,7 +28,7 @@ void mlx_gpt_blas(char name[128]) {
     for (int64_t i = 0; i < rounds; i++)                                         \
       _Pragma("GCC unroll 32") for (int r = 0; r < registers; r++) {             \
         x[r] = x[r] * a + b;                                                     \
-        __asm__ volatile("" : "+" constraint(x[r])); /* to be computed, there */ \
+        __asm__ volatile("" : "+" constraint(x[r])); /* keep in a register   */ \
       }                                                                          \
     return 2.0 * rounds * registers * (bytes / sizeof(float));                   \
   }
@@ -47,7 +47,7 @@ VECTOR_ROUNDS(widest_rounds, , 16, 24, "w") // Neon
 void mlx_gpt_fitting_blas_core(char name[32]) { name[0] = 0; }
 #endif
 
-// Of this thread, without what other programs take.
+// CPU time of this thread, which excludes other programs.
 static double seconds(void) {
   struct timespec now;
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
@@ -61,7 +61,7 @@ void mlx_gpt_blas_rates(double rates[2]) {
   float *a = calloc(3 * side * side, sizeof *a);
   rates[0] = rates[1] = 0;
   if (!a) return;
-  // In turns, and the best of each: what disturbs the processor disturbs both alike.
+  // Alternating, taking the best of each, so that disturbances affect both alike.
   for (int turn = 0; turn < turns; turn++) {
     double start = seconds();
     product(101, 111, 111, side, side, side, 1, a, side, a + side * side, side, 0, a + 2 * side * side, side);

@@ -1,5 +1,5 @@
-// MLX's `take` of rows on the CPU, as an embedding takes them. MLX adds their gradients to a matrix of zeros that it makes first
-// and then copies: at GPT-2's vocabulary each is a third of a gigabyte with its copy. Linked before MLX's own.
+// `take` of rows on the CPU, the lookup of an embedding. MLX accumulates the gradients in a matrix of zeros and then copies it:
+// at GPT-2's vocabulary, the two are a third of a gigabyte. This one accumulates in the result.
 #include <cstring>
 
 #include "primitive.h"
@@ -8,7 +8,7 @@ using namespace cpu_operations;
 
 namespace {
 
-// A row's number, counted from the end if it is negative, as MLX's are.
+// The index of a row; negative ids count from the end, as in MLX.
 int64_t row_of(int32_t id, int64_t rows) { return id < 0 ? id + rows : id; }
 
 class RowsPrimitive : public CpuPrimitive {
@@ -17,7 +17,7 @@ class RowsPrimitive : public CpuPrimitive {
   DEFINE_DEFAULT_IS_EQUIVALENT()
 };
 
-// ids [..] and the gradients of their rows [.., n] to those of the matrix [rows, n].
+// ids [..] and the gradients of their rows [.., n] -> gradient of the matrix [rows, n].
 class RowsBackward : public RowsPrimitive {
  public:
   using RowsPrimitive::RowsPrimitive;
@@ -38,7 +38,7 @@ class RowsBackward : public RowsPrimitive {
   }
 };
 
-// A matrix [rows, n] and ids [..] to their rows, [.., n].
+// A matrix [rows, n] and ids [..] -> rows [.., n].
 class Rows : public RowsPrimitive {
  public:
   using RowsPrimitive::RowsPrimitive;
@@ -68,14 +68,14 @@ class Rows : public RowsPrimitive {
 
 namespace mlx::core {
 
-// Fails to compile where MLX's header has no such `take` any more, or two that could be meant.
+// Fails to compile if MLX's header no longer has this `take`, or an ambiguous one.
 using Take = array(const array &, const array &, int, StreamOrDevice);
 static Override<Take> replaced("take", "take", &take);
 
 array take(const array &a, const array &indices, int axis, StreamOrDevice s) {
   Stream stream = to_stream(s);
   bool whole = indices.dtype() == int32 || indices.dtype() == uint32;
-  if (is_ours(stream, {&a}) && a.ndim() == 2 && axis == 0 && whole && indices.size() > 0 &&
+  if (is_supported(stream, {&a}) && a.ndim() == 2 && axis == 0 && whole && indices.size() > 0 &&
       replaced.use()) {
     Shape shape = indices.shape();
     shape.push_back(a.shape(1));

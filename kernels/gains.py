@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What each replacement of MLX's CPU functions is worth: nano and GPT-2 124M without one of them at a time, and without all.
+"""Benchmarks the replacements of MLX's CPU functions: nano and GPT-2 124M without each of them in turn, and without all.
 
-    make bench-kernels                                     # about half an hour on two cores; other work spoils the figures
+    make bench-kernels                                     # about half an hour on two idle cores
     python3 kernels/gains.py --rounds 1 --only-nano        # a quick look
 
-Each round has every variant's turn, so that a machine that slows down slows all of them; figures are medians over rounds, in
-milliseconds of a training step (AdamW, float32, all threads) and in tokens a second of writing. Behind each is what it is of
-the figure with all replacements: how many times slower.
+Each round measures every variant, so that a slower machine slows all of them. Figures are medians over rounds: milliseconds per
+training step (AdamW, float32, all threads) and generated tokens per second. In parentheses: how many times slower than with all
+replacements.
 """
 
 import argparse
@@ -23,13 +23,13 @@ ROOT = Path(__file__).parent.parent
 
 
 def names():
-    """What can be left out, as kernels/override.c lists it."""
+    """The names that can be left out, from kernels/override.c."""
     source = (ROOT / "kernels/override.c").read_text()
     return re.findall(r'"(\w+)"', re.search(r"names\[\] = \{(.*?)\}", source, re.DOTALL).group(1))
 
 
 def variants():
-    """By name, the environment."""
+    """The environment of each variant, by name."""
     all_of_them = {"MLX_GPT_KERNELS": "on", "MLX_GPT_KERNELS_WITHOUT": None}
     without = {f"without {name}": all_of_them | {"MLX_GPT_KERNELS_WITHOUT": name} for name in names()}
     return {"all replacements": all_of_them} | without | {"MLX_GPT_KERNELS=off": all_of_them | {"MLX_GPT_KERNELS": "off"}}
@@ -48,15 +48,15 @@ def measure(program, environment, preset, only, steps, *more):
 
 
 def columns(arguments):
-    """By heading: preset, what is measured, steps, further options, and whether more is better."""
+    """By heading: preset, section, steps, further options, and whether higher is better."""
     chosen = {
-        "nano, ms a step": ("nano", "training", 60, [], False),
+        "nano, ms per step": ("nano", "training", 60, [], False),
         "on one thread": ("nano", "training", 60, ["--threads", "1"], False),
         "nano, tokens/s": ("nano", "generation", 200, [], True),
     }
     if not arguments.only_nano:
         chosen |= {
-            "124M, ms a step": ("gpt2", "training", 5, [], False),
+            "124M, ms per step": ("gpt2", "training", 5, [], False),
             "124M, tokens/s": ("gpt2", "generation", 20, [], True),
         }
     return chosen

@@ -1,6 +1,6 @@
-// A linear layer on the CPU: what MLX makes of `addmm(bias, x, weight)` and `matmul(x, transpose(weight))`, in one operation in
-// either direction, linked before MLX's own. MLX copies the bias into each row one number at a time, sums its gradient in an
-// operation of its own, and hands on the gradient of a transposed weight transposed, which all that follows reads slowly.
+// Linear layers on the CPU, `addmm(bias, x, weight)` and `matmul(x, transpose(weight))`, as one operation in each direction. MLX
+// copies the bias into each row one number at a time, sums its gradient in a separate operation, and returns the gradient of a
+// transposed weight as a transposed view, which later operations read slowly.
 #include <cstring>
 
 #include "blas.h"
@@ -18,20 +18,20 @@ struct Sizes {
 
   void forward(const float *x, const float *w, const float *b, float *y) const {
     for (int64_t i = 0; b && i < rows; i++) std::memcpy(y + i * n, b, n * sizeof(float));
-    product(as_is, transposed ? turned : as_is, rows, n, k, 1, x, k, w, transposed ? k : n, b ? 1 : 0, y, n);
+    product(no_trans, transposed ? trans : no_trans, rows, n, k, 1, x, k, w, transposed ? k : n, b ? 1 : 0, y, n);
   }
 
   void backward_x(const float *dy, const float *w, float *dx) const {
-    product(as_is, transposed ? as_is : turned, rows, k, n, 1, dy, n, w, transposed ? k : n, 0, dx, k);
+    product(no_trans, transposed ? no_trans : trans, rows, k, n, 1, dy, n, w, transposed ? k : n, 0, dx, k);
   }
 
   void backward_weight(const float *dy, const float *x, float *dw) const {
-    if (transposed) product(turned, as_is, n, k, rows, 1, dy, n, x, k, 0, dw, k);
-    else product(turned, as_is, k, n, rows, 1, x, k, dy, n, 0, dw, n);
+    if (transposed) product(trans, no_trans, n, k, rows, 1, dy, n, x, k, 0, dw, k);
+    else product(trans, no_trans, k, n, rows, 1, x, k, dy, n, 0, dw, n);
   }
 };
 
-FOR_EACH_PROCESSOR void add_rows(const float *x, int64_t count, int64_t n, float *sum) {
+MULTIVERSION void add_rows(const float *x, int64_t count, int64_t n, float *sum) {
   std::fill_n(sum, n, 0.0f);
   for (int64_t row = 0; row < count; row++, x += n)
     for (int64_t i = 0; i < n; i++) sum[i] += x[i];
@@ -49,7 +49,7 @@ class LinearPrimitive : public CpuPrimitive {
 
  protected:
   bool transposed;
-  std::vector<int> argnums; // of what a backward pass computes: 0 for x, 1 for the weight, 2 for the bias
+  std::vector<int> argnums; // gradients to compute: 0 for x, 1 for the weight, 2 for the bias
 
   Sizes sizes(const array &x, const array &weight) const {
     int64_t k = x.shape(-1);
@@ -57,7 +57,7 @@ class LinearPrimitive : public CpuPrimitive {
   }
 };
 
-// x, weight and dy to those gradients that are asked for.
+// x, weight and dy -> the requested gradients.
 class LinearBackward : public LinearPrimitive {
  public:
   using LinearPrimitive::LinearPrimitive;
@@ -76,7 +76,7 @@ class LinearBackward : public LinearPrimitive {
   }
 };
 
-// x, weight and, if there is one, bias to y.
+// x, weight and, if there is one, bias -> y.
 class Linear : public LinearPrimitive {
  public:
   using LinearPrimitive::LinearPrimitive;
@@ -116,7 +116,7 @@ static Override<decltype(matmul)> replaced_matmul("matmul", "matmul", &matmul);
 
 array addmm(array c, array a, array b, const float &alpha, const float &beta, StreamOrDevice s) {
   Stream stream = to_stream(s);
-  if (is_ours(stream, {&a, &b, &c}) && alpha == 1 && beta == 1 && a.ndim() >= 2 && b.ndim() == 2 && a.shape(-1) == b.shape(0) &&
+  if (is_supported(stream, {&a, &b, &c}) && alpha == 1 && beta == 1 && a.ndim() >= 2 && b.ndim() == 2 && a.shape(-1) == b.shape(0) &&
       c.shape() == Shape{b.shape(1)} && replaced_addmm.use())
     return linear(a, b, c, false, stream);
   return replaced_addmm.mlx()(std::move(c), std::move(a), std::move(b), alpha, beta, s);
@@ -124,8 +124,8 @@ array addmm(array c, array a, array b, const float &alpha, const float &beta, St
 
 array matmul(const array &a, const array &b, StreamOrDevice s) {
   Stream stream = to_stream(s);
-  bool turned_round = b.ndim() == 2 && b.has_primitive() && std::strcmp(b.primitive().name(), "Transpose") == 0;
-  if (turned_round && is_ours(stream, {&a, &b}) && a.ndim() >= 2 && a.shape(-1) == b.shape(0)) {
+  bool transposed = b.ndim() == 2 && b.has_primitive() && std::strcmp(b.primitive().name(), "Transpose") == 0;
+  if (transposed && is_supported(stream, {&a, &b}) && a.ndim() >= 2 && a.shape(-1) == b.shape(0)) {
     const array &weight = b.inputs()[0];
     if (weight.shape() == Shape{b.shape(1), b.shape(0)} && weight.shape() != b.shape() && replaced_matmul.use())
       return linear(a, weight, std::nullopt, true, stream);

@@ -1,6 +1,6 @@
-// MLX's `logsumexp` on the CPU, over the last axis: the loss of a language model, of all logits, and at GPT-2's vocabulary of
-// 50257 they are the largest array of a step. MLX takes exponentials one at a time, in both directions. These take as many
-// as a vector has, linked before MLX's own; logits that nobody needs any more become their gradients in place.
+// `logsumexp` over the last axis on the CPU, for the loss. At GPT-2's vocabulary of 50257 the logits are the largest array of a
+// step. MLX computes exponentials one at a time, in both directions; these use vector instructions, and logits that are no
+// longer needed are overwritten with their gradients.
 #include "primitive.h"
 #include "rows.h"
 
@@ -8,8 +8,8 @@ using namespace cpu_operations;
 
 namespace {
 
-FOR_EACH_PROCESSOR float log_sum_of_exponentials(const float *x, int64_t n) {
-  constexpr int64_t part = 1024; // of a row, in the cache until its exponentials are summed
+MULTIVERSION float log_sum_of_exponentials(const float *x, int64_t n) {
+  constexpr int64_t part = 1024; // of a row, which stays in the cache until its exponentials are summed
   float largest = rows::max(x, n), sum = 0, exponentials[part];
   for (int64_t i = 0; i < n; i += part) {
     int64_t m = std::min(part, n - i);
@@ -19,11 +19,11 @@ FOR_EACH_PROCESSOR float log_sum_of_exponentials(const float *x, int64_t n) {
   return largest + std::log(sum);
 }
 
-FOR_EACH_PROCESSOR void softmax_times(const float *x, int64_t n, float log_sum, float by, float *to) {
+MULTIVERSION void softmax_times(const float *x, int64_t n, float log_sum, float by, float *to) {
   for (int64_t i = 0; i < n; i++) to[i] = rows::exp(x[i] - log_sum) * by;
 }
 
-// x [.., n], the logarithms of the sums, and their gradients, to those of x.
+// x [.., n], its log-sum-exps and their gradients -> gradient of x.
 class CpuLogSumExpBackward : public CpuPrimitive {
  public:
   using CpuPrimitive::CpuPrimitive;
@@ -42,7 +42,7 @@ class CpuLogSumExpBackward : public CpuPrimitive {
   }
 };
 
-// x [.., n] to the logarithms of the sums of its exponentials, [..].
+// x [.., n] -> log-sum-exps [..].
 class CpuLogSumExp : public CpuPrimitive {
  public:
   using CpuPrimitive::CpuPrimitive;
@@ -69,14 +69,14 @@ class CpuLogSumExp : public CpuPrimitive {
 
 namespace mlx::core {
 
-// Fails to compile where MLX's header has no such `logsumexp` any more, or two that could be meant.
+// Fails to compile if MLX's header no longer has this `logsumexp`, or an ambiguous one.
 using OverOneAxis = array(const array &, int, bool, StreamOrDevice);
 static Override<OverOneAxis> replaced("logsumexp", "logsumexp", &logsumexp);
 
 array logsumexp(const array &a, int axis, bool keepdims, StreamOrDevice s) {
   Stream stream = to_stream(s);
   int last = a.ndim() - 1;
-  if (!is_ours(stream, {&a}) || last < 0 || (axis != -1 && axis != last) || !replaced.use()) return replaced.mlx()(a, axis, keepdims, s);
+  if (!is_supported(stream, {&a}) || last < 0 || (axis != -1 && axis != last) || !replaced.use()) return replaced.mlx()(a, axis, keepdims, s);
   Shape shape(a.shape().begin(), a.shape().end() - 1);
   array sums(shape, float32, std::make_shared<CpuLogSumExp>(stream), {contiguous(a, false, stream)});
   return keepdims ? expand_dims(sums, -1, stream) : sums;

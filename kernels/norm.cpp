@@ -1,5 +1,5 @@
-// MLX's `fast::layer_norm` and `fast::rms_norm` on the CPU: on a GPU one kernel in either direction, there a dozen operations
-// that each go through memory. These take a row at a time while it is in the cache, linked before MLX's own.
+// `fast::layer_norm` and `fast::rms_norm` on the CPU. MLX's own are a dozen memory-bound operations in each direction; these
+// process one row at a time, in the cache.
 #include "mlx/fast.h"
 #include "primitive.h"
 #include "rows.h"
@@ -8,14 +8,14 @@ using namespace cpu_operations;
 
 namespace {
 
-// Centred: a layer norm's. Not: a root mean square's.
+// `centred`: layer norm; otherwise RMS norm.
 struct Kind {
   bool centred;
   float epsilon;
   bool operator==(const Kind &) const = default;
 };
 
-// A row of x to vectors of mean square one, and what they were multiplied by.
+// Normalises a row of x to mean square one; returns the scale.
 inline float normalise(Kind kind, const float *x, int64_t n, float *to) {
   float mean = kind.centred ? rows::sum(x, n) / n : 0;
   for (int64_t i = 0; i < n; i++) to[i] = x[i] - mean;
@@ -24,7 +24,7 @@ inline float normalise(Kind kind, const float *x, int64_t n, float *to) {
   return scale;
 }
 
-FOR_EACH_PROCESSOR void forward(Kind kind, const float *x, int64_t count, int64_t n, const float *gain, const float *bias, float *y) {
+MULTIVERSION void forward(Kind kind, const float *x, int64_t count, int64_t n, const float *gain, const float *bias, float *y) {
   for (int64_t row = 0; row < count; row++, x += n, y += n) {
     normalise(kind, x, n, y);
     if (!gain) continue;
@@ -33,7 +33,7 @@ FOR_EACH_PROCESSOR void forward(Kind kind, const float *x, int64_t count, int64_
 }
 
 // `dx = scale (g - mean(g) - y mean(g y))` with g the gradient of the normalised row y.
-FOR_EACH_PROCESSOR void backward(Kind kind, const float *x, int64_t count, int64_t n, const float *gain, const float *dy, float *dx,
+MULTIVERSION void backward(Kind kind, const float *x, int64_t count, int64_t n, const float *gain, const float *dy, float *dx,
                                  float *dgain, float *dbias) {
   std::vector<float> y(n), g(n);
   if (gain) {
@@ -60,7 +60,7 @@ class NormPrimitive : public CpuPrimitive {
   Kind kind;
 };
 
-// dy and x, [.., n], to dx; with the gain as well, to dx, dgain and dbias.
+// dy and x, [.., n] -> dx; with a gain, also dgain and dbias, [n].
 class NormBackward : public NormPrimitive {
  public:
   using NormPrimitive::NormPrimitive;
@@ -75,7 +75,7 @@ class NormBackward : public NormPrimitive {
   }
 };
 
-// x, [.., n], to the same normalised; with gain and bias, [n], multiplied and moved by them.
+// x [.., n] -> normalised x; with gain and bias [n], scaled and shifted.
 class Norm : public NormPrimitive {
  public:
   using NormPrimitive::NormPrimitive;
@@ -96,7 +96,7 @@ class Norm : public NormPrimitive {
     std::vector<Shape> shapes;
     for (const array &primal : primals) shapes.push_back(primal.shape());
     if (primals.size() == 3) inputs.push_back(primals[1]);
-    return chosen(array::make_arrays(shapes, std::vector<Dtype>(shapes.size(), float32), std::make_shared<NormBackward>(stream(), kind), inputs),
+    return select_argnums(array::make_arrays(shapes, std::vector<Dtype>(shapes.size(), float32), std::make_shared<NormBackward>(stream(), kind), inputs),
                   argnums);
   }
 };
@@ -116,7 +116,7 @@ static Override<decltype(rms_norm)> replaced_rms_norm("rms_norm", "fast::rms_nor
 
 array layer_norm(const array &x, const std::optional<array> &weight, const std::optional<array> &bias, float epsilon, StreamOrDevice s) {
   Stream stream = to_stream(s);
-  if (weight && bias && x.ndim() > 0 && is_ours(stream, {&x, &*weight, &*bias}) && weight->shape() == Shape{x.shape(-1)} &&
+  if (weight && bias && x.ndim() > 0 && is_supported(stream, {&x, &*weight, &*bias}) && weight->shape() == Shape{x.shape(-1)} &&
       bias->shape() == weight->shape() && replaced_layer_norm.use())
     return norm(x, {true, epsilon}, {*weight, *bias}, stream);
   return replaced_layer_norm.mlx()(x, weight, bias, epsilon, s);
@@ -124,7 +124,7 @@ array layer_norm(const array &x, const std::optional<array> &weight, const std::
 
 array rms_norm(const array &x, const std::optional<array> &weight, float epsilon, StreamOrDevice s) {
   Stream stream = to_stream(s);
-  if (!weight && x.ndim() > 0 && is_ours(stream, {&x}) && replaced_rms_norm.use()) return norm(x, {false, epsilon}, {}, stream);
+  if (!weight && x.ndim() > 0 && is_supported(stream, {&x}) && replaced_rms_norm.use()) return norm(x, {false, epsilon}, {}, stream);
   return replaced_rms_norm.mlx()(x, weight, epsilon, s);
 }
 

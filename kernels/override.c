@@ -1,4 +1,4 @@
-// Which functions are replaced, and the switch.
+// The registry of overridden functions, and the switch.
 #define _GNU_SOURCE
 #include "override.h"
 
@@ -8,12 +8,12 @@
 #include <string.h>
 #include <unistd.h>
 
-// What MLX_GPT_KERNELS_WITHOUT can name.
+// Valid names in MLX_GPT_KERNELS_WITHOUT.
 static const char *const names[] = {"scaled_dot_product_attention", "layer_norm", "rms_norm",  "addmm",      "matmul",
                                     "take",                         "logsumexp",  "scheduler", "cblas_sgemm"};
 static struct override *first;
 
-// Before `main`, and before anything else could have begun that would have to end well.
+// Runs before `main`, when nothing needs cleanup.
 #define DIE(...) (dprintf(STDERR_FILENO, "error: " __VA_ARGS__), _exit(1))
 
 static int is_on(void) {
@@ -24,7 +24,7 @@ static int is_on(void) {
   return 0;
 }
 
-static int on = -1; // until it was read
+static int on = -1; // not read yet
 
 int mlx_gpt_kernels(void) {
   if (on < 0) on = is_on();
@@ -37,7 +37,7 @@ static int is_name(const char *word, size_t length) {
   return 0;
 }
 
-// For measuring what each is worth, and for finding out which one is to blame.
+// For benchmarking single kernels, and for finding the one that causes a problem.
 static int is_left_out(const char *name) {
   const char *list = getenv("MLX_GPT_KERNELS_WITHOUT");
   int found = 0;
@@ -63,9 +63,9 @@ void mlx_gpt_register(struct override *override, void *replacement) {
   if (!dladdr(replacement, &found) || found.dli_saddr != replacement)
     DIE("MLX's library cannot find the %s of this program; run make setup, then build again\n", override->function);
   if (!is_name(override->name, strlen(override->name))) DIE("kernels/override.c does not list %s\n", override->name);
-  override->own = mlx_gpt_find(override->function, found.dli_sname);
+  override->original = mlx_gpt_find(override->function, found.dli_sname);
   int left_out = is_left_out(override->name);
-  override->on = mlx_gpt_kernels() && !left_out;
+  override->enabled = mlx_gpt_kernels() && !left_out;
   override->next = first;
   first = override;
 }
@@ -76,5 +76,5 @@ int mlx_gpt_kernel(int n, char name[64], char function[64]) {
   if (!override) return -1;
   snprintf(name, 64, "%s", override->name);
   snprintf(function, 64, "%s", override->function);
-  return !override->on ? 0 : 1 + __atomic_load_n(&override->reached, __ATOMIC_RELAXED);
+  return !override->enabled ? 0 : 1 + __atomic_load_n(&override->called, __ATOMIC_RELAXED);
 }

@@ -1,4 +1,4 @@
-// One of MLX's functions that this folder replaces, and which of the two is called. README.md says how they are reached.
+// An overridden function of MLX. README.md explains how MLX's calls reach it.
 #pragma once
 
 #include <stddef.h>
@@ -8,40 +8,40 @@ extern "C" {
 #endif
 
 struct override {
-  const char *name;     // in README.md and MLX_GPT_KERNELS_WITHOUT; functions that only work together have one name
-  const char *function; // what is replaced
-  void *own;            // MLX's own
-  int on;               // whether this folder's is used
-  int reached;          // whether MLX has called this folder's, and it was used
+  const char *name;     // in README.md and MLX_GPT_KERNELS_WITHOUT; functions that only work together share a name
+  const char *function; // MLX's name of the function
+  void *original;       // MLX's implementation
+  int enabled;          // whether the replacement is used
+  int called;           // whether MLX has called it and it was used
   struct override *next;
 };
 
-// Finds MLX's own by the name that `replacement` has for the linker, and reads from the environment which is to be used. Called
-// before `main`; a function that MLX's library lacks, or that MLX would not find here, and a setting that means nothing end
-// the process with one line.
+// Finds MLX's implementation by the symbol of `replacement`, and reads from the environment which of the two to use. Called
+// before `main`. Ends the process with a one-line error if MLX's library lacks the function, if MLX would not find the
+// replacement, or if a setting is invalid.
 void mlx_gpt_register(struct override *override, void *replacement);
 
-// Whether to use this folder's function, asked by it once it could be.
+// Whether to use the replacement; called by it for supported arguments.
 static inline int mlx_gpt_use(struct override *override) {
-  if (override->on && !__atomic_load_n(&override->reached, __ATOMIC_RELAXED))
-    __atomic_store_n(&override->reached, 1, __ATOMIC_RELAXED);
-  return override->on;
+  if (override->enabled && !__atomic_load_n(&override->called, __ATOMIC_RELAXED))
+    __atomic_store_n(&override->called, 1, __ATOMIC_RELAXED);
+  return override->enabled;
 }
 
-// A function of MLX's library or of one that it needs; one that is missing ends the process.
+// A function of MLX's library or its dependencies. Ends the process if it is missing.
 void *mlx_gpt_find(const char *function, const char *symbol);
 
 // For the program: 1 if MLX_GPT_KERNELS is on, 0 if it is off.
 int mlx_gpt_kernels(void);
 
-// For the program: 2 where this folder's function number `n` has been used, 1 where it would be, 0 where MLX's own is, and -1
-// beyond the last. Writes the names, cut at 64 bytes and ended by a zero.
+// For the program: the state of override number `n`: 2 used, 1 enabled but not used yet, 0 disabled, -1 beyond the last. Writes
+// the names, truncated to 64 bytes with the terminating zero.
 int mlx_gpt_kernel(int n, char name[64], char function[64]);
 
 #ifdef __cplusplus
 }
 
-// The same with the function's type.
+// A typed override.
 template <typename Function>
 struct Override : override {
   Override(const char *name, const char *function, Function *replacement) : override{name, function} {
@@ -49,6 +49,6 @@ struct Override : override {
   }
 
   bool use() { return mlx_gpt_use(this); }
-  Function *mlx() const { return reinterpret_cast<Function *>(own); }
+  Function *mlx() const { return reinterpret_cast<Function *>(original); }
 };
 #endif

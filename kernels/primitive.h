@@ -1,4 +1,4 @@
-// What this folder's operations are to MLX, which evaluates and differentiates them as it does its own.
+// Base class of this folder's operations, which MLX evaluates and differentiates like its own.
 #pragma once
 
 #include <vector>
@@ -19,22 +19,24 @@ class CpuPrimitive : public Primitive {
   void eval_gpu(const std::vector<array> &, std::vector<array> &) override { throw std::runtime_error("made for a CPU"); }
 };
 
-// Those of all gradients that a caller asked for, by the numbers of the arguments.
-inline std::vector<array> chosen(const std::vector<array> &all, const std::vector<int> &argnums) {
-  std::vector<array> asked;
-  for (int argnum : argnums) asked.push_back(all[argnum]);
-  return asked;
+// Selects the gradients of the requested arguments.
+inline std::vector<array> select_argnums(const std::vector<array> &all, const std::vector<int> &argnums) {
+  std::vector<array> selected;
+  for (int argnum : argnums) selected.push_back(all[argnum]);
+  return selected;
 }
 
+// Allocates a contiguous array.
 inline float *allocate(array &a) {
   a.set_data(allocator::malloc(a.nbytes()));
   return a.data<float>();
 }
 
-inline bool is_ours(const Stream &stream, std::initializer_list<const array *> arrays) {
-  bool ours = stream.device == Device::cpu;
-  for (const array *a : arrays) ours = ours && a->dtype() == float32 && a->size() > 0;
-  return ours;
+// Whether the stream is a CPU's and all arrays are float32 and not empty.
+inline bool is_supported(const Stream &stream, std::initializer_list<const array *> arrays) {
+  bool supported = stream.device == Device::cpu;
+  for (const array *a : arrays) supported = supported && a->dtype() == float32 && a->size() > 0;
+  return supported;
 }
 
 } // namespace cpu_operations

@@ -1,4 +1,4 @@
-// Rows of numbers, as vector instructions take them.
+// Vectorised functions of rows of numbers.
 #pragma once
 
 #include <algorithm>
@@ -6,21 +6,20 @@
 
 #include "mlx/backend/cpu/simd/simd.h"
 
-// What follows is compiled for processors with AVX-512, with AVX2 and fused multiply-adds, and with neither, and chosen at
-// start-up.
+// Compiles a function for AVX-512, for AVX2 with FMA, and for neither; the processor's version is select_argnums at start-up.
 #if defined(__x86_64__)
-#define FOR_EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), noinline))
+#define MULTIVERSION __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), noinline))
 #else
-#define FOR_EACH_PROCESSOR __attribute__((noinline))
+#define MULTIVERSION __attribute__((noinline))
 #endif
 
 namespace rows {
 
-constexpr int lanes = 16; // sums of every 16th number, so that a sum is no chain of additions
+constexpr int lanes = 16; // independent partial results, so that a reduction is not one chain of dependent operations
 
 inline float exp(float x) { return mlx::core::simd::exp(mlx::core::simd::Simd<float, 1>(x)).value; }
 
-// Of `at(0)` to `at(n - 1)`.
+// Reduces `at(0)` … `at(n - 1)`.
 template <typename At, typename Combine>
 inline float fold(int64_t n, float first, At at, Combine combine) {
   float part[lanes];

@@ -1,7 +1,6 @@
-// What MLX computes on the CPU, it computes here in the thread that asks for it, linked before MLX's own. MLX hands each
-// operation to a thread of the stream's, ten or more ahead: two threads a core that wake each other, and the results of
-// operations that have not run yet allocated beside those that nobody has freed yet. This program evaluates on a thread
-// for each core already. Operations run in the order they did; what waits for another thread's waits here.
+// Runs CPU operations in the calling thread. MLX hands each operation to the stream's thread, ten or more ahead: two threads per
+// core that wake each other, with more memory allocated ahead of its use. This program already has a thread per core.
+// Operations run in the same order; waiting for another thread's result blocks the calling thread.
 #include "mlx/scheduler.h"
 
 #include <exception>
@@ -16,7 +15,7 @@ namespace mlx::core::scheduler {
 using Task = std::function<void()>;
 using OnEvent = std::function<void(Event &)>;
 
-// Member functions as the functions that they are to the linker, an extension of GCC's.
+// Converts member functions to plain function pointers, an extension of GCC.
 #pragma GCC diagnostic ignored "-Wpmf-conversions"
 using Enqueue = void(Scheduler *, Stream, Task);
 using ForEvent = void(Scheduler *, Stream, Event, OnEvent);
@@ -24,7 +23,7 @@ static Override<Enqueue> replaced_enqueue("scheduler", "Scheduler::enqueue", (En
 static Override<ForEvent> replaced_wait_event("scheduler", "Scheduler::wait_event", (ForEvent *)&Scheduler::wait_event);
 static Override<ForEvent> replaced_signal_event("scheduler", "Scheduler::signal_event", (ForEvent *)&Scheduler::signal_event);
 
-// The first operation of this thread that failed since an event was last signalled. Those after it run, as they do in MLX.
+// The first failure of this thread since an event was last signalled. Later operations still run, as in MLX.
 static thread_local std::exception_ptr failure;
 
 void Scheduler::enqueue(Stream stream, Task task) {
@@ -44,8 +43,8 @@ void Scheduler::wait_event(Stream stream, Event event, OnEvent task) {
 void Scheduler::signal_event(Stream stream, Event event, OnEvent task) {
   if (!replaced_signal_event.use()) return replaced_signal_event.mlx()(this, stream, std::move(event), std::move(task));
   if (!failure) return task(event);
-  // Only the stream's thread can give an event its error. Whoever waits is to have it: to MLX's main thread it would be thrown
-  // here as well, and the event never be signalled.
+  // An error can only be attached to an event from the stream's own thread. Rethrowing here would reach the caller but leave
+  // waiting threads blocked forever.
   std::thread([=, this, error = std::exchange(failure, nullptr)] {
     replaced_enqueue.mlx()(this, stream, [error] { std::rethrow_exception(error); });
     replaced_signal_event.mlx()(this, stream, event, task);
