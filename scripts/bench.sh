@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# How fast mlx-gpt trains beside PyTorch (eager) and Python MLX on this machine, and beside itself with MLX's own CPU kernels
-# (MLX_GPT_KERNELS=off), how much memory it takes, and what a step asks of MLX. The others are installed the first time: PyTorch into .interop/, with all that `make interop` compares with (about
-# 1 GB), MLX into .peers/. About ten minutes on two cores; other work spoils the figures.
+# Benchmarks training on this machine against PyTorch (eager), Python MLX and MLX's own CPU kernels (MLX_GPT_KERNELS=off): step
+# time, memory, and the calls of MLX per step. The baselines are installed the first time: PyTorch into .interop/, with all that
+# `make interop` compares with (about 1 GB), MLX into .peers/. Takes about ten minutes on two idle cores.
 #
 #     ROUNDS=1 ONLY_NANO=1 bash scripts/bench.sh     # a quick look
 #
-# STEPS and FEW_STEPS are the steps of a turn: of nano, and of what takes seconds. PROGRAM is another mlx-gpt to measure
-# than the one that is built here.
+# STEPS and FEW_STEPS are the steps per measurement: of nano, and of larger models. PROGRAM is an mlx-gpt to measure instead of the
+# one that is built here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/python_env.sh
@@ -15,14 +15,14 @@ interop_env
 torch=$python
 mlx=mlx torch_device=mps
 [ "$(uname -s)" = Darwin ] || {
-  mlx="mlx[cpu]==$(sed -n 's/^mlx-cpu==\([0-9.]*\).*/\1/p' scripts/linux/requirements.txt)" # what mlx-gpt is linked with
+  mlx="mlx[cpu]==$(sed -n 's/^mlx-cpu==\([0-9.]*\).*/\1/p' scripts/linux/requirements.txt)" # the version that mlx-gpt is linked with
   torch_device=cpu
 }
 python_env .peers/mlx "$mlx"
 as_installed=$python
 with_openblas='' # on a Mac, MLX has its own
 if [ "$(uname -s)" = Linux ]; then
-  # The same with the BLAS that scripts/linux/setup.sh links.
+  # The same with the BLAS of scripts/linux/setup.sh.
   python_env .peers/mlx-openblas "$mlx"
   libraries=$(ls -d .peers/mlx-openblas/lib/python3*/site-packages/mlx_cpu.libs)
   for library in .mlx/mlx_cpu.libs/libblas-* .mlx/mlx_cpu.libs/libscipy_openblas.so; do

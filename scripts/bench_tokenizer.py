@@ -1,7 +1,7 @@
-"""Prints the speed of this project's tokenizer beside its peers'. Run by scripts/bench_tokenizer.sh.
+"""Benchmarks this project's tokenizer against others. Run by scripts/bench_tokenizer.sh.
 
-Each round measures every contestant once, one after the other, so that a machine that slows down slows all of them; the
-figures are medians over the rounds. Every contestant gets the same text and one thread, but where two are named.
+Each round measures every tokenizer once, alternating, so that a slower machine slows all of them; figures are medians over the
+rounds. All get the same text and one thread, unless two are named.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-# One thread for the peers; read when they are loaded.
+# One thread for the others; read when they are loaded.
 os.environ["RAYON_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -99,7 +99,7 @@ def main():
         print(f"{arguments.file}, {TIMES} times over: {megabytes:.1f} MB; medians of {arguments.rounds} rounds")
 
         encoding, library = tiktoken_gpt2(), tokenizers_gpt2()
-        # The library keeps much for every token, so it gets the text in lines, as its users give it.
+        # The library stores much per token, so it gets the text in lines, as in common use.
         lines = text.splitlines(keepends=True)
         result = medians(
             {

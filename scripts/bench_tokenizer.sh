@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Times the tokenizer beside tiktoken and Hugging Face's tokenizers, which are installed into .peers/ the first time.
+# Benchmarks the tokenizer against tiktoken and Hugging Face's tokenizers, which are installed into .peers/ the first time.
 #
-#     bash scripts/bench_tokenizer.sh              # the built-in corpus ten times over
-#     bash scripts/bench_tokenizer.sh FILE         # another text, ten times over
+#     bash scripts/bench_tokenizer.sh              # ten copies of the built-in corpus
+#     bash scripts/bench_tokenizer.sh FILE         # ten copies of another text
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

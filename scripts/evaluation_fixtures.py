@@ -1,4 +1,4 @@
-"""Makes tests/fixtures/evaluation.json: what `transformers` and torch find where tests/evaluation.rs evaluates.
+"""Generates tests/fixtures/evaluation.json: what `transformers` and torch find where tests/evaluation.rs evaluates.
 
     pip install torch transformers safetensors
     python scripts/evaluation_fixtures.py           # or: python scripts/evaluation_fixtures.py OTHER_FOLDER
@@ -15,7 +15,7 @@ hellaswag
     Of each example of assets/endings.jsonl, in order: the summed losses of its endings (`losses`), their numbers of
     `tokens`, its `label`, and how many tokens of ctx were `dropped`; by the rule of interop/hellaswag.py.
 
-Everything is computed in float32 but for the sums, which are in float64.
+Everything is computed in float32, except the sums, which are in float64.
 """
 
 import argparse

@@ -1,15 +1,15 @@
-"""Makes the files in tests/fixtures, which the Rust tests compare against.
+"""Generates the files in tests/fixtures that the Rust tests compare against.
 
     pip install torch transformers safetensors numpy
     python scripts/fixtures.py              # or: python scripts/fixtures.py OTHER_FOLDER
 
-The model is `transformers`' GPT-2; the loss, the gradients, the clipping and AdamW are torch's. Nothing of the
-reference is this project's own code, so a test that passes cannot be passing because both sides share a mistake.
+The model is `transformers`' GPT-2; the loss, the gradients, the clipping and AdamW are torch's. The reference
+uses none of this project's code, so that both sides cannot share a mistake.
 
-The model has 3 layers of 5 heads, is 80 wide, sees 24 positions and knows 65 tokens; it has no dropout, and its head
-is tied to the token embedding. Every parameter is random, biases and layer-norm gains too: at their usual start of 0
-and 1, one left out or mixed up with another would go unnoticed. All are rounded to float16, so that they can be stored
-as such and be exact; everything is computed in float32.
+The model has 3 layers, 5 heads, embedding dimension 80, context 24 and 65 tokens, no dropout, and a head tied to the token
+embedding. All parameters are random, also biases and layer-norm gains: with their usual initial values 0 and 1, a missing or
+mixed-up one would go unnoticed. They are rounded to float16, so that they are stored exactly; everything is computed in
+float32.
 
 gpt2-parameters.safetensors
     The parameters (float16), named as in a Hugging Face GPT-2 file; matrices are [inputs, outputs].
@@ -22,12 +22,12 @@ gpt2-reference.safetensors
     grad_norm       float32 [1]         the L2 norm of all gradients together
     losses          float32 [10]        the batch's loss before each of 10 steps of AdamW that overfit it: gradients
                                         clipped to norm 1, learning rate 0.001, betas 0.9 and 0.99, epsilon 1e-8,
-                                        weight decay 0.1 on whatever has two dimensions and none on the rest
+                                        weight decay 0.1 for parameters with two dimensions
     muon_losses     float32 [10]        the same with torch's Muon for the blocks' matrices, queries, keys and values
                                         apart: learning rate 0.02, no decay, Newton-Schulz in float32 rather than bfloat16
 
-The metadata of each file says which versions made it, and with which seed. Running this again on the same machine with
-the same versions writes the same bytes; elsewhere the last digits can differ.
+The metadata of each file has the versions and the seed. On the same machine with the same versions, the output is
+byte-identical; elsewhere the last digits can differ.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def adamw(parameters):
 class MuonAndAdamW:
     """torch's Muon for the matrices in the blocks, and AdamW for the rest.
 
-    Its matrices are [outputs, inputs]: they are copies of the model's, turned round, with queries, keys and values apart.
+    Its matrices are [outputs, inputs]: transposed copies of the model's, with queries, keys and values separate.
     """
 
     def __init__(self, model):

@@ -1,4 +1,4 @@
-"""Makes tests/fixtures/formats.json and the folders beside it, which the Rust tests of foreign formats compare with.
+"""Generates tests/fixtures/formats.json and the folders beside it, for the Rust tests of other programs' formats.
 
     pip install torch transformers peft mlx-lm      # outside macOS also: pip install "mlx[cpu]"
     python scripts/format_fixtures.py               # or: python scripts/format_fixtures.py OTHER_FOLDER

@@ -1,15 +1,14 @@
-"""Turns a checkpoint of nanoGPT or build-nanogpt, which PyTorch pickled, into a folder that `mlx-gpt import` reads.
+"""Converts a PyTorch checkpoint of nanoGPT or build-nanogpt to a folder that `mlx-gpt import` reads.
 
     pip install torch safetensors
     python scripts/from_nanogpt.py out-shakespeare-char/ckpt.pt FOLDER --meta data/shakespeare_char/meta.pkl
     mlx-gpt import FOLDER --out models/mine
 
-The file is read as weights and numbers alone: nothing in it is run. `--meta` is the meta.pkl of a model of characters;
-without it, the tokenizer is GPT-2's, which `import` knows by the vocabulary of 50257 or 50304 ids.
+Only weights and plain values are read; no code in the file is executed. `--meta` is the meta.pkl of a character-level model;
+without it, the tokenizer is GPT-2's, which `import` recognises by the vocabulary size, 50257 or 50304.
 
-Linear layers are turned round, as GPT-2's files have them; biases that a model was trained without are zeros, which is the
-same model. nanoGPT computes GELU exactly, GPT-2 (and build-nanogpt) by its approximation with a tanh: a loss differs in its
-fourth digit.
+Linear layers are transposed to GPT-2's layout; missing biases become zeros, which is the same model. nanoGPT computes the exact
+GELU, GPT-2 (and build-nanogpt) its tanh approximation: losses differ in the fourth digit.
 """
 
 import argparse
@@ -28,21 +27,21 @@ MASK = ".attn.bias"
 
 @dataclass
 class GPTConfig:
-    """What build-nanogpt pickles by this name, in the place of a dict."""
+    """Stands in for build-nanogpt's configuration class, which is pickled instead of a dict."""
 
 
 class PlainValues(pickle.Unpickler):
     def find_class(self, module, name):
-        raise pickle.UnpicklingError(f"it holds {module}.{name}, which is more than characters and numbers")
+        raise pickle.UnpicklingError(f"unsupported pickle content: {module}.{name}")
 
 
 def weights(state):
-    """The state's tensors by GPT-2's names, laid out as GPT-2's files have them."""
+    """The state's tensors with GPT-2's names and layout."""
     state = {name.removeprefix("_orig_mod."): tensor.float() for name, tensor in state.items()}
     head = state.pop("lm_head.weight", None)
     state = {name.removeprefix("transformer."): tensor for name, tensor in state.items() if not name.endswith(MASK)}
     if head is not None and not torch.equal(head, state["wte.weight"]):
-        sys.exit("the head is not the token embedding, as it is in GPT-2")
+        sys.exit("the output head is not tied to the token embedding, as it is in GPT-2")
     for name in list(state):
         if name.endswith(LINEAR):
             state[name] = state[name].T

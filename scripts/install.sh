@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs mlx-gpt: the program into $PREFIX/bin, and what it needs of MLX into $PREFIX/share/mlx-gpt, where build.rs
-# has it look first, unless MLX is in the program. PREFIX is ~/.cargo unless it is set, whose bin Rust's installer puts on the PATH.
+# Installs mlx-gpt: the program into $PREFIX/bin, and MLX's library, unless it is linked statically, into $PREFIX/share/mlx-gpt,
+# which build.rs puts first in the library path. PREFIX defaults to ~/.cargo, whose bin folder Rust's installer adds to PATH.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,17 +11,17 @@ mkdir -p "$prefix"
 prefix=$(cd "$prefix" && pwd)
 
 bash scripts/build.sh
-# The profile that `make train` builds with, so that nothing is compiled a second time.
+# The profile of `make train`, so that nothing is compiled twice.
 cargo install --quiet --locked --force --debug --path . --root "$prefix"
 
 mlx=$(sed -n 's/^MLX_GPT_RPATH = "\(.*\)\/mlx\/lib"$/\1/p' .cargo/config.toml 2>/dev/null || true)
-if [ -n "$mlx" ]; then # else mlx-rs built MLX, which is in the program
+if [ -n "$mlx" ]; then # otherwise mlx-rs linked MLX statically
   share=$prefix/share/mlx-gpt
-  # Beside its place first, so that the program never finds half of it.
+  # Copied next to the destination first, then renamed, so that the program never finds an incomplete copy.
   rm -rf "$share.making" && mkdir -p "$share.making/mlx"
   cp -R "$mlx/mlx/lib" "$share.making/mlx/"
-  # What the program needs to compile kernels, and libraries of MLX's wheel. NVIDIA's, where MLX's backend is CUDA: those of a
-  # Python environment are links, and stay there.
+  # The compiler script, and the libraries of MLX's wheel. With CUDA, also NVIDIA's; those of a Python environment are links, and
+  # stay there.
   if [ "$(uname -s)" = Linux ]; then
     cp -R "$mlx/mlx/include" "$share.making/mlx/"
     cp -R "$mlx/bin" "$mlx"/mlx_c*.libs "$share.making/"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Holds what this program reads and writes against the libraries that others read and write it with: transformers,
-# mlx-lm, peft, gguf, and llama.cpp where `make interop-llama` has built it. They are installed into .interop/ the first
-# time (about 1 GB; minutes). Every figure that a part compares is printed; the first difference ends it.
+# Interoperability tests against transformers, mlx-lm, peft and gguf, and against llama.cpp if `make interop-llama` has built it.
+# They are installed into .interop/ the first time (about 1 GB, some minutes). Prints every compared figure; stops at the first
+# mismatch.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,26 +21,26 @@ mlx_gpt=target/debug/mlx-gpt
 export PYTHONWARNINGS=ignore
 started=$SECONDS
 
-part() { printf '\n%s (after %d s)\n' "$1" "$((SECONDS - started))"; }
+section() { printf '\n%s (after %d s)\n' "$1" "$((SECONDS - started))"; }
 quietly() { "$@" >>"$log" 2>&1 || { tail -n 20 "$log" >&2 && return 1; }; }
-# Checks print to standard output; what the program says of its work goes to the log, shown where a check fails.
+# Checks print to standard output; the program's messages go to the log, whose end is shown if a check fails.
 check() { "$python" "scripts/interop/$1.py" "${@:2}" --mlx-gpt "$mlx_gpt" 2>"$log" || { tail -n 20 "$log" >&2 && return 1; }; }
 
 head -c 20000 assets/shakespeare.txt >"$work/text.txt"
 small=(--device cpu --steps 50 --layers 3 --heads 5 --embd 80 --context 24 --eval-batches 2)
 
-part "A run, as it is, in transformers and mlx-lm"
+section "A run in transformers and mlx-lm, without conversion"
 quietly "$mlx_gpt" train "${small[@]}" --out "$work/run"
 check checkpoint "$work/run/latest" "$work/text.txt"
 
-part "Models of transformers, imported"
+section "Models of transformers, imported"
 check imports "$work/text.txt" "$work"
 
-part "What transformers, peft, mlx-lm and nanoGPT write, in less usual forms"
+section "Less common variants of the formats of transformers, peft, mlx-lm and nanoGPT"
 mkdir "$work/foreign"
 check foreign "$work/text.txt" "$work/foreign"
 
-part "Exports of an import, in transformers and mlx-lm"
+section "Exports of an import, in transformers and mlx-lm"
 quietly "$mlx_gpt" export --checkpoint "$work/shards" --format hf --out "$work/hf"
 check checkpoint "$work/hf" "$work/text.txt" --tolerance 1e-5
 quietly "$mlx_gpt" export --checkpoint "$work/shards" --format hf --dtype float16 --out "$work/hf16"
@@ -50,22 +50,22 @@ for bits in 8 4; do
   check checkpoint "$work/mlx$bits" "$work/text.txt" --only mlx-lm
 done
 
-part "Low-rank adapters in peft, and merged in transformers"
+section "Low-rank adapters in peft, and merged in transformers"
 quietly "$mlx_gpt" train --device cpu --init-from "$work/run/latest" --steps 20 --lr 0.01 --context 24 --eval-batches 2 \
   --warmup 1 --lora-rank 4 --lora-targets c_attn,mlp.c_proj --out "$work/lora"
 check adapters "$work/lora/latest" "$work/text.txt"
 quietly "$mlx_gpt" export --checkpoint "$work/lora/latest" --format hf --out "$work/merged"
 check checkpoint "$work/merged" "$work/text.txt" --only transformers --tolerance 1e-5
 
-part "GGUF, read back by the gguf package"
+section "GGUF, read back by the gguf package"
 for dtype in float16 q8_0; do
   quietly "$mlx_gpt" export --checkpoint "$work/shards" --format gguf --dtype "$dtype" --out "$work/$dtype.gguf"
   check gguf_file "$work/shards" "$work/$dtype.gguf"
 done
 
-part "HellaSwag's rule in transformers"
+section "HellaSwag scores in transformers"
 for model in run/latest shards; do
   check hellaswag "$work/$model" assets/endings.jsonl
 done
 
-printf '\nall alike, in %d s\n' "$((SECONDS - started))"
+printf '\nall checks passed in %d s\n' "$((SECONDS - started))"

@@ -3,7 +3,7 @@
     python3 scripts/losses.py -- --corpus data/tinyshakespeare.txt --optimizer adamw
     python3 scripts/losses.py --seeds 1,2,3 --out losses -- --arch modern --steps 250
 
-What stands after `--` goes to `mlx-gpt train`. A run that is there already is not trained again.
+Arguments after `--` are passed to `mlx-gpt train`. Existing runs are not trained again.
 """
 
 import argparse

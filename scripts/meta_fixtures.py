@@ -1,4 +1,4 @@
-"""Makes tests/fixtures/meta-protocol-*.pkl: what nanoGPT's data/shakespeare_char/prepare.py leaves beside its token files.
+"""Generates tests/fixtures/meta-protocol-*.pkl: what nanoGPT's data/shakespeare_char/prepare.py leaves beside its token files.
 
     python scripts/meta_fixtures.py             # or: python scripts/meta_fixtures.py OTHER_FOLDER
 

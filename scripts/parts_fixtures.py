@@ -1,11 +1,11 @@
-"""Makes tests/fixtures/parts.safetensors: what a transformer of other parts than GPT-2's computes, in PyTorch.
+"""Generates tests/fixtures/parts.safetensors: a transformer with other components than GPT-2's, computed by PyTorch.
 
     pip install torch transformers safetensors numpy
     python scripts/parts_fixtures.py
 
 Norms, activations and attention are torch's own functions (rms_norm, layer_norm, silu, scaled_dot_product_attention with
-its grouped queries); rotary positions are those of `transformers`' Llama. A variant is named by the parts in which it
-differs from GPT-2. Each has 2 layers of 4 heads, is 16 wide, sees 12 places and knows 31 tokens. Parameters are random and
+its grouped queries); rotary positions are those of `transformers`' Llama. A variant is named by the components that
+differ from GPT-2's. Each has 2 layers, 4 heads, embedding dimension 16, context 12 and 31 tokens. Parameters are random and
 rounded to float16, in which they are stored.
 
 x, y                        int32 [3, 12]

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced by scripts that compare with Python packages: `python_env FOLDER PACKAGE…` makes a throw-away environment with
-# them in FOLDER, once, and sets `python` to its interpreter. One that was interrupted, or is of other packages, is made anew.
+# Sourced by scripts that compare with Python packages: `python_env FOLDER PACKAGE…` creates an environment with them in FOLDER,
+# once, and sets `python` to its interpreter. An incomplete one, or one with other packages, is created again.
 python_env() {
   local folder=$1
   shift
@@ -13,9 +13,9 @@ python_env() {
   echo "$*" >"$folder/complete"
 }
 
-# The environment in .interop/ with the programs that read and write what this one does.
+# The environment in .interop/ with the libraries of the interoperability tests.
 interop_env() {
   local mlx=mlx
-  [ "$(uname -s)" = Darwin ] || mlx='mlx[cpu]' # elsewhere mlx alone has no backend
+  [ "$(uname -s)" = Darwin ] || mlx='mlx[cpu]' # elsewhere, mlx alone has no backend
   python_env .interop torch transformers mlx-lm "$mlx" peft gguf
 }

@@ -1,10 +1,10 @@
-"""Prints what quantizing a checkpoint costs and gains: size, loss and speed of each choice of bits and group size.
+"""Prints size, loss and speed of a checkpoint quantized with several bits and group sizes.
 
     python scripts/quantization_table.py CHECKPOINT [--corpus TEXT] [--mlx-gpt target/debug/mlx-gpt]
 
 Exports the checkpoint with `mlx-gpt export --format mlx` for 8 and 4 bits in groups of 32, 64 and 128, measures each with
-`mlx-gpt eval` (on the run's validation text, or on all of --corpus) and `mlx-gpt generate` (the median of three times
-200 tokens), and prints a table in Markdown. The exports go to a temporary folder.
+`mlx-gpt eval` (on the run's validation text, or on all of --corpus) and `mlx-gpt generate` (median of three runs of
+200 tokens), and prints a Markdown table. The exports go to a temporary folder.
 """
 
 import argparse
@@ -20,7 +20,7 @@ TOKENS = 200
 
 
 def run(program, *arguments):
-    """What the program prints, and what it says of its work."""
+    """Standard output and standard error of the program."""
     done = subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{program} {arguments[0]} failed: {done.stderr.strip().splitlines()[-1]}")
@@ -52,11 +52,11 @@ def main():
     corpus = ["--corpus", arguments.corpus, "--split", "all"] if arguments.corpus else []
     config = json.loads((checkpoint / "config.json").read_text())
 
-    if not corpus:  # an export is no run: it must be told what its run's text was
+    if not corpus:  # exports don't record their corpus
         settings = (checkpoint.resolve().parent / "config.toml").read_text()
         name = next(line.split('"')[1] for line in settings.splitlines() if line.startswith("corpus"))
         corpus = ["--corpus", name, "--split", "val"]
-    print("| weights | size | of float32 | loss | more than float32 | tokens/s |")
+    print("| weights | size | relative to float32 | loss | difference from float32 | tokens/s |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     full_size, full_loss, speed = measure(program, checkpoint, corpus, config["n_positions"])
     print(f"| float32 | {full_size / 1e6:.2f} MB | 1.00 | {full_loss:.4f} | | {speed:.0f} |")

@@ -1,4 +1,4 @@
-"""Makes tests/fixtures/sampler.json, what tests/sampler.rs compares against: the tokens that transformers' logits
+"""Generates tests/fixtures/sampler.json, what tests/sampler.rs compares against: the tokens that transformers' logits
 processors keep, and how likely they are then.
 
     pip install torch transformers

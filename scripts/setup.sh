@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# Gets a machine ready to build mlx-gpt, then gets out of the way: run by every `make` target, safe to run again at
-# any time, done in milliseconds once everything is there.
+# Prepares a machine for building mlx-gpt. Run by every `make` target; idempotent, and takes milliseconds once everything is
+# installed.
 #
 # macOS   BACKEND=source: checks Xcode, the Metal compiler and cmake, with which mlx-rs builds MLX itself, as published.
-#         BACKEND=wheel, where the Metal compiler is missing: fetches MLX as its authors built it, and needs the Command Line
-#         Tools alone.
+#         BACKEND=wheel, if the Metal compiler is missing: downloads MLX prebuilt, and only needs the Command Line Tools.
 # Linux   installs the build packages, fetches MLX from the Python package index (pinned, hashes checked), builds the C
 #         interface that mlx-sys expects, and tells Cargo where both are (.cargo/config.toml). BACKEND=cpu: MLX on the
-#         processor. BACKEND=cuda, where NVIDIA's driver answers: MLX on an NVIDIA GPU.
-#         Tried on Debian 12 x86_64. arm64 takes the same path and was not tried.
+#         processor. BACKEND=cuda, if NVIDIA's driver is installed: MLX on an NVIDIA GPU.
+#         Tested on Debian 12 x86_64. arm64 uses the same scripts and is untested.
 #
-# BACKEND is remembered. A failure is one line, and leaves what worked before as it was.
+# BACKEND is remembered. A failure prints one line, and leaves a working installation as it was.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/setup/steps.sh

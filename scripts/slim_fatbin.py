@@ -1,9 +1,9 @@
-"""Leaves the GPU code of one architecture in a library, which then packs to a fraction. In place, lengths unchanged.
+"""Removes the GPU code of all architectures but one from a library, which then compresses well. In place, same length.
 
     python3 slim_fatbin.py LIBRARY 90
 
 A fat binary is a header (magic 0xBA55ED50, version u16, header's size u16, length u64), then entries: kind u16 (1 PTX, 2
-machine code), version u16, header's size u32, length u64, and at offset 28 the architecture u32. What is left out is zeros.
+machine code), version u16, header's size u32, length u64, and at offset 28 the architecture u32. Removed code is overwritten with zeros.
 """
 
 import struct

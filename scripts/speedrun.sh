@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Time to a validation loss: the recipes of sweeps/speedrun.toml, against nanoGPT's recipe in PyTorch (installed into
-# .interop/ the first time, with all that `make interop` compares with), turn by turn in one session, on two texts:
+# Time to a validation loss: the recipes of sweeps/speedrun.toml against nanoGPT's recipe in PyTorch (installed into .interop/ the
+# first time, with all that `make interop` compares with), alternating in one session, on two texts:
 #
-#   tiny Shakespeare, to a loss of 1.90, and the corpus that comes with mlx-gpt, to the loss that its plain recipe ends at.
+#   tiny Shakespeare, to a loss of 1.90, and mlx-gpt's built-in corpus, to the final loss of the baseline recipe.
 #
 #     bash scripts/speedrun.sh                       # both
-#     CORPUS=notes.txt TARGET=2.0 bash scripts/speedrun.sh   # another text, and nothing else
+#     CORPUS=notes.txt TARGET=2.0 bash scripts/speedrun.sh   # only another text
 #     PRESET=baby TARGET=1.47 RECIPES=baby.toml bash scripts/speedrun.sh
 #
-# SEEDS="1337 1 2", STEPS=n (PyTorch's steps) and EVALUATIONS=n (along a training; 20) change the rest. Tables on standard
-# output; curves and pictures are left in speedrun/<time>/.
+# SEEDS="1337 1 2", STEPS=n (PyTorch's steps) and EVALUATIONS=n (per training; 20) are further options. Tables go to standard
+# output, curves and pictures to speedrun/<time>/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,7 +18,7 @@ recipes=${RECIPES:-sweeps/speedrun.toml}
 seeds=${SEEDS:-1337 1 2}
 evaluations=${EVALUATIONS:-20}
 torch_device=cpu
-if [ "$(uname)" = Darwin ]; then torch_device=mps; fi # where mlx-gpt computes as well
+if [ "$(uname)" = Darwin ]; then torch_device=mps; fi # as mlx-gpt does
 
 source scripts/python_env.sh
 interop_env
@@ -28,7 +28,7 @@ built = (json.loads(line) for line in sys.stdin)
 print(*(one["executable"] for one in built if one.get("target", {}).get("name") == "mlx-gpt" and one.get("executable")))')
 out=speedrun/$(date +%Y%m%d-%H%M%S)
 
-# run NAME CORPUS-FILE [OPTION…]: one text.
+# run NAME CORPUS-FILE [OPTION…]: the comparison on one text.
 run() {
   local name=$1 corpus=$2
   shift 2

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Downloads tiny Shakespeare, the 1.1 MB text that most small GPTs are first trained on, to data/tinyshakespeare.txt.
-# Nothing needs it: assets/shakespeare.txt comes with mlx-gpt. It is for comparing a loss with other people's.
+# Downloads tiny Shakespeare, the 1.1 MB text of most small GPT examples, to data/tinyshakespeare.txt. It is only needed to compare
+# losses with other programs: mlx-gpt has its own corpus, assets/shakespeare.txt.
 # Safe to run again at any time. An optional argument is another URL to take the same file from.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -31,7 +31,7 @@ if [ -f "$file" ] && is_right "$file"; then
   exit 0
 fi
 
-# Under another name until it is known to be whole, so that a broken download is never trained on.
+# Under a temporary name until it is verified, so that a broken download is never used.
 mkdir -p data
 part="$file.part"
 trap 'rm -f "$part"' EXIT
@@ -44,6 +44,6 @@ elif command -v wget >/dev/null; then
 else
   die "neither curl nor wget is there to download with; install one of them"
 fi
-is_right "$part" || die "what came from $url is not tiny Shakespeare (SHA-256 differs); run this again or give another URL"
+is_right "$part" || die "the file at $url is not tiny Shakespeare (SHA-256 differs); run this again or give another URL"
 mv "$part" "$file"
 say "wrote $file; $next"

@@ -1,10 +1,10 @@
-"""Makes tests/fixtures/tokenizer-files.json, what tests/tokenizer_files.rs compares against: small tokenizers in the files
-that others write, and the ids that those others give.
+"""Generates tests/fixtures/tokenizer-files.json, what tests/tokenizer_files.rs compares against: small tokenizers in the file
+formats of other libraries, and the ids of those libraries.
 
     pip install tokenizers==0.23.3 transformers==5.24.0 sentencepiece==0.2.3 protobuf tiktoken==0.14.0
     python scripts/tokenizer_files_fixtures.py
 
-Every file is made here, of the built-in corpus; nothing of the reference is this project's own code.
+Every file is generated here from the built-in corpus; the reference uses none of this project's code.
 
     bases           tokenizer.json's that cases change
     json            changes to one of them (as JSON merge patches: RFC 7396), and ids by `tokenizers`: `plain`, where special
@@ -369,7 +369,7 @@ def main():
 
 
 def dumps(value, depth=0):
-    """JSON with a line for each case, and for each text of one, so that a change can be read."""
+    """JSON with one line per case, and per text of a case, for readable diffs."""
     indent = " " * (depth + 1)
     if depth < 2 and isinstance(value, dict) and value:
         items = [f"{json.dumps(key)}: {dumps(item, depth + 1)}" for key, item in value.items()]

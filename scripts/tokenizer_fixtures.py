@@ -1,18 +1,18 @@
-"""Makes tests/fixtures/tokenizer.json, what tests/tokenizer_parity.rs compares against.
+"""Generates tests/fixtures/tokenizer.json, what tests/tokenizer_parity.rs compares against.
 
     pip install tiktoken==0.14.0 tokenizers regex
     python scripts/tokenizer_fixtures.py
-    python scripts/tokenizer_fixtures.py --compare target/debug/mlx-gpt FILE...   # ids of any files, ours and tiktoken's
+    python scripts/tokenizer_fixtures.py --compare target/debug/mlx-gpt FILE...   # ids of any files, mlx-gpt's and tiktoken's
 
-The ids are tiktoken's: its own split patterns and merging, with the ranks in assets/. The first merges are learned twice,
-by a plain loop over a dictionary and by Hugging Face's trainer, which have to agree. Nothing of the reference is this
-project's own code.
+The ids are tiktoken's: its own split patterns and merging, with the ranks in assets/. The first merges are trained twice,
+by a plain loop over a dictionary and by Hugging Face's trainer, which must agree. The reference uses none of this project's
+code.
 
     texts      strings and their ids
     hashes     sha256 of the ids, as little-endian 32-bit numbers, of the built-in corpus and of 10,000 random strings one
                after the other; the test makes the same strings from the same seed
-    specials   what becomes of special tokens, for each choice of allowed and disallowed: ids, or the error's token
-    merges     the first 50 merges learned from the built-in corpus with GPT-2's pattern
+    specials   encodings with special tokens, for each choice of allowed and disallowed: ids, or the error's token
+    merges     the first 50 merges trained on the built-in corpus with GPT-2's pattern
 """
 
 import argparse
@@ -222,7 +222,7 @@ def make():
                 "random strings": digest(encoding.encode_ordinary(text) for text in strings),
             },
         }
-    # An item a line, so that a change can be read.
+    # One item per line, for readable diffs.
     out = json.dumps(fixture, indent=1)
     out = re.sub(r"\[[\s\d,]+\]", lambda ids: re.sub(r"\s+", "", ids.group()), out)
     (ROOT / "tests/fixtures/tokenizer.json").write_text(out + "\n")

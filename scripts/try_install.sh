@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs into a temporary folder, and trains and writes there from an empty folder, as after the checkout was deleted.
+# Installs into a temporary folder, then trains and generates in an empty folder without access to the checkout.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 checkout=$PWD
@@ -11,7 +11,7 @@ program=$place/prefix/bin/mlx-gpt
 mkdir "$place/empty" "$place/cache"
 cd "$place/empty"
 
-# A cache of its own, so that the compiler of kernels is tried as well.
+# With an empty cache, so that compiling kernels is tested as well.
 cat >"$place/try" <<TRY
 set -e
 export XDG_CACHE_HOME=$place/cache
@@ -29,7 +29,7 @@ if [ "$(uname -s)" = Linux ]; then
   hidden=("$checkout" "$mlx")
 fi
 
-# Where namespaces can be made, the checkout is not there at all while the program runs.
+# If namespaces are available, the checkout is hidden while the program runs.
 hide=$(printf 'mount -t tmpfs none %q && ' ${hidden[@]+"${hidden[@]}"})
 if [ ${#hidden[@]} -gt 0 ] && unshare --user --map-root-user --mount sh -c "$hide true" 2>/dev/null; then
   unshare --user --map-root-user --mount sh -c "$hide exec bash $place/try"

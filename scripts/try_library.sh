@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Does what docs/library.md says in a fresh package outside of this checkout, which writes text with the newest run.
+# Follows docs/library.md in a new package outside this checkout, and generates text with the newest run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 checkout=$PWD
@@ -17,11 +17,11 @@ lines=$(wc -l <"$place/writer/src/main.rs")
 [ "$lines" -gt 0 ] && [ "$lines" -le 10 ] || { echo "try_library: error: the program has $lines lines" >&2 && exit 1; }
 
 cd "$place/writer"
-# What was compiled stays for the next time.
+# Keeps compiled dependencies for the next time.
 text=$(CARGO_TARGET_DIR="$checkout/target/dependent" cargo run --quiet -- "$run")
 printf '%s\n' "$text"
-[ "$(printf '%s' "$text" | wc -m)" -ge 100 ] || { echo "try_library: error: it wrote next to nothing" >&2 && exit 1; }
+[ "$(printf '%s' "$text" | wc -m)" -ge 100 ] || { echo "try_library: error: it generated almost nothing" >&2 && exit 1; }
 if cargo tree --prefix none --edges normal | grep -E '^(clap|indicatif|plotters|rustls) '; then
-  echo "try_library: error: the library brought the program's crates along" >&2
+  echo "try_library: error: the library depends on crates of the command-line program" >&2
   exit 1
 fi

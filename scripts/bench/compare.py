@@ -1,7 +1,7 @@
-"""Prints this project's speed and memory beside its yardsticks'. Run by scripts/bench.sh.
+"""Benchmarks speed and memory against baselines. Run by scripts/bench.sh.
 
-In each round every contestant has its turn, so that a machine that slows down slows all of them; figures are medians over
-the rounds. Memory is the most that the process had resident. A contestant that fails ends the comparison.
+Each round measures every program, so that a slower machine slows all of them; figures are medians over the rounds. Memory is
+the peak resident size of the process. A failing program ends the comparison.
 """
 
 import argparse
@@ -19,7 +19,7 @@ GPT2 = dict(layers=12, heads=12, embd=768, context=64, vocab=50257, batch=4)
 
 
 def run(command, **environment):
-    """What a program prints as JSON, and the most megabytes that it had resident."""
+    """A program's JSON output, and its peak resident megabytes."""
     environment = os.environ | environment
     process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True, env=environment)
     output = process.stdout.read()
@@ -36,11 +36,11 @@ def options(shape, **more):
 
 
 def contestants(arguments):
-    """What has its turn in each round: by name, a function to milliseconds of a step or a token, megabytes, and, of a training, the
-    fraction of sgemm's rate."""
+    """The benchmarks: by name, a function that returns milliseconds per step or token, megabytes, and, for a training, the utilisation
+    of sgemm."""
     steps, few = (arguments.steps, arguments.few_steps)
     threads = os.cpu_count()
-    on_cpu = arguments.torch_device == "cpu"  # a GPU has no threads to compare with one
+    on_cpu = arguments.torch_device == "cpu"  # a GPU has no single-thread benchmark
 
     def ours(preset, only, steps, *more, kernels="on"):
         def measure():

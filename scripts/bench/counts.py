@@ -1,10 +1,10 @@
-"""Counts what a training step asks of MLX, with a debugger's breakpoints at the symbols of its C interface. Run by
+"""Counts the calls of MLX in a training step, with gdb's breakpoints at the symbols of its C interface. Run by
 scripts/bench.sh:
 
     python3 scripts/bench/counts.py target/release/mlx-gpt
 
-Two runs of `bench --only training` differ in their number of steps alone; what their calls differ in, divided by those steps, is a step's.
-On one thread, which is how a GPU is driven: each evaluation and each wait there stops one of the two processors.
+Calls per step are the difference of two runs of `bench --only training` divided by the difference in steps. One thread, as on a
+GPU, where every evaluation or wait is a synchronisation of CPU and GPU.
 """
 
 import argparse
@@ -15,11 +15,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-# Made by scripts/linux/setup.sh: all functions of the C interface and what they take.
+# Written by scripts/linux/setup.sh: all functions of the C interface with their parameters.
 BINDINGS = Path(".mlx/lib/bindings.rs")
 # `bench` calls this after the last step that it times, and not before.
 END = "mlx_get_peak_memory"
-# What is counted, by patterns of names; whatever takes a stream and is none of these writes an operation down.
+# Categories by patterns of names; all other functions with a stream parameter record an operation.
 KINDS = {
     "evaluations of a graph": r"mlx_(async_)?eval",
     "waits for an array": r"mlx_array_eval|mlx_synchronize.*",
@@ -31,7 +31,7 @@ OPERATIONS = "operations written down outside of them"
 
 
 def functions(program):
-    """The functions to stop at, each with its kind."""
+    """The functions with breakpoints, and their categories."""
     symbols = subprocess.run(["nm", program], capture_output=True, text=True, check=True).stdout
     linked = set(re.findall(r" T (mlx_\w+)$", symbols, re.MULTILINE))
     if not linked:
@@ -47,7 +47,7 @@ def functions(program):
 
 
 def calls(program, names, steps, folder):
-    """How often a training of so many steps calls each of the functions."""
+    """How often a training of that many steps calls each function."""
     commands = ["set pagination off", "set breakpoint pending off", "set language c"]
     commands += ["set breakpoint always-inserted on"]  # each stop would write hundreds of them anew
     # Stopped twice: after two steps, when all is traced, and at the end. The breakpoints between are made
@@ -63,7 +63,7 @@ def calls(program, names, steps, folder):
     said = subprocess.run(gdb, capture_output=True, text=True).stdout
     hits = {name: int(count) for name, count in re.findall(r"<(mlx_\w+)>\s+breakpoint already hit (\d+) time", said)}
     if END not in hits:
-        sys.exit(f"error: training under gdb did not end well: {said[-400:]}")
+        sys.exit(f"error: training under gdb failed: {said[-400:]}")
     return hits
 
 

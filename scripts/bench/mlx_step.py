@@ -1,6 +1,6 @@
-"""A training step of GPT-2 in Python MLX, timed: a yardstick for `mlx-gpt bench`. Run by scripts/bench.sh.
+"""Times a training step of GPT-2 in Python MLX, a baseline for `mlx-gpt bench`. Run by scripts/bench.sh.
 
-Usage, step and output are torch_step.py's; --compile compiles the whole step.
+Usage, step and output are those of torch_step.py; --compile compiles the whole step.
 """
 
 import argparse

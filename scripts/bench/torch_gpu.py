@@ -1,12 +1,12 @@
-"""GPT-2 in PyTorch, timed as nanoGPT runs it: what `scripts/gpu.sh` and, for writing, `scripts/bench.sh` compare mlx-gpt with.
+"""Times GPT-2 in PyTorch, as nanoGPT runs it: the baseline of `scripts/gpu.sh` and, for generation, of `scripts/bench.sh`.
 
     python torch_gpu.py train --size baby [--dtype bfloat16] [--compile]
     python torch_gpu.py generate --batch 16 [--tokens 64]
 
-Training is what nanoGPT's train.py runs: autocast, fused attention, fused AdamW, clipping to norm 1, the loss read a step
-later, torch.compile where asked for. Writing is greedy, in float32, with a cache of keys and values that is allocated once.
-TF32 is off. Random tokens and weights. Prints one JSON object: of training the milliseconds of the median step and the most
-memory that tensors took, of writing the tokens a second of all rows together.
+Training is that of nanoGPT's train.py: autocast, fused attention, fused AdamW, clipping to norm 1, the loss read a step later,
+optionally torch.compile. Generation is greedy, in float32, with a preallocated key-value cache. TF32 is off. Random tokens and
+weights. Prints one JSON object: for training the milliseconds of the median step and the peak memory of tensors, for generation
+the total tokens per second of all rows.
 """
 
 import argparse
@@ -148,7 +148,7 @@ def generate(size, batch, tokens, device):
             logits = model(ids, caches=caches, position=position)
             position += ids.shape[1]
             ids = logits.argmax(-1, keepdim=True)
-            ids[0].item()  # text is written as it comes
+            ids[0].item()  # streaming: each token is read as it is generated
         return time.perf_counter() - start
 
     short, long = (4, 4 + tokens) if tokens else (4, 24) if size.context < 256 else (50, 250)

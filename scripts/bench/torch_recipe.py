@@ -1,11 +1,11 @@
-"""nanoGPT's recipe in PyTorch, timed: what `mlx-gpt bench speedrun` is compared with.
+"""Times nanoGPT's recipe in PyTorch, the baseline of `mlx-gpt bench speedrun`.
 
     python scripts/bench/torch_recipe.py --corpus assets/shakespeare.txt --seed 1337 >> curves.jsonl
 
-The recipe is the preset's of `mlx-gpt train --optimizer adamw`: characters, random rows, GPT-2 with biases, AdamW with decay
-on matrices alone, clip to norm 1.0, warm-up and cosine, float32. The clock runs in training steps: a few are taken and
-forgotten before, and evaluations, exact and over the whole validation split, are left out. Prints one JSON line in the form
-of the speedrun's curves.jsonl. Needs: pip install torch.
+The recipe is the preset's of `mlx-gpt train --optimizer adamw`: characters, random rows, GPT-2 with biases, AdamW with weight
+decay for matrices only, clipping to norm 1.0, warm-up and cosine, float32. Only training steps are timed, after a few warm-up
+steps; evaluations, exact over the whole validation split, are not. Prints one JSON line in the format of the speedrun's
+curves.jsonl. Needs: pip install torch.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""A training step of GPT-2 in PyTorch, timed: a yardstick for `mlx-gpt bench`. Run by scripts/bench.sh.
+"""Times a training step of GPT-2 in PyTorch, a baseline for `mlx-gpt bench`. Run by scripts/bench.sh.
 
-The step is forward, backward, clipping to norm 1 and AdamW, which decays matrices alone, in float32, on random tokens.
-Prints one JSON object; milliseconds are of the median step after three.
+The step is forward, backward, clipping to norm 1 and AdamW with weight decay for matrices only, in float32, on random
+tokens. Prints one JSON object with the milliseconds of the median step after three warm-up steps.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Where things are for scripts/gpu.sh, how they are run, and what a row of its table is."""
+"""Paths, processes and table rows of scripts/gpu.sh."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import time
 
 
 class Bench:
-    """Where things are, and how they are run."""
+    """Paths of programs and tests, and functions that run them."""
 
     def __init__(self, asked):
         self.root = pathlib.Path(asked.root)
@@ -23,7 +23,7 @@ class Bench:
         self.torch = "the PyTorch of python3" if self.has_torch() else None
 
     def find(self, *places):
-        # The newest, where Cargo left several.
+        # The newest, if Cargo left several.
         found = [p for place in places for p in self.root.glob(place) if os.access(p, os.X_OK) and p.suffix != ".d"]
         if not found:
             sys.exit(f"error: none of {', '.join(places)} is in {self.root}; run cargo build --tests")
@@ -37,7 +37,7 @@ class Bench:
         return subprocess.run([sys.executable, "-c", check, *arguments], capture_output=True).returncode == 0
 
     def run(self, command, seconds, folder=None, **environment):
-        """Gives the exit code, what it wrote, and the seconds. One that takes too long is ended, code 124."""
+        """Returns the exit code, the output, and the seconds. A command that takes too long is killed, with code 124."""
         began = time.monotonic()
         process = subprocess.Popen(
             [str(word) for word in command], cwd=folder or self.out, env={**self.environment, **environment},
@@ -56,7 +56,7 @@ class Bench:
         return code, out, err, took
 
     def json(self, command, seconds, **environment):
-        """The object that a command prints, or what it said instead."""
+        """The JSON object that a command prints, or its message if it fails."""
         code, out, err, _ = self.run(command, seconds, **environment)
         if code == 0:
             return json.loads(out.strip().splitlines()[-1])
@@ -69,7 +69,7 @@ class Bench:
         return self.json([sys.executable, self.root / "scripts/bench/torch_gpu.py", *words, "--device", device], seconds)
 
     def train(self, options, folder, seconds, **environment):
-        """A training, and the lines of its metrics."""
+        """Runs a training, and returns its metrics."""
         run = pathlib.Path(folder) / "run"
         words = ["train", "--out", run, "--device", self.device, *options]
         code, _, err, took = self.run([self.program, *words], seconds, **environment)
@@ -78,7 +78,7 @@ class Bench:
 
 
 def row(name, value, unit, against=None, least=None, most=None, failed=None, note=""):
-    """A row of the table. It fails with a reason, or where the value is not within what is asked of it."""
+    """A row of the table. It fails if there is a reason, or if the value is outside its limits."""
     if failed is None and value is None:
         failed = "no figure"
     if failed is None and least is not None and value < least:

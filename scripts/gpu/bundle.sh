@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Packs what scripts/gpu.sh runs on a machine with an NVIDIA card, which needs neither Rust nor a compiler nor a network there:
-# the program, test programs, MLX's library, and compiled kernels where KERNELS names a folder of them (a user's
-# ~/.cache/mlx-gpt/gpu-kernels). ARCH=90 keeps the GPU code of one architecture alone (90 is Hopper's), which packs to a
-# quarter; without it all are kept.
+# Packs everything that scripts/gpu.sh needs on a machine with an NVIDIA GPU but without Rust, compiler and network: the program, test
+# programs, MLX's library, and compiled kernels if KERNELS names a folder of them (a user's ~/.cache/mlx-gpt/gpu-kernels).
+# ARCH=90 keeps only the GPU code of one architecture (90 is Hopper), a quarter of the size; by default all are kept.
 #
 #     BACKEND=cuda make setup && ARCH=90 make gpu-bundle
 #     tar xf mlx-gpt-gpu.tar.xz && bash mlx-gpt-gpu/scripts/gpu.sh      there

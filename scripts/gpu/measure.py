@@ -1,4 +1,4 @@
-"""Runs the parts of scripts/gpu.sh, and keeps and shows their results."""
+"""Runs the parts of scripts/gpu.sh, and stores and prints their results."""
 
 import argparse
 import json
@@ -32,7 +32,7 @@ def shown(rows, left_out):
 
 
 def pack(bench):
-    """All results in one file, without what trainings left."""
+    """Packs all results into one file, without the runs of trainings."""
     with tarfile.open(f"{bench.out}.tar.gz", "w:gz") as tar:
         for path in sorted(bench.out.iterdir()):
             if path.is_file():

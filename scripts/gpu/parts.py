@@ -1,4 +1,4 @@
-"""The parts of scripts/gpu.sh. Each gives rows: what was measured, beside what it is compared with."""
+"""The parts of scripts/gpu.sh. Each returns rows: a measurement with its reference."""
 
 import pathlib
 import re
@@ -16,7 +16,7 @@ def last_line(text):
 
 
 def compute(bench):
-    """Numbers of the GPU against the CPU's; and that with TF32, which is a real fault, they are found to be wrong."""
+    """Compares the GPU's results with the CPU's, and checks that TF32, a real fault, is detected."""
     if bench.smoke:  # comparing takes a CPU a minute; tests/accuracy.rs does
         code, out, err, took = bench.run([bench.program, "doctor", "--device", "cpu"], 240)
         return [row("doctor", took, "s", failed=None if code == 0 else last_line(out + err))]
@@ -25,7 +25,7 @@ def compute(bench):
     compared = re.findall(r"\| *(right|WRONG) *\|$", out, re.MULTILINE)
     rows = [row("doctor --compute", len(compared), "compared", failed=None if code == 0 and compared else last_line(out + err), note=f"{took:.0f} s")]
     code, out, err, took = bench.run(words, 240, MLX_ENABLE_TF32="1")
-    # Not any error: float32 rows, and no other, are wrong, and doctor says that products round.
+    # The expected error: only float32 rows are wrong, and doctor says that products round.
     wrong = re.findall(r"^\| *(.*?) *\| *(\S+) *\| *(.*?) *\|.*\| *WRONG *\|$", out, re.MULTILINE)
     found = code == 1 and wrong and {precision for _, precision, _ in wrong} == {"float32"} and "round their factors to TF32" in out
     rows.append(row("doctor --compute finds TF32", len(wrong), "wrong", failed=None if found else f"exit {code}, wrong: {wrong[:4]}"))
@@ -51,14 +51,14 @@ def tests(bench):
 
 
 def first_step(bench):
-    """From a start with nothing compiled to the first step's line."""
+    """Time from the start, with an empty kernel cache, to the first step."""
     options = ["--preset", "nano"] if bench.smoke else ["--preset", "baby", "--optimizer", "adamw", "--dtype", "bfloat16"]
     rows = []
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as cache:
         for name, most in [("nothing compiled to the first step", 30), ("the same with kernels kept", 15)]:
             shutil.rmtree(pathlib.Path(folder) / "run", ignore_errors=True)
             options_now = [*options, "--steps", "2", "--eval-batches", "1"]
-            # A CPU's kernels are not what this is about, and take g++ half a minute.
+            # Kernels of the CPU are irrelevant here, and take g++ half a minute.
             fresh = {} if bench.smoke else {"XDG_CACHE_HOME": cache}
             code, lines, err, took = bench.train(options_now, folder, 200, **fresh)
             began = [line for line in lines if "loss" in line]
@@ -67,13 +67,13 @@ def first_step(bench):
 
 
 def steps_of(lines, warm):
-    """Milliseconds a step by the lines of metrics after a warm-up, from the tokens a second that they say."""
+    """Median milliseconds per step after a warm-up, from the tokens per second in the metrics."""
     rates = sorted(line["tokens_per_second"] for line in lines if "tokens_per_second" in line and line["step"] > warm)
     return rates[len(rates) // 2] if rates else None
 
 
 def timed(bench, name, options, tokens, warm, size, ways, least):
-    """Trainings that are timed, each format beside the ways that PyTorch has."""
+    """Times trainings in each number format, against the variants of PyTorch."""
     rows = []
     for dtype, torch_ways in ways.items():
         peers = {}
@@ -120,7 +120,7 @@ def baby(bench):
 
 
 def generation(bench):
-    """Text of a model of 124 million parameters, one sequence and sixteen: tokens a second of all rows."""
+    """Text generation with 124 million parameters, one sequence and sixteen: total tokens per second."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         shape = ["--layers", "2", "--heads", "2", "--embd", "16", "--context", "64"] if bench.smoke else ["--preset", "gpt2", "--tokenizer", "gpt2"]
@@ -148,7 +148,7 @@ def generation(bench):
 
 
 def recipe(bench):
-    """nanoGPT's recipe for baby to its end."""
+    """Trains nanoGPT's recipe for baby to its end."""
     if not bench.smoke and not bench.corpus:
         return [row("baby by nanoGPT's recipe", None, "loss", failed="needs --corpus FILE, tiny Shakespeare: scripts/tinyshakespeare.sh makes it")]
     options = ["--preset", "baby", "--optimizer", "adamw", "--dtype", "bfloat16"] + (["--corpus", bench.corpus] if bench.corpus else [])
@@ -166,7 +166,7 @@ def recipe(bench):
 
 
 def waits(bench):
-    """How often a step waits for the device, by two trainings that differ in their steps."""
+    """How often a step waits for the device, from two trainings with different numbers of steps."""
     options = ["--preset", "baby", "--optimizer", "adamw", "--dtype", "bfloat16", "--eval-every", "1000", "--save-every", "1000", "--eval-batches", "1"]
     if bench.smoke:
         options = ["--layers", "2", "--heads", "2", "--embd", "16", "--context", "16", "--batch-size", "4", "--eval-batches", "1", "--warmup", "1", "--threads", "1"]
@@ -178,10 +178,10 @@ def waits(bench):
             if code or not (bench.smoke or file.exists()):
                 return [row("waits a step", None, "", failed=f"exit {code}: {' '.join(err.split())[-200:]}" if code else "not counted")]
             counts.append(0 if bench.smoke else int(file.read_text()))
-    if bench.smoke:  # cuda/waits.cpp counts, which a build for the CPU has not
+    if bench.smoke:  # cuda/waits.cpp counts, which is not part of a CPU build
         return [row("trainings to count waits in", len(counts), "")]
     return [row("waits a step", (counts[1] - counts[0]) / 30, "", most=1)]
 
 
-# In order of worth.
+# In order of importance.
 PARTS = {part.__name__.replace("_", "-"): part for part in [compute, tests, first_step, gpt2, baby, generation, recipe, waits]}

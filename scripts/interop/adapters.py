@@ -1,9 +1,9 @@
-"""Opens low-rank adapters that `mlx-gpt train --lora-rank` saved in `peft`, on top of the model that they belong to.
+"""Loads LoRA adapters of `mlx-gpt train --lora-rank` with `peft`, on their base model.
 
     pip install torch transformers mlx-lm peft  # outside macOS also: pip install "mlx[cpu]"
     python scripts/interop/adapters.py ADAPTER_FOLDER TEXT_FILE [--mlx-gpt target/debug/mlx-gpt]
 
-The loss on the text must be within 1e-5 of the one here, and another one than without the adapters.
+The loss on the text must be within 1e-5 of mlx-gpt's, and differ from the loss without adapters.
 """
 
 import json

@@ -1,21 +1,20 @@
-"""Checks that a checkpoint folder opens, as it is, in `transformers` and in `mlx-lm`.
+"""Checks that `transformers` and `mlx-lm` load a checkpoint folder without conversion.
 
     pip install torch transformers mlx-lm       # outside macOS also: pip install "mlx[cpu]"
     python scripts/interop/checkpoint.py CHECKPOINT_FOLDER TEXT_FILE [--mlx-gpt target/debug/mlx-gpt] [--tolerance 1e-4]
 
 For each of the two libraries:
 
-  - the folder opens, and its parameters are the ones that the library's GPT-2 wants: none missing, none left over;
-  - the text becomes the token ids that `mlx-gpt tokenizer encode` gives, and comes back unchanged;
-  - the mean loss over the text, every token but the first predicted exactly once, is within the tolerance of the one
-    that `mlx-gpt eval --split all` finds;
-  - greedy text is the same up to the context, at most 100 tokens; only where the library finds the two most likely
-    tokens alike to within 1e-5 may another one be chosen, and that is counted.
+  - the folder loads, with no parameter of the library's GPT-2 missing or unexpected;
+  - the text is encoded to the token ids of `mlx-gpt tokenizer encode`, and decodes to the same text;
+  - the mean loss over the text, with every token but the first predicted exactly once, is within the tolerance of
+    `mlx-gpt eval --split all`;
+  - greedy text is the same up to the context, at most 100 tokens, except for ties: another token may be chosen if the two
+    most likely ones differ by less than 1e-5, which is counted.
 
-`--only mlx-lm` leaves `transformers` out, for layouts that are mlx-lm's own. Where something differs, it says what and
-exits with status 1.
+`--only mlx-lm` skips `transformers`, for mlx-lm's own layouts. A mismatch is printed, and the exit status is 1.
 
-mlx-lm tries every tokenizer that it opens on the text "a ,b": a vocabulary must have these four characters.
+mlx-lm tests every tokenizer that it loads on the text "a ,b": a vocabulary must have these four characters.
 """
 
 from compare import (

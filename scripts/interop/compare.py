@@ -2,7 +2,7 @@
 
 import os
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # a folder has to do, without anything from the hub
+os.environ["HF_HUB_OFFLINE"] = "1"  # the folder must suffice, without anything from the hub
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -14,7 +14,7 @@ from program import Problem, mlx_gpt_json
 
 WINDOWS_AT_ONCE = 16
 
-# Where a model finds two tokens alike to within this, either is the most likely one.
+# Logits that differ by less are a tie: either token may be chosen.
 TIE = 1e-5
 
 transformers.logging.set_verbosity_error()
@@ -22,7 +22,7 @@ transformers.logging.disable_progress_bar()
 
 
 def mlx_gpt_loss(program, folder, text_file, ids):
-    """The mean loss that `mlx-gpt eval` finds on the text, which is `ids`."""
+    """The mean loss of the text `ids` according to `mlx-gpt eval`."""
     result = mlx_gpt_json(
         program, "eval", "--checkpoint", folder, "--corpus", text_file, "--split", "all", "--device", "cpu"
     )
@@ -46,7 +46,7 @@ def batches(ids, context):
 
 
 def transformers_model(folder):
-    """A folder's model, whose parameters must be the ones that the library's GPT-2 wants: none missing or left over."""
+    """Loads a folder's model and checks that no parameter of the library's GPT-2 is missing or unexpected."""
     model, loading = transformers.GPT2LMHeadModel.from_pretrained(folder, output_loading_info=True)
     for complaint, names in loading.items():  # missing_keys, unexpected_keys, ...
         if names:
@@ -65,7 +65,7 @@ def transformers_loss(model, ids):
 
 
 def mlx_lm_model(folder):
-    model, tokenizer = mlx_lm.load(str(folder))  # raises an error where parameters are missing or left over
+    model, tokenizer = mlx_lm.load(str(folder))  # raises an error if parameters are missing or unexpected
     return model, tokenizer
 
 
@@ -78,7 +78,7 @@ def mlx_lm_loss(model, ids):
 
 
 def transformers_next(model):
-    """A function of ids to the logits of the token after them."""
+    """A function from ids to the logits of the next token."""
     with torch.inference_mode():
         return lambda ids: model(torch.tensor([ids]), use_cache=False).logits[0, -1].numpy()
 

@@ -1,14 +1,14 @@
-"""Reads what transformers, peft, mlx-lm and nanoGPT write, in their less usual forms, and compares with them.
+"""Compares with transformers, peft, mlx-lm and nanoGPT on less common variants of their formats.
 
     pip install torch transformers peft mlx-lm      # outside macOS also: pip install "mlx[cpu]"
     python scripts/interop/foreign.py TEXT_FILE WORK [--mlx-gpt target/debug/mlx-gpt]
 
 A GPT-2 with random weights, whose vocabulary is padded beyond its tokenizer's, and
 
-  - adapters whose layers are chosen in every way of scripts/format_fixtures.py: the loss that peft finds;
-  - what `mlx_lm convert` makes of it, quantized and not: the loss that mlx-lm finds;
-  - several tokens that end a text, named by either file: the tokens that transformers' generate gives;
-  - the same weights as nanoGPT pickles them, turned by scripts/from_nanogpt.py: the loss that transformers finds.
+  - adapters with every kind of layer selection in scripts/format_fixtures.py: the loss in peft;
+  - the output of `mlx_lm convert`, quantized or not: the loss in mlx-lm;
+  - several eos tokens, in either configuration file: the tokens of transformers' generate;
+  - the same weights in nanoGPT's format, converted by scripts/from_nanogpt.py: the loss in transformers.
 
 Losses must be within 1e-5.
 """

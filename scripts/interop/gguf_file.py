@@ -1,19 +1,18 @@
-"""Checks that a file written by `mlx-gpt export --format gguf` holds the checkpoint that it was made from.
+"""Checks a file written by `mlx-gpt export --format gguf` against its checkpoint.
 
     pip install gguf safetensors            # and, to run the file too: pip install llama-cpp-python
     python scripts/interop/gguf_file.py CHECKPOINT_FOLDER FILE [--mlx-gpt target/debug/mlx-gpt]
 
-With the `gguf` package, which llama.cpp's own converter is built on:
+With the `gguf` package, which llama.cpp's own converter uses:
 
-  - the tensors are those that the package's name map makes of the checkpoint's, with their shapes;
-  - each is, byte for byte, what the package makes of the checkpoint's numbers in the tensor's format;
-  - the metadata says what config.json says, the vocabulary and the merges are those of tokenizer.json.
+  - the tensors have the names that the package maps the checkpoint's to, and their shapes;
+  - each is byte-identical to the package's encoding of the checkpoint's numbers in the tensor's format;
+  - the metadata matches config.json, and the vocabulary and merges match tokenizer.json.
 
-With `llama_cpp`, where it is installed: llama.cpp loads the file, cuts a text into the ids of `mlx-gpt tokenizer encode`,
-and finds the tokens of `mlx-gpt generate --temperature 0` the most likely ones, with log-probabilities that differ by
-no more than the file's format explains.
+With `llama_cpp`, if installed: llama.cpp loads the file, encodes a text to the ids of `mlx-gpt tokenizer encode`, and has the
+same most likely tokens as `mlx-gpt generate --temperature 0`, with log-probabilities within the tolerance of the file's format.
 
-Prints figures; where something differs, it says what and exits with status 1.
+Prints figures; a mismatch is printed, and the exit status is 1.
 """
 
 import json
@@ -38,9 +37,9 @@ FILE_TYPES = {
 }
 CONV1D = (".c_attn.weight", ".c_proj.weight", ".c_fc.weight")  # [in, out] in GPT-2, [out, in] in ggml
 
-# How far log-probabilities may be from mlx-gpt's, which computes with the checkpoint's float32 weights. llama.cpp's CPU
-# backend looks GELU up in a float16 table, whatever the file; it converts what it multiplies with a weight to the
-# weight's format, too. Seen: 2e-5, 1e-4, 9e-4 and 2e-3 for a small trained model, 3e-3, 6e-3, 4e-2 and 3e-1 at most for
+# Tolerances of log-probabilities against mlx-gpt, which computes with the checkpoint's float32 weights. llama.cpp's CPU
+# backend looks up GELU in a float16 table, whatever the format; it also converts activations to the format of the
+# weight that they are multiplied with. Seen: 2e-5, 1e-4, 9e-4 and 2e-3 for a small trained model, 3e-3, 6e-3, 4e-2 and 3e-1 at most for
 # random models of large weights, and 4e-6 for one of them in float32 without its MLPs.
 TOLERANCES = {
     GGMLQuantizationType.F32: 0.005,
@@ -140,7 +139,7 @@ def check_llama_cpp(file, folder, config, kind, program):
     chosen = logprobs[np.arange(new), sample["ids"]]
     tolerance = TOLERANCES[kind]
     off = np.abs(chosen - sample["logprobs"]).max()
-    if not off <= tolerance:  # put this way round so that NaN is a difference
+    if not off <= tolerance:  # written so that NaN fails
         raise Problem(f"llama.cpp's log-probabilities differ by up to {off:.1e}, more than {tolerance}")
     behind = logprobs.max(1) - chosen
     if not behind.max() <= 2 * tolerance:

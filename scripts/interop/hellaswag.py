@@ -12,7 +12,7 @@ Here each ending goes through the model by itself, without padding or batches, a
 
 A sum may differ by 1e-4 nats, a long one by 1e-5 a token, which is what two float32 implementations of a model of 124
 million parameters stay well within. Prints both accuracies of both; where a sum, a count or a choice differs, it says
-which and exits with status 1. A choice may differ where the two best endings are closer than their sums may be off.
+which and exits with status 1. A choice may differ if the two best endings are within the tolerance.
 """
 
 import json
@@ -52,7 +52,7 @@ def smallest(values):
 
 
 def accuracies(scores):
-    """The share of examples whose ending of the smallest sum, and of the smallest mean, is the labelled one."""
+    """Accuracy of choosing the ending with the smallest sum, and with the smallest mean."""
     by_sum = [smallest(sums) == label for sums, _, label in scores]
     by_mean = [smallest([s / n for s, n in zip(sums, counts)]) == label for sums, counts, label in scores]
     return sum(by_sum) / len(scores), sum(by_mean) / len(scores)
@@ -74,14 +74,14 @@ def transformers_scores(folder, examples):
 
 
 def compare(number, ours, theirs):
-    """One example's score in mlx-gpt's JSON against the one computed here; the largest difference of their sums."""
+    """Compares an example's score in mlx-gpt's JSON with the one computed here; returns the largest difference of sums."""
     sums, counts, label = theirs
     if (ours["tokens"], ours["label"], len(ours["losses"])) != (counts, label, len(sums)):
         raise Problem(f"example {number}: tokens {ours['tokens']}, label {ours['label']}; here {counts}, {label}")
     tolerances = [max(SUM_TOLERANCE, TOKEN_TOLERANCE * count) for count in counts]
     off = [abs(a - b) for a, b in zip(ours["losses"], sums)]
     for ending, (difference, tolerance) in enumerate(zip(off, tolerances)):
-        if not difference <= tolerance:  # put this way round so that NaN is a difference
+        if not difference <= tolerance:  # written so that NaN fails
             raise Problem(f"example {number}: the loss of ending {ending} is off by {difference:.1e}")
     scales = {"chosen": [1] * len(counts), "chosen_normalized": counts}
     for key, scale in scales.items():

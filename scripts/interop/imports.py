@@ -1,11 +1,11 @@
-"""Imports GPT-2s of several shapes that `transformers` makes, with random weights, and compares them with it.
+"""Imports GPT-2s of several shapes, saved by `transformers` with random weights, and compares with it.
 
     pip install torch transformers mlx-lm       # outside macOS also: pip install "mlx[cpu]"
     python scripts/interop/imports.py TEXT_FILE WORK [--mlx-gpt target/debug/mlx-gpt]
 
-Each model is saved by `save_pretrained` (as it is, in shards, in float16 or bfloat16), brought in by `mlx-gpt import`, and
-must then have the loss that `transformers` finds on the same tokens within 1e-5, and the same greedy text up to its
-context, at most 100 tokens. The weights are drawn ten times larger than GPT-2 draws them, so that the logits differ.
+Each model is saved by `save_pretrained` (in one file, in shards, in float16 or bfloat16) and imported by `mlx-gpt import`. Its
+loss must then be within 1e-5 of transformers' on the same tokens, and its greedy text the same up to its context, at most 100
+tokens. The weights are initialised ten times larger than GPT-2's, so that the logits differ.
 
 The imports stay in WORK.
 """

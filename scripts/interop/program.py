@@ -1,4 +1,4 @@
-"""What all scripts of this folder share: running mlx-gpt, and saying what is wrong."""
+"""Common functions of this folder's scripts: running mlx-gpt, and reporting failures."""
 
 import argparse
 import json
@@ -8,16 +8,16 @@ from pathlib import Path
 
 
 class Problem(Exception):
-    """What is not as it should be, in words for the user."""
+    """A failed check, with a message for the user."""
 
 
 def mlx_gpt(program, *arguments):
-    """Runs the program, which must succeed, and gives what it prints; its own messages go to the terminal."""
+    """Runs the program, which must succeed, and returns its output; its messages go to the terminal."""
     command = [str(program), *map(str, arguments)]
     try:
         run = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     except FileNotFoundError:
-        raise Problem(f"there is no {program}: `cargo build` makes it") from None
+        raise Problem(f"{program} does not exist; run `cargo build`") from None
     if run.returncode != 0:
         raise Problem(f"{' '.join(command)} failed with status {run.returncode}")
     return run.stdout
@@ -32,12 +32,12 @@ def mlx_gpt_json(program, *arguments):
 
 
 def check_close(what, ours, theirs, tolerance):
-    if not abs(ours - theirs) <= tolerance:  # put this way round so that NaN is a difference
+    if not abs(ours - theirs) <= tolerance:  # written so that NaN fails
         raise Problem(f"{what}: {ours} here, {theirs} there; the difference must be at most {tolerance}")
 
 
 def arguments(description, *positional):
-    """A parser of a script's command line: its positional paths, and where the program is."""
+    """A parser of a script's command line: its positional paths, and the path of the program."""
     parser = argparse.ArgumentParser(description=description)
     for name in positional:
         parser.add_argument(name.lower(), metavar=name, type=Path)
@@ -46,7 +46,7 @@ def arguments(description, *positional):
 
 
 def main(check, *arguments):
-    """Runs a check; what is wrong becomes a sentence and exit status 1."""
+    """Runs a check; a failure becomes a message and exit status 1."""
     try:
         check(*arguments)
     except (Problem, OSError, ValueError) as problem:

@@ -1,11 +1,11 @@
-# Sourced by setup.sh: which of MLX's backends, `backend` (cpu, cuda-12 or cuda-13), and where its parts are.
+# Sourced by setup.sh: chooses MLX's backend, `backend` (cpu, cuda-12 or cuda-13), and its folders.
 
-# NVIDIA's driver, the first part of its version; nothing where none answers.
+# Major version of NVIDIA's driver; empty if there is none.
 driver() {
   { nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null || true; } | sed -n '1s/^\([0-9]*\)\..*/\1/p'
 }
 
-# The build of MLX's CUDA library for a driver; nothing where it is too old.
+# The build of MLX's CUDA library for a driver; empty if the driver is too old.
 cuda_for() {
   if [ "$1" -ge 580 ]; then echo cuda-13; elif [ "$1" -ge 550 ]; then echo cuda-12; fi
 }
@@ -15,7 +15,7 @@ case $backend in
   cpu | cuda-12 | cuda-13) ;;
   cuda)
     version=$(driver)
-    backend=$(cuda_for "${version:-580}") # without one, for the newest
+    backend=$(cuda_for "${version:-580}") # without a driver, for the newest
     [ -n "$backend" ] || die "MLX's CUDA library needs NVIDIA's driver 550 or newer, and this is $version; update it, or run BACKEND=cpu make setup"
     ;;
   '')

@@ -1,6 +1,6 @@
-# Sourced by setup.sh: MLX and what it needs, as the Python package index has it.
+# Sourced by setup.sh: downloads MLX and its dependencies from the Python package index.
 
-# What pip fetches, unpacked into FOLDER. REQUIREMENTS has versions and hashes.
+# Downloads packages with pip and unpacks them into FOLDER. REQUIREMENTS has versions and hashes.
 fetch() { # REQUIREMENTS FOLDER
   local wheel
   step "$(names "$1") could not be fetched" python3 -m pip download --quiet --disable-pip-version-check --retries 2 --no-deps \
@@ -15,9 +15,9 @@ names() { # REQUIREMENTS
   sed -n 's/^\([^ #]*==[^ ]*\).*/\1/p' "$1" | paste -sd ' ' -
 }
 
-# MLX itself into FOLDER, with OpenBLAS in place of the reference BLAS that comes with it (180 against 5 GFLOP/s on two cores).
-# OpenBLAS has kernels for each processor and chooses among them when it is loaded: what distributions have is older than many
-# processors, so that it comes from the package index too.
+# Installs MLX into FOLDER, with OpenBLAS instead of the reference BLAS in its wheel (180 versus 5 GFLOP/s on two cores). OpenBLAS
+# chooses kernels for the processor when it is loaded. Distributions' versions are older than many processors, so it comes from
+# the package index too.
 fetch_mlx() { # FOLDER
   local libraries
   folder "$1"
@@ -29,8 +29,8 @@ fetch_mlx() { # FOLDER
   [ "$backend" = cpu ] || step "MLX's library could not be changed" python3 $here/cuda/without_driver.py "$1/mlx/lib/libmlx.so"
 }
 
-# The names of OpenBLAS that SciPy built begin with `scipy_`. A library with the file name of the reference BLAS, and the names
-# in it, passes calls on: each is a jump.
+# SciPy's OpenBLAS prefixes its symbols with `scipy_`. This generates a library with the reference BLAS's file name and symbols, in
+# which each function is a jump.
 pass_blas_on() { # LIBRARIES FOLDER
   local jump reference
   case $(uname -m) in aarch64 | arm64) jump='b scipy_&' ;; *) jump='jmp scipy_&@PLT' ;; esac
@@ -45,7 +45,7 @@ pass_blas_on() { # LIBRARIES FOLDER
   mv "$2/blas.so" "$reference"
 }
 
-# The lines of REQUIREMENTS that are no package of NVIDIA's, or those alone whose names are given, a line each.
+# The lines of REQUIREMENTS without NVIDIA's packages; or only the packages in NAMES, one per line.
 without_nvidia() { # REQUIREMENTS
   awk '/^[a-z]/ { skipping = /^nvidia-/ } !skipping' "$1"
 }

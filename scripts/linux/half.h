@@ -1,5 +1,5 @@
 // mlx-c defines its 16-bit float types on Arm only; its half-precision functions disappear elsewhere. Force-included
-// on x86_64: MLX's own types in C++, types of the same size and alignment for bindgen, which reads C.
+// on x86_64: MLX's types in C++, and types of the same size and alignment in C, for bindgen.
 #ifndef MLX_GPT_HALF_H
 #define MLX_GPT_HALF_H
 #if defined(__x86_64__)

@@ -1,4 +1,4 @@
-# Sourced by setup.sh: the C interface and its Rust declarations, from the sources inside the mlx-sys crate.
+# Sourced by setup.sh: builds MLX's C interface and its Rust declarations from the sources in the mlx-sys crate.
 
 # Into FOLDER/lib.
 build_interface() { # INCLUDE FOLDER
@@ -7,8 +7,8 @@ build_interface() { # INCLUDE FOLDER
   mlx_c=$(mlx_c_sources "$triple")
   cflags=(-O2 -fPIC "-I$mlx_c" "-I$1" -Ikernels)
   cxxflags=(-std=c++20 -include "$root/$here/format.h" -include "$root/$here/half.h")
-  # Vector instructions need the exponential inlined, and neither errno nor floating-point exceptions; MLX's exponential looks
-  # at a float's bits as an integer's.
+  # Vectorisation needs the exponential inlined, without errno and floating-point exceptions. MLX's exponential reinterprets the
+  # bits of floats as integers.
   kernel_flags=(-O3 -fno-math-errno -fno-trapping-math -finline-limit=10000 -fno-strict-aliasing)
   own=("$here"/*.cpp)
   [ "$backend" = cpu ] || own+=("$here"/cuda/*.cpp)
@@ -24,7 +24,7 @@ build_interface() { # INCLUDE FOLDER
   folder "$2/objects"
   step "the kernels did not compile" compile "$2/objects" kernels/*.cpp -- g++ "${cflags[@]}" "${cxxflags[@]}" "${kernel_flags[@]}"
   step "what replaces functions of MLX's did not compile" compile "$2/objects" "${own[@]}" -- g++ "${cflags[@]}" "${cxxflags[@]}"
-  # What replaces something of MLX's or of the system's is one object, so that nothing of it is left out.
+  # All overrides are linked into one object, so that the linker does not drop any of them.
   step "the kernels did not link" gcc "${cflags[@]}" -nostdlib -r $here/*.c kernels/*.c "$2"/objects/*.o -o "$2/replaced.o"
   step "the C interface could not be packed" ar crs "$2/lib/libmlxc.a" "$2/replaced.o" "$interface"/*.o
 

@@ -1,5 +1,5 @@
-// What lies in the cache is loaded and run. So nobody else may be able to put anything there: neither into the folder nor, by
-// renaming one above it, into its place. And it must be whole: a library cut short by a full disk is a bus error later.
+// Files in the cache are loaded and executed. So no other user may be able to write to the folder, or to replace it by renaming
+// one of its parents. And files must be complete: a library truncated by a full disk causes a bus error later.
 #include "kernel_cache.h"
 
 #include <dirent.h>
@@ -26,7 +26,7 @@
 
 namespace {
 
-// A value of the environment that is the path of something, or nothing.
+// The value of an environment variable, if it is a path.
 std::string path_from(const char *variable) {
   const char *value = getenv(variable);
   return value && *value == '/' ? value : "";
@@ -37,7 +37,7 @@ uint64_t hash(uint64_t h, const std::string &bytes) { // FNV-1a
   return h;
 }
 
-// The lines of /proc/cpuinfo that say what `-march=native` will choose, on x86_64 and on Arm.
+// The lines of /proc/cpuinfo that determine `-march=native`, on x86_64 and on Arm.
 uint64_t hash_processor(uint64_t h) {
   std::ifstream lines("/proc/cpuinfo");
   for (std::string line; std::getline(lines, line) && !line.empty();) // an empty line ends the first processor
@@ -71,8 +71,8 @@ uint64_t hash_contents(uint64_t h, const std::string &path) {
 bool belongs_here(const struct stat &s) { return s.st_uid == geteuid() || s.st_uid == 0; }
 bool is_private(const struct stat &s) { return s.st_uid == geteuid() && !(s.st_mode & 022); }
 
-// Whether nobody but this user and root can put something else in the place of a folder, given without links. In a folder like
-// /tmp, which anyone may write to, the sticky bit keeps what belongs to one user from being moved by another.
+// Whether only this user and root can replace a folder, given without links. In world-writable folders such as /tmp, the sticky
+// bit keeps users from moving each other's files.
 bool is_safe(const std::string &folder) {
   for (size_t end = 1; end != std::string::npos;) {
     struct stat s;
@@ -83,14 +83,14 @@ bool is_safe(const std::string &folder) {
   return true;
 }
 
-// Without links; empty if there is no such folder.
+// The path without links; empty if there is no such folder.
 std::string resolved(const std::string &folder) {
   char real[PATH_MAX];
   return realpath(folder.c_str(), real) ? real : "";
 }
 
-// Makes `folder` and those above it that are missing, for this user alone. Gives its path without links; empty if it cannot be
-// made, or if someone else could change what is in it, which `unsafe` then says.
+// Creates `folder` and its missing parents, accessible only to this user. Returns its path without links; empty if it cannot be
+// created, or if someone else could change its contents, which is then described in `unsafe`.
 std::string make_private(const std::string &folder, std::string &unsafe) {
   std::string above = std::filesystem::path(folder).parent_path();
   struct stat s;
@@ -110,11 +110,11 @@ std::string make_private(const std::string &folder, std::string &unsafe) {
   return access(made.c_str(), W_OK) == 0 ? made : "";
 }
 
-// A folder that is made for this run alone and removed at its end. It is reached through its descriptor, which stays the same
-// folder whoever renames those above it.
+// A folder for this process only, removed at its end. It is accessed through its descriptor, which is unaffected by renaming its
+// parents.
 class FreshFolder {
  public:
-  // Its path; empty if it cannot be made.
+  // Its path; empty if it cannot be created.
   std::string make(const std::string &above) {
     name = above + "/mlx-gpt-XXXXXX";
     struct stat s;
@@ -145,7 +145,7 @@ std::string choose(const std::string &compiler) {
   return kernel_cache::private_folder(name);
 }
 
-// POSIX's checksum, which `cksum` prints: of the bytes and then of their number.
+// POSIX's checksum, as printed by `cksum`: of the bytes, followed by their number.
 uint32_t checksum(const std::vector<unsigned char> &bytes, size_t n) {
   static const auto tables = [] { // eight bytes at a time
     std::array<std::array<uint32_t, 256>, 8> t;
@@ -171,7 +171,7 @@ uint32_t checksum(const std::vector<unsigned char> &bytes, size_t n) {
   return ~c;
 }
 
-// Whether a library ends as compile_kernel left it: with a line of its checksum and size.
+// Whether a library ends with the line of its checksum and size that compile_kernel appended.
 bool is_whole(const std::string &path) {
   constexpr size_t line = sizeof "kernel 0123456789 0123456789\n" - 1;
   int file = open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
@@ -191,7 +191,7 @@ bool is_whole(const std::string &path) {
   return memcmp(&bytes[size], expected, line) == 0;
 }
 
-// Looks at each library once. Another process may still be writing `making.…`, but not for an hour.
+// Checks each library once. `making.…` files older than an hour are not being written any more.
 void remove_damaged(const std::string &folder) {
   static std::set<std::string> whole;
   DIR *files = opendir(folder.c_str());
@@ -237,7 +237,7 @@ std::string private_folder(const std::string &name) {
 
 std::string folder(const std::string &compiler) {
   static const std::string chosen = choose(compiler);
-  // MLX would make these as the umask has it.
+  // MLX would create these with the umask's permissions.
   std::string inner = chosen;
   for (const std::string &part : {std::string("mlx"), std::string(mlx::core::version()), std::string("cpu")}) {
     inner += "/" + part;

@@ -1,6 +1,6 @@
-// How MLX's CPU backend compiles its fused kernels. It calls the `g++` that PATH finds, for no processor in particular, and
-// keeps the results in the temporary folder. Its calls come here first, those of nobody else are passed on: the compiler is
-// the script beside MLX, which adds `-march=native`, and the folder one that outlives a reboot and is nobody else's.
+// Compilation of the fused kernels of MLX's CPU backend. MLX calls `g++` from PATH, for a generic processor, and keeps the results
+// in the temporary folder. This intercepts its calls, and only those: the compiler becomes the script beside MLX, which adds
+// `-march=native`, and the folder a private one that survives reboots.
 #include "kernel_compiler.h"
 
 #include <dlfcn.h>
@@ -17,7 +17,7 @@
 
 namespace {
 
-// Where MLX's library was loaded from, <root>/mlx/lib/libmlx.so, and what lies beside it.
+// The path of MLX's library, <root>/mlx/lib/libmlx.so, and of the files beside it.
 struct MlxLibrary {
   void *base = nullptr;
   std::string path, compiler;
@@ -38,7 +38,7 @@ struct MlxLibrary {
     return base && dladdr(from, &info) && info.dli_fbase == base;
   }
 
-  // Whether the script is there; without it, MLX is left alone.
+  // Whether the script exists; without it, nothing is changed.
   bool has_compiler() const { return !compiler.empty() && access(compiler.c_str(), X_OK) == 0; }
 };
 
@@ -52,7 +52,7 @@ Function *own_function(const char *symbol) {
   return reinterpret_cast<Function *>(dlsym(RTLD_NEXT, symbol));
 }
 
-// For a shell, which reads nothing in it as anything else.
+// Quotes a text for a shell.
 std::string shell_word(const std::string &text) {
   std::string word = "'";
   for (char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
@@ -65,7 +65,7 @@ void replace(std::string &text, const std::string &what, const std::string &with
 
 std::string cache; // the folder, once MLX has asked for it
 
-// MLX's command, `g++ …` with paths between double quotes, where a shell would read a `$` or a quote in them.
+// MLX's command, `g++ …` with paths in double quotes, in which a shell would expand `$` and quotes.
 std::string rewritten(const char *command) {
   std::string rest = command + strlen("g++"), folder = std::filesystem::path(library().path).parent_path().parent_path();
   replace(rest, cache, "$cache");

@@ -1,4 +1,4 @@
-# Sourced by setup.sh: what the system's packages give.
+# Sourced by setup.sh: installs the system's packages.
 
 install_packages() {
   local packages=() as_root=()

@@ -1,4 +1,4 @@
-// What mlx-rs and MLX expect of the system and Linux does not give, linked into every binary beside mlx-c.
+// Functions that mlx-rs and MLX expect from the system but Linux lacks, linked into every binary with mlx-c.
 #include <limits.h>
 #include <malloc.h>
 #include <stdint.h>
@@ -11,9 +11,9 @@ uint64_t mach_approximate_time(void) {
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-// MLX's arrays are allocated and freed with every operation. glibc gives large ones back to the system and asks for fresh pages
-// each time, and clearing those took half of a step's time of a model of 124 million parameters. One heap keeps them instead,
-// but for arrays like its embeddings, which would leave holes in it: as much again as a tenth of what it needs.
+// MLX allocates and frees arrays with every operation. glibc returns large ones to the system, and clearing the new pages took
+// half of the step time of a model with 124 million parameters. A single heap keeps freed memory instead, except for very large
+// arrays such as the embeddings, which would fragment it by about 10 %.
 __attribute__((constructor)) static void keep_memory(void) {
   mallopt(M_MMAP_THRESHOLD, 32 << 20);
   mallopt(M_TRIM_THRESHOLD, INT_MAX);

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Linux: MLX for mlx-rs, in .mlx/ of this checkout: its CPU backend in .mlx/ itself, its CUDA backend in .mlx/cuda/. Both may
-# stand side by side. See scripts/setup.sh for what it promises.
+# Linux: MLX for mlx-rs, in .mlx/ of this checkout: its CPU backend in .mlx/ itself, its CUDA backend in .mlx/cuda/. Both can
+# coexist. See scripts/setup.sh for its guarantees.
 #
-# mlx-sys builds MLX for macOS only; Cargo's build-script override (`[target.<triple>.mlx]`) replaces that build by
-# what is made here, and leaves macOS as mlx-sys ships it. Every part is made beside its place, and what was there is replaced
-# when all are made: an interrupted or failed run leaves what worked, and the next one goes on from where it stopped.
+# mlx-sys builds MLX for macOS only; Cargo's build-script override (`[target.<triple>.mlx]`) replaces that build on
+# Linux only. Every part is built in a temporary folder, and the old installation is replaced when all are complete: an interrupted
+# or failed run leaves it working, and the next run continues where this one stopped.
 set -euo pipefail
 
 root=$PWD
@@ -13,7 +13,7 @@ system_needs="glibc must be 2.35 or newer"
 . scripts/setup/steps.sh
 . $here/backend.sh
 triple=$(rustc -vV | sed -n 's/^host: //p')
-# Of all that its parts are made from.
+# Hash of all inputs of the build.
 want=$(cat scripts/setup/*.sh "$here"/*.* "$here/compile_kernel" "$here"/cuda/* kernels/*.[ch]* <(grep -A 2 '^name = "mlx-sys"' Cargo.lock) | sha256sum | cut -d" " -f1)-$root-$triple-$backend
 
 has_parts() {
@@ -32,13 +32,13 @@ folder "$mlx"
 folder .cargo
 lock "$root/.mlx/lock"
 has_parts && is_configured && exit 0
-trap 'rm -rf "$mlx"/making.*' EXIT # after waiting: another's are no concern of this one
+trap 'rm -rf "$mlx"/making.*' EXIT # after waiting for the lock, so that it removes nobody else's
 finish_puts "$mlx"
 if [ -f .cargo/config.toml ] && ! grep -q scripts/linux/setup.sh .cargo/config.toml; then
   die ".cargo/config.toml is not this script's; move it away (or to ~/.cargo/config.toml), then run this again"
 fi
 
-# Cargo's configuration. Paths must be absolute, so it is made here and not committed.
+# Cargo's configuration. Its paths must be absolute, so it is generated and not committed.
 configure() {
   printf '%s\n' "# Written by scripts/linux/setup.sh: where MLX is on this machine. Not committed; \`make setup\` makes it again.
 [env]
@@ -64,7 +64,7 @@ fi
 started=$SECONDS
 say "preparing MLX's $backend backend in ${mlx#"$root/"}/ (once per checkout, about two minutes)"
 
-# What is not fetched again is used where it is.
+# Parts that need no download are used where they are.
 next=$mlx/next
 if [ -e "$mlx/mlx/lib/libmlx.so" ] && compgen -G "$mlx/mlx_c*.libs/libscipy_openblas.so" >/dev/null && cmp -s "$mlx/requirements" "$requirements"; then
   rm -rf "$next"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# macOS: which way MLX comes to mlx-rs. See scripts/setup.sh for what it promises. For bash 3.2 and BSD's tools.
+# macOS: chooses how MLX is built. See scripts/setup.sh for its guarantees. For bash 3.2 and BSD's tools.
 set -euo pipefail
 
 root=$PWD

@@ -1,5 +1,5 @@
-# Sourced by setup.sh, BACKEND=source: checks what building MLX needs, and says which command brings what is missing. Cargo builds
-# it with mlx-rs, as published; `make build` then tries the program.
+# Sourced by setup.sh, BACKEND=source: checks the requirements for building MLX, and prints the commands that install what is missing.
+# Cargo builds MLX with mlx-rs, as published; `make build` then checks the program.
 
 missing=
 need() { # what, command that fixes it
@@ -16,7 +16,7 @@ fi
 command -v cmake >/dev/null || need "cmake" "brew install cmake"
 [ -z "$missing" ] || die "MLX cannot be built here; as its authors built it, it needs the Command Line Tools alone: BACKEND=wheel make setup"
 
-# Cargo's configuration of the other way would replace mlx-sys's own build.
+# The configuration of BACKEND=wheel would replace mlx-sys's own build.
 ! grep -q scripts/macos/setup.sh .cargo/config.toml 2>/dev/null || rm .cargo/config.toml
 if [ "$(cat .mlx/backend 2>/dev/null || true)" != source ]; then
   folder .mlx

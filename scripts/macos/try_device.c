@@ -1,4 +1,4 @@
-// Adds two numbers by MLX on its default device: prints "gpu 42" where that is a GPU.
+// Adds two numbers with MLX on its default device: prints "gpu 42" if that is a GPU.
 #include <stdio.h>
 
 #include "mlx/c/mlx.h"
@@ -9,7 +9,7 @@ int main(void) {
   mlx_array a = mlx_array_new_float(20), b = mlx_array_new_float(22), sum = mlx_array_new();
   mlx_device_type type;
   float result;
-  // An error ends the program, with a line that says it.
+  // By default, an error is printed and ends the program.
   mlx_get_default_device(&device);
   mlx_device_get_type(&type, device);
   mlx_get_default_stream(&stream, device);

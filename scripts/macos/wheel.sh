@@ -1,5 +1,5 @@
-# Sourced by setup.sh, BACKEND=wheel: MLX as its authors built it (the Python package mlx-metal), in .mlx/ of this checkout, and the
-# C interface of mlx-sys, compiled by the Command Line Tools' clang. Cargo's build-script override
+# Sourced by setup.sh, BACKEND=wheel: MLX prebuilt (the Python package mlx-metal), in .mlx/ of this checkout, and the C interface of
+# mlx-sys, compiled by the Command Line Tools' clang. Cargo's build-script override
 # (`[target.aarch64-apple-darwin.mlx]`) replaces mlx-sys's own build by these, as on Linux.
 #
 # The kernels are in mlx.metallib. MLX looks for it in the folder that libmlx.dylib was loaded from (mlx/backend/metal/device.cpp
@@ -7,7 +7,7 @@
 # the two files stay side by side. The program finds libmlx.dylib by the path that build.rs links into it.
 
 mlx=$root/.mlx
-# Of all that its parts are made from.
+# Hash of all inputs of the build.
 want=$(cat scripts/setup/*.sh "$here"/*.* Cargo.lock | cksum | tr ' ' -)-$root
 
 has_parts() {
@@ -34,7 +34,7 @@ version = \"$(sed -n 's/^mlx-metal==\([0-9.]*\).*/\1/p' $here/requirements.txt)\
 
 fetch_wheel() { # FOLDER
   local wheel
-  # The Python of the Command Line Tools is older than the package asks for, which has no Python in it.
+  # The Command Line Tools' Python is older than the package requires, but the package contains no Python.
   step "MLX's library could not be fetched" python3 -m pip download --quiet --disable-pip-version-check --retries 2 --no-deps \
     --only-binary=:all: --platform "macosx_${build}_0_arm64" --python-version 3.12 --require-hashes -r $here/requirements.txt -d "$1"
   wheel=$(echo "$1"/*.whl)
@@ -42,7 +42,7 @@ fetch_wheel() { # FOLDER
   rm "$wheel"
 }
 
-# mlx-sys's own declarations are made by bindgen's library; its program of the same version makes the same.
+# mlx-sys generates its declarations with bindgen's library; bindgen's program of the same version generates the same.
 bindgen_version=0.72.1
 declare_in_rust() { # MLX-C FOLDER
   local bindgen=$root/.tools/bin/bindgen libclang
@@ -56,7 +56,7 @@ declare_in_rust() { # MLX-C FOLDER
     --blocklist-function malloc --blocklist-function realloc "$2/all.h" -o "$2/lib/bindings.rs" -- "-I$1" -isysroot "$(xcrun --show-sdk-path)"
 }
 
-# A small program adds two numbers on the GPU.
+# Runs a small program that adds two numbers on the GPU.
 try_device() { # MLX-C FOLDER
   local said
   step "a small program did not link with MLX" xcrun clang -arch arm64 "-I$1" $here/try_device.c -L"$2/lib" -L"$mlx/mlx/lib" -lmlxc -lmlx \
@@ -69,7 +69,7 @@ has_parts && is_configured && exit 0
 has_command_line_tools || die "the Command Line Tools are missing; run: xcode-select --install, and this again when they are there"
 version=$(sw_vers -productVersion)
 build=0
-for known in 14 15 26; do # of what the package index has, the newest that is not newer than this macOS
+for known in 14 15 26; do # the newest build in the package index that supports this macOS
   [ "${version%%.*}" -lt $known ] || build=$known
 done
 [ $build != 0 ] || die "MLX's library needs macOS 14 or newer, and this is $version; update macOS"

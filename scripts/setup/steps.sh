@@ -1,5 +1,4 @@
-# Sourced by the set-up of each system: what it says, how its steps fail, and that there is one at a time. For bash 3.2, which
-# macOS has.
+# Sourced by the set-up of each system: messages, errors and locking. For bash 3.2, macOS's version.
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() {
@@ -7,14 +6,14 @@ die() {
   exit 1
 }
 
-# step WHAT COMMAND…: runs it without its output. Where it fails, one line says what and why.
+# step WHAT COMMAND…: runs a command quietly. If it fails, one line says what failed and why.
 step() {
   local what=$1 said
   shift
   said=$("$@" 2>&1) || fail "$what" "$said"
 }
 
-# Of what a failed command said, the cause that a person can mend, else the first line that names an error.
+# Reports a failed command: a known cause with its remedy, or else the first line of its output that names an error.
 fail() { # WHAT OUTPUT
   local line
   if line=$(told "$2" 'no space left|quota exceeded|file too large'); then
@@ -35,7 +34,7 @@ told() { # OUTPUT PATTERN
   printf '%s\n' "$1" | grep -i -E -m 1 -e "$2"
 }
 
-# lock FILE: waits until no other set-up is at work here. The lock ends with this process and what it started.
+# lock FILE: waits until no other set-up is running here. The lock is released when this process and its children end.
 lock() {
   exec 9>"$1"
   try_lock no && return
@@ -46,12 +45,12 @@ lock() {
 try_lock() {
   if command -v flock >/dev/null; then
     if [ "$1" = wait ]; then flock 9; else flock -n 9; fi
-  else # macOS has none; a lock belongs to the open file, which this process has too
+  else # macOS has no flock; a lock belongs to the open file, which this process shares
     python3 -c 'import fcntl, sys; fcntl.flock(9, fcntl.LOCK_EX | (0 if sys.argv[1] == "wait" else fcntl.LOCK_NB))' "$1" 2>/dev/null
   fi
 }
 
-# put FROM TO: replaces a file or folder, so that at every moment either is there, or TO.before is.
+# put FROM TO: replaces a file or folder, so that at any time either the new or the old one exists, or TO.before.
 put() {
   rm -rf "$2.before"
   [ ! -e "$2" ] || mv "$2" "$2.before"
@@ -59,7 +58,7 @@ put() {
   rm -rf "$2.before"
 }
 
-# What `put` left in FOLDER when it was interrupted.
+# Completes interrupted `put`s in FOLDER.
 finish_puts() { # FOLDER
   local before
   for before in "$1"/*.before; do
@@ -68,14 +67,14 @@ finish_puts() { # FOLDER
   done
 }
 
-# Ends on a signal by its own exit code, and not before what runs has ended.
+# Exits on a signal with the signal's exit code, after the running command has ended.
 stop_on_signals() {
   trap 'exit 129' HUP
   trap 'exit 130' INT
   trap 'exit 143' TERM
 }
 
-# write FILE: the standard input, whole or not at all.
+# write FILE: writes standard input atomically.
 write() {
   local said
   said=$({ cat >"$1.making" && mv "$1.making" "$1"; } 2>&1) || fail "$1 could not be written" "$said"
@@ -96,7 +95,7 @@ print(next(crate["manifest_path"] for crate in crates if crate["name"] == "mlx-s
     die "Cargo names no crate mlx-sys; is Cargo.lock this checkout's?"
 }
 
-# compile FOLDER SOURCES… -- COMPILER FLAGS…: objects into FOLDER, `processors` at once. The first that fails ends it.
+# compile FOLDER SOURCES… -- COMPILER FLAGS…: compiles objects into FOLDER, `processors` in parallel. Stops at the first error.
 compile() {
   local to=$1 sources
   shift

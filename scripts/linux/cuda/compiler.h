@@ -1,4 +1,4 @@
-// NVRTC, NVIDIA's compiler of GPU code at run time, asked for one kernel at a time.
+// Compiles single kernels with NVRTC, NVIDIA's run-time compiler.
 #pragma once
 
 #include <map>
@@ -8,7 +8,7 @@
 
 namespace compiler {
 
-// What MLX hands to NVRTC for a module of kernels.
+// MLX's input to NVRTC for a module of kernels.
 struct Source {
   std::string text;
   std::map<std::string, std::string> headers; // by the names that they are included by

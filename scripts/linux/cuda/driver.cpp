@@ -1,6 +1,6 @@
-// MLX's CUDA library needs libcuda.so.1, which comes with NVIDIA's driver, before `main`; where it is missing the loader ends
-// the process with a line that helps nobody. without_driver.py takes that need out of the library, and what it calls of
-// the driver is here: passed on to the driver, or one line with the remedy.
+// MLX's CUDA library depends on libcuda.so.1 of NVIDIA's driver; if it is missing, the loader ends the process with an unhelpful
+// line before `main`. without_driver.py removes that dependency from the library, and this file defines the driver's functions that
+// it calls: they call the driver, or print one line with the remedy.
 #include "driver.h"
 
 #include <dlfcn.h>
@@ -10,7 +10,7 @@
 
 namespace {
 
-// Before `main`, and before anything else could have begun that would have to end well.
+// Runs before `main`, when nothing needs cleanup.
 void *open_driver() {
   void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL);
   if (!library) {
@@ -31,7 +31,7 @@ __attribute__((constructor)) void prepare() {
   opened();
   // MLX multiplies float32 in TF32, with 10 bits after the point instead of 23, unless it is told not to.
   setenv("MLX_ENABLE_TF32", "0", 0);
-  // What MLX would keep of kernels on disk is not their code here, kernels.cpp says why: it is to find no place for it.
+  // Disables MLX's disk cache of kernels: here it would not contain their code (see kernels.cpp).
   setenv("MLX_PTX_CACHE_DIR", "/dev/null/none", 1);
 }
 

@@ -1,10 +1,10 @@
-// NVIDIA's driver, which is found when the program starts and not when it is loaded.
+// NVIDIA's driver, which is opened when the program starts instead of when it is loaded.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-// What MLX's library calls of the driver, by the driver's binary interface, whose types the wheels don't bring.
+// The driver's functions that MLX's library calls, by their binary interface; the wheels don't include the types.
 namespace driver {
 
 using Result = int; // CUresult
@@ -19,10 +19,10 @@ struct KernelNode {
   Handle kernel, context;
 };
 
-// A function of the driver's. One that it lacks ends the process with a line that says so.
+// A function of the driver. Ends the process with a one-line error if it is missing.
 void *find(const char *name);
 
-// Calls the driver's own, whatever this program has by the same name.
+// Calls the driver's function, not this program's of the same name.
 template <typename... Arguments>
 Result call(const char *name, void *&found, Arguments... arguments) {
   if (!found) found = find(name);
@@ -31,7 +31,7 @@ Result call(const char *name, void *&found, Arguments... arguments) {
 
 } // namespace driver
 
-// Each place has its own pointer, looked up once.
+// Each call site has its own pointer, looked up once.
 #define DRIVER(name, ...)                   \
   ([&] {                                    \
     static void *found;                     \

@@ -24,7 +24,7 @@ uint64_t hash(uint64_t h, const std::string &bytes) { // FNV-1a, and the length,
   return (h ^ bytes.size()) * 0x100000001b3u;
 }
 
-// Where new ones go; empty where there is no place.
+// The folder for new files; empty if there is none.
 const std::string &folder() {
   static const std::string chosen = [] {
     try {
@@ -36,7 +36,7 @@ const std::string &folder() {
   return chosen;
 }
 
-// Those that a bundle brought, beside MLX's library: <root>/mlx/lib/libmlx.so has <root>/kernels.
+// The folder of a bundle, beside MLX's library: <root>/kernels for <root>/mlx/lib/libmlx.so.
 const std::string &bundled() {
   static const std::string chosen = [] {
     Dl_info info;
@@ -77,7 +77,7 @@ std::string kernel_files::name(const compiler::Source &source, const std::string
     uint64_t h = hash(hash(hash(start, versions), source.text), kernel);
     for (const auto &[name, text] : source.headers) h = hash(hash(h, name), text);
     for (const std::string &option : source.options)
-      if (option.rfind("--include-path=", 0) != 0) h = hash(h, option); // where headers lie is another machine's matter
+      if (option.rfind("--include-path=", 0) != 0) h = hash(h, option); // paths of headers differ between machines
     char word[20];
     snprintf(word, sizeof word, "%016llx", (unsigned long long)h);
     words += word;

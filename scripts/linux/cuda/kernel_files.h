@@ -7,13 +7,13 @@
 
 namespace kernel_files {
 
-// The file's name: of everything that the code depends on.
+// The file's name: a hash of everything that the code depends on.
 std::string name(const compiler::Source &source, const std::string &kernel);
 
-// False if the file is not there or not whole.
+// False if the file is missing or damaged.
 bool read(const std::string &name, const std::string &kernel, compiler::Kernel &compiled);
 
-// Appears whole. What cannot be kept is compiled again another time.
+// Writes the file atomically. If that fails, the kernel is compiled again next time.
 void write(const std::string &name, const std::string &kernel, const compiler::Kernel &compiled);
 
 } // namespace kernel_files

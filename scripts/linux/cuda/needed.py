@@ -1,9 +1,9 @@
-"""Which of NVIDIA's libraries that MLX's needs are missing.
+"""Finds NVIDIA's libraries that MLX needs, and lists the missing ones.
 
     python3 needed.py FOLDER 12|13
 
-Links those that the system or this Python has into FOLDER/nvidia, where MLX's library looks for them, and prints the names of
-the packages that bring the others.
+Links those of the system or of this Python into FOLDER/nvidia, where MLX's library searches, and prints the names of the packages
+with the others.
 """
 
 import importlib.util
@@ -12,7 +12,7 @@ import pathlib
 import subprocess
 import sys
 
-# By the folder that MLX's library looks in: the files that must be there, and the packages that bring them.
+# By folder in the search path of MLX's library: the required files, and the packages that contain them.
 NEEDS = {
     13: {
         "cu13": (
@@ -34,7 +34,7 @@ NEEDS = {
 
 
 def of_python():
-    """The folders of the Python package `nvidia`, as PyTorch's wheels lay them."""
+    """The folders of the Python package `nvidia`, which PyTorch's wheels install."""
     found = importlib.util.find_spec("nvidia")
     return [pathlib.Path(p) for p in (found.submodule_search_locations if found else [])]
 
@@ -54,7 +54,7 @@ def toolkit():
 
 
 def needed(folder, version):
-    """Prints what has to be fetched. A folder is linked whole, since its libraries open others beside them."""
+    """Prints the missing packages. Folders are linked as a whole, since their libraries open each other."""
     nvidia = pathlib.Path(folder) / "nvidia"
     nvidia.mkdir(parents=True, exist_ok=True)
     system = of_system()

@@ -1,6 +1,6 @@
-# Sourced by setup.sh: NVIDIA's libraries, which MLX's needs. With a driver, those that neither the system nor this Python has
-# are fetched. Without one nothing can run that calls them, and they are 1.5 GB: there, stand-ins let programs link and start,
-# whose first line then says what is missing (driver.cpp).
+# Sourced by setup.sh: NVIDIA's libraries, on which MLX's library depends. With a driver, those that neither the system nor this
+# Python has are downloaded. Without one nothing can call them, and they are 1.5 GB: stubs then let programs link and start, and
+# print what is missing (driver.cpp).
 
 nvidia_libraries() { # FOLDER
   local missing making=$mlx/making.nvidia
@@ -24,8 +24,8 @@ nvidia_libraries() { # FOLDER
   fi
 }
 
-# A library for each of those that MLX's names, with every function that it takes from it, found last: by links in the last
-# folder that MLX's library looks in.
+# A stub library for each dependency of MLX's library, with every function that it imports. They are found last: by links in the
+# last folder of its search path.
 make_stand_ins() { # FOLDER-OF-MLX FOLDER
   local library=$1/mlx/lib/libmlx.so links name symbols
   links=$(echo "$1"/mlx_cuda_*.libs)

@@ -1,6 +1,6 @@
-// The threads that MLX starts to look after finished GPU work. Each belongs to a thread that computes, and is let go of while
-// it still holds a stream: at the program's end it gave that back to a driver that was gone already, and ended the process with
-// "driver shutting down". They are waited for instead, once they have been told to end, which happens before this.
+// MLX's threads that handle finished GPU work. Each belongs to a computing thread and is detached while it still holds a stream: at
+// exit it returned the stream to a driver that had already shut down, and ended the process with "driver shutting down". They are
+// joined instead, after they have been told to end.
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -27,13 +27,13 @@ class Kept {
  public:
   void add(pthread_t thread) {
     std::lock_guard guard(lock);
-    // Streams were made before their thread, and with the first the driver's own end was registered: this one comes before it.
+    // The driver registers its own exit handler with the first stream, which is created before its thread: this handler runs first.
     if (!registered) registered = atexit([] { kept().wait(); }) == 0;
     std::erase_if(threads, [](pthread_t ended) { return pthread_tryjoin_np(ended, nullptr) == 0; });
     threads.push_back(thread);
   }
 
-  // One whose owner still runs is never told to end, and harms nothing.
+  // A thread whose owner is still running is never told to end, and is harmless.
   void wait() {
     std::lock_guard guard(lock);
     timespec until;

@@ -1,4 +1,4 @@
-// How often the program waits for a device, for scripts/gpu.sh: counted where MLX_GPT_COUNT_WAITS names a file to write it to.
+// Counts how often the program waits for a device, for scripts/gpu.sh; writes the count to the file in MLX_GPT_COUNT_WAITS.
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-"""Takes the need of libcuda.so.1, which is the driver's, out of MLX's library, in place: driver.cpp says why.
+"""Removes the dependency on libcuda.so.1, the driver's library, from MLX's library, in place; see driver.cpp.
 
     python3 without_driver.py LIBRARY
 """
@@ -8,14 +8,14 @@ import sys
 
 
 def without_driver(path):
-    """The entry of the dynamic section that names libcuda.so.1 names another library a second time, which does nothing."""
+    """Replaces the dynamic section's entry for libcuda.so.1 by a duplicate of another one, which has no effect."""
     with open(path, "r+b") as library:
         data = library.read()
         assert data[:6] == b"\x7fELF\x02\x01", f"{path}: not a library of 64 bits"
         (offset,) = struct.unpack_from("<Q", data, 32)
         size, count = struct.unpack_from("<HH", data, 54)
         headers = [struct.unpack_from("<IIQQQQQQ", data, offset + i * size) for i in range(count)]
-        # A virtual address to its place in the file.
+        # Converts a virtual address to a file offset.
         place = lambda a: next(a - h[3] + h[2] for h in headers if h[0] == 1 and h[3] <= a < h[3] + h[5])
         dynamic = next(h for h in headers if h[0] == 2)
         entries = {at: struct.unpack_from("<QQ", data, at) for at in range(dynamic[2], dynamic[2] + dynamic[5], 16)}

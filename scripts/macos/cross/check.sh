@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# On Linux: checks the types of what a Mac builds (the program, its tests, its benches, for aarch64-apple-darwin), and links
-# the program with MLX's library as Apple's users have it (the Python package mlx-metal). Nothing of it can be run here; what
-# does not compile there, or calls what nothing on a Mac gives, is found. The last line counts the symbols of the program.
+# On Linux: type-checks the program, tests and benches for aarch64-apple-darwin, and links the program with MLX's library for macOS
+# (the Python package mlx-metal). Nothing can be run here, but compile errors and missing symbols are found. The last line counts
+# the program's symbols.
 #
-# Everything is in .mac/ (3 GB). What is fetched has its version and its hash in requirements.txt and debian.txt beside
-# this. Rust needs the sources of its standard library: `rustup component add rust-src`; else Debian 12's packages are
-# taken, into .mac/ and not into the system. Tried on Debian 12 x86_64.
+# Everything is in .mac/ (3 GB). Versions and hashes of downloads are in requirements.txt and debian.txt in this folder. Rust needs
+# the sources of its standard library: `rustup component add rust-src`; otherwise Debian 12's packages are unpacked into .mac/,
+# without changing the system. Tested on Debian 12 x86_64.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
@@ -44,14 +44,14 @@ fi
 export ZIG=$mac/wheels/ziglang/zig FRAMEWORKS=$mac/frameworks ZIG_GLOBAL_CACHE_DIR=$mac/zig-cache ZIG_LOCAL_CACHE_DIR=$mac/zig-cache
 mlx=$mac/wheels/mlx
 
-# 2. The scripts that a Mac runs: faults of any shell's, then what bash 3.2 and BSD's tools do not know. BASH32 may name such a
-#    bash, which then has to parse them.
+# 2. The scripts that run on a Mac: shellcheck, then features that bash 3.2 and BSD's tools lack. If BASH32 names such a bash, it
+#    must be able to parse them.
 scripts=()
 while IFS= read -r script; do scripts+=("$script"); done < <(git ls-files '*.sh' | grep -v -e scripts/linux/ -e scripts/macos/cross/)
 "$mac/wheels/shellcheck" -x -S warning "${scripts[@]}" "$here/check.sh" "$here/cc" || die "shellcheck found faults in scripts, see above"
-python3 "$here/portable.py" "${scripts[@]}" || die "scripts use what a Mac has not, see above"
+python3 "$here/portable.py" "${scripts[@]}" || die "scripts use features that a Mac lacks, see above"
 [ -z "${BASH32:-}" ] || for script in "${scripts[@]}"; do "$BASH32" -n "$script" || die "$BASH32 cannot parse $script"; done
-say "${#scripts[@]} scripts use nothing that a Mac has not"
+say "${#scripts[@]} scripts use only features that a Mac has"
 
 # 3. A Rust with the sources of its standard library.
 has_sources() { [ -e "$("$1" --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock" ]; }
@@ -80,7 +80,7 @@ else
     cp "$here/debian.txt" "$making/packages"
     mv "$making" "$mac/rust"
   fi
-  has_sources "$RUSTC" || die "$RUSTC has not the sources of its standard library"
+  has_sources "$RUSTC" || die "$RUSTC has no sources of its standard library"
 fi
 export RUSTC
 

@@ -1,7 +1,7 @@
-"""Finds in shell scripts what bash 3.2 or the BSD tools of a Mac do not know: portable.py FILE…
+"""Finds features in shell scripts that bash 3.2 or the BSD tools of a Mac lack: portable.py FILE…
 
-A list of what people write by habit on Linux, not a parser: comments are left out, and so are branches for Linux alone, which
-have files of their own.
+It checks a list of Linux habits and is not a parser: comments are ignored, and so are branches for Linux only, which are in
+separate files.
 """
 
 import pathlib

@@ -1,9 +1,9 @@
 """Symbols of Mach-O files.
 
 symbols.py stubs FRAMEWORKS FOLDER
-    makes a text stub of each framework of the list, which a linker takes in its place
+    writes a text stub of each framework in the list, for the linker
 symbols.py count FRAMEWORKS LIBMLX LIBSYSTEM PROGRAM
-    says which libraries the symbols of a program come from; fails where one comes from none
+    lists the libraries that provide a program's symbols; fails if a symbol is missing
 """
 
 import pathlib
@@ -16,7 +16,7 @@ EXTERNAL, TYPE, DEBUGGING = 0x01, 0x0E, 0xE0  # N_EXT, N_TYPE, N_STAB
 
 
 def frameworks(path):
-    """The symbols of each framework of the list."""
+    """The symbols of each framework in the list."""
     listed = {}
     for line in pathlib.Path(path).read_text().splitlines():
         if line and not line.startswith("#"):
@@ -26,7 +26,7 @@ def frameworks(path):
 
 
 def stubs(listed, folder):
-    """A .tbd file of each framework or library, as Apple's SDK has them."""
+    """Writes a .tbd file of each framework or library, in the format of Apple's SDK."""
     for name, symbols in listed.items():
         if name.startswith("lib"):
             path, installed = pathlib.Path(folder) / f"{name}.tbd", f"/usr/lib/{name}.dylib"
@@ -43,7 +43,7 @@ def stubs(listed, folder):
 
 
 def read(path):
-    """Of a 64-bit Mach-O file: the names that it exports, and (name, library) of each that it takes from elsewhere."""
+    """The exported names of a 64-bit Mach-O file, and (name, library) of each import."""
     data = pathlib.Path(path).read_bytes()
     assert data[:4] == b"\xcf\xfa\xed\xfe", f"{path} is not a 64-bit Mach-O file"
     count = struct.unpack_from("<I", data, 16)[0]
@@ -72,7 +72,7 @@ def read(path):
 
 
 def count(listed, libmlx, libsystem, program):
-    """Says where the symbols come from that the program takes from elsewhere."""
+    """Prints which libraries provide the program's imports."""
     gives = {
         "libSystem": set(re.findall(r"[\w$.]+", pathlib.Path(libsystem).read_text())),
         "libmlx": read(libmlx)[0],
@@ -88,7 +88,7 @@ def count(listed, libmlx, libsystem, program):
         else:
             unexplained.append(symbol)
     for symbol in unexplained:
-        print(f"mac-check: error: nothing on a Mac gives {symbol}")
+        print(f"mac-check: error: nothing on a Mac provides {symbol}")
     parts = ", ".join(f"{number} of {name}" for name, number in counts.items())
     print(f"mac-check: {len(taken)} symbols: {parts}; {len(unexplained)} unexplained")
     return 1 if unexplained else 0
