@@ -50,7 +50,7 @@ macro_rules! arrays {
 }
 pub(crate) use arrays;
 
-/// Evaluates all arrays of a value.
+/// Evaluates all arrays of a value, of any shapes.
 ///
 /// # Errors
 /// MLX's.

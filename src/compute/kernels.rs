@@ -157,22 +157,27 @@ pub fn run_all() -> Result<()> {
 mod linked {
     use super::{BlasThroughput, Compiler, Kernel};
 
+    /// Whether they are enabled; `None` if they are not linked.
     pub fn is_on() -> Option<bool> {
         None
     }
 
+    /// All overridden functions, sorted.
     pub fn kernels() -> Vec<Kernel> {
         Vec::new()
     }
 
+    /// Name of the BLAS and its kernels.
     pub fn blas() -> Option<String> {
         None
     }
 
+    /// Measured throughput of the BLAS.
     pub fn blas_rate() -> Option<BlasThroughput> {
         None
     }
 
+    /// The compiler of fused kernels.
     pub fn compiler() -> Option<Compiler> {
         None
     }
@@ -202,10 +207,12 @@ mod linked {
         String::from_utf8_lossy(&bytes[..length]).into_owned()
     }
 
+    /// Whether they are enabled; `None` if they are not linked.
     pub fn is_on() -> Option<bool> {
         Some(mlx_gpt_kernels() == 1)
     }
 
+    /// All overridden functions, sorted.
     pub fn kernels() -> Vec<Kernel> {
         let kernel = |n| {
             let mut state = -1;
@@ -224,10 +231,12 @@ mod linked {
         kernels
     }
 
+    /// Name of the BLAS and its kernels.
     pub fn blas() -> Option<String> {
         Some(text(|name| mlx_gpt_blas(name)))
     }
 
+    /// Measured throughput of the BLAS.
     pub fn blas_rate() -> Option<BlasThroughput> {
         let mut rates = [0.0; 2];
         mlx_gpt_blas_rates(&mut rates);
@@ -239,6 +248,7 @@ mod linked {
         })
     }
 
+    /// The compiler of fused kernels.
     pub fn compiler() -> Option<Compiler> {
         let name = text(|name| mlx_gpt_kernel_compiler(name));
         Some(if name.is_empty() {

@@ -21,8 +21,10 @@ pub fn of_process() -> Option<u64> {
     of_groups.into_iter().chain(address_space()).min()
 }
 
+/// Checks that the address-space limit leaves room for MLX.
+///
 /// # Errors
-/// `ulimit -v` leaves less than MLX takes to begin with.
+/// `ulimit -v` is less than MLX needs to start.
 pub fn ensure_room_to_compute() -> Result<()> {
     let least = OWN + OF_A_THREAD * available_parallelism().map_or(1, |threads| threads.get() as u64);
     let limit = address_space().unwrap_or(u64::MAX);

@@ -115,7 +115,7 @@ pub fn custom_vjp(
     }
 }
 
-/// The same arrays; MLX uses them only once those of `after` are computed.
+/// The same arrays, of any shapes; MLX uses them only after those in `after` are computed.
 ///
 /// # Errors
 /// MLX's.

@@ -27,20 +27,26 @@ pub struct TextFiles {
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct TextFile {
+    /// Its path.
     pub path: PathBuf,
+    /// Its size.
     pub bytes: u64,
 }
 
 /// A position in the files: byte `offset` of file number `file`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct FilePosition {
+    /// Index of the file.
     pub file: usize,
+    /// Offset in bytes.
     pub offset: u64,
 }
 
 /// A block of normalised text: without byte-order mark, with LF line endings.
 pub struct TextBlock {
+    /// The normalised text.
     pub text: String,
+    /// Where it begins.
     pub start: FilePosition,
     /// Its size on disk, in bytes.
     pub bytes: u64,
@@ -48,7 +54,9 @@ pub struct TextBlock {
     pub end: FilePosition,
     /// Whether it is the last of its file.
     pub ends_file: bool,
+    /// Whether it began with a byte-order mark.
     pub had_mark: bool,
+    /// Number of CRLF line endings.
     pub carriage_returns: usize,
 }
 

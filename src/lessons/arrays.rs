@@ -17,7 +17,7 @@ pub fn rows(array: &Array) -> Result<Vec<Vec<f32>>> {
     Ok(numbers.chunks(columns).map(<[f32]>::to_vec).collect())
 }
 
-/// A matrix with a label before each row.
+/// Formats a matrix `[rows, columns]` with a label before each row.
 ///
 /// # Errors
 /// MLX's.

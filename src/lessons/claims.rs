@@ -12,6 +12,7 @@ pub struct Claim {
     pub statement: &'static str,
     /// The source to look at if the check fails.
     pub hint: &'static str,
+    /// Checks the claim on this machine.
     pub verify: fn(&Workspace) -> Result<CheckResult>,
 }
 

@@ -35,6 +35,7 @@ fn cut(texts: &[&str]) -> Result<String> {
     Ok(out)
 }
 
+/// Figure: chunks of GPT-2's and GPT-4's split patterns.
 pub fn patterns(_: &Workspace) -> Result<String> {
     let text = "I'll say it'S 12345 times:\n\n    no!!";
     let mut out = format!("{text:?}\n\n");
@@ -48,6 +49,7 @@ pub fn patterns(_: &Workspace) -> Result<String> {
     Ok(out)
 }
 
+/// Figure: a special token's text, encoded as text and as the token.
 pub fn special(_: &Workspace) -> Result<String> {
     let gpt2 = Tokenizer::gpt2()?;
     let text = format!("The end.{END_OF_TEXT}");
@@ -78,6 +80,7 @@ pub const SPECIAL: Claim = Claim {
     },
 };
 
+/// Figure: the tokens of a word in several forms.
 pub fn spelling(_: &Workspace) -> Result<String> {
     cut(&[
         "strawberry",
@@ -88,12 +91,14 @@ pub fn spelling(_: &Workspace) -> Result<String> {
     ])
 }
 
+/// Figure: the tokens of numbers.
 pub fn numbers(_: &Workspace) -> Result<String> {
     cut(&["127 + 677 = 804", "1275 + 6773 = 8048", "1000000 1000001"])
 }
 
 const BEFORE: &str = "To be, or not to";
 
+/// Figure: a prompt with and without a trailing space.
 pub fn space(_: &Workspace) -> Result<String> {
     cut(&[BEFORE, &format!("{BEFORE} "), &format!("{BEFORE} be")])
 }
@@ -114,6 +119,7 @@ pub const SPACE: Claim = Claim {
     },
 };
 
+/// Figure: a greeting in several languages.
 pub fn languages(_: &Workspace) -> Result<String> {
     let mut out = String::from("            characters  bytes   gpt2  cl100k\n");
     let both = both()?;
@@ -150,6 +156,7 @@ const FORMATS: [(&str, &str); 3] = [
     ),
 ];
 
+/// Figure: JSON, YAML and Python.
 pub fn formats(_: &Workspace) -> Result<String> {
     let mut out = String::from("            characters   gpt2  cl100k\n");
     let both = both()?;

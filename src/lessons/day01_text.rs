@@ -18,6 +18,7 @@ use crate::terminal::console::{program, say};
 use crate::tokenizer::basic::{BYTES, Basic, Pair, count_pairs, merge, most_frequent};
 use crate::tokenizer::{Bpe, CharTokenizer, END_OF_TEXT, Pattern, Tokenizer, train_merges};
 
+/// Day 1.
 pub const LESSON: Lesson = Lesson {
     day: 1,
     title: "Text, and how it becomes numbers",

@@ -21,6 +21,7 @@ use crate::generate::sampler::Sampling;
 use crate::model::init::initialize;
 use crate::model::{Model, Parameters};
 
+/// Day 2.
 pub const LESSON: Lesson = Lesson {
     day: 2,
     title: "Data, and the bigram model",

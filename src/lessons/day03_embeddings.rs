@@ -17,6 +17,7 @@ use crate::model::embeddings::Embeddings;
 use crate::model::init::initialize;
 use crate::model::parameters::Parameters;
 
+/// Day 3.
 pub const LESSON: Lesson = Lesson {
     day: 3,
     title: "Embeddings, and the mean of the past",

@@ -22,6 +22,7 @@ pub struct WorkedExample {
 const ENLARGED: f32 = 12.0;
 
 impl WorkedExample {
+    /// A random head of that configuration.
     pub fn new(workspace: &Workspace, recipe: &Recipe) -> Result<Self> {
         let model = workspace.config(recipe)?.model(workspace.tokenizer()?.vocab_size());
         let parameters =

@@ -11,6 +11,7 @@ use super::workspace::Workspace;
 
 /// The same letters in another order, up to the last.
 pub const DOG: &str = "dog bites man.";
+/// The same words in another order.
 pub const MAN: &str = "man bites dog.";
 
 /// Weights or scores `[1, T, S]` of the tokens of a text (rows) for those of another (columns).
@@ -38,10 +39,11 @@ pub fn order_matters(workspace: &Workspace) -> Result<(f32, f32)> {
     Ok((apart(&without)?, apart(&with)?))
 }
 
+/// Figure: attention on two orders of the same words.
 pub fn order(workspace: &Workspace) -> Result<String> {
     let (without, with) = order_matters(workspace)?;
     Ok(format!(
-        "what the full stop hears of {DOG:?} and of {MAN:?}\n\nlargest difference without positions {without:.1e}\nlargest difference with positions    {with:.1e}\n"
+        "output at the full stop of {DOG:?} and of {MAN:?}\n\nlargest difference without positions {without:.1e}\nlargest difference with positions    {with:.1e}\n"
     ))
 }
 
@@ -62,6 +64,7 @@ pub fn change_of_row(workspace: &Workspace) -> Result<(f32, f32)> {
     Ok((moved(0)?, moved(1)?))
 }
 
+/// Figure: what changes when a later token or another row changes.
 pub fn apart(workspace: &Workspace) -> Result<String> {
     let (before, at) = change_of_last(workspace)?;
     let (other, own) = change_of_row(workspace)?;
@@ -71,6 +74,7 @@ pub fn apart(workspace: &Workspace) -> Result<String> {
     ))
 }
 
+/// Figure: decoder, encoder and cross-attention.
 pub fn kinds(workspace: &Workspace) -> Result<String> {
     let example = WorkedExample::new(workspace, &ONE_HEAD)?;
     let (text, other) = ("to be", "etre");

@@ -16,6 +16,7 @@ use super::workspace::Workspace;
 use super::{Figure, Lesson, Recipe};
 use crate::config::{Architecture, TrainConfig};
 
+/// Day 4.
 pub const LESSON: Lesson = Lesson {
     day: 4,
     title: "Self-attention",
@@ -59,11 +60,11 @@ pub const LESSON: Lesson = Lesson {
             render: training,
         },
         Figure {
-            name: "hears.txt",
-            render: hears,
+            name: "attention.txt",
+            render: strongest_weights,
         },
         Figure {
-            name: "hears.svg",
+            name: "attention.svg",
             render: |workspace| {
                 let looks = looks(workspace)?;
                 pictures::arcs(
@@ -310,13 +311,13 @@ fn looks(workspace: &Workspace) -> Result<AttentionMap> {
     AttentionMap::of(workspace, ONE_HEAD.folder, 24)
 }
 
-fn hears(workspace: &Workspace) -> Result<String> {
+fn strongest_weights(workspace: &Workspace) -> Result<String> {
     let looks = looks(workspace)?;
     let mut text = String::new();
     for (place, (token, weights)) in looks.tokens.iter().zip(&looks.heads[0]).enumerate().skip(12) {
         let mut sources: Vec<usize> = (0..=place).collect();
         sources.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
-        write!(text, "{token} at {place:<2} hears")?;
+        write!(text, "{token} at {place:<2} attends to")?;
         for from in sources.into_iter().take(4) {
             write!(
                 text,

@@ -22,6 +22,7 @@ use crate::model::init::parameter_count;
 use crate::model::parameters::Parameters;
 use crate::terminal::console::say;
 
+/// Day 5.
 pub const LESSON: Lesson = Lesson {
     day: 5,
     title: "Many heads",

@@ -22,6 +22,7 @@ use crate::model::mlp::{Mlp, gelu};
 use crate::model::norm::LayerNorm;
 use crate::model::parameters::Parameters;
 
+/// Day 6.
 pub const LESSON: Lesson = Lesson {
     day: 6,
     title: "The block",

@@ -40,6 +40,7 @@ pub enum BlockVariant {
     Neither,
 }
 
+/// The variants of a block, with their formulas.
 pub const WIRINGS: [(BlockVariant, &str); 4] = [
     (BlockVariant::ResidualAndNorm, "x + f(norm(x))"),
     (BlockVariant::Residual, "x + f(x)"),

@@ -10,7 +10,7 @@ use mlx_rs::transforms::value_and_grad_with_argnums;
 use super::arrays::{largest_difference, visible};
 use super::claims::{CheckResult, Claim, lower_loss};
 use super::day03_embeddings::picture_of_vectors;
-use super::gradients::largest_share;
+use super::gradients::largest_relative_difference;
 use super::workspace::Workspace;
 use super::{Figure, Lesson, Recipe, day07_pytorch, day07_weights};
 use crate::checkpoint::Checkpoint;
@@ -27,6 +27,7 @@ use crate::model::mlp::Mlp;
 use crate::model::norm::LayerNorm;
 use crate::model::{Gpt, Parameters};
 
+/// Day 7.
 pub const LESSON: Lesson = Lesson {
     day: 7,
     title: "GPT-2 assembled",
@@ -97,7 +98,7 @@ pub const LESSON: Lesson = Lesson {
                 let (lookup, head, both) = gradients_of_uses(workspace)?;
                 // Float32 sums in another order, as tests/parity.rs allows them.
                 Ok(CheckResult::within_tolerance(
-                    largest_share(&[lookup.add(head)?], &[both])?,
+                    largest_relative_difference(&[lookup.add(head)?], &[both])?,
                     1e-5,
                 ))
             },

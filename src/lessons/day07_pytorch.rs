@@ -9,7 +9,7 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use super::arrays::{largest_difference, table};
 use super::claims::CheckResult;
 use super::day07_gpt2::inputs;
-use super::gradients::{gradients, largest_share};
+use super::gradients::{gradients, largest_relative_difference};
 use super::pytorch::{LOGITS_ROWS, PyTorch};
 use super::workspace::Workspace;
 use crate::model::Gpt;
@@ -27,6 +27,7 @@ fn both_gradients(pytorch: &PyTorch) -> Result<(Vec<Array>, Vec<Array>)> {
     Ok((ours, theirs.collect::<Result<_>>()?))
 }
 
+/// Figure: differences from PyTorch's logits and gradients.
 pub fn pytorch(_: &Workspace) -> Result<String> {
     let pytorch = PyTorch::read()?;
     let (ours, theirs) = both_logits(&pytorch)?;
@@ -50,19 +51,24 @@ pub fn pytorch(_: &Workspace) -> Result<String> {
         text,
         "and of all {} gradients, as a share of the largest in each array, {:.1e}",
         pytorch.parameters.count(),
-        largest_share(&our_gradients, &their_gradients)?
+        largest_relative_difference(&our_gradients, &their_gradients)?
     )?;
     Ok(text)
 }
 
+/// Claim: the logits are PyTorch's.
 pub fn logits_are_pytorchs(_: &Workspace) -> Result<CheckResult> {
     let (ours, theirs) = both_logits(&PyTorch::read()?)?;
     // PyTorch's own float32 is off by 7e-7 from float64; another order of sums may be off by ten times that.
     Ok(CheckResult::within_tolerance(largest_difference(&ours, &theirs)?, 1e-5))
 }
 
+/// Claim: every gradient is PyTorch's.
 pub fn gradients_are_pytorchs(_: &Workspace) -> Result<CheckResult> {
     let (ours, theirs) = both_gradients(&PyTorch::read()?)?;
     // As for the logits, relative to each tensor's largest magnitude.
-    Ok(CheckResult::within_tolerance(largest_share(&ours, &theirs)?, 1e-5))
+    Ok(CheckResult::within_tolerance(
+        largest_relative_difference(&ours, &theirs)?,
+        1e-5,
+    ))
 }

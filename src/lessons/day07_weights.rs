@@ -45,6 +45,7 @@ fn spread_and_loss(workspace: &Workspace, factor: f32) -> Result<(f32, f32)> {
     Ok((deviation(&logits)?, losses.mean(None)?.try_item_exact()?))
 }
 
+/// Figure: first losses by scale of the initial weights.
 pub fn first_loss(workspace: &Workspace) -> Result<String> {
     let vocabulary = workspace.tokenizer()?.vocab_size();
     let mut text = format!(
@@ -78,6 +79,7 @@ fn last(numbers: &[f32]) -> f32 {
     numbers[numbers.len() - 1]
 }
 
+/// Figure: standard deviation of the residual stream by depth.
 pub fn stream(workspace: &Workspace) -> Result<String> {
     let mut text = String::from("layers   at first   at the end: scaled   unscaled\n");
     for layers in [12, 24, 48] {
@@ -93,6 +95,7 @@ pub fn stream(workspace: &Workspace) -> Result<String> {
     Ok(text)
 }
 
+/// The same as a picture.
 pub fn stream_picture(workspace: &Workspace) -> Result<String> {
     let curve = |name: &str, scaled| -> Result<Series> {
         let widths = widths(workspace, 48, scaled)?;
@@ -124,6 +127,7 @@ fn parameters_by_hand(model: &ModelConfig) -> usize {
 }
 // ANCHOR_END: by_hand
 
+/// Figure: the number of parameters of each size.
 pub fn count(workspace: &Workspace) -> Result<String> {
     let (nano, ..) = fresh(workspace, 1)?;
     let models = PUBLISHED.map(|(preset, published)| (preset.model(GPT2_VOCABULARY), published.to_string()));
@@ -146,6 +150,7 @@ pub fn count(workspace: &Workspace) -> Result<String> {
     Ok(text)
 }
 
+/// Claim: an untrained model predicts nearly uniformly.
 pub fn first_loss_is_that_of_the_unsure(workspace: &Workspace) -> Result<CheckResult> {
     let (_, loss) = spread_and_loss(workspace, 1.0)?;
     let (model, ..) = fresh(workspace, 1)?;
@@ -157,6 +162,7 @@ pub fn first_loss_is_that_of_the_unsure(workspace: &Workspace) -> Result<CheckRe
     ))
 }
 
+/// Claim: scaling by depth keeps the residual stream's size.
 pub fn scaled_stream_keeps_its_width(workspace: &Workspace) -> Result<CheckResult> {
     let ratio = |scaled| anyhow::Ok(last(&widths(workspace, 48, scaled)?) / last(&widths(workspace, 12, scaled)?));
     let (scaled, unscaled) = (ratio(true)?, ratio(false)?);
@@ -167,6 +173,7 @@ pub fn scaled_stream_keeps_its_width(workspace: &Workspace) -> Result<CheckResul
     ))
 }
 
+/// Claim: the numbers of parameters are the published ones.
 pub fn counts_are_the_published(_: &Workspace) -> Result<CheckResult> {
     let same = PUBLISHED.iter().all(|&(preset, published)| {
         let model = preset.model(GPT2_VOCABULARY);

@@ -109,6 +109,7 @@ impl FittingExperiment {
     }
 }
 
+/// Figure: losses of an overfitting and an underfitting model.
 pub fn fitting(workspace: &Workspace) -> Result<String> {
     say("day 8: memorising 1,000 characters; fitting the whole text with too small a model");
     let [over, under] = [OVERFITTING.run(workspace)?, UNDERFITTING.run(workspace)?];
@@ -213,6 +214,7 @@ impl End {
     }
 }
 
+/// Figure: an uninterrupted run and a resumed one.
 pub fn resume(workspace: &Workspace) -> Result<String> {
     let (differing, [whole, resumed]) = stopped_and_resumed(workspace)?;
     let mut text = format!(
@@ -230,6 +232,7 @@ pub fn resume(workspace: &Workspace) -> Result<String> {
     Ok(text)
 }
 
+/// Claim: a resumed run equals an uninterrupted one.
 pub fn resumed_is_never_stopped(workspace: &Workspace) -> Result<CheckResult> {
     let (differing, [whole, resumed]) = stopped_and_resumed(workspace)?;
     if Device::current()? == Device::Gpu {

@@ -64,6 +64,7 @@ fn one_buffer() -> Result<(Array, bool, f32)> {
     Ok((made, same_place, sum))
 }
 
+/// Figure: handles of an array that share memory.
 pub fn memory(_: &Workspace) -> Result<String> {
     let (made, same_place, sum) = one_buffer()?;
     let ours: f32 = made.try_as_slice::<f32>()?.iter().sum();
@@ -79,6 +80,7 @@ pub fn memory(_: &Workspace) -> Result<String> {
     ))
 }
 
+/// Claim: a clone of an array shares its memory.
 pub fn handles_share_memory(_: &Workspace) -> Result<CheckResult> {
     let (_, same_place, _) = one_buffer()?;
     Ok(CheckResult::passes_if(
@@ -123,6 +125,7 @@ impl TimedStepper {
     }
 }
 
+/// Figure: step times with and without compilation.
 pub fn compiled(workspace: &Workspace) -> Result<String> {
     say("day 8: timing steps, eager and compiled");
     let mut trials = [
@@ -158,6 +161,7 @@ pub fn compiled(workspace: &Workspace) -> Result<String> {
     Ok(text)
 }
 
+/// Claim: a compiled step computes the same as an eager one.
 pub fn compiled_is_eager(workspace: &Workspace) -> Result<CheckResult> {
     let mut trials = [
         TimedStepper::new(workspace, false)?,

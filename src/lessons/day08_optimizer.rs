@@ -9,7 +9,7 @@ use mlx_rs::error::Result as MlxResult;
 use super::arrays::largest_difference;
 use super::claims::CheckResult;
 use super::day07_gpt2::{NANO, fresh};
-use super::gradients::{gradients, in_parts, largest_share};
+use super::gradients::{gradients, in_parts, largest_relative_difference};
 use super::pictures::{Axes, Series, curves};
 use super::pytorch::PyTorch;
 use super::workspace::Workspace;
@@ -113,6 +113,7 @@ fn both_ways(workspace: &Workspace) -> Result<Vec<([ByHand; 2], LibraryAdamW)>> 
     Ok(steps)
 }
 
+/// Figure: AdamW on two numbers, by hand and by the library.
 pub fn adamw(workspace: &Workspace) -> Result<String> {
     let config = workspace.config(&NANO)?;
     let mut text = format!(
@@ -147,6 +148,7 @@ pub fn adamw(workspace: &Workspace) -> Result<String> {
     Ok(text)
 }
 
+/// Claim: both agree.
 pub fn adamw_is_by_hand(workspace: &Workspace) -> Result<CheckResult> {
     let mut largest = 0.0_f32;
     for (hand, library) in both_ways(workspace)? {
@@ -174,6 +176,7 @@ pub fn bias(_: &Workspace) -> Result<String> {
     Ok(text)
 }
 
+/// Figure: weight decay without gradients.
 pub fn decay(workspace: &Workspace) -> Result<String> {
     let (model, ..) = fresh(workspace, 1)?;
     let specs = layout(&model);
@@ -220,6 +223,7 @@ pub fn decay_is_decoupled(workspace: &Workspace) -> Result<CheckResult> {
     Ok(CheckResult::within_tolerance(shrunk.max((vector - 1.0).abs()), 1e-7))
 }
 
+/// Figure: the learning rate over the steps.
 pub fn schedule(workspace: &Workspace) -> Result<String> {
     let config = workspace.config(&NANO)?;
     let points = (0..=config.steps).map(|step| (step as f64, 1e3 * f64::from(learning_rate(&config, step))));
@@ -258,6 +262,7 @@ fn norm_of(gradients: &[Array]) -> Result<Array> {
     Ok(global_norm(&squares)?)
 }
 
+/// Figure: gradient norms before and after clipping.
 pub fn clipping(workspace: &Workspace) -> Result<String> {
     let mut text = format!("{:<24} {:>10} {:>12}\n", "gradient's norm", "as it is", "clipped");
     for (name, before, after) in norms(workspace)? {
@@ -266,6 +271,7 @@ pub fn clipping(workspace: &Workspace) -> Result<String> {
     Ok(text)
 }
 
+/// Claim: a clipped norm is the bound, and a smaller one is unchanged.
 pub fn clipped_norms_are_bounded(workspace: &Workspace) -> Result<CheckResult> {
     let max_norm = workspace.config(&NANO)?.grad_clip;
     let wrong = norms(workspace)?
@@ -281,9 +287,10 @@ fn apart(workspace: &Workspace) -> Result<f32> {
     let (model, parameters, batch) = fresh(workspace, 12)?;
     let whole = gradients(&model, &parameters, &batch, 1)?;
     let halves = gradients(&model, &parameters, &batch, 2)?;
-    largest_share(&halves.gradients, &whole.gradients)
+    largest_relative_difference(&halves.gradients, &whole.gradients)
 }
 
+/// Figure: gradients of one batch and of two micro-batches.
 pub fn accumulation(workspace: &Workspace) -> Result<String> {
     Ok(format!(
         "12 rows at once against 2 × 6: largest difference, as a share of the largest gradient in each array, {:.1e}\n",
@@ -291,6 +298,7 @@ pub fn accumulation(workspace: &Workspace) -> Result<String> {
     ))
 }
 
+/// Claim: both are the same.
 pub fn accumulated_is_whole(workspace: &Workspace) -> Result<CheckResult> {
     // Float32 sums in another order, as tests/parity.rs allows them.
     Ok(CheckResult::within_tolerance(apart(workspace)?, 1e-5))
@@ -312,6 +320,7 @@ fn ten_losses() -> Result<(Vec<f32>, Vec<f32>)> {
     Ok((ours, pytorch.answer("losses")?.to_vec_exact()?))
 }
 
+/// Figure: losses of ten steps, here and in PyTorch.
 pub fn pytorch(_: &Workspace) -> Result<String> {
     let mut text = String::from("step   mlx-gpt   PyTorch\n");
     let (ours, theirs) = ten_losses()?;
@@ -321,6 +330,7 @@ pub fn pytorch(_: &Workspace) -> Result<String> {
     Ok(text)
 }
 
+/// Claim: both are the same.
 pub fn losses_are_pytorchs(_: &Workspace) -> Result<CheckResult> {
     let (ours, theirs) = ten_losses()?;
     let largest = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

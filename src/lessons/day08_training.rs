@@ -11,6 +11,7 @@ use crate::checkpoint::run::Run;
 use crate::config::TrainConfig;
 use crate::train::metrics::{self, Record};
 
+/// Day 8.
 pub const LESSON: Lesson = Lesson {
     day: 8,
     title: "Training for real",

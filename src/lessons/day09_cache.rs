@@ -41,6 +41,7 @@ fn models(workspace: &Workspace) -> Result<Vec<(&'static str, ModelConfig)>> {
     Ok(models)
 }
 
+/// Figure: sizes of the key-value cache.
 pub fn sizes(workspace: &Workspace) -> Result<String> {
     let mut text = format!(
         "{:<12} {:>6} {:>6} {:>7} {:>13} {:>13}\n",
@@ -60,6 +61,7 @@ pub fn sizes(workspace: &Workspace) -> Result<String> {
     Ok(text)
 }
 
+/// Claim: the cache has as many bytes as counted by hand.
 pub fn bytes_are_counted(workspace: &Workspace) -> Result<CheckResult> {
     let mut same = true;
     for (_, model) in models(workspace)? {
@@ -93,6 +95,7 @@ fn both_ways(workspace: &Workspace) -> Result<(Array, Array)> {
     Ok((log_softmax(&at_once)?, log_softmax(&one_by_one)?))
 }
 
+/// Figure: log-probabilities with and without the cache.
 pub fn same(workspace: &Workspace) -> Result<String> {
     let (at_once, one_by_one) = both_ways(workspace)?;
     Ok(format!(
@@ -102,6 +105,7 @@ pub fn same(workspace: &Workspace) -> Result<String> {
     ))
 }
 
+/// Claim: both are the same.
 pub fn cached_is_uncached(workspace: &Workspace) -> Result<CheckResult> {
     let (at_once, one_by_one) = both_ways(workspace)?;
     // Log-probabilities of up to 20 in float32 through all layers, each product with another order of sums.
@@ -157,6 +161,7 @@ fn times(workspace: &Workspace) -> Result<Vec<(i32, Duration, Duration)>> {
     Ok(medians.collect())
 }
 
+/// Figure: the time per token with and without the cache.
 pub fn timing(workspace: &Workspace) -> Result<String> {
     let mut text = String::from("tokens so far   no cache   with the cache\n");
     for (tokens, anew, cached) in times(workspace)? {
@@ -171,6 +176,7 @@ pub fn timing(workspace: &Workspace) -> Result<String> {
     Ok(text)
 }
 
+/// The same as a picture.
 pub fn timing_picture(workspace: &Workspace) -> Result<String> {
     let times = times(workspace)?;
     let curve = |name: &str, of: fn(&(i32, Duration, Duration)) -> Duration| Series {
@@ -204,6 +210,7 @@ fn overlong(workspace: &Workspace, day8: &Day8Model) -> Result<Vec<u32>> {
     day8.checkpoint.tokenizer.encode(&text)
 }
 
+/// Figure: the context window when it is full.
 pub fn full(workspace: &Workspace) -> Result<String> {
     let day8 = Day8Model::new(workspace)?;
     let context = day8.checkpoint.model.context;
@@ -224,6 +231,7 @@ pub fn full(workspace: &Workspace) -> Result<String> {
     Ok(text)
 }
 
+/// Claim: a full context continues from its last half.
 pub fn full_goes_on_with_half(workspace: &Workspace) -> Result<CheckResult> {
     let day8 = Day8Model::new(workspace)?;
     let context = day8.checkpoint.model.context;

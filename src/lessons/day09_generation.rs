@@ -18,6 +18,7 @@ use crate::evaluate::{Evaluation, Evaluator};
 use crate::generate::Generator;
 use crate::generate::sampler::{SampledToken, Sampling};
 
+/// Day 9.
 pub const LESSON: Lesson = Lesson {
     day: 9,
     title: "Generation",
@@ -146,8 +147,11 @@ fn prompt(workspace: &Workspace) -> String {
 
 /// The model of day 8, and the beginning of a text.
 pub(super) struct Day8Model {
+    /// The model's checkpoint.
     pub checkpoint: Checkpoint,
+    /// Its generator.
     pub generator: Generator,
+    /// The ids of the prompt.
     pub prompt: Vec<u32>,
 }
 

@@ -48,22 +48,27 @@ fn both_penalties() -> [Named; 2] {
     [("none", Sampling::PLAIN), ("penalty 1.5", penalized)]
 }
 
+/// Figure: probabilities at several temperatures.
 pub fn temperature(workspace: &Workspace) -> Result<String> {
     text_bars(workspace, &every_temperature())
 }
 
+/// The same as a picture.
 pub fn temperature_picture(workspace: &Workspace) -> Result<String> {
     picture_bars(workspace, "Temperature", &every_temperature())
 }
 
+/// Figure: probabilities after each filter.
 pub fn filters(workspace: &Workspace) -> Result<String> {
     text_bars(workspace, &every_filter())
 }
 
+/// The same as a picture.
 pub fn filters_picture(workspace: &Workspace) -> Result<String> {
     picture_bars(workspace, "What filters leave", &every_filter())
 }
 
+/// Figure: probabilities with a repetition penalty.
 pub fn penalty(workspace: &Workspace) -> Result<String> {
     text_bars(workspace, &both_penalties())
 }
@@ -108,6 +113,7 @@ fn picture_bars(workspace: &Workspace, title: &str, samplings: &[Named]) -> Resu
     pictures::bars(title, &names, &groups)
 }
 
+/// Claim: each filter keeps the tokens that it should.
 pub fn filters_leave_what_they_say(workspace: &Workspace) -> Result<CheckResult> {
     let day8 = Day8Model::new(workspace)?;
     let mut sorted = day8.shares(&Sampling::PLAIN)?;
@@ -133,6 +139,7 @@ pub fn filters_leave_what_they_say(workspace: &Workspace) -> Result<CheckResult>
     ))
 }
 
+/// Claim: without options, probabilities are the softmax of the logits.
 pub fn plain_is_softmax(workspace: &Workspace) -> Result<CheckResult> {
     let day8 = Day8Model::new(workspace)?;
     let logits = day8.logits()?;

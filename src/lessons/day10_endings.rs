@@ -27,6 +27,7 @@ pub fn choices(checkpoint: &Checkpoint) -> Result<HellaSwagResult> {
     score(checkpoint, &questions(checkpoint)?, |_| ())
 }
 
+/// Figure: a HellaSwag-style question, and the accuracy.
 pub fn endings(workspace: &Workspace) -> Result<String> {
     say("asking for endings");
     let (before, after) = (workspace.load(BASE.folder)?, workspace.load(FINETUNED.folder)?);

@@ -28,6 +28,7 @@ use crate::model::linear::lora::{self, is_adapter};
 use crate::model::parameters::Parameters;
 use crate::tokenizer::Tokenizer;
 
+/// Day 10.
 pub const LESSON: Lesson = Lesson {
     day: 10,
     title: "OpenAI's GPT-2, and finetuning",

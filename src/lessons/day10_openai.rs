@@ -54,6 +54,7 @@ const FINETUNED: Recipe = Recipe {
 /// What is downloaded, and how large it is.
 const DOWNLOAD: &str = "OpenAI's GPT-2, 548 MB, from Hugging Face's hub";
 
+/// Figure: OpenAI's weights, finetuned with adapters.
 pub fn openai(workspace: &Workspace) -> Result<String> {
     let program = program();
     let stand_in = "OpenAI's weights are not here, so what you saw is the stand-in alone.";

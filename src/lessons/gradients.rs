@@ -49,11 +49,11 @@ pub fn in_parts(model: &ModelConfig, batch: &Batch, parts: usize) -> Vec<MicroBa
     halves.map(part).collect()
 }
 
-/// The largest difference between two sets of gradients, in each array as a share of its largest number.
+/// The largest difference between two lists of arrays of equal shapes, relative to each array's largest magnitude.
 ///
 /// # Errors
 /// MLX's.
-pub fn largest_share(a: &[Array], b: &[Array]) -> Result<f32> {
+pub fn largest_relative_difference(a: &[Array], b: &[Array]) -> Result<f32> {
     let mut largest = 0.0_f32;
     for (a, b) in a.iter().zip(b) {
         let scale: f32 = b.abs()?.max(None)?.try_item_exact()?;

@@ -69,7 +69,9 @@ use workspace::Workspace;
 
 /// A day of the course.
 pub struct Lesson {
+    /// Its number.
     pub day: u8,
+    /// Its title.
     pub title: &'static str,
     /// One-line summary.
     pub teaches: &'static str,
@@ -87,7 +89,9 @@ pub struct Lesson {
 
 /// A figure of a chapter: text if its name ends in `.txt`, a picture if it ends in `.svg`.
 pub struct Figure {
+    /// File name.
     pub name: &'static str,
+    /// Computes its contents.
     pub render: fn(&Workspace) -> Result<String>,
 }
 
@@ -97,6 +101,7 @@ pub struct Recipe {
     pub folder: &'static str,
     /// What the model is, in a few words.
     pub what: &'static str,
+    /// The day's change to the preset's recipe.
     pub change: fn(TrainConfig) -> TrainConfig,
     /// The folder of the checkpoint that it starts from.
     pub starts_from: Option<&'static str>,

@@ -6,16 +6,21 @@ use plotters::prelude::*;
 
 use crate::terminal::plot::{self, COLOURS, FONT, Frame, LETTER, TITLE, WIDTH, drawing, range};
 
-/// Points of one name, which are drawn as a curve.
+/// A curve.
 pub struct Series {
+    /// Its label.
     pub name: String,
+    /// (x, y).
     pub points: Vec<(f64, f64)>,
 }
 
-/// How a plot's axes are called.
+/// Title and axis labels of a plot.
 pub struct Axes<'a> {
+    /// The plot's title.
     pub title: &'a str,
+    /// Label of the x axis.
     pub x: &'a str,
+    /// Label of the y axis.
     pub y: &'a str,
 }
 

@@ -18,16 +18,22 @@ const REFERENCE: &[u8] = include_bytes!("../../tests/fixtures/gpt2-reference.saf
 /// Rows of its batch whose logits were stored.
 pub const LOGITS_ROWS: usize = 3;
 
+/// A small GPT-2 with random weights, and PyTorch's results for it.
 pub struct PyTorch {
+    /// Its configuration.
     pub model: ModelConfig,
+    /// Its weights.
     pub parameters: Parameters,
+    /// A batch of random tokens, `[12, 24]`.
     pub batch: Batch,
     reference: SafeTensors<'static>,
 }
 
 impl PyTorch {
+    /// Reads the fixtures, which are part of the program.
+    ///
     /// # Errors
-    /// None: the file is part of the program.
+    /// None.
     pub fn read() -> Result<Self> {
         let mut entries = Vec::new();
         for (name, view) in SafeTensors::deserialize(PARAMETERS)?.tensors() {
@@ -57,7 +63,7 @@ impl PyTorch {
         })
     }
 
-    /// The reference value of that name.
+    /// The reference value of that name, in the shape that `scripts/fixtures.py` lists.
     ///
     /// # Errors
     /// An unknown name.

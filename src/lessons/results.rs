@@ -18,10 +18,12 @@ const FILE: &str = "lesson.json";
 /// Characters of the sample that a table shows.
 const SAMPLE: usize = 200;
 
+/// The results of a day's model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Results {
     /// Name of the model.
     pub what: String,
+    /// Number of parameters.
     pub parameters: usize,
     /// Training steps.
     pub steps: u64,
@@ -29,7 +31,9 @@ pub struct Results {
     pub seconds: f64,
     /// Exact, on the validation text, in nats per token.
     pub val_loss: f64,
+    /// The same in bits per byte of text.
     pub bits_per_byte: f64,
+    /// A completion of a line break.
     pub sample: String,
 }
 

@@ -11,6 +11,7 @@ use crate::terminal::markdown::Style;
 /// Columns of text; more are hard to read.
 const WIDTH: usize = 100;
 
+/// Prints chapters on the terminal.
 pub struct Screen {
     style: Style,
     /// Interactive: waits for Enter.
@@ -19,6 +20,7 @@ pub struct Screen {
 }
 
 impl Screen {
+    /// A screen as wide as the terminal, up to [`WIDTH`].
     pub fn new() -> Self {
         let columns = stdout_columns();
         Self {

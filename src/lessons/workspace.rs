@@ -32,11 +32,15 @@ pub const LESSONS_FOLDER: &str = "lessons";
 pub struct WorkspaceOptions {
     /// The folder of all days.
     pub root: PathBuf,
+    /// The text: [`DEFAULT_CORPUS`] or a path.
     pub corpus: String,
+    /// Size and recipe that the models start from.
     pub preset: Preset,
+    /// The device.
     pub device: Device,
     /// Replaces the number of steps of the recipes.
     pub steps: Option<u64>,
+    /// The seed of initial weights, batches and samples.
     pub seed: u64,
     /// Whether to download without asking.
     pub download: bool,
@@ -64,8 +68,10 @@ impl fmt::Display for Interrupted {
 impl std::error::Error for Interrupted {}
 
 impl Workspace {
+    /// Opens the corpus.
+    ///
     /// # Errors
-    /// A corpus that cannot be read, or one of tokens: the lessons begin with text.
+    /// The corpus cannot be read, or is a folder of tokens: the lessons begin with text.
     pub fn new(settings: WorkspaceOptions, observer: Box<dyn Observer>) -> Result<Self> {
         let dataset = Dataset::open(&settings.corpus)?;
         ensure!(
@@ -81,6 +87,7 @@ impl Workspace {
         })
     }
 
+    /// The seed of initial weights, batches and samples.
     pub fn seed(&self) -> u64 {
         self.settings.seed
     }
@@ -201,7 +208,7 @@ impl Workspace {
         Ok(config)
     }
 
-    /// The same, without the checkpoint that it starts from.
+    /// The same, without the initial checkpoint.
     fn config_without_init(&self, recipe: &Recipe) -> TrainConfig {
         let mut config = (recipe.change)(TrainConfig {
             corpus: self.settings.corpus.clone(),

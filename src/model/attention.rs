@@ -29,6 +29,8 @@ pub struct Attention {
 }
 
 impl Attention {
+    /// Builds the layer from its parameters.
+    ///
     /// # Errors
     /// A missing parameter.
     pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Self> {

@@ -12,6 +12,8 @@ pub struct Bigram {
 }
 
 impl Bigram {
+    /// Builds the model from its parameters.
+    ///
     /// # Errors
     /// A missing parameter.
     pub fn new(parameters: &Parameters) -> Result<Self> {

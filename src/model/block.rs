@@ -20,6 +20,8 @@ pub struct Block {
 }
 
 impl Block {
+    /// Builds the block from its parameters.
+    ///
     /// # Errors
     /// A missing parameter.
     pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Self> {

@@ -12,8 +12,10 @@ use crate::config::{ModelConfig, Position};
 pub struct Embedding(Matrix);
 
 impl Embedding {
+    /// Builds the embedding from its parameters.
+    ///
     /// # Errors
-    /// A parameter that the model has not.
+    /// A missing parameter.
     pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Self> {
         Ok(Self(Matrix::new(parameters, config)?))
     }
@@ -44,6 +46,8 @@ pub struct Embeddings {
 }
 
 impl Embeddings {
+    /// Builds the embeddings from the model's parameters.
+    ///
     /// # Errors
     /// A missing parameter.
     pub fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {

@@ -19,6 +19,8 @@ pub struct Mlp {
 }
 
 impl Mlp {
+    /// Builds the layer from its parameters.
+    ///
     /// # Errors
     /// A missing parameter.
     pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Self> {

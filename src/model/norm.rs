@@ -19,6 +19,8 @@ pub enum Norm {
 }
 
 impl Norm {
+    /// Builds the layer from its parameters.
+    ///
     /// # Errors
     /// A missing parameter.
     pub fn new(kind: config::NormKind, parameters: &Scope) -> Result<Self> {
@@ -46,6 +48,8 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
+    /// Builds the layer from its parameters.
+    ///
     /// # Errors
     /// A missing parameter.
     pub fn new(parameters: &Scope) -> Result<Self> {

@@ -18,7 +18,7 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// Arrays in the order of `names`.
+    /// Arrays of any shape, in the order of `names`.
     ///
     /// # Errors
     /// Fewer or more arrays than names.
@@ -36,7 +36,7 @@ impl Parameters {
         })
     }
 
-    /// Entries in any order.
+    /// Names with arrays of any shape, in any order.
     pub fn from_entries(mut entries: Vec<(String, Array)>) -> Self {
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         let (names, arrays): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
@@ -46,7 +46,10 @@ impl Parameters {
         }
     }
 
-    /// The array of that name; an error if the model has none.
+    /// The array of that name, in its own shape.
+    ///
+    /// # Errors
+    /// The model has no such parameter.
     pub fn get(&self, name: &str) -> Result<&Array> {
         self.names
             .binary_search_by(|known| known.as_str().cmp(name))
@@ -64,7 +67,7 @@ impl Parameters {
         &self.names
     }
 
-    /// The arrays in the order of their names.
+    /// The arrays, in their own shapes, sorted by name.
     pub fn arrays(&self) -> &[Array] {
         &self.arrays
     }
@@ -74,12 +77,15 @@ impl Parameters {
         self.arrays.clear();
     }
 
-    /// Names with their arrays, in order.
+    /// Names with their arrays, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Array)> {
         self.names.iter().map(String::as_str).zip(&self.arrays)
     }
 
-    /// The same names, each array mapped by `f`.
+    /// The same names, with each array mapped by `f`, which may change its shape.
+    ///
+    /// # Errors
+    /// Those of `f`.
     pub fn map(&self, f: impl Fn(&Array) -> Result<Array>) -> Result<Self> {
         Ok(Self {
             names: Arc::clone(&self.names),
@@ -87,20 +93,20 @@ impl Parameters {
         })
     }
 
-    /// Those for which `choose` is true, and the others.
+    /// The parameters for which `choose` is true, and the others.
     pub fn partition(&self, choose: impl Fn(&str, &Array) -> bool) -> (Self, Self) {
         let entries = self.iter().map(|(name, array)| (name.to_owned(), array.clone()));
         let (chosen, others) = entries.partition(|(name, array)| choose(name, array));
         (Self::from_entries(chosen), Self::from_entries(others))
     }
 
-    /// These and `others` as one set.
+    /// The union of both sets, which must have no name in common.
     pub fn with(&self, others: &Self) -> Self {
         let all = self.iter().chain(others.iter());
         Self::from_entries(all.map(|(name, array)| (name.to_owned(), array.clone())).collect())
     }
 
-    /// Those whose names begin with `prefix` and a dot, under their whole names.
+    /// The parameters whose names begin with `prefix` and a dot, with their full names.
     pub fn only(&self, prefix: &str) -> Self {
         let inside = |name: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
         self.partition(|name, _| inside(name)).0
@@ -115,7 +121,7 @@ impl Parameters {
     }
 }
 
-/// The parameters under one prefix: what a layer is built from.
+/// The parameters with a common prefix, from which a layer is built.
 pub struct Scope<'a> {
     parameters: &'a Parameters,
     prefix: String,
@@ -127,7 +133,10 @@ impl Scope<'_> {
         &self.prefix
     }
 
-    /// A handle on the parameter `prefix.name`.
+    /// The parameter `prefix.name`, in its own shape.
+    ///
+    /// # Errors
+    /// The model has no such parameter.
     pub fn array(&self, name: &str) -> Result<Array> {
         Ok(self.parameters.get(&format!("{}.{name}", self.prefix))?.clone())
     }

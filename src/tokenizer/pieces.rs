@@ -7,12 +7,15 @@ use crate::terminal::escape::is_format;
 
 /// One token of a text.
 pub struct ShownToken {
+    /// The token's id.
     pub id: u32,
+    /// The bytes that it stands for.
     pub bytes: Vec<u8>,
     /// The token's text with invisible characters escaped; bytes that are no character by themselves as `\xE2`.
     pub shown: String,
     /// `U+0061 U+0062`, with `part of U+1F600` for a character that spans several tokens.
     pub code_points: String,
+    /// Whether it is a special token.
     pub is_special: bool,
 }
 

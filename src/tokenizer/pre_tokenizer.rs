@@ -35,6 +35,7 @@ impl PartialEq for Expression {
 }
 
 impl Expression {
+    /// The regular expression.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
@@ -69,6 +70,7 @@ impl PreTokenizer {
         }
     }
 
+    /// The regular expression that splits the text into chunks.
     pub fn regex(&self) -> &str {
         match self {
             Self::Pattern(pattern) => pattern.regex(),

@@ -17,6 +17,7 @@ pub enum Pattern {
 }
 
 impl Pattern {
+    /// All patterns.
     pub const ALL: [Self; 2] = [Self::Gpt2, Self::Gpt4];
 
     /// The regular expression that the scanner implements, as in tiktoken 0.14.

@@ -22,6 +22,7 @@ pub struct StepLog {
 }
 
 impl StepLog {
+    /// Starts the clock.
     pub fn new() -> Self {
         Self {
             clock: Duration::ZERO,

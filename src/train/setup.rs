@@ -22,9 +22,13 @@ use crate::tokenizer::Tokenizer;
 /// The state of a run before its next step.
 pub struct Setup {
     pub model: ModelConfig,
+    /// The tokenizer.
     pub tokenizer: Tokenizer,
+    /// Tokens of the training split.
     pub train_tokens: Tokens,
+    /// Tokens of the validation split.
     pub val_tokens: Tokens,
+    /// Parameters and moments.
     pub state: TrainState,
     /// Training state of the last checkpoint.
     pub saved: TrainingState,

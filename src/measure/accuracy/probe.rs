@@ -71,6 +71,7 @@ pub struct Answer {
     pub tolerance: Tolerance,
 }
 
+/// All computed values, by key.
 pub type Answers = BTreeMap<Key, Answer>;
 
 /// A test model, and the size of its batch.

@@ -36,6 +36,7 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Describes this machine.
     pub fn this(device: Device, threads: usize) -> Self {
         let (processor, cores) = processor();
         Self {

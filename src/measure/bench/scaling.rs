@@ -58,16 +58,20 @@ const AXES: [Axis; 4] = [
 /// Scaling of the step time with one dimension.
 #[derive(Clone, Debug, Serialize)]
 pub struct ScalingCurve {
+    /// The dimension.
     pub of: &'static str,
+    /// The measurements, by increasing size.
     pub points: Vec<ScalingPoint>,
     /// Time is proportional to the size to this power, fitted over all points.
     pub exponent: f64,
-    /// The same between the two largest points, where what does not grow counts least.
+    /// The same between the two largest points, where constant costs matter least.
     pub last_exponent: f64,
 }
 
+/// The step time at one size.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ScalingPoint {
+    /// Size of the dimension.
     pub size: usize,
     /// Of the median step.
     pub milliseconds: f64,

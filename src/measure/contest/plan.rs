@@ -20,7 +20,9 @@ const MAX_GRID_POINTS: f64 = 1000.0;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SweepPlan {
+    /// The preset that all trainings start from.
     pub preset: Preset,
+    /// The seeds of each combination.
     pub seeds: Vec<u64>,
     /// Options of all trainings.
     #[serde(default)]
@@ -33,11 +35,14 @@ pub struct SweepPlan {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpeedrunPlan {
+    /// The preset that all recipes start from.
     pub preset: Preset,
+    /// The seeds of each recipe.
     pub seeds: Vec<u64>,
     /// Options of all recipes.
     #[serde(default)]
     pub base: Table,
+    /// The recipes, `[[recipe]]`.
     #[serde(rename = "recipe")]
     pub recipes: Vec<RecipeOverride>,
 }
@@ -45,14 +50,18 @@ pub struct SpeedrunPlan {
 /// A recipe: its name and how it differs from the others.
 #[derive(Clone, Debug, Deserialize)]
 pub struct RecipeOverride {
+    /// Its name.
     pub name: String,
+    /// Its options.
     #[serde(flatten)]
     pub settings: Table,
 }
 
 impl SweepPlan {
+    /// Reads a plan.
+    ///
     /// # Errors
-    /// The file cannot be read or says something else.
+    /// The file cannot be read, or is not such a plan.
     pub fn read(path: &Path) -> Result<Self> {
         let plan: Self = read(path)?;
         ensure_no_seed(&plan.base).with_context(|| path.display().to_string())?;
@@ -97,8 +106,10 @@ impl SweepPlan {
 }
 
 impl SpeedrunPlan {
+    /// Reads a plan.
+    ///
     /// # Errors
-    /// The file cannot be read or says something else.
+    /// The file cannot be read, or is not such a plan.
     pub fn read(path: &Path) -> Result<Self> {
         let plan: Self = read(path)?;
         let check = || {

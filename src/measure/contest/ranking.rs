@@ -12,21 +12,26 @@ use crate::terminal::table::markdown;
 /// A recipe and its losses, one for each seed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ranked {
+    /// The recipe's options.
     pub settings: Table,
-    /// None where one of the seeds diverged.
+    /// Mean loss in nats per token; none if a seed diverged.
     pub mean: Option<f64>,
-    /// From the lowest loss to the highest.
+    /// Highest loss minus lowest.
     pub spread: Option<f64>,
+    /// The loss of each seed that is done.
     pub losses: Vec<SeedLoss>,
-    /// Seeds that were asked for.
+    /// Number of requested seeds.
     pub seeds: usize,
-    /// Mean time of a training.
+    /// Mean time of a training, in seconds.
     pub seconds: f64,
 }
 
+/// The loss of a seed.
 #[derive(Clone, Debug, Serialize)]
 pub struct SeedLoss {
+    /// The seed.
     pub seed: u64,
+    /// In nats per token; none if the training diverged.
     pub loss: Option<f64>,
 }
 

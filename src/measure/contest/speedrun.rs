@@ -17,22 +17,28 @@ pub const ENGINE: &str = "mlx-gpt";
 /// A recipe to train and time.
 #[derive(Clone, Debug)]
 pub struct Runner {
+    /// The recipe's name.
     pub name: String,
-    /// With its seed.
+    /// Its configuration, with the seed.
     pub config: TrainConfig,
 }
 
 /// A timed training, of this program or another framework.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Race {
+    /// The framework.
     pub engine: String,
+    /// The recipe's name.
     pub recipe: String,
+    /// The seed.
     pub seed: u64,
+    /// Training speed.
     pub tokens_per_second: f64,
+    /// The text.
     pub corpus: CorpusRecord,
-    /// Along the way and after the last step.
+    /// Losses during training and after the last step.
     pub curve: Vec<LossPoint>,
-    /// Of those trained here.
+    /// The configuration, if this program trained it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<TrainConfig>,
 }

@@ -10,33 +10,41 @@ use crate::terminal::table::markdown;
 /// A framework's recipe over its seeds. Means are over the seeds with a value.
 #[derive(Clone, Debug, Serialize)]
 pub struct Standing {
+    /// The framework.
     pub engine: String,
+    /// The recipe's name.
     pub recipe: String,
+    /// Number of seeds.
     pub seeds: usize,
     /// Seeds that reached the target.
     pub reached: usize,
-    /// Mean steps and seconds to the target; `None` unless all seeds reached it.
+    /// Mean number of steps to the target; `None` unless all seeds reached it.
     pub steps_to_target: Option<f64>,
+    /// The same in seconds.
     pub seconds_to_target: Option<f64>,
     /// `seconds_to_target` over the reference's seconds of the whole training.
     pub ratio: Option<f64>,
-    /// Mean steps and seconds of the whole training.
+    /// Mean number of steps of the whole training.
     pub steps: f64,
+    /// The same in seconds.
     pub seconds: f64,
+    /// Mean training speed.
     pub tokens_per_second: f64,
     /// Mean loss after the last step; none if a seed diverged.
     pub val_loss: Option<f64>,
-    /// From the lowest of those losses to the highest.
+    /// Highest of those losses minus the lowest.
     pub spread: Option<f64>,
 }
 
 /// All standings, against one target.
 #[derive(Clone, Debug, Serialize)]
 pub struct Standings {
+    /// The target loss, in nats per token.
     pub target: f64,
     /// The engine and the recipe whose whole time the others' times to the target are compared with: another engine's, if
     /// there is one, or the first recipe.
     pub reference: [String; 2],
+    /// One for each recipe.
     pub standings: Vec<Standing>,
 }
 

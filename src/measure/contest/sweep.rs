@@ -23,7 +23,9 @@ pub struct SweepRun {
 /// The result of a training.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Finished {
+    /// What the grid varies.
     pub settings: Table,
+    /// The seed.
     pub seed: u64,
     /// Exact, after the last step, over the last tenth of the training text, in nats per token; none where the training
     /// diverged.
@@ -32,7 +34,9 @@ pub struct Finished {
     pub steps: u64,
     /// Time of the steps, without compiling.
     pub seconds: f64,
+    /// The text.
     pub corpus: CorpusRecord,
+    /// The whole configuration, with the seed.
     pub config: TrainConfig,
 }
 

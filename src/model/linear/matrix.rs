@@ -18,6 +18,8 @@ pub enum Matrix {
 }
 
 impl Matrix {
+    /// Builds the matrix from its parameters.
+    ///
     /// # Errors
     /// A missing parameter.
     pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Self> {

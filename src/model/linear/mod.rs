@@ -22,6 +22,8 @@ pub struct Linear {
 }
 
 impl Linear {
+    /// Builds the layer from its parameters.
+    ///
     /// # Errors
     /// A missing parameter.
     pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Self> {

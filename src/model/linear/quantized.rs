@@ -26,6 +26,8 @@ pub struct Quantized {
 }
 
 impl Quantized {
+    /// Builds the matrix from its parameters.
+    ///
     /// # Errors
     /// A missing parameter.
     pub fn new(parameters: &Scope, quantization: Quantization) -> Result<Self> {

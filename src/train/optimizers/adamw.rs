@@ -45,7 +45,7 @@ impl AdamW {
         ])
     }
 
-    /// The parameter after that step, with bias correction. Weight decay is for parameters of two or more dimensions: biases
+    /// The updated parameter, with bias correction; `m` and `v` have its shape. Weight decay is for parameters of two or more dimensions: biases
     /// and norms are not decayed.
     pub fn parameter(&self, old: &Array, [m, v]: [&Array; 2], scalars: &Scalars) -> Result<Array> {
         let denominator = v

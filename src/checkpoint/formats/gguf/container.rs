@@ -23,9 +23,11 @@ pub enum MetadataValue {
 /// A tensor's description, without its data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorInfo {
+    /// llama.cpp's name.
     pub name: String,
     /// ggml's `ne`: innermost dimension first.
     pub shape: Vec<u64>,
+    /// Number format.
     pub encoding: Encoding,
 }
 
