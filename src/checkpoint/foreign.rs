@@ -98,17 +98,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_and_folders_are_told() {
+    fn unsupported_files_and_folders_are_described() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(hint(folder.path()), None);
         assert_eq!(hint(&folder.path().join("none.pt")), None);
         for (name, bytes, expected) in [
-            ("model.safetensors", &b"12345678"[..], "give its folder"),
+            ("model.safetensors", &b"12345678"[..], "give the folder"),
             ("z.gguf", b"GGUF", "llama.cpp"),
             ("model.ckpt.index", b"", "TensorFlow"),
-            ("ckpt.pt", b"PK\x03\x04", "PyTorch pickled"),
+            ("ckpt.pt", b"PK\x03\x04", "PyTorch pickle"),
             ("a.bin", b"GGUF....", "llama.cpp"),
-            ("Optimizer.pt", b"PK\x03\x04", "PyTorch pickled"),
+            ("Optimizer.pt", b"PK\x03\x04", "PyTorch pickle"),
         ] {
             let file = folder.path().join(name);
             fs::write(&file, bytes).unwrap();

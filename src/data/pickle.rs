@@ -311,16 +311,16 @@ mod tests {
             (&b"cos\nsystem\n(X\x02\x00\x00\x00ls\x85R."[..], "instruction 0x63"), // GLOBAL
             (b"\x80\x04\x8c\x02os\x8c\x06system\x93.", "instruction 0x93"),        // STACK_GLOBAL
             (b"]2a2a2a.", "instruction 0x32"),                                     // DUP: doubles
-            (b"]q\x00h\x00a.", "one container in two places"),
+            (b"]q\x00h\x00a.", "the same container twice"),
             (&nested, "more than 8 deep"),
-            (b"(.", "takes a value that is not there"),
-            (b"K\x01(0.", "takes a value that is not there"),
-            (b"X\xff\xff\xff\xff.", "cut short"),
+            (b"(.", "pops a value from an empty stack"),
+            (b"K\x01(0.", "pops a value from an empty stack"),
+            (b"X\xff\xff\xff\xff.", "truncated"),
             (b"}(K\x01u.", "a key without a value"),
-            (b"K\x01K\x02K\x03s.", "no dict"),
-            (b"u.", "a mark that is not there"),
-            (b"h\x07.", "comes back to a value that is not there"),
-            (b"", "cut short"),
+            (b"K\x01K\x02K\x03s.", "not a dict"),
+            (b"u.", "a mark that was not set"),
+            (b"h\x07.", "a value that was not memoized"),
+            (b"", "truncated"),
         ] {
             let error = format!("{:#}", read(bytes).unwrap_err());
             assert!(error.contains(expected), "{bytes:?}: {error}");

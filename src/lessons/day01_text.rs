@@ -376,6 +376,7 @@ fn ratio_curves(workspace: &Workspace) -> Result<String> {
         title: "Compression by size of the vocabulary",
         x: "tokens in the vocabulary",
         y: "bytes per token",
+        ..Axes::default()
     };
     let all = [
         curve("training text", workspace.text(Split::Train).len(), |point| {

@@ -225,6 +225,7 @@ pub fn gradient_curves(workspace: &Workspace) -> Result<String> {
         title: "Gradient norm of each block",
         x: "block, the first is the farthest from the loss",
         y: "log10 of the gradient's norm",
+        ..Axes::default()
     };
     curves(&axes, &lines)
 }

@@ -108,6 +108,7 @@ pub fn stream_picture(workspace: &Workspace) -> Result<String> {
         title: "The residual stream of 48 untrained layers",
         x: "blocks",
         y: "standard deviation",
+        ..Axes::default()
     };
     curves(
         &axes,

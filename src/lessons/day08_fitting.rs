@@ -117,6 +117,7 @@ pub fn fitting(workspace: &Workspace) -> Result<String> {
         title: "Overfitting and underfitting",
         x: "step",
         y: "nats per token",
+        ..Axes::default()
     };
     let lines: Vec<Series> = over.into_iter().chain(under).collect();
     curves(&axes, &lines)

@@ -231,6 +231,7 @@ pub fn schedule(workspace: &Workspace) -> Result<String> {
         title: "The learning rate over a run",
         x: "step",
         y: "rate, in thousandths",
+        ..Axes::default()
     };
     let curve = Series {
         name: "rate, at last".into(),

@@ -166,6 +166,7 @@ fn losses(workspace: &Workspace) -> Result<String> {
         title: "Days 7 and 8, one after the other",
         x: "step",
         y: "nats per token",
+        ..Axes::default()
     };
     curves(&axes, &[curve("train", train), curve("validation", val)])
 }

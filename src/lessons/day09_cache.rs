@@ -190,6 +190,7 @@ pub fn timing_picture(workspace: &Workspace) -> Result<String> {
         title: "Time of one more token",
         x: "tokens so far",
         y: "milliseconds",
+        ..Axes::default()
     };
     curves(
         &axes,

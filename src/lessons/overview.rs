@@ -90,8 +90,9 @@ pub fn compare(workspace: &Workspace, prompt: &str) -> Result<()> {
         title: "Validation loss of each day's model",
         x: "step",
         y: "bits per byte",
+        ..Axes::default()
     };
-    workspace.save_summary("losses.svg", &curves(&axes.frame(), &losses)?)?;
+    workspace.save_summary("losses.svg", &curves(&axes, &losses)?)?;
     workspace.save_summary("table.txt", &table)?;
     console::print(&table)
 }

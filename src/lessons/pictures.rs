@@ -1,10 +1,10 @@
 //! Pictures of numbers, as SVG of one width.
 
 use anyhow::Result;
-use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::terminal::plot::{self, COLOURS, FONT, Frame, LETTER, TITLE, WIDTH, drawing, range};
+pub use crate::terminal::plot::Axes;
+use crate::terminal::plot::{self, Area, COLOURS, FONT, LETTER, TITLE, WIDTH, drawing, range};
 
 /// A curve.
 pub struct Series {
@@ -14,35 +14,14 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
 }
 
-/// Title and axis labels of a plot.
-pub struct Axes<'a> {
-    /// The plot's title.
-    pub title: &'a str,
-    /// Label of the x axis.
-    pub x: &'a str,
-    /// Label of the y axis.
-    pub y: &'a str,
-}
-
-impl<'a> Axes<'a> {
-    pub(super) fn frame(&self) -> Frame<'a> {
-        Frame {
-            title: self.title,
-            x: self.x,
-            y: self.y,
-            logarithmic: false,
-        }
-    }
-}
-
-/// Curves over one another, the names and last values below them.
+/// A line plot; the legend has the curves' names and last values.
 pub fn curves(axes: &Axes, series: &[Series]) -> Result<String> {
     let curve = |(number, series): (usize, &Series)| {
         let last = series.points.last().map_or(f64::NAN, |point| point.1);
         let label = format!("{} {last:.2}", series.name);
         plot::Curve::numbered(number, Some(label), series.points.clone())
     };
-    plot::curves(&axes.frame(), &series.iter().enumerate().map(curve).collect::<Vec<_>>())
+    plot::curves(axes, &series.iter().enumerate().map(curve).collect::<Vec<_>>())
 }
 
 /// Whether a word is of a kind.
@@ -273,8 +252,6 @@ pub fn arcs(title: &str, names: &[String], values: &[Vec<f32>]) -> Result<String
         Ok(())
     })
 }
-
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 fn draw(size: (u32, u32), on: impl FnOnce(&Area) -> Result<()>) -> Result<String> {
     let mut svg = String::new();

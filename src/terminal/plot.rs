@@ -33,7 +33,8 @@ const LEGEND_ROW_HEIGHT: u32 = 19;
 const MAX_LABEL_CHARS: usize = 34;
 
 /// Title and axes of a plot.
-pub struct Frame<'a> {
+#[derive(Clone, Copy, Default)]
+pub struct Axes<'a> {
     /// Printed above the curves.
     pub title: &'a str,
     /// Label of the x axis.
@@ -83,7 +84,7 @@ impl Curve {
 ///
 /// # Errors
 /// Nothing to draw.
-pub fn curves(frame: &Frame, curves: &[Curve]) -> Result<String> {
+pub fn curves(axes: &Axes, curves: &[Curve]) -> Result<String> {
     let labelled: Vec<&Curve> = curves.iter().filter(|curve| curve.label.is_some()).collect();
     let longest = labelled.iter().filter_map(|curve| curve.label.as_ref());
     let across = match longest.map(|label| label.chars().count()).max() {
@@ -97,7 +98,7 @@ pub fn curves(frame: &Frame, curves: &[Curve]) -> Result<String> {
             .into_drawing_area();
         area.fill(&WHITE).map_err(drawing)?;
         let (chart, legend) = area.split_vertically(CHART_HEIGHT);
-        draw_chart(&area, &chart, frame, curves)?;
+        draw_chart(&area, &chart, axes, curves)?;
         for (index, curve) in labelled.iter().enumerate() {
             let (row, column) = (index / across, index % across);
             let (x, y) = (24 + column as i32 * 236, row as i32 * LEGEND_ROW_HEIGHT as i32 + 10);
@@ -112,10 +113,11 @@ pub fn curves(frame: &Frame, curves: &[Curve]) -> Result<String> {
     Ok(svg)
 }
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// A part of an SVG picture.
+pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-fn draw_chart(whole: &Area, area: &Area, frame: &Frame, curves: &[Curve]) -> Result<()> {
-    let scaled = |value: f64| if frame.logarithmic { value.log10() } else { value };
+fn draw_chart(whole: &Area, area: &Area, axes: &Axes, curves: &[Curve]) -> Result<()> {
+    let scaled = |value: f64| if axes.logarithmic { value.log10() } else { value };
     let points = |curve: &Curve| -> Vec<(f64, f64)> {
         let points = curve.points.iter().map(|&(x, y)| (scaled(x), scaled(y)));
         points.filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
@@ -125,9 +127,9 @@ fn draw_chart(whole: &Area, area: &Area, frame: &Frame, curves: &[Curve]) -> Res
         range(all.iter().map(|p| p.0), 0.0),
         range(all.iter().map(|p| p.1), 0.05),
     );
-    let tick = |value: &f64| number(if frame.logarithmic { 10_f64.powf(*value) } else { *value });
+    let tick = |value: &f64| number(if axes.logarithmic { 10_f64.powf(*value) } else { *value });
     let mut chart = ChartBuilder::on(area)
-        .caption(frame.title, (FONT, TITLE))
+        .caption(axes.title, (FONT, TITLE))
         .margin(10)
         .margin_right(28) // for the tags
         .x_label_area_size(40)
@@ -140,8 +142,8 @@ fn draw_chart(whole: &Area, area: &Area, frame: &Frame, curves: &[Curve]) -> Res
         .bold_line_style(BLACK.mix(0.1))
         .x_labels(7)
         .y_labels(7)
-        .x_desc(frame.x)
-        .y_desc(frame.y)
+        .x_desc(axes.x)
+        .y_desc(axes.y)
         .x_label_formatter(&tick)
         .y_label_formatter(&tick)
         .label_style((FONT, LETTER))
@@ -255,14 +257,14 @@ mod tests {
 
     #[test]
     fn what_is_not_finite_is_left_out() {
-        let frame = Frame {
+        let axes = Axes {
             title: "a title",
             x: "step",
             y: "loss",
             logarithmic: false,
         };
         let points = vec![(0.0, 4.0), (1.0, f64::NAN), (2.0, 2.0)];
-        let svg = curves(&frame, &[Curve::numbered(0, Some("train".into()), points)]).unwrap();
+        let svg = curves(&axes, &[Curve::numbered(0, Some("train".into()), points)]).unwrap();
         assert!(!svg.contains("NaN"), "{svg}");
         for word in ["a title", "step", "loss", "train"] {
             assert!(svg.contains(word), "{word}");

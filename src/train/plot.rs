@@ -4,7 +4,7 @@ use anyhow::Result;
 use plotters::style::RGBColor;
 
 use super::metrics::Metrics;
-use crate::terminal::plot::{self, COLOURS, Curve, Frame};
+use crate::terminal::plot::{self, Axes, COLOURS, Curve};
 
 /// Pale: batch losses are many, and noisy.
 const BATCH: RGBColor = RGBColor(170, 190, 210);
@@ -22,7 +22,7 @@ pub fn loss_curve(title: &str, metrics: &Metrics) -> Result<String> {
         Curve::new(label, points, colour, width)
     };
     plot::curves(
-        &Frame {
+        &Axes {
             title,
             x: "step",
             y: "loss, nats per token",

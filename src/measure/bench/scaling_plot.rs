@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::scaling::ScalingCurve;
-use crate::terminal::plot::{self, Curve, Frame};
+use crate::terminal::plot::{self, Axes, Curve};
 
 /// Draws each line against how many times its smallest size it is, so that all begin at 1.
 ///
@@ -20,11 +20,11 @@ pub fn draw(title: &str, lines: &[ScalingCurve]) -> Result<String> {
         let label = format!("{} {}: exponent {:.2}", line.of, sizes.join(", "), line.exponent);
         Curve::numbered(number, Some(label), points.collect())
     };
-    let frame = Frame {
+    let axes = Axes {
         title,
         x: "times the smallest size",
         y: "milliseconds a step",
         logarithmic: true,
     };
-    plot::curves(&frame, &lines.iter().enumerate().map(curve).collect::<Vec<_>>())
+    plot::curves(&axes, &lines.iter().enumerate().map(curve).collect::<Vec<_>>())
 }

@@ -5,7 +5,7 @@ use plotters::style::RGBColor;
 
 use super::speedrun::Race;
 use crate::terminal::escape::visible;
-use crate::terminal::plot::{self, Curve, Frame};
+use crate::terminal::plot::{self, Axes, Curve};
 
 const TARGET: RGBColor = RGBColor(128, 128, 128);
 
@@ -33,13 +33,13 @@ pub fn speedrun_curves(title: &str, races: &[Race], target: f64) -> Result<Strin
     let last = seconds.fold(1.0, f64::max);
     let line = vec![(0.0, target), (last, target)];
     curves.push(Curve::new(Some(format!("target {target:.3}")), line, TARGET, 1));
-    let frame = Frame {
+    let axes = Axes {
         title,
         x: "seconds of training",
         y: "validation loss, nats per token",
         logarithmic: false,
     };
-    plot::curves(&frame, &curves)
+    plot::curves(&axes, &curves)
 }
 
 fn name(race: &Race) -> String {

@@ -198,7 +198,7 @@ mod tests {
             (json!([]), Value::Null, "target_modules is empty"),
             (json!("c_attn"), Value::Null, "no linear layer"), // a whole name must match
             (json!(["c_attn"]), json!(["attn.c_attn"]), "no linear layer"),
-            (json!("(c_attn"), Value::Null, "no regular expression"),
+            (json!("(c_attn"), Value::Null, "not a supported regular expression"),
         ] {
             let error = targets(target.clone(), exclude, Value::Null).unwrap_err().to_string();
             assert!(error.contains(expected), "{target}: {error}");
