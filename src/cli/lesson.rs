@@ -44,7 +44,7 @@ pub struct Options {
     /// Trailing arguments, declared so that clap validates DAY first and shows its suggestion, not "unexpected argument".
     #[arg(hide = true)]
     trailing: Vec<String>,
-    /// Figure only the day's exercises, with their answers
+    /// Show only the day's exercises, with their answers
     #[arg(long)]
     answer: bool,
     #[command(flatten)]

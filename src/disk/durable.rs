@@ -58,7 +58,7 @@ impl Drop for MadeFolders {
 /// Creates a folder and its missing parents.
 ///
 /// # Errors
-/// They cannot be made.
+/// They cannot be created.
 pub fn make_folder(folder: &Path) -> Result<MadeFolders> {
     let mut missing: Vec<PathBuf> = folder
         .ancestors()
@@ -77,10 +77,10 @@ pub fn make_folder(folder: &Path) -> Result<MadeFolders> {
     Ok(made)
 }
 
-/// Makes the folders above a place.
+/// Creates the parent folders of a path.
 ///
 /// # Errors
-/// They cannot be made.
+/// They cannot be created.
 pub fn make_parents(place: &Path) -> Result<MadeFolders> {
     make_folder(parent(place))
 }
@@ -108,7 +108,7 @@ pub fn fill_file(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result
             making.ensure_alone(place)?;
             ensure_free(place)?;
             fill(making.path())?;
-            ensure_free(place)?; // which another program may have taken meanwhile
+            ensure_free(place)?; // another program may have created it in the meantime
             making.publish(place)
         })
         .map_err(not_written(place))
@@ -122,10 +122,10 @@ pub fn not_written(place: &Path) -> impl Fn(Error) -> Error {
 /// Points the link `place` at `target`, relative to the link's folder, atomically.
 ///
 /// # Errors
-/// A folder is in its place that is no copy of `target`; the disk cannot be written.
+/// There is a folder at `place` that is not a copy of `target`, or the disk cannot be written.
 pub fn replace_link(place: &Path, target: &str) -> Result<()> {
     if place.symlink_metadata().is_ok_and(|found| found.is_dir()) {
-        // As copying a run without its links leaves it.
+        // This happens when a run is copied with its links dereferenced.
         ensure!(
             is_copy(place, &place.with_file_name(target)).unwrap_or(false),
             "{} is a folder where a link to {target} belongs, and is not a copy of it; move it away",
@@ -175,7 +175,7 @@ pub fn remove_folder(place: &Path) -> Result<()> {
 /// Free bytes of the file system at `place`.
 ///
 /// # Errors
-/// There is no such place.
+/// There is no such path.
 pub fn free_space(place: &Path) -> Result<u64> {
     let space = rustix::fs::statvfs(place).with_context(|| format!("{} cannot be looked at", place.display()))?;
     Ok(space.f_bavail.saturating_mul(space.f_frsize))

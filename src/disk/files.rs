@@ -71,9 +71,9 @@ pub fn map(file: &File, from: u64, bytes: usize) -> Result<Mmap> {
     );
     let mut options = MmapOptions::new();
     options.offset(from).len(bytes);
-    // SAFETY: a map must not change while it is looked at. What this program writes gets its name when it is complete and
-    // is never written again; of files that others made it is assumed that nobody writes into them while they are read.
-    // A file that is cut short meanwhile ends the process by a signal, without a wrong result.
+    // SAFETY: mapped bytes must not change while they are read. This program's files get their names when they are complete and
+    // are never written again; other programs' files are assumed not to change while they are read. Truncating one ends the
+    // process by a signal, without a wrong result.
     Ok(unsafe { options.map(file) }?)
 }
 

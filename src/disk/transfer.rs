@@ -1,15 +1,15 @@
-//! Files that come from elsewhere, for whoever watches.
+//! Progress of file transfers.
 
-/// Hears how a transfer of files goes.
+/// Receives the progress of file transfers.
 pub trait Transfer {
-    /// A file of so many bytes comes from now on. It begins anew where a connection broke.
+    /// Called when the transfer of a file of `bytes` bytes begins, also when it restarts after a broken connection.
     fn begin(&mut self, name: &str, bytes: u64);
 
-    /// So many bytes more have come.
+    /// Called when another `bytes` bytes were received.
     fn received(&mut self, bytes: u64);
 }
 
-/// Nobody watches.
+/// Ignores the progress.
 impl Transfer for () {
     fn begin(&mut self, _name: &str, _bytes: u64) {}
 

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 /// Prefix of temporary names; followed by the process id and the final name.
 const TEMP_PREFIX: &str = ".making-";
 
-/// How often a temporary name is tried that exists already.
+/// How often a name is tried that already exists.
 const TRIES: usize = 100;
 
 /// A temporary file or folder. It is removed when dropped, unless it is published.
@@ -30,7 +30,7 @@ impl Unfinished {
     /// An empty file beside `place`.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be created.
     pub fn file(place: &Path) -> Result<Self> {
         let create = |path: &Path| OpenOptions::new().write(true).create_new(true).open(path).map(drop);
         Self::claim(place, create)
@@ -39,7 +39,7 @@ impl Unfinished {
     /// An empty folder beside `place`.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be created.
     pub fn folder(place: &Path) -> Result<Self> {
         Self::claim(place, |path| fs::create_dir(path))
     }
@@ -176,7 +176,7 @@ fn is_locked(path: &Path) -> bool {
     open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
-/// A file or folder; a link has no lock of its own, and a pipe would wait.
+/// Opens a file or folder; links can't be locked, and opening a pipe would block.
 fn open(path: &Path) -> io::Result<File> {
     let kind = fs::symlink_metadata(path)?.file_type();
     if kind.is_file() || kind.is_dir() {
@@ -186,7 +186,7 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Whether an open file or folder is what has that name.
+/// Whether an open file or folder is at that path.
 pub fn is_at(file: &File, path: &Path) -> bool {
     let (Ok(open), Ok(named)) = (file.metadata(), fs::metadata(path)) else {
         return false;

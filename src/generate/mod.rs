@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `sampler.rs` | from logits to one token; arithmetic |
 //! | `window.rs`, `sequences.rs` | the tokens that the model looks at; rows of them with their key-value cache |
-//! | `bos_eos.rs` | the tokens that begin and end a text |
+//! | `bos_eos.rs` | bos and eos tokens |
 //! | `stop.rs`, `completion.rs` | text up to a stop string; tokens to text, and when it ends |
 //! | `options.rs`, `token_stream.rs`, `language_model.rs` | text in, text out: the interface for programs |
 //!

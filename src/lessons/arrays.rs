@@ -34,7 +34,7 @@ pub fn table(labels: &[String], array: &Array, decimals: usize) -> Result<String
     Ok(text)
 }
 
-/// The largest absolute difference between two arrays of one shape, any.
+/// The largest absolute difference between two arrays of equal, arbitrary shape.
 ///
 /// # Errors
 /// MLX's.
@@ -51,7 +51,7 @@ pub fn labels(tokenizer: &Tokenizer, ids: &[u32]) -> Result<Vec<String>> {
     ids.iter().map(label).collect()
 }
 
-/// A character as a label: line breaks and blanks made visible.
+/// A character as a label, with visible line breaks and spaces.
 pub fn visible(character: char) -> String {
     match character {
         '\n' => "↵".into(),

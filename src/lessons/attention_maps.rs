@@ -21,8 +21,8 @@ pub struct AttentionMap {
 }
 
 impl AttentionMap {
-    /// Of the model in `folder`, whose only layer of attention is `attn`, at the first line of the validation text that
-    /// has so many characters.
+    /// Attention of the model in `folder`, whose only attention layer is `attn`, on the first line of the validation text with
+    /// that many characters.
     ///
     /// # Errors
     /// There is no such checkpoint or no such line.
@@ -99,7 +99,7 @@ pub fn habits(workspace: &Workspace, folder: &str) -> Result<String> {
     Ok(text)
 }
 
-/// The weights of all heads on ids in rows of one length, `[B, H, T, T]`.
+/// The weights of all heads for ids in rows of equal length, `[B, H, T, T]`.
 fn weights(workspace: &Workspace, folder: &str, ids: &[u32], windows: i32) -> Result<Array> {
     let checkpoint = workspace.load(folder)?;
     let (model, parameters) = (&checkpoint.model, &checkpoint.parameters);

@@ -1,8 +1,8 @@
-//! Parsing of chapters into sections, which a terminal shows one by one.
+//! Parses chapters into sections, which a terminal shows one by one.
 
 use include_dir::{Dir, include_dir};
 
-/// The program's sources, of which chapters include parts.
+/// The program's sources; chapters include parts of them.
 static SOURCES: Dir = include_dir!("$CARGO_MANIFEST_DIR/src");
 
 /// All of the program's sources, concatenated in the order of their paths.
@@ -17,18 +17,18 @@ pub fn sources() -> String {
     files.into_iter().filter_map(|file| file.contents_utf8()).collect()
 }
 
-/// A part of a chapter.
+/// A section of a chapter.
 #[derive(Debug, PartialEq)]
 pub enum Section<'a> {
     /// Markdown, with the code that it includes.
     Text(String),
-    /// A paragraph or a block of code with something computed in it.
+    /// A paragraph or a code block with a computed figure.
     Figure {
         before: String,
         name: &'a str,
         after: String,
     },
-    /// A picture that is computed.
+    /// A computed picture.
     Picture { caption: &'a str, name: &'a str },
 }
 
@@ -75,7 +75,7 @@ pub fn answers(chapter: &str) -> Vec<String> {
     shown
 }
 
-/// Paragraphs, with blocks of code and `<details>` in one piece each.
+/// Splits a text into paragraphs; code blocks and `<details>` stay whole.
 fn paragraphs(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut start = 0;

@@ -67,7 +67,7 @@ pub fn check(lesson: &Lesson, workspace: &Workspace) -> Result<Vec<(String, Chec
     Ok(results)
 }
 
-/// Whether the model in `better` has a lower loss than that in `worse`; open until both are fully trained.
+/// Whether the model in `better` has a lower loss than that in `worse`; skipped until both are fully trained.
 ///
 /// # Errors
 /// Results that cannot be read.

@@ -9,19 +9,19 @@ use super::workspace::Workspace;
 use crate::tokenizer::pieces::pieces;
 use crate::tokenizer::{END_OF_TEXT, Pattern, SpecialChoice, Tokenizer};
 
-/// The two tokenizers that everything is shown with.
+/// The two tokenizers of all figures.
 fn both() -> Result<[(&'static str, Tokenizer); 2]> {
     Ok([("gpt2", Tokenizer::gpt2()?), ("cl100k", Tokenizer::cl100k()?)])
 }
 
-/// The tokens of a text with bars between them, spaces as dots.
+/// The tokens of a text, separated by bars, with spaces as dots.
 fn barred(tokenizer: &Tokenizer, text: &str) -> Result<String> {
     let pieces = pieces(tokenizer, text, &SpecialChoice::TEXT)?;
     let shown: Vec<String> = pieces.iter().map(|piece| piece.shown.replace(' ', "·")).collect();
     Ok(shown.join("|"))
 }
 
-/// Each text in the tokens of both tokenizers.
+/// The tokens of each text in both tokenizers.
 fn cut(texts: &[&str]) -> Result<String> {
     let mut out = String::new();
     let both = both()?;
@@ -62,7 +62,7 @@ pub fn special(_: &Workspace) -> Result<String> {
     Ok(out)
 }
 
-/// An id that no text can forge.
+/// Text cannot forge a special token.
 pub const SPECIAL: Claim = Claim {
     statement: "encoded as text, the special token gets other ids than its own",
     hint: "AddedTokens::split in src/tokenizer/added.rs",
@@ -103,7 +103,7 @@ pub fn space(_: &Workspace) -> Result<String> {
     cut(&[BEFORE, &format!("{BEFORE} "), &format!("{BEFORE} be")])
 }
 
-/// The tokens of a prompt that ends in a space are unlike those of any training text.
+/// A prompt that ends in a space has tokens that hardly occur in training.
 pub const SPACE: Claim = Claim {
     statement: "a text's tokens begin with its prompt's tokens, but not with those of the prompt and a space",
     hint: "Pattern::split in src/tokenizer/split.rs",
@@ -140,7 +140,7 @@ pub fn languages(_: &Workspace) -> Result<String> {
     Ok(out)
 }
 
-/// One table of data, and one function, written in two ways.
+/// The same data in two formats, and a function.
 const FORMATS: [(&str, &str); 3] = [
     (
         "JSON",

@@ -157,10 +157,10 @@ pub const LESSON: Lesson = Lesson {
 /// Wikipedia's example of byte-pair encoding.
 const TEXTBOOK: &str = "aaabdaaabac";
 
-/// Tokens of the tokenizer that the day leaves behind.
+/// Vocabulary size of the day's tokenizer.
 const VOCAB_SIZE: usize = 4096;
 
-/// Where it is, below the folder of lessons.
+/// Its path below the folder of lessons.
 const LEFT_BEHIND: &str = "day-01/tokenizer.json";
 
 fn setup(_: &Workspace) -> Result<String> {
@@ -234,7 +234,7 @@ fn textbook(_: &Workspace) -> Result<String> {
     Ok(text)
 }
 
-/// Enough text to count in a moment, the simple way.
+/// Bytes of text that the simple implementation counts in a moment.
 fn beginning(workspace: &Workspace) -> &str {
     let text = workspace.text(Split::Train);
     let end = text.char_indices().nth(50_000).map_or(text.len(), |(at, _)| at);
@@ -258,7 +258,7 @@ fn pairs(workspace: &Workspace) -> Result<String> {
 
 /// The merges of the day's tokenizer.
 fn merges(workspace: &Workspace) -> Vec<Pair> {
-    // One token is the special one.
+    // One of the tokens is special.
     train_merges(
         workspace.text(Split::Train),
         Pattern::Gpt2,
@@ -267,7 +267,7 @@ fn merges(workspace: &Workspace) -> Vec<Pair> {
     )
 }
 
-/// Trains the day's tokenizer and leaves it behind.
+/// Trains and saves the day's tokenizer.
 fn learned(workspace: &Workspace) -> Result<String> {
     say(format_args!("training a tokenizer of {VOCAB_SIZE} tokens"));
     let start = Instant::now();
@@ -300,7 +300,7 @@ fn learned(workspace: &Workspace) -> Result<String> {
     ))
 }
 
-/// The tokenizers of the day, with names.
+/// The tokenizers to compare, with names.
 fn tokenizers(workspace: &Workspace) -> Result<Vec<(&'static str, Tokenizer)>> {
     let place = workspace.folder(LEFT_BEHIND);
     let own = Tokenizer::load(&place).with_context(|| format!("make it with: {} lesson 1", program()))?;
@@ -312,7 +312,7 @@ fn tokenizers(workspace: &Workspace) -> Result<Vec<(&'static str, Tokenizer)>> {
     ])
 }
 
-/// What a vocabulary of some size comes to.
+/// Number of tokens of each text with a vocabulary of that size.
 struct VocabularyPoint {
     vocab_size: usize,
     train_tokens: usize,
@@ -320,10 +320,10 @@ struct VocabularyPoint {
     code_tokens: usize,
 }
 
-/// A text of another kind than plays: this file.
+/// Text of another kind than plays: this file.
 const CODE: &str = include_str!("day01_text.rs");
 
-/// The first merges of the day's tokenizer make tokenizers of all smaller sizes.
+/// Tokenizers of smaller sizes consist of the first merges of the day's tokenizer.
 fn measured(workspace: &Workspace) -> Result<Vec<VocabularyPoint>> {
     let merges = merges(workspace);
     let sizes = [0, 32, 64, 128, 256, 512, 1024, 2048, merges.len()];

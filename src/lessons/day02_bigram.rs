@@ -1,4 +1,4 @@
-//! Day 2: what a model learns from, and the smallest one that can.
+//! Day 2: training data, and the smallest language model.
 
 use std::fmt::Write;
 
@@ -186,11 +186,11 @@ const BIGRAM: Recipe = Recipe {
     band: (2.51, 2.54),
 };
 
-/// Tokens of a row, and rows of a batch, that can be taken in at a glance.
+/// Context and rows of a batch that is small enough to print.
 const CHUNK: usize = 8;
 const ROWS: usize = 4;
 
-/// The characters of the picture.
+/// Characters in the picture.
 const PICTURED: &str = "\n abcdefghijklmnopqrstuvwxyz,.:;'";
 
 fn split(workspace: &Workspace) -> Result<String> {
@@ -231,7 +231,7 @@ fn examples(workspace: &Workspace) -> Result<String> {
     Ok(text)
 }
 
-/// Where the rows of a small first batch begin, and the batch.
+/// Start positions of a small first batch, and the batch.
 fn first_batch(workspace: &Workspace) -> Result<(Vec<usize>, Batch)> {
     let tokens = training_tokens(workspace)?;
     let starts = row_starts(&mut step_rng(workspace.seed(), 0), ROWS, tokens.len(), CHUNK);
@@ -264,7 +264,7 @@ fn with_table(workspace: &Workspace, table: Array) -> Result<Checkpoint> {
     })
 }
 
-/// The model before it learns.
+/// The untrained model.
 fn fresh(workspace: &Workspace) -> Result<Checkpoint> {
     let model = workspace.config(&BIGRAM)?.model(workspace.tokenizer()?.vocab_size());
     with_table(
@@ -273,7 +273,7 @@ fn fresh(workspace: &Workspace) -> Result<Checkpoint> {
     )
 }
 
-/// The rows and columns of a table of all tokens that belong to `characters`, as far as the text has these.
+/// The rows and columns of a table `[V, V]` for those of `characters` that occur in the text.
 fn cut(workspace: &Workspace, table: &Array, characters: &str) -> Result<(Vec<String>, Array)> {
     let tokenizer = workspace.tokenizer()?;
     let known: Vec<u32> = characters
@@ -335,7 +335,7 @@ fn training(workspace: &Workspace) -> Result<String> {
 }
 
 // ANCHOR: counted
-/// The logarithm of how often each token followed each, after one was added to every count: [V, V].
+/// Logarithms of the counts of each pair of tokens, plus one: `[V, V]`.
 fn counted(ids: &[u32], vocab: usize) -> Result<Array> {
     let mut counts = vec![1.0f32; vocab * vocab];
     for pair in ids.windows(2) {
@@ -345,14 +345,14 @@ fn counted(ids: &[u32], vocab: usize) -> Result<Array> {
 }
 // ANCHOR_END: counted
 
-/// A model that has counted the training text instead of learning.
+/// A model with counts of the training text instead of trained weights.
 fn counted_model(workspace: &Workspace) -> Result<Checkpoint> {
     let tokenizer = workspace.tokenizer()?;
     let ids = tokenizer.encode(workspace.text(Split::Train))?;
     with_table(workspace, counted(&ids, tokenizer.vocab_size())?)
 }
 
-/// The chances of each token after each, `[V, V]`: a softmax over each row of a table.
+/// Probabilities of each token after each, `[V, V]`: a softmax over each row of a table.
 fn chances(checkpoint: &Checkpoint) -> Result<Array> {
     Ok(ops::softmax_axis(checkpoint.parameters.get("wte.weight")?, -1, true)?)
 }
@@ -360,7 +360,7 @@ fn chances(checkpoint: &Checkpoint) -> Result<Array> {
 fn picture(workspace: &Workspace) -> Result<String> {
     let learned = chances(&workspace.load(BIGRAM.folder)?)?;
     let (labels, part) = cut(workspace, &learned, PICTURED)?;
-    // Most chances are small: their roots can be told apart.
+    // Most probabilities are small: their square roots are easier to distinguish.
     let shades = rows(&part.sqrt()?)?;
     pictures::heat_map(
         "What follows what (row: the last character, column: the next)",

@@ -109,7 +109,7 @@ const AVERAGING: Recipe = Recipe {
     band: (3.0, 3.3),
 };
 
-/// The embeddings of a model that has not learned yet, and the tokens of `text`, `[1, T]`.
+/// The embeddings of an untrained model, and the tokens of `text`, `[1, T]`.
 fn fresh(workspace: &Workspace, text: &str) -> Result<(Parameters, Embeddings, Vec<u32>, Array)> {
     let tokenizer = workspace.tokenizer()?;
     let model = workspace.config(&AVERAGING)?.model(tokenizer.vocab_size());
@@ -166,7 +166,7 @@ fn one_hot(workspace: &Workspace) -> Result<String> {
     ))
 }
 
-/// The vectors of "eee" as the model makes them, and as a sum of two lookups.
+/// The vectors of "eee" from the model, and as a sum of two lookups.
 fn sum_of_two(workspace: &Workspace) -> Result<(Array, Array)> {
     let (parameters, embeddings, ids, array) = fresh(workspace, "eee")?;
     let places = parameters.get("wpe.weight")?.try_index(..ids.len() as i32)?; // [T, C]

@@ -1,4 +1,4 @@
-//! Attention a step at a time, on any axes before the last two.
+//! Attention step by step, for any leading axes.
 
 use anyhow::Result;
 use mlx_rs::{Array, ops};
@@ -12,13 +12,13 @@ use crate::model::init::initialize;
 use crate::model::linear::Linear;
 use crate::model::parameters::Parameters;
 
-/// A layer of attention that has not learned, and embeddings to feed it.
+/// An untrained attention layer, with embeddings for its input.
 pub struct WorkedExample {
     pub model: ModelConfig,
     pub parameters: Parameters,
 }
 
-/// A new model's weights are so small that all scores are nearly zero; so much larger, they differ enough to be seen.
+/// Factor for the weights: a new model's are so small that all scores are nearly zero.
 const ENLARGED: f32 = 12.0;
 
 impl WorkedExample {
@@ -30,7 +30,7 @@ impl WorkedExample {
         Ok(Self { model, parameters })
     }
 
-    /// The tokens of texts of one length, `[B, T]`.
+    /// The tokens of texts of equal length, `[B, T]`.
     pub fn ids(&self, workspace: &Workspace, texts: &[&str]) -> Result<Array> {
         let mut ids = Vec::new();
         for text in texts {
@@ -56,7 +56,7 @@ impl WorkedExample {
     }
 
     // ANCHOR: project
-    /// Queries, keys and values of x `[B, T, C]`, as wide as x each.
+    /// Queries, keys and values of x, each `[B, T, C]`.
     pub fn project(&self, x: &Array) -> Result<[Array; 3]> {
         let all = self.linear("attn.c_attn")?.forward(x)?; // [B, T, 3C]
         let parts = all.split_equal(3, -1)?;
@@ -65,7 +65,7 @@ impl WorkedExample {
     // ANCHOR_END: project
 
     // ANCHOR: one_head
-    /// A head from end to end: x `[B, T, C]` to `[B, T, C]`.
+    /// A whole head: x `[B, T, C]` to `[B, T, C]`.
     pub fn one_head(&self, x: &Array) -> Result<Array> {
         let [q, k, v] = self.project(x)?;
         let weights = masked_softmax(&scores(&q, &k)?, Some(&future(x.dim(1))?))?; // [B, T, T]
@@ -73,7 +73,7 @@ impl WorkedExample {
     }
     // ANCHOR_END: one_head
 
-    /// The linear layer at attention's end, `[B, T, C]` to `[B, T, C]`.
+    /// The output projection, `[B, T, C]` to `[B, T, C]`.
     pub fn last_layer(&self, gathered: &Array) -> Result<Array> {
         Ok(self.linear("attn.c_proj")?.forward(gathered)?)
     }

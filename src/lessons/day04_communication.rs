@@ -9,7 +9,7 @@ use super::day04_by_hand::{WorkedExample, future, masked_softmax, scores};
 use super::day04_self_attention::ONE_HEAD;
 use super::workspace::Workspace;
 
-/// The same letters in another order, up to the last.
+/// A sentence, whose words occur in another order in [`MAN`].
 pub const DOG: &str = "dog bites man.";
 /// The same words in another order.
 pub const MAN: &str = "man bites dog.";
@@ -24,8 +24,8 @@ pub fn among(readers: &str, sources: &str, array: &Array) -> Result<String> {
     Ok(text + "\n" + &table(&labels, &array.squeeze_axes(&[0])?, 2)?)
 }
 
-/// How far the outputs at the last tokens of two texts lie apart whose pasts differ in order alone: without positions,
-/// and with them.
+/// Difference of the outputs at the last token of two texts whose earlier tokens differ only in order: without position
+/// embeddings, and with them.
 pub fn order_matters(workspace: &Workspace) -> Result<(f32, f32)> {
     let example = WorkedExample::new(workspace, &ONE_HEAD)?;
     let attention = example.attention()?;
@@ -47,7 +47,7 @@ pub fn order(workspace: &Workspace) -> Result<String> {
     ))
 }
 
-/// How far outputs move when the last token changes: before it, and at it.
+/// Change of the outputs when the last token changes: before it, and at it.
 pub fn change_of_last(workspace: &Workspace) -> Result<(f32, f32)> {
     let [first, second] = two_outputs(workspace, [&["to be or"], &["to be of"]])?;
     let before = (.., ..-1);
@@ -57,7 +57,7 @@ pub fn change_of_last(workspace: &Workspace) -> Result<(f32, f32)> {
     ))
 }
 
-/// How far outputs move when a row of a batch changes: in the other row, and in its own.
+/// Change of the outputs when a row of a batch changes: in the other row, and in its own.
 pub fn change_of_row(workspace: &Workspace) -> Result<(f32, f32)> {
     let [first, second] = two_outputs(workspace, [&["to be or", "the king"], &["to be or", "my queen"]])?;
     let moved = |row: i32| largest_difference(&first.try_index(row)?, &second.try_index(row)?);

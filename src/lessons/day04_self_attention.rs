@@ -157,7 +157,7 @@ pub const LESSON: Lesson = Lesson {
             hint: "the mask in Attention::forward, src/model/attention.rs",
             verify: |workspace| {
                 let (before, from) = change_of_last(workspace)?;
-                // What is hidden has a weight of zero, and adds zero.
+                // Hidden tokens have a weight of exactly zero.
                 Ok(CheckResult::passes_if(
                     before == 0.0 && from > 0.0,
                     format!("{before} before it, {from:.2} at it"),
@@ -239,7 +239,7 @@ fn weights_of_text(workspace: &Workspace) -> Result<String> {
     ))
 }
 
-/// What a head gives on two texts, by hand and by the library's layer, `[2, T, C]`.
+/// Output of a head on two texts, by hand and by the library's layer, `[2, T, C]`.
 fn both_ways(workspace: &Workspace) -> Result<(Array, Array)> {
     let example = WorkedExample::new(workspace, &ONE_HEAD)?;
     let x = example.vectors(workspace, &[DOG, MAN])?;
@@ -259,7 +259,7 @@ fn one_head(workspace: &Workspace) -> Result<String> {
 
 /// Statistics of the scores and weights of random queries and keys.
 struct Spread {
-    /// Of the scores.
+    /// Variance of the scores.
     variance: f32,
     /// The mean over rows of the largest weight.
     largest: f32,
@@ -267,7 +267,7 @@ struct Spread {
     slope: f32,
 }
 
-/// Queries and keys of variance 1 and `size` numbers, 64 keys to choose from, their products divided by `divisor`.
+/// Statistics for random queries and 64 keys of variance 1 and `size` numbers, with scores divided by `divisor`.
 fn spread(workspace: &Workspace, size: i32, divisor: f32) -> Result<Spread> {
     let (queries_key, keys_key) = random::split(random::key(workspace.seed())?, 2)?;
     let queries = random::normal::<f32>(&[128, 8, size], None, None, &queries_key)?;

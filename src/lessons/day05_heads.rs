@@ -119,7 +119,7 @@ pub(super) const HEADS: Recipe = Recipe {
 };
 
 // ANCHOR: loop
-/// Queries, keys and values `[B, T, C]`, cut into heads that attend one after the other.
+/// Attention of queries, keys and values `[B, T, C]`, one head after the other.
 fn heads_by_loop([q, k, v]: &[Array; 3], heads: i32) -> Result<Array> {
     let hidden = future(q.dim(1))?;
     let (q, k, v) = (
@@ -137,7 +137,7 @@ fn heads_by_loop([q, k, v]: &[Array; 3], heads: i32) -> Result<Array> {
 // ANCHOR_END: loop
 
 // ANCHOR: at_once
-/// The same with the heads as an axis before the tokens.
+/// The same with heads as an axis before the tokens.
 fn heads_at_once(qkv: &[Array; 3], heads: i32) -> Result<Array> {
     let [b, t, c] = [qkv[0].dim(0), qkv[0].dim(1), qkv[0].dim(2)];
     let apart = |x: &Array| {
@@ -193,7 +193,7 @@ fn shapes(workspace: &Workspace) -> Result<String> {
     ))
 }
 
-/// How far the weights of the first head move, and those of the others, when the first head's queries change.
+/// Change of the weights of the first head, and of the others, when the first head's queries change.
 fn change_of_first_queries(workspace: &Workspace) -> Result<(f32, f32)> {
     let example = WorkedExample::new(workspace, &HEADS)?;
     let x = example.vectors(workspace, &TEXTS)?;
@@ -211,7 +211,7 @@ fn change_of_first_queries(workspace: &Workspace) -> Result<(f32, f32)> {
     ))
 }
 
-/// Rounds of a timing, of which the median counts.
+/// Rounds of a timing; the median is reported.
 const ROUNDS: usize = 25;
 
 fn timing(workspace: &Workspace) -> Result<String> {
@@ -230,14 +230,14 @@ fn timing(workspace: &Workspace) -> Result<String> {
     Ok(text)
 }
 
-/// The median times that two arrays take to be computed, turn by turn, so that a busy moment meets both.
+/// Median times of computing two arrays, alternating, so that other work affects both.
 fn median_milliseconds(ways: [&dyn Fn() -> Result<Array>; 2]) -> Result<[f64; 2]> {
     let mut times = [Vec::with_capacity(ROUNDS), Vec::with_capacity(ROUNDS)];
     for round in 0..=ROUNDS {
         for (compute, times) in ways.iter().zip(&mut times) {
             let start = Instant::now();
             compute()?.eval()?;
-            // The first round pays for what the others find ready.
+            // The first round is a warm-up.
             if round > 0 {
                 times.push(start.elapsed().as_secs_f64() * 1e3);
             }

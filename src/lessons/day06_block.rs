@@ -221,7 +221,7 @@ pub(super) const BLOCKS: Recipe = Recipe {
     what: "three narrow blocks",
     change: |config| TrainConfig {
         layers: 3,
-        // Depth pays late: in as many steps as one block has, three come out hardly better.
+        // Depth pays late: after the same number of steps, three blocks are hardly better than one.
         steps: 2 * config.steps,
         ..narrow(config)
     },
@@ -229,7 +229,7 @@ pub(super) const BLOCKS: Recipe = Recipe {
     band: (1.95, 1.99),
 };
 
-/// A quarter as wide as the preset, which makes many steps cheap; so small a model bears four times the preset's rate.
+/// A quarter as wide as the preset, which makes many steps cheap; so small a model tolerates four times the preset's rate.
 fn narrow(config: TrainConfig) -> TrainConfig {
     TrainConfig {
         embd: config.embd / 4,
@@ -273,7 +273,7 @@ fn gelu_of_numbers(_: &Workspace) -> Result<String> {
     table(&["x".into(), "ReLU".into(), "GELU".into()], &lines, 2)
 }
 
-/// How far the MLP's outputs move when a token changes: those of the other tokens, and its own.
+/// Change of the MLP's outputs when a token changes: of the other tokens, and its own.
 fn change_of_token(workspace: &Workspace) -> Result<(f32, f32)> {
     let (model, parameters) = fresh(workspace)?;
     let mlp = Mlp::new(&parameters.under("h.0.mlp"), &model)?;
@@ -326,7 +326,7 @@ fn parts(workspace: &Workspace) -> Result<String> {
     Ok(text)
 }
 
-/// The share of numbers that the chapter's dropout zeroes.
+/// Dropout probability in the chapter.
 const RATE: f32 = 0.25;
 
 /// Dropout of one site on x.
@@ -335,7 +335,7 @@ fn drop_some(workspace: &Workspace, x: &Array) -> Result<Array> {
     Ok(Dropout::new(RATE, keys, x.dim(0), 0).apply(x)?)
 }
 
-/// Row by row first: a sum of a million numbers in float32, one after the other, is off by more than dropout is.
+/// Means of rows first: a sequential float32 sum of a million numbers has a larger error than dropout's effect.
 fn mean_of_all(x: &Array) -> Result<f32> {
     Ok(x.mean_axis(-1, false)?.mean(None)?.try_item_exact()?)
 }

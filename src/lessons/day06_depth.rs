@@ -27,7 +27,7 @@ use crate::terminal::console::say;
 /// Number of stacked blocks: enough to see the trend.
 const DEPTH: usize = 16;
 
-/// How a block is put together.
+/// Variant of a block.
 #[derive(Clone, Copy)]
 pub enum BlockVariant {
     /// The library's block: `x + f(norm(x))`.
@@ -49,7 +49,7 @@ pub const WIRINGS: [(BlockVariant, &str); 4] = [
 ];
 
 // ANCHOR: wirings
-/// A block of the library's layers, put together in one of four ways: x `[B, T, C]` to `[B, T, C]`.
+/// A block of the library's layers in one of four variants: x `[B, T, C]` to `[B, T, C]`.
 fn block(wiring: BlockVariant, scope: &Scope, model: &ModelConfig, x: &Array) -> MlxResult<Array> {
     let attn = Attention::new(&scope.under("attn"), model)?;
     let mlp = Mlp::new(&scope.under("mlp"), model)?;
@@ -69,7 +69,7 @@ fn block(wiring: BlockVariant, scope: &Scope, model: &ModelConfig, x: &Array) ->
 }
 // ANCHOR_END: wirings
 
-/// Blocks on one another that have not learned, and a text for them.
+/// A stack of untrained blocks, and an input for it.
 struct Stack {
     wiring: BlockVariant,
     model: ModelConfig,
@@ -94,7 +94,7 @@ impl Stack {
         })
     }
 
-    /// What comes out of each block, `[B, T, C]`.
+    /// The output of each block, `[B, T, C]`.
     fn outputs(&self, parameters: &Parameters) -> MlxResult<Vec<Array>> {
         let mut outputs = Vec::with_capacity(DEPTH);
         let mut x = Embeddings::new(&self.model, parameters)?.forward(&self.inputs, 0)?;
@@ -124,8 +124,8 @@ fn unit_variance_init(array: &Array) -> MlxResult<Array> {
     array.divide(deviation)?.divide(Array::from_f32(inputs.sqrt()))
 }
 
-/// The norm of the loss's gradient for the parameters of each block of a stack that has not learned, from the first
-/// block to the last.
+/// Norm of the loss's gradient with respect to the parameters of each block of an untrained stack, from the first block to
+/// the last.
 pub fn gradient_norms(workspace: &Workspace, wiring: BlockVariant) -> Result<Vec<f64>> {
     let stack = Stack::new(workspace, wiring)?;
     let parameters = stack.parameters.clone();
@@ -163,7 +163,7 @@ pub fn mean_cosine_similarity(workspace: &Workspace, wiring: BlockVariant) -> Re
     outputs.iter().map(mean_cosine).collect()
 }
 
-/// Four rows of the training text, and what comes after each token.
+/// Four rows of the training text, with their targets.
 fn some_text(workspace: &Workspace, context: usize) -> Result<(Array, Array)> {
     let rows = 4;
     let text: String = workspace
@@ -177,13 +177,13 @@ fn some_text(workspace: &Workspace, context: usize) -> Result<(Array, Array)> {
     Ok((ids.try_index((.., ..-1))?, ids.try_index((.., 1..))?))
 }
 
-/// For the chapter: gradient norms by block.
+/// Figure: gradient norms by block.
 pub fn gradients(workspace: &Workspace) -> Result<String> {
     say("computing the gradients of four deep stacks");
     by_block(|wiring| gradient_norms(workspace, wiring), |norm| format!("{norm:.1e}"))
 }
 
-/// For the chapter: mean_cosine_similarity by block.
+/// Figure: mean cosine similarity by block.
 pub fn alike(workspace: &Workspace) -> Result<String> {
     by_block(
         |wiring| mean_cosine_similarity(workspace, wiring),
@@ -210,7 +210,7 @@ fn by_block(measure: impl Fn(BlockVariant) -> Result<Vec<f64>>, written: impl Fn
     Ok(text)
 }
 
-/// And the gradients as a picture.
+/// Figure: the gradient norms as a picture.
 pub fn gradient_curves(workspace: &Workspace) -> Result<String> {
     let mut lines = Vec::new();
     for (wiring, name) in WIRINGS {

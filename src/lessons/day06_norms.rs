@@ -1,4 +1,4 @@
-//! Layer norm and batch norm, on numbers.
+//! Layer norm and batch norm by example.
 
 use std::fmt::Write;
 
@@ -11,14 +11,14 @@ use super::workspace::Workspace;
 use crate::model::norm::{EPSILON, LayerNorm};
 use crate::model::parameters::Parameters;
 
-/// Four vectors of six channels, `[4, 6]`: the n-th is n times as large, and lies n above zero.
+/// Four vectors of six channels, `[4, 6]`: the n-th has mean n and n times the standard deviation.
 fn uneven(workspace: &Workspace) -> Result<Array> {
     let numbers = random::normal::<f32>(&[4, 6], None, None, &random::key(workspace.seed())?)?;
     let size = ops::arange::<_, f32>(1.0, 5.0, None)?.expand_dims(-1)?; // [4, 1]
     Ok(numbers.multiply(&size)?.add(&size)?)
 }
 
-/// The library's layer norm as it is before training: gain one, bias zero.
+/// The library's untrained layer norm: gain one, bias zero.
 fn layer_norm(x: &Array) -> Result<Array> {
     let c = x.dim(-1);
     let entries = vec![
@@ -29,7 +29,7 @@ fn layer_norm(x: &Array) -> Result<Array> {
 }
 
 // ANCHOR: normalise
-/// Numbers less their mean, over their standard deviation; both are taken over `axis`.
+/// Subtracts the mean and divides by the standard deviation, over `axis`.
 fn normalise(x: &Array, axis: i32) -> Result<Array> {
     let mean = x.mean_axis(axis, true)?;
     let variance = x.var_axis(axis, true, None)?;
@@ -37,24 +37,24 @@ fn normalise(x: &Array, axis: i32) -> Result<Array> {
     Ok(x.subtract(mean)?.divide(deviation)?)
 }
 
-/// Each vector over its own channels: x `[rows, C]`.
+/// Layer norm: each vector over its own channels, x `[rows, C]`.
 fn layer_norm_by_hand(x: &Array) -> Result<Array> {
     normalise(x, 1)
 }
 
-/// Each channel over all vectors of the batch.
+/// Batch norm: each channel over all vectors of the batch, x `[rows, C]`.
 fn batch_norm(x: &Array) -> Result<Array> {
     normalise(x, 0)
 }
 // ANCHOR_END: normalise
 
-/// How far layer norm by hand lies from the library's.
+/// Difference of layer norm by hand from the library's.
 pub fn by_hand_from_library(workspace: &Workspace) -> Result<f32> {
     let x = uneven(workspace)?;
     largest_difference(&layer_norm_by_hand(&x)?, &layer_norm(&x)?)
 }
 
-/// How far from zero the means, and from one the variances, of the vectors that layer norm makes are.
+/// Largest deviation of the normalised vectors' means from zero, and of their variances from one.
 pub fn mean_and_variance(workspace: &Workspace) -> Result<(f32, f32)> {
     let normed = layer_norm(&uneven(workspace)?)?;
     Ok((
@@ -63,7 +63,7 @@ pub fn mean_and_variance(workspace: &Workspace) -> Result<(f32, f32)> {
     ))
 }
 
-/// How far the first vector moves by layer norm, and by batch norm, when the last one of the batch is another.
+/// Change of the first vector, with layer norm and with batch norm, when the last vector of the batch changes.
 pub fn change_of_another(workspace: &Workspace) -> Result<(f32, f32)> {
     let x = uneven(workspace)?;
     let other = ops::concatenate(&[x.try_index(..3)?, x.try_index(3..)?.negative()?], 0)?;
@@ -73,7 +73,7 @@ pub fn change_of_another(workspace: &Workspace) -> Result<(f32, f32)> {
     Ok((moved(layer_norm)?, moved(batch_norm)?))
 }
 
-/// For the chapter: a batch, and what either norm makes of it.
+/// Figure: a batch, after layer norm and after batch norm.
 pub fn norms(workspace: &Workspace) -> Result<String> {
     let x = uneven(workspace)?;
     let mut text = String::new();

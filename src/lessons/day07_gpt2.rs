@@ -152,7 +152,7 @@ pub const LESSON: Lesson = Lesson {
     ],
 };
 
-/// The preset as it is.
+/// The unchanged preset.
 pub(super) const NANO: Recipe = Recipe {
     folder: "day-07",
     what: "GPT-2 of the preset's size",
@@ -161,7 +161,7 @@ pub(super) const NANO: Recipe = Recipe {
     band: (1.92, 1.98),
 };
 
-/// The day's model before it learns, and some rows of the validation text.
+/// The day's untrained model, and some rows of the validation text.
 pub(super) fn fresh(workspace: &Workspace, rows: usize) -> Result<(ModelConfig, Parameters, Batch)> {
     let tokenizer = workspace.tokenizer()?;
     let model = workspace.config(&NANO)?.model(tokenizer.vocab_size());
@@ -176,7 +176,7 @@ pub(super) fn inputs(batch: &Batch) -> Array {
 }
 
 // ANCHOR: stages
-/// What each stage of the network makes of `ids`; the head's table may be another than that of the tokens.
+/// The output of each stage of the network for `ids`; the head's table may differ from the token embedding.
 pub(super) fn stages(
     model: &ModelConfig,
     parameters: &Parameters,
@@ -241,7 +241,7 @@ fn shapes(workspace: &Workspace) -> Result<String> {
     Ok(text)
 }
 
-/// The gradients of the table by the lookup alone, by the head alone, and as the model has it, tied.
+/// Gradients of the table from the lookup only, from the head only, and from the tied model.
 fn gradients_of_uses(workspace: &Workspace) -> Result<(Array, Array, Array)> {
     let (model, parameters, batch) = fresh(workspace, 4)?;
     let (ids, wte) = (inputs(&batch), parameters.get("wte.weight")?.clone());

@@ -16,7 +16,7 @@ use crate::model::{Gpt, Parameters};
 
 const GPT2_VOCABULARY: usize = 50257;
 
-/// How many parameters OpenAI's models have.
+/// Numbers of parameters of OpenAI's models.
 const PUBLISHED: [(Preset, usize); 4] = [
     (Preset::Gpt2, 124_439_808),
     (Preset::Gpt2Medium, 354_823_168),

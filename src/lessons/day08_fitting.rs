@@ -26,10 +26,10 @@ use crate::train::metrics::{self, Record};
 use crate::train::step::{Stepper, TrainState};
 use crate::train::{Session, Unattended, train};
 
-/// Characters of the text that is memorised.
+/// Characters of the memorised text.
 const SLICE: usize = 1000;
 
-/// A small model, or one that is too small, and how much of the text it learns from.
+/// A model, and the amount of text that it is trained on.
 struct FittingExperiment {
     name: &'static str,
     layers: usize,
@@ -69,7 +69,7 @@ impl FittingExperiment {
         })
     }
 
-    /// Trains it, and measures both losses as it learns.
+    /// Trains it, and measures both losses along the way.
     fn run(&self, workspace: &Workspace) -> Result<[Series; 2]> {
         let config = self.config(workspace)?;
         let tokenizer = workspace.tokenizer()?;
@@ -147,7 +147,7 @@ pub fn overfitted(workspace: &Workspace) -> Result<CheckResult> {
 /// Steps before the stop, and after it.
 const HALF: u64 = 10;
 
-/// Runs a training once uninterrupted and once stopped and resumed; gives the files of the last checkpoints that differ, and
+/// Runs a training once uninterrupted and once stopped and resumed; returns the files of the last checkpoints that differ, and
 /// both final losses.
 fn stopped_and_resumed(workspace: &Workspace) -> Result<(Vec<&'static str>, [f32; 2])> {
     say(format_args!(
@@ -155,7 +155,7 @@ fn stopped_and_resumed(workspace: &Workspace) -> Result<(Vec<&'static str>, [f32
         2 * HALF
     ));
     let _made = durable::make_folder(workspace.root())?;
-    let folder = Unfinished::folder(&workspace.root().join("resume"))?; // which goes again
+    let folder = Unfinished::folder(&workspace.root().join("resume"))?; // removed when dropped
     compare_runs(workspace, folder.path())
 }
 
@@ -165,7 +165,7 @@ fn compare_runs(workspace: &Workspace, folder: &Path) -> Result<(Vec<&'static st
         heads: 2,
         embd: 32,
         context: 16,
-        dropout: 0.1, // its masks must be those of the steps, too
+        dropout: 0.1, // so that masks are tested, too
         steps: 2 * HALF,
         warmup: HALF,
         save_every: HALF,
@@ -180,7 +180,7 @@ fn compare_runs(workspace: &Workspace, folder: &Path) -> Result<(Vec<&'static st
         &mut Unattended,
     )?;
     let whole = End::read(&run()?)?;
-    fs::remove_dir_all(run()?.step_folder(2 * HALF))?; // as if it had been stopped after the half
+    fs::remove_dir_all(run()?.step_folder(2 * HALF))?; // as if it had been stopped halfway
     train(
         &mut Session::resume(run()?, config, workspace.dataset())?,
         &mut Unattended,

@@ -20,7 +20,7 @@ use crate::model::Parameters;
 use crate::terminal::console::say;
 use crate::train::step::{Stepper, TrainState};
 
-/// Times that each thing is timed.
+/// Repetitions of each timing.
 const ROUNDS: usize = 9;
 
 /// Ten products of matrices of 512 × 512: the time to build the graph, and the time to evaluate it.
@@ -53,8 +53,7 @@ pub fn lazy(workspace: &Workspace) -> Result<String> {
     ))
 }
 
-/// Whether two handles on an array, and an operation of the CPU's on what the preferred device made, see the same numbers
-/// in the same place.
+/// Whether two handles of an array share memory, and whether a CPU operation reads what the preferred device computed.
 fn one_buffer() -> Result<(Array, bool, f32)> {
     let made = random::normal::<f32>(&[256, 256], None, None, &random::key(1)?)?; // on the preferred device
     eval([&made])?;
@@ -89,7 +88,7 @@ pub fn handles_share_memory(_: &Workspace) -> Result<CheckResult> {
     ))
 }
 
-/// A step of the day's model, its functions compiled or not, ready to be taken.
+/// A training step of the day's model, compiled or not.
 struct TimedStepper {
     model: ModelConfig,
     stepper: Stepper,

@@ -21,12 +21,12 @@ use crate::train::optimizers::schedule::learning_rate;
 use crate::train::step::control::{clip_coefficient, global_norm, sum_of_squares};
 use crate::train::step::{Stepper, TrainState};
 
-/// Two numbers that learn, and the gradients of three steps for either: large ones and small ones.
+/// Two parameters, with the gradients of three steps for each: large and small ones.
 const NUMBERS: [f32; 2] = [0.5, -0.5];
 const GRADIENTS: [[f32; 2]; 3] = [[10.0, 0.001], [12.0, -0.002], [9.0, 0.001]];
 
 // ANCHOR: by_hand
-/// AdamW for one number: what it is, and the running means of its gradient and of that squared.
+/// AdamW for one number: its value, and the running means of its gradient and squared gradient.
 #[derive(Clone, Copy)]
 struct ByHand {
     number: f64,
@@ -162,7 +162,7 @@ pub fn adamw_is_by_hand(workspace: &Workspace) -> Result<CheckResult> {
     Ok(CheckResult::within_tolerance(largest, 2e-7))
 }
 
-/// By how much the first steps would be too long or too short without bias correction, if all gradients were alike.
+/// Figure: the factor of the first steps without bias correction, for equal gradients.
 pub fn bias(_: &Workspace) -> Result<String> {
     let mut text = String::from("step       beta2 0.95       0.99      0.999\n");
     for t in [1, 2, 5, 10, 100, 1000] {
@@ -195,7 +195,7 @@ pub fn decay(workspace: &Workspace) -> Result<String> {
     Ok(text)
 }
 
-/// Without a gradient, a matrix shrinks by `lr · weight_decay` of itself in a step, and a vector stays.
+/// Claim: without a gradient, a step shrinks a matrix by the fraction `lr · weight_decay` and leaves a vector unchanged.
 pub fn decay_is_decoupled(workspace: &Workspace) -> Result<CheckResult> {
     let config = workspace.config(&NANO)?;
     let adamw = AdamW {
@@ -279,11 +279,11 @@ pub fn clipped_norms_are_bounded(workspace: &Workspace) -> Result<CheckResult> {
         .iter()
         .map(|(_, before, after)| (before.min(max_norm) - after).abs())
         .fold(0.0, f32::max);
-    // Float32 sums of squares, and the millionth that keeps the factor from dividing by zero.
+    // Float32 sums of squares, and the 1e-6 that prevents a division by zero.
     Ok(CheckResult::within_tolerance(wrong, 1e-5))
 }
 
-/// The gradients of twelve rows at once and as two micro-batches of six: how far they are apart.
+/// Difference between the gradients of twelve rows at once and of two micro-batches of six.
 fn apart(workspace: &Workspace) -> Result<f32> {
     let (model, parameters, batch) = fresh(workspace, 12)?;
     let whole = gradients(&model, &parameters, &batch, 1)?;

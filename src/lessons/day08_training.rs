@@ -1,4 +1,4 @@
-//! Day 8: training for real. What a step is made of, what the machine does, what can go wrong.
+//! Day 8: training in detail: the step, the machine, failure modes.
 
 use anyhow::Result;
 
@@ -143,7 +143,7 @@ pub(super) const FURTHER: Recipe = Recipe {
     band: (1.80, 1.85),
 };
 
-/// Both days' losses as they learned, one after the other.
+/// Losses of both days' trainings, one after the other.
 fn losses(workspace: &Workspace) -> Result<String> {
     let (mut train, mut val) = (Vec::new(), Vec::new());
     let mut before = 0;

@@ -1,4 +1,4 @@
-//! Day 9, the key-value cache: what it keeps, that it changes nothing, and what it saves.
+//! Day 9, the key-value cache: contents, correctness, speed.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -115,13 +115,13 @@ pub fn cached_is_uncached(workspace: &Workspace) -> Result<CheckResult> {
     ))
 }
 
-/// The longest text that is timed: longer than day 8's context, so that there is something to see.
+/// Length of the longest timed text, longer than day 8's context, so that the difference is visible.
 const LONGEST: i32 = 256;
-/// Tokens between two timed ones.
+/// Tokens between two timings.
 const EVERY: i32 = 32;
 const ROUNDS: usize = 5;
 
-/// The time of one more token after so many: recomputing all, and with the cache. Medians of some rounds.
+/// Time of one more token by length of the text: recomputing everything, and with the cache. Medians of several rounds.
 fn times(workspace: &Workspace) -> Result<Vec<(i32, Duration, Duration)>> {
     say("day 9: timing tokens with the cache and without it");
     // Time does not depend on what the weights are.
@@ -256,6 +256,6 @@ pub fn full_goes_on_with_half(workspace: &Workspace) -> Result<CheckResult> {
     }
     let (whole, fresh) = (whole.next_logits()?, fresh.next_logits()?);
     let largest = whole.iter().zip(&fresh).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    // The same tokens at the same places, computed in the same way.
+    // The same tokens at the same positions, computed in the same way.
     Ok(CheckResult::within_tolerance(largest, 0.0))
 }

@@ -136,7 +136,7 @@ pub const LESSON: Lesson = Lesson {
     ],
 };
 
-/// The beginning of the validation text, up to where a word begins: there is most to choose from.
+/// The beginning of the validation text, up to the beginning of a word, where many tokens are likely.
 fn prompt(workspace: &Workspace) -> String {
     let beginning: String = workspace.text(Split::Val).chars().take(40).collect();
     match beginning.rfind(' ') {
@@ -169,27 +169,27 @@ impl Day8Model {
         Ok(self.checkpoint.tokenizer.decode(&[id])?.chars().map(visible).collect())
     }
 
-    /// What the model expects after the prompt, a number for each token.
+    /// The logits after the prompt, `[V]`.
     pub fn logits(&self) -> Result<Vec<f32>> {
         let mut sequence = self.generator.sequence()?;
         self.prompt.iter().for_each(|&id| sequence.push(&[id]));
         sequence.next_logits()
     }
 
-    /// The chance of each token after the prompt to be drawn.
-    pub fn shares(&self, sampling: &Sampling) -> Result<Vec<f64>> {
+    /// The probability of sampling each token after the prompt, `[V]`.
+    pub fn probabilities(&self, sampling: &Sampling) -> Result<Vec<f64>> {
         let logits = self.logits()?;
         let kept = sampling.candidates(&logits, &self.prompt);
         let total: f64 = kept.iter().map(|candidate| f64::from(candidate.weight)).sum();
-        let mut shares = vec![0.0; logits.len()];
+        let mut probabilities = vec![0.0; logits.len()];
         for candidate in kept {
-            shares[candidate.id as usize] = f64::from(candidate.weight) / total;
+            probabilities[candidate.id as usize] = f64::from(candidate.weight) / total;
         }
-        Ok(shares)
+        Ok(probabilities)
     }
 
-    /// The ids of the likeliest tokens after the prompt, the likeliest first.
-    pub fn likeliest(&self, count: usize) -> Result<Vec<u32>> {
+    /// The ids of the most likely tokens after the prompt, the most likely first.
+    pub fn most_likely(&self, count: usize) -> Result<Vec<u32>> {
         let logits = self.logits()?;
         let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
         ids.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
@@ -216,13 +216,13 @@ impl Day8Model {
         self.checkpoint.tokenizer.decode(&ids)
     }
 
-    /// A sample so short that it fits into the context beside the prompt.
+    /// A sample that fits into the context together with the prompt.
     fn sample_log_probabilities(&self) -> Result<Vec<SampledToken>> {
         let room = self.checkpoint.model.context - self.prompt.len();
         self.choices(&Sampling::PLAIN, 1, room.min(24))
     }
 
-    /// The loss on that sample after the prompt, as training and evaluation measure it.
+    /// The loss on that sample after the prompt, computed as in evaluation.
     fn loss_of_sample(&self) -> Result<f64> {
         let mut ids = self.prompt.clone();
         ids.extend(self.sample_log_probabilities()?.iter().map(|choice| choice.id));
@@ -240,24 +240,24 @@ fn mean(choices: &[SampledToken]) -> f32 {
 
 fn logits(workspace: &Workspace) -> Result<String> {
     let day8 = Day8Model::new(workspace)?;
-    let (logits, shares) = (day8.logits()?, day8.shares(&Sampling::PLAIN)?);
+    let (logits, probabilities) = (day8.logits()?, day8.probabilities(&Sampling::PLAIN)?);
     let prompt: String = prompt(workspace).chars().map(visible).collect();
     let mut text = format!("after  {prompt}\n\ntoken    logit   probability\n");
-    for id in day8.likeliest(12)? {
-        let share = shares[id as usize];
+    for id in day8.most_likely(12)? {
+        let probability = probabilities[id as usize];
         writeln!(
             text,
             "{:<6} {:>7.2} {:>8.1} %    {}",
             day8.label(id)?,
             logits[id as usize],
-            100.0 * share,
-            bar(share, 40)
+            100.0 * probability,
+            bar(probability, 40)
         )?;
     }
     Ok(text)
 }
 
-/// From where on the tokens repeat themselves to the end, at least twice, and in how many tokens.
+/// Start and period of a repetition that lasts to the end, at least twice, if there is one.
 fn repetition(ids: &[u32]) -> Option<(usize, usize)> {
     let from = |period: usize| -> usize {
         let repeats = (period..ids.len()).rev().take_while(|&at| ids[at] == ids[at - period]);

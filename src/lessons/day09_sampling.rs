@@ -1,4 +1,4 @@
-//! Day 9, the chances of tokens: what temperature, filters and penalties make of them.
+//! Day 9, probabilities of tokens after temperature, filters and penalties.
 
 use std::fmt::Write;
 
@@ -12,8 +12,8 @@ use super::pictures;
 use super::workspace::Workspace;
 use crate::generate::sampler::Sampling;
 
-pub(super) fn bar(share: f64, width: usize) -> String {
-    "█".repeat((share * width as f64).round() as usize)
+pub(super) fn bar(probability: f64, width: usize) -> String {
+    "█".repeat((probability * width as f64).round() as usize)
 }
 
 type Named = (&'static str, Sampling);
@@ -73,27 +73,27 @@ pub fn penalty(workspace: &Workspace) -> Result<String> {
     text_bars(workspace, &both_penalties())
 }
 
-/// Chances of the likeliest tokens under several samplings, side by side.
+/// Probabilities of the most likely tokens with several sampling options, side by side.
 fn text_bars(workspace: &Workspace, samplings: &[Named]) -> Result<String> {
     let day8 = Day8Model::new(workspace)?;
-    let columns = samplings.iter().map(|(_, sampling)| day8.shares(sampling));
+    let columns = samplings.iter().map(|(_, sampling)| day8.probabilities(sampling));
     let columns = columns.collect::<Result<Vec<_>>>()?;
     let mut text = String::from("token");
     for (name, _) in samplings {
         write!(text, "  {name:<22}")?;
     }
     text.push('\n');
-    for id in day8.likeliest(10)? {
+    for id in day8.most_likely(10)? {
         let seen = if day8.prompt.contains(&id) { '*' } else { ' ' };
         let mut line = format!("{:<3}{seen} ", day8.label(id)?);
         for column in &columns {
-            let share = column[id as usize];
-            let percent = if share > 0.0 {
-                format!("{:>5.1} %", 100.0 * share)
+            let probability = column[id as usize];
+            let percent = if probability > 0.0 {
+                format!("{:>5.1} %", 100.0 * probability)
             } else {
                 "     –".into()
             };
-            write!(line, "  {percent:<8} {:<13}", bar(share, 13))?;
+            write!(line, "  {percent:<8} {:<13}", bar(probability, 13))?;
         }
         writeln!(text, "{}", line.trim_end())?;
     }
@@ -103,12 +103,15 @@ fn text_bars(workspace: &Workspace, samplings: &[Named]) -> Result<String> {
 
 fn picture_bars(workspace: &Workspace, title: &str, samplings: &[Named]) -> Result<String> {
     let day8 = Day8Model::new(workspace)?;
-    let ids = day8.likeliest(14)?;
+    let ids = day8.most_likely(14)?;
     let names = ids.iter().map(|&id| day8.label(id)).collect::<Result<Vec<_>>>()?;
     let mut groups = Vec::new();
     for (name, sampling) in samplings {
-        let shares = day8.shares(sampling)?;
-        groups.push(((*name).to_owned(), ids.iter().map(|&id| shares[id as usize]).collect()));
+        let probabilities = day8.probabilities(sampling)?;
+        groups.push((
+            (*name).to_owned(),
+            ids.iter().map(|&id| probabilities[id as usize]).collect(),
+        ));
     }
     pictures::bars(title, &names, &groups)
 }
@@ -116,22 +119,30 @@ fn picture_bars(workspace: &Workspace, title: &str, samplings: &[Named]) -> Resu
 /// Claim: each filter keeps the tokens that it should.
 pub fn filters_leave_what_they_say(workspace: &Workspace) -> Result<CheckResult> {
     let day8 = Day8Model::new(workspace)?;
-    let mut sorted = day8.shares(&Sampling::PLAIN)?;
+    let mut sorted = day8.probabilities(&Sampling::PLAIN)?;
     sorted.sort_by(|a, b| b.total_cmp(a));
     let mut reached = 0.0;
-    let enough = sorted.iter().position(|share| {
-        reached += share;
+    let enough = sorted.iter().position(|probability| {
+        reached += probability;
         reached >= 0.8
     });
     let expected = [
-        sorted.iter().filter(|&&share| share > 0.0).count(),
+        sorted.iter().filter(|&&probability| probability > 0.0).count(),
         3,
         enough.context("the chances do not add up to one")? + 1,
-        sorted.iter().filter(|&&share| share >= 0.1 * sorted[0]).count(),
+        sorted
+            .iter()
+            .filter(|&&probability| probability >= 0.1 * sorted[0])
+            .count(),
     ];
     let mut left = Vec::new();
     for (_, sampling) in every_filter() {
-        left.push(day8.shares(&sampling)?.iter().filter(|&&share| share > 0.0).count());
+        left.push(
+            day8.probabilities(&sampling)?
+                .iter()
+                .filter(|&&probability| probability > 0.0)
+                .count(),
+        );
     }
     Ok(CheckResult::passes_if(
         left == expected,
@@ -143,12 +154,16 @@ pub fn filters_leave_what_they_say(workspace: &Workspace) -> Result<CheckResult>
 pub fn plain_is_softmax(workspace: &Workspace) -> Result<CheckResult> {
     let day8 = Day8Model::new(workspace)?;
     let logits = day8.logits()?;
-    let shares: Vec<f32> = day8.shares(&Sampling::PLAIN)?.iter().map(|&p| p as f32).collect();
+    let probabilities: Vec<f32> = day8
+        .probabilities(&Sampling::PLAIN)?
+        .iter()
+        .map(|&p| p as f32)
+        .collect();
     let softmax = ops::softmax_axis(Array::from_slice(&logits, &[logits.len() as i32]), -1, true)?;
-    let shares = Array::from_slice(&shares, softmax.shape());
-    // Shares of 1 in float32.
+    let probabilities = Array::from_slice(&probabilities, softmax.shape());
+    // Fractions of 1 in float32.
     Ok(CheckResult::within_tolerance(
-        largest_difference(&shares, &softmax)?,
+        largest_difference(&probabilities, &softmax)?,
         1e-6,
     ))
 }

@@ -1,4 +1,4 @@
-//! Day 10's questions with a choice of endings.
+//! Day 10's multiple-choice questions.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ use crate::evaluate::hellaswag::{Example, parse};
 use crate::evaluate::hellaswag::{HellaSwagResult, score};
 use crate::terminal::console::say;
 
-/// The questions that come with the program, for a model.
+/// The built-in questions, tokenized for a model.
 fn questions(checkpoint: &Checkpoint) -> Result<Vec<Example>> {
     let text = include_str!("../../assets/endings.jsonl");
     parse(
@@ -22,7 +22,7 @@ fn questions(checkpoint: &Checkpoint) -> Result<Vec<Example>> {
     )
 }
 
-/// Which endings a model chooses.
+/// The endings that a model chooses.
 pub fn choices(checkpoint: &Checkpoint) -> Result<HellaSwagResult> {
     score(checkpoint, &questions(checkpoint)?, |_| ())
 }

@@ -1,4 +1,4 @@
-//! Day 10: OpenAI's vocabulary, and what it is to finetune.
+//! Day 10: OpenAI's vocabulary, and finetuning.
 
 use std::fmt::Write;
 use std::fs;
@@ -211,7 +211,7 @@ fn lora() -> Lora {
     }
 }
 
-/// The stand-in's parameters with adapters beside them that have learned something, any thing.
+/// The stand-in's parameters with adapters that are not zero.
 fn adapted(workspace: &Workspace) -> Result<(ModelConfig, Parameters)> {
     let base = workspace.load(BASE.folder)?;
     let model = ModelConfig {
@@ -223,7 +223,7 @@ fn adapted(workspace: &Workspace) -> Result<(ModelConfig, Parameters)> {
     Ok((model, base.parameters.with(&learned)))
 }
 
-/// What samples begin with.
+/// Prompt of the samples.
 const PROMPT: &str = "HAMLET:\nTo be, or not to be";
 
 /// Tokens of a sample.
@@ -271,7 +271,7 @@ fn count(specs: &[ParameterSpec]) -> i64 {
     specs.iter().map(numbers).sum()
 }
 
-/// The text that the stand-in learns from: the sources of this program, kept so that a run can go on after they changed.
+/// The text that the stand-in is trained on: this program's sources, saved so that a run can be resumed after they change.
 fn source_text(workspace: &Workspace) -> Result<PathBuf> {
     let place = workspace.folder("day-10-sources.txt");
     if !place.exists() {
@@ -363,7 +363,7 @@ fn comparison(workspace: &Workspace) -> Result<String> {
     Ok(out)
 }
 
-/// What a model makes of the prompt: a little less wild than plain draws, which a weak model does not bear.
+/// A completion of the prompt, with a lower temperature, because samples of a weak model are too random.
 pub fn continued(checkpoint: &Checkpoint, prompt: &str, seed: u64) -> Result<String> {
     let options = CompletionOptions {
         max_new_tokens: SAMPLE,

@@ -1,4 +1,4 @@
-//! Day 10's second half: OpenAI's weights, where they can be had.
+//! Day 10's second half: OpenAI's weights, if available.
 
 use std::path::Path;
 
@@ -15,13 +15,13 @@ use crate::config::{Preset, TrainConfig};
 use crate::terminal::console::{program, say};
 use crate::terminal::progress::{Progress, Unit};
 
-/// Where the import goes, below the folder of lessons.
+/// The import's folder, below the folder of lessons.
 const IMPORTED: &str = "day-10-openai";
 
-/// Where the README has the reader import it to.
+/// The folder of the import in the README.
 const IMPORTED_BEFORE: &str = "models/gpt2";
 
-/// Few steps, as each takes seconds on a processor, at the size of llm.c's (batch 4, context 64, 40 steps).
+/// Few steps, because each takes seconds on a CPU, with llm.c's sizes (batch 4, context 64, 40 steps).
 const FINETUNED: Recipe = Recipe {
     folder: "day-10-openai-finetuned",
     what: "OpenAI's GPT-2, finetuned on plays",
@@ -47,11 +47,11 @@ const FINETUNED: Recipe = Recipe {
         }
     },
     starts_from: Some(IMPORTED),
-    // Nothing is claimed of a model that not everybody has.
+    // No claims about a model that not everybody has.
     band: (0.0, f64::INFINITY),
 };
 
-/// What is downloaded, and how large it is.
+/// Name and size of the download.
 const DOWNLOAD: &str = "OpenAI's GPT-2, 548 MB, from Hugging Face's hub";
 
 /// Figure: OpenAI's weights, finetuned with adapters.
@@ -93,8 +93,7 @@ fn spoken(checkpoint: &Checkpoint, workspace: &Workspace) -> Result<String> {
     continued(checkpoint, "HAMLET:\n", workspace.seed())
 }
 
-/// Has the weights imported: those of an earlier import, of the hub's cache, or, if they may be downloaded, of the hub.
-/// Whether they are there now.
+/// Imports the weights, if necessary, from the hub's cache or, if allowed, from the hub. Returns whether they are available.
 fn fetch(workspace: &Workspace) -> Result<bool> {
     if workspace.checkpoint(IMPORTED).is_ok() {
         return Ok(true);

@@ -1,4 +1,4 @@
-//! Gradients of a batch, by what training computes them with.
+//! Gradients of a batch, computed as in training.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::train::step::arrays::Gradients;
 use crate::train::step::gradients::{GradientSpec, MicroBatch};
 use crate::train::step::workers::GradientWorkers;
 
-/// Loss and gradients of a batch without dropout, the batch in `parts` micro-batches of the same number of rows.
+/// Loss and gradients of a batch without dropout, in `parts` micro-batches of equal size.
 ///
 /// # Errors
 /// MLX's.
@@ -34,7 +34,7 @@ pub fn gradients(model: &ModelConfig, parameters: &Parameters, batch: &Batch, pa
     computed.into_iter().next().context("no worker computed gradients")
 }
 
-/// A batch as micro-batches, with keys for dropout that nobody asks for.
+/// A batch as micro-batches, with unused dropout keys.
 pub fn in_parts(model: &ModelConfig, batch: &Batch, parts: usize) -> Vec<MicroBatch> {
     let numbers = batch.inputs.len() / parts;
     let halves = batch.inputs.chunks(numbers).zip(batch.targets.chunks(numbers));

@@ -1,4 +1,4 @@
-//! Pictures of numbers, as SVG of one width.
+//! Plots and heat maps, as SVG.
 
 use anyhow::Result;
 use plotters::prelude::*;
@@ -24,10 +24,10 @@ pub fn curves(axes: &Axes, series: &[Series]) -> Result<String> {
     plot::curves(axes, &series.iter().enumerate().map(curve).collect::<Vec<_>>())
 }
 
-/// Whether a word is of a kind.
+/// Whether a label belongs to a class.
 type IsKind = fn(&str) -> bool;
 
-/// What a character is, for the colour of its point.
+/// Classes of characters, for the colours of their points.
 const KINDS: [(&str, IsKind); 4] = [
     ("vowels", |name| "aeiou".contains(name)),
     ("consonants", |name| name.chars().all(char::is_lowercase)),
@@ -35,13 +35,13 @@ const KINDS: [(&str, IsKind); 4] = [
     ("signs", |_| true),
 ];
 
-/// Characters at their places, such as vectors in two dimensions. What is far from the middle is drawn nearer, so that a
-/// few that are on their own leave room to the others, and one that would lie on another moves aside.
+/// Scatter plot of labels. Coordinates are compressed around the median, so that outliers don't dominate, and overlapping labels
+/// are moved apart.
 pub fn points(title: &str, points: &[(String, f64, f64)]) -> Result<String> {
     const TOP: f64 = 64.0;
     const MARGIN: f64 = 16.0;
-    let xs = spread(points.iter().map(|point| point.1).collect());
-    let ys = spread(points.iter().map(|point| point.2).collect());
+    let xs = compress_outliers(points.iter().map(|point| point.1).collect());
+    let ys = compress_outliers(points.iter().map(|point| point.2).collect());
     let size = f64::from(WIDTH) - 2.0 * MARGIN;
     let wanted = xs
         .iter()
@@ -64,9 +64,8 @@ pub fn points(title: &str, points: &[(String, f64, f64)]) -> Result<String> {
     })
 }
 
-/// Numbers between 0 and 1 in the same order, by the inverse hyperbolic sine of their distance from the median: a line near
-/// it, a logarithm far from it.
-fn spread(values: Vec<f64>) -> Vec<f64> {
+/// Maps numbers to 0…1 by asinh of their distance from the median: linear near it, logarithmic far from it.
+fn compress_outliers(values: Vec<f64>) -> Vec<f64> {
     let median = |mut values: Vec<f64>| {
         values.sort_by(f64::total_cmp);
         values.get(values.len() / 2).copied().unwrap_or_default()
@@ -78,7 +77,7 @@ fn spread(values: Vec<f64>) -> Vec<f64> {
     bent.iter().map(|value| (value - low) / (high - low)).collect()
 }
 
-/// Moves places away from each other until letters there can be read.
+/// Moves positions apart until labels don't overlap.
 fn apart(mut places: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     const NEAR: f64 = 14.0;
     const ROUNDS: usize = 60;
@@ -91,7 +90,7 @@ fn apart(mut places: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
                 if distance >= NEAR {
                     continue;
                 }
-                // Two at the very same place part sideways.
+                // Coinciding labels move sideways.
                 let (ux, uy) = if distance > 0.0 {
                     (dx / distance, dy / distance)
                 } else {
@@ -106,7 +105,7 @@ fn apart(mut places: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     places
 }
 
-/// Shares, from 0 to 1, as bars side by side: for each of `names` one of each group, `groups[group].1[name]`.
+/// Grouped bar chart of fractions from 0 to 1: for each of `names` a bar per group, `groups[group].1[name]`.
 pub fn bars(title: &str, names: &[String], groups: &[(String, Vec<f64>)]) -> Result<String> {
     const LEFT: i32 = 44;
     const TOP: i32 = 72;
@@ -146,7 +145,7 @@ pub fn bars(title: &str, names: &[String], groups: &[(String, Vec<f64>)]) -> Res
     })
 }
 
-/// Numbers from 0 to 1 as squares, the darker the larger: `values[row][column]`.
+/// Heat map of numbers from 0 to 1, larger is darker: `values[row][column]`.
 pub fn heat_map(title: &str, rows: &[String], columns: &[String], values: &[Vec<f32>]) -> Result<String> {
     let side = side_of(WIDTH, columns);
     draw((WIDTH, panel_height(rows, side)), |area| {
@@ -154,7 +153,7 @@ pub fn heat_map(title: &str, rows: &[String], columns: &[String], values: &[Vec<
     })
 }
 
-/// Several of them of the same rows and columns, two side by side: each a title and its values.
+/// Several heat maps with the same rows and columns, two side by side: title and values of each.
 pub fn heat_maps(rows: &[String], columns: &[String], panels: &[(String, Vec<Vec<f32>>)]) -> Result<String> {
     let across = panels.len().clamp(1, 2);
     let down = panels.len().div_ceil(across).max(1);
@@ -209,8 +208,8 @@ fn panel(area: &Area, title: &str, rows: &[String], columns: &[String], values: 
     Ok(())
 }
 
-/// Names on a line, and arcs to each from those two before it that it takes most from, the wider and darker the more:
-/// `values[to][from]`, from 0 to 1.
+/// Arc diagram: labels on a line, with arcs from the two earlier ones with the largest `values[to][from]` (0 to 1); larger values
+/// are wider and darker.
 pub fn arcs(title: &str, names: &[String], values: &[Vec<f32>]) -> Result<String> {
     const LEFT: i32 = 20;
     const TOP: i32 = 44;
@@ -222,7 +221,7 @@ pub fn arcs(title: &str, names: &[String], values: &[Vec<f32>]) -> Result<String
         from.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
         strongest.extend(from.iter().take(2).map(|&from| (to, from, row[from])));
     }
-    // The darkest last, over the others.
+    // The darkest last, on top.
     strongest.sort_by(|a, b| a.2.total_cmp(&b.2));
     let widest = strongest
         .iter()

@@ -71,8 +71,8 @@ impl PyTorch {
         array(&self.reference.tensor(name)?)
     }
 
-    /// The recipe of its ten losses, on so many threads and with the batch in so many parts: AdamW at a constant rate,
-    /// clipped to 1, always the same batch.
+    /// The recipe of its ten losses, with that many threads and micro-batches: AdamW with a constant learning rate, clipping to
+    /// norm 1, always the same batch.
     pub fn recipe(&self, threads: usize, grad_accum: usize) -> TrainConfig {
         TrainConfig {
             layers: self.model.layers,

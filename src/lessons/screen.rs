@@ -1,4 +1,4 @@
-//! Markdown on a terminal, a section at a time. In a file or a pipe it stays Markdown.
+//! Renders Markdown on a terminal, section by section. In a file or a pipe it stays Markdown.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -8,7 +8,7 @@ use crate::terminal::console;
 use crate::terminal::layout::stdout_columns;
 use crate::terminal::markdown::Style;
 
-/// Columns of text; more are hard to read.
+/// Maximum columns of text; longer lines are hard to read.
 const WIDTH: usize = 100;
 
 /// Prints chapters on the terminal.

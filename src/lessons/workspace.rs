@@ -92,7 +92,7 @@ impl Workspace {
         self.settings.seed
     }
 
-    /// Whether a download is allowed: by the options, or else by the user; false where not interactive.
+    /// Whether a download is allowed: by the options, or else by the user; false if not interactive.
     ///
     /// # Errors
     /// The terminal is gone.
@@ -175,7 +175,7 @@ impl Workspace {
         Run::open(&self.folder(folder))
             .and_then(|run| run.newest_checkpoint())
             .ok()
-            // An imported checkpoint is no run.
+            // An imported checkpoint is not a run.
             .or_else(|| Some(self.folder(folder)).filter(|folder| has_hashes(folder)))
             .with_context(|| {
                 format!(
@@ -228,7 +228,7 @@ impl Workspace {
     /// A corpus that cannot be trained with.
     pub fn estimate(&self, recipe: &Recipe) -> Result<Duration> {
         let config = TrainConfig {
-            lora_rank: 0, // adapters need a model to be beside; a step with them takes about as long
+            lora_rank: 0, // adapters need a base model; a step with them takes about as long
             ..self.config_without_init(recipe)
         };
         Ok(time_of_step(&config, &self.dataset)? * config.steps as u32)

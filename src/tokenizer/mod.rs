@@ -5,11 +5,11 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `char.rs` | one token a character |
+//! | `char.rs` | one token per character |
 //! | `basic.rs` | byte-level BPE in its simplest form; the oracle of the tests |
 //! | `unicode.rs`, `split.rs` | classes of characters; text to chunks, by the patterns of GPT-2 and GPT-4 |
 //! | `pre_tokenizer.rs` | text to chunks, by those patterns or a regular expression |
-//! | `train.rs` | learning merges with incremental pair counts |
+//! | `train.rs` | training merges with incremental pair counts |
 //! | `ranks.rs`, `recover.rs` | merging a chunk; merges from ranks |
 //! | `bpe.rs`, `published.rs` | the BPE tokenizer; those of GPT-2 and GPT-4 |
 //! | `added.rs`, `special.rs` | special and other added tokens in a text |

@@ -1,4 +1,4 @@
-//! The largest difference of each quantity from the reference, beside its tolerance.
+//! The largest difference of each quantity from the reference, with its tolerance.
 
 use std::collections::BTreeMap;
 

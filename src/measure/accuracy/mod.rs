@@ -6,7 +6,7 @@
 //! | `probe.rs` | the test computations: logits, gradients, a short training, text, dropout masks |
 //! | `tolerance.rs` | how far two correct devices may differ, from the formats and the lengths of the sums |
 //! | `reference.rs` | the reference's numbers, which another process computes |
-//! | `comparison.rs` | the largest difference of each quantity, beside its tolerance |
+//! | `comparison.rs` | the largest difference of each quantity, with its tolerance |
 
 mod comparison;
 mod probe;
