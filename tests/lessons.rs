@@ -70,7 +70,8 @@ fn hints_name_what_is_there() {
         while let Some(at) = rest.find("src/") {
             let path = rest[at..].split([',', ':', ';', ' ']).next().unwrap();
             assert!(root.join(path).exists(), "{}: there is no {path}", claim.hint);
-            let before = rest[..at].trim_start_matches([',', ' ']);
+            let clause = rest[..at].rsplit("; ").next().unwrap();
+            let before = clause.trim_start_matches([',', ' ']);
             rest = &rest[at + path.len()..];
             let Some(names) = before.strip_suffix(" in ").filter(|_| root.join(path).is_file()) else {
                 continue;

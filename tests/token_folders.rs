@@ -354,7 +354,7 @@ fn a_vocabulary_over_65536_has_numbers_of_32_bits() {
         &["--steps", "1", "--corpus", "nano", "--out", "x"],
     ));
     assert!(
-        said.contains("32 bits") && said.contains("vocabulary has 50257") && said.contains("--tokenizer"),
+        said.contains("32-bit numbers") && said.contains("vocabulary has 50257") && said.contains("--tokenizer"),
         "{said}"
     );
     // And what is of 16 bits cannot be of this vocabulary.
@@ -377,7 +377,7 @@ fn a_vocabulary_over_65536_has_numbers_of_32_bits() {
         ],
     ));
     assert!(
-        said.contains("32 bits") && said.contains("vocabulary has 100277"),
+        said.contains("32-bit numbers") && said.contains("vocabulary has 100277"),
         "{said}"
     );
     assert!(!folder.path().join("x").exists());
@@ -409,5 +409,5 @@ fn an_id_beyond_the_vocabulary_is_found_before_training() {
         assert!(said.contains(expected), "{said}");
     }
     let said = fail(&mut train(folder.path(), "nano/train.bin", &[]));
-    assert!(said.contains("a file of tokens; give its folder"), "{said}");
+    assert!(said.contains("a token file; give its folder"), "{said}");
 }

@@ -183,7 +183,7 @@ fn starting_point(config: &TrainConfig, folder: &Path) -> Result<(Checkpoint, Op
     }
     ensure!(
         checkpoint.base.is_none(),
-        "{} holds adapters itself; merge them into a model first with: mlx-gpt export --checkpoint {} --format hf --out DIR",
+        "{} has adapters itself; merge them into a model first with: mlx-gpt export --checkpoint {} --format hf --out DIR",
         folder.display(),
         quoted(folder)
     );
