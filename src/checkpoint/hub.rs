@@ -66,14 +66,14 @@ pub fn download(repository: &str, mut transfer: impl Transfer) -> Result<PathBuf
     // In a thread, because the hub's library waits forever for a silent server. The thread ends with the process.
     thread::spawn(move || {
         let folder = fetch(&name, &sender);
-        let _ = sender.send(Event::Done(folder));
+        let _ = sender.send(DownloadEvent::Done(folder));
     });
     let timeout = timeout();
     loop {
         match events.recv_timeout(timeout) {
-            Ok(Event::Begin(name, bytes)) => transfer.begin(&name, bytes),
-            Ok(Event::Received(bytes)) => transfer.received(bytes),
-            Ok(Event::Done(folder)) => return folder,
+            Ok(DownloadEvent::Begin(name, bytes)) => transfer.begin(&name, bytes),
+            Ok(DownloadEvent::Received(bytes)) => transfer.received(bytes),
+            Ok(DownloadEvent::Done(folder)) => return folder,
             Err(_) => {
                 return cached(repository).with_context(|| {
                     format!(
@@ -88,7 +88,7 @@ pub fn download(repository: &str, mut transfer: impl Transfer) -> Result<PathBuf
 }
 
 /// Events of a download.
-enum Event {
+enum DownloadEvent {
     Begin(String, u64),
     Received(u64),
     Done(Result<PathBuf>),
@@ -107,7 +107,7 @@ fn failed(repository: &str) -> String {
     )
 }
 
-fn fetch(repository: &str, sender: &Sender<Event>) -> Result<PathBuf> {
+fn fetch(repository: &str, sender: &Sender<DownloadEvent>) -> Result<PathBuf> {
     let cache = Cache::from_env().model(repository.to_owned());
     let failed = || failed(repository);
     let api = ApiBuilder::from_env()
@@ -195,15 +195,15 @@ fn is_wanted(name: &str) -> bool {
 }
 
 /// Forwards the hub library's progress. Errors are ignored: the receiver may be gone.
-struct DownloadProgress<'a>(&'a Sender<Event>);
+struct DownloadProgress<'a>(&'a Sender<DownloadEvent>);
 
 impl Progress for DownloadProgress<'_> {
     fn init(&mut self, size: usize, name: &str) {
-        let _ = self.0.send(Event::Begin(name.to_owned(), size as u64));
+        let _ = self.0.send(DownloadEvent::Begin(name.to_owned(), size as u64));
     }
 
     fn update(&mut self, size: usize) {
-        let _ = self.0.send(Event::Received(size as u64));
+        let _ = self.0.send(DownloadEvent::Received(size as u64));
     }
 
     fn finish(&mut self) {}
