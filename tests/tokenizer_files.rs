@@ -306,8 +306,8 @@ fn gguf_refuses_what_it_cannot_say() {
     };
     for (name, expected) in [
         ("a pattern of one's own", "no name for the split pattern"),
-        ("a space before a text", "takes the white space around it"),
-        ("lstrip", "<mask> takes the white space around it"),
+        ("a space before a text", "strips white space around it"),
+        ("lstrip", "<mask> strips white space around it"),
     ] {
         let folder = common::folder();
         let tokenizer = Tokenizer::from_json(json(name), Path::new("x")).unwrap();
