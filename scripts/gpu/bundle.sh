@@ -16,9 +16,11 @@ die() {
 backend=$(cat .mlx/backend 2>/dev/null || true)
 case $backend in cuda-*) ;; *) die "the program is built for MLX's ${backend:-CPU} backend; run BACKEND=cuda make setup first" ;; esac
 tests=(parity parts generation quantized finetune resume)
+chosen=()
+for name in "${tests[@]}"; do chosen+=(--test "$name"); done
 cargo build --quiet
 # The newest build's files: Cargo names them in its messages.
-mapfile -t binaries < <(cargo test --no-run --message-format json $(printf -- '--test %s ' "${tests[@]}") 2>/dev/null |
+mapfile -t binaries < <(cargo test --no-run --message-format json "${chosen[@]}" 2>/dev/null |
   python3 -c 'import json, sys
 for line in sys.stdin:
     m = json.loads(line)

@@ -2,6 +2,7 @@
 # macOS: chooses how MLX is built. See scripts/setup.sh for its guarantees. For bash 3.2 and BSD's tools.
 set -euo pipefail
 
+# shellcheck disable=SC2034 # wheel.sh uses it
 root=$PWD
 here=scripts/macos
 . scripts/setup/steps.sh

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # sourced: its variables are its caller's and for its caller
 # Sourced by setup.sh, BACKEND=source: checks the requirements for building MLX, and prints the commands that install what is missing.
 # Cargo builds MLX with mlx-rs, as published; `make build` then checks the program.
 

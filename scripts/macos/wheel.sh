@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # sourced: its variables are its caller's and for its caller
 # Sourced by setup.sh, BACKEND=wheel: MLX prebuilt (the Python package mlx-metal), in .mlx/ of this checkout, and the C interface of
 # mlx-sys, compiled by the Command Line Tools' clang. Cargo's build-script override
 # (`[target.aarch64-apple-darwin.mlx]`) replaces mlx-sys's own build by these, as on Linux.

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # sourced: its variables are its caller's and for its caller
 # Sourced by the set-up of each system: messages, errors and locking. For bash 3.2, macOS's version.
 
 say() { printf 'setup: %s\n' "$*" >&2; }
