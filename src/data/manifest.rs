@@ -16,6 +16,15 @@ use crate::tokenizer::folder::TOKENIZER;
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const FORMAT: u32 = 1;
 
+/// What the file is not where it is another program's, or damaged.
+const WHAT: &str = "a manifest of tokens; prepare the data again, or move it away";
+
+/// What a manifest of every version has.
+#[derive(Deserialize)]
+struct Header {
+    format: u32,
+}
+
 /// The contents of a prepared folder: `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -74,19 +83,25 @@ impl Manifest {
         folder.join(MANIFEST).is_file()
     }
 
+    /// Whether a newer version prepared `folder`.
+    pub(super) fn is_newer(folder: &Path) -> bool {
+        let header = files::read_json::<Header>(&folder.join(MANIFEST), WHAT);
+        header.is_ok_and(|Header { format }| format > FORMAT)
+    }
+
     /// Reads a prepared folder's manifest.
     ///
     /// # Errors
     /// It is missing, damaged, or of a newer format.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
-        let manifest: Self = files::read_json(&path, "a manifest of tokens")?;
+        let Header { format } = files::read_json(&path, WHAT)?;
         ensure!(
-            manifest.format <= FORMAT,
-            "{} has format {}, this program knows up to {FORMAT}; use a newer mlx-gpt",
-            path.display(),
-            manifest.format
+            format <= FORMAT,
+            "{} has format {format}, this program knows up to {FORMAT}; use a newer mlx-gpt",
+            path.display()
         );
+        let manifest: Self = files::read_json(&path, WHAT)?;
         manifest
             .check()
             .with_context(|| format!("{} is damaged; prepare the data again", path.display()))?;

@@ -183,6 +183,9 @@ enum Existing {
 /// It has other contents, which are left alone.
 fn existing_in(folder: &Path, wanted: &Manifest, tokenizer: &Tokenizer) -> Result<Existing> {
     let shown = folder.display();
+    if Manifest::is_newer(folder) {
+        Manifest::read(folder)?; // what another version wrote is not damaged
+    }
     if let Ok(made) = Manifest::read(folder) {
         if let Some(difference) = made.difference(wanted, tokenizer, folder) {
             bail!("{shown} was prepared {difference}; choose another --out");
