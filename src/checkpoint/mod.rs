@@ -97,15 +97,7 @@ impl Checkpoint {
 
     /// The same with the tokenizer that `tokenizer` returns.
     fn load_with(folder: &Path, tokenizer: impl FnOnce(&ModelConfig) -> Result<Tokenizer>) -> Result<Self> {
-        let is_one = folder.join(CONFIG).exists() || peft::is_adapter_folder(folder);
-        if let Some(hint) = foreign::hint(folder).filter(|_| !is_one) {
-            bail!(hint);
-        }
-        ensure!(
-            folder.is_dir(),
-            "checkpoint {} does not exist; `mlx-gpt runs` lists the runs",
-            folder.display()
-        );
+        ensure_is_model(folder)?;
         if peft::is_adapter_folder(folder) {
             Self::load_adapters(folder, tokenizer)
         } else {
@@ -139,7 +131,7 @@ impl Checkpoint {
         let base = base::find(folder)?;
         ensure!(
             !peft::is_adapter_folder(&base),
-            "the base model of the adapters in {} is {}, which has adapters itself; merge those into a model with: mlx-gpt export --checkpoint {} --format hf --out DIR",
+            "the base model of the adapters in {} is {}, which has adapters itself; merge those into a model with: mlx-gpt export --checkpoint {} --format hf --out DIR, and name DIR in adapter_config.json",
             folder.display(),
             base.display(),
             quoted(&base)
@@ -155,7 +147,7 @@ impl Checkpoint {
         })?;
         ensure!(
             whole.model.quantization.is_none(),
-            "the base model of the adapters in {} is quantized: {}; adapters cannot be added to it, so use the checkpoint that it was exported from",
+            "the base model of the adapters in {} is quantized: {}; adapters cannot be added to it; name the checkpoint that it was exported from in adapter_config.json",
             folder.display(),
             base.display()
         );
@@ -185,8 +177,9 @@ impl Checkpoint {
     /// A model's configuration, without its weights.
     ///
     /// # Errors
-    /// `config.json` is missing or of another architecture.
+    /// Nothing there, or a `config.json` that is missing or of another architecture.
     pub fn load_model_config(folder: &Path) -> Result<ModelConfig> {
+        ensure_is_model(folder)?;
         if peft::is_adapter_folder(folder) && !folder.join(CONFIG).exists() {
             return hugging_face::read_config(&base::find(folder)?.join(CONFIG));
         }
@@ -337,4 +330,19 @@ impl Checkpoint {
         }
         Ok(())
     }
+}
+
+/// # Errors
+/// Nothing is in `folder`, or a model in files that are not read.
+fn ensure_is_model(folder: &Path) -> Result<()> {
+    let is_one = folder.join(CONFIG).exists() || peft::is_adapter_folder(folder);
+    if let Some(hint) = foreign::hint(folder).filter(|_| !is_one) {
+        bail!(hint);
+    }
+    ensure!(
+        folder.is_dir(),
+        "checkpoint {} does not exist; `mlx-gpt runs` lists the runs",
+        folder.display()
+    );
+    Ok(())
 }
