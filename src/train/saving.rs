@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::session::Session;
 use crate::checkpoint::{Checkpoint, Moments, TrainingState};
-use crate::config::TrainConfig;
+use crate::config::{OnNan, TrainConfig};
 use crate::disk::bytes::Bytes;
 use crate::disk::durable;
 use crate::disk::hint::hint;
@@ -66,7 +66,14 @@ impl Session {
         let step = self.state.step;
         let evaluation = self.metrics.evaluation_at(step);
         if evaluation.is_none() {
-            self.sample = self.write_sample(SAMPLE_TOKENS)?;
+            self.sample = match self.write_sample(SAMPLE_TOKENS) {
+                // Weights that only skipped steps follow are saved all the same.
+                Err(error) if self.config.on_nan == OnNan::Skip => {
+                    log::warn!("step {step}: no sample can be generated: {error:#}");
+                    String::new()
+                }
+                sample => sample?,
+            };
         }
         let state = TrainingState {
             config: Some(self.config.clone()),
