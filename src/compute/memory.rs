@@ -150,6 +150,7 @@ pub fn kv_cache_bytes(model: &ModelConfig) -> f64 {
 /// # Errors
 /// `what` takes more `bytes` than this machine, or its GPU, has; `hint` says how to take fewer.
 pub fn ensure_fits(what: impl Display, bytes: f64, hint: &str) -> Result<()> {
+    limits::ensure_room_to_compute()?;
     let (memory, owner) = of_device();
     ensure!(
         bytes <= memory as f64,

@@ -11,7 +11,7 @@ use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{Best, Losses, TrainingState, base, read_training_state};
 use crate::compute::arithmetic;
-use crate::config::{ModelConfig, TrainConfig};
+use crate::config::{Architecture, ModelConfig, TrainConfig};
 use crate::data::batches;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
@@ -21,8 +21,7 @@ use crate::terminal::shell::quoted;
 use crate::tokenizer::Tokenizer;
 
 /// What takes less memory, but for recomputation.
-pub(super) const LOWER: &str =
-    "lower --batch-size (--grad-accum makes up for it) or --context, or choose a smaller --preset";
+const LOWER: &str = "lower --batch-size (--grad-accum makes up for it) or --context, or choose a smaller --preset";
 
 /// A training run and everything that its loop needs.
 pub struct Session {
@@ -244,17 +243,21 @@ impl Session {
         &self.changes
     }
 
-    /// How the run would take less memory, in words. Of a run that has begun, the batch is what it is.
+    /// How the run would take less memory, in words.
     pub fn less_memory(&self) -> String {
-        let (begun, kept) = (self.saved.step > 0, !self.config.recompute);
-        match (begun, kept) {
-            (true, true) => "go on with --resume and --recompute".into(),
-            (true, false) => {
-                "close other programs that use the GPU, or start a new run with a lower --batch-size".into()
-            }
-            (false, true) => format!("give --recompute, or {LOWER}"),
-            (false, false) => LOWER.into(),
-        }
+        less_memory(&self.config, self.saved.step > 0)
+    }
+}
+
+/// How a run takes less memory, in words. Of a run that has begun, the batch is what it is.
+pub(super) fn less_memory(config: &TrainConfig, begun: bool) -> String {
+    // What is computed again is a block at a time, so that it takes two to save any.
+    let has_blocks = config.layers > 1 && matches!(config.arch, Architecture::Gpt2 | Architecture::Modern);
+    match (begun, has_blocks && !config.recompute) {
+        (true, true) => "go on with --resume and --recompute".into(),
+        (true, false) => "close other programs, or start a new run with --init-from and a lower --batch-size".into(),
+        (false, true) => format!("give --recompute, or {LOWER}"),
+        (false, false) => LOWER.into(),
     }
 }
 

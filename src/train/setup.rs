@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::freeze;
 use super::optimizers::has_second_moment;
-use super::session::LOWER;
+use super::session::less_memory;
 use super::step::TrainState;
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{self, Checkpoint, Moments, TrainingState};
@@ -68,7 +68,7 @@ impl Setup {
             config.context,
             model.context
         );
-        ensure_fits(config, &model)?;
+        ensure_fits(config, &model, false)?;
         let (train_tokens, val_tokens) = tokenize(config, &tokenizer, dataset)?;
         let parameters = match parameters {
             None => init::initialize(&model, config.seed)?,
@@ -126,7 +126,7 @@ impl Setup {
             run.config_path().display(),
             folder.display()
         );
-        ensure_fits(config, model)?;
+        ensure_fits(config, model, true)?;
         let (train_tokens, val_tokens) = tokenize(config, &checkpoint.tokenizer, dataset)?;
         Ok(Self {
             sample: checkpoint.load_sample(),
@@ -198,7 +198,7 @@ fn starting_point(config: &TrainConfig, folder: &Path) -> Result<(Checkpoint, Op
 
 /// # Errors
 /// A step needs more memory than the machine has.
-fn ensure_fits(config: &TrainConfig, model: &ModelConfig) -> Result<()> {
+fn ensure_fits(config: &TrainConfig, model: &ModelConfig, begun: bool) -> Result<()> {
     let trainable = freeze::trainable_count(config, model)?;
     memory::ensure_fits(
         format_args!(
@@ -206,7 +206,7 @@ fn ensure_fits(config: &TrainConfig, model: &ModelConfig) -> Result<()> {
             config.batch_size, config.context, model.layers, model.embd
         ),
         memory::training_step_bytes(config, model, init::parameter_count(model), trainable),
-        LOWER,
+        &less_memory(config, begun),
     )
 }
 
