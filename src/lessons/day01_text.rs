@@ -14,7 +14,7 @@ use super::{Figure, Lesson};
 use crate::data::corpus::Split;
 use crate::disk::durable;
 use crate::measure::doctor;
-use crate::terminal::console::{program, say};
+use crate::terminal::console::say;
 use crate::tokenizer::basic::{BYTES, Basic, Pair, count_pairs, merge, most_frequent};
 use crate::tokenizer::{Bpe, CharTokenizer, END_OF_TEXT, Pattern, Tokenizer, train_merges};
 
@@ -303,7 +303,7 @@ fn learned(workspace: &Workspace) -> Result<String> {
 /// The tokenizers to compare, with names.
 fn tokenizers(workspace: &Workspace) -> Result<Vec<(&'static str, Tokenizer)>> {
     let place = workspace.folder(LEFT_BEHIND);
-    let own = Tokenizer::load(&place).with_context(|| format!("make it with: {} lesson 1", program()))?;
+    let own = Tokenizer::load(&place).with_context(|| format!("make it with: {}", workspace.command("1")))?;
     Ok(vec![
         ("characters", workspace.tokenizer()?.clone()),
         ("the day's", own),

@@ -80,9 +80,9 @@ pub fn compare(workspace: &Workspace, prompt: &str) -> Result<()> {
     }
     if table.lines().count() == 1 {
         bail!(
-            "no trained lesson models in {}; start with: {} lesson 2",
+            "no trained lesson models in {}; start with: {}",
             workspace.root().display(),
-            console::program()
+            workspace.command("2")
         );
     }
     table += &samples;

@@ -20,7 +20,7 @@ use crate::disk::durable;
 use crate::evaluate::text::measure;
 use crate::generate::CompletionOptions;
 use crate::generate::sampler::Sampling;
-use crate::terminal::console::{confirm, program, say};
+use crate::terminal::console::{confirm, program, quoted, say};
 use crate::tokenizer::Tokenizer;
 use crate::train::{Observer, Outcome, Session, time_of_step, train};
 
@@ -179,12 +179,24 @@ impl Workspace {
             .or_else(|| Some(self.folder(folder)).filter(|folder| has_hashes(folder)))
             .with_context(|| {
                 format!(
-                    "there is no checkpoint in {}; make it with: {} lesson {}",
+                    "there is no checkpoint in {}; make it with: {}",
                     self.folder(folder).display(),
-                    program(),
-                    day.trim_start_matches('0')
+                    self.command(day.trim_start_matches('0'))
                 )
             })
+    }
+
+    /// The command that runs a day with these folders and this text.
+    pub fn command(&self, day: &str) -> String {
+        let WorkspaceOptions { root, corpus, .. } = &self.settings;
+        let mut command = format!("{} lesson {day}", program());
+        if root != Path::new(LESSONS_FOLDER) {
+            command += &format!(" --out {}", quoted(root));
+        }
+        if corpus != DEFAULT_CORPUS {
+            command += &format!(" --corpus {}", quoted(Path::new(corpus)));
+        }
+        command
     }
 
     /// That checkpoint, read.
