@@ -225,7 +225,7 @@ pub fn checkpoint(folder: &Path) -> Check {
     }
 }
 
-/// The command that moves a damaged checkpoint out of a run that has others.
+/// The command that moves a damaged checkpoint out of a run that has others, from which training then goes on.
 fn put_aside(folder: &Path) -> String {
     let again = "restoring it from its source, or training again";
     let Some((run, real)) = run_of(folder).zip(folder.canonicalize().ok()) else {
@@ -235,11 +235,7 @@ fn put_aside(folder: &Path) -> String {
         Ok(steps) if steps.len() > 1 => {
             let step = real.file_name().unwrap_or_default().to_string_lossy();
             let aside = run.folder.with_file_name(format!("{}-{step}-damaged", run.name()));
-            format!(
-                "mv {} {}    (training then resumes from the previous checkpoint)",
-                quoted(&real),
-                quoted(&aside)
-            )
+            format!("mv {} {}", quoted(&real), quoted(&aside))
         }
         _ => again.into(),
     }
