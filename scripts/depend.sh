@@ -27,7 +27,7 @@ bash scripts/setup.sh
 if [ -f .cargo/config.toml ]; then
   triple=$(rustc -vV | sed -n 's/^host: //p')
   rpath=$(sed -n 's/^MLX_GPT_RPATH = "\(.*\)"$/\1/p' .cargo/config.toml)
-  [ -n "$rpath" ] || die "$checkout/.cargo/config.toml does not say where MLX is; delete it and run make setup"
+  [ -n "$rpath" ] || die "$checkout/.cargo/config.toml does not say where MLX is; move it away and run make setup"
   mkdir -p "$package/.cargo"
   {
     printf '%s\n' "$mark"

@@ -245,7 +245,7 @@ std::string folder(const std::string &compiler) {
     if (lstat(inner.c_str(), &s) != 0) {
       if (mkdir(inner.c_str(), 0700) != 0) break; // MLX says what is wrong
     } else if (!S_ISDIR(s.st_mode) || !is_private(s)) {
-      throw std::runtime_error("compiled functions are run, and others can change them in " + inner + "; remove it");
+      throw std::runtime_error("compiled functions are run, and others can change them in " + inner + "; move it away");
     }
   }
   remove_damaged(inner);

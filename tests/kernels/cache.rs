@@ -137,6 +137,32 @@ fn where_no_place_is_safe_functions_are_compiled_for_one_run() {
         fs::read_dir(folder.path().join("tmp")).unwrap().next().is_none(),
         "nothing is left"
     );
+    // As the warning advises.
+    let cache = folder.path().join("cache");
+    set_mode(&cache, 0o755);
+    let output = succeed(&mut compile(folder.path()));
+    assert!(!stderr(&output).contains("warning"), "{}", stderr(&output));
+    assert_eq!(libraries(&cache).len(), 1);
+}
+
+/// Inside of a folder that is this user's alone: it is named, and moved away nothing of it is lost or used.
+#[test]
+fn what_others_can_change_inside_is_named_and_moved_away() {
+    let folder = places();
+    let cache = folder.path().join("cache");
+    succeed(&mut compile(folder.path()));
+    let [library] = &libraries(&cache)[..] else {
+        panic!("one compiled function in {}", cache.display());
+    };
+    let inner = library.parent().unwrap();
+    set_mode(inner, 0o777);
+    let output = compile(folder.path()).output().unwrap();
+    let named = format!("others can change them in {}", inner.display());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains(&named), "{}", stdout(&output));
+    fs::rename(inner, cache.join("away")).unwrap();
+    succeed(&mut compile(folder.path()));
+    assert_eq!(libraries(&cache).len(), 2);
 }
 
 /// The folder in /tmp that another user made first, open or closed to this one.
