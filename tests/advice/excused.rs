@@ -1,0 +1,134 @@
+//! Messages whose advice no row follows.
+
+/// Words of a message, why no row brings it about, and the test that does, if one can.
+pub struct Excused {
+    pub words: &'static str,
+    pub why: &'static str,
+    pub test: &'static str,
+}
+
+const fn excused(words: &'static str, why: &'static str, test: &'static str) -> Excused {
+    Excused { words, why, test }
+}
+
+const FAULTS: &str = "a_fault_at_any_call_of_any_command_loses_nothing";
+const PAIRS: &str = "two_commands_at_once_share_a_folder";
+const SET_UP: &str = "all_parts_are_made_once";
+const GPU: &str = "it takes a GPU that is full";
+
+pub const EXCUSED: &[Excused] = &[
+    // The disk: faults are injected, and the advice is followed there.
+    excused("make space", "a full disk", FAULTS),
+    excused(
+        "make its file system writable",
+        "a disk that is mounted for reading",
+        FAULTS,
+    ),
+    excused("the disk reports errors", "a disk that fails", FAULTS),
+    excused("(or choose another --out)", "a full disk", FAULTS),
+    excused(
+        "restore what is missing",
+        "a file that goes in the middle of a command",
+        FAULTS,
+    ),
+    excused("{what}; {helps}", "it has one of these", FAULTS),
+    excused("; {helps}", "it has one of these", FAULTS),
+    excused("run this again then", "a full disk", FAULTS),
+    excused(
+        "could not be saved",
+        "a full disk",
+        "a_full_disk_is_a_warning_until_the_last_save",
+    ),
+    excused("fix that", "a fault for which there is no name", FAULTS),
+    excused(
+        "make it writable",
+        "root may write anywhere",
+        "a_run_that_cannot_be_written_says_what_helps",
+    ),
+    excused(
+        "ulimit -f",
+        "a limit that a shell cannot raise",
+        "a_limit_on_the_size_of_files_is_an_error_like_any_other",
+    ),
+    excused("supports locks", "a file system without locks", ""),
+    // Two commands at once.
+    excused("another process is writing it", "a moment of two processes", PAIRS),
+    excused(
+        "under that name in the meantime",
+        "a moment of two processes",
+        "of_two_imports_into_one_place_one_says_so",
+    ),
+    excused(
+        "is being prepared by another process",
+        "a moment of two processes",
+        "of_two_that_prepare_one_folder_one_says_so",
+    ),
+    excused(
+        "is being written by another process",
+        "a moment of two processes",
+        PAIRS,
+    ),
+    excused(
+        "run the same command again to continue",
+        "a signal",
+        "an_interrupted_preparation_leaves_whole_shards",
+    ),
+    // The machine.
+    excused("make setup", "what is set up wrongly", SET_UP),
+    excused("mend it with: {remedy}", "what is set up wrongly", SET_UP),
+    excused(
+        "unset OPENBLAS_CORETYPE",
+        "OpenBLAS alone",
+        "an_unknown_processor_is_noticed",
+    ),
+    excused(
+        "export OPENBLAS_CORETYPE",
+        "a processor that OpenBLAS does not know",
+        "an_unknown_processor_is_noticed",
+    ),
+    excused(
+        "{blas}: {rate}; {remedy}",
+        "a processor that OpenBLAS does not know",
+        "an_unknown_processor_is_noticed",
+    ),
+    excused("MLX_ENABLE_TF32", "a GPU that rounds", ""),
+    excused("this device computes wrong numbers", "a device that is broken", ""),
+    excused("report it", "a device that is broken", ""),
+    excused("; see above", "a second process that fails", ""),
+    excused("the device has no memory left", GPU, ""),
+    excused("close other programs, or start a new run", GPU, ""),
+    excused(
+        "take a model with a smaller context",
+        "a model of many gigabytes",
+        "what_a_limit_leaves_counts",
+    ),
+    excused(
+        "evaluate shorter texts",
+        "a context that no memory holds",
+        "evaluation_in_windows_that_no_memory_can_hold_is_refused",
+    ),
+    excused("use a newer mlx-gpt", "there is no newer one yet", ""),
+    excused(
+        "came damaged",
+        "a server",
+        "what_comes_damaged_is_not_imported_and_fetched_again",
+    ),
+    // What takes too long for a row.
+    excused("is a folder; give the name of a file", "a minute or more", ""),
+    excused("move lessons/day-07 away", "a minute or more", ""),
+    // What no command of this version writes.
+    excused(
+        "which are the same parameter",
+        "another program's file",
+        "a_wrong_model_is_refused_and_nothing_is_written",
+    ),
+    excused(
+        "is not the configuration that",
+        "a run of an earlier version",
+        "a_configuration_that_is_not_the_runs_is_refused",
+    ),
+    // Callers of the library.
+    excused("give a run's folder or a checkpoint's", "the library alone", ""),
+    excused("give at least one token", "the library alone", ""),
+    excused("there is no token to continue from", "the library alone", ""),
+];
