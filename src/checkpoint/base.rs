@@ -53,7 +53,7 @@ pub fn find(folder: &Path) -> Result<PathBuf> {
     };
     match candidates.first() {
         Some(other) => bail!(
-            "the weights in {} are not those that the adapters in {} were trained on, whose SHA-256 is {hash_of_base}; put the folder with the right ones at {}, replacing what is there",
+            "the weights in {} are not those that the adapters in {} were trained on, whose SHA-256 is {hash_of_base}; put the folder with the right ones at {}, after moving away what is there",
             other.display(),
             folder.display(),
             beside.display()

@@ -31,8 +31,8 @@ pub const EXCUSED: &[Excused] = &[
         "a file that goes in the middle of a command",
         FAULTS,
     ),
-    excused("{what}; {helps}", "it has one of these", FAULTS),
-    excused("; {helps}", "it has one of these", FAULTS),
+    excused("{what}; {hint}", "it has one of these", FAULTS),
+    excused("; {hint}", "it has one of these", FAULTS),
     excused("run this again then", "a full disk", FAULTS),
     excused(
         "could not be saved",
@@ -75,7 +75,7 @@ pub const EXCUSED: &[Excused] = &[
     ),
     // The machine.
     excused("make setup", "what is set up wrongly", SET_UP),
-    excused("mend it with: {remedy}", "what is set up wrongly", SET_UP),
+    excused("fix it with: {", "what is set up wrongly", SET_UP),
     excused(
         "unset OPENBLAS_CORETYPE",
         "OpenBLAS alone",
@@ -87,7 +87,7 @@ pub const EXCUSED: &[Excused] = &[
         "an_unknown_processor_is_noticed",
     ),
     excused(
-        "{blas}: {rate}; {remedy}",
+        "{blas}: {rate}; {hint}",
         "a processor that OpenBLAS does not know",
         "an_unknown_processor_is_noticed",
     ),
@@ -109,7 +109,7 @@ pub const EXCUSED: &[Excused] = &[
     ),
     excused("use a newer mlx-gpt", "there is no newer one yet", ""),
     excused(
-        "came damaged",
+        "was damaged in transit",
         "a server",
         "what_comes_damaged_is_not_imported_and_fetched_again",
     ),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// What advice begins with.
 const VERBS: &str = " add allow begin call check choose close convert copy correct encode evaluate export fix free freeze give \
-    import install leave load lower make mend merge move name open prepare put raise rename restore resume run save say see \
+    import install leave load lower make mend merge move name omit open prepare put raise rename restore resume run save say see \
     set start stop take train try unset use wait write ";
 
 /// Other words of it, and what stands for it in a message.
