@@ -39,8 +39,12 @@ pub struct Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of that kind, or of [`ErrorKind::Compute`] if MLX caused it.
+    /// An error of that kind, or of [`ErrorKind::Compute`] if MLX caused it; one of the library keeps its kind.
     pub(crate) fn new(kind: ErrorKind, cause: anyhow::Error) -> Self {
+        let cause = match cause.downcast::<Self>() {
+            Ok(error) => return error,
+            Err(cause) => cause,
+        };
         let of_mlx = cause.chain().any(|cause| cause.is::<Exception>());
         let kind = if of_mlx { ErrorKind::Compute } else { kind };
         Self { kind, cause }

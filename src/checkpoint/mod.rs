@@ -323,7 +323,7 @@ impl Checkpoint {
         bos_eos::write_names(&mut tokenizer_config, &self.model, &self.tokenizer);
         for (name, json) in [
             (CONFIG, config),
-            (TOKENIZER, self.tokenizer.to_json()?),
+            (TOKENIZER, self.tokenizer.to_json()),
             (TOKENIZER_CONFIG, tokenizer_config),
         ] {
             fs::write(folder.join(name), serde_json::to_string_pretty(&json)?)?;

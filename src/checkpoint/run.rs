@@ -82,9 +82,9 @@ impl Run {
         Ok(())
     }
 
-    /// Removes a run that this process created, if no step of it was trained.
+    /// Removes a run that this process created and that has no checkpoint.
     pub fn discard(&self) {
-        if self.created_here {
+        if self.created_here && self.steps().is_ok_and(|steps| steps.is_empty()) {
             for name in [CONFIG, METRICS, CURVE, LOCK] {
                 let _ = fs::remove_file(self.folder.join(name));
             }

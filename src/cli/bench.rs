@@ -102,11 +102,7 @@ impl Timing {
     /// # Errors
     /// MLX has no such device here.
     pub fn select(&self) -> Result<(Device, usize)> {
-        let device = match self.device {
-            Some(device) => device,
-            None => Device::current()?,
-        };
-        device.select()?;
+        let device = Device::select_or_current(self.device)?;
         let threads = self.threads.map_or(default_threads(device), |threads| threads as usize);
         Ok((device, threads))
     }

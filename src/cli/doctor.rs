@@ -53,9 +53,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if !options.json {
         console::print(format_args!("mlx-gpt     {VERSION}\n"))?;
     }
-    if let Some(device) = options.device {
-        device.select()?;
-    }
+    Device::select_or_current(options.device)?;
     let mut checks = doctor::machine();
     if let Some(path) = &options.checkpoint {
         checks.push(doctor::checkpoint(&find_checkpoint(Some(path))?));

@@ -75,9 +75,7 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
-    if let Some(device) = options.device {
-        device.select()?;
-    }
+    Device::select_or_current(options.device)?;
     let (checkpoint, training_corpus) = runs::read(options.checkpoint.as_deref(), |folder| {
         let state = read_training_state_if_any(folder)?;
         Ok((Checkpoint::load(folder)?, state.map(|state| state.corpus)))

@@ -184,11 +184,7 @@ fn compare(prompt: &str, options: &LessonOptions, signals: &Signals) -> Result<E
 
 impl LessonOptions {
     fn open(&self, signals: &Signals) -> Result<Workspace> {
-        let device = match self.device {
-            Some(device) => device,
-            None => Device::current()?,
-        };
-        device.select()?;
+        let device = Device::select_or_current(self.device)?;
         Workspace::new(
             WorkspaceOptions {
                 root: self.out.clone(),

@@ -93,7 +93,9 @@ pub type Compiled<I, O> = Box<dyn FnMut(I) -> Result<O>>;
 pub fn compiled<I: Arrays + 'static, O: Arrays + 'static>(
     function: impl Fn(I) -> Result<O> + 'static,
 ) -> Compiled<I, O> {
-    // MLX knows lists of arrays; these say which array of a list is which.
+    // MLX compiles functions of lists of arrays; these two slots carry the structures of inputs and outputs past it. Each
+    // call sets the inputs' structure before MLX is called. Only a trace runs the closure below, which takes it and leaves
+    // the outputs' structure; later calls with the same shapes reuse that.
     let inputs_are: Rc<RefCell<Option<I>>> = Rc::default();
     let outputs_are: Rc<RefCell<Option<O>>> = Rc::default();
     let (inside, traced) = (Rc::clone(&inputs_are), Rc::clone(&outputs_are));
@@ -108,7 +110,6 @@ pub fn compiled<I: Arrays + 'static, O: Arrays + 'static>(
     );
     Box::new(move |inputs| {
         let (list, structure) = flatten(&inputs)?;
-        drop(inputs);
         inputs_are.replace(Some(structure));
         let outputs = call(&list)?;
         unflatten(outputs_are.borrow().as_ref().ok_or_else(structure_mismatch)?, &outputs)

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use mlx_rs::DeviceType;
 
-pub use super::raw::keep_float32;
+pub(crate) use super::raw::keep_float32;
 
 use super::{limits, memory};
 use crate::config::Device;
@@ -18,6 +18,16 @@ impl Device {
             DeviceType::Gpu => Self::Gpu,
             DeviceType::Cpu => Self::Cpu,
         })
+    }
+
+    /// [Selects](Self::select) `asked`, or else the [current](Self::current) device, and returns it.
+    ///
+    /// # Errors
+    /// As [`select`](Self::select).
+    pub fn select_or_current(asked: Option<Self>) -> Result<Self> {
+        let device = asked.map_or_else(Self::current, Ok)?;
+        device.select()?;
+        Ok(device)
     }
 
     /// Makes this MLX's device for everything that follows.

@@ -67,7 +67,8 @@ impl<Task: Send + 'static, Output: Arrays + Send + 'static> Workers<Task, Output
             }
             Mode::Threads(workers) => {
                 let mut busy = Vec::with_capacity(workers.len());
-                for (worker, task) in workers.iter().zip(tasks) {
+                for task in tasks {
+                    let worker = workers.get(busy.len()).context("there are more tasks than workers")?;
                     worker.send(task)?;
                     busy.push(worker);
                 }

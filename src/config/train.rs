@@ -33,8 +33,8 @@ pub enum Schedule {
     Linear,
 }
 
-/// The configuration of a training run. The fields are the keys of its `config.toml` and, as `--key`, the options of
-/// `train`; their doc comments are the options' help.
+/// The configuration of a training run. The fields are the keys of its `config.toml` and, except those marked
+/// `arg(skip)`, the options `--key` of `train`; their doc comments are the options' help.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
@@ -316,6 +316,14 @@ pub fn default_threads(device: Device) -> usize {
 }
 
 impl TrainConfig {
+    /// Number of threads that compute a step: one on a GPU, whatever `threads` says, since a step is one graph there.
+    pub fn compute_threads(&self) -> usize {
+        match self.device {
+            Device::Cpu => self.threads,
+            Device::Gpu => 1,
+        }
+    }
+
     /// The model that it trains, with a vocabulary of that size.
     pub fn model(&self, vocab_size: usize) -> ModelConfig {
         let parts = Parts {

@@ -95,7 +95,8 @@ impl Batch {
     }
 }
 
-/// Batches of `rows` or fewer: `count` evenly spaced windows of the split, the same at every evaluation.
+/// Batches of `rows` windows or fewer, of `context` tokens each: in all `count` evenly spaced windows of the split, the same
+/// at every evaluation.
 pub fn eval_batches(tokens: &Tokens, count: usize, rows: usize, context: usize) -> impl Iterator<Item = Batch> {
     let possible = tokens.len() - context;
     let total = count.min(possible);

@@ -44,7 +44,7 @@ impl Corpus {
     /// As [`read`](Self::read).
     pub fn open(name: &str) -> Result<Self> {
         if name == DEFAULT_CORPUS {
-            Self::from_text("shakespeare".into(), SHAKESPEARE.into(), Vec::new())
+            Ok(Self::from_text("shakespeare".into(), SHAKESPEARE.into(), Vec::new()))
         } else {
             Self::read(Path::new(name))
         }
@@ -76,22 +76,23 @@ impl Corpus {
             .to_string_lossy()
             .into_owned();
         let skipped = files.skipped().iter().cloned();
-        Self::from_text(name, text, skipped.chain(remarks(marks, carriage_returns)).collect())
+        let remarks = skipped.chain(remarks(marks, carriage_returns)).collect();
+        Ok(Self::from_text(name, text, remarks))
     }
 
-    fn from_text(name: String, text: String, remarks: Vec<String>) -> Result<Self> {
+    fn from_text(name: String, text: String, remarks: Vec<String>) -> Self {
         let characters = text.chars().count();
         let train_characters = (characters as f64 * TRAIN_FRACTION) as usize;
         let cut = text
             .char_indices()
             .nth(train_characters)
             .map_or(text.len(), |(at, _)| at);
-        Ok(Self {
+        Self {
             name,
             text,
             cut,
             remarks,
-        })
+        }
     }
 
     /// The text of a split.
@@ -135,7 +136,7 @@ mod tests {
     #[test]
     fn the_cut_is_at_ninety_percent_of_the_characters() {
         let text = "äöü€😀".repeat(20);
-        let corpus = Corpus::from_text("t".into(), text, Vec::new()).unwrap();
+        let corpus = Corpus::from_text("t".into(), text, Vec::new());
         assert_eq!(corpus.text(Split::Train).chars().count(), 90);
         assert_eq!(corpus.text(Split::Val).chars().count(), 10);
     }

@@ -149,8 +149,8 @@ impl Dataset {
     /// The tokens of a split, with special tokens in its text encoded according to `special`.
     ///
     /// # Errors
-    /// Text that the tokenizer cannot encode, or that contains a disallowed special token; tokens of another tokenizer, or
-    /// with special tokens encoded differently; a damaged shard.
+    /// Text that the tokenizer cannot encode, or that contains a disallowed special token; tokens of another tokenizer;
+    /// [`SpecialTokens::Allow`] for a folder that was prepared with special tokens as text; a damaged shard.
     pub fn tokens_with(&self, tokenizer: &Tokenizer, split: Split, special: SpecialTokens) -> Result<SplitTokens> {
         self.check(tokenizer)?;
         match self {

@@ -173,7 +173,7 @@ impl Manifest {
     /// # Errors
     /// The folder's tokenizer is missing or was changed.
     pub fn difference_of_tokenizer(&self, tokenizer: &Tokenizer, folder: &Path) -> Result<Option<String>> {
-        if sha256(serde_json::to_string_pretty(&tokenizer.to_json()?)?) == self.tokenizer_sha256 {
+        if sha256(serde_json::to_string_pretty(&tokenizer.to_json())?) == self.tokenizer_sha256 {
             return Ok(None);
         }
         let file = folder.join(TOKENIZER);

@@ -68,7 +68,7 @@ pub fn prepare(
     let files = TextFiles::find(corpus)?.with_atomic_strings(tokenizer.special_tokens().keys());
     on(Event::Found(files.bytes()))?;
     let SplitPoint { survey, cut } = survey(&files, corpus, &mut on)?;
-    let tokenizer_json = serde_json::to_string_pretty(&tokenizer.to_json()?)?;
+    let tokenizer_json = serde_json::to_string_pretty(&tokenizer.to_json())?;
     let empty = Manifest {
         format: FORMAT,
         corpus: survey,

@@ -116,7 +116,7 @@ impl LanguageModel {
             let mut failed = None;
             let on_token = |number: u64, choice| {
                 let builder = &mut builders[(number - first) as usize];
-                let text = builder.push(choice)?;
+                let text = builder.push(choice).of_kind(ErrorKind::Text)?;
                 if failed.is_none() {
                     failed = on_text(number, &text, builder.is_finished()).err();
                 }
@@ -124,7 +124,7 @@ impl LanguageModel {
             };
             self.generator
                 .generate(&prompt, samples, &options.sampling, options.seed, on_token)
-                .of_kind(ErrorKind::Text)?;
+                .of_kind(ErrorKind::Compute)?;
             if let Some(error) = failed {
                 return Err(error);
             }

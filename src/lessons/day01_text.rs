@@ -277,7 +277,7 @@ fn learned(workspace: &Workspace) -> Result<String> {
     let tokenizer = Tokenizer::from(bpe.clone());
     let place = workspace.folder(LEFT_BEHIND);
     let _made = durable::make_parents(&place)?;
-    durable::write_file(&place, &serde_json::to_vec(&tokenizer.to_json()?)?)?;
+    durable::write_file(&place, &serde_json::to_vec(&tokenizer.to_json())?)?;
 
     let shown = |id: u32| -> String {
         let bytes = bpe.token_bytes(id).unwrap_or_default();

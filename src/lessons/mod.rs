@@ -189,7 +189,8 @@ impl Lesson {
         (figure.render)(workspace)
     }
 
-    /// Checks that the chapter's figures and this lesson's figures match one to one, and that every included source exists.
+    /// Checks that the chapter's figures and this lesson's figures match one to one, and that every included source exists;
+    /// for the tests.
     ///
     /// # Errors
     /// The first that doesn't.

@@ -73,7 +73,7 @@ impl Parameters {
     }
 
     /// Drops the arrays and keeps the names.
-    pub fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.arrays.clear();
     }
 

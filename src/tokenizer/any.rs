@@ -193,7 +193,7 @@ impl Tokenizer {
         }
     }
 
-    /// The end-of-text token: `<|endoftext|>`, `</s>` or another that is known to end documents, if there is one.
+    /// The end-of-text token: `<|endoftext|>`, or else `</s>`, if there is one.
     pub fn end_of_text(&self) -> Option<u32> {
         let specials = self.special_tokens();
         [END_OF_TEXT, "</s>"]
@@ -286,14 +286,11 @@ impl Tokenizer {
     }
 
     /// The tokenizer as `tokenizer.json`.
-    ///
-    /// # Errors
-    /// None, with the present kinds.
-    pub fn to_json(&self) -> Result<Value> {
+    pub fn to_json(&self) -> Value {
         match self {
-            Self::Char(tokenizer) => Ok(tokenizer.to_json()),
-            Self::Bpe(tokenizer) => Ok(hugging_face::to_json(tokenizer)),
-            Self::HuggingFace(tokenizer) => Ok(tokenizer.to_json().clone()),
+            Self::Char(tokenizer) => tokenizer.to_json(),
+            Self::Bpe(tokenizer) => hugging_face::to_json(tokenizer),
+            Self::HuggingFace(tokenizer) => tokenizer.to_json().clone(),
         }
     }
 

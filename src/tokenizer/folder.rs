@@ -84,7 +84,7 @@ pub fn read(folder: &Path) -> Result<Tokenizer> {
         }
         Vocabulary::Gpt2(file) => (file, gpt2(folder, &config)?, gpt2_default_tokens()),
         Vocabulary::Other(file) => {
-            let json = Tokenizer::load_file(&file)?.to_json()?;
+            let json = Tokenizer::load_file(&file)?.to_json();
             (file, json, Vec::new())
         }
     };

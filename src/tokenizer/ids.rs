@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-/// Unused ids that a vocabulary may have, beside as many as it has tokens: cl100k has 16, and models' vocabularies are
+/// The highest id must be below twice the number of tokens plus this: cl100k has 16 unused ids, and models' vocabularies are
 /// rounded up. Tables are indexed by id, so a single token with a huge id would need huge ones.
 const MAX_GAPS: usize = 1 << 16;
 

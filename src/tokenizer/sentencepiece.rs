@@ -163,7 +163,7 @@ impl SentencePieceModel {
         Ok(model)
     }
 
-    /// What `SPACE` or a space is written before a text.
+    /// How a space is written: `SPACE` if white space is escaped, otherwise a space.
     fn space(&self) -> String {
         if self.escape_whitespaces {
             SPACE.into()

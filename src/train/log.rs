@@ -32,7 +32,7 @@ impl StepLog {
         }
     }
 
-    /// Starts the clock of a step.
+    /// Starts the clock, without the time since it was last read.
     pub fn start_clock(&mut self) {
         self.running_since = Instant::now();
     }

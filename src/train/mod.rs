@@ -81,6 +81,7 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
     if session.state.step == 0 && !observer.requested() {
         evaluate(session, &log, observer)?;
     }
+    log.start_clock();
     // The previous step: its result is read while the GPU computes the next one.
     let mut pending = None;
     while session.state.step < session.config.steps {
@@ -91,7 +92,6 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
             observer.stopped(session);
             return Ok(Outcome::Stopped);
         }
-        log.start_clock();
         let batches = session.stepper.micro_batches(&session.train_tokens, session.state.step);
         let begun = session.stepper.begin(&mut session.state, batches)?;
         finish(session, &mut log, observer, pending.replace(begun))?;
@@ -108,6 +108,9 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
                 Err(error) if !last => observer.warning(&format!("{error:#}; training continues")),
                 saved => saved?,
             }
+        }
+        if pending.is_none() {
+            log.start_clock(); // what evaluations and checkpoints take is not counted
         }
     }
     observer.finished(session);

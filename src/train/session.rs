@@ -20,7 +20,7 @@ use crate::generate::{CompletionOptions, Generator, TokenStream, bos_eos};
 use crate::terminal::shell::quoted;
 use crate::tokenizer::Tokenizer;
 
-/// What takes less memory, but for recomputation.
+/// How to use less memory, other than `--recompute`.
 const LOWER: &str = "lower --batch-size (--grad-accum makes up for it) or --context, or choose a smaller --preset";
 
 /// A training run and everything that its loop needs.
@@ -129,7 +129,7 @@ impl Session {
         let device = config.device;
         Ok(Self {
             stepper: Stepper::new(&config, model, &state.parameters, &state.frozen)?,
-            evaluator: Evaluator::new(model, state.model_parameters().names(), config.threads)?,
+            evaluator: Evaluator::new(model, state.model_parameters().names(), config.compute_threads())?,
             metrics: Metrics::open(&run, state.step)?,
             config,
             run,
@@ -153,7 +153,8 @@ impl Session {
         self.stepper.measure(&mut self.state, &self.train_tokens)
     }
 
-    /// The losses over `count` batches of each split, always the same, with as many rows at once as keep MLX busy.
+    /// The losses over `count` training batches' worth of windows of each split, always the same, with as many rows at once as
+    /// keep MLX busy.
     pub(super) fn estimate_losses(&mut self, count: usize) -> Result<Losses> {
         let context = self.config.context;
         let (all, rows) = (count * self.config.batch_size, self.evaluator.rows(context));
@@ -243,13 +244,13 @@ impl Session {
         &self.changes
     }
 
-    /// How the run would take less memory, in words.
+    /// How the run can use less memory, in words.
     pub fn less_memory(&self) -> String {
         less_memory(&self.config, self.saved.step > 0)
     }
 }
 
-/// How a run takes less memory, in words. Of a run that has begun, the batch is what it is.
+/// How a run can use less memory, in words. A started run cannot change its batch size.
 pub(super) fn less_memory(config: &TrainConfig, begun: bool) -> String {
     // What is computed again is a block at a time, so that it takes two to save any.
     let has_blocks = config.layers > 1 && matches!(config.arch, Architecture::Gpt2 | Architecture::Modern);

@@ -42,9 +42,10 @@ impl Setup {
     /// The state of a new run: random weights, or those of the configuration's `init_from`.
     ///
     /// # Errors
-    /// A configuration, a corpus or a checkpoint that cannot be trained with.
+    /// A configuration, a corpus or a checkpoint that cannot be trained with; a device that is not there.
     pub fn new(config: &TrainConfig, dataset: &Dataset) -> Result<Self> {
         config.validate()?;
+        config.device.select()?;
         let (model, tokenizer, parameters, base) = match &config.init_from {
             None => {
                 let tokenizer = dataset.tokenizer(&config.tokenizer)?;
@@ -93,6 +94,7 @@ impl Setup {
     /// # Errors
     /// A damaged checkpoint, another corpus than the run was trained on, or another model.
     pub fn resume(run: &Run, config: &TrainConfig, dataset: &Dataset) -> Result<Self> {
+        config.device.select()?;
         let folder = run.newest_checkpoint()?;
         checkpoint::verify(&folder)?;
         let mut checkpoint = Checkpoint::load(&folder)?;
@@ -162,7 +164,7 @@ fn ensure_same_tokenizer(
         return Ok(());
     }
     ensure!(
-        dataset.tokenizer(&config.tokenizer)?.to_json()? == own.to_json()?,
+        dataset.tokenizer(&config.tokenizer)?.to_json() == own.to_json(),
         "--tokenizer {} cannot change on resume: the run was trained with {}; leave it out",
         config.tokenizer,
         before.map_or("another", String::as_str)

@@ -58,7 +58,7 @@ impl UnsavedRun {
             config: config.clone(),
             context: model.context,
             stepper: Stepper::new(config, &model, &state.parameters, &state.frozen)?,
-            evaluator: Evaluator::new(&model, state.model_parameters().names(), config.threads)?,
+            evaluator: Evaluator::new(&model, state.model_parameters().names(), config.compute_threads())?,
             state,
             train_tokens: setup.train_tokens,
             eval_tokens: setup.val_tokens,

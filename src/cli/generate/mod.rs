@@ -127,9 +127,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             "--interactive reads standard input itself; give --prompt-file a file"
         );
     }
-    if let Some(device) = options.device {
-        device.select()?;
-    }
+    Device::select_or_current(options.device)?;
     let prompt = match (&options.prompt, &options.prompt_file) {
         (None, Some(file)) => Some(read_text(file, MAX_PROMPT_BYTES).context("prompt")?),
         (text, _) => text.clone(),

@@ -130,7 +130,7 @@ fn is_file(out: &Path) -> bool {
 /// The file exists already, or cannot be written.
 pub fn save(tokenizer: &Tokenizer, out: &Path) -> Result<()> {
     let file = output_file(out);
-    let json = serde_json::to_vec(&tokenizer.to_json()?)?;
+    let json = serde_json::to_vec(&tokenizer.to_json())?;
     let _made = durable::make_parents(&file)?;
     if is_file(out) {
         return durable::fill_file(&file, |making| Ok(fs::write(making, &json)?));

@@ -1,5 +1,5 @@
-//! Dynamic loss scaling in float16 (Micikevicius et al. 2018, section 3.2), with the constants of PyTorch's GradScaler but
-//! for the first scale.
+//! Dynamic loss scaling in float16 (Micikevicius et al. 2018, section 3.2), with the constants of PyTorch's GradScaler
+//! except for a smaller first scale and a maximum, which GradScaler does not have.
 
 use crate::checkpoint::LossScale;
 

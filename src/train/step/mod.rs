@@ -1,4 +1,13 @@
 //! One optimizer step: [`gradients`], [`control`], `update`, by one compiled function or by the threads of [`workers`].
+//!
+//! | [`Stepper`]'s | waits for the result | counts the step |
+//! |---|---|---|
+//! | [`step`](Stepper::step) | yes | yes, unless it is not finite and `on_nan` is `stop` |
+//! | [`begin`](Stepper::begin), then [`PendingStep::report`] | in `report`; in float16 already in `begin`, which tries again with a smaller loss scale | yes |
+//! | [`measure`](Stepper::measure) | yes | no, and changes no parameter or moment |
+//!
+//! All three call `dispatch`, which calls the compiled functions. Read [`arrays`], [`gradients`], [`control`], the
+//! [`optimizers`](super::optimizers), `update` and `state` first, then this file.
 
 pub mod arrays;
 pub mod control;
@@ -178,7 +187,7 @@ impl Stepper {
             config: config.clone(),
             dropout_sites: Dropout::sites(model.layers),
             vocab_size: model.vocab_size,
-            functions: StepFunctions::new(gradients, update, parameters, config.threads)?,
+            functions: StepFunctions::new(gradients, update, parameters, config.compute_threads())?,
         })
     }
 

@@ -92,6 +92,7 @@ impl UpdateSpec {
                 }
                 (ParameterOptimizer::Muon(muon), None) => {
                     state.m = control.select(&old.m, &muon_scalars.momentum(&old.m, gradient)?)?;
+                    // Nesterov's look-ahead, β m + (1 - β) g with the new m: the formula of the momentum, applied once more.
                     let nesterov = muon_scalars.momentum(&unfused(&state.m)?, gradient)?;
                     momenta.push((muon, nesterov));
                 }
