@@ -8,7 +8,7 @@ SHELL := /bin/bash
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what the build needs; every other target does so too (BACKEND=cpu|cuda on Linux, wheel|source on a Mac)
+setup: ## install what the build needs; targets that need it run it first (BACKEND=cpu|cuda on Linux, wheel|source on a Mac)
 	@bash scripts/setup.sh
 
 build: setup

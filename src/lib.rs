@@ -6,7 +6,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `disk` | atomic writes, bounded reads of untrusted files, hashes, number formats |
+//! | [`disk`] | atomic writes, bounded reads of untrusted files, hashes, number formats |
 //! | `terminal` | results and messages, escaped control characters, progress, plots |
 //! | [`config`] | configurations of models and runs: plain structs, presets, validation |
 //! | [`compute`] | MLX's devices, memory, threads and compiled functions |
@@ -22,7 +22,7 @@
 //! | [`cli`] | the command line |
 //!
 //! A module uses only modules above it in this list: the training loop comes late because it saves checkpoints,
-//! evaluates and samples.
+//! evaluates and samples. `error.rs`, beside them, has [`Error`], which any of them may return.
 //!
 //! Most programs need one type, [`LanguageModel`]:
 //!

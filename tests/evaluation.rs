@@ -6,7 +6,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{Fixture, fail, folder, mlx_gpt, stdout, succeed};
-use mlx_gpt::checkpoint::{Checkpoint, Moments, TrainingState};
+use mlx_gpt::checkpoint::{Checkpoint, CheckpointState, Moments};
 use mlx_gpt::config::DEFAULT_CORPUS;
 use mlx_gpt::data::corpus::{Corpus, Split};
 use mlx_gpt::data::dataset::{CorpusRecord, SplitTokens};
@@ -76,7 +76,7 @@ fn save(checkpoint: &Checkpoint) {
         cut: 0,
     };
     checkpoint
-        .save(&moments, &TrainingState::new(0, corpus, None), "")
+        .save(&moments, &CheckpointState::new(0, corpus, None), "")
         .unwrap();
 }
 

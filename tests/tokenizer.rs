@@ -205,7 +205,7 @@ fn bad_files_are_errors_that_name_them() {
             .unwrap_err()
             .to_string()
     };
-    assert!(error(["<a>", "<a>"]).contains("<a> is there twice"));
+    assert!(error(["<a>", "<a>"]).contains("<a> occurs twice"));
     assert!(error(["<a>", ""]).contains("empty"));
     assert!(error(["<a>", "x"]).contains("x is an ordinary token too"));
     let error = train_sentencepiece(corpus(), 700, &["<unk>"])

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::formats::peft;
 use super::run::BASE;
-use super::{CONFIG, TOKENIZER, TOKENIZER_CONFIG, training_state, weights};
+use super::{CONFIG, TOKENIZER, TOKENIZER_CONFIG, state, weights};
 use crate::disk::durable;
 use crate::disk::hash::sha256_of_file;
 use crate::disk::hint::with_hint;
@@ -27,7 +27,7 @@ pub fn hash(folder: &Path) -> Result<String> {
 /// It is missing, or its weights are different ones.
 pub fn find(folder: &Path) -> Result<PathBuf> {
     let named = peft::named_bases(folder)?;
-    let Some(hash_of_base) = training_state::hash_of_base(folder)? else {
+    let Some(hash_of_base) = state::hash_of_base(folder)? else {
         let existing = named.iter().find(|base| base.is_dir()).or(named.last());
         let base = existing.context("adapter_config.json names no model")?;
         if !base.is_dir() {
@@ -89,7 +89,7 @@ pub fn copy(base: &Path, dest: &Path) -> Result<()> {
         if fs::hard_link(&weights, &kept).is_err() {
             fs::copy(&weights, &kept)?;
         }
-        training_state::write_imported(making, &super::import::origin(base))
+        state::write_imported(making, &super::import::origin(base))
     })
     .map_err(|error| {
         let what = format_args!(

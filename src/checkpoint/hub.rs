@@ -26,7 +26,7 @@ const GPT2: [(&str, &str); 4] = [
 
 const WEIGHTS: &str = "model.safetensors";
 
-/// How often a download is resumed after a broken connection.
+/// How many times a download is resumed after a broken connection.
 const RETRIES: usize = 3;
 
 /// The hub's repository for `name`, if it is one of OpenAI's four models or has the form `owner/model`.

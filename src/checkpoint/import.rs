@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{CONFIG, Checkpoint, bos_eos, foreign, training_state};
+use super::{CONFIG, Checkpoint, bos_eos, foreign, state};
 use crate::config::{ModelConfig, Precision};
 use crate::disk::durable;
 use crate::disk::files;
@@ -15,8 +15,8 @@ use crate::tokenizer::Tokenizer;
 const GPT2_VOCABS: [usize; 2] = [50257, 50304];
 
 /// Reads the model in `source` and writes it to `out` as a checkpoint, with hashes of its files. `tokenizer` replaces the
-/// folder's own; a model with GPT-2's vocabulary size, padded or not, and no tokenizer gets GPT-2's. `proceed` is polled
-/// between stages; its error aborts the import.
+/// folder's own; a model with GPT-2's vocabulary size, padded or not, and no tokenizer gets GPT-2's. `origin` is
+/// where the model came from, for `state.json`. `proceed` is polled between stages; its error aborts the import.
 ///
 /// # Errors
 /// As [`Checkpoint::load`]; weights that are not finite; a folder without tokenizer; an `out` that exists already; an error
@@ -57,7 +57,7 @@ pub fn import(
     durable::write_folder(out, |making| {
         checkpoint.write_model(making, Precision::Float32)?;
         proceed()?;
-        training_state::write_imported(making, origin)?;
+        state::write_imported(making, origin)?;
         proceed()
     })
     .map_err(durable::not_written(out))?;

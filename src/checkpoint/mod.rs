@@ -26,14 +26,11 @@ mod language_model;
 pub mod run;
 mod run_lock;
 pub mod runs;
+mod state;
 mod tensors;
-mod training_state;
 mod weights;
 
-pub use training_state::{
-    Best, LossScale, Losses, Moments, TrainingState, has_hashes, read_training_state, read_training_state_if_any,
-    verify,
-};
+pub use state::{Best, CheckpointState, LossScale, Losses, Moments, has_hashes, read_state, read_state_if_any, verify};
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -95,7 +92,7 @@ impl Checkpoint {
         Self::load_with(folder, |_| Tokenizer::load(folder))
     }
 
-    /// The same with the tokenizer that `tokenizer` returns.
+    /// As [`load`](Self::load), with the tokenizer that `tokenizer` returns.
     fn load_with(folder: &Path, tokenizer: impl FnOnce(&ModelConfig) -> Result<Tokenizer>) -> Result<Self> {
         ensure_is_model(folder)?;
         if peft::is_adapter_folder(folder) {
@@ -117,7 +114,7 @@ impl Checkpoint {
         );
         let parameters = weights::read(folder, &model)?;
         // After parsing, because a parse error is the more specific message.
-        training_state::verify_files(folder, |name| !ONLY_FOR_TRAINING.contains(&name))?;
+        state::verify_files(folder, |name| !ONLY_FOR_TRAINING.contains(&name))?;
         Ok(Self {
             folder: folder.to_owned(),
             parameters,
@@ -152,7 +149,7 @@ impl Checkpoint {
             base.display()
         );
         let (model, parameters) = peft::read(folder, whole.model, &whole.parameters)?;
-        training_state::verify_files(folder, |name| !ONLY_FOR_TRAINING.contains(&name))?;
+        state::verify_files(folder, |name| !ONLY_FOR_TRAINING.contains(&name))?;
         Ok(Self {
             folder: folder.to_owned(),
             model,
@@ -219,8 +216,8 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`load`](Self::load); an imported or exported checkpoint has no training state.
-    pub fn load_training_state(&self, trainable: &Parameters, with_v: &Parameters) -> Result<(TrainingState, Moments)> {
-        let state = read_training_state(&self.folder)?;
+    pub fn load_state(&self, trainable: &Parameters, with_v: &Parameters) -> Result<(CheckpointState, Moments)> {
+        let state = read_state(&self.folder)?;
         let expected: ExpectedTensors = [("m.", trainable), ("v.", with_v)]
             .into_iter()
             .flat_map(|(prefix, parameters)| {
@@ -231,7 +228,7 @@ impl Checkpoint {
             .collect();
         let file = TensorFile::open(&self.folder.join(OPTIMIZER))?;
         let both = tensors::read(&[file], |name| Some(name.to_owned()), &expected)?;
-        training_state::verify_files(&self.folder, |name| name == OPTIMIZER)?;
+        state::verify_files(&self.folder, |name| name == OPTIMIZER)?;
         let part = |prefix: &str| {
             let entries = both
                 .iter()
@@ -248,7 +245,7 @@ impl Checkpoint {
     /// The same model with its adapters merged into the base weights.
     ///
     /// # Errors
-    /// MLX's.
+    /// If MLX fails (out of memory, device error).
     pub fn merged(self) -> Result<Self> {
         let (model, parameters) = lora::merge(&self.model, &self.parameters)?;
         Ok(Self {
@@ -278,7 +275,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// The disk is full or cannot be written.
-    pub fn save(&self, moments: &Moments, state: &TrainingState, sample: &str) -> Result<()> {
+    pub fn save(&self, moments: &Moments, state: &CheckpointState, sample: &str) -> Result<()> {
         durable::write_folder(&self.folder, |making| {
             self.write_model(making, Precision::Float32)?;
             let prefixed = |prefix: &'static str, parameters: &'_ Parameters| -> Vec<(String, Array)> {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::TrainingState;
+use super::CheckpointState;
 use super::run_lock::{LOCK, RunLock};
 use crate::config::TrainConfig;
 use crate::disk::durable;
@@ -188,7 +188,7 @@ impl Run {
     ///
     /// # Errors
     /// A link cannot be written.
-    pub fn update_links(&self, state: &TrainingState) -> Result<()> {
+    pub fn update_links(&self, state: &CheckpointState) -> Result<()> {
         durable::replace_link(&self.folder.join(LATEST), &step_name(state.step))?;
         match state.best {
             Some(best) if self.step_folder(best.step).exists() => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::run::Run;
-use super::{TrainingState, read_training_state};
+use super::{CheckpointState, read_state};
 use crate::disk::durable;
 
 /// The default folder of runs, relative to the current one.
@@ -25,7 +25,7 @@ pub struct Summary {
     /// The number of steps that it is configured for.
     pub total_steps: u64,
     /// Training state of the newest checkpoint, if there is one.
-    pub state: Option<TrainingState>,
+    pub state: Option<CheckpointState>,
 }
 
 /// Summarizes a run for the listing.
@@ -33,7 +33,7 @@ pub struct Summary {
 /// # Errors
 /// Its configuration cannot be read.
 pub fn summarize(run: &Run) -> Result<Summary> {
-    let state = read(Some(&run.folder), read_training_state).ok();
+    let state = read(Some(&run.folder), read_state).ok();
     Ok(Summary {
         folder: run.folder.clone(),
         age: run.modified().elapsed().unwrap_or_default(),
@@ -44,6 +44,9 @@ pub fn summarize(run: &Run) -> Result<Summary> {
 }
 
 /// The runs below `folder`, ordered by their last write.
+///
+/// # Errors
+/// `folder` exists and cannot be read.
 pub fn list(folder: &Path) -> Result<Vec<Run>> {
     if !folder.exists() {
         return Ok(Vec::new());

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::checkpoint::runs::{self, run_of};
-use crate::checkpoint::{Checkpoint, read_training_state_if_any};
+use crate::checkpoint::{Checkpoint, read_state_if_any};
 use crate::config::{Device, SpecialTokens};
 use crate::data::corpus::Split;
 use crate::data::dataset::{CorpusRecord, Dataset};
@@ -77,7 +77,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<ExitCode> {
     Device::select_or_current(options.device)?;
     let (checkpoint, training_corpus) = runs::read(options.checkpoint.as_deref(), |folder| {
-        let state = read_training_state_if_any(folder)?;
+        let state = read_state_if_any(folder)?;
         Ok((Checkpoint::load(folder)?, state.map(|state| state.corpus)))
     })?;
     match &options.hellaswag {

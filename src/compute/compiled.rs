@@ -53,7 +53,7 @@ pub(crate) use arrays;
 /// Evaluates all arrays of a value, of any shapes.
 ///
 /// # Errors
-/// MLX's.
+/// If MLX fails (out of memory, device error).
 pub fn evaluate(value: &impl Arrays) -> Result<()> {
     eval(flatten(value)?.0.iter())
 }

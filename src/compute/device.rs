@@ -12,7 +12,7 @@ impl Device {
     /// The device that MLX computes on: what was selected, or else its GPU where it was built with one and finds it.
     ///
     /// # Errors
-    /// MLX's.
+    /// If MLX fails (out of memory, device error).
     pub fn current() -> Result<Self> {
         Ok(match mlx_rs::Device::try_default()?.get_type()? {
             DeviceType::Gpu => Self::Gpu,

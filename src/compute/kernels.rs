@@ -72,7 +72,7 @@ impl BlasThroughput {
     /// for vectors half as wide less than 0.5.
     const MIN_EFFICIENCY: f64 = 0.5;
 
-    /// `None` where MLX has no BLAS beneath it. Takes 50 ms.
+    /// `None` if this program does not link the CPU kernels and their BLAS. Takes 50 ms.
     pub fn measure() -> Option<Self> {
         linked::blas_rate()
     }
@@ -125,7 +125,7 @@ pub fn compiler() -> Option<Compiler> {
 /// Runs every replaceable function once on the CPU, so that [`replaced`] tells which of the replacements are reached.
 ///
 /// # Errors
-/// MLX's.
+/// If MLX fails (out of memory, device error).
 pub fn run_all() -> Result<()> {
     let on_cpu = |work: &dyn Fn() -> mlx_rs::error::Result<Vec<Array>>| with_device(Device::cpu(), work);
     let numbers = |shape: &[i32]| Array::full::<f32>(shape, Array::from_f32(0.5));

@@ -10,7 +10,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::disk::bytes::Bytes;
 
 /// Address space that the program takes before any model, for itself and for each of its threads (a stack, a heap of its
-/// own, a buffer for matrix products): OpenBLAS, which gets no buffer, tries again for ever or ends the process.
+/// own, a buffer for matrix products): without a buffer, OpenBLAS retries forever or ends the process.
 const OWN: u64 = 256 << 20;
 const OF_A_THREAD: u64 = 128 << 20;
 

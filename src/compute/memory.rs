@@ -17,8 +17,8 @@ use crate::disk::bytes::Bytes;
 const FLOAT32: f64 = 4.0;
 
 /// Numbers for each token and channel that a block keeps for its backward pass: the residual stream before attention and
-/// before the MLP, two layer norms, queries, keys and values, their copies by head, attention's output, the MLP's hidden
-/// channels before and after the activation.
+/// before the MLP (2), two layer norms (2), queries, keys and values (3), their copies by head (3), attention's output by
+/// head and by token (2), the MLP's hidden channels before and after the activation (8).
 const KEPT_CHANNELS: f64 = 20.0;
 
 /// Bytes of the machine's memory, or of the part of it that this process may use.
@@ -32,13 +32,14 @@ pub fn total_memory() -> u64 {
     })
 }
 
-/// What a GPU computes in without losing speed: a CUDA card's memory; on a Mac, whose memory is the GPU's as well, the part
-/// of it that Metal recommends to use at once. None where MLX has no GPU.
+/// The memory that a GPU can use at full speed, in bytes: a CUDA card's memory; on a Mac, whose memory is the GPU's as
+/// well, the part of it that Metal recommends to use at once. None where MLX has no GPU.
 pub fn of_gpu() -> Option<u64> {
     raw::gpu_number(c"max_recommended_working_set_size").or_else(|| raw::gpu_number(c"total_memory"))
 }
 
-/// More than the device can ever hold, and who has or gives it: a Mac's GPU can go on beyond what is recommended.
+/// Upper limit of the device's memory in bytes, and how an error message names its source. A Mac's GPU can go on beyond
+/// what is recommended.
 fn of_device() -> (u64, &'static str) {
     let gpu = matches!(Device::current(), Ok(Device::Gpu));
     match raw::gpu_number(c"total_memory").filter(|_| gpu) {
@@ -54,7 +55,7 @@ fn of_device() -> (u64, &'static str) {
 /// MLX waits for operations that are under way before it begins others. Its own limit on Metal is half as much again.
 ///
 /// # Errors
-/// MLX's.
+/// If MLX fails (out of memory, device error).
 pub fn limit_gpu() -> Result<()> {
     if let Some(recommended) = raw::gpu_number(c"max_recommended_working_set_size") {
         set_wired_limit(recommended as usize)?;
@@ -63,11 +64,11 @@ pub fn limit_gpu() -> Result<()> {
     Ok(())
 }
 
-/// Makes MLX keep no more memory for later than a training step takes at its `peak`, in bytes. Its own limit leaves nothing
+/// Makes MLX cache no more freed memory than a training step takes at its `peak`, in bytes. Its own limit leaves nothing
 /// of a GPU to other programs once an evaluation, which has arrays of other sizes, has come between two steps.
 ///
 /// # Errors
-/// MLX's.
+/// If MLX fails (out of memory, device error).
 pub fn limit_cache(peak: usize) -> Result<()> {
     if Device::current()? == Device::Gpu {
         set_cache_limit(peak)?;

@@ -1,4 +1,5 @@
-//! MLX's devices, memory, threads and compiled functions: what a model is computed on, and nothing of the model.
+//! MLX's devices, memory, threads and compiled functions: what a model is computed on. Of the model itself, only
+//! [`memory`] knows the sizes, to estimate what a step or a cache takes.
 //!
 //! ```
 //! use mlx_gpt::compute::memory;

@@ -1,5 +1,5 @@
 //! Operations whose best implementation depends on the device. Each computes the same function on every device. N is the
-//! product of the leading dimensions.
+//! product of the leading dimensions. All errors are MLX's: shapes that do not fit, out of memory, a failed device.
 
 use mlx_rs::error::Result;
 use mlx_rs::transforms::fallible_vjp;

@@ -1,5 +1,5 @@
-//! What MLX's C interface has and mlx-rs does not: functions with a custom gradient, the fused cross entropy, which
-//! GPU backend there is, and how much memory it has.
+//! What MLX's C interface has and mlx-rs does not: functions with a custom gradient, the fused cross entropy,
+//! dependencies between arrays, which GPU backend there is, how much memory it has, and how to keep float32 exact on it.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_int, c_void};
@@ -11,7 +11,9 @@ use mlx_sys::{mlx_array, mlx_vector_array};
 /// MLX's GPU backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GpuBackend {
+    /// Apple's.
     Metal,
+    /// NVIDIA's.
     Cuda,
 }
 
@@ -31,8 +33,8 @@ pub fn gpu_backend() -> Option<GpuBackend> {
     }
 }
 
-/// Makes products of float32 keep all of its 24 bits on GPUs that would round their factors to the 11 of TF32: NVIDIA's, and
-/// Apple's from the M5 on. What the environment says goes before it. MLX reads it at its first product.
+/// Disables TF32 for float32 matrix products: NVIDIA's GPUs, and Apple's from the M5 on, would round the factors' 24 bits to
+/// 11. `MLX_ENABLE_TF32` in the environment takes precedence. MLX reads it at its first product.
 ///
 /// To be called before there are other threads.
 pub fn keep_float32() {
@@ -62,7 +64,7 @@ pub fn gpu_number(name: &CStr) -> Option<u64> {
 /// As [`operations::fused_cross_entropy`](super::operations::fused_cross_entropy), on CUDA.
 ///
 /// # Errors
-/// MLX's.
+/// If MLX fails (out of memory, device error).
 pub fn fused_cross_entropy(logits: &Array, targets: &Array) -> Result<Array> {
     let stream = Stream::thread_local_or_default();
     let mut result = new_array();
@@ -118,7 +120,7 @@ pub fn custom_vjp(
 /// The same arrays, of any shapes; MLX uses them only after those in `after` are computed.
 ///
 /// # Errors
-/// MLX's.
+/// If MLX fails (out of memory, device error).
 pub fn depending(inputs: &[Array], after: &[Array]) -> Result<Vec<Array>> {
     // SAFETY: the three vectors are freed here, once each; the elements are handles of their own.
     unsafe {

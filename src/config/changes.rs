@@ -36,8 +36,8 @@ const MUTABLE_ON_RESUME: &[&str] = &[
 ];
 
 impl TrainConfig {
-    /// The configuration of a resumed run that was trained with `before`: if only `steps` changes, the schedule still ends
-    /// where it did.
+    /// The configuration of a resumed run that was trained with `before`: if `steps` changes and `schedule_steps` does not,
+    /// the schedule still ends where it did.
     pub fn with_schedule_of(mut self, before: &Self) -> Self {
         if self.steps != before.steps && self.schedule_steps == before.schedule_steps {
             self.schedule_steps = Some(before.schedule_steps());

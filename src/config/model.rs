@@ -26,7 +26,8 @@ pub enum Architecture {
     Attention,
 }
 
-/// The configuration of a model.
+/// The configuration of a model. In GPT-2's `config.json` and nanoGPT, `embd`, `layers`, `heads` and `context` are called
+/// `n_embd`, `n_layer`, `n_head`, and `n_positions` or `block_size`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
     /// Which network it is.

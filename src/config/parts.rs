@@ -52,8 +52,8 @@ pub struct Parts {
     pub qk_norm: bool,
     /// The MLP's activation.
     pub activation: Activation,
-    /// The output head is tied to the token embedding; otherwise it is a matrix of its own. `config.json` has the opposite
-    /// under `own_head`.
+    /// The output head is tied to the token embedding; otherwise it is a matrix of its own. It is stored as its
+    /// opposite, `own_head`, the key that existing `config.json` files have.
     #[serde(rename = "own_head", with = "negated")]
     pub tie_head: bool,
     /// Key/value heads, each shared by a group of query heads (Ainslie et al. 2023); `None`: one for each query head.

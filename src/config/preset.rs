@@ -14,7 +14,8 @@ use crate::config::Device;
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Preset {
-    /// 0.8 million parameters, minutes on a CPU: nanoGPT's shakespeare_char recipe for CPUs.
+    /// 0.8 million parameters, minutes on a CPU: nanoGPT's shakespeare_char sizes for CPUs; train's default optimizer
+    /// is Muon.
     Nano,
     /// 10.7 million parameters, for a GPU: nanoGPT's shakespeare_char recipe for GPUs.
     Baby,

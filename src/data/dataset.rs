@@ -18,7 +18,12 @@ pub enum Dataset {
     /// Text.
     Text(Corpus),
     /// A folder written by `data prepare`.
-    Prepared { folder: PathBuf, manifest: Manifest },
+    Prepared {
+        /// Its path.
+        folder: PathBuf,
+        /// Its contents: tokenizer, splits and shards.
+        manifest: Manifest,
+    },
     /// A folder of token files of another program, such as nanoGPT.
     Tokens(TokenFolder),
 }

@@ -11,7 +11,7 @@ use memmap2::{Mmap, MmapOptions};
 use rustix::process::{fchdir, getcwd};
 use serde::de::DeserializeOwned;
 
-/// Maximum size in bytes of a file that is read whole. The largest published tokenizers have about 35 MB.
+/// Maximum size in bytes of a file that is read whole. The largest published tokenizers are about 35 MB.
 const MOST: u64 = 1 << 28;
 
 /// Opens a regular file, following links. A pipe could block forever, and a device may be endless.

@@ -6,8 +6,8 @@ use std::io::{self, ErrorKind};
 use anyhow::Error;
 use rustix::io::Errno;
 
-/// A hint for the system's error in `error`, worded to follow a semicolon; `None` if there is none; `error` may
-/// itself say what to do.
+/// Advice for the I/O error in the chain of `error`, worded to follow a semicolon; `None` if the chain has none, or if there
+/// is no advice for it. The message of `error` may already contain advice.
 pub fn hint(error: &Error) -> Option<&'static str> {
     of_the_disk(error).or_else(|| match of_the_system(error)?.kind() {
         ErrorKind::PermissionDenied => Some("make it writable (chmod u+w), or use a folder that you can write to"),
@@ -16,7 +16,7 @@ pub fn hint(error: &Error) -> Option<&'static str> {
     })
 }
 
-/// The same for errors of the disk itself, which have the same hint whatever failed.
+/// As [`hint`], but only for errors of the disk itself, whose advice does not depend on what failed.
 pub fn of_the_disk(error: &Error) -> Option<&'static str> {
     let error = of_the_system(error)?;
     Some(match error.kind() {

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 /// Prefix of temporary names; followed by the process id and the final name.
 const TEMP_PREFIX: &str = ".making-";
 
-/// How often a name is tried that already exists.
+/// Attempts to claim a name.
 const TRIES: usize = 100;
 
 /// A temporary file or folder. It is removed when dropped, unless it is published.
@@ -143,7 +143,7 @@ pub fn remove_abandoned(folder: &Path) {
     }
 }
 
-/// The same in a folder that only this process writes to, including links, which cannot be locked.
+/// As [`remove_abandoned`], but in a folder that only this process writes to, and including links, which cannot be locked.
 ///
 /// # Errors
 /// Something cannot be removed.

@@ -1,4 +1,4 @@
-//! Bos and eos tokens: those of the model's files, or else the tokenizer's.
+//! Bos and eos tokens: from the model's files, falling back to the tokenizer's.
 
 use crate::config::{BosEos, ModelConfig};
 use crate::tokenizer::Tokenizer;
@@ -11,7 +11,8 @@ pub fn eos_tokens(model: &ModelConfig, tokenizer: &Tokenizer) -> Vec<u32> {
     }
 }
 
-/// The bos token, if there is one.
+/// The bos token: the model's; or else the tokenizer's end-of-text token, which GPT-2 also begins texts with. A model whose
+/// files name an eos token and no bos token has none.
 pub fn bos_token(model: &ModelConfig, tokenizer: &Tokenizer) -> Option<u32> {
     let BosEos { bos, eos } = &model.bos_eos;
     bos.or_else(|| tokenizer.end_of_text().filter(|_| eos.is_empty()))

@@ -8,7 +8,8 @@ use super::stop::StopStrings;
 use super::{CompletionOptions, Generator, bos_eos};
 use crate::tokenizer::{StreamDecoder, Tokenizer};
 
-/// What ends a completion, whichever comes first.
+/// What ends a completion, whichever comes first. If the same token completes a stop string and reaches the maximum, the
+/// stop string counts.
 #[derive(Clone, Debug)]
 pub struct StopCriteria {
     /// Maximum number of tokens.
@@ -99,8 +100,8 @@ impl<'a> CompletionBuilder<'a> {
         self.completion.finish_reason.is_some()
     }
 
-    /// Appends a token, and returns the text that is final with it: incomplete characters and possible beginnings of stop
-    /// strings are buffered.
+    /// Appends a token, and returns the text that it completes: incomplete characters and possible beginnings of stop strings
+    /// are buffered.
     ///
     /// # Errors
     /// An id outside the vocabulary.

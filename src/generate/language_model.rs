@@ -72,7 +72,7 @@ impl LanguageModel {
         self.tokens(prompt, options)?.complete()
     }
 
-    /// The same as a stream of tokens.
+    /// As [`complete`](Self::complete), but as a stream of tokens.
     ///
     /// # Errors
     /// As [`complete`](Self::complete).

@@ -44,8 +44,8 @@ use sampler::{SampledToken, Sampling};
 pub use sequences::Sequences;
 pub use token_stream::{Token, TokenStream};
 
-/// Memory for the KV cache and logits of the samples of a batch: 14 of GPT-2's smallest size, one of its largest. It bounds
-/// memory independently of the number of samples.
+/// Memory in bytes for the KV cache and logits of a batch of samples: enough for 14 samples of GPT-2's smallest size, or one
+/// of its largest. It bounds memory independently of the number of samples.
 const GROUP_BYTES: usize = 1 << 30;
 
 /// Largest batch of samples. On two cores throughput saturates (at the preset nano 980 tokens a second for one, 2763 for 4,

@@ -9,11 +9,11 @@ use crate::config::ModelConfig;
 use crate::model::Model;
 use crate::model::kv_cache::KvCache;
 
-/// Tokens, over all rows, of one forward pass that fills the cache.
+/// Maximum number of tokens, over all rows, of one forward pass that fills the cache.
 const PREFILL_TOKENS: usize = 512;
 
-/// Each of those tokens attends to all before it. This bounds the memory for attention, whatever the context: 52 MB a
-/// layer for GPT-2's largest size (25 heads).
+/// Maximum number of attention scores per head of such a pass: each of its tokens has one for every token before it. This
+/// bounds the memory for attention, whatever the context: 52 MB a layer for GPT-2's largest size (25 heads).
 const PREFILL_SCORES: usize = PREFILL_TOKENS * 1024;
 
 /// Sequences of one length, a row each: their context windows, and the KV cache of the tokens computed so far.
@@ -81,6 +81,7 @@ impl<'a> Sequences<'a> {
             .collect();
         let ids = Array::from_slice(&ids, &[rows as i32, new as i32]);
         let length = self.windows[0].ids().len();
+        // Tokens of each row in a pass.
         let chunk = (PREFILL_TOKENS.min(PREFILL_SCORES / length) / rows).max(1);
         let last = (new - 1) / chunk * chunk;
         for start in (0..last).step_by(chunk) {

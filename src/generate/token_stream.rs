@@ -13,7 +13,8 @@ pub struct Token {
     pub id: u32,
     /// Its log-probability (natural logarithm) under the model.
     pub logprob: f32,
-    /// The text that is final with it: incomplete characters and possible beginnings of stop strings come with later tokens.
+    /// The text that this token completes: incomplete characters and possible beginnings of stop strings come with later
+    /// tokens.
     pub text: String,
 }
 

@@ -10,7 +10,7 @@ use crate::tokenizer::Tokenizer;
 /// Rows and columns of an array `[rows, columns]`, or of a vector as one row.
 ///
 /// # Errors
-/// MLX's.
+/// If MLX fails (out of memory, device error).
 pub fn rows(array: &Array) -> Result<Vec<Vec<f32>>> {
     let columns = array.dim(-1) as usize;
     let numbers: Vec<f32> = array.as_dtype(Dtype::Float32)?.flatten(None, None)?.to_vec_exact()?;
@@ -20,7 +20,7 @@ pub fn rows(array: &Array) -> Result<Vec<Vec<f32>>> {
 /// Formats a matrix `[rows, columns]` with a label before each row.
 ///
 /// # Errors
-/// MLX's.
+/// If MLX fails (out of memory, device error).
 pub fn table(labels: &[String], array: &Array, decimals: usize) -> Result<String> {
     let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
@@ -37,7 +37,7 @@ pub fn table(labels: &[String], array: &Array, decimals: usize) -> Result<String
 /// The largest absolute difference between two arrays of equal, arbitrary shape.
 ///
 /// # Errors
-/// MLX's.
+/// If MLX fails (out of memory, device error).
 pub fn largest_difference(a: &Array, b: &Array) -> Result<f32> {
     Ok(ops::abs(a.subtract(b)?)?.max(None)?.try_item_exact()?)
 }

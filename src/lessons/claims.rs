@@ -19,7 +19,9 @@ pub struct Claim {
 /// The result of a check, with what was measured.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CheckResult {
+    /// The claim holds, with what was measured.
     Passed(String),
+    /// The claim does not hold, with what was measured.
     Failed(String),
     /// It can't be checked yet, with the reason.
     Skipped(String),

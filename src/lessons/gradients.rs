@@ -17,7 +17,7 @@ use crate::train::step::workers::GradientWorkers;
 /// Loss and gradients of a batch without dropout, in `parts` micro-batches of equal size.
 ///
 /// # Errors
-/// MLX's.
+/// If MLX fails (out of memory, device error).
 pub fn gradients(model: &ModelConfig, parameters: &Parameters, batch: &Batch, parts: usize) -> Result<Gradients> {
     let spec = GradientSpec {
         model: model.clone(),
@@ -52,7 +52,7 @@ pub fn in_parts(model: &ModelConfig, batch: &Batch, parts: usize) -> Vec<MicroBa
 /// The largest difference between two lists of arrays of equal shapes, relative to each array's largest magnitude.
 ///
 /// # Errors
-/// MLX's.
+/// If MLX fails (out of memory, device error).
 pub fn largest_relative_difference(a: &[Array], b: &[Array]) -> Result<f32> {
     let mut largest = 0.0_f32;
     for (a, b) in a.iter().zip(b) {

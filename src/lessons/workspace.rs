@@ -351,7 +351,7 @@ impl Workspace {
     /// A model's exact loss on the validation text, in nats per token, and its bits per byte.
     ///
     /// # Errors
-    /// MLX's.
+    /// If MLX fails (out of memory, device error).
     pub fn measure(&self, checkpoint: &Checkpoint) -> Result<(f64, f64)> {
         let part = self.dataset.tokens(&checkpoint.tokenizer, Split::Val)?;
         let (evaluation, bits_per_byte) = measure(checkpoint, &part, checkpoint.model.context, |_| ())?;

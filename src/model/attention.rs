@@ -18,7 +18,7 @@ pub const ROTARY_BASE: f32 = 1000.0;
 
 /// Causal self-attention of one layer, with grouped queries where there are fewer heads of keys and values.
 pub struct Attention {
-    /// C to 3C: queries, keys and values of all heads in one product; less where heads share keys and values.
+    /// C to 3C: queries, keys and values of all heads in one product; fewer where heads share keys and values.
     c_attn: Linear,
     c_proj: Linear,
     heads: i32,

@@ -41,7 +41,7 @@ impl Block {
     }
     // ANCHOR_END: forward
 
-    /// How much each token takes from each, by each head: x `[B, T, C]` to `[B, H, T, T]`, each row summing to one.
+    /// Attention weights of each head: x `[B, T, C]` to `[B, H, T, T]`, query by key, each row summing to one.
     pub fn attention_weights(&self, x: &Array) -> Result<Array> {
         self.attn.weights(&self.ln_1.forward(x)?)
     }

@@ -54,7 +54,7 @@ impl Dropout {
         Self::new(self.rate, keys, self.batch_rows, self.first_row)
     }
 
-    /// Number of sites that have drawn a mask so far.
+    /// Number of sites that have drawn a mask so far; tests compare it with [`sites`](Self::sites).
     pub fn sites_used(&self) -> i32 {
         self.next_site.get()
     }

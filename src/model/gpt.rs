@@ -83,15 +83,15 @@ impl Gpt {
         negative_log_likelihood(&self.output().padded_logits(&x)?, targets)
     }
 
-    /// As [`residual_stream`](Self::residual_stream).
+    /// As [`residual_stream`](Self::residual_stream), with blocks that are recomputed in the backward pass.
     fn recomputed_stream(&self, ids: &Array, dropout: Option<&Dropout>) -> Result<Array> {
         let x = dropout::maybe(dropout, self.embeddings.forward(ids, 0)?)?;
         let mut blocks = self.recomputed.iter();
         blocks.try_fold(x, |x, block| block.forward(&x, dropout))
     }
 
-    /// How much each token takes from each, layer by layer and head by head: token ids `[B, T]` to a `[B, H, T, T]` for each
-    /// layer, each row summing to one. To be looked at; [`forward`](Self::forward) has no need to hold them.
+    /// Attention weights of each head: token ids `[B, T]` to a `[B, H, T, T]` for each layer, query by key, each row summing
+    /// to one. For inspection; [`forward`](Self::forward) without dropout does not materialise them.
     pub fn attention_weights(&self, ids: &Array) -> Result<Vec<Array>> {
         let mut x = self.embeddings.forward(ids, 0)?;
         let mut weights = Vec::with_capacity(self.h.len());

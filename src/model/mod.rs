@@ -5,6 +5,10 @@
 //! structs of arrays taken from that set by GPT-2's own names, and a forward pass is a pure function of them, which is
 //! what MLX's `value_and_grad` and `compile` want.
 //!
+//! Errors of forward passes and of caches are MLX's: shapes that do not fit, out of memory, a failed device.
+//!
+//! `// ANCHOR: name` and `// ANCHOR_END: name` enclose the lines that the book's chapters include.
+//!
 //! Shapes in the comments: B rows of a batch, T tokens of a row, C channels (`embd`), H heads of queries, K heads of keys
 //! and values, D = C / H the head size, V the vocabulary size.
 //!

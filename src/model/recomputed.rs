@@ -9,7 +9,7 @@ use super::parameters::Parameters;
 use crate::compute::recompute::recomputed;
 use crate::config::ModelConfig;
 
-/// The parameters of a block, which each pass builds from them. Only its input is kept between the passes.
+/// A block's parameters; each pass rebuilds the block. Only its input is kept between the passes.
 pub struct RecomputedBlock {
     /// `h.0` of the first.
     name: String,

@@ -29,8 +29,11 @@ use crate::disk::files;
 /// ```
 #[derive(Clone, Debug)]
 pub enum Tokenizer {
+    /// A token for each character.
     Char(CharTokenizer),
+    /// Byte-level byte-pair encoding, by this crate's own encoder.
     Bpe(Box<Bpe>),
+    /// Any other `tokenizer.json`, by Hugging Face's library.
     HuggingFace(Box<HfTokenizer>),
 }
 

@@ -124,7 +124,7 @@ impl Bpe {
             ensure!(by_id[id as usize].is_empty(), "two tokens have the id {id}");
             ensure!(
                 ranks.get(&token) == Some(id),
-                "token {} is there twice",
+                "token {} occurs twice",
                 String::from_utf8_lossy(&token)
             );
             by_id[id as usize] = token;
@@ -138,7 +138,7 @@ impl Bpe {
                 "special token {content} is an ordinary token too; choose one that no text merges into, like {END_OF_TEXT}"
             );
             ensure!(by_id[*id as usize].is_empty(), "two tokens have the id {id}");
-            ensure!(contents.insert(content), "special token {content} is there twice");
+            ensure!(contents.insert(content), "special token {content} occurs twice");
             by_id[*id as usize] = content.as_bytes().into();
         }
         Ok(Self {

@@ -48,11 +48,7 @@ pub fn between(first: &Tokenizer, second: &Tokenizer) -> Result<Option<String>> 
     }
     for (name, one, other) in [
         ("its normalizer", &first.normalizer, &second.normalizer),
-        (
-            "what cuts text (its pre_tokenizer)",
-            &first.pre_tokenizer,
-            &second.pre_tokenizer,
-        ),
+        ("its pre_tokenizer", &first.pre_tokenizer, &second.pre_tokenizer),
     ] {
         if one != other {
             return Ok(Some(format!("{name} is {} against {}", short(one), short(other))));
@@ -116,7 +112,7 @@ fn between_added(first: &[AddedToken], second: &[AddedToken]) -> Option<String> 
                 Some(other) if other == token => {}
                 Some(other) if other.special == token.special => {
                     return Some(format!(
-                        "{} takes other text around it with it (single_word, lstrip, rstrip, normalized)",
+                        "{} treats the surrounding text differently (single_word, lstrip, rstrip, normalized)",
                         token.content
                     ));
                 }
@@ -132,7 +128,7 @@ fn between_models(first: &Value, second: &Value) -> Option<String> {
         return None;
     }
     let (Some(one), Some(other)) = (first.as_object(), second.as_object()) else {
-        return Some("its model is another".into());
+        return Some("its model differs".into());
     };
     let keys = one.keys().chain(other.keys());
     let key = keys.into_iter().find(|key| one.get(*key) != other.get(*key))?;
@@ -226,11 +222,11 @@ mod tests {
             of(&bpe(Pattern::Gpt2, &["<a>", "<c>"])),
             "token 265 is \"<b>\" against \"<c>\""
         );
-        assert!(of(&bpe(Pattern::Gpt4, &["<a>", "<b>"])).starts_with("what cuts text (its pre_tokenizer) is "));
+        assert!(of(&bpe(Pattern::Gpt4, &["<a>", "<b>"])).starts_with("its pre_tokenizer is "));
         let other = changed(&tokenizer, |json| json["added_tokens"][0]["special"] = false.into());
         assert_eq!(of(&other), "<a> is a special token of it alone");
         let other = changed(&tokenizer, |json| json["added_tokens"][0]["lstrip"] = true.into());
-        assert!(of(&other).starts_with("<a> takes other text around it with it"));
+        assert!(of(&other).starts_with("<a> treats the surrounding text differently"));
         let other = changed(&tokenizer, |json| {
             json["added_tokens"].as_array_mut().unwrap().pop();
         });

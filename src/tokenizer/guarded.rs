@@ -10,7 +10,7 @@ thread_local! {
     static CALLING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether a panic of this thread would become an error, so that a program's panic hook has nothing to say of it.
+/// Whether a panic of this thread would become an error, so that a program's panic hook can stay silent.
 ///
 /// ```
 /// let before = std::panic::take_hook();

@@ -86,7 +86,7 @@ impl HfTokenizer {
     /// The ids of `text`, with special tokens handled as `choice` says.
     ///
     /// # Errors
-    /// The library's, as for text without a token; a disallowed special token in the text.
+    /// If the library fails, for example on text that it has no token for; a disallowed special token in the text.
     pub fn encode_with(&self, text: &str, choice: &SpecialChoice) -> Result<Vec<u32>> {
         self.added.check_disallowed(text, choice)?;
         let some;

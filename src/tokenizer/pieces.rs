@@ -28,6 +28,9 @@ impl ShownToken {
 }
 
 /// The tokens of `text`.
+///
+/// # Errors
+/// As [`Tokenizer::encode_with`].
 pub fn pieces(tokenizer: &Tokenizer, text: &str, special: &SpecialChoice) -> Result<Vec<ShownToken>> {
     let ids = tokenizer.encode_with(text, special)?;
     let bytes: Vec<Vec<u8>> = ids

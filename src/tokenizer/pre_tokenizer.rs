@@ -20,7 +20,9 @@ use super::Pattern;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum PreTokenizer {
+    /// GPT-2's or GPT-4's pattern, by a hand-written scanner.
     Pattern(Pattern),
+    /// Any other regular expression.
     Expression(Expression),
 }
 

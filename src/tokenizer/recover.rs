@@ -1,4 +1,4 @@
-//! The merges of a tokenizer of which only the tokens are published: the exercise of minbpe, and what saving needs.
+//! The merges of a tokenizer of which only the tokens are published: an exercise in minbpe, needed here for saving.
 //!
 //! Each token of two or more bytes was made by one merge. Its two parts are what its bytes merge to using only tokens of
 //! lower rank.

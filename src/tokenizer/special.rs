@@ -14,7 +14,7 @@ pub fn ordinary_text_note(counts: &BTreeMap<String, usize>) -> Option<String> {
     let tokens: Vec<String> = tokens.collect();
     (!tokens.is_empty()).then(|| {
         format!(
-            "the text has {}, encoded as ordinary text; use --special allow to encode it as special tokens",
+            "the text has {}, encoded as ordinary text; use --special allow to encode such text as special tokens",
             tokens.join(", ")
         )
     })
@@ -23,8 +23,11 @@ pub fn ordinary_text_note(counts: &BTreeMap<String, usize>) -> Option<String> {
 /// Some of a tokenizer's special tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Specials {
+    /// None of them.
     None,
+    /// All of them.
     All,
+    /// Those whose text is listed.
     These(Vec<String>),
 }
 

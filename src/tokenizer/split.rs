@@ -2,8 +2,8 @@
 //!
 //! A pattern keeps merges from crossing words, so that `dog`, `dog.` and `dog!` share a token. Both are published as
 //! regular expressions ([`Pattern::regex`]); a general regex engine spends most of an encoder's time on them (their
-//! look-ahead rules out the fast engines), and each alternative is a loop over one class of characters. The tests
-//! prove the scanners equal to the regular expressions.
+//! look-ahead rules out the fast engines), and each alternative is a loop over one class of characters. Tests
+//! compare the scanners with the regular expressions.
 
 use super::unicode::{Class, class_at};
 

@@ -47,7 +47,7 @@ impl StepLog {
     /// Counts a step, and logs every [`LOG_EVERY`]th.
     ///
     /// # Errors
-    /// MLX's.
+    /// If MLX fails (out of memory, device error).
     pub fn step(&mut self, session: &mut Session, step: &StepReport) -> Result<()> {
         self.count(session);
         let (now, last) = (step.step, session.config.steps);
@@ -60,7 +60,7 @@ impl StepLog {
     /// Logs a step.
     ///
     /// # Errors
-    /// MLX's.
+    /// If MLX fails (out of memory, device error).
     pub fn log(&mut self, session: &mut Session, step: &StepReport) -> Result<()> {
         self.tokens_per_second = self.rate();
         session.metrics.log(Record::Step(StepRecord {

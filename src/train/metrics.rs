@@ -131,6 +131,9 @@ impl Metrics {
 
     /// Appends a line in one write. A full disk does not stop a run: lines that could not be written are written by the next
     /// successful [`sync`](Self::sync).
+    ///
+    /// # Errors
+    /// The line cannot be written as JSON.
     pub fn log(&mut self, line: Record) -> Result<()> {
         let text = serde_json::to_string(&line)? + "\n";
         self.incomplete = self.incomplete || self.file.write_all(text.as_bytes()).is_err();

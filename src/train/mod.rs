@@ -1,4 +1,4 @@
-//! Training: the loop, and what each line of it calls.
+//! The training loop and its parts.
 //!
 //! ```no_run
 //! use mlx_gpt::config::{Device, Preset};
@@ -59,10 +59,10 @@ pub enum Outcome {
 ///
 /// # Errors
 /// A step or an evaluation that is not finite, unless such steps are skipped; a last checkpoint that cannot be saved; a GPU
-/// that runs out of memory, with what takes less.
+/// that runs out of memory, with advice on using less.
 pub fn train(session: &mut Session, observer: &mut dyn Observer) -> Result<Outcome> {
     if session.state.step == session.config.steps {
-        draw_curve(session, observer)?; // which a full disk may have kept from being drawn
+        draw_curve(session, observer)?; // an earlier full disk may have prevented it
         observer.nothing_to_do(session);
         return Ok(Outcome::Finished);
     }
@@ -148,7 +148,7 @@ fn skip(session: &mut Session, log: &mut StepLog, observer: &mut dyn Observer, s
     }))?;
     let metrics = session.run.metrics_path();
     let message = format!(
-        "step {}: {not_finite}: not both are finite; the step changed nothing; its batch is recorded in {}",
+        "step {}: {not_finite}: not finite; the step changed nothing; its batch is recorded in {}",
         step.step,
         metrics.display()
     );

@@ -18,7 +18,7 @@ impl Session {
     /// Computes a step; gives the time of making its batches, and of the step itself.
     ///
     /// # Errors
-    /// MLX's.
+    /// If MLX fails (out of memory, device error).
     pub fn time_step(&mut self) -> Result<(Duration, Duration)> {
         let started = Instant::now();
         let batches = self.stepper.micro_batches(&self.train_tokens, self.state.step);
@@ -31,7 +31,7 @@ impl Session {
     /// Time of an evaluation, extrapolated from a part of it.
     ///
     /// # Errors
-    /// MLX's.
+    /// If MLX fails (out of memory, device error).
     pub fn time_evaluation(&mut self) -> Result<Duration> {
         let whole = self.config.eval_batches;
         let at_once = self.evaluator.rows(self.config.context) * self.evaluator.batches_at_once();
@@ -48,7 +48,7 @@ impl Session {
     /// Mean time of logging per step.
     ///
     /// # Errors
-    /// MLX's.
+    /// If MLX fails (out of memory, device error).
     pub fn time_logging(&mut self) -> Result<Duration> {
         let mut log = StepLog::new();
         let step = StepReport {

@@ -5,7 +5,7 @@ use std::io;
 use anyhow::Result;
 
 use super::session::Session;
-use crate::checkpoint::{Checkpoint, Moments, TrainingState};
+use crate::checkpoint::{Checkpoint, CheckpointState, Moments};
 use crate::config::{OnNan, TrainConfig};
 use crate::disk::bytes::Bytes;
 use crate::disk::durable;
@@ -75,7 +75,7 @@ impl Session {
                 sample => sample?,
             };
         }
-        let state = TrainingState {
+        let state = CheckpointState {
             config: Some(self.config.clone()),
             skipped: self.state.skipped,
             loss_scale: self.state.loss_scale,

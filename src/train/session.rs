@@ -9,7 +9,7 @@ use super::metrics::{ChangesRecord, Metrics, Record};
 use super::setup::Setup;
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
-use crate::checkpoint::{Best, Losses, TrainingState, base, read_training_state};
+use crate::checkpoint::{Best, CheckpointState, Losses, base, read_state};
 use crate::compute::arithmetic;
 use crate::config::{Architecture, ModelConfig, TrainConfig};
 use crate::data::batches;
@@ -35,7 +35,7 @@ pub struct Session {
     pub(super) stepper: Stepper,
     pub(super) evaluator: Evaluator,
     /// Training state of the last checkpoint.
-    pub(super) saved: TrainingState,
+    pub(super) saved: CheckpointState,
     pub(super) metrics: Metrics,
     /// The checkpoint of the base weights, if only adapters are trained.
     pub(super) base: Option<PathBuf>,
@@ -138,7 +138,7 @@ impl Session {
             train_tokens: setup.train_tokens,
             val_tokens: setup.val_tokens,
             state: setup.state,
-            saved: TrainingState {
+            saved: CheckpointState {
                 arithmetic: arithmetic::here(device),
                 ..setup.saved
             },
@@ -287,7 +287,7 @@ fn with_run_base(run: &Run, config: &TrainConfig) -> TrainConfig {
 /// The configuration that the run was trained with up to its newest checkpoint.
 fn last_trained_config(run: &Run) -> Result<TrainConfig> {
     let recorded = match run.newest_checkpoint() {
-        Ok(folder) => read_training_state(&folder)?.config,
+        Ok(folder) => read_state(&folder)?.config,
         Err(_) => None,
     };
     match recorded {

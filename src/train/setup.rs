@@ -9,7 +9,7 @@ use super::optimizers::has_second_moment;
 use super::session::less_memory;
 use super::step::TrainState;
 use crate::checkpoint::run::Run;
-use crate::checkpoint::{self, Checkpoint, Moments, TrainingState};
+use crate::checkpoint::{self, Checkpoint, CheckpointState, Moments};
 use crate::compute::memory;
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::corpus::Split;
@@ -31,7 +31,7 @@ pub struct Setup {
     /// Parameters and moments.
     pub state: TrainState,
     /// Training state of the last checkpoint.
-    pub saved: TrainingState,
+    pub saved: CheckpointState,
     /// The checkpoint of the base weights, if only adapters are trained.
     pub base: Option<PathBuf>,
     /// Sample of the last evaluation.
@@ -83,7 +83,7 @@ impl Setup {
             train_tokens,
             val_tokens,
             state: TrainState::new(trainable, frozen, config.optimizer)?,
-            saved: TrainingState::new(config.seed, dataset.record()?, hash),
+            saved: CheckpointState::new(config.seed, dataset.record()?, hash),
             base,
             sample: String::new(),
         })
@@ -100,7 +100,7 @@ impl Setup {
         let mut checkpoint = Checkpoint::load(&folder)?;
         let (trainable, frozen) = freeze::partition(config, &checkpoint.parameters)?;
         let (with_v, _) = trainable.partition(|name, array| has_second_moment(config.optimizer, name, array.shape()));
-        let (saved, Moments { m, v }) = checkpoint.load_training_state(&trainable, &with_v)?;
+        let (saved, Moments { m, v }) = checkpoint.load_state(&trainable, &with_v)?;
         ensure!(
             saved.corpus == dataset.record()?,
             "corpus {} is not the text that the run was trained on; restore that text, give its path with --corpus, or start a new run with --init-from {}",
@@ -155,7 +155,7 @@ impl Setup {
 /// The configured tokenizer differs from the checkpoint's, in its contents and not only in its path.
 fn ensure_same_tokenizer(
     config: &TrainConfig,
-    saved: &TrainingState,
+    saved: &CheckpointState,
     dataset: &Dataset,
     own: &Tokenizer,
 ) -> Result<()> {

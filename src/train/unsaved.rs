@@ -105,7 +105,7 @@ impl UnsavedRun {
     /// The exact loss of the current model on the evaluation text, in nats per token.
     ///
     /// # Errors
-    /// MLX's.
+    /// If MLX fails (out of memory, device error).
     pub fn loss(&mut self) -> Result<f64> {
         let parameters = self.state.model_parameters();
         let evaluation = evaluate(

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use mlx_gpt::checkpoint::{Checkpoint, Moments, TrainingState};
+use mlx_gpt::checkpoint::{Checkpoint, CheckpointState, Moments};
 use mlx_gpt::config::{Architecture, BosEos, ModelConfig, Parts};
 use mlx_gpt::data::dataset::CorpusRecord;
 use mlx_gpt::lessons::pytorch::PyTorch;
@@ -257,7 +257,7 @@ pub fn saved(checkpoint: Checkpoint) -> Checkpoint {
         v: checkpoint.parameters.clone(),
     };
     checkpoint
-        .save(&moments, &TrainingState::new(1, corpus, None), "")
+        .save(&moments, &CheckpointState::new(1, corpus, None), "")
         .unwrap();
     checkpoint
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use mlx_gpt::checkpoint::run::Run;
-use mlx_gpt::checkpoint::{Checkpoint, read_training_state, verify};
+use mlx_gpt::checkpoint::{Checkpoint, read_state, verify};
 use mlx_gpt::config::Device;
 use mlx_gpt::config::{Lora, ModelConfig, Precision, Preset, TrainConfig};
 use mlx_gpt::model::Parameters;
@@ -175,7 +175,7 @@ fn what_a_checkpoint_has_hashes_of() {
     };
     fire(&folder, "optimizer.safetensors", "optimizer.safetensors", true, &|_| {
         checkpoint
-            .load_training_state(&checkpoint.parameters, &checkpoint.parameters)
+            .load_state(&checkpoint.parameters, &checkpoint.parameters)
             .map(|_| ())
     });
 }
@@ -185,7 +185,7 @@ fn the_state_of_training() {
     let _alone = alone();
     let (folder, _) = small(characters());
     fire(&folder, "state.json", "state.json", false, &|folder| {
-        read_training_state(folder)?;
+        read_state(folder)?;
         load(folder)?;
         verify(folder).map(|_| ())
     });

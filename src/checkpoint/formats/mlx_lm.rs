@@ -67,7 +67,7 @@ fn dense(model: &ModelConfig) -> ExpectedTensors {
 /// `[in, out]`.
 ///
 /// # Errors
-/// MLX's.
+/// If MLX fails (out of memory, device error).
 pub fn to_native(model: &ModelConfig, tensors: Parameters) -> Result<Parameters> {
     let mut entries = Vec::new();
     for (name, array) in tensors.iter() {

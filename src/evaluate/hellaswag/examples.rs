@@ -12,17 +12,17 @@ use crate::tokenizer::Tokenizer;
 /// An example as tokens, which fits into the context of the model that it was read for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Example {
-    /// How the text begins, at least one token of it.
+    /// Tokens of the context, at least one.
     pub ctx: Vec<u32>,
-    /// How it might go on; each at least one token, with the space before it.
+    /// Candidate endings: each at least one token, with the space before it.
     pub endings: Vec<Vec<u32>>,
     /// The right ending.
     pub label: usize,
-    /// Tokens at the beginning of `ctx` that were left out because the longest ending would not have fitted in else.
+    /// Tokens at the beginning of `ctx` that were left out because the longest ending would not fit otherwise.
     pub dropped: usize,
 }
 
-/// The examples of a file, a JSON object a line, of whose fields `ctx`, `endings` and `label` (a number, or one written
+/// The examples of a file, one JSON object per line, of whose fields `ctx`, `endings` and `label` (a number, or one written
 /// as a string) are read. An ending is tokenized with a space before it and apart from `ctx`, as in Karpathy's
 /// build-nanogpt (`hellaswag.py`) and llm.c.
 ///
@@ -34,7 +34,9 @@ pub fn read(file: &Path, tokenizer: &Tokenizer, context: usize) -> Result<Vec<Ex
     let name = file.display().to_string();
     let text = files::read(file)
         .and_then(|bytes| Ok(String::from_utf8(bytes)?))
-        .with_context(|| format!("{name} cannot be read; give a file of HellaSwag's format: a JSON object a line"))?;
+        .with_context(|| {
+            format!("{name} cannot be read; give a file of HellaSwag's format: one JSON object per line")
+        })?;
     parse(&text, &name, tokenizer, context)
 }
 
@@ -55,7 +57,7 @@ pub fn parse(text: &str, name: &str, tokenizer: &Tokenizer, context: usize) -> R
         .collect::<Result<_>>()?;
     ensure!(
         !examples.is_empty(),
-        "{name} is empty; give a file of HellaSwag's format: a JSON object a line"
+        "{name} is empty; give a file of HellaSwag's format: one JSON object per line"
     );
     Ok(examples)
 }

@@ -2,7 +2,7 @@
 //!
 //! The metric is that of Karpathy's build-nanogpt (`hellaswag.py`) and llm.c, which publish 0.2859 for GPT-2 124M, and 0.2955
 //! normalized: an ending's loss is the sum of its tokens' negative log-likelihoods after `ctx`, and the smallest sum is the
-//! prediction; normalized by length, the smallest mean, because a sum favours short endings.
+//! prediction; with length normalization, the smallest mean is, since a sum favours short endings.
 
 mod examples;
 

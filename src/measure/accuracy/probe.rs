@@ -34,12 +34,16 @@ const LOSS_SCALE: f32 = 128.0;
 /// A compared quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Quantity {
+    /// Logits of a forward pass.
     Logits,
+    /// The gradient of one parameter.
     Gradient,
+    /// Losses of training steps.
     Losses,
     /// Token ids of greedy decoding, each followed by the margin of its logit over the second largest, relative to the largest
     /// magnitude. Ids are exact as float32 below 2²⁴.
     GreedyText,
+    /// A dropout mask.
     DropoutMask,
 }
 
@@ -238,7 +242,7 @@ fn top_two(logits: &[f32]) -> Option<(usize, f32)> {
 /// All compared quantities, computed on MLX's current device. `progress` is called with the name of the next computation.
 ///
 /// # Errors
-/// MLX's.
+/// If MLX fails (out of memory, device error).
 pub fn answers(mut progress: impl FnMut(&str)) -> Result<Answers> {
     let mut answers = Answers::new();
     for probe in Probe::all() {

@@ -65,7 +65,7 @@ impl Peaks {
     /// Measures both rates, which takes seconds.
     ///
     /// # Errors
-    /// MLX's.
+    /// If MLX fails (out of memory, device error).
     pub fn measure(threads: usize) -> Result<Self> {
         let peaks = Self {
             sgemm: sgemm(threads)?,
@@ -91,7 +91,7 @@ const READ_BYTES: usize = 512 << 20;
 /// FLOP/s of `threads` threads that each multiply large matrices.
 ///
 /// # Errors
-/// MLX's.
+/// If MLX fails (out of memory, device error).
 pub fn sgemm(threads: usize) -> Result<f64> {
     let time = fastest_round(threads, || {
         // Rows of unit length on average, so that repeated products keep their magnitude.
@@ -112,7 +112,7 @@ pub fn sgemm(threads: usize) -> Result<f64> {
 /// Bytes that `threads` threads read from memory per second, each summing the rows of its own matrix.
 ///
 /// # Errors
-/// MLX's.
+/// If MLX fails (out of memory, device error).
 pub fn bandwidth(threads: usize) -> Result<f64> {
     let rows = READ_BYTES / threads / WIDTH / size_of::<f32>();
     let time = fastest_round(threads, || {

@@ -105,7 +105,7 @@ impl ScalingCurve {
 /// Times steps along each axis.
 ///
 /// # Errors
-/// MLX's.
+/// If MLX fails (out of memory, device error).
 pub fn measure(rounds: Rounds, device: Device, threads: usize) -> Result<Vec<ScalingCurve>> {
     let progress = Spinner::start();
     let line = |axis: &Axis| {

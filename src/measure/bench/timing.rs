@@ -10,6 +10,7 @@ const MAX_ROUNDS: usize = 100;
 /// Number of timed rounds.
 #[derive(Clone, Copy, Debug)]
 pub enum Rounds {
+    /// This many.
     Exactly(usize),
     /// For about ten seconds.
     TimeBudget,

@@ -42,10 +42,10 @@ pub fn is_for(name: &str, shape: &[i32]) -> bool {
 }
 
 impl Scalars {
-    /// The momentum of a parameter after a step, `m ← β m + (1 - β) g`: `[in, out]`.
+    /// The momentum after a step, `m ← β m + (1 - β) g`, or its Nesterov look-ahead when given the new one: `[in, out]`.
     ///
     /// # Errors
-    /// MLX's.
+    /// If MLX fails (out of memory, device error).
     pub fn momentum(&self, m: &Array, gradient: &Array) -> Result<Array> {
         let weight = self.clip_coefficient.multiply(Array::from_f32(1.0 - MOMENTUM))?;
         m.multiply(Array::from_f32(MOMENTUM))?.add(gradient.multiply(weight)?)
@@ -56,7 +56,7 @@ impl Muon {
     /// The parameter `[in, out]` after a step, given its orthogonalised update `[in, out]`.
     ///
     /// # Errors
-    /// MLX's.
+    /// If MLX fails (out of memory, device error).
     pub fn parameter(&self, old: &Array, update: &Array, scalars: &Scalars) -> Result<Array> {
         old.subtract(update.multiply(&scalars.lr)?)
     }
@@ -83,7 +83,7 @@ impl Muon {
 /// The update of each of Muon's parameters, `[in, out]`: its momentum's matrices orthogonalised, times `√max(1, out / in)`.
 ///
 /// # Errors
-/// MLX's.
+/// If MLX fails (out of memory, device error).
 pub fn orthogonalized_updates(momenta: &[(&Muon, Array)]) -> Result<Vec<Array>> {
     let mut matrices = Vec::new();
     for (muon, momentum) in momenta {
@@ -145,7 +145,7 @@ fn transposed_if_tall(matrix: &Array) -> Result<Array> {
 /// all one, by Newton–Schulz iterations of `X ← a X + b (X Xᵀ) X + c (X Xᵀ)² X`.
 ///
 /// # Errors
-/// MLX's.
+/// If MLX fails (out of memory, device error).
 pub fn orthogonalize(stack: &Array) -> Result<Array> {
     let [a, b, c] = QUINTIC.map(Array::from_f32);
     let norms = stack.square()?.sum_axes(&[1, 2], true)?.sqrt()?; // [n, 1, 1]

@@ -21,7 +21,7 @@ impl Control {
     /// not finite is skipped, as by PyTorch's GradScaler. Gradients are clipped to the norm `max_norm`; 0 disables clipping.
     ///
     /// # Errors
-    /// MLX's.
+    /// If MLX fails (out of memory, device error).
     pub fn new(losses: &[Array], squares: &[Array], scalars: &StepScalars, max_norm: f32) -> Result<Self> {
         let loss = total(losses)?;
         let grad_norm = global_norm(squares)?;
@@ -43,7 +43,7 @@ impl Control {
     /// `new`, or `old` if the step is skipped; both of any one shape.
     ///
     /// # Errors
-    /// MLX's.
+    /// If MLX fails (out of memory, device error).
     pub fn select(&self, old: &Array, new: &Array) -> Result<Array> {
         ops::select(&self.skip, old, new)
     }

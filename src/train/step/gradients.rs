@@ -58,13 +58,13 @@ impl MicroBatch {
 
 impl GradientSpec {
     /// Loss and gradients of `batch`, the rows of a micro-batch from `first_row` on. `parameters` and
-    /// `frozen` are in the order of their names, the gradients in that of `parameters`.
+    /// `frozen` are arrays of any shapes, in the order of their names; the gradients are in that of `parameters`.
     ///
     /// In float16, gradients below 6e-8 underflow to zero: the loss is scaled up before the backward pass, and the gradients
     /// are scaled down after it, in float32 (Micikevicius et al. 2018, section 3.2). The other formats need no scale.
     ///
     /// # Errors
-    /// MLX's.
+    /// If MLX fails (out of memory, device error).
     pub fn gradients(
         &self,
         first_row: usize,
@@ -128,7 +128,7 @@ impl Gradients {
     /// The sum of both.
     ///
     /// # Errors
-    /// MLX's.
+    /// If MLX fails (out of memory, device error).
     pub fn add(&self, other: &Self) -> Result<Self> {
         let pairs = self.gradients.iter().zip(&other.gradients);
         Ok(Self {

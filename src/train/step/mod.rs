@@ -1,13 +1,18 @@
-//! One optimizer step: [`gradients`], [`control`], `update`, by one compiled function or by the threads of [`workers`].
+//! One optimizer step, as one compiled function or on the threads of [`workers`].
 //!
-//! | [`Stepper`]'s | waits for the result | counts the step |
-//! |---|---|---|
-//! | [`step`](Stepper::step) | yes | yes, unless it is not finite and `on_nan` is `stop` |
-//! | [`begin`](Stepper::begin), then [`PendingStep::report`] | in `report`; in float16 already in `begin`, which tries again with a smaller loss scale | yes |
-//! | [`measure`](Stepper::measure) | yes | no, and changes no parameter or moment |
+//! To be read in this order: [`arrays`] (what goes in and comes out), [`gradients`], [`control`] (clipping, skipped steps), the
+//! [optimizers](super::optimizers), `update`, then [`Stepper`] here, and last [`workers`]:
 //!
-//! All three call `dispatch`, which calls the compiled functions. Read [`arrays`], [`gradients`], [`control`], the
-//! [`optimizers`](super::optimizers), `update` and `state` first, then this file.
+//! ```text
+//! step ─┬─ begin ── dispatch ── StepFunctions::call ─┬─ Fused:  gradients and update in one function
+//!       │                                            └─ Split:  workers' gradients, all-reduce, workers' updates
+//!       └─ report: waits for the loss
+//! ```
+//!
+//! - [`Stepper::begin`] counts the step, on a GPU without waiting for it; [`PendingStep::report`] waits. In float16 `begin`
+//!   waits already, and tries again with a smaller loss scale.
+//! - [`Stepper::step`] is both, and takes the count back if the step is not finite and `on_nan` is `stop`.
+//! - [`Stepper::measure`] waits, and changes no count, parameter or moment.
 
 pub mod arrays;
 pub mod control;
@@ -69,7 +74,7 @@ impl PendingStep {
     /// Waits for the step.
     ///
     /// # Errors
-    /// MLX's.
+    /// If MLX fails (out of memory, device error).
     pub fn report(&self) -> Result<StepReport> {
         Ok(StepReport {
             step: self.step,
@@ -111,7 +116,7 @@ impl StepFunctions {
         })
     }
 
-    /// Moves `state` to its parameters and moments after a step; lazily, on one thread.
+    /// Replaces parameters and moments in `state` with those after the step; lazily, on one thread.
     fn call(
         &mut self,
         state: &mut TrainState,

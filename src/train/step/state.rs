@@ -22,7 +22,7 @@ pub struct TrainState {
     pub parameters: Parameters,
     /// Frozen parameters; with LoRA, the whole base model.
     pub frozen: Parameters,
-    /// Running mean of the gradients of the trainable parameters, of their names and shapes.
+    /// Running mean of the gradients of the trainable parameters, with the same names and shapes.
     pub m: Parameters,
     /// AdamW's running mean of their squares; Muon's parameters have none.
     pub v: Parameters,
@@ -36,7 +36,7 @@ impl TrainState {
     /// The state before the first step.
     ///
     /// # Errors
-    /// MLX's.
+    /// If MLX fails (out of memory, device error).
     pub fn new(parameters: Parameters, frozen: Parameters, optimizer: Optimizer) -> Result<Self> {
         let zeros = parameters.map(|array| ops::zeros_like(array))?;
         let (with_v, _) = zeros.partition(|name, array| has_second_moment(optimizer, name, array.shape()));

@@ -47,7 +47,7 @@ impl UpdateSpec {
     /// The found_inf check and clipping, then parameters and moments.
     ///
     /// # Errors
-    /// MLX's.
+    /// If MLX fails (out of memory, device error).
     pub fn update(&self, inputs: UpdateInputs) -> Result<StepOutputs> {
         let squares = match inputs.squares {
             Some(squares) => squares,

@@ -46,8 +46,8 @@ impl GradientWorkers {
         self.0.count()
     }
 
-    /// The gradients of each worker; the step's loss and gradients are their sums. In float16, losses are multiplied by
-    /// `loss_scale` before the backward pass.
+    /// The gradients of each worker; the step's loss and gradients are their sums. `parameters` and `frozen` are arrays of
+    /// any shapes, in the order of their names. In float16, losses are multiplied by `loss_scale` before the backward pass.
     ///
     /// # Errors
     /// MLX's, or a thread that ended; the workers can't be used afterwards.

@@ -19,13 +19,14 @@ const STATE: &str = "state.json";
 /// The version of `state.json`'s format; newer ones are refused.
 const FORMAT: u32 = 1;
 
-/// The training state at a checkpoint.
+/// The training state at a checkpoint, which is its `state.json`: step, losses, corpus, arithmetic. (Parameters and moments are
+/// in files of their own.)
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TrainingState {
+pub struct CheckpointState {
     /// Version of this format.
     pub format: u32,
-    /// Completed optimizer steps. Batches and dropout masks are functions of seed and step, so these two are the random state
-    /// and the position in the data.
+    /// Completed optimizer steps. Batches and dropout masks are functions of `seed` and `step`, so these two fields are the
+    /// random state and the position in the data.
     pub step: u64,
     /// Random seed of the run.
     pub seed: u64,
@@ -106,7 +107,7 @@ struct Hashes {
     files: BTreeMap<String, String>,
 }
 
-impl TrainingState {
+impl CheckpointState {
     /// The state at step 0; `base` is the hash of the base weights if only adapters are trained.
     pub fn new(seed: u64, corpus: CorpusRecord, base: Option<String>) -> Self {
         Self {
@@ -181,7 +182,7 @@ fn hashes(folder: &Path) -> Result<BTreeMap<String, String>> {
 ///
 /// # Errors
 /// `state.json` is missing, not what training writes, or of a newer format.
-pub fn read_training_state(folder: &Path) -> Result<TrainingState> {
+pub fn read_state(folder: &Path) -> Result<CheckpointState> {
     let hashes = read_hashes(folder)?;
     if let Some(source) = hashes.imported_from {
         bail!(
@@ -208,11 +209,11 @@ fn read_hashes(folder: &Path) -> Result<Hashes> {
 ///
 /// # Errors
 /// `state.json` is there and broken, or of a newer format.
-pub fn read_training_state_if_any(folder: &Path) -> Result<Option<TrainingState>> {
+pub fn read_state_if_any(folder: &Path) -> Result<Option<CheckpointState>> {
     if !has_hashes(folder) || read_hashes(folder)?.imported_from.is_some() {
         return Ok(None);
     }
-    read_training_state(folder).map(Some)
+    read_state(folder).map(Some)
 }
 
 /// Whether hashes were recorded when the folder was written; an export has none.
