@@ -6,8 +6,8 @@
 # On macOS mlx-sys builds MLX itself, and the dependency suffices. On Linux the package gets a .cargo/config.toml for this machine,
 # with paths into this checkout's .mlx/: don't commit it, and run this script again on other machines.
 set -euo pipefail
-package=$(realpath "${1:-.}")
-cd "$(dirname "$0")/.."
+package=$(cd "${1:-.}" && pwd -P) || exit
+cd -P "$(dirname "$0")/.."
 checkout=$PWD
 
 die() {

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 checkout=$PWD
 run=${1:-$(ls -td runs/*/ 2>/dev/null | head -n 1)}
 [ -n "$run" ] || { echo "try_library: error: there is no run to load; make one with: make train" >&2 && exit 1; }
-run=$(realpath "$run")
+run=$(cd "$run" && pwd)
 
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
