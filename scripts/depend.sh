@@ -6,14 +6,15 @@
 # On macOS mlx-sys builds MLX itself, and the dependency suffices. On Linux the package gets a .cargo/config.toml for this machine,
 # with paths into this checkout's .mlx/: don't commit it, and run this script again on other machines.
 set -euo pipefail
-package=$(cd "${1:-.}" && pwd -P) || exit
-cd -P "$(dirname "$0")/.."
-checkout=$PWD
 
 die() {
   printf 'depend: error: %s\n' "$*" >&2
   exit 1
 }
+
+package=$(cd "${1:-.}" 2>/dev/null && pwd -P) || die "there is no folder ${1:-.}; create a package with: cargo new ${1:-.}"
+cd -P "$(dirname "$0")/.."
+checkout=$PWD
 [ -f "$package/Cargo.toml" ] || die "$package is not a package; create one with: cargo new $package"
 [ "$package" != "$checkout" ] || die "that is this library itself; give another package's folder"
 
