@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use mlx_rs::DeviceType;
 
+#[cfg(feature = "cli")]
 pub(crate) use super::raw::keep_float32;
 
 use super::{limits, memory};

@@ -153,31 +153,27 @@ pub fn run_all() -> Result<()> {
     Ok(eval(&sums)?)
 }
 
+/// Without the library, as on a Mac.
 #[cfg(not(mlx_kernels))]
 mod linked {
     use super::{BlasThroughput, Compiler, Kernel};
 
-    /// Whether they are enabled; `None` if they are not linked.
     pub fn is_on() -> Option<bool> {
         None
     }
 
-    /// All overridden functions, sorted.
     pub fn kernels() -> Vec<Kernel> {
         Vec::new()
     }
 
-    /// Name of the BLAS and its kernels.
     pub fn blas() -> Option<String> {
         None
     }
 
-    /// Measured throughput of the BLAS.
     pub fn blas_rate() -> Option<BlasThroughput> {
         None
     }
 
-    /// The compiler of fused kernels.
     pub fn compiler() -> Option<Compiler> {
         None
     }

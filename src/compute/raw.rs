@@ -37,6 +37,7 @@ pub fn gpu_backend() -> Option<GpuBackend> {
 /// 11. `MLX_ENABLE_TF32` in the environment takes precedence. MLX reads it at its first product.
 ///
 /// To be called before there are other threads.
+#[cfg(feature = "cli")]
 pub fn keep_float32() {
     if std::env::var_os("MLX_ENABLE_TF32").is_none() {
         // SAFETY: no other thread reads the environment, as there is none.

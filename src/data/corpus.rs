@@ -11,8 +11,11 @@ use crate::disk::hash::sha256;
 /// The corpus that comes with the program: Shakespeare's plays, see `assets/README.md`.
 const SHAKESPEARE: &str = include_str!("../../assets/shakespeare.txt");
 
-/// Fraction of a corpus's characters in the training split; the rest is the validation split.
-pub const TRAIN_FRACTION: f64 = 0.9;
+/// How many of a corpus's characters (or of a text's tokens) are its training split, the first nine tenths; the rest is the
+/// validation split.
+pub fn train_part(whole: usize) -> usize {
+    (whole as f64 * 0.9) as usize
+}
 
 /// A split of a corpus. A folder of tokens has splits of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +85,7 @@ impl Corpus {
 
     fn from_text(name: String, text: String, remarks: Vec<String>) -> Self {
         let characters = text.chars().count();
-        let train_characters = (characters as f64 * TRAIN_FRACTION) as usize;
+        let train_characters = train_part(characters);
         let cut = text
             .char_indices()
             .nth(train_characters)

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::corpus::{TRAIN_FRACTION, remarks};
+use super::corpus::{remarks, train_part};
 use super::manifest::{FORMAT, MANIFEST, Manifest, ShardRecord, Survey, open_shards};
 use super::text_files::{FilePosition, TextBlock, TextFiles};
 use super::tokens::TokenWidth;
@@ -267,7 +267,7 @@ fn survey(files: &TextFiles, corpus: &Path, on: &mut impl FnMut(Event) -> Result
         corpus.display()
     );
 
-    let mut left = (characters as f64 * TRAIN_FRACTION) as u64;
+    let mut left = train_part(characters as usize) as u64;
     let (mut cut, mut cut_bytes) = (files.end(), 0);
     for &(position, characters, bytes) in &counts {
         if left < characters {

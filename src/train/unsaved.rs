@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use super::setup::Setup;
 use super::step::{StepReport, Stepper, TrainState};
 use crate::config::{OnNan, TrainConfig};
-use crate::data::corpus::TRAIN_FRACTION;
+use crate::data::corpus::train_part;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
 use crate::evaluate::Evaluator;
@@ -40,7 +40,7 @@ impl UnsavedRun {
     pub fn within_training_text(config: &TrainConfig, dataset: &Dataset) -> Result<Self> {
         let mut setup = Setup::new(config, dataset)?;
         let tokens = setup.train_tokens.len();
-        let (first, last) = setup.train_tokens.split((tokens as f64 * TRAIN_FRACTION) as usize);
+        let (first, last) = setup.train_tokens.split(train_part(tokens));
         ensure!(
             last.len() > config.context,
             "corpus {} is too short: the last tenth of its training part has {} tokens, a context of {} needs more than that; use more text or a smaller context",
