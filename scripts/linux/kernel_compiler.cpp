@@ -4,6 +4,8 @@
 #include "kernel_compiler.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -65,6 +67,22 @@ void replace(std::string &text, const std::string &what, const std::string &with
 
 std::string cache; // the folder, once MLX has asked for it
 
+// A terminal and `timeout` send a signal to all processes of a group. It is for this program, which saves and stops; a compiler
+// that ended by it would seem to be missing. What is started while signals are blocked never gets them.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t requests;
+    sigemptyset(&requests);
+    for (int signal : {SIGINT, SIGHUP, SIGTERM}) sigaddset(&requests, signal);
+    pthread_sigmask(SIG_BLOCK, &requests, &before);
+  }
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before, nullptr); }
+
+ private:
+  sigset_t before;
+};
+
 // MLX's command, `g++ …` with paths in double quotes, in which a shell would expand `$` and quotes.
 std::string rewritten(const char *command) {
   std::string rest = command + strlen("g++"), folder = std::filesystem::path(library().path).parent_path().parent_path();
@@ -81,12 +99,16 @@ bool is_for_compiler(const char *command, void *from) {
 
 extern "C" FILE *popen(const char *command, const char *mode) {
   static auto *own = own_function<FILE *(const char *, const char *)>("popen");
-  return is_for_compiler(command, __builtin_return_address(0)) ? own(rewritten(command).c_str(), mode) : own(command, mode);
+  if (!is_for_compiler(command, __builtin_return_address(0))) return own(command, mode);
+  SignalsBlocked blocked;
+  return own(rewritten(command).c_str(), mode);
 }
 
 extern "C" int system(const char *command) {
   static auto *own = own_function<int(const char *)>("system");
-  return is_for_compiler(command, __builtin_return_address(0)) ? own(rewritten(command).c_str()) : own(command);
+  if (!is_for_compiler(command, __builtin_return_address(0))) return own(command);
+  SignalsBlocked blocked;
+  return own(rewritten(command).c_str());
 }
 
 namespace std::filesystem {
@@ -104,6 +126,7 @@ path temp_directory_path() {
 void mlx_gpt_kernel_compiler(char name[128]) {
   name[0] = 0;
   if (getenv("MLX_DISABLE_COMPILE") || !library().has_compiler()) return;
+  SignalsBlocked blocked;
   FILE *pipe = own_function<FILE *(const char *, const char *)>("popen")((shell_word(library().compiler) + " --version 2>/dev/null").c_str(), "r");
   if (!pipe) return;
   if (!fgets(name, 128, pipe)) name[0] = 0;
