@@ -68,7 +68,8 @@ void replace(std::string &text, const std::string &what, const std::string &with
 std::string cache; // the folder, once MLX has asked for it
 
 // A terminal and `timeout` send a signal to all processes of a group. It is for this program, which saves and stops; a compiler
-// that ended by it would seem to be missing. What is started while signals are blocked never gets them.
+// that ended by it would seem to be missing. What is started while signals are blocked never gets them; the shell that `popen` and
+// `system` start has to replace itself by the compiler's (`exec`), since one that waits for another process may unblock them.
 class SignalsBlocked {
  public:
   SignalsBlocked() {
@@ -88,7 +89,7 @@ std::string rewritten(const char *command) {
   std::string rest = command + strlen("g++"), folder = std::filesystem::path(library().path).parent_path().parent_path();
   replace(rest, cache, "$cache");
   replace(rest, folder, "$mlx");
-  return "cache=" + shell_word(cache) + " mlx=" + shell_word(folder) + "; " + shell_word(library().compiler) + rest;
+  return "cache=" + shell_word(cache) + " mlx=" + shell_word(folder) + "; exec " + shell_word(library().compiler) + rest;
 }
 
 bool is_for_compiler(const char *command, void *from) {
@@ -127,7 +128,7 @@ void mlx_gpt_kernel_compiler(char name[128]) {
   name[0] = 0;
   if (getenv("MLX_DISABLE_COMPILE") || !library().has_compiler()) return;
   SignalsBlocked blocked;
-  FILE *pipe = own_function<FILE *(const char *, const char *)>("popen")((shell_word(library().compiler) + " --version 2>/dev/null").c_str(), "r");
+  FILE *pipe = own_function<FILE *(const char *, const char *)>("popen")(("exec " + shell_word(library().compiler) + " --version 2>/dev/null").c_str(), "r");
   if (!pipe) return;
   if (!fgets(name, 128, pipe)) name[0] = 0;
   name[strcspn(name, "\n")] = 0;

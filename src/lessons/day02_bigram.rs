@@ -8,14 +8,14 @@ use rand_chacha::ChaCha8Rng;
 
 use super::arrays::{labels, largest_difference, rows, table, visible};
 use super::claims::{CheckResult, Claim};
+use super::day02_batches::{CHUNK, ROWS, batch, examples, first_batch, split};
 use super::pictures;
 use super::workspace::Workspace;
 use super::{Figure, Lesson, Recipe};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Architecture, TrainConfig};
-use crate::data::batches::{Batch, row_starts, step_rng};
+use crate::data::batches::{row_starts, step_rng};
 use crate::data::corpus::Split;
-use crate::data::tokens::Tokens;
 use crate::generate::sample_rng;
 use crate::generate::sampler::Sampling;
 use crate::model::init::initialize;
@@ -186,71 +186,8 @@ const BIGRAM: Recipe = Recipe {
     band: (2.51, 2.54),
 };
 
-/// Context and rows of a batch that is small enough to print.
-const CHUNK: usize = 8;
-const ROWS: usize = 4;
-
 /// Characters in the picture.
 const PICTURED: &str = "\n abcdefghijklmnopqrstuvwxyz,.:;'";
-
-fn split(workspace: &Workspace) -> Result<String> {
-    let mut text = String::new();
-    for (name, split) in [
-        ("all", Split::All),
-        ("training", Split::Train),
-        ("validation", Split::Val),
-    ] {
-        let part = workspace.text(split);
-        let begins: String = part.chars().take(30).map(visible).collect();
-        let tokens = workspace.tokenizer()?.encode(part)?.len();
-        writeln!(text, "{name:<10}  {tokens:>8} tokens  {begins} …")?;
-    }
-    Ok(text)
-}
-
-fn training_tokens(workspace: &Workspace) -> Result<Tokens> {
-    Ok(Tokens::Memory(
-        workspace.tokenizer()?.encode(workspace.text(Split::Train))?,
-    ))
-}
-
-fn examples(workspace: &Workspace) -> Result<String> {
-    let tokenizer = workspace.tokenizer()?;
-    let chunk = Batch::gather(&training_tokens(workspace)?, &[0], CHUNK);
-    let (inputs, targets) = (labels(tokenizer, &chunk.inputs)?, labels(tokenizer, &chunk.targets)?);
-    let mut text = format!("inputs   {:?}\ntargets  {:?}\n\n", chunk.inputs, chunk.targets);
-    for place in 0..CHUNK {
-        let (seen, next) = (inputs[..=place].concat(), &targets[place]);
-        let ids = format!("{:?}", &chunk.inputs[..=place]);
-        writeln!(
-            text,
-            "after {seen:<CHUNK$} comes {next}    {ids} → {}",
-            chunk.targets[place]
-        )?;
-    }
-    Ok(text)
-}
-
-/// Start positions of a small first batch, and the batch.
-fn first_batch(workspace: &Workspace) -> Result<(Vec<usize>, Batch)> {
-    let tokens = training_tokens(workspace)?;
-    let starts = row_starts(&mut step_rng(workspace.seed(), 0), ROWS, tokens.len(), CHUNK);
-    let batch = Batch::gather(&tokens, &starts, CHUNK);
-    Ok((starts, batch))
-}
-
-fn batch(workspace: &Workspace) -> Result<String> {
-    let (starts, batch) = first_batch(workspace)?;
-    let mut text = format!("rows begin at {starts:?}\n");
-    for (name, ids) in [("inputs", &batch.inputs), ("targets", &batch.targets)] {
-        writeln!(text, "\n{name} [{ROWS}, {CHUNK}]")?;
-        for row in ids.chunks(CHUNK) {
-            let numbers: String = row.iter().map(|id| format!("{id:>4}")).collect();
-            writeln!(text, "{numbers}    {}", labels(workspace.tokenizer()?, row)?.concat())?;
-        }
-    }
-    Ok(text)
-}
 
 /// The bigram model with a given table of logits, `[V, V]`.
 fn with_table(workspace: &Workspace, table: Array) -> Result<Checkpoint> {

@@ -28,6 +28,7 @@ mod chapter;
 pub mod claims;
 mod day01_quirks;
 mod day01_text;
+mod day02_batches;
 mod day02_bigram;
 mod day03_embeddings;
 mod day04_by_hand;

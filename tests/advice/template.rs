@@ -8,44 +8,10 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::common::{folder, place, succeed};
+use crate::common::{TINY_TOML, folder, place, succeed, tiny_plan};
 
 /// Files and links below a folder: names and contents.
 pub type Tree = BTreeMap<String, Vec<u8>>;
-
-/// A model that trains in a moment.
-const TINY: &str = r#"
-corpus = "text.txt"
-layers = 1
-heads = 2
-embd = 32
-context = 16
-batch_size = 4
-eval_batches = 1
-warmup = 1
-steps = 1
-optimizer = "adamw"
-device = "cpu"
-threads = 1
-"#;
-
-/// What to compare by `bench sweep` and `bench speedrun`.
-const PLAN: &str = r#"
-preset = "nano"
-seeds = [1]
-[base]
-corpus = "text.txt"
-layers = 1
-heads = 2
-embd = 32
-context = 16
-batch_size = 4
-warmup = 1
-steps = 2
-optimizer = "adamw"
-device = "cpu"
-threads = 1
-"#;
 
 /// Made once, for all rows.
 const MADE_BY: [&str; 11] = [
@@ -75,12 +41,13 @@ impl Template {
         let folder = home.path().join("template");
         fs::create_dir(&folder).unwrap();
         let verse = |words: &str| format!("Now is the {words}\nMade glorious summer by this sun of York;\n").repeat(60);
+        let plan = tiny_plan();
         for (name, contents) in [
             ("text.txt", verse("winter of our discontent")),
             ("other.txt", verse("summer of our discontent")),
-            ("tiny.toml", TINY.into()),
-            ("plan.toml", format!("{PLAN}[grid]\nlr = [1e-3, 1e-2]\n")),
-            ("race.toml", format!("{PLAN}[[recipe]]\nname = \"plain\"\n")),
+            ("tiny.toml", format!("{TINY_TOML}eval_batches = 1\nsteps = 1\n")),
+            ("plan.toml", format!("{plan}[grid]\nlr = [1e-3, 1e-2]\n")),
+            ("race.toml", format!("{plan}[[recipe]]\nname = \"plain\"\n")),
             (
                 "ends.jsonl",
                 "{\"ctx\": \"Now is\", \"endings\": [\"the winter\", \"the sun\"], \"label\": 0}\n".into(),

@@ -45,6 +45,24 @@ pub const TINY: [&str; 20] = [
     "2",
 ];
 
+/// A model on `text.txt` that trains in a moment, as lines of a configuration.
+pub const TINY_TOML: &str = r#"corpus = "text.txt"
+layers = 1
+heads = 2
+embd = 32
+context = 16
+batch_size = 4
+warmup = 1
+optimizer = "adamw"
+device = "cpu"
+threads = 1
+"#;
+
+/// What `bench sweep` and `bench speedrun` train, up to the list of what they compare.
+pub fn tiny_plan() -> String {
+    format!("preset = \"nano\"\nseeds = [1]\n[base]\n{TINY_TOML}steps = 2\n")
+}
+
 /// A number that a longer or another version of a test is given by the environment.
 pub fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |value| value.parse().unwrap())

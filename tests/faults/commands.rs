@@ -7,7 +7,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::tree::{self, Tree};
-use crate::common::{folder, mlx_gpt, succeed};
+use crate::common::{folder, mlx_gpt, succeed, tiny_plan};
 
 /// A command in a folder that holds what it reads.
 pub struct Writer {
@@ -125,22 +125,6 @@ pub const WRITERS: [Writer; 16] = [
     },
 ];
 
-const PLAN: &str = r#"
-preset = "nano"
-seeds = [1]
-[base]
-corpus = "text.txt"
-layers = 1
-heads = 2
-embd = 16
-context = 16
-batch_size = 4
-warmup = 1
-device = "cpu"
-threads = 2
-steps = 2
-"#;
-
 /// A folder with what the commands read, made anew as often as need be, always in one place.
 pub struct Workplace {
     home: TempDir,
@@ -162,8 +146,9 @@ impl Workplace {
         fs::create_dir(&place).unwrap();
         let text = "Now is the winter of our discontent\nMade glorious summer by this sun of York;\n".repeat(60);
         fs::write(place.join("text.txt"), text).unwrap();
-        fs::write(place.join("plan.toml"), format!("{PLAN}[grid]\nlr = [1e-3, 1e-2]\n")).unwrap();
-        fs::write(place.join("race.toml"), format!("{PLAN}[[recipe]]\nname = \"plain\"\n")).unwrap();
+        let plan = tiny_plan();
+        fs::write(place.join("plan.toml"), format!("{plan}[grid]\nlr = [1e-3, 1e-2]\n")).unwrap();
+        fs::write(place.join("race.toml"), format!("{plan}[[recipe]]\nname = \"plain\"\n")).unwrap();
         for arguments in [
             "tokenizer train --corpus text.txt --vocab-size 260 --out tok.json",
             "TRAIN --steps 2 --save-every 2 --out run",

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::doctor;
+use super::{doctor, library};
 use crate::common::{stderr, stdout, succeed};
 
 /// `doctor`, which compiles one function, with caches below `folder` alone: `cache`, `home/.cache` and `tmp` in that order.
@@ -33,6 +33,17 @@ fn places() -> TempDir {
         fs::create_dir(folder.path().join(place)).unwrap();
         set_mode(&folder.path().join(place), 0o755);
     }
+    folder
+}
+
+/// One where compiled functions can be in the temporary folder alone.
+fn tmp_alone() -> TempDir {
+    let folder = places();
+    for place in ["cache", "home"] {
+        fs::remove_dir(folder.path().join(place)).unwrap();
+        fs::write(folder.path().join(place), "no folder").unwrap(); // nobody can write there, not even root
+    }
+    set_mode(&folder.path().join("tmp"), 0o1777);
     folder
 }
 
@@ -168,13 +179,8 @@ fn what_others_can_change_inside_is_named_and_moved_away() {
 /// The folder in /tmp that another user made first, open or closed to this one.
 #[test]
 fn another_users_folder_is_not_used() {
-    let folder = places();
+    let folder = tmp_alone();
     let tmp = folder.path().join("tmp");
-    for place in ["cache", "home"] {
-        fs::remove_dir(folder.path().join(place)).unwrap();
-        fs::write(folder.path().join(place), "no folder").unwrap(); // nobody can write there, not even root
-    }
-    set_mode(&tmp, 0o1777);
     succeed(&mut compile(folder.path()));
     let theirs = fs::read_dir(&tmp).unwrap().next().unwrap().unwrap().path();
     let made = libraries(&theirs);
@@ -197,17 +203,10 @@ fn another_users_folder_is_not_used() {
 
 /// A library that says that it was loaded by making the file that `LOADED` names, whole as the cache checks it.
 fn planted(folder: &Path) -> PathBuf {
-    let (source, library) = (folder.join("planted.c"), folder.join("planted.so"));
-    fs::write(
-        &source,
+    let library = library(
+        folder,
         "#include <stdio.h>\n#include <stdlib.h>\n\
          __attribute__((constructor)) static void loaded(void) { fclose(fopen(getenv(\"LOADED\"), \"w\")); }\n",
-    )
-    .unwrap();
-    succeed(
-        Command::new("cc")
-            .args(["-shared", "-fPIC", "-o"])
-            .args([&library, &source]),
     );
     let checksum = succeed(Command::new("cksum").arg(&library));
     let numbers: Vec<u64> = stdout(&checksum)
@@ -225,14 +224,9 @@ fn planted(folder: &Path) -> PathBuf {
 #[test]
 fn what_another_user_plants_is_not_run() {
     const OTHER: u32 = 65534;
-    let folder = places();
+    let folder = tmp_alone();
     set_mode(folder.path(), 0o755);
     let [tmp, loaded] = ["tmp", "loaded"].map(|name| folder.path().join(name));
-    for place in ["cache", "home"] {
-        fs::remove_dir(folder.path().join(place)).unwrap();
-        fs::write(folder.path().join(place), "no folder").unwrap();
-    }
-    set_mode(&tmp, 0o1777);
     let compile = || succeed(compile(folder.path()).env("LOADED", &loaded));
     let other = |script: &str, ours: &Path, library: &Path, planted: &Path| {
         let mut shell = Command::new("sh");

@@ -1,6 +1,6 @@
 //! What compiles MLX's fused kernels, and whose environment it is.
 
-use super::{doctor, line};
+use super::{doctor, library, line};
 use crate::common::{fail, folder, mlx_gpt, stderr, stdout, succeed, train_tiny};
 
 #[test]
@@ -52,4 +52,22 @@ fn temporary_files_of_the_program_go_where_tmpdir_says() {
     assert!(said.contains("set TMPDIR"), "{said}");
     std::fs::create_dir(&missing).unwrap();
     succeed(&mut bench(&missing));
+}
+
+/// A terminal sends Ctrl-C to all processes of a group. One that ended a compiler would leave a run that says it had none, and
+/// computed with other digits.
+#[test]
+fn signals_do_not_reach_the_compiler() {
+    let folder = folder();
+    let source = "#define _GNU_SOURCE\n#include <errno.h>\n#include <signal.h>\n#include <string.h>\n\
+                  __attribute__((constructor)) static void interrupt(void) {\n\
+                    if (!strcmp(program_invocation_short_name, \"sh\")) raise(SIGINT);\n\
+                  }\n";
+    let mut command = doctor(folder.path());
+    command
+        .env("LD_PRELOAD", library(folder.path(), source))
+        .env("XDG_CACHE_HOME", folder.path().join("empty"));
+    let said = stdout(&succeed(&mut command));
+    assert!(line(&said, "compiler").contains("g++"), "{said}");
+    assert!(line(&said, "MLX  ").contains("compiled"), "{said}");
 }

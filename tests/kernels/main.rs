@@ -11,16 +11,25 @@ mod compiler;
 mod missing;
 mod switch;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::mlx_gpt;
+use common::{mlx_gpt, succeed};
 
 /// `doctor` on the CPU device.
 fn doctor(folder: &Path) -> Command {
     let mut command = mlx_gpt(folder);
     command.args(["doctor", "--device", "cpu"]);
     command
+}
+
+/// A shared library of that source in C.
+fn library(folder: &Path, source: &str) -> PathBuf {
+    let (file, library) = (folder.join("library.c"), folder.join("library.so"));
+    std::fs::write(&file, source).unwrap();
+    let mut compiler = Command::new("cc");
+    succeed(compiler.args(["-shared", "-fPIC", "-o"]).args([&library, &file]));
+    library
 }
 
 /// The line of `doctor` that begins with `what`.
