@@ -18,7 +18,8 @@
 //! | [`evaluate`] | the exact loss on a text, HellaSwag accuracy |
 //! | [`train`](mod@train) | the loop, the compiled step, optimizers, schedules, metrics |
 //! | [`measure`] | benchmarks, comparisons of training recipes, numerical accuracy, checks of the machine |
-//! | [`lessons`] | the ten-day course |
+//! | [`lessons`] | what runs the days of the course, keeps their results and draws their pictures |
+//! | [`course`] | the ten-day course: a program a day |
 //! | [`cli`] | the command line |
 //!
 //! A module uses only modules above it in this list: the training loop comes late because it saves checkpoints,
@@ -41,6 +42,8 @@ pub mod checkpoint;
 pub mod cli;
 pub mod compute;
 pub mod config;
+#[cfg(feature = "lessons")]
+pub mod course;
 pub mod data;
 pub mod disk;
 mod error;

@@ -10,9 +10,10 @@ use super::signals::Signals;
 use super::training_report::TrainingReport;
 use crate::config::Device;
 use crate::config::{DEFAULT_CORPUS, Preset};
-use crate::lessons::claims::{self, CheckResult};
+use crate::course::{self, overview};
+use crate::lessons::claims::{Check, CheckResult};
+use crate::lessons::page::{Page, View};
 use crate::lessons::workspace::{Interrupted, LESSONS_FOLDER, Workspace, WorkspaceOptions};
-use crate::lessons::{self, overview};
 use crate::terminal::console::{self, fitting};
 use crate::train::absolute_corpus;
 
@@ -141,40 +142,54 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 }
 
 fn show(day: u8, options: &Options, signals: &Signals) -> Result<ExitCode> {
-    let lesson = lessons::find(day)?;
+    let lesson = course::find(day)?;
     if options.answer {
-        lessons::show_answers(lesson)?;
+        crate::lessons::show_answers(lesson)?;
     } else {
-        lessons::run(lesson, &options.workspace.open(signals)?)?;
+        course::run(lesson, &options.workspace.open(signals)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn list(options: &LessonOptions, signals: &Signals) -> Result<ExitCode> {
     let workspace = options.open(signals)?;
-    for lesson in lessons::LESSONS {
+    for lesson in course::LESSONS {
         console::print(fitting(&overview::line(lesson, &workspace)?, 4))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn check(day: u8, options: &LessonOptions, signals: &Signals) -> Result<ExitCode> {
-    let lesson = lessons::find(day)?;
-    let mut broken = 0;
-    for (claim, finding, hint) in claims::check(lesson, &options.open(signals)?)? {
-        let (word, measured) = match &finding {
+    let lesson = course::find(day)?;
+    let checks = Page::run(lesson, &options.open(signals)?, View::Claims)?;
+    report(&checks)?;
+    let broken = checks
+        .iter()
+        .filter(|check| matches!(check.result, CheckResult::Failed(_)))
+        .count();
+    anyhow::ensure!(broken == 0, "{broken} of the claims of day {day} do not hold");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what was checked, with a hint where a claim does not hold.
+fn report(checks: &[Check]) -> Result<()> {
+    for Check {
+        statement,
+        result,
+        hint,
+    } in checks
+    {
+        let (word, measured) = match result {
             CheckResult::Passed(measured) => ("holds ", measured),
             CheckResult::Skipped(why) => ("open  ", why),
             CheckResult::Failed(measured) => ("BROKEN", measured),
         };
-        console::print(fitting(&format!("{word}  {claim}: {measured}\n"), 8))?;
-        if let CheckResult::Failed(_) = finding {
-            broken += 1;
+        console::print(fitting(&format!("{word}  {statement}: {measured}\n"), 8))?;
+        if let CheckResult::Failed(_) = result {
             console::print(fitting(&format!("        look at {hint}\n"), 8))?;
         }
     }
-    anyhow::ensure!(broken == 0, "{broken} of the claims of day {day} do not hold");
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn compare(prompt: &str, options: &LessonOptions, signals: &Signals) -> Result<ExitCode> {

@@ -42,11 +42,21 @@ pub fn largest_difference(a: &Array, b: &Array) -> Result<f32> {
     Ok(ops::abs(a.subtract(b)?)?.max(None)?.try_item_exact()?)
 }
 
+/// The characters of a text as labels.
+pub fn labels(text: &str) -> Vec<String> {
+    text.chars().map(visible).collect()
+}
+
+/// Rows as labels, numbered from 0.
+pub fn numbered(rows: i32) -> Vec<String> {
+    (0..rows).map(|row| row.to_string()).collect()
+}
+
 /// Tokens as labels.
 ///
 /// # Errors
 /// An unknown id.
-pub fn labels(tokenizer: &Tokenizer, ids: &[u32]) -> Result<Vec<String>> {
+pub fn token_labels(tokenizer: &Tokenizer, ids: &[u32]) -> Result<Vec<String>> {
     let label = |&id: &u32| Ok(tokenizer.decode(&[id])?.chars().map(visible).collect());
     ids.iter().map(label).collect()
 }

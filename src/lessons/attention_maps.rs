@@ -44,6 +44,22 @@ impl AttentionMap {
         })
     }
 
+    /// The `count` tokens that each token from place `first` on attends to most, how far back they are, and their weights.
+    pub fn strongest(&self, head: usize, first: usize, count: usize) -> String {
+        let mut text = String::new();
+        for (place, (token, weights)) in self.tokens.iter().zip(&self.heads[head]).enumerate().skip(first) {
+            let mut sources: Vec<usize> = (0..=place).collect();
+            sources.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
+            let source = |from: usize| {
+                let (token, back, weight) = (&self.tokens[from], place - from, weights[from]);
+                format!("   {token} {back:>2} back {weight:.2}")
+            };
+            let strongest: String = sources.into_iter().take(count).map(source).collect();
+            text += &format!("{token} at {place:<2} attends to{strongest}\n");
+        }
+        text
+    }
+
     /// A head's weights as a map of characters: a row for each query.
     pub fn map(&self, head: usize) -> String {
         let mut text = format!("  {}\n", self.tokens.concat());

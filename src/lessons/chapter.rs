@@ -117,6 +117,14 @@ fn picture(paragraph: &str) -> Option<(&str, &str)> {
     Some((caption, figure_name(path)?))
 }
 
+/// The names of a chapter's figures, in order.
+pub fn figures(chapter: &str) -> impl Iterator<Item = &str> {
+    sections(chapter).into_iter().filter_map(|section| match section {
+        Section::Figure { name, .. } | Section::Picture { name, .. } => Some(name),
+        Section::Text(_) => None,
+    })
+}
+
 /// The paths below `src/` that a chapter includes.
 pub fn included_sources(chapter: &str) -> impl Iterator<Item = &str> {
     chapter

@@ -1,19 +1,19 @@
-//! Verification of a lesson's claims.
+//! Results of the checks of a day's claims.
 
 use anyhow::Result;
 
 use super::workspace::Workspace;
-use super::{LESSONS, Lesson, Recipe};
+use super::{Lesson, Recipe};
 use crate::checkpoint::Checkpoint;
 
-/// A lesson's claim, with its check.
-pub struct Claim {
+/// A claim that was checked.
+pub struct Check {
     /// The claim in a sentence.
-    pub statement: &'static str,
-    /// The source to look at if the check fails.
+    pub statement: String,
+    /// Whether it holds.
+    pub result: CheckResult,
+    /// The source to look at if it does not.
     pub hint: &'static str,
-    /// Checks the claim on this machine.
-    pub verify: fn(&Workspace) -> Result<CheckResult>,
 }
 
 /// The result of a check, with what was measured.
@@ -49,47 +49,40 @@ impl CheckResult {
     }
 }
 
-/// Checks all claims of a day, and the losses of its models: claim, result and hint of each.
+/// Whether each of a day's models has its expected loss.
 ///
 /// # Errors
 /// A checkpoint that is missing or broken.
-pub fn check(lesson: &Lesson, workspace: &Workspace) -> Result<Vec<(String, CheckResult, &'static str)>> {
-    let mut results = Vec::new();
-    for claim in lesson.claims {
-        results.push((claim.statement.to_owned(), (claim.verify)(workspace)?, claim.hint));
-    }
-    for recipe in lesson.models {
+pub fn losses_in_bands(lesson: &Lesson, workspace: &Workspace) -> Result<Vec<Check>> {
+    let check = |recipe: &Recipe| {
         let (low, high) = recipe.band;
-        results.push((
-            format!("the validation loss of {} is from {low} to {high}", recipe.what),
-            loss_in_band(recipe, workspace)?,
-            "the model's layers, or how it is trained; `git diff` shows what was changed",
-        ));
-    }
-    Ok(results)
+        Ok(Check {
+            statement: format!("the validation loss of {} is from {low} to {high}", recipe.what),
+            result: loss_in_band(recipe, workspace)?,
+            hint: "the model's layers, or how it is trained; `git diff` shows what was changed",
+        })
+    };
+    lesson.models.iter().map(check).collect()
 }
 
-/// Whether the model in `better` has a lower loss than that in `worse`; skipped until both are fully trained.
+/// Whether the model of `better` has a lower loss than that of `worse`; skipped until both are fully trained.
 ///
 /// # Errors
 /// Results that cannot be read.
-pub fn lower_loss(workspace: &Workspace, better: &str, worse: &str) -> Result<CheckResult> {
-    let whole = |folder: &str| -> Result<Option<f64>> {
-        let recipe = LESSONS
-            .iter()
-            .flat_map(|lesson| lesson.models)
-            .find(|recipe| recipe.folder == folder);
-        Ok(match (recipe, workspace.results(folder)) {
-            (Some(recipe), Ok(results)) if workspace.is_fully_trained(recipe)? => Some(results.val_loss),
+pub fn lower_loss(workspace: &Workspace, better: &Recipe, worse: &Recipe) -> Result<CheckResult> {
+    let whole = |recipe: &Recipe| -> Result<Option<f64>> {
+        Ok(match workspace.results(recipe.folder) {
+            Ok(results) if workspace.is_fully_trained(recipe)? => Some(results.val_loss),
             _ => None,
         })
     };
+    let (first, second) = (better.folder, worse.folder);
     Ok(match (whole(better)?, whole(worse)?) {
         (Some(lower), Some(higher)) => CheckResult::passes_if(
             lower < higher,
-            format!("{lower:.4} of {better} against {higher:.4} of {worse}"),
+            format!("{lower:.4} of {first} against {higher:.4} of {second}"),
         ),
-        _ => CheckResult::Skipped(format!("it needs the models in {better} and {worse}, fully trained")),
+        _ => CheckResult::Skipped(format!("it needs the models in {first} and {second}, fully trained")),
     })
 }
 

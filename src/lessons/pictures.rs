@@ -1,8 +1,11 @@
 //! Plots and heat maps, as SVG.
 
 use anyhow::Result;
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::{Array, Device, linalg, with_device};
 use plotters::prelude::*;
 
+use super::arrays::rows;
 pub use crate::terminal::plot::Axes;
 use crate::terminal::plot::{self, Area, COLOURS, FONT, LETTER, TITLE, WIDTH, drawing, range};
 
@@ -34,6 +37,22 @@ const KINDS: [(&str, IsKind); 4] = [
     ("capitals", |name| name.chars().all(char::is_uppercase)),
     ("signs", |_| true),
 ];
+
+/// Scatter plot of labelled vectors `[V, C]` in the plane of their first two principal components, the two directions in which
+/// they differ most.
+///
+/// # Errors
+/// If MLX fails (out of memory, device error).
+pub fn principal_components(title: &str, labels: Vec<String>, vectors: &Array) -> Result<String> {
+    let centred = vectors.subtract(vectors.mean_axis(0, true)?)?; // [V, C]
+    let (_, _, directions) = with_device(Device::cpu(), || linalg::svd(&centred))?;
+    let flat = centred.matmul(directions.try_index(..2)?.transpose()?)?; // [V, 2]
+    let named = labels.into_iter().zip(rows(&flat)?);
+    let named: Vec<_> = named
+        .map(|(label, place)| (label, f64::from(place[0]), f64::from(place[1])))
+        .collect();
+    points(title, &named)
+}
 
 /// Scatter plot of labels. Coordinates are compressed around the median, so that outliers don't dominate, and overlapping labels
 /// are moved apart.

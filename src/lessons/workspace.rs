@@ -7,19 +7,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use mlx_rs::Array;
 
+use super::Recipe;
+use super::arrays::token_labels;
 use super::results::Results;
-use super::{Lesson, Recipe};
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{Checkpoint, has_hashes};
 use crate::config::Device;
-use crate::config::{DEFAULT_CORPUS, Preset, TrainConfig};
+use crate::config::{DEFAULT_CORPUS, ModelConfig, Preset, TrainConfig};
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
 use crate::disk::durable;
 use crate::evaluate::text::measure;
 use crate::generate::CompletionOptions;
 use crate::generate::sampler::Sampling;
+use crate::model::init::initialize;
+use crate::model::parameters::Parameters;
 use crate::terminal::console::{confirm, program, quoted, say};
 use crate::tokenizer::Tokenizer;
 use crate::train::{Observer, Outcome, Session, time_of_step, train};
@@ -134,6 +138,48 @@ impl Workspace {
         self.tokenizer.get().context("there is no tokenizer")
     }
 
+    /// The tokens of texts of equal length, `[B, T]`.
+    ///
+    /// # Errors
+    /// A character that the corpus does not have.
+    pub fn ids(&self, texts: &[&str]) -> Result<Array> {
+        let tokenizer = self.tokenizer()?;
+        let rows: Vec<Vec<u32>> = texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<_>>()?;
+        let columns = rows.first().map_or(0, Vec::len);
+        Ok(Array::from_slice(&rows.concat(), &[rows.len() as i32, columns as i32]))
+    }
+
+    /// The configuration and the random parameters of a day's model before training.
+    ///
+    /// # Errors
+    /// If MLX fails (out of memory, device error).
+    pub fn untrained(&self, recipe: &Recipe) -> Result<(ModelConfig, Parameters)> {
+        let model = self.config(recipe)?.model(self.tokenizer()?.vocab_size());
+        let parameters = initialize(&model, self.seed())?;
+        Ok((model, parameters))
+    }
+
+    /// The same with larger parameters: a new model's are so small that all attention scores are nearly zero.
+    ///
+    /// # Errors
+    /// As [`untrained`](Self::untrained).
+    pub fn untrained_enlarged(&self, recipe: &Recipe) -> Result<(ModelConfig, Parameters)> {
+        let (model, parameters) = self.untrained(recipe)?;
+        let parameters = parameters.map(|array| array.multiply(Array::from_f32(12.0)))?;
+        Ok((model, parameters))
+    }
+
+    /// The token embedding `[V, C]` of a day's model, with a label for each token.
+    ///
+    /// # Errors
+    /// There is no such checkpoint.
+    pub fn embedding(&self, folder: &str) -> Result<(Vec<String>, Array)> {
+        let checkpoint = self.load(folder)?;
+        let ids: Vec<u32> = (0..checkpoint.model.vocab_size as u32).collect();
+        let labels = token_labels(&checkpoint.tokenizer, &ids)?;
+        Ok((labels, checkpoint.parameters.get("wte.weight")?.clone()))
+    }
+
     /// A folder of that name below the folder of all days.
     pub fn folder(&self, name: &str) -> PathBuf {
         self.settings.root.join(name)
@@ -144,16 +190,15 @@ impl Workspace {
         self.folder("figures").join(format!("day-{day:02}")).join(name)
     }
 
-    /// Renders a figure of a chapter and saves it for the book.
+    /// Saves a figure of a chapter for the book, and returns its path.
     ///
     /// # Errors
-    /// It cannot be rendered or written.
-    pub fn save_figure(&self, lesson: &Lesson, name: &str) -> Result<String> {
-        let text = lesson.render(name, self)?;
-        let place = self.figure_path(lesson.day, name);
-        let _made = durable::make_parents(&place)?;
-        durable::write_file(&place, text.as_bytes())?;
-        Ok(text)
+    /// It cannot be written.
+    pub fn save_figure(&self, day: u8, name: &str, figure: &str) -> Result<PathBuf> {
+        let path = self.figure_path(day, name);
+        let _made = durable::make_parents(&path)?;
+        durable::write_file(&path, figure.as_bytes())?;
+        Ok(path)
     }
 
     /// Saves a figure of all days for the book.

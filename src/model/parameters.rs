@@ -1,5 +1,6 @@
 //! Named parameter arrays, in one fixed order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mlx_rs::Array;
@@ -15,6 +16,13 @@ pub type Names = Arc<[String]>;
 pub struct Parameters {
     names: Names,
     arrays: Vec<Array>,
+}
+
+impl From<&Parameters> for BTreeMap<String, Array> {
+    fn from(parameters: &Parameters) -> Self {
+        let entries = parameters.iter();
+        entries.map(|(name, array)| (name.to_owned(), array.clone())).collect()
+    }
 }
 
 impl Parameters {

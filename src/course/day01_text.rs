@@ -5,14 +5,15 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use super::arrays::{labels, visible};
-use super::claims::{CheckResult, Claim};
+use super::Lesson;
 use super::day01_quirks as quirks;
-use super::pictures::{Axes, Series, curves};
-use super::workspace::Workspace;
-use super::{Figure, Lesson};
 use crate::data::corpus::Split;
 use crate::disk::durable;
+use crate::lessons::arrays::{token_labels, visible};
+use crate::lessons::claims::CheckResult;
+use crate::lessons::page::Page;
+use crate::lessons::pictures::{Axes, Series, curves};
+use crate::lessons::workspace::Workspace;
 use crate::measure::doctor;
 use crate::terminal::console::say;
 use crate::tokenizer::basic::{BYTES, Basic, Pair, count_pairs, merge, most_frequent};
@@ -24,135 +25,99 @@ pub const LESSON: Lesson = Lesson {
     title: "Text, and how it becomes numbers",
     teaches: "code points, bytes, characters and byte pairs as tokens, and the problems of each",
     chapter: include_str!("../../book/src/day-01.md"),
-    figures: &[
-        Figure {
-            name: "setup.txt",
-            render: setup,
-        },
-        Figure {
-            name: "code-points.txt",
-            render: code_points,
-        },
-        Figure {
-            name: "characters.txt",
-            render: characters,
-        },
-        Figure {
-            name: "textbook.txt",
-            render: textbook,
-        },
-        Figure {
-            name: "pairs.txt",
-            render: pairs,
-        },
-        Figure {
-            name: "learned.txt",
-            render: learned,
-        },
-        Figure {
-            name: "ratio.txt",
-            render: ratio,
-        },
-        Figure {
-            name: "ratio.svg",
-            render: ratio_curves,
-        },
-        Figure {
-            name: "patterns.txt",
-            render: quirks::patterns,
-        },
-        Figure {
-            name: "special.txt",
-            render: quirks::special,
-        },
-        Figure {
-            name: "spelling.txt",
-            render: quirks::spelling,
-        },
-        Figure {
-            name: "numbers.txt",
-            render: quirks::numbers,
-        },
-        Figure {
-            name: "space.txt",
-            render: quirks::space,
-        },
-        Figure {
-            name: "languages.txt",
-            render: quirks::languages,
-        },
-        Figure {
-            name: "formats.txt",
-            render: quirks::formats,
-        },
-    ],
     models: &[],
     needs: &[],
-    claims: &[
-        Claim {
-            statement: "aaabdaaabac after three merges is 258 100 258 97 99",
-            hint: "count_pairs, merge and Basic::train in src/tokenizer/basic.rs",
-            verify: |_| {
-                let ids = Basic::train(TEXTBOOK, BYTES as usize + 3, None).encode(TEXTBOOK);
-                Ok(CheckResult::passes_if(
-                    ids == [258, 100, 258, 97, 99],
-                    format!("{ids:?}"),
-                ))
-            },
-        },
-        Claim {
-            statement: "the fast trainer learns the same merges as the simple one",
-            hint: "train_merges in src/tokenizer/train.rs",
-            verify: |workspace| {
-                let text = beginning(workspace);
-                let simple = Basic::train(text, BYTES as usize + 40, Some(Pattern::Gpt2)).merges;
-                let fast = train_merges(text, Pattern::Gpt2, 40, |_| ());
-                Ok(CheckResult::passes_if(simple == fast, format!("{} merges", fast.len())))
-            },
-        },
-        Claim {
-            statement: "decoding an encoded text returns it unchanged, for every tokenizer",
-            hint: "encode and decode in src/tokenizer/",
-            verify: |workspace| {
-                let text = workspace.text(Split::Val);
-                let mut found = String::new();
-                for (name, tokenizer) in tokenizers(workspace)? {
-                    let same = tokenizer.decode(&tokenizer.encode(text)?)? == text;
-                    if !same {
-                        return Ok(CheckResult::Failed(format!("not {name}")));
-                    }
-                    found += &format!("{name}, ");
-                }
-                Ok(CheckResult::Passed(format!("{found}{} bytes each", text.len())))
-            },
-        },
-        Claim {
-            statement: "more merges never give more tokens for the training text",
-            hint: "train_merges in src/tokenizer/train.rs",
-            verify: |workspace| {
-                let tokens: Vec<usize> = measured(workspace)?.iter().map(|point| point.train_tokens).collect();
-                Ok(CheckResult::passes_if(
-                    tokens.is_sorted_by(|a, b| a >= b),
-                    format!("{tokens:?}"),
-                ))
-            },
-        },
-        Claim {
-            statement: "GPT-2's tokenizer has 50257 tokens, and hello world is 31373 995",
-            hint: "src/tokenizer/published.rs, assets/gpt2/vocab.bpe",
-            verify: |_| {
-                let gpt2 = Tokenizer::gpt2()?;
-                let ids = gpt2.encode("hello world")?;
-                Ok(CheckResult::passes_if(
-                    gpt2.vocab_size() == 50257 && ids == [31373, 995],
-                    format!("{} tokens, {ids:?}", gpt2.vocab_size()),
-                ))
-            },
-        },
-        quirks::SPACE,
-        quirks::SPECIAL,
-    ],
+    program,
 };
+
+fn program(page: &mut Page, workspace: &Workspace) -> Result<()> {
+    page.figure("setup.txt", || setup(workspace))?;
+    page.figure("code-points.txt", || code_points(workspace))?;
+    page.figure("characters.txt", || characters(workspace))?;
+    page.figure("textbook.txt", || textbook(workspace))?;
+    page.figure("pairs.txt", || pairs(workspace))?;
+    page.figure("learned.txt", || learned(workspace))?;
+    page.figure("ratio.txt", || ratio(workspace))?;
+    page.figure("ratio.svg", || ratio_curves(workspace))?;
+    page.figure("patterns.txt", || quirks::patterns(workspace))?;
+    page.figure("special.txt", || quirks::special(workspace))?;
+    page.figure("spelling.txt", || quirks::spelling(workspace))?;
+    page.figure("numbers.txt", || quirks::numbers(workspace))?;
+    page.figure("space.txt", || quirks::space(workspace))?;
+    page.figure("languages.txt", || quirks::languages(workspace))?;
+    page.figure("formats.txt", || quirks::formats(workspace))?;
+    page.claim(
+        "aaabdaaabac after three merges is 258 100 258 97 99",
+        "count_pairs, merge and Basic::train in src/tokenizer/basic.rs",
+        || {
+            let ids = Basic::train(TEXTBOOK, BYTES as usize + 3, None).encode(TEXTBOOK);
+            Ok(CheckResult::passes_if(
+                ids == [258, 100, 258, 97, 99],
+                format!("{ids:?}"),
+            ))
+        },
+    )?;
+    page.claim(
+        "the fast trainer learns the same merges as the simple one",
+        "train_merges in src/tokenizer/train.rs",
+        || {
+            let text = beginning(workspace);
+            let simple = Basic::train(text, BYTES as usize + 40, Some(Pattern::Gpt2)).merges;
+            let fast = train_merges(text, Pattern::Gpt2, 40, |_| ());
+            Ok(CheckResult::passes_if(simple == fast, format!("{} merges", fast.len())))
+        },
+    )?;
+    page.claim(
+        "decoding an encoded text returns it unchanged, for every tokenizer",
+        "encode and decode in src/tokenizer/",
+        || {
+            let text = workspace.text(Split::Val);
+            let mut found = String::new();
+            for (name, tokenizer) in tokenizers(workspace)? {
+                let same = tokenizer.decode(&tokenizer.encode(text)?)? == text;
+                if !same {
+                    return Ok(CheckResult::Failed(format!("not {name}")));
+                }
+                found += &format!("{name}, ");
+            }
+            Ok(CheckResult::Passed(format!("{found}{} bytes each", text.len())))
+        },
+    )?;
+    page.claim(
+        "more merges never give more tokens for the training text",
+        "train_merges in src/tokenizer/train.rs",
+        || {
+            let tokens: Vec<usize> = measured(workspace)?.iter().map(|point| point.train_tokens).collect();
+            Ok(CheckResult::passes_if(
+                tokens.is_sorted_by(|a, b| a >= b),
+                format!("{tokens:?}"),
+            ))
+        },
+    )?;
+    page.claim(
+        "GPT-2's tokenizer has 50257 tokens, and hello world is 31373 995",
+        "src/tokenizer/published.rs, assets/gpt2/vocab.bpe",
+        || {
+            let gpt2 = Tokenizer::gpt2()?;
+            let ids = gpt2.encode("hello world")?;
+            Ok(CheckResult::passes_if(
+                gpt2.vocab_size() == 50257 && ids == [31373, 995],
+                format!("{} tokens, {ids:?}", gpt2.vocab_size()),
+            ))
+        },
+    )?;
+    page.claim(
+        "a text's tokens begin with its prompt's tokens, but not with those of the prompt and a space",
+        "Pattern::split in src/tokenizer/split.rs",
+        quirks::spaces_belong_to_words,
+    )?;
+    page.claim(
+        "encoded as text, the special token gets other ids than its own",
+        "AddedTokens::split in src/tokenizer/added.rs",
+        quirks::special_is_text,
+    )?;
+    Ok(())
+}
 
 /// Wikipedia's example of byte-pair encoding.
 const TEXTBOOK: &str = "aaabdaaabac";
@@ -208,7 +173,7 @@ fn characters(workspace: &Workspace) -> Result<String> {
     let mut text = format!(
         "{} tokens: {}\n\n",
         all.len(),
-        labels(workspace.tokenizer()?, &all)?.concat()
+        token_labels(workspace.tokenizer()?, &all)?.concat()
     );
     writeln!(text, "encode {asked:?}\n       {ids:?}")?;
     writeln!(text, "decode {:?}\n", tokenizer.decode(&ids)?)?;

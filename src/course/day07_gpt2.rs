@@ -7,16 +7,19 @@ use mlx_rs::Array;
 use mlx_rs::error::Result as MlxResult;
 use mlx_rs::transforms::value_and_grad_with_argnums;
 
-use super::arrays::{largest_difference, visible};
-use super::claims::{CheckResult, Claim, lower_loss};
-use super::day03_embeddings::picture_of_vectors;
-use super::gradients::largest_relative_difference;
-use super::workspace::Workspace;
-use super::{Figure, Lesson, Recipe, day07_pytorch, day07_weights};
+use super::day06_block::BLOCKS;
+use super::{day07_pytorch, day07_weights};
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::data::batches::{self, Batch};
 use crate::data::corpus::Split;
+use crate::lessons::arrays::{largest_difference, visible};
+use crate::lessons::claims::{CheckResult, lower_loss};
+use crate::lessons::gradients::largest_relative_difference;
+use crate::lessons::page::Page;
+use crate::lessons::pictures::principal_components;
+use crate::lessons::workspace::Workspace;
+use crate::lessons::{Lesson, Recipe};
 use crate::model::attention::Attention;
 use crate::model::block::Block;
 use crate::model::embeddings::Embeddings;
@@ -33,124 +36,96 @@ pub const LESSON: Lesson = Lesson {
     title: "GPT-2 assembled",
     teaches: "weight tying, initialisation, every parameter counted, and the same numbers as PyTorch",
     chapter: include_str!("../../book/src/day-07.md"),
-    figures: &[
-        Figure {
-            name: "shapes.txt",
-            render: shapes,
-        },
-        Figure {
-            name: "tied.txt",
-            render: tied,
-        },
-        Figure {
-            name: "first-loss.txt",
-            render: day07_weights::first_loss,
-        },
-        Figure {
-            name: "stream.txt",
-            render: day07_weights::stream,
-        },
-        Figure {
-            name: "stream.svg",
-            render: day07_weights::stream_picture,
-        },
-        Figure {
-            name: "count.txt",
-            render: day07_weights::count,
-        },
-        Figure {
-            name: "pytorch.txt",
-            render: day07_pytorch::pytorch,
-        },
-        Figure {
-            name: "training.txt",
-            render: |workspace| Ok(workspace.train_with_initial_checkpoint(&NANO)?.summary()),
-        },
-        Figure {
-            name: "before-and-after.txt",
-            render: before_and_after,
-        },
-        Figure {
-            name: "vectors.svg",
-            render: |workspace| picture_of_vectors(workspace, NANO.folder, "What day 7 learned of each character"),
-        },
-    ],
     models: &[NANO],
     needs: &[],
-    claims: &[
-        Claim {
-            statement: "the stages, one by one, are the model's forward pass",
-            hint: "Gpt::forward in src/model/gpt.rs",
-            verify: |workspace| {
-                let (model, parameters, batch) = fresh(workspace, 2)?;
-                let ids = inputs(&batch);
-                let stages = stages(&model, &parameters, &parameters, &ids)?;
-                let (_, logits) = stages.last().context("there is no stage")?;
-                let whole = Gpt::new(&model, &parameters)?.forward(&ids, None)?;
-                // The same operations in the same order.
-                Ok(CheckResult::within_tolerance(largest_difference(logits, &whole)?, 0.0))
-            },
-        },
-        Claim {
-            statement: "the tied table's gradient is the sum of those of its two uses",
-            hint: "Gpt::logits in src/model/gpt.rs: the head must be wte",
-            verify: |workspace| {
-                let (lookup, head, both) = gradients_of_uses(workspace)?;
-                // Float32 sums in another order, as tests/parity.rs allows them.
-                Ok(CheckResult::within_tolerance(
-                    largest_relative_difference(&[lookup.add(head)?], &[both])?,
-                    1e-5,
-                ))
-            },
-        },
-        Claim {
-            statement: "an untrained model predicts nearly uniformly: its loss is ln(vocabulary) or little more",
-            hint: "the standard deviations in src/model/init.rs",
-            verify: day07_weights::first_loss_is_that_of_the_unsure,
-        },
-        Claim {
-            statement: "scaled by depth, the residual stream ends as large with 48 layers as with 12; unscaled it ends twice as large",
-            hint: "the standard deviation of the residual projections in src/model/init.rs",
-            verify: day07_weights::scaled_stream_keeps_its_width,
-        },
-        Claim {
-            statement: "counted by hand, in the code and in OpenAI's models, all four published sizes have the same number of parameters",
-            hint: "layout in src/model/init.rs",
-            verify: day07_weights::counts_are_the_published,
-        },
-        Claim {
-            statement: "the logits are PyTorch's",
-            hint: "the layers in src/model, from the first that day 3 built to Gpt::forward",
-            verify: day07_pytorch::logits_are_pytorchs,
-        },
-        Claim {
-            statement: "every gradient is PyTorch's",
-            hint: "gelu in src/model/mlp.rs, the loss in src/model/loss.rs",
-            verify: day07_pytorch::gradients_are_pytorchs,
-        },
-        Claim {
-            statement: "step-000000 is the untrained model",
-            hint: "move lessons/day-07 away and run the lesson again",
-            verify: |workspace| {
-                let (_, drawn, _) = fresh(workspace, 1)?;
-                let saved = untrained(workspace)?.parameters;
-                let differences = drawn.arrays().iter().zip(saved.arrays());
-                let differences = differences.map(|(a, b)| largest_difference(a, b));
-                let largest = differences.collect::<Result<Vec<_>>>()?;
-                // Written and read as float32.
-                Ok(CheckResult::within_tolerance(
-                    largest.into_iter().fold(0.0, f32::max),
-                    0.0,
-                ))
-            },
-        },
-        Claim {
-            statement: "the whole model has a lower loss than day 6's blocks",
-            hint: "the training of both: `lesson 6`, `lesson 7`",
-            verify: |workspace| lower_loss(workspace, NANO.folder, "day-06"),
-        },
-    ],
+    program,
 };
+
+fn program(page: &mut Page, workspace: &Workspace) -> Result<()> {
+    page.figure("shapes.txt", || shapes(workspace))?;
+    page.figure("tied.txt", || tied(workspace))?;
+    page.figure("first-loss.txt", || day07_weights::first_loss(workspace))?;
+    page.figure("stream.txt", || day07_weights::stream(workspace))?;
+    page.figure("stream.svg", || day07_weights::stream_picture(workspace))?;
+    page.figure("count.txt", || day07_weights::count(workspace))?;
+    page.figure("pytorch.txt", || day07_pytorch::pytorch(workspace))?;
+    page.figure("training.txt", || {
+        Ok(workspace.train_with_initial_checkpoint(&NANO)?.summary())
+    })?;
+    page.figure("before-and-after.txt", || before_and_after(workspace))?;
+    page.figure("vectors.svg", || {
+        let (labels, vectors) = workspace.embedding(NANO.folder)?;
+        principal_components("What day 7 learned of each character", labels, &vectors)
+    })?;
+    page.claim(
+        "the stages, one by one, are the model's forward pass",
+        "Gpt::forward in src/model/gpt.rs",
+        || {
+            let (model, parameters, batch) = fresh(workspace, 2)?;
+            let ids = inputs(&batch);
+            let stages = stages(&model, &parameters, &parameters, &ids)?;
+            let (_, logits) = stages.last().context("there is no stage")?;
+            let whole = Gpt::new(&model, &parameters)?.forward(&ids, None)?;
+            // The same operations in the same order.
+            Ok(CheckResult::within_tolerance(largest_difference(logits, &whole)?, 0.0))
+        },
+    )?;
+    page.claim(
+        "the tied table's gradient is the sum of those of its two uses",
+        "Gpt::logits in src/model/gpt.rs: the head must be wte",
+        || {
+            let (lookup, head, both) = gradients_of_uses(workspace)?;
+            // Float32 sums in another order, as tests/parity.rs allows them.
+            Ok(CheckResult::within_tolerance(
+                largest_relative_difference(&[lookup.add(head)?], &[both])?,
+                1e-5,
+            ))
+        },
+    )?;
+    page.claim(
+        "an untrained model predicts nearly uniformly: its loss is ln(vocabulary) or little more",
+        "the standard deviations in src/model/init.rs",
+        || day07_weights::first_loss_is_that_of_the_unsure(workspace),
+    )?;
+    page.claim(
+        "scaled by depth, the residual stream ends as large with 48 layers as with 12; unscaled it ends twice as large",
+        "the standard deviation of the residual projections in src/model/init.rs",
+        || day07_weights::scaled_stream_keeps_its_width(workspace),
+    )?;
+    page.claim("counted by hand, in the code and in OpenAI's models, all four published sizes have the same number of parameters", "layout in src/model/init.rs", || day07_weights::counts_are_the_published(workspace))?;
+    page.claim(
+        "the logits are PyTorch's",
+        "the layers in src/model, from the first that day 3 built to Gpt::forward",
+        || day07_pytorch::logits_are_pytorchs(workspace),
+    )?;
+    page.claim(
+        "every gradient is PyTorch's",
+        "gelu in src/model/mlp.rs, the loss in src/model/loss.rs",
+        || day07_pytorch::gradients_are_pytorchs(workspace),
+    )?;
+    page.claim(
+        "step-000000 is the untrained model",
+        "move lessons/day-07 away and run the lesson again",
+        || {
+            let (_, drawn, _) = fresh(workspace, 1)?;
+            let saved = untrained(workspace)?.parameters;
+            let differences = drawn.arrays().iter().zip(saved.arrays());
+            let differences = differences.map(|(a, b)| largest_difference(a, b));
+            let largest = differences.collect::<Result<Vec<_>>>()?;
+            // Written and read as float32.
+            Ok(CheckResult::within_tolerance(
+                largest.into_iter().fold(0.0, f32::max),
+                0.0,
+            ))
+        },
+    )?;
+    page.claim(
+        "the whole model has a lower loss than day 6's blocks",
+        "the training of both: `lesson 6`, `lesson 7`",
+        || lower_loss(workspace, &NANO, &BLOCKS),
+    )?;
+    Ok(())
+}
 
 /// The unchanged preset.
 pub(super) const NANO: Recipe = Recipe {

@@ -10,10 +10,10 @@ use mlx_rs::transforms::value_and_grad_with_argnums;
 use mlx_rs::{Array, Dtype};
 
 use super::day06_block::BLOCKS;
-use super::pictures::{Axes, Series, curves};
-use super::workspace::Workspace;
 use crate::config::ModelConfig;
 use crate::data::corpus::Split;
+use crate::lessons::pictures::{Axes, Series, curves};
+use crate::lessons::workspace::Workspace;
 use crate::model::attention::Attention;
 use crate::model::block::Block;
 use crate::model::embeddings::Embeddings;

@@ -8,13 +8,13 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::transforms::eval;
 use mlx_rs::{Array, Dtype, ops, random};
 
-use super::arrays::largest_difference;
-use super::claims::CheckResult;
 use super::day09_generation::Day8Model;
-use super::pictures::{Axes, Series, curves};
-use super::workspace::Workspace;
 use crate::config::{ModelConfig, Preset};
 use crate::data::corpus::Split;
+use crate::lessons::arrays::largest_difference;
+use crate::lessons::claims::CheckResult;
+use crate::lessons::pictures::{Axes, Series, curves};
+use crate::lessons::workspace::Workspace;
 use crate::measure::bench::timing::{median, milliseconds};
 use crate::model::Model;
 use crate::model::init::initialize;

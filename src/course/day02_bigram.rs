@@ -6,18 +6,19 @@ use anyhow::{Context, Result};
 use mlx_rs::{Array, ops};
 use rand_chacha::ChaCha8Rng;
 
-use super::arrays::{labels, largest_difference, rows, table, visible};
-use super::claims::{CheckResult, Claim};
 use super::day02_batches::{CHUNK, ROWS, batch, examples, first_batch, split};
-use super::pictures;
-use super::workspace::Workspace;
-use super::{Figure, Lesson, Recipe};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Architecture, TrainConfig};
 use crate::data::batches::{row_starts, step_rng};
 use crate::data::corpus::Split;
 use crate::generate::sample_rng;
 use crate::generate::sampler::Sampling;
+use crate::lessons::arrays::{largest_difference, rows, table, token_labels, visible};
+use crate::lessons::claims::CheckResult;
+use crate::lessons::page::Page;
+use crate::lessons::pictures;
+use crate::lessons::workspace::Workspace;
+use crate::lessons::{Lesson, Recipe};
 use crate::model::init::initialize;
 use crate::model::{Model, Parameters};
 
@@ -27,153 +28,124 @@ pub const LESSON: Lesson = Lesson {
     title: "Data, and the bigram model",
     teaches: "text as examples, what a loss is, and the smallest model that learns",
     chapter: include_str!("../../book/src/day-02.md"),
-    figures: &[
-        Figure {
-            name: "split.txt",
-            render: split,
-        },
-        Figure {
-            name: "examples.txt",
-            render: examples,
-        },
-        Figure {
-            name: "batch.txt",
-            render: batch,
-        },
-        Figure {
-            name: "table.txt",
-            render: corner,
-        },
-        Figure {
-            name: "untrained.txt",
-            render: untrained,
-        },
-        Figure {
-            name: "writing.txt",
-            render: writing,
-        },
-        Figure {
-            name: "training.txt",
-            render: training,
-        },
-        Figure {
-            name: "table.svg",
-            render: picture,
-        },
-        Figure {
-            name: "followers.txt",
-            render: followers,
-        },
-        Figure {
-            name: "counting.txt",
-            render: counting,
-        },
-    ],
     models: &[BIGRAM],
     needs: &[],
-    claims: &[
-        Claim {
-            statement: "targets are the inputs shifted by one token, and a batch of B rows has B times T of them",
-            hint: "Batch::gather in src/data/batches.rs",
-            verify: |workspace| {
-                let batch = first_batch(workspace)?.1;
-                let inputs = batch.inputs.chunks(CHUNK);
-                let shifted = inputs
-                    .zip(batch.targets.chunks(CHUNK))
-                    .all(|(x, y)| x[1..] == y[..CHUNK - 1]);
-                Ok(CheckResult::passes_if(
-                    shifted && batch.targets.len() == ROWS * CHUNK,
-                    format!("{} targets", batch.targets.len()),
-                ))
-            },
-        },
-        Claim {
-            statement: "a step's batch depends on seed and step alone",
-            hint: "step_rng in src/data/batches.rs",
-            verify: |workspace| {
-                let starts = |step| row_starts(&mut step_rng(workspace.seed(), step), ROWS, 1_000_000, CHUNK);
-                Ok(CheckResult::passes_if(
-                    starts(5) == starts(5) && starts(5) != starts(6),
-                    format!("step 5 begins at {:?}, step 6 at {:?}", starts(5), starts(6)),
-                ))
-            },
-        },
-        Claim {
-            statement: "only the last token counts: the tokens before it change nothing",
-            hint: "Bigram::forward in src/model/bigram.rs",
-            verify: |workspace| {
-                let (model, parameters) = (
-                    fresh(workspace)?,
-                    initialize(&fresh(workspace)?.model, workspace.seed())?,
-                );
-                let model = Model::new(&model.model, &parameters)?;
-                let logits = |ids: [u32; 3]| model.forward(&Array::from_slice(&ids, &[1, 3]), None);
-                let last = |logits: Array| logits.take_axis(Array::from_int(2), 1);
-                let difference = largest_difference(&last(logits([0, 1, 2])?)?, &last(logits([2, 0, 2])?)?)?;
-                // The same row of the same table.
-                Ok(CheckResult::within_tolerance(difference, 0.0))
-            },
-        },
-        Claim {
-            statement: "a uniform prediction has a loss of ln(vocabulary)",
-            hint: "negative_log_likelihood in src/model/loss.rs",
-            verify: |workspace| {
-                let vocab = workspace.tokenizer()?.vocab_size();
-                let zeros = ops::zeros::<f32>(&[vocab as i32, vocab as i32])?;
-                let (loss, _) = workspace.measure(&with_table(workspace, zeros)?)?;
-                // A logarithm in float32 is right to about 5e-7 between 4 and 8.
-                Ok(CheckResult::within_tolerance(
-                    (loss - (vocab as f64).ln()).abs() as f32,
-                    2e-6,
-                ))
-            },
-        },
-        Claim {
-            statement: "an untrained table's loss is close to that",
-            hint: "layout in src/model/init.rs",
-            verify: |workspace| {
-                let (loss, _) = workspace.measure(&fresh(workspace)?)?;
-                let even = (workspace.tokenizer()?.vocab_size() as f64).ln();
-                // Logits of N(0, 0.02), of which a mean over a few hundred frequent pairs is left: some 0.002.
-                Ok(CheckResult::within_tolerance((loss - even).abs() as f32, 0.01))
-            },
-        },
-        Claim {
-            statement: "generation is a loop of look-up and sampling: this day's loop generates the same text as `generate`",
-            hint: "Generator::generate in src/generate/mod.rs",
-            verify: |workspace| {
-                let checkpoint = fresh(workspace)?;
-                let model = Model::new(&checkpoint.model, &checkpoint.parameters)?;
-                let start = checkpoint.tokenizer.default_prompt();
-                let ours = write(&model, start[0], 100, &mut sample_rng(workspace.seed(), 0))?;
-                let ours = checkpoint.tokenizer.decode(&ours[1..])?;
-                let theirs = workspace.sample(&checkpoint, &checkpoint.tokenizer.decode(&start[..1])?, 100)?;
-                Ok(CheckResult::passes_if(
-                    ours == theirs,
-                    format!("{} characters", ours.chars().count()),
-                ))
-            },
-        },
-        Claim {
-            statement: "training ends close to what counting pairs gives at once",
-            hint: "the training: `lesson 2`; or counted in src/lessons/day02_bigram.rs",
-            verify: |workspace| {
-                let learned = workspace.results(BIGRAM.folder)?.val_loss;
-                let (counted, _) = workspace.measure(&counted_model(workspace)?)?;
-                Ok(if workspace.is_fully_trained(&BIGRAM)? {
-                    // The last steps still jump about by batches of a few hundred tokens.
-                    CheckResult::within_tolerance((learned - counted).abs() as f32, 0.02)
-                } else {
-                    CheckResult::Skipped(format!(
-                        "it needs a model trained to its end; counting gives {counted:.4}"
-                    ))
-                })
-            },
-        },
-    ],
+    program,
 };
 
-const BIGRAM: Recipe = Recipe {
+fn program(page: &mut Page, workspace: &Workspace) -> Result<()> {
+    page.figure("split.txt", || split(workspace))?;
+    page.figure("examples.txt", || examples(workspace))?;
+    page.figure("batch.txt", || batch(workspace))?;
+    page.figure("table.txt", || corner(workspace))?;
+    page.figure("untrained.txt", || untrained(workspace))?;
+    page.figure("writing.txt", || writing(workspace))?;
+    page.figure("training.txt", || training(workspace))?;
+    page.figure("table.svg", || picture(workspace))?;
+    page.figure("followers.txt", || followers(workspace))?;
+    page.figure("counting.txt", || counting(workspace))?;
+    page.claim(
+        "targets are the inputs shifted by one token, and a batch of B rows has B times T of them",
+        "Batch::gather in src/data/batches.rs",
+        || {
+            let batch = first_batch(workspace)?.1;
+            let inputs = batch.inputs.chunks(CHUNK);
+            let shifted = inputs
+                .zip(batch.targets.chunks(CHUNK))
+                .all(|(x, y)| x[1..] == y[..CHUNK - 1]);
+            Ok(CheckResult::passes_if(
+                shifted && batch.targets.len() == ROWS * CHUNK,
+                format!("{} targets", batch.targets.len()),
+            ))
+        },
+    )?;
+    page.claim(
+        "a step's batch depends on seed and step alone",
+        "step_rng in src/data/batches.rs",
+        || {
+            let starts = |step| row_starts(&mut step_rng(workspace.seed(), step), ROWS, 1_000_000, CHUNK);
+            Ok(CheckResult::passes_if(
+                starts(5) == starts(5) && starts(5) != starts(6),
+                format!("step 5 begins at {:?}, step 6 at {:?}", starts(5), starts(6)),
+            ))
+        },
+    )?;
+    page.claim(
+        "only the last token counts: the tokens before it change nothing",
+        "Bigram::forward in src/model/bigram.rs",
+        || {
+            let (model, parameters) = (
+                fresh(workspace)?,
+                initialize(&fresh(workspace)?.model, workspace.seed())?,
+            );
+            let model = Model::new(&model.model, &parameters)?;
+            let logits = |ids: [u32; 3]| model.forward(&Array::from_slice(&ids, &[1, 3]), None);
+            let last = |logits: Array| logits.take_axis(Array::from_int(2), 1);
+            let difference = largest_difference(&last(logits([0, 1, 2])?)?, &last(logits([2, 0, 2])?)?)?;
+            // The same row of the same table.
+            Ok(CheckResult::within_tolerance(difference, 0.0))
+        },
+    )?;
+    page.claim(
+        "a uniform prediction has a loss of ln(vocabulary)",
+        "negative_log_likelihood in src/model/loss.rs",
+        || {
+            let vocab = workspace.tokenizer()?.vocab_size();
+            let zeros = ops::zeros::<f32>(&[vocab as i32, vocab as i32])?;
+            let (loss, _) = workspace.measure(&with_table(workspace, zeros)?)?;
+            // A logarithm in float32 is right to about 5e-7 between 4 and 8.
+            Ok(CheckResult::within_tolerance(
+                (loss - (vocab as f64).ln()).abs() as f32,
+                2e-6,
+            ))
+        },
+    )?;
+    page.claim(
+        "an untrained table's loss is close to that",
+        "layout in src/model/init.rs",
+        || {
+            let (loss, _) = workspace.measure(&fresh(workspace)?)?;
+            let even = (workspace.tokenizer()?.vocab_size() as f64).ln();
+            // Logits of N(0, 0.02), of which a mean over a few hundred frequent pairs is left: some 0.002.
+            Ok(CheckResult::within_tolerance((loss - even).abs() as f32, 0.01))
+        },
+    )?;
+    page.claim(
+        "generation is a loop of look-up and sampling: this day's loop generates the same text as `generate`",
+        "Generator::generate in src/generate/mod.rs",
+        || {
+            let checkpoint = fresh(workspace)?;
+            let model = Model::new(&checkpoint.model, &checkpoint.parameters)?;
+            let start = checkpoint.tokenizer.default_prompt();
+            let ours = write(&model, start[0], 100, &mut sample_rng(workspace.seed(), 0))?;
+            let ours = checkpoint.tokenizer.decode(&ours[1..])?;
+            let theirs = workspace.sample(&checkpoint, &checkpoint.tokenizer.decode(&start[..1])?, 100)?;
+            Ok(CheckResult::passes_if(
+                ours == theirs,
+                format!("{} characters", ours.chars().count()),
+            ))
+        },
+    )?;
+    page.claim(
+        "training ends close to what counting pairs gives at once",
+        "the training: `lesson 2`; or counted in src/course/day02_bigram.rs",
+        || {
+            let learned = workspace.results(BIGRAM.folder)?.val_loss;
+            let (counted, _) = workspace.measure(&counted_model(workspace)?)?;
+            Ok(if workspace.is_fully_trained(&BIGRAM)? {
+                // The last steps still jump about by batches of a few hundred tokens.
+                CheckResult::within_tolerance((learned - counted).abs() as f32, 0.02)
+            } else {
+                CheckResult::Skipped(format!(
+                    "it needs a model trained to its end; counting gives {counted:.4}"
+                ))
+            })
+        },
+    )?;
+    Ok(())
+}
+
+pub const BIGRAM: Recipe = Recipe {
     folder: "day-02",
     what: "bigram table",
     // Each logit is updated rarely and directly, so it tolerates thirty times the learning rate of the whole GPT.
@@ -220,7 +192,7 @@ fn cut(workspace: &Workspace, table: &Array, characters: &str) -> Result<(Vec<St
         .collect();
     let ids = Array::from_slice(&known, &[known.len() as i32]);
     let part = table.take_axis(&ids, 0)?.take_axis(&ids, 1)?;
-    Ok((labels(tokenizer, &known)?, part))
+    Ok((token_labels(tokenizer, &known)?, part))
 }
 
 fn corner(workspace: &Workspace) -> Result<String> {
@@ -310,7 +282,7 @@ fn picture(workspace: &Workspace) -> Result<String> {
 fn followers(workspace: &Workspace) -> Result<String> {
     let tokenizer = workspace.tokenizer()?;
     let all: Vec<u32> = (0..tokenizer.vocab_size() as u32).collect();
-    let names = labels(tokenizer, &all)?;
+    let names = token_labels(tokenizer, &all)?;
     let learned = rows(&chances(&workspace.load(BIGRAM.folder)?)?)?;
     let counted = rows(&chances(&counted_model(workspace)?)?)?;
     let mut text = String::from("after   most likely, learned (counted)\n");

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use anyhow::Result;
 
 use super::day10_gpt2::{BASE, FINETUNED};
-use super::workspace::Workspace;
 use crate::checkpoint::Checkpoint;
 use crate::evaluate::hellaswag::{Example, parse};
 use crate::evaluate::hellaswag::{HellaSwagResult, score};
+use crate::lessons::workspace::Workspace;
 use crate::terminal::console::say;
 
 /// The built-in questions, tokenized for a model.

@@ -6,12 +6,12 @@ use anyhow::Result;
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::TryIndexOp;
 
-use super::arrays::{largest_difference, table};
-use super::claims::CheckResult;
 use super::day07_gpt2::inputs;
-use super::gradients::{gradients, largest_relative_difference};
-use super::pytorch::{LOGITS_ROWS, PyTorch};
-use super::workspace::Workspace;
+use crate::lessons::arrays::{largest_difference, table};
+use crate::lessons::claims::CheckResult;
+use crate::lessons::gradients::{gradients, largest_relative_difference};
+use crate::lessons::pytorch::{LOGITS_ROWS, PyTorch};
+use crate::lessons::workspace::Workspace;
 use crate::model::Gpt;
 
 fn both_logits(pytorch: &PyTorch) -> Result<(Array, Array)> {

@@ -7,14 +7,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use mlx_rs::Array;
 
-use super::arrays::largest_difference;
-use super::chapter::sources;
-use super::claims::{CheckResult, Claim};
 use super::day10_endings::endings;
 use super::day10_openai as openai;
-use super::results::Results;
-use super::workspace::Workspace;
-use super::{Figure, Lesson, Recipe};
 use crate::checkpoint::Checkpoint;
 use crate::config::Device;
 use crate::config::{Lora, ModelConfig, Preset, TrainConfig};
@@ -22,6 +16,13 @@ use crate::data::corpus::Split;
 use crate::disk::durable;
 use crate::generate::CompletionOptions;
 use crate::generate::sampler::Sampling;
+use crate::lessons::arrays::largest_difference;
+use crate::lessons::chapter::sources;
+use crate::lessons::claims::CheckResult;
+use crate::lessons::page::Page;
+use crate::lessons::results::Results;
+use crate::lessons::workspace::Workspace;
+use crate::lessons::{Lesson, Recipe};
 use crate::model::Model;
 use crate::model::init::{ParameterSpec, initialize, initialize_adapters, layout};
 use crate::model::linear::lora::{self, is_adapter};
@@ -34,130 +35,104 @@ pub const LESSON: Lesson = Lesson {
     title: "OpenAI's GPT-2, and finetuning",
     teaches: "a model trained on one thing is trained on another, and measured before and after",
     chapter: include_str!("../../book/src/day-10.md"),
-    figures: &[
-        Figure {
-            name: "vocabulary.txt",
-            render: vocabulary,
-        },
-        Figure {
-            name: "base.txt",
-            render: base,
-        },
-        Figure {
-            name: "before.txt",
-            render: before,
-        },
-        Figure {
-            name: "adapters.txt",
-            render: adapters,
-        },
-        Figure {
-            name: "training.txt",
-            render: training,
-        },
-        Figure {
-            name: "comparison.txt",
-            render: comparison,
-        },
-        Figure {
-            name: "samples.txt",
-            render: samples,
-        },
-        Figure {
-            name: "endings.txt",
-            render: endings,
-        },
-        Figure {
-            name: "openai.txt",
-            render: openai::openai,
-        },
-    ],
     models: &[BASE, FINETUNED],
     needs: &[],
-    claims: &[
-        Claim {
-            statement: "GPT-2's vocabulary is 256 bytes, 50000 merges and one special token",
-            hint: "gpt2 in src/tokenizer/published.rs",
-            verify: |_| {
-                let gpt2 = Tokenizer::gpt2()?;
-                let count = gpt2.vocab_size();
-                Ok(CheckResult::passes_if(
-                    count == 256 + 50_000 + 1 && gpt2.special_tokens().len() == 1,
-                    format!("{count} tokens"),
-                ))
-            },
-        },
-        Claim {
-            statement: "new adapters change nothing",
-            hint: "layout in src/model/init.rs: B starts at zero",
-            verify: |workspace| {
-                // A vocabulary of a few tokens is enough to compare.
-                let without = small(Preset::Nano.train(Device::Cpu)).model(16);
-                let with = ModelConfig {
-                    lora: Some(lora()),
-                    ..without.clone()
-                };
-                let parameters = initialize(&without, workspace.seed())?;
-                let adapted = parameters.with(&initialize_adapters(&with, workspace.seed())?);
-                let ids = Array::from_slice(&[0u32, 1, 2, 3], &[1, 4]);
-                let plain = Model::new(&without, &parameters)?.forward(&ids, None)?;
-                let beside = Model::new(&with, &adapted)?.forward(&ids, None)?;
-                // What is added is a product with zeros.
-                Ok(CheckResult::within_tolerance(largest_difference(&plain, &beside)?, 0.0))
-            },
-        },
-        Claim {
-            statement: "adapters merged into the weights are the same model as adapters beside them",
-            hint: "merge in src/model/linear/lora.rs",
-            verify: |workspace| {
-                let ids = Tokenizer::gpt2()?.encode("To be, or not to be")?;
-                let ids = Array::from_slice(&ids, &[1, ids.len() as i32]);
-                let (model, parameters) = adapted(workspace)?;
-                let beside = Model::new(&model, &parameters)?.forward(&ids, None)?;
-                let (model, parameters) = lora::merge(&model, &parameters)?;
-                let merged = Model::new(&model, &parameters)?.forward(&ids, None)?;
-                let size = beside.abs()?.max(None)?.try_item_exact::<f32>()?;
-                // Sums of some hundred products in float32, in another order, through two layers.
-                Ok(CheckResult::within_tolerance(
-                    largest_difference(&beside, &merged)? / size,
-                    1e-5,
-                ))
-            },
-        },
-        Claim {
-            statement: "bits per byte are the loss times tokens, divided by bytes and ln 2",
-            hint: "measure in src/evaluate/text.rs",
-            verify: |workspace| {
-                let results = workspace.results(FINETUNED.folder)?;
-                let (tokenizer, text) = (Tokenizer::gpt2()?, workspace.text(Split::Val));
-                let ids = tokenizer.encode(text)?;
-                // The first token is given, not predicted.
-                let bytes = text.len() - tokenizer.token_bytes(ids[0]).map_or(0, |bytes| bytes.len());
-                let bits = results.val_loss * (ids.len() - 1) as f64 / std::f64::consts::LN_2 / bytes as f64;
-                // The same numbers in float64, divided in another order.
-                Ok(CheckResult::within_tolerance(
-                    (bits - results.bits_per_byte).abs() as f32,
-                    1e-9,
-                ))
-            },
-        },
-        Claim {
-            statement: "finetuning lowers the bits per byte of plays that it has not seen",
-            hint: "the training: `lesson 10`",
-            verify: |workspace| {
-                let (before, after) = (workspace.results(BASE.folder)?, workspace.results(FINETUNED.folder)?);
-                let text = format!("{:.3} before, {:.3} after", before.bits_per_byte, after.bits_per_byte);
-                Ok(
-                    if workspace.is_fully_trained(&BASE)? && workspace.is_fully_trained(&FINETUNED)? {
-                        CheckResult::passes_if(after.bits_per_byte < before.bits_per_byte, text)
-                    } else {
-                        CheckResult::Skipped(format!("it needs both models fully trained; {text}"))
-                    },
-                )
-            },
-        },
-    ],
+    program,
 };
+
+fn program(page: &mut Page, workspace: &Workspace) -> Result<()> {
+    page.figure("vocabulary.txt", || vocabulary(workspace))?;
+    page.figure("base.txt", || base(workspace))?;
+    page.figure("before.txt", || before(workspace))?;
+    page.figure("adapters.txt", || adapters(workspace))?;
+    page.figure("training.txt", || training(workspace))?;
+    page.figure("comparison.txt", || comparison(workspace))?;
+    page.figure("samples.txt", || samples(workspace))?;
+    page.figure("endings.txt", || endings(workspace))?;
+    page.figure("openai.txt", || openai::openai(workspace))?;
+    page.claim(
+        "GPT-2's vocabulary is 256 bytes, 50000 merges and one special token",
+        "gpt2 in src/tokenizer/published.rs",
+        || {
+            let gpt2 = Tokenizer::gpt2()?;
+            let count = gpt2.vocab_size();
+            Ok(CheckResult::passes_if(
+                count == 256 + 50_000 + 1 && gpt2.special_tokens().len() == 1,
+                format!("{count} tokens"),
+            ))
+        },
+    )?;
+    page.claim(
+        "new adapters change nothing",
+        "layout in src/model/init.rs: B starts at zero",
+        || {
+            // A vocabulary of a few tokens is enough to compare.
+            let without = small(Preset::Nano.train(Device::Cpu)).model(16);
+            let with = ModelConfig {
+                lora: Some(lora()),
+                ..without.clone()
+            };
+            let parameters = initialize(&without, workspace.seed())?;
+            let adapted = parameters.with(&initialize_adapters(&with, workspace.seed())?);
+            let ids = Array::from_slice(&[0u32, 1, 2, 3], &[1, 4]);
+            let plain = Model::new(&without, &parameters)?.forward(&ids, None)?;
+            let beside = Model::new(&with, &adapted)?.forward(&ids, None)?;
+            // What is added is a product with zeros.
+            Ok(CheckResult::within_tolerance(largest_difference(&plain, &beside)?, 0.0))
+        },
+    )?;
+    page.claim(
+        "adapters merged into the weights are the same model as adapters beside them",
+        "merge in src/model/linear/lora.rs",
+        || {
+            let ids = Tokenizer::gpt2()?.encode("To be, or not to be")?;
+            let ids = Array::from_slice(&ids, &[1, ids.len() as i32]);
+            let (model, parameters) = adapted(workspace)?;
+            let beside = Model::new(&model, &parameters)?.forward(&ids, None)?;
+            let (model, parameters) = lora::merge(&model, &parameters)?;
+            let merged = Model::new(&model, &parameters)?.forward(&ids, None)?;
+            let size = beside.abs()?.max(None)?.try_item_exact::<f32>()?;
+            // Sums of some hundred products in float32, in another order, through two layers.
+            Ok(CheckResult::within_tolerance(
+                largest_difference(&beside, &merged)? / size,
+                1e-5,
+            ))
+        },
+    )?;
+    page.claim(
+        "bits per byte are the loss times tokens, divided by bytes and ln 2",
+        "measure in src/evaluate/text.rs",
+        || {
+            let results = workspace.results(FINETUNED.folder)?;
+            let (tokenizer, text) = (Tokenizer::gpt2()?, workspace.text(Split::Val));
+            let ids = tokenizer.encode(text)?;
+            // The first token is given, not predicted.
+            let bytes = text.len() - tokenizer.token_bytes(ids[0]).map_or(0, |bytes| bytes.len());
+            let bits = results.val_loss * (ids.len() - 1) as f64 / std::f64::consts::LN_2 / bytes as f64;
+            // The same numbers in float64, divided in another order.
+            Ok(CheckResult::within_tolerance(
+                (bits - results.bits_per_byte).abs() as f32,
+                1e-9,
+            ))
+        },
+    )?;
+    page.claim(
+        "finetuning lowers the bits per byte of plays that it has not seen",
+        "the training: `lesson 10`",
+        || {
+            let (before, after) = (workspace.results(BASE.folder)?, workspace.results(FINETUNED.folder)?);
+            let text = format!("{:.3} before, {:.3} after", before.bits_per_byte, after.bits_per_byte);
+            Ok(
+                if workspace.is_fully_trained(&BASE)? && workspace.is_fully_trained(&FINETUNED)? {
+                    CheckResult::passes_if(after.bits_per_byte < before.bits_per_byte, text)
+                } else {
+                    CheckResult::Skipped(format!("it needs both models fully trained; {text}"))
+                },
+            )
+        },
+    )?;
+    Ok(())
+}
 
 /// Small enough that a vocabulary of 50257 can be trained in a minute: nearly all of it is the table of tokens.
 fn small(config: TrainConfig) -> TrainConfig {

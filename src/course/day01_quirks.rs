@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use anyhow::Result;
 
-use super::claims::{CheckResult, Claim};
-use super::workspace::Workspace;
+use crate::lessons::claims::CheckResult;
+use crate::lessons::workspace::Workspace;
 use crate::tokenizer::pieces::pieces;
 use crate::tokenizer::{END_OF_TEXT, Pattern, SpecialChoice, Tokenizer};
 
@@ -63,22 +63,18 @@ pub fn special(_: &Workspace) -> Result<String> {
 }
 
 /// Text cannot forge a special token.
-pub const SPECIAL: Claim = Claim {
-    statement: "encoded as text, the special token gets other ids than its own",
-    hint: "AddedTokens::split in src/tokenizer/added.rs",
-    verify: |_| {
-        let gpt2 = Tokenizer::gpt2()?;
-        let id = gpt2.special_tokens()[END_OF_TEXT];
-        let (text, special) = (
-            gpt2.encode(END_OF_TEXT)?,
-            gpt2.encode_with(END_OF_TEXT, &SpecialChoice::ALLOW)?,
-        );
-        Ok(CheckResult::passes_if(
-            !text.contains(&id) && special == [id],
-            format!("{text:?} against {special:?}"),
-        ))
-    },
-};
+pub fn special_is_text() -> Result<CheckResult> {
+    let gpt2 = Tokenizer::gpt2()?;
+    let id = gpt2.special_tokens()[END_OF_TEXT];
+    let (text, special) = (
+        gpt2.encode(END_OF_TEXT)?,
+        gpt2.encode_with(END_OF_TEXT, &SpecialChoice::ALLOW)?,
+    );
+    Ok(CheckResult::passes_if(
+        !text.contains(&id) && special == [id],
+        format!("{text:?} against {special:?}"),
+    ))
+}
 
 /// Figure: the tokens of a word in several forms.
 pub fn spelling(_: &Workspace) -> Result<String> {
@@ -104,20 +100,16 @@ pub fn space(_: &Workspace) -> Result<String> {
 }
 
 /// A prompt that ends in a space has tokens that hardly occur in training.
-pub const SPACE: Claim = Claim {
-    statement: "a text's tokens begin with its prompt's tokens, but not with those of the prompt and a space",
-    hint: "Pattern::split in src/tokenizer/split.rs",
-    verify: |_| {
-        for (name, tokenizer) in both()? {
-            let whole = tokenizer.encode(&format!("{BEFORE} be"))?;
-            let goes_on = |prompt: &str| Ok::<_, anyhow::Error>(whole.starts_with(&tokenizer.encode(prompt)?));
-            if !goes_on(BEFORE)? || goes_on(&format!("{BEFORE} "))? {
-                return Ok(CheckResult::Failed(format!("not so for {name}")));
-            }
+pub fn spaces_belong_to_words() -> Result<CheckResult> {
+    for (name, tokenizer) in both()? {
+        let whole = tokenizer.encode(&format!("{BEFORE} be"))?;
+        let goes_on = |prompt: &str| Ok::<_, anyhow::Error>(whole.starts_with(&tokenizer.encode(prompt)?));
+        if !goes_on(BEFORE)? || goes_on(&format!("{BEFORE} "))? {
+            return Ok(CheckResult::Failed(format!("not so for {name}")));
         }
-        Ok(CheckResult::Passed("gpt2 and cl100k".into()))
-    },
-};
+    }
+    Ok(CheckResult::Passed("gpt2 and cl100k".into()))
+}
 
 /// Figure: a greeting in several languages.
 pub fn languages(_: &Workspace) -> Result<String> {

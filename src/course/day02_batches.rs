@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use anyhow::Result;
 
-use super::arrays::{labels, visible};
-use super::workspace::Workspace;
 use crate::data::batches::{Batch, row_starts, step_rng};
 use crate::data::corpus::Split;
 use crate::data::tokens::Tokens;
+use crate::lessons::arrays::{token_labels, visible};
+use crate::lessons::workspace::Workspace;
 
 /// Context of a batch that is small enough to print.
 pub const CHUNK: usize = 8;
@@ -39,7 +39,10 @@ fn training_tokens(workspace: &Workspace) -> Result<Tokens> {
 pub fn examples(workspace: &Workspace) -> Result<String> {
     let tokenizer = workspace.tokenizer()?;
     let chunk = Batch::gather(&training_tokens(workspace)?, &[0], CHUNK);
-    let (inputs, targets) = (labels(tokenizer, &chunk.inputs)?, labels(tokenizer, &chunk.targets)?);
+    let (inputs, targets) = (
+        token_labels(tokenizer, &chunk.inputs)?,
+        token_labels(tokenizer, &chunk.targets)?,
+    );
     let mut text = format!("inputs   {:?}\ntargets  {:?}\n\n", chunk.inputs, chunk.targets);
     for place in 0..CHUNK {
         let (seen, next) = (inputs[..=place].concat(), &targets[place]);
@@ -68,7 +71,11 @@ pub fn batch(workspace: &Workspace) -> Result<String> {
         writeln!(text, "\n{name} [{ROWS}, {CHUNK}]")?;
         for row in ids.chunks(CHUNK) {
             let numbers: String = row.iter().map(|id| format!("{id:>4}")).collect();
-            writeln!(text, "{numbers}    {}", labels(workspace.tokenizer()?, row)?.concat())?;
+            writeln!(
+                text,
+                "{numbers}    {}",
+                token_labels(workspace.tokenizer()?, row)?.concat()
+            )?;
         }
     }
     Ok(text)

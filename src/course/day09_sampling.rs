@@ -5,12 +5,12 @@ use std::fmt::Write;
 use anyhow::{Context, Result};
 use mlx_rs::{Array, ops};
 
-use super::arrays::largest_difference;
-use super::claims::CheckResult;
 use super::day09_generation::Day8Model;
-use super::pictures;
-use super::workspace::Workspace;
 use crate::generate::sampler::Sampling;
+use crate::lessons::arrays::largest_difference;
+use crate::lessons::claims::CheckResult;
+use crate::lessons::pictures;
+use crate::lessons::workspace::Workspace;
 
 pub(super) fn bar(probability: f64, width: usize) -> String {
     "█".repeat((probability * width as f64).round() as usize)

@@ -6,10 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::claims::CheckResult;
 use super::day07_gpt2::NANO;
-use super::pictures::{Axes, Series, curves};
-use super::workspace::Workspace;
 use crate::checkpoint::run::Run;
 use crate::config::Device;
 use crate::config::{Optimizer, TrainConfig};
@@ -19,6 +16,9 @@ use crate::data::tokens::Tokens;
 use crate::disk::durable;
 use crate::disk::unfinished::Unfinished;
 use crate::evaluate::{Evaluation, Evaluator};
+use crate::lessons::claims::CheckResult;
+use crate::lessons::pictures::{Axes, Series, curves};
+use crate::lessons::workspace::Workspace;
 use crate::model::Parameters;
 use crate::model::init::initialize;
 use crate::terminal::console::say;

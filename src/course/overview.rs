@@ -2,12 +2,14 @@
 
 use anyhow::{Result, bail};
 
-use super::arrays::visible;
-use super::pictures::Axes;
-use super::results::Results;
-use super::workspace::Workspace;
-use super::{LESSONS, Lesson, Recipe};
+use super::LESSONS;
 use crate::checkpoint::run::Run;
+use crate::lessons::arrays::visible;
+use crate::lessons::chapter::figures;
+use crate::lessons::pictures::Axes;
+use crate::lessons::results::Results;
+use crate::lessons::workspace::Workspace;
+use crate::lessons::{Lesson, Recipe};
 use crate::terminal::console;
 use crate::terminal::plot::{COLOURS, Curve, curves};
 use crate::terminal::progress::Spinner;
@@ -38,8 +40,7 @@ pub fn line(lesson: &Lesson, workspace: &Workspace) -> Result<String> {
         [] => "–".into(),
         _ => format!("{}{:.1} min", if measured { "" } else { "~" }, seconds / 60.0),
     };
-    let exists = |figure: &super::Figure| workspace.figure_path(lesson.day, figure.name).exists();
-    let done = measured && lesson.figures.iter().all(exists);
+    let done = measured && figures(lesson.chapter).all(|name| workspace.figure_path(lesson.day, name).exists());
     Ok(format!(
         "{:<2}  {time:>8}  {:<4}  {}: {}\n",
         lesson.day,

@@ -8,13 +8,13 @@ use mlx_rs::transforms::compile::{disable_compile, enable_compile};
 use mlx_rs::transforms::eval;
 use mlx_rs::{Array, Device, random, with_device};
 
-use super::arrays::largest_difference;
-use super::claims::CheckResult;
 use super::day07_gpt2::{NANO, fresh};
-use super::gradients::in_parts;
-use super::workspace::Workspace;
 use crate::config::{ModelConfig, Optimizer};
 use crate::data::batches::Batch;
+use crate::lessons::arrays::largest_difference;
+use crate::lessons::claims::CheckResult;
+use crate::lessons::gradients::in_parts;
+use crate::lessons::workspace::Workspace;
 use crate::measure::bench::timing::{median, milliseconds};
 use crate::model::Parameters;
 use crate::terminal::console::say;

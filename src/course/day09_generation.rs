@@ -5,18 +5,20 @@ use std::ops::Range;
 
 use anyhow::Result;
 
-use super::arrays::visible;
-use super::claims::{CheckResult, Claim};
 use super::day08_training::FURTHER;
 use super::day09_sampling::bar;
-use super::workspace::Workspace;
-use super::{Figure, Lesson, day09_cache, day09_sampling};
+use super::{day09_cache, day09_sampling};
 use crate::checkpoint::Checkpoint;
 use crate::data::batches::Batch;
 use crate::data::corpus::Split;
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::generate::Generator;
 use crate::generate::sampler::{SampledToken, Sampling};
+use crate::lessons::Lesson;
+use crate::lessons::arrays::visible;
+use crate::lessons::claims::CheckResult;
+use crate::lessons::page::Page;
+use crate::lessons::workspace::Workspace;
 
 /// Day 9.
 pub const LESSON: Lesson = Lesson {
@@ -24,117 +26,76 @@ pub const LESSON: Lesson = Lesson {
     title: "Generation",
     teaches: "temperature, top-k, top-p, min-p, penalties and seeds on real logits; the key-value cache",
     chapter: include_str!("../../book/src/day-09.md"),
-    figures: &[
-        Figure {
-            name: "logits.txt",
-            render: logits,
-        },
-        Figure {
-            name: "temperature.txt",
-            render: day09_sampling::temperature,
-        },
-        Figure {
-            name: "temperature.svg",
-            render: day09_sampling::temperature_picture,
-        },
-        Figure {
-            name: "filters.txt",
-            render: day09_sampling::filters,
-        },
-        Figure {
-            name: "filters.svg",
-            render: day09_sampling::filters_picture,
-        },
-        Figure {
-            name: "penalty.txt",
-            render: day09_sampling::penalty,
-        },
-        Figure {
-            name: "greedy.txt",
-            render: greedy,
-        },
-        Figure {
-            name: "seeds.txt",
-            render: seeds,
-        },
-        Figure {
-            name: "logprobs.txt",
-            render: logprobs,
-        },
-        Figure {
-            name: "cache.txt",
-            render: day09_cache::sizes,
-        },
-        Figure {
-            name: "same.txt",
-            render: day09_cache::same,
-        },
-        Figure {
-            name: "timing.txt",
-            render: day09_cache::timing,
-        },
-        Figure {
-            name: "timing.svg",
-            render: day09_cache::timing_picture,
-        },
-        Figure {
-            name: "full.txt",
-            render: day09_cache::full,
-        },
-    ],
     models: &[],
     needs: &[FURTHER.folder],
-    claims: &[
-        Claim {
-            statement: "at temperature 1 and without filters, tokens are sampled from the softmax of the logits",
-            hint: "Sampling::candidates in src/generate/sampler.rs",
-            verify: day09_sampling::plain_is_softmax,
-        },
-        Claim {
-            statement: "top-k keeps k tokens, top-p the fewest that reach p, min-p those close to the most likely one",
-            hint: "Sampling::candidates in src/generate/sampler.rs",
-            verify: day09_sampling::filters_leave_what_they_say,
-        },
-        Claim {
-            statement: "the same seed gives the same text",
-            hint: "sample_rng in src/generate/mod.rs",
-            verify: |workspace| {
-                let day8 = Day8Model::new(workspace)?;
-                let write = |seed| day8.write(&Sampling::PLAIN, seed, 40);
-                let same = write(1)? == write(1)? && write(1)? != write(2)?;
-                Ok(CheckResult::passes_if(same, "seed 1 twice, then seed 2".into()))
-            },
-        },
-        Claim {
-            statement: "minus the mean log-probability of a text is the model's loss on it",
-            hint: "the log-probability in src/generate/sampler.rs, the loss in src/model/loss.rs",
-            verify: |workspace| {
-                let day8 = Day8Model::new(workspace)?;
-                let (ours, theirs) = (-mean(&day8.sample_log_probabilities()?), day8.loss_of_sample()?);
-                // Float32 log-probabilities, by the cache and without it.
-                Ok(CheckResult::within_tolerance(
-                    (f64::from(ours) - theirs).abs() as f32,
-                    1e-4,
-                ))
-            },
-        },
-        Claim {
-            statement: "log-probabilities are the same with the cache and without it",
-            hint: "Gpt::forward_cached in src/model/gpt.rs, LayerCache::extend in src/model/kv_cache.rs",
-            verify: day09_cache::cached_is_uncached,
-        },
-        Claim {
-            statement: "the cache has as many bytes as counted by hand",
-            hint: "KvCache::new in src/model/kv_cache.rs",
-            verify: day09_cache::bytes_are_counted,
-        },
-        Claim {
-            statement: "a full context continues from its last half, as if the text had begun there",
-            hint: "ContextWindow::push in src/generate/window.rs, Sequences::push in src/generate/sequences.rs",
-            verify: day09_cache::full_goes_on_with_half,
-        },
-    ],
+    program,
 };
+
+fn program(page: &mut Page, workspace: &Workspace) -> Result<()> {
+    page.figure("logits.txt", || logits(workspace))?;
+    page.figure("temperature.txt", || day09_sampling::temperature(workspace))?;
+    page.figure("temperature.svg", || day09_sampling::temperature_picture(workspace))?;
+    page.figure("filters.txt", || day09_sampling::filters(workspace))?;
+    page.figure("filters.svg", || day09_sampling::filters_picture(workspace))?;
+    page.figure("penalty.txt", || day09_sampling::penalty(workspace))?;
+    page.figure("greedy.txt", || greedy(workspace))?;
+    page.figure("seeds.txt", || seeds(workspace))?;
+    page.figure("logprobs.txt", || logprobs(workspace))?;
+    page.figure("cache.txt", || day09_cache::sizes(workspace))?;
+    page.figure("same.txt", || day09_cache::same(workspace))?;
+    page.figure("timing.txt", || day09_cache::timing(workspace))?;
+    page.figure("timing.svg", || day09_cache::timing_picture(workspace))?;
+    page.figure("full.txt", || day09_cache::full(workspace))?;
+    page.claim(
+        "at temperature 1 and without filters, tokens are sampled from the softmax of the logits",
+        "Sampling::candidates in src/generate/sampler.rs",
+        || day09_sampling::plain_is_softmax(workspace),
+    )?;
+    page.claim(
+        "top-k keeps k tokens, top-p the fewest that reach p, min-p those close to the most likely one",
+        "Sampling::candidates in src/generate/sampler.rs",
+        || day09_sampling::filters_leave_what_they_say(workspace),
+    )?;
+    page.claim(
+        "the same seed gives the same text",
+        "sample_rng in src/generate/mod.rs",
+        || {
+            let day8 = Day8Model::new(workspace)?;
+            let write = |seed| day8.write(&Sampling::PLAIN, seed, 40);
+            let same = write(1)? == write(1)? && write(1)? != write(2)?;
+            Ok(CheckResult::passes_if(same, "seed 1 twice, then seed 2".into()))
+        },
+    )?;
+    page.claim(
+        "minus the mean log-probability of a text is the model's loss on it",
+        "the log-probability in src/generate/sampler.rs, the loss in src/model/loss.rs",
+        || {
+            let day8 = Day8Model::new(workspace)?;
+            let (ours, theirs) = (-mean(&day8.sample_log_probabilities()?), day8.loss_of_sample()?);
+            // Float32 log-probabilities, by the cache and without it.
+            Ok(CheckResult::within_tolerance(
+                (f64::from(ours) - theirs).abs() as f32,
+                1e-4,
+            ))
+        },
+    )?;
+    page.claim(
+        "log-probabilities are the same with the cache and without it",
+        "Gpt::forward_cached in src/model/gpt.rs, LayerCache::extend in src/model/kv_cache.rs",
+        || day09_cache::cached_is_uncached(workspace),
+    )?;
+    page.claim(
+        "the cache has as many bytes as counted by hand",
+        "KvCache::new in src/model/kv_cache.rs",
+        || day09_cache::bytes_are_counted(workspace),
+    )?;
+    page.claim(
+        "a full context continues from its last half, as if the text had begun there",
+        "ContextWindow::push in src/generate/window.rs, Sequences::push in src/generate/sequences.rs",
+        || day09_cache::full_goes_on_with_half(workspace),
+    )?;
+    Ok(())
+}
 
 /// The beginning of the validation text, up to the beginning of a word, where many tokens are likely.
 fn prompt(workspace: &Workspace) -> String {

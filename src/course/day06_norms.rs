@@ -6,8 +6,8 @@ use anyhow::Result;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, ops, random};
 
-use super::arrays::{largest_difference, table};
-use super::workspace::Workspace;
+use crate::lessons::arrays::{largest_difference, table};
+use crate::lessons::workspace::Workspace;
 use crate::model::norm::{EPSILON, LayerNorm};
 use crate::model::parameters::Parameters;
 

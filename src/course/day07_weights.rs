@@ -5,11 +5,11 @@ use std::fmt::Write;
 use anyhow::Result;
 use mlx_rs::Array;
 
-use super::claims::CheckResult;
 use super::day07_gpt2::{fresh, inputs, stages};
-use super::pictures::{Axes, Series, curves};
-use super::workspace::Workspace;
 use crate::config::{ModelConfig, Preset};
+use crate::lessons::claims::CheckResult;
+use crate::lessons::pictures::{Axes, Series, curves};
+use crate::lessons::workspace::Workspace;
 use crate::model::init::{initialize, parameter_count};
 use crate::model::loss::negative_log_likelihood;
 use crate::model::{Gpt, Parameters};

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::Recipe;
 use super::day10_endings::choices;
 use super::day10_gpt2::continued;
-use super::workspace::Workspace;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::hub;
 use crate::checkpoint::import::{import, origin};
 use crate::config::{Preset, TrainConfig};
+use crate::lessons::Recipe;
+use crate::lessons::workspace::Workspace;
 use crate::terminal::console::{program, say};
 use crate::terminal::progress::{Progress, Unit};
 

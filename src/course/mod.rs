@@ -1,0 +1,87 @@
+//! The ten-day course: each day a program beside its chapter in `book/src/`.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `dayNN_*.rs` | the days |
+//! | `overview.rs` | overview of all days |
+//!
+//! ```
+//! let day = mlx_gpt::course::find(4)?;
+//! println!("{}: {}", day.title, day.teaches);
+//! # Ok::<(), anyhow::Error>(())
+//! ```
+
+mod day01_quirks;
+mod day01_text;
+mod day02_batches;
+mod day02_bigram;
+pub mod day03;
+pub mod day04;
+pub mod day05;
+mod day06_block;
+mod day06_depth;
+mod day06_norms;
+mod day07_gpt2;
+mod day07_pytorch;
+mod day07_weights;
+mod day08_fitting;
+mod day08_machine;
+mod day08_optimizer;
+mod day08_training;
+mod day09_cache;
+mod day09_generation;
+mod day09_sampling;
+mod day10_endings;
+mod day10_gpt2;
+mod day10_openai;
+pub mod overview;
+
+use anyhow::{Context, Result};
+
+use crate::lessons::Lesson;
+use crate::lessons::page::{Page, View};
+use crate::lessons::screen::Screen;
+use crate::lessons::workspace::Workspace;
+use crate::terminal::console::program;
+
+/// The days, in order.
+pub const LESSONS: &[&Lesson] = &[
+    &day01_text::LESSON,
+    &day02_bigram::LESSON,
+    &day03::LESSON,
+    &day04::LESSON,
+    &day05::LESSON,
+    &day06_block::LESSON,
+    &day07_gpt2::LESSON,
+    &day08_training::LESSON,
+    &day09_generation::LESSON,
+    &day10_gpt2::LESSON,
+];
+
+/// The lesson of a day.
+///
+/// # Errors
+/// There is no such day.
+pub fn find(day: u8) -> Result<&'static Lesson> {
+    let found = LESSONS.iter().find(|lesson| lesson.day == day);
+    found
+        .copied()
+        .with_context(|| format!("there is no day {day}; the days are 1 to {}", LESSONS.len()))
+}
+
+/// Runs a lesson: prints the chapter, computes its figures, trains its models.
+///
+/// # Errors
+/// A missing checkpoint of an earlier day, or a figure that cannot be computed or written.
+pub fn run(lesson: &Lesson, workspace: &Workspace) -> Result<()> {
+    Page::run(lesson, workspace, View::Chapter)?;
+    let mut screen = Screen::new();
+    let (program, day) = (program(), lesson.day);
+    screen.text(&format!(
+        "Answers: `{program} lesson {day} --answer`. Check this day's claims on your machine: `{program} lesson check {day}`."
+    ))?;
+    match find(day + 1) {
+        Ok(next) => screen.text(&format!("Next: `{program} lesson {}`, {}.", next.day, next.title)),
+        Err(_) => screen.text(&format!("All days side by side: `{program} lesson compare`.")),
+    }
+}
