@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, Command, Subcommand};
 
 use super::signals::Signals;
@@ -14,6 +14,7 @@ use crate::course::{self, overview};
 use crate::lessons::claims::{Check, CheckResult};
 use crate::lessons::page::{Page, View};
 use crate::lessons::workspace::{Interrupted, LESSONS_FOLDER, Workspace, WorkspaceOptions};
+use crate::lessons::{Lesson, show_answers};
 use crate::terminal::console::{self, fitting};
 use crate::train::absolute_corpus;
 
@@ -31,6 +32,7 @@ Examples:
     mlx-gpt lesson list                               what each day teaches, how long it takes, what is done
     mlx-gpt lesson 3                                  the third day
     mlx-gpt lesson 3 --answer                         its exercises with their answers
+    mlx-gpt lesson 3 --figures                        what its program computes, without the text
     mlx-gpt lesson check 3                            verify the day's claims
     mlx-gpt lesson 10 --yes                           day 10 with OpenAI's weights, 548 MB to download
     mlx-gpt lesson compare --prompt 'ROMEO:'          one prompt through every day's model
@@ -48,6 +50,9 @@ pub struct Options {
     /// Show only the day's exercises, with their answers
     #[arg(long)]
     answer: bool,
+    /// Show only what the day's program computes: its figures, and whether its claims hold
+    #[arg(long, conflicts_with = "answer")]
+    figures: bool,
     #[command(flatten)]
     workspace: LessonOptions,
 }
@@ -144,7 +149,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 fn show(day: u8, options: &Options, signals: &Signals) -> Result<ExitCode> {
     let lesson = course::find(day)?;
     if options.answer {
-        crate::lessons::show_answers(lesson)?;
+        show_answers(lesson)?;
+    } else if options.figures {
+        report(
+            lesson,
+            &Page::run(lesson, &options.workspace.open(signals)?, View::Figures)?,
+        )?;
     } else {
         course::run(lesson, &options.workspace.open(signals)?)?;
     }
@@ -161,18 +171,13 @@ fn list(options: &LessonOptions, signals: &Signals) -> Result<ExitCode> {
 
 fn check(day: u8, options: &LessonOptions, signals: &Signals) -> Result<ExitCode> {
     let lesson = course::find(day)?;
-    let checks = Page::run(lesson, &options.open(signals)?, View::Claims)?;
-    report(&checks)?;
-    let broken = checks
-        .iter()
-        .filter(|check| matches!(check.result, CheckResult::Failed(_)))
-        .count();
-    anyhow::ensure!(broken == 0, "{broken} of the claims of day {day} do not hold");
+    report(lesson, &Page::run(lesson, &options.open(signals)?, View::Claims)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints what was checked, with a hint where a claim does not hold.
-fn report(checks: &[Check]) -> Result<()> {
+/// Prints what was checked, with a hint where a claim does not hold; then that is an error.
+fn report(lesson: &Lesson, checks: &[Check]) -> Result<()> {
+    let mut broken = 0;
     for Check {
         statement,
         result,
@@ -186,9 +191,11 @@ fn report(checks: &[Check]) -> Result<()> {
         };
         console::print(fitting(&format!("{word}  {statement}: {measured}\n"), 8))?;
         if let CheckResult::Failed(_) = result {
+            broken += 1;
             console::print(fitting(&format!("        look at {hint}\n"), 8))?;
         }
     }
+    ensure!(broken == 0, "{broken} of the claims of day {} do not hold", lesson.day);
     Ok(())
 }
 

@@ -37,8 +37,8 @@ fn program(page: &mut Page, workspace: &Workspace) -> Result<()> {
     page.figure("textbook.txt", || textbook(workspace))?;
     page.figure("pairs.txt", || pairs(workspace))?;
     page.figure("learned.txt", || learned(workspace))?;
-    page.figure("ratio.txt", || ratio(workspace))?;
     page.figure("ratio.svg", || ratio_curves(workspace))?;
+    page.figure("ratio.txt", || ratio(workspace))?;
     page.figure("patterns.txt", || quirks::patterns(workspace))?;
     page.figure("special.txt", || quirks::special(workspace))?;
     page.figure("spelling.txt", || quirks::spelling(workspace))?;

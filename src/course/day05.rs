@@ -129,6 +129,28 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
         ))
     })?;
 
+    let with_heads = |heads| parameter_count(&ModelConfig { heads, ..model.clone() });
+    page.figure("cost.txt", || {
+        let (t, c) = (model.context, model.embd);
+        let mut text = format!(
+            "context {t}, width {c}\n\nheads  head size  parameters of all  products for the scores of a text  weights of a text\n"
+        );
+        for heads in [1, 2, 4, 8, 16].into_iter().filter(|heads| c % heads == 0) {
+            let (parameters, size) = (with_heads(heads), c / heads);
+            let (products, weights) = (heads * t * t * size, heads * t * t);
+            writeln!(text, "{heads:>5}  {size:>9}  {parameters:>17}  {products:>33}  {weights:>17}")?;
+        }
+        Ok(text)
+    })?;
+    page.claim(
+        "many heads have as many parameters as one",
+        "layout in src/model/init.rs",
+        || {
+            let [many, one] = [model.heads, 1].map(with_heads);
+            Ok(CheckResult::passes_if(many == one, format!("{many} and {one}")))
+        },
+    )?;
+
     let by_loop = linear(&heads_by_loop(&qkv, heads)?, &weights, "attn.c_proj")?;
     let at_once = multi_head_attention(&x, &weights, "attn", heads)?;
     let loop_off = largest_difference(&by_loop, &at_once)?;
@@ -163,27 +185,6 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     )?;
 
     page.figure("timing.txt", || timing(workspace))?;
-    let with_heads = |heads| parameter_count(&ModelConfig { heads, ..model.clone() });
-    page.figure("cost.txt", || {
-        let (t, c) = (model.context, model.embd);
-        let mut text = format!(
-            "context {t}, width {c}\n\nheads  head size  parameters of all  products for the scores of a text  weights of a text\n"
-        );
-        for heads in [1, 2, 4, 8, 16].into_iter().filter(|heads| c % heads == 0) {
-            let (parameters, size) = (with_heads(heads), c / heads);
-            let (products, weights) = (heads * t * t * size, heads * t * t);
-            writeln!(text, "{heads:>5}  {size:>9}  {parameters:>17}  {products:>33}  {weights:>17}")?;
-        }
-        Ok(text)
-    })?;
-    page.claim(
-        "many heads have as many parameters as one",
-        "layout in src/model/init.rs",
-        || {
-            let [many, one] = [model.heads, 1].map(with_heads);
-            Ok(CheckResult::passes_if(many == one, format!("{many} and {one}")))
-        },
-    )?;
 
     page.figure("training.txt", || Ok(workspace.train(&HEADS)?.summary()))?;
     page.claim(

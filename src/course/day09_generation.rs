@@ -37,8 +37,8 @@ fn program(page: &mut Page, workspace: &Workspace) -> Result<()> {
     page.figure("temperature.svg", || day09_sampling::temperature_picture(workspace))?;
     page.figure("filters.txt", || day09_sampling::filters(workspace))?;
     page.figure("filters.svg", || day09_sampling::filters_picture(workspace))?;
-    page.figure("penalty.txt", || day09_sampling::penalty(workspace))?;
     page.figure("greedy.txt", || greedy(workspace))?;
+    page.figure("penalty.txt", || day09_sampling::penalty(workspace))?;
     page.figure("seeds.txt", || seeds(workspace))?;
     page.figure("logprobs.txt", || logprobs(workspace))?;
     page.figure("cache.txt", || day09_cache::sizes(workspace))?;

@@ -44,11 +44,11 @@ fn program(page: &mut Page, workspace: &Workspace) -> Result<()> {
     page.figure("vocabulary.txt", || vocabulary(workspace))?;
     page.figure("base.txt", || base(workspace))?;
     page.figure("before.txt", || before(workspace))?;
-    page.figure("adapters.txt", || adapters(workspace))?;
     page.figure("training.txt", || training(workspace))?;
     page.figure("comparison.txt", || comparison(workspace))?;
     page.figure("samples.txt", || samples(workspace))?;
     page.figure("endings.txt", || endings(workspace))?;
+    page.figure("adapters.txt", || adapters(workspace))?;
     page.figure("openai.txt", || openai::openai(workspace))?;
     page.claim(
         "GPT-2's vocabulary is 256 bytes, 50000 merges and one special token",

@@ -74,7 +74,10 @@ impl<'a> Page<'a> {
             Some(Section::Figure { before, after, .. }) => {
                 let (before, after) = match self.view {
                     View::Chapter => (before, after),
-                    _ => (format!("{name}\n\n```text\n"), "```".into()),
+                    _ => {
+                        self.screen.text(&format!("**{name}**"))?;
+                        ("```text\n".into(), "```".into())
+                    }
                 };
                 self.screen.text(&format!("{before}{}\n{after}", figure.trim_end()))
             }
