@@ -33,10 +33,13 @@ impl Session {
                 ))
             })?;
         let (last, every) = (self.config.keep_last, self.config.keep_every);
-        if let Err(error) = self
-            .run
-            .prune_checkpoints(last, every, self.saved.best.map(|best| best.step))
-        {
+        let best = self.saved.best.map(|best| best.step);
+        let prune = || {
+            self.run.clean()?; // what an earlier attempt could not remove
+            self.run.prune_checkpoints(last, every, best)
+        };
+        // Once more, since a disk may fail once, and this may be the run's last save.
+        if let Err(error) = prune().or_else(|_| prune()) {
             log::warn!("{error:#}; training continues");
         }
         Ok(())
