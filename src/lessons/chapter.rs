@@ -155,11 +155,16 @@ fn with_sources(paragraph: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// A file below `src/`.
+pub fn source_file(path: &str) -> Option<&'static str> {
+    SOURCES.get_file(path)?.contents_utf8()
+}
+
 /// The part of a source file between `ANCHOR: name` and `ANCHOR_END: name`, given `../../src/file.rs:name`, as mdBook has
 /// it.
 pub fn source(path: &str) -> Option<String> {
     let (file, anchor) = path.strip_prefix("../../src/")?.split_once(':')?;
-    let text = SOURCES.get_file(file)?.contents_utf8()?;
+    let text = source_file(file)?;
     let (_, rest) = text.split_once(&format!("ANCHOR: {anchor}\n"))?;
     let (part, _) = rest.split_once(&format!("// ANCHOR_END: {anchor}\n"))?;
     let lines: Vec<&str> = part.lines().filter(|line| !line.contains("// ANCHOR")).collect();

@@ -13,6 +13,7 @@
 //! | `results.rs` | the results of a day's model |
 //! | `pictures.rs` | heat maps, curves, points |
 //! | `gradients.rs`, `pytorch.rs` | gradients as training computes them; reference values from PyTorch |
+//! | `workbook.rs` | the learner's own package, made from the days |
 //! | `claims.rs` | results of the checks of a day's claims |
 //!
 //! ```
@@ -34,6 +35,7 @@ pub mod pictures;
 pub mod pytorch;
 pub mod results;
 pub mod screen;
+pub mod workbook;
 pub mod workspace;
 
 use anyhow::Result;

@@ -1,5 +1,7 @@
 //! `mlx-gpt lesson`.
 
+mod workbook;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,10 +15,12 @@ use crate::config::{DEFAULT_CORPUS, Preset};
 use crate::course::{self, overview};
 use crate::lessons::claims::{Check, CheckResult};
 use crate::lessons::page::{Page, View};
+use crate::lessons::workbook::WORKBOOK_FOLDER;
 use crate::lessons::workspace::{Interrupted, LESSONS_FOLDER, Workspace, WorkspaceOptions};
 use crate::lessons::{Lesson, show_answers};
 use crate::terminal::console::{self, fitting};
 use crate::train::absolute_corpus;
+use workbook::DayOptions;
 
 /// Learn how GPT-2 is built, one day at a time
 ///
@@ -34,6 +38,8 @@ Examples:
     mlx-gpt lesson 3 --answer                         its exercises with their answers
     mlx-gpt lesson 3 --figures                        what its program computes, without the text
     mlx-gpt lesson check 3                            verify the day's claims
+    mlx-gpt lesson start                              a workbook: your own GPT-2, function by function
+    mlx-gpt lesson check 3 --mine                     is what you wrote right?
     mlx-gpt lesson 10 --yes                           day 10 with OpenAI's weights, 548 MB to download
     mlx-gpt lesson compare --prompt 'ROMEO:'          one prompt through every day's model
     mlx-gpt generate --checkpoint lessons/day-03      sample from day 3's model"
@@ -66,14 +72,30 @@ enum LessonCommand {
         #[command(flatten)]
         workspace: LessonOptions,
     },
-    /// Verify the day's claims: shapes, equalities, losses
+    /// Make a workbook: your own package, in which you write what the days teach
+    ///
+    /// It has a file a day, whose functions are empty, with a comment that says what goes in. `lesson check DAY --mine` checks
+    /// them.
+    Start {
+        /// A new folder
+        #[arg(value_name = "FOLDER", default_value = WORKBOOK_FOLDER)]
+        folder: PathBuf,
+    },
+    /// Verify the day's claims: shapes, equalities, losses; or check your own functions
     Check {
         /// The day, 1 to 10
         #[arg(value_name = "DAY")]
         day: u8,
+        /// Check the functions in your workbook
+        #[arg(long, value_name = "FOLDER", num_args = 0..=1, default_missing_value = WORKBOOK_FOLDER)]
+        mine: Option<PathBuf>,
         #[command(flatten)]
         workspace: LessonOptions,
     },
+    /// Empty the day's functions in your workbook again; what you wrote is kept beside it
+    Reset(DayOptions),
+    /// Put the day's solutions into your workbook; what you wrote is kept beside it
+    Solution(DayOptions),
     /// Continue one prompt with every day's model, beside their losses
     Compare {
         /// The text to continue
@@ -135,7 +157,18 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let signals = Signals::register()?;
     let result = match (&options.command, options.day) {
         (Some(LessonCommand::List { workspace }), _) => list(workspace, &signals),
-        (Some(LessonCommand::Check { day, workspace }), _) => check(*day, workspace, &signals),
+        (Some(LessonCommand::Start { folder }), _) => workbook::start(folder),
+        (
+            Some(LessonCommand::Check {
+                day,
+                mine: Some(folder),
+                ..
+            }),
+            _,
+        ) => workbook::check(*day, folder),
+        (Some(LessonCommand::Check { day, workspace, .. }), _) => check(*day, workspace, &signals),
+        (Some(LessonCommand::Reset(options)), _) => workbook::reset(options),
+        (Some(LessonCommand::Solution(options)), _) => workbook::solution(options),
         (Some(LessonCommand::Compare { prompt, workspace }), _) => compare(prompt, workspace, &signals),
         (None, Some(day)) => show(day, options, &signals),
         (None, None) => list(&options.workspace, &signals),

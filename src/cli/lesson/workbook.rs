@@ -1,0 +1,108 @@
+//! `mlx-gpt lesson start`, `check --mine`, `reset` and `solution`: the learner's own package.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::course;
+use crate::lessons::workbook::{Part, WORKBOOK_FOLDER, Workbook, exercises};
+use crate::terminal::console::{self, confirm, program, quoted, say};
+
+/// A day of a workbook.
+#[derive(Args)]
+pub struct DayOptions {
+    /// The day, 1 to 10
+    #[arg(value_name = "DAY")]
+    day: u8,
+    /// The workbook's folder
+    #[arg(long, value_name = "FOLDER", default_value = WORKBOOK_FOLDER)]
+    mine: PathBuf,
+}
+
+/// Makes a workbook.
+pub fn start(folder: &Path) -> Result<ExitCode> {
+    Workbook::start(folder, course::LESSONS.iter().map(|lesson| lesson.day))?;
+    let mine = of(folder);
+    console::print(format_args!(
+        "{} is your own GPT-2, a file a day. Functions are empty: `todo!()`. Write them in order, with the chapter beside you.\n\n\
+         \x20   {program} lesson 1                  the chapter of the first day\n\
+         \x20   {}                     what you write\n\
+         \x20   {program} lesson check 1 --mine{mine}     what is right, what is not, and why\n\
+         \x20   {program} lesson solution 1{}  the day's functions, if you are stuck\n",
+        folder.display(),
+        Path::new(folder).join("src/day01.rs").display(),
+        if mine.is_empty() {
+            String::new()
+        } else {
+            format!(" --mine{mine}")
+        },
+        program = program(),
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// ` FOLDER`, unless it is the usual one.
+fn of(folder: &Path) -> String {
+    if folder == Path::new(WORKBOOK_FOLDER) {
+        String::new()
+    } else {
+        format!(" {}", quoted(folder))
+    }
+}
+
+/// Compiles a workbook and checks a day's functions: exit code 0 only if all of them are right.
+pub fn check(day: u8, folder: &Path) -> Result<ExitCode> {
+    course::find(day)?;
+    let workbook = Workbook::open(folder)?;
+    if !workbook.is_built() {
+        say("building the workbook (the first time: about half a minute)");
+    }
+    // In its folder, so that Cargo reads the workbook's configuration.
+    let status = Command::new("cargo")
+        .args(["run", "--quiet", "--", "check", &day.to_string()])
+        .current_dir(workbook.folder())
+        .status()
+        .context("cargo cannot be started; install Rust from https://rustup.rs")?;
+    match status.code() {
+        Some(0) => Ok(ExitCode::SUCCESS),
+        Some(101) => bail!("{} does not compile yet: Rust's messages are above", folder.display()),
+        _ => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// Empties a day's functions again.
+pub fn reset(options: &DayOptions) -> Result<ExitCode> {
+    course::find(options.day)?;
+    replace(options, Part::Exercises)
+}
+
+/// Puts a day's solutions into a workbook.
+pub fn solution(options: &DayOptions) -> Result<ExitCode> {
+    course::find(options.day)?;
+    let workbook = Workbook::open(&options.mine)?;
+    let untried = !workbook.is_begun(options.day)?;
+    let question = format_args!(
+        "You have not tried day {} yet ({}). Put the solutions in?",
+        options.day,
+        exercises(options.day)?.join(", ")
+    );
+    if untried && confirm(question)? == Some(false) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    replace(options, Part::Solutions)
+}
+
+fn replace(options: &DayOptions, part: Part) -> Result<ExitCode> {
+    let workbook = Workbook::open(&options.mine)?;
+    let kept = workbook.replace(options.day, part)?;
+    let file = workbook.day(options.day);
+    let what = match part {
+        Part::Exercises => "has empty functions again",
+        Part::Solutions => "has the solutions",
+    };
+    let kept = kept.map(|kept| format!("; what was there is in {}", kept.display()));
+    console::print(format_args!("{} {what}{}\n", file.display(), kept.unwrap_or_default()))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,172 @@
+//! An exercise, and the check of an answer.
+
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use mlx_rs::{Array, random};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::value::Value;
+
+/// Inputs are drawn this many times: a wrong function may be right by chance once.
+const DRAWS: u64 = 3;
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The function returns what it should.
+    Right,
+    /// Its body is still `todo!()`.
+    NotWritten,
+    /// What differs, and a hint.
+    Wrong(String),
+}
+
+/// A function that the learner writes.
+pub struct Exercise {
+    /// The function's name.
+    pub name: &'static str,
+    check: Box<dyn Fn(&mut Draw) -> Outcome>,
+}
+
+/// A usual mistake: the function that makes it, and what to say to whoever made it.
+pub struct Mistake<I> {
+    /// What went wrong, and what to do.
+    pub hint: &'static str,
+    /// What a function with that mistake returns.
+    pub made: fn(&I) -> Result<Value>,
+}
+
+impl Exercise {
+    /// Checks `answer` against `expected` on inputs that `draw` makes. Results may differ by `tolerance`, relative to the largest
+    /// number.
+    pub fn new<I: 'static>(
+        name: &'static str,
+        draw: fn(&mut Draw) -> Result<I>,
+        expected: fn(&I) -> Result<Value>,
+        answer: impl Fn(&I) -> Result<Value> + 'static,
+        tolerance: f64,
+        mistakes: Vec<Mistake<I>>,
+    ) -> Self {
+        let check = move |source: &mut Draw| match compare(source, draw, expected, &answer, tolerance, &mistakes) {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::Wrong(format!("       the check itself failed: {error:#}")),
+        };
+        Self {
+            name,
+            check: Box::new(check),
+        }
+    }
+
+    /// Calls the learner's function with inputs that are drawn anew.
+    pub fn check(&self) -> Outcome {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut draw = Draw::new(now.as_nanos() as u64);
+        let outcomes = (0..DRAWS).map(|_| (self.check)(&mut draw));
+        outcomes
+            .into_iter()
+            .find(|outcome| *outcome != Outcome::Right)
+            .unwrap_or(Outcome::Right)
+    }
+}
+
+fn compare<I>(
+    source: &mut Draw,
+    draw: fn(&mut Draw) -> Result<I>,
+    expected: fn(&I) -> Result<Value>,
+    answer: &impl Fn(&I) -> Result<Value>,
+    tolerance: f64,
+    mistakes: &[Mistake<I>],
+) -> Result<Outcome> {
+    let inputs = draw(source)?;
+    let expected = expected(&inputs)?;
+    let found = match caught(|| answer(&inputs)) {
+        Ok(found) => found,
+        Err(Failure::NotWritten) => return Ok(Outcome::NotWritten),
+        Err(Failure::Said(message)) => return Ok(Outcome::Wrong(format!("       it fails: {message}"))),
+    };
+    let Some(difference) = expected.difference(&found, tolerance) else {
+        return Ok(Outcome::Right);
+    };
+    let made = |mistake: &&Mistake<I>| match (mistake.made)(&inputs) {
+        Ok(wrong) => wrong.difference(&found, tolerance).is_none(),
+        Err(_) => false, // with these shapes the mistake cannot be made
+    };
+    let hint = mistakes
+        .iter()
+        .find(made)
+        .map(|mistake| format!("\n       {}", mistake.hint));
+    Ok(Outcome::Wrong(format!(
+        "       {difference}{}",
+        hint.unwrap_or_default()
+    )))
+}
+
+/// Why a learner's function returned nothing.
+enum Failure {
+    NotWritten,
+    Said(String),
+}
+
+thread_local! {
+    /// The message and the place of the last panic.
+    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Keeps panics of the learner's functions off the screen: they are reported with the function.
+pub fn silence_panics() {
+    panic::set_hook(Box::new(|information| {
+        let place = information.location().map(|place| format!(" ({place})"));
+        let message = information.payload_as_str().unwrap_or("a panic");
+        PANIC.set(format!("{message}{}", place.unwrap_or_default()));
+    }));
+}
+
+fn caught(answer: impl FnOnce() -> Result<Value>) -> std::result::Result<Value, Failure> {
+    match panic::catch_unwind(AssertUnwindSafe(answer)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(Failure::Said(format!("{error:#}"))),
+        Err(_) => Err(match PANIC.take() {
+            message if message.starts_with("not yet implemented") => Failure::NotWritten,
+            message => Failure::Said(message),
+        }),
+    }
+}
+
+/// A source of inputs.
+pub struct Draw {
+    rng: ChaCha8Rng,
+}
+
+impl Draw {
+    /// The source of that seed.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            rng: ChaCha8Rng::seed_from_u64(seed),
+        }
+    }
+
+    /// A number from `low` to `high`, both included.
+    pub fn size(&mut self, low: i32, high: i32) -> i32 {
+        self.rng.random_range(low..=high)
+    }
+
+    /// Normal numbers of mean 0 and variance 1, of that shape.
+    ///
+    /// # Errors
+    /// If MLX fails (out of memory, device error).
+    pub fn normal(&mut self, shape: &[i32]) -> Result<Array> {
+        let key = random::key(self.rng.next_u64())?;
+        Ok(random::normal::<f32>(shape, None, None, &key)?)
+    }
+
+    /// Ids below `below`, of that shape.
+    pub fn ids(&mut self, shape: &[i32], below: i32) -> Array {
+        let count: i32 = shape.iter().product();
+        let ids: Vec<u32> = (0..count).map(|_| self.rng.random_range(0..below as u32)).collect();
+        Array::from_slice(&ids, shape)
+    }
+}

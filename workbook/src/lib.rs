@@ -1,0 +1,85 @@
+//! Checks a learner's own GPT-2, function by function.
+//!
+//! The learner's package (`mlx-gpt lesson start` makes it) hands its functions to [`main`] as [`Answers`]. Each is called with
+//! inputs that are drawn anew every time, and what it returns is compared with what the course's own function returns, which the
+//! days hold against PyTorch and the library. A wrong result is also compared with those of the usual mistakes, so that the hint
+//! names the one that was made.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `value.rs` | what a function returns, and how two of them differ |
+//! | `exercise.rs` | an exercise, and the check of an answer |
+//! | `dayNN.rs` | the exercises of a day, with their usual mistakes |
+
+mod day03;
+mod day04;
+mod day05;
+mod exercise;
+mod value;
+
+use std::env;
+use std::process::ExitCode;
+
+pub use day03::Day03;
+pub use day04::Day04;
+pub use day05::Day05;
+use exercise::{Exercise, Outcome};
+
+/// The learner's functions.
+pub struct Answers {
+    /// Embeddings, and the mean of the past.
+    pub day03: Day03,
+    /// One head of attention.
+    pub day04: Day04,
+    /// Many heads.
+    pub day05: Day05,
+}
+
+impl Answers {
+    /// The exercises of a day, in the order of its file.
+    fn exercises(&self, day: u8) -> Vec<Exercise> {
+        match day {
+            3 => self.day03.exercises(),
+            4 => self.day04.exercises(),
+            5 => self.day05.exercises(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The learner's program: `check DAY` checks a day's functions. Exits with 0 only if all are right.
+pub fn main(answers: &Answers) -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["check", day] => match day.parse() {
+            Ok(day) => check(&answers.exercises(day)),
+            Err(_) => misuse(),
+        },
+        _ => misuse(),
+    }
+}
+
+fn misuse() -> ExitCode {
+    eprintln!("error: give a day to check, 1 to 10: cargo run -- check 4");
+    ExitCode::from(2)
+}
+
+/// Prints a line for each function, and what is wrong with the first that is.
+fn check(exercises: &[Exercise]) -> ExitCode {
+    exercise::silence_panics();
+    let mut code = ExitCode::SUCCESS;
+    for exercise in exercises {
+        let outcome = exercise.check();
+        let (word, details) = match &outcome {
+            Outcome::Right => ("right", String::new()),
+            Outcome::NotWritten => ("to do", String::new()),
+            Outcome::Wrong(details) => ("WRONG", format!("\n{details}")),
+        };
+        println!("{word}  {}{details}", exercise.name);
+        if outcome != Outcome::Right {
+            code = ExitCode::FAILURE;
+        }
+    }
+    code
+}

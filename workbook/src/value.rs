@@ -1,0 +1,148 @@
+//! What a learner's function returns, and how two of them differ.
+
+use std::fmt;
+
+use anyhow::Result;
+use mlx_rs::{Array, Dtype, ops};
+
+/// A result in plain numbers, with its shape.
+#[derive(Clone, PartialEq)]
+pub struct Value {
+    shape: Vec<usize>,
+    numbers: Vec<f64>,
+}
+
+impl Value {
+    /// That of a list of numbers.
+    pub fn list(numbers: impl IntoIterator<Item = impl Into<f64>>) -> Self {
+        let numbers: Vec<f64> = numbers.into_iter().map(Into::into).collect();
+        Self {
+            shape: vec![numbers.len()],
+            numbers,
+        }
+    }
+
+    /// That of an array of any shape; of integers and booleans too.
+    ///
+    /// # Errors
+    /// If MLX fails (out of memory, device error).
+    pub fn array(array: &Array) -> Result<Self> {
+        let flat = array.as_dtype(Dtype::Float32)?.flatten(None, None)?;
+        Ok(Self {
+            shape: array.shape().iter().map(|&n| n as usize).collect(),
+            numbers: flat.to_vec_exact::<f32>()?.into_iter().map(f64::from).collect(),
+        })
+    }
+
+    /// Several arrays, one after the other along a new first axis.
+    ///
+    /// # Errors
+    /// As [`array`](Self::array); arrays of different shapes.
+    pub fn arrays(arrays: &[Array]) -> Result<Self> {
+        Self::array(&ops::stack(arrays, 0)?)
+    }
+
+    /// The first place where `other` differs from this by more than `tolerance`, relative to the largest number; none if it is the
+    /// same.
+    pub fn difference(&self, other: &Self, tolerance: f64) -> Option<Difference> {
+        if self.shape != other.shape {
+            return Some(Difference::Shape(self.shape.clone(), other.shape.clone()));
+        }
+        let finite = self.numbers.iter().filter(|number| number.is_finite());
+        let largest = finite.fold(1.0_f64, |largest, number| largest.max(number.abs()));
+        let close = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance * largest;
+        let pairs = self.numbers.iter().zip(&other.numbers);
+        let wrong: Vec<usize> = pairs
+            .enumerate()
+            .filter(|(_, (a, b))| !close(**a, **b))
+            .map(|(at, _)| at)
+            .collect();
+        wrong.first().map(|&first| Difference::Numbers {
+            place: self.place(first),
+            expected: self.numbers[first],
+            found: other.numbers[first],
+            wrong: wrong.len(),
+            all: self.numbers.len(),
+        })
+    }
+
+    /// The indices of a number, by axis.
+    fn place(&self, mut at: usize) -> Vec<usize> {
+        let mut place: Vec<usize> = self
+            .shape
+            .iter()
+            .rev()
+            .map(|&size| {
+                let index = at % size.max(1);
+                at /= size.max(1);
+                index
+            })
+            .collect();
+        place.reverse();
+        place
+    }
+}
+
+/// How a result differs from the expected one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Difference {
+    /// Expected and found shape.
+    Shape(Vec<usize>, Vec<usize>),
+    /// The first number that differs.
+    Numbers {
+        place: Vec<usize>,
+        expected: f64,
+        found: f64,
+        /// How many differ.
+        wrong: usize,
+        /// Of how many.
+        all: usize,
+    },
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shape(expected, found) => write!(f, "expected the shape {expected:?}, found {found:?}"),
+            Self::Numbers {
+                place,
+                expected,
+                found,
+                wrong,
+                all,
+            } => write!(
+                f,
+                "at {place:?} expected {expected:.6}, found {found:.6}; {wrong} of {all} numbers differ"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_difference_is_named() {
+        let expected = Value::array(&Array::from_slice(&[1.0_f32, 2.0, 3.0, 4.0], &[2, 2])).unwrap();
+        let found = Value::array(&Array::from_slice(&[1.0_f32, 2.0, 3.5, 5.0], &[2, 2])).unwrap();
+        assert_eq!(expected.difference(&expected, 0.0), None);
+        let said = expected.difference(&found, 1e-5).unwrap().to_string();
+        assert_eq!(
+            said,
+            "at [1, 0] expected 3.000000, found 3.500000; 2 of 4 numbers differ"
+        );
+        let said = expected
+            .difference(&Value::list([1.0, 2.0, 3.0, 4.0]), 1e-5)
+            .unwrap()
+            .to_string();
+        assert_eq!(said, "expected the shape [2, 2], found [4]");
+    }
+
+    #[test]
+    fn infinities_are_equal_and_nan_is_not_a_number() {
+        let minus = Value::list([f64::NEG_INFINITY, 1.0]);
+        assert_eq!(minus.difference(&minus, 1e-6), None);
+        assert!(minus.difference(&Value::list([f64::NAN, 1.0]), 1e-6).is_some());
+    }
+}

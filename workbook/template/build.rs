@@ -1,0 +1,8 @@
+//! Where the program finds MLX's library when it starts (on Linux).
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=MLX_GPT_RPATH");
+    if let Ok(folder) = std::env::var("MLX_GPT_RPATH") {
+        println!("cargo::rustc-link-arg=-Wl,-rpath,{folder}");
+    }
+}
