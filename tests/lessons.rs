@@ -68,7 +68,7 @@ fn hints_name_what_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut names_checked = 0;
     for hint in hints(&root.join("src/course")) {
-        // Such as `count_pairs, merge and Basic::train in src/tokenizer/basic.rs, the loss in src/model/loss.rs`.
+        // Such as `count_pairs and merge in src/course/day01.rs, the loss in src/model/loss.rs`.
         let mut rest = hint.as_str();
         while let Some(at) = rest.find("src/") {
             let path = rest[at..].split([',', ':', ';', ' ']).next().unwrap();

@@ -11,8 +11,7 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
-mod day01_quirks;
-mod day01_text;
+pub mod day01;
 mod day02_batches;
 mod day02_bigram;
 pub mod day03;
@@ -46,7 +45,7 @@ use crate::terminal::console::program;
 
 /// The days, in order.
 pub const LESSONS: &[&Lesson] = &[
-    &day01_text::LESSON,
+    &day01::LESSON,
     &day02_bigram::LESSON,
     &day03::LESSON,
     &day04::LESSON,

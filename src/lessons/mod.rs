@@ -11,6 +11,7 @@
 //! | `screen.rs` | Markdown on a terminal |
 //! | `workspace.rs` | working environment of a lesson: corpus, folders, training, checkpoints |
 //! | `results.rs` | the results of a day's model |
+//! | `tokens.rs` | texts as published tokenizers cut them |
 //! | `pictures.rs` | heat maps, curves, points |
 //! | `gradients.rs`, `pytorch.rs` | gradients as training computes them; reference values from PyTorch |
 //! | `workbook.rs` | the learner's own package, made from the days |
@@ -35,6 +36,7 @@ pub mod pictures;
 pub mod pytorch;
 pub mod results;
 pub mod screen;
+pub mod tokens;
 pub mod workbook;
 pub mod workspace;
 

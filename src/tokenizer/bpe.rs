@@ -6,13 +6,12 @@ use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
 use super::added::{AddedToken, AddedTokens, Segment, texts_between};
-use super::basic::{BYTES, Pair};
 use super::byte_unicode::{from_characters, to_characters};
 use super::ids;
 use super::ranks::Ranks;
 use super::recover::recover_merge;
 use super::train::train_merges_of_texts;
-use super::{END_OF_TEXT, PreTokenizer, SpecialChoice};
+use super::{BYTES, END_OF_TEXT, Pair, PreTokenizer, SpecialChoice};
 
 /// Texts longer than this many bytes are encoded on all of rayon's threads, in segments of about this length.
 const SEGMENT: usize = 1 << 18;

@@ -5,10 +5,9 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value, json};
 
 use super::added::AddedToken;
-use super::basic::Pair;
 use super::byte_unicode::{from_characters, to_characters};
 use super::ids::id;
-use super::{Bpe, END_OF_TEXT, Pattern, PreTokenizer};
+use super::{Bpe, END_OF_TEXT, Pair, Pattern, PreTokenizer};
 
 /// The tokenizer as `tokenizer.json`, with which `tokenizers` gives the same ids.
 pub fn to_json(bpe: &Bpe) -> Value {

@@ -1,12 +1,11 @@
 //! Text to token ids and back. No MLX here.
 //!
-//! To read it as a lesson, begin with [`basic`], byte-pair encoding as it is taught. The other files make the same
+//! The first day of the course has byte-pair encoding as it is taught, which the tests compare with. These files make the same
 //! algorithm fast, exact and interchangeable:
 //!
 //! | file | contents |
 //! |---|---|
 //! | `char.rs` | one token per character |
-//! | `basic.rs` | byte-level BPE in its simplest form; the oracle of the tests |
 //! | `unicode.rs`, `split.rs` | classes of characters; text to chunks, by the patterns of GPT-2 and GPT-4 |
 //! | `pre_tokenizer.rs` | text to chunks, by those patterns or a regular expression |
 //! | `train.rs` | training merges with incremental pair counts |
@@ -37,7 +36,6 @@
 mod added;
 mod any;
 mod base64;
-pub mod basic;
 mod bpe;
 pub mod byte_unicode;
 mod char;
@@ -75,6 +73,12 @@ pub use special::{SpecialChoice, Specials, ordinary_text_note};
 pub use split::{Chunks, Pattern};
 pub use stream::StreamDecoder;
 pub use train::train_merges;
+
+/// Two neighbouring tokens.
+pub type Pair = (u32, u32);
+
+/// The tokens of the single bytes are 0 to 255; merge `i` makes token `256 + i`.
+pub const BYTES: u32 = 256;
 
 /// The special token between documents in GPT-2 and GPT-4; also the default prompt.
 pub const END_OF_TEXT: &str = "<|endoftext|>";

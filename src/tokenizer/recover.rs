@@ -3,7 +3,7 @@
 //! Each token of two or more bytes was made by one merge. Its two parts are what its bytes merge to using only tokens of
 //! lower rank.
 
-use super::basic::Pair;
+use super::Pair;
 use super::ranks::Ranks;
 
 /// The two tokens that `token`, with the id `id`, was merged from; `None` if its bytes don't merge to two parts, which

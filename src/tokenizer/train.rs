@@ -1,4 +1,4 @@
-//! Learning merges, fast: the result of [`Basic::train`](super::basic::Basic::train) without its passes over the text.
+//! Learning merges, fast: the result of counting all pairs for each merge, without a pass over the text for each.
 //!
 //! - Equal chunks are merged once: the text becomes its distinct chunks, each with its count.
 //! - The counts of pairs are kept up to date; a merge touches only the chunks that have its pair.
@@ -13,8 +13,7 @@ use anyhow::Result;
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::basic::{BYTES, Pair};
-use super::{Pattern, PreTokenizer};
+use super::{BYTES, Pair, Pattern, PreTokenizer};
 
 /// Bytes that one thread counts at a time.
 const SEGMENT: usize = 1 << 18;
@@ -175,22 +174,4 @@ fn merge(tokens: &mut Vec<u32>, pair: Pair, new: u32) {
         to += 1;
     }
     tokens.truncate(to);
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::basic::Basic;
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn fast_and_simple_training_learn_the_same(text in "[ab ]{0,60}|[a-d \n]{0,80}|\\PC{0,40}", merges in 0usize..40) {
-            for pattern in Pattern::ALL {
-                let simple = Basic::train(&text, BYTES as usize + merges, Some(pattern)).merges;
-                prop_assert_eq!(train_merges(&text, pattern, merges, |_| ()), simple);
-            }
-        }
-    }
 }
