@@ -91,7 +91,7 @@ pub fn mean_by_softmax(x: &Array) -> Result<Array> {
 
 use mlx_rs::random;
 
-use super::day02_bigram::BIGRAM;
+use super::day02::BIGRAM;
 use crate::config::{Architecture, TrainConfig};
 use crate::lessons::arrays::{labels, largest_difference, numbered, rows, table};
 use crate::lessons::claims::{CheckResult, lower_loss};

@@ -76,7 +76,7 @@ use std::fmt::Write;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::random;
 
-use super::day02_bigram::BIGRAM;
+use super::day02::BIGRAM;
 use super::day03::{AVERAGING, embed};
 use crate::config::{Architecture, TrainConfig};
 use crate::lessons::arrays::{labels, largest_difference, table};

@@ -12,8 +12,7 @@
 //! ```
 
 pub mod day01;
-mod day02_batches;
-mod day02_bigram;
+pub mod day02;
 pub mod day03;
 pub mod day04;
 pub mod day05;
@@ -46,7 +45,7 @@ use crate::terminal::console::program;
 /// The days, in order.
 pub const LESSONS: &[&Lesson] = &[
     &day01::LESSON,
-    &day02_bigram::LESSON,
+    &day02::LESSON,
     &day03::LESSON,
     &day04::LESSON,
     &day05::LESSON,

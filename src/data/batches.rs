@@ -34,7 +34,6 @@ pub struct Batch {
 }
 
 impl Batch {
-    // ANCHOR: gather
     /// The rows that begin at `starts`: inputs `[start, start + T)`, targets shifted by one.
     pub fn gather(tokens: &Tokens, starts: &[usize], context: usize) -> Self {
         let rows = |shift: usize| {
@@ -50,7 +49,6 @@ impl Batch {
             rows: starts.len(),
         }
     }
-    // ANCHOR_END: gather
 
     /// Sequences of at least two tokens as rows: all but the last token as inputs, all but the first as targets. Shorter
     /// ones are padded at their end, which a causal model's earlier positions do not attend to.

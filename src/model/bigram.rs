@@ -22,10 +22,8 @@ impl Bigram {
         })
     }
 
-    // ANCHOR: forward
     /// Token ids `[B, T]` to logits `[B, T, V]`.
     pub fn forward(&self, ids: &Array) -> Result<Array> {
         self.wte.take_axis(ids, 0)
     }
-    // ANCHOR_END: forward
 }

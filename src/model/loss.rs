@@ -5,7 +5,6 @@ use mlx_rs::{Array, Dtype, ops};
 
 use crate::compute::operations::fused_cross_entropy;
 
-// ANCHOR: loss
 /// Negative log-likelihood of each target, in nats and float32: logits `[B, T, V]` and targets `[B, T]` to `[B, T]`.
 pub fn negative_log_likelihood(logits: &Array, targets: &Array) -> Result<Array> {
     if let Some(losses) = fused_cross_entropy(logits, targets)? {
@@ -17,4 +16,3 @@ pub fn negative_log_likelihood(logits: &Array, targets: &Array) -> Result<Array>
         .logsumexp_axis(-1, false)?
         .subtract(target_logits.squeeze_axes(&[-1])?)
 }
-// ANCHOR_END: loss
