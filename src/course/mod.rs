@@ -29,9 +29,7 @@ mod day08_training;
 mod day09_cache;
 mod day09_generation;
 mod day09_sampling;
-mod day10_endings;
-mod day10_gpt2;
-mod day10_openai;
+pub mod day10;
 pub mod overview;
 
 use anyhow::{Context, Result};
@@ -53,7 +51,7 @@ pub const LESSONS: &[&Lesson] = &[
     &day07_gpt2::LESSON,
     &day08_training::LESSON,
     &day09_generation::LESSON,
-    &day10_gpt2::LESSON,
+    &day10::LESSON,
 ];
 
 /// The lesson of a day.

@@ -11,7 +11,7 @@
 //! | `screen.rs` | Markdown on a terminal |
 //! | `workspace.rs` | working environment of a lesson: corpus, folders, training, checkpoints |
 //! | `results.rs` | the results of a day's model |
-//! | `tokens.rs` | texts as published tokenizers cut them |
+//! | `tokens.rs`, `finetuned.rs` | texts as published tokenizers cut them; finetuned models |
 //! | `pictures.rs` | heat maps, curves, points |
 //! | `gradients.rs`, `pytorch.rs` | gradients as training computes them; reference values from PyTorch |
 //! | `workbook.rs` | the learner's own package, made from the days |
@@ -30,6 +30,7 @@ pub mod arrays;
 pub mod attention_maps;
 pub mod chapter;
 pub mod claims;
+pub mod finetuned;
 pub mod gradients;
 pub mod page;
 pub mod pictures;

@@ -36,7 +36,6 @@ impl LoraAdapter {
         }
     }
 
-    // ANCHOR: forward
     /// x `[…, in]` to `scale · x Aᵀ Bᵀ`, `[…, out]`, which is added to the layer's own output.
     pub fn forward(&self, x: &Array) -> Result<Array> {
         let scale = Array::from_f32(self.scale).as_dtype(x.dtype())?;
@@ -44,7 +43,6 @@ impl LoraAdapter {
             .multiply(scale)?
             .matmul(self.b.transpose()?)
     }
-    // ANCHOR_END: forward
 }
 
 /// Merges the adapters into the base weights: a model without adapters that computes the same function.
