@@ -7,7 +7,7 @@ use mlx_rs::Array;
 use mlx_rs::error::Result as MlxResult;
 use mlx_rs::transforms::value_and_grad_with_argnums;
 
-use super::day06_block::BLOCKS;
+use super::day06::BLOCKS;
 use super::{day07_pytorch, day07_weights};
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;

@@ -16,9 +16,7 @@ pub mod day02;
 pub mod day03;
 pub mod day04;
 pub mod day05;
-mod day06_block;
-mod day06_depth;
-mod day06_norms;
+pub mod day06;
 mod day07_gpt2;
 mod day07_pytorch;
 mod day07_weights;
@@ -47,7 +45,7 @@ pub const LESSONS: &[&Lesson] = &[
     &day03::LESSON,
     &day04::LESSON,
     &day05::LESSON,
-    &day06_block::LESSON,
+    &day06::LESSON,
     &day07_gpt2::LESSON,
     &day08_training::LESSON,
     &day09_generation::LESSON,

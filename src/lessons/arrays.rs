@@ -1,10 +1,12 @@
 //! Arrays as readable text.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use anyhow::Result;
 use mlx_rs::{Array, Dtype, ops};
 
+use crate::data::batches::Batch;
 use crate::tokenizer::Tokenizer;
 
 /// Rows and columns of an array `[rows, columns]`, or of a vector as one row.
@@ -34,12 +36,59 @@ pub fn table(labels: &[String], array: &Array, decimals: usize) -> Result<String
     Ok(text)
 }
 
+/// Lines of columns under their headers, the first one aligned to the left and the others to the right.
+pub fn columns(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let headers: Vec<String> = headers.iter().map(|&header| header.to_owned()).collect();
+    let lines: Vec<Vec<String>> = std::iter::once(headers).chain(rows).collect();
+    let width = |at: usize| {
+        lines
+            .iter()
+            .filter_map(|line| Some(line.get(at)?.chars().count()))
+            .max()
+    };
+    let aligned = |(at, cell): (usize, &String)| match (at, width(at).unwrap_or(0)) {
+        (0, width) => format!("{cell:<width$}"),
+        (_, width) => format!("   {cell:>width$}"),
+    };
+    let texts = lines
+        .iter()
+        .map(|line| line.iter().enumerate().map(aligned).collect::<String>() + "\n");
+    texts.collect()
+}
+
 /// The largest absolute difference between two arrays of equal, arbitrary shape.
 ///
 /// # Errors
 /// If MLX fails (out of memory, device error).
 pub fn largest_difference(a: &Array, b: &Array) -> Result<f32> {
     Ok(ops::abs(a.subtract(b)?)?.max(None)?.try_item_exact()?)
+}
+
+/// The largest difference between arrays of the same names and shapes; infinite if the names differ.
+///
+/// # Errors
+/// If MLX fails (out of memory, device error).
+pub fn largest_difference_by_name(a: &BTreeMap<String, Array>, b: &BTreeMap<String, Array>) -> Result<f32> {
+    if !a.keys().eq(b.keys()) {
+        return Ok(f32::INFINITY);
+    }
+    let mut differences = a.values().zip(b.values()).map(|(a, b)| largest_difference(a, b));
+    differences.try_fold(0.0, |largest: f32, difference| Ok(largest.max(difference?)))
+}
+
+/// The mean of all numbers of an array, over its last axis first: a sequential float32 sum of a million numbers would be
+/// wrong in its third decimal.
+///
+/// # Errors
+/// If MLX fails (out of memory, device error).
+pub fn mean(array: &Array) -> Result<f32> {
+    Ok(array.mean_axis(-1, false)?.mean(None)?.try_item_exact()?)
+}
+
+/// The ids and the targets of a batch, each `[B, T]`.
+pub fn ids_and_targets(batch: &Batch) -> [Array; 2] {
+    let shape = [batch.rows as i32, batch.context() as i32];
+    [&batch.inputs, &batch.targets].map(|ids| Array::from_slice(ids, &shape))
 }
 
 /// The characters of a text as labels.

@@ -1,9 +1,12 @@
 //! Gradients of a batch, computed as in training.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use mlx_rs::Array;
+use mlx_rs::error::Result as MlxResult;
+use mlx_rs::transforms::value_and_grad_with_argnums;
 
 use crate::config::{ModelConfig, Precision};
 use crate::data::batches::Batch;
@@ -32,6 +35,36 @@ pub fn gradients(model: &ModelConfig, parameters: &Parameters, batch: &Batch, pa
     let parts = Arc::new(in_parts(model, batch, parts));
     let computed = GradientWorkers::new(&spec, 1)?.compute(parameters.arrays(), &[], &parts, 1.0)?;
     computed.into_iter().next().context("no worker computed gradients")
+}
+
+/// The gradient of `loss` by each of the arrays that it depends on, by their names, in the arrays' shapes.
+///
+/// # Errors
+/// Those of `loss`.
+pub fn gradients_by_name(
+    weights: &BTreeMap<String, Array>,
+    loss: impl Fn(&BTreeMap<String, Array>) -> MlxResult<Array>,
+) -> MlxResult<BTreeMap<String, Array>> {
+    let named = |arrays: &[Array]| weights.keys().cloned().zip(arrays.iter().cloned()).collect();
+    let every: Vec<i32> = (0..weights.len() as i32).collect();
+    let arrays: Vec<Array> = weights.values().cloned().collect();
+    let loss = |arrays: &[Array]| -> MlxResult<Vec<Array>> { Ok(vec![loss(&named(arrays))?]) };
+    let (_, gradients) = value_and_grad_with_argnums(loss, every.as_slice())(&arrays)?;
+    Ok(named(&gradients))
+}
+
+/// The norm of those whose names begin with `prefix`, in float64: squares of gradients that have all but vanished are too
+/// small for float32.
+///
+/// # Errors
+/// If MLX fails (out of memory, device error).
+pub fn norm(gradients: &BTreeMap<String, Array>, prefix: &str) -> Result<f64> {
+    let mut squares = 0.0;
+    for (_, gradient) in gradients.iter().filter(|(name, _)| name.starts_with(prefix)) {
+        let numbers: Vec<f32> = gradient.flatten(None, None)?.to_vec_exact()?;
+        squares += numbers.into_iter().map(|number| f64::from(number).powi(2)).sum::<f64>();
+    }
+    Ok(squares.sqrt())
 }
 
 /// A batch as micro-batches, with unused dropout keys.

@@ -17,6 +17,16 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
 }
 
+impl Series {
+    /// Values at x = `first`, `first` + 1 and so on.
+    pub fn numbered(name: &str, first: u32, values: impl IntoIterator<Item = f64>) -> Self {
+        Self {
+            name: name.into(),
+            points: (first..).map(f64::from).zip(values).collect(),
+        }
+    }
+}
+
 /// A line plot; the legend has the curves' names and last values.
 pub fn curves(axes: &Axes, series: &[Series]) -> Result<String> {
     let curve = |(number, series): (usize, &Series)| {

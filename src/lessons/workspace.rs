@@ -16,6 +16,7 @@ use crate::checkpoint::run::Run;
 use crate::checkpoint::{Checkpoint, has_hashes};
 use crate::config::Device;
 use crate::config::{DEFAULT_CORPUS, ModelConfig, Preset, TrainConfig};
+use crate::data::batches::{Batch, eval_batches};
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
 use crate::disk::durable;
@@ -147,6 +148,16 @@ impl Workspace {
         let rows: Vec<Vec<u32>> = texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<_>>()?;
         let columns = rows.first().map_or(0, Vec::len);
         Ok(Array::from_slice(&rows.concat(), &[rows.len() as i32, columns as i32]))
+    }
+
+    /// Rows of the validation text, evenly spaced.
+    ///
+    /// # Errors
+    /// The text is shorter than a row.
+    pub fn validation_batch(&self, rows: usize, context: usize) -> Result<Batch> {
+        let tokens = self.dataset.tokens(self.tokenizer()?, Split::Val)?.tokens;
+        let batch = eval_batches(&tokens, rows, rows, context).next();
+        batch.context("the validation text is too short")
     }
 
     /// The configuration and the random parameters of a day's model before training.

@@ -33,13 +33,11 @@ impl Block {
         })
     }
 
-    // ANCHOR: forward
     /// `[B, T, C]` to `[B, T, C]`.
     pub fn forward(&self, x: &Array, dropout: Option<&Dropout>, cache: Option<&mut LayerCache>) -> Result<Array> {
         let x = x.add(self.attn.forward(&self.ln_1.forward(x)?, dropout, cache)?)?;
         x.add(self.mlp.forward(&self.ln_2.forward(&x)?, dropout)?)
     }
-    // ANCHOR_END: forward
 
     /// Attention weights of each head: x `[B, T, C]` to `[B, H, T, T]`, query by key, each row summing to one.
     pub fn attention_weights(&self, x: &Array) -> Result<Array> {

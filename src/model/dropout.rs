@@ -71,7 +71,6 @@ impl Dropout {
         let mut shape = x.shape().to_vec();
         let rows = self.first_row..self.first_row + shape[0];
         shape[0] = self.batch_rows;
-        // ANCHOR: mask
         let keep = random::bernoulli(
             &Array::from_f32(1.0 - self.rate),
             shape.as_slice(),
@@ -79,7 +78,6 @@ impl Dropout {
         )?;
         let scale = Array::from_f32(1.0 / (1.0 - self.rate)).as_dtype(x.dtype())?;
         ops::multiply(x.multiply(keep.try_index(rows)?.as_dtype(x.dtype())?)?, scale)
-        // ANCHOR_END: mask
     }
 }
 

@@ -31,7 +31,6 @@ impl Mlp {
         })
     }
 
-    // ANCHOR: forward
     /// `[B, T, C]` to `[B, T, C]`.
     pub fn forward(&self, x: &Array, dropout: Option<&Dropout>) -> Result<Array> {
         let x = self.c_fc.forward(x)?;
@@ -42,7 +41,6 @@ impl Mlp {
         }; // [B, T, hidden]
         dropout::maybe(dropout, self.c_proj.forward(&x)?)
     }
-    // ANCHOR_END: forward
 }
 
 /// GPT-2's GELU, the tanh approximation of Hendrycks and Gimpel (2016), equation 2:
