@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::day07_gpt2::NANO;
+use super::day07::NANO;
 use crate::checkpoint::run::Run;
 use crate::config::Device;
 use crate::config::{Optimizer, TrainConfig};

@@ -8,7 +8,7 @@ use mlx_rs::transforms::compile::{disable_compile, enable_compile};
 use mlx_rs::transforms::eval;
 use mlx_rs::{Array, Device, random, with_device};
 
-use super::day07_gpt2::{NANO, fresh};
+use super::day07::{NANO, fresh};
 use crate::config::{ModelConfig, Optimizer};
 use crate::data::batches::Batch;
 use crate::lessons::arrays::largest_difference;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::day07_gpt2::NANO;
+use super::day07::NANO;
 use super::{day08_fitting, day08_machine, day08_optimizer};
 use crate::checkpoint::run::Run;
 use crate::config::TrainConfig;

@@ -17,9 +17,7 @@ pub mod day03;
 pub mod day04;
 pub mod day05;
 pub mod day06;
-mod day07_gpt2;
-mod day07_pytorch;
-mod day07_weights;
+pub mod day07;
 mod day08_fitting;
 mod day08_machine;
 mod day08_optimizer;
@@ -46,7 +44,7 @@ pub const LESSONS: &[&Lesson] = &[
     &day04::LESSON,
     &day05::LESSON,
     &day06::LESSON,
-    &day07_gpt2::LESSON,
+    &day07::LESSON,
     &day08_training::LESSON,
     &day09_generation::LESSON,
     &day10::LESSON,

@@ -57,7 +57,6 @@ impl Gpt {
         self
     }
 
-    // ANCHOR: forward
     /// Token ids `[B, T]`, T at most the context, to the logits `[B, T, V]` of the token after each.
     pub fn forward(&self, ids: &Array, dropout: Option<&Dropout>) -> Result<Array> {
         self.logits(&self.residual_stream(ids, dropout)?)
@@ -71,7 +70,6 @@ impl Gpt {
         }
         Ok(x)
     }
-    // ANCHOR_END: forward
 
     /// Token ids and targets `[B, T]` to the negative log-likelihood of each target, `[B, T]`, in nats and float32.
     pub fn losses(&self, ids: &Array, targets: &Array, dropout: Option<&Dropout>) -> Result<Array> {
@@ -118,7 +116,6 @@ impl Gpt {
     }
     // ANCHOR_END: cached
 
-    // ANCHOR: head
     /// The residual stream `[…, C]` to logits `[…, V]`.
     fn logits(&self, x: &Array) -> Result<Array> {
         self.output().logits(&self.ln_f.forward(x)?)
@@ -128,5 +125,4 @@ impl Gpt {
     fn output(&self) -> &Embedding {
         self.lm_head.as_ref().unwrap_or(self.embeddings.wte())
     }
-    // ANCHOR_END: head
 }

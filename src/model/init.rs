@@ -47,12 +47,10 @@ impl ParameterSpec {
 /// add up there; zero biases.
 pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
     let [c, v, t] = [config.embd, config.vocab_size, config.context].map(|n| n as i32);
-    // ANCHOR: spreads
     let normal = Init::Normal { std: 0.02 };
     let residual = Init::Normal {
         std: 0.02 / (2.0 * config.layers as f32).sqrt(),
     };
-    // ANCHOR_END: spreads
     let mut specs = Vec::new();
     let mut add = |name: String, shape: &[i32], init: Init| {
         specs.push(ParameterSpec {
