@@ -94,7 +94,7 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use super::day03::embed;
 use super::day05::HEADS;
 use crate::config::TrainConfig;
-use crate::lessons::arrays::{columns, ids_and_targets, largest_difference, mean, numbered, table};
+use crate::lessons::arrays::{ids_and_targets, largest_difference, mean, numbered, table};
 use crate::lessons::claims::{CheckResult, lower_loss};
 use crate::lessons::gradients::{gradients_by_name, norm};
 use crate::lessons::page::Page;
@@ -204,20 +204,27 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     })?;
     let parameters = parameters.map(unit_variance)?;
     let (weights, heads) = (Weights::from(&parameters), model.heads as i32);
-    page.figure("parts.txt", || Ok(parts(&weights)))?;
+    page.figure("parts.txt", || {
+        let arrays: Vec<_> = weights.iter().filter(|(name, _)| name.starts_with("h.0.")).collect();
+        let total: usize = arrays.iter().map(|(_, array)| array.size()).sum();
+        let mut text = String::new();
+        for (name, array) in arrays {
+            let (name, shape, size) = (&name[4..], format!("{:?}", array.shape()), array.size());
+            let percent = 100.0 * size as f64 / total as f64;
+            text += &format!("{name:<20} {shape:<12} {size:>7}  {percent:>4.1}%\n");
+        }
+        Ok(format!("{text}{:<33} {total:>7}\n", "a block"))
+    })?;
     let key = random::key(workspace.seed())?;
     let x = random::normal::<f32>(&[2, 8, model.embd as i32], None, None, &key)?; // two texts of eight tokens
     page.claim(
         "the MLP works on each token alone",
         "mlp in src/course/day06.rs",
         || {
-            let together = mlp(&x, &weights, "h.0.mlp")?.try_index((.., 7..))?;
-            let alone = mlp(&x.try_index((.., 7..))?, &weights, "h.0.mlp")?;
-            // As the block below.
-            Ok(CheckResult::within_tolerance(
-                largest_difference(&together, &alone)?,
-                1e-5,
-            ))
+            let [last, last_alone] = [mlp(&x, &weights, "h.0.mlp")?, x.clone()].map(|x| x.try_index((.., 7..)));
+            let difference = largest_difference(&last?, &mlp(&last_alone?, &weights, "h.0.mlp")?)?;
+            // As for the block below.
+            Ok(CheckResult::within_tolerance(difference, 1e-5))
         },
     )?;
     page.claim(
@@ -251,12 +258,8 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
         let norms_of_blocks = (0..DEPTH).map(|layer| norm(&gradients, &format!("h.{layer}.")));
         norms.push(norms_of_blocks.collect::<anyhow::Result<Vec<f64>>>()?);
         let outputs = outputs(&weights)?;
-        cosines.push(
-            outputs[1..]
-                .iter()
-                .map(mean_cosine)
-                .collect::<anyhow::Result<Vec<f64>>>()?,
-        );
+        let cosines_of_blocks = outputs[1..].iter().map(mean_cosine);
+        cosines.push(cosines_of_blocks.collect::<anyhow::Result<Vec<f64>>>()?);
     }
     page.figure("gradients.txt", || Ok(by_block(&norms, |norm| format!("{norm:.1e}"))))?;
     page.figure("gradients.svg", || {
@@ -274,7 +277,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     })?;
     page.claim(
         "with sums and norms the first block's gradient is the last one's within a factor of 10; without, it is less than a hundredth",
-        "block and variant in src/course/day06.rs",
+        "variant in src/course/day06.rs",
         || {
             let [with, without] = [0, 3].map(|variant: usize| norms[variant][0] / norms[variant][DEPTH - 1]);
             let measured = format!("{with:.1e} of the last one's with, {without:.1e} without");
@@ -284,7 +287,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     page.figure("alike.txt", || Ok(by_block(&cosines, |cosine| format!("{cosine:.3}"))))?;
     page.claim(
         "without residual connections a deep stack makes all tokens alike; with them, they stay ten times as far apart",
-        "block and variant in src/course/day06.rs",
+        "variant in src/course/day06.rs",
         || {
             let [with, without] = [0, 2].map(|variant: usize| 1.0 - cosines[variant][DEPTH - 1]);
             let measured = format!("1 less the mean cosine is {with:.1e} with, {without:.1e} without");
@@ -320,11 +323,9 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
             let parameters = Parameters::from_entries(entries);
             let library = LayerNorm::new(&parameters.under("ln"))?.forward(&uneven)?;
             let by_hand = layer_norm(&uneven, &Weights::from(&parameters), "ln")?;
+            let difference = largest_difference(&by_hand, &library)?;
             // Numbers up to 6, by two formulas for the variance in float32.
-            Ok(CheckResult::within_tolerance(
-                largest_difference(&by_hand, &library)?,
-                5e-6,
-            ))
+            Ok(CheckResult::within_tolerance(difference, 5e-6))
         },
     )?;
     page.claim(
@@ -336,8 +337,12 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
             let variance = largest_difference(&normed.var_axis(-1, false, None)?, &Array::from_f32(1.0))?;
             // The variance is v / (v + 1e-5); those here are above 0.01, so it is at most 1e-3 too small.
             let normal = mean <= 1e-6 && variance <= 1e-3;
-            let measured = format!("means within {mean:.1e} of 0, variances within {variance:.1e} of 1; another vector changed: {by_layer} by layer norm, {by_batch:.2} by batch norm");
-            Ok(CheckResult::passes_if(normal && by_layer == 0.0 && by_batch > 1e-2, measured))
+            let own = by_layer == 0.0 && by_batch > 1e-2;
+            let measured = format!(
+                "means within {mean:.1e} of 0, variances within {variance:.1e} of 1; changed by another vector: \
+                 {by_layer} in layer norm, {by_batch:.2} in batch norm"
+            );
+            Ok(CheckResult::passes_if(normal && own, measured))
         },
     )?;
 
@@ -390,25 +395,6 @@ fn unit_variance(array: &Array) -> Result<Array> {
     array.divide(variance.sqrt()?)
 }
 
-/// The weights of the first block, array by array.
-fn parts(weights: &Weights) -> String {
-    let arrays = weights
-        .iter()
-        .filter_map(|(name, array)| Some((name.strip_prefix("h.0.")?, array)));
-    let total: usize = arrays.clone().map(|(_, array)| array.size()).sum();
-    let row = |(name, array): (&str, &Array)| {
-        let percent = 100.0 * array.size() as f64 / total as f64;
-        vec![
-            name.into(),
-            format!("{:?}", array.shape()),
-            array.size().to_string(),
-            format!("{percent:.1}%"),
-        ]
-    };
-    let whole = vec!["a block".into(), String::new(), total.to_string(), "100%".into()];
-    columns(&["array", "shape", "numbers", ""], arrays.map(row).chain([whole]))
-}
-
 /// The mean cosine similarity of the tokens of a text, over all pairs: of x `[B, T, C]`.
 fn mean_cosine(x: &Array) -> anyhow::Result<f64> {
     let length = x.square()?.sum_axis(-1, true)?.sqrt()?;
@@ -419,15 +405,14 @@ fn mean_cosine(x: &Array) -> anyhow::Result<f64> {
 
 /// A line for each block, a column for each variant.
 fn by_block(numbers: &[Vec<f64>], written: impl Fn(f64) -> String) -> String {
-    let row = |block: usize| {
-        let numbers = numbers.iter().map(|numbers| written(numbers[block]));
-        [(block + 1).to_string()].into_iter().chain(numbers).collect()
-    };
-    let headers: Vec<&str> = ["block"]
-        .into_iter()
-        .chain(VARIANTS.map(|(formula, _)| formula))
-        .collect();
-    columns(&headers, (0..DEPTH).map(row))
+    let mut text = String::from("block  x + f(norm(x))        x + f(x)      f(norm(x))            f(x)\n");
+    for block in 0..DEPTH {
+        let cells = numbers
+            .iter()
+            .map(|numbers| format!("  {:>14}", written(numbers[block])));
+        text += &format!("{:>5}{}\n", block + 1, cells.collect::<String>());
+    }
+    text
 }
 
 /// Four vectors `[4, 6]`, with the mean and the standard deviation of each, and of each channel.

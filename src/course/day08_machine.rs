@@ -8,7 +8,7 @@ use mlx_rs::transforms::compile::{disable_compile, enable_compile};
 use mlx_rs::transforms::eval;
 use mlx_rs::{Array, Device, random, with_device};
 
-use super::day07::{NANO, fresh};
+use super::day07::NANO;
 use crate::config::{ModelConfig, Optimizer};
 use crate::data::batches::Batch;
 use crate::lessons::arrays::largest_difference;
@@ -86,6 +86,13 @@ pub fn handles_share_memory(_: &Workspace) -> Result<CheckResult> {
         same_place,
         "two handles, one place in memory".into(),
     ))
+}
+
+/// An untrained model of day 7, and rows of the validation text.
+pub(super) fn fresh(workspace: &Workspace, rows: usize) -> Result<(ModelConfig, Parameters, Batch)> {
+    let (model, parameters) = workspace.untrained(&NANO)?;
+    let batch = workspace.validation_batch(rows, model.context)?;
+    Ok((model, parameters, batch))
 }
 
 /// A training step of the day's model, compiled or not.

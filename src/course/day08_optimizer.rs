@@ -6,7 +6,8 @@ use anyhow::Result;
 use mlx_rs::Array;
 use mlx_rs::error::Result as MlxResult;
 
-use super::day07::{NANO, fresh};
+use super::day07::NANO;
+use super::day08_machine::fresh;
 use crate::config::Optimizer;
 use crate::lessons::arrays::largest_difference;
 use crate::lessons::claims::CheckResult;

@@ -36,26 +36,6 @@ pub fn table(labels: &[String], array: &Array, decimals: usize) -> Result<String
     Ok(text)
 }
 
-/// Lines of columns under their headers, the first one aligned to the left and the others to the right.
-pub fn columns(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let headers: Vec<String> = headers.iter().map(|&header| header.to_owned()).collect();
-    let lines: Vec<Vec<String>> = std::iter::once(headers).chain(rows).collect();
-    let width = |at: usize| {
-        lines
-            .iter()
-            .filter_map(|line| Some(line.get(at)?.chars().count()))
-            .max()
-    };
-    let aligned = |(at, cell): (usize, &String)| match (at, width(at).unwrap_or(0)) {
-        (0, width) => format!("{cell:<width$}"),
-        (_, width) => format!("   {cell:>width$}"),
-    };
-    let texts = lines
-        .iter()
-        .map(|line| line.iter().enumerate().map(aligned).collect::<String>() + "\n");
-    texts.collect()
-}
-
 /// The largest absolute difference between two arrays of equal, arbitrary shape.
 ///
 /// # Errors

@@ -71,6 +71,15 @@ impl PyTorch {
         array(&self.reference.tensor(name)?)
     }
 
+    /// The gradients of the batch's loss, in the order of the parameters' names.
+    ///
+    /// # Errors
+    /// None.
+    pub fn gradients(&self) -> Result<Vec<Array>> {
+        let names = self.parameters.names().iter();
+        names.map(|name| self.answer(&format!("grad.{name}"))).collect()
+    }
+
     /// The recipe of its ten losses, with that many threads and micro-batches: AdamW with a constant learning rate, clipping to
     /// norm 1, always the same batch.
     pub fn recipe(&self, threads: usize, grad_accum: usize) -> TrainConfig {
