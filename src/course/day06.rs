@@ -241,11 +241,12 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     say("computing the gradients of four deep stacks");
     let [ids, targets] = ids_and_targets(&workspace.validation_batch(4, model.context)?);
     let (mut norms, mut cosines) = (Vec::new(), Vec::new()); // of each variant, of each block
-    for (_, parts) in VARIANTS {
+    for (_, with) in VARIANTS {
+        // ANCHOR: stack
         let outputs = |weights: &Weights| -> Result<Vec<Array>> {
             let mut outputs = vec![embed(&ids, weights, 0)?];
             for layer in 0..DEPTH {
-                outputs.push(variant(&outputs[layer], weights, &format!("h.{layer}"), heads, parts)?);
+                outputs.push(variant(&outputs[layer], weights, &format!("h.{layer}"), heads, with)?);
             }
             Ok(outputs) // (DEPTH + 1) × [B, T, C]
         };
@@ -255,6 +256,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
             negative_log_likelihood(&logits, &targets)?.mean(None)
         };
         let gradients = gradients_by_name(&weights, loss)?;
+        // ANCHOR_END: stack
         let norms_of_blocks = (0..DEPTH).map(|layer| norm(&gradients, &format!("h.{layer}.")));
         norms.push(norms_of_blocks.collect::<anyhow::Result<Vec<f64>>>()?);
         let outputs = outputs(&weights)?;

@@ -9,16 +9,11 @@ use super::day06::{block, layer_norm};
 /// The size of a GPT-2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Tokens of the vocabulary, V.
-    pub vocab_size: i32,
-    /// Tokens of the longest text.
-    pub context: i32,
-    /// Number of blocks.
-    pub layers: i32,
-    /// Heads of each block, H.
-    pub heads: i32,
-    /// Channels, C.
-    pub embd: i32,
+    pub vocab_size: i32, // V
+    pub context: i32,    // tokens of the longest text
+    pub layers: i32,     // number of blocks
+    pub heads: i32,      // of each block, H
+    pub embd: i32,       // channels, C
 }
 
 // ANCHOR: gpt
@@ -178,6 +173,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     let [ids, targets] = ids_and_targets(&batch);
     page.figure("shapes.txt", || shapes(&ids, &targets, &weights, &shape))?;
 
+    // ANCHOR: tied
     // Gradients of two tables with the same numbers, one for the lookup and one for the head; and of one for both.
     let wte = &weights["wte.weight"];
     let two = Weights::from(["lookup", "head"].map(|name| (name.to_owned(), wte.clone())));
@@ -190,6 +186,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     })?;
     let loss = |weights: &Weights| cross_entropy(&gpt(&ids, weights, &shape)?, &targets);
     let one = gradients_by_name(&weights, loss)?;
+    // ANCHOR_END: tied
     let gradients = [&two["lookup"], &two["head"], &one["wte.weight"]]; // 3 × [V, C]
     page.figure("tied.txt", || {
         let norms = ops::stack(&gradients, 1)?.square()?.sum_axis(-1, false)?.sqrt()?; // [V, 3]
@@ -256,7 +253,8 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
         },
     )?;
 
-    // The standard deviation of the stream after the embeddings and after each block, with the root and without.
+    // ANCHOR: deviations
+    // The standard deviation of the stream after the embeddings and after each block, with both `c_proj` `factor` times as large.
     let deviations = |layers: i32, factor: f32| {
         let deep = Shape { layers, ..shape };
         let mut weights = initialize(&deep, &key)?;
@@ -266,6 +264,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
         let stream = residual_stream(&ids, &weights, &deep)?;
         stream.iter().map(deviation).collect::<anyhow::Result<Vec<f32>>>()
     };
+    // ANCHOR_END: deviations
     let mut streams = Vec::new();
     for layers in [12, 24, 48] {
         let root = (2.0 * layers as f32).sqrt();
@@ -331,14 +330,14 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     )?;
 
     let pytorch = PyTorch::read()?;
-    let (weights, small) = (Weights::from(&pytorch.parameters), Shape::from(&pytorch.model));
+    let (fixed, small) = (Weights::from(&pytorch.parameters), Shape::from(&pytorch.model));
     let [ids, targets] = ids_and_targets(&pytorch.batch); // [12, 24]
     let some = ids.try_index(..LOGITS_ROWS as i32)?;
     let library = Gpt::new(&pytorch.model, &pytorch.parameters)?.forward(&some, None)?;
-    let [ours, library, theirs] = [gpt(&some, &weights, &small)?, library, pytorch.answer("logits")?];
+    let [ours, library, theirs] = [gpt(&some, &fixed, &small)?, library, pytorch.answer("logits")?];
     let logits_off = largest_difference(&ours, &theirs)?.max(largest_difference(&library, &theirs)?);
     let loss = |weights: &Weights| cross_entropy(&gpt(&ids, weights, &small)?, &targets);
-    let gradients: Vec<Array> = gradients_by_name(&weights, loss)?.into_values().collect();
+    let gradients: Vec<Array> = gradients_by_name(&fixed, loss)?.into_values().collect();
     let gradients_off = largest_relative_difference(&gradients, &pytorch.gradients()?)?;
     page.figure("pytorch.txt", || {
         let first_six = ops::stack(&[&ours, &library, &theirs], 0)?.try_index((.., 0, -1, ..6))?; // [3, 6]
@@ -377,7 +376,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
         || {
             let saved = Weights::from(&untrained()?.parameters);
             // Written and read as float32.
-            let difference = largest_difference_by_name(&saved, &drawn)?;
+            let difference = largest_difference_by_name(&saved, &weights)?;
             Ok(CheckResult::within_tolerance(difference, 0.0))
         },
     )?;
