@@ -44,16 +44,21 @@ pub fn largest_difference(a: &Array, b: &Array) -> Result<f32> {
     Ok(ops::abs(a.subtract(b)?)?.max(None)?.try_item_exact()?)
 }
 
-/// The largest difference between arrays of the same names and shapes; infinite if the names differ.
+/// The largest difference between arrays of the same names; infinite if names or shapes differ.
 ///
 /// # Errors
 /// If MLX fails (out of memory, device error).
 pub fn largest_difference_by_name(a: &BTreeMap<String, Array>, b: &BTreeMap<String, Array>) -> Result<f32> {
-    if !a.keys().eq(b.keys()) {
+    let mut pairs = a.values().zip(b.values());
+    if !a.keys().eq(b.keys()) || !pairs.clone().all(|(a, b)| a.shape() == b.shape()) {
         return Ok(f32::INFINITY);
     }
-    let mut differences = a.values().zip(b.values()).map(|(a, b)| largest_difference(a, b));
-    differences.try_fold(0.0, |largest: f32, difference| Ok(largest.max(difference?)))
+    pairs.try_fold(0.0, |largest, (a, b)| Ok(larger(largest, largest_difference(a, b)?)))
+}
+
+/// The larger of two numbers, or NaN if one of them is.
+pub fn larger(a: f32, b: f32) -> f32 {
+    if a.is_nan() || a > b { a } else { b }
 }
 
 /// The mean of all numbers of an array, over its last axis first: a sequential float32 sum of a million numbers would be
@@ -96,5 +101,22 @@ pub fn visible(character: char) -> String {
         '\n' => "↵".into(),
         ' ' => "␣".into(),
         other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_difference_is_hidden_by_another() {
+        let named = |a: f32, b: &[f32]| {
+            let b = Array::from_slice(b, &[b.len() as i32]);
+            BTreeMap::from([("a".to_owned(), Array::from_f32(a)), ("b".to_owned(), b)])
+        };
+        let difference = |a: f32, b: &[f32]| largest_difference_by_name(&named(a, b), &named(1.0, &[2.0])).unwrap();
+        assert_eq!(difference(1.0, &[2.5]), 0.5);
+        assert!(difference(f32::NAN, &[2.5]).is_nan() && difference(1.5, &[f32::NAN]).is_nan());
+        assert_eq!(difference(1.0, &[2.0, 2.0]), f32::INFINITY);
     }
 }

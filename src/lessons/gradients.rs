@@ -8,6 +8,7 @@ use mlx_rs::Array;
 use mlx_rs::error::Result as MlxResult;
 use mlx_rs::transforms::value_and_grad_with_argnums;
 
+use super::arrays::{larger, largest_difference};
 use crate::config::{ModelConfig, Precision};
 use crate::data::batches::Batch;
 use crate::model::Parameters;
@@ -90,7 +91,7 @@ pub fn largest_relative_difference(a: &[Array], b: &[Array]) -> Result<f32> {
     let mut largest = 0.0_f32;
     for (a, b) in a.iter().zip(b) {
         let scale: f32 = b.abs()?.max(None)?.try_item_exact()?;
-        largest = largest.max(super::arrays::largest_difference(a, b)? / scale.max(f32::MIN_POSITIVE));
+        largest = larger(largest, largest_difference(a, b)? / scale.max(f32::MIN_POSITIVE));
     }
     Ok(largest)
 }
