@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use anyhow::Result;
 
-use super::day08_training::FURTHER;
+use super::day08::FURTHER;
 use super::day09_sampling::bar;
 use super::{day09_cache, day09_sampling};
 use crate::checkpoint::Checkpoint;

@@ -18,10 +18,7 @@ pub mod day04;
 pub mod day05;
 pub mod day06;
 pub mod day07;
-mod day08_fitting;
-mod day08_machine;
-mod day08_optimizer;
-mod day08_training;
+pub mod day08;
 mod day09_cache;
 mod day09_generation;
 mod day09_sampling;
@@ -45,7 +42,7 @@ pub const LESSONS: &[&Lesson] = &[
     &day05::LESSON,
     &day06::LESSON,
     &day07::LESSON,
-    &day08_training::LESSON,
+    &day08::LESSON,
     &day09_generation::LESSON,
     &day10::LESSON,
 ];

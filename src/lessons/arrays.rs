@@ -56,6 +56,11 @@ pub fn largest_difference_by_name(a: &BTreeMap<String, Array>, b: &BTreeMap<Stri
     pairs.try_fold(0.0, |largest, (a, b)| Ok(larger(largest, largest_difference(a, b)?)))
 }
 
+/// The largest magnitude of some differences, or NaN if one of them is.
+pub fn largest(differences: impl IntoIterator<Item = f32>) -> f32 {
+    differences.into_iter().map(f32::abs).fold(0.0, larger)
+}
+
 /// The larger of two numbers, or NaN if one of them is.
 pub fn larger(a: f32, b: f32) -> f32 {
     if a.is_nan() || a > b { a } else { b }
@@ -118,5 +123,6 @@ mod tests {
         assert_eq!(difference(1.0, &[2.5]), 0.5);
         assert!(difference(f32::NAN, &[2.5]).is_nan() && difference(1.5, &[f32::NAN]).is_nan());
         assert_eq!(difference(1.0, &[2.0, 2.0]), f32::INFINITY);
+        assert!(largest([0.5, -2.0]) == 2.0 && largest([f32::NAN, 1.0]).is_nan());
     }
 }

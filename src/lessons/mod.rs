@@ -14,6 +14,7 @@
 //! | `tokens.rs`, `finetuned.rs` | texts as published tokenizers cut them; finetuned models |
 //! | `pictures.rs` | heat maps, curves, points |
 //! | `gradients.rs`, `pytorch.rs` | gradients as training computes them; reference values from PyTorch |
+//! | `training.rs` | the library's training in parts |
 //! | `workbook.rs` | the learner's own package, made from the days |
 //! | `claims.rs` | results of the checks of a day's claims |
 //!
@@ -38,6 +39,7 @@ pub mod pytorch;
 pub mod results;
 pub mod screen;
 pub mod tokens;
+pub mod training;
 pub mod workbook;
 pub mod workspace;
 

@@ -18,6 +18,12 @@ pub struct Series {
 }
 
 impl Series {
+    /// A curve through these points.
+    pub fn new(name: impl Into<String>, points: Vec<(f64, f64)>) -> Self {
+        let name = name.into();
+        Self { name, points }
+    }
+
     /// Values at x = `first`, `first` + 1 and so on.
     pub fn numbered(name: &str, first: u32, values: impl IntoIterator<Item = f64>) -> Self {
         Self {
@@ -172,6 +178,26 @@ pub fn bars(title: &str, names: &[String], groups: &[(String, Vec<f64>)]) -> Res
         }
         Ok(())
     })
+}
+
+/// The same as text, with `header` above the names.
+pub fn text_bars(header: &str, names: &[String], groups: &[(String, Vec<f64>)]) -> String {
+    let width = header.chars().count();
+    let titles = groups.iter().map(|(title, _)| format!("  {title:<22}"));
+    let mut text = format!("{header}{}", titles.collect::<String>());
+    for (at, name) in names.iter().enumerate() {
+        text.truncate(text.trim_end().len());
+        text += &format!("\n{name:<width$}");
+        for (_, shares) in groups {
+            let bar = "█".repeat((13.0 * shares[at]).round() as usize);
+            text += &match shares[at] > 0.0 {
+                true => format!("  {:>5.1} %  {bar:<13}", 100.0 * shares[at]),
+                false => format!("  {:>5}    {bar:<13}", "–"),
+            };
+        }
+    }
+    text.truncate(text.trim_end().len());
+    text + "\n"
 }
 
 /// Heat map of numbers from 0 to 1, larger is darker: `values[row][column]`.

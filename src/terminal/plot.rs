@@ -45,6 +45,18 @@ pub struct Axes<'a> {
     pub logarithmic: bool,
 }
 
+impl<'a> Axes<'a> {
+    /// Linear axes with these labels.
+    pub fn new(title: &'a str, x: &'a str, y: &'a str) -> Self {
+        Self {
+            title,
+            x,
+            y,
+            logarithmic: false,
+        }
+    }
+}
+
 /// A line of a plot.
 pub struct Curve {
     /// Its entry in the legend, if any.

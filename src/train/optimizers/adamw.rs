@@ -30,7 +30,6 @@ pub struct Scalars {
 }
 
 impl AdamW {
-    // ANCHOR: adamw
     /// The running means of a parameter's gradient and of its square, `m` and `v`, after a step (Loshchilov and Hutter 2019,
     /// algorithm 2). All have the parameter's shape.
     pub fn moments(&self, [m, v]: [&Array; 2], gradient: &Array, scalars: &Scalars) -> Result<[Array; 2]> {
@@ -58,5 +57,4 @@ impl AdamW {
         }
         old.subtract(step.multiply(&scalars.lr)?)
     }
-    // ANCHOR_END: adamw
 }

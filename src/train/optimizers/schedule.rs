@@ -4,7 +4,6 @@ use std::f64::consts::PI;
 
 use crate::config::{Schedule, TrainConfig};
 
-// ANCHOR: schedule
 /// The learning rate of `step` (from 0): linear warm-up to `lr`, then decay by the schedule to `min_lr`, which is reached one
 /// step after the schedule's last and kept from there on.
 pub fn learning_rate(config: &TrainConfig, step: u64) -> f32 {
@@ -40,7 +39,6 @@ fn remaining_decay(config: &TrainConfig, step: u64) -> f64 {
         Schedule::Wsd | Schedule::Linear => 1.0 - progress,
     }
 }
-// ANCHOR_END: schedule
 
 /// Muon's learning rate of `step`, proportional to [`learning_rate`].
 pub fn muon_learning_rate(config: &TrainConfig, step: u64) -> f32 {

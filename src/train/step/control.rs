@@ -49,7 +49,6 @@ impl Control {
     }
 }
 
-// ANCHOR: clip
 /// `Σ g²` over all elements of a gradient of any shape, a scalar.
 pub fn sum_of_squares(gradient: &Array) -> Result<Array> {
     let chunk_size = operations::chunk_elements();
@@ -81,4 +80,3 @@ pub fn clip_coefficient(norm: &Array, max_norm: f32) -> Result<Array> {
     let coefficient = ops::divide(Array::from_f32(max_norm), norm.add(Array::from_f32(1e-6))?)?;
     ops::minimum(coefficient, Array::from_f32(1.0))
 }
-// ANCHOR_END: clip
