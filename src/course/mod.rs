@@ -19,9 +19,7 @@ pub mod day05;
 pub mod day06;
 pub mod day07;
 pub mod day08;
-mod day09_cache;
-mod day09_generation;
-mod day09_sampling;
+pub mod day09;
 pub mod day10;
 pub mod overview;
 
@@ -43,7 +41,7 @@ pub const LESSONS: &[&Lesson] = &[
     &day06::LESSON,
     &day07::LESSON,
     &day08::LESSON,
-    &day09_generation::LESSON,
+    &day09::LESSON,
     &day10::LESSON,
 ];
 

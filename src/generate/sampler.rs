@@ -129,7 +129,6 @@ impl Sampling {
         })
     }
 
-    // ANCHOR: candidates
     /// The tokens that may be drawn at a temperature over 0, in the order of their ids.
     pub fn candidates(&self, logits: &[f32], seen: &[u32]) -> Vec<WeightedToken> {
         self.candidates_of(&self.penalized(logits, seen))
@@ -149,7 +148,6 @@ impl Sampling {
         kept.retain(|candidate| candidate.weight >= self.min_p);
         kept
     }
-    // ANCHOR_END: candidates
 
     fn penalized(&self, logits: &[f32], seen: &[u32]) -> Vec<f32> {
         let mut scores = logits.to_vec();

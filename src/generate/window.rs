@@ -21,7 +21,6 @@ impl ContextWindow {
         &self.ids
     }
 
-    // ANCHOR: push
     /// Adds a token. If the window was full, it first drops all but its last half, and returns true.
     ///
     /// Dropping half at once, and not the first token at each step, keeps the positions of the others for half a context:
@@ -34,7 +33,6 @@ impl ContextWindow {
         self.ids.push(id);
         full
     }
-    // ANCHOR_END: push
 }
 
 #[cfg(test)]

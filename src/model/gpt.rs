@@ -100,7 +100,6 @@ impl Gpt {
         Ok(weights)
     }
 
-    // ANCHOR: cached
     /// Appends token ids `[B, T]` to sequences whose earlier tokens are in `cache`, adds them to it, and gives the logits
     /// `[B, V]` of the token after the last.
     ///
@@ -114,7 +113,6 @@ impl Gpt {
         }
         self.logits(&x.try_index((.., -1))?)
     }
-    // ANCHOR_END: cached
 
     /// The residual stream `[…, C]` to logits `[…, V]`.
     fn logits(&self, x: &Array) -> Result<Array> {

@@ -102,7 +102,6 @@ impl LayerCache {
         self.length
     }
 
-    // ANCHOR: extend
     /// Appends the keys and values of new tokens, `[B, K, T, D]`, and gives those of all S tokens so far, `[B, K, S, D]`.
     pub(super) fn extend(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
         let (start, end) = (self.length, self.length + keys.dim(2));
@@ -122,7 +121,6 @@ impl LayerCache {
         let filled = (.., .., ..end);
         Ok((self.keys.try_index(filled)?, self.values.try_index(filled)?))
     }
-    // ANCHOR_END: extend
 }
 
 fn index_error(error: impl std::fmt::Display) -> Exception {
