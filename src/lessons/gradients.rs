@@ -54,7 +54,7 @@ pub fn gradients_by_name(
     Ok(named(&gradients))
 }
 
-/// The norm of those whose names begin with `prefix`, in float64: squares of gradients that have all but vanished are too
+/// The norm of the gradients whose names begin with `prefix`, in float64: squares of gradients that have all but vanished are too
 /// small for float32.
 ///
 /// # Errors
