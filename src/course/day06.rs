@@ -91,6 +91,7 @@ pub fn dropout(x: &Array, rate: f32, key: &Array) -> Result<Array> {
 
 use mlx_rs::ops::indexing::TryIndexOp;
 
+use super::day02::cross_entropy;
 use super::day03::embed;
 use super::day05::HEADS;
 use crate::config::TrainConfig;
@@ -103,7 +104,6 @@ use crate::lessons::workspace::Workspace;
 use crate::lessons::{Lesson, Recipe};
 use crate::model::block::Block;
 use crate::model::dropout::Dropout;
-use crate::model::loss::negative_log_likelihood;
 use crate::model::mlp::gelu as library_gelu;
 use crate::model::norm::LayerNorm;
 use crate::model::parameters::Parameters;
@@ -253,7 +253,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
         let loss = |weights: &Weights| {
             let x = layer_norm(&outputs(weights)?[DEPTH], weights, "ln_f")?;
             let logits = x.matmul(weights["wte.weight"].transpose()?)?; // [B, T, V]
-            negative_log_likelihood(&logits, &targets)?.mean(None)
+            cross_entropy(&logits, &targets)
         };
         let gradients = gradients_by_name(&weights, loss)?;
         // ANCHOR_END: stack

@@ -116,6 +116,7 @@ use std::fmt::Write;
 use mlx_rs::ops;
 use mlx_rs::ops::indexing::TryIndexOp;
 
+use super::day02::cross_entropy;
 use super::day04::linear;
 use super::day05::multi_head_attention;
 use super::day06::{BLOCKS, mlp};
@@ -361,7 +362,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     )?;
     page.claim(
         "every gradient of gpt is PyTorch's",
-        "gelu and layer_norm in src/course/day06.rs, the loss in src/model/loss.rs",
+        "gelu and layer_norm in src/course/day06.rs, cross_entropy in src/course/day02.rs",
         // As for the logits, relative to each array's largest magnitude.
         || Ok(CheckResult::within_tolerance(gradients_off, 1e-5)),
     )?;
@@ -397,11 +398,6 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
         let (labels, vectors) = workspace.embedding(NANO.folder)?;
         principal_components("What day 7 learned of each character", labels, &vectors)
     })
-}
-
-/// The mean loss in nats: logits `[B, T, V]` and targets `[B, T]`.
-fn cross_entropy(logits: &Array, targets: &Array) -> Result<Array> {
-    negative_log_likelihood(logits, targets)?.mean(None)
 }
 
 /// The residual stream after the embeddings and after each block, each `[B, T, C]`.

@@ -2,7 +2,7 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `dayNN_*.rs` | the days |
+//! | `dayNN.rs` | the days |
 //! | `overview.rs` | overview of all days |
 //!
 //! ```
