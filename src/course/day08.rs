@@ -71,8 +71,8 @@ pub fn adamw(
 // ANCHOR_END: adamw
 
 // ANCHOR: schedule
-/// The learning rate of a step, counted from 0: it rises along a line to `lr` in `warmup` steps, then falls along half a cosine
-/// to `min_lr` at the last of `steps`.
+/// The learning rate of a step, counted from 0: it rises along a line to `lr` in `warmup` steps, then falls along half a cosine,
+/// which reaches `min_lr` one step after the last of `steps`.
 ///
 /// In the warm-up lr · (step + 1)/(warmup + 1), then min_lr + (lr − min_lr) · (1 + cos(π · progress))/2.
 ///
