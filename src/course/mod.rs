@@ -62,7 +62,7 @@ pub fn find(day: u8) -> Result<&'static Lesson> {
 /// A missing checkpoint of an earlier day, or a figure that cannot be computed or written.
 pub fn run(lesson: &Lesson, workspace: &Workspace) -> Result<()> {
     Page::run(lesson, workspace, View::Chapter)?;
-    let mut screen = Screen::new();
+    let mut screen = Screen::of_terminal();
     let (program, day) = (program(), lesson.day);
     screen.text(&format!(
         "Answers: `{program} lesson {day} --answer`. Check this day's claims on your machine: `{program} lesson check {day}`."

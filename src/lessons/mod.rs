@@ -88,7 +88,7 @@ pub struct Recipe {
 /// # Errors
 /// Standard output is closed.
 pub fn show_answers(lesson: &Lesson) -> Result<()> {
-    let mut screen = Screen::new();
+    let mut screen = Screen::of_terminal();
     answers(lesson.chapter)
         .iter()
         .try_for_each(|paragraph| screen.text(paragraph))

@@ -45,13 +45,13 @@ impl<'a> Page<'a> {
             lesson,
             workspace,
             view,
-            screen: Screen::new(),
+            screen: Screen::of_terminal(),
             rest: sections(lesson.chapter).into_iter(),
             checks: Vec::new(),
         };
         (lesson.program)(&mut page, workspace)?;
         if view == View::Chapter {
-            page.to_next_figure(None)?;
+            page.next_figure(None)?;
         } else {
             page.checks.extend(losses_in_bands(lesson, workspace)?);
         }
@@ -67,7 +67,7 @@ impl<'a> Page<'a> {
         if self.view == View::Claims {
             return Ok(());
         }
-        let section = self.to_next_figure(Some(name))?;
+        let section = self.next_figure(Some(name))?;
         let figure = render()?;
         let path = self.workspace.save_figure(self.lesson.day, name, &figure)?;
         match section {
@@ -109,7 +109,7 @@ impl<'a> Page<'a> {
     }
 
     /// Shows the chapter's text up to its next figure, and returns that, or none at the end.
-    fn to_next_figure(&mut self, expected: Option<&str>) -> Result<Option<Section<'a>>> {
+    fn next_figure(&mut self, expected: Option<&str>) -> Result<Option<Section<'a>>> {
         for section in self.rest.by_ref() {
             let name = match &section {
                 Section::Text(_) if self.view != View::Chapter => continue,

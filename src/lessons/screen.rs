@@ -21,7 +21,7 @@ pub struct Screen {
 
 impl Screen {
     /// A screen as wide as the terminal, up to [`WIDTH`].
-    pub fn new() -> Self {
+    pub fn of_terminal() -> Self {
         let columns = stdout_columns();
         Self {
             style: Style {
