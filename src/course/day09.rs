@@ -307,8 +307,9 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
                 let kept = library.candidates(&logits, &prompt);
                 let total: f32 = kept.iter().map(|token| token.weight).sum();
                 let mut left = softmax(&ours);
-                kept.iter()
-                    .for_each(|token| left[token.id as usize] -= token.weight / total);
+                for token in kept {
+                    left[token.id as usize] -= token.weight / total;
+                }
                 largest(left)
             };
             let off = largest([
@@ -431,11 +432,8 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     page.figure("cache.txt", || {
         let mut text = String::from("model        layers  width  context      by hand   in the library\n");
         for (name, shape, library) in &sizes {
-            let (layers, width, context, by_hand) = (shape.layers, shape.embd, shape.context, cache_bytes(shape));
-            writeln!(
-                text,
-                "{name:<12} {layers:>6} {width:>6} {context:>8} {by_hand:>12} {library:>16}"
-            )?;
+            let (l, c, t, by_hand) = (shape.layers, shape.embd, shape.context, cache_bytes(shape));
+            writeln!(text, "{name:<12} {l:>6} {c:>6} {t:>8} {by_hand:>12} {library:>16}")?;
         }
         Ok(text)
     })?;
@@ -454,18 +452,21 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     let ids = row(&text[..context]);
     let log_softmax = |logits: Array| logits.subtract(logits.logsumexp_axis(-1, true)?);
     let at_once = log_softmax(gpt(&ids, &weights, &shape)?)?; // [1, T, V]
-    let model = Model::new(&checkpoint.model, &checkpoint.parameters)?;
-    let mut library_cache = KvCache::new(&checkpoint.model, 1, Dtype::Float32)?;
-    let mut by_library = Vec::new();
     // ANCHOR: both
     let mut cache = Cache::new(shape.layers);
     let mut one_by_one = Vec::new();
     for at in 0..ids.dim(1) {
         let id = ids.try_index((.., at..at + 1))?; // [1, 1]
         one_by_one.push(gpt_with_cache(&id, &weights, &shape, &mut cache)?); // [1, 1, V]
-        // ANCHOR_END: both
-        by_library.push(model.forward_cached(&id, &mut library_cache)?.expand_dims(1)?);
     }
+    // ANCHOR_END: both
+    let model = Model::new(&checkpoint.model, &checkpoint.parameters)?;
+    let mut cache = KvCache::new(&checkpoint.model, 1, Dtype::Float32)?;
+    let by_library = (0..ids.dim(1)).map(|at| {
+        let id = ids.try_index((.., at..at + 1))?; // [1, 1]
+        model.forward_cached(&id, &mut cache)?.expand_dims(1) // [1, 1, V]
+    });
+    let by_library = by_library.collect::<Result<Vec<_>>>()?;
     let off = |parts: &[Array]| largest_difference(&log_softmax(ops::concatenate(parts, 1)?)?, &at_once);
     let (ours, library) = (off(&one_by_one)?, off(&by_library)?);
     page.figure("same.txt", || {
@@ -492,14 +493,9 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     })?;
     page.figure("timing.svg", || {
         let [anew, cached] = times;
-        let lines = [
-            Series::new("without the cache", anew),
-            Series::new("with the cache", cached),
-        ];
-        curves(
-            &Axes::new("Time of one more token", "tokens so far", "milliseconds"),
-            &lines,
-        )
+        let lines = [("without the cache", anew), ("with the cache", cached)];
+        let axes = Axes::new("Time of one more token", "tokens so far", "milliseconds");
+        curves(&axes, &lines.map(|(name, points)| Series::new(name, points)))
     })?;
 
     page.figure("full.txt", || {
