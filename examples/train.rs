@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = TrainConfig {
         corpus,
         steps: arguments.next().map_or(Ok(2000), |steps| steps.parse())?,
-        ..Preset::Nano.train(device)
+        ..Preset::Nano.train_config(device)
     };
     let dataset = Dataset::open(&config.corpus)?;
     let mut session = Session::start(config, &dataset, Path::new(&folder))?;

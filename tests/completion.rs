@@ -34,7 +34,7 @@ fn write(tokenizer: &Tokenizer, ids: &[u32], ending: &StopCriteria) -> (Completi
 #[test]
 fn it_ends_by_length_stop_string_or_end_of_text() {
     let tokenizer = &*GPT2;
-    let end = tokenizer.end_of_text();
+    let end = tokenizer.eos_token();
     let mut ids = tokenizer.encode("One two three.\n\nFour").unwrap();
     ids.push(end.unwrap());
     ids.extend(tokenizer.encode(" five").unwrap());

@@ -162,7 +162,7 @@ fn a_prompt_that_is_prefilled_in_pieces_is_one_that_is_prefilled_at_once() {
         heads: 2,
         embd: 16,
         context: 1300,
-        ..Preset::Nano.model(65)
+        ..Preset::Nano.model_config(65)
     };
     // Ten times the usual start, so that a token tells from another.
     let parameters: Parameters = init::initialize(&model, 1)

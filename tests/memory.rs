@@ -24,7 +24,7 @@ static ARRAYS: Mutex<()> = Mutex::new(());
 fn estimates_of_a_step_are_below_what_it_takes_and_not_far_below() {
     let _alone = ARRAYS.lock();
     Device::Cpu.select().unwrap();
-    let nano = Preset::Nano.train(Device::Cpu);
+    let nano = Preset::Nano.train_config(Device::Cpu);
     let long = TrainConfig {
         context: 1024,
         batch_size: 2,
@@ -62,7 +62,7 @@ fn estimates_of_a_step_are_below_what_it_takes_and_not_far_below() {
         ),
         ("logits", 20_000, nano),
     ] {
-        let model = config.model(vocabulary);
+        let model = config.model_config(vocabulary);
         let parameters = init::initialize(&model, 1).unwrap();
         let count = parameters.count();
         let mut stepper = Stepper::new(&config, &model, &parameters, &Parameters::default()).unwrap();

@@ -221,10 +221,10 @@ fn train_for_a_while(dtype: Precision) -> f32 {
     let corpus = Corpus::open(DEFAULT_CORPUS).unwrap();
     let tokenizer = CharTokenizer::from_text(corpus.text(Split::All));
     let tokens = Tokens::Memory(tokenizer.encode(corpus.text(Split::Train)).unwrap());
-    let mut config = Preset::Nano.train(Device::Cpu);
+    let mut config = Preset::Nano.train_config(Device::Cpu);
     (config.layers, config.embd, config.context, config.steps, config.dtype) = (2, 64, 32, 300, dtype);
     config.lr = 3e-3;
-    let model = config.model(tokenizer.vocab_size());
+    let model = config.model_config(tokenizer.vocab_size());
     let parameters = init::initialize(&model, 1).unwrap();
     let mut stepper = Stepper::new(&config, &model, &parameters, &Parameters::default()).unwrap();
     let mut state = TrainState::new(parameters, Parameters::default(), Optimizer::Adamw).unwrap();

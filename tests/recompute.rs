@@ -62,7 +62,7 @@ fn model(case: &Case) -> ModelConfig {
             alpha: 8.0,
             targets: vec!["c_attn".into(), "c_proj".into()],
         }),
-        ..Preset::Nano.train(Device::Cpu).model(40)
+        ..Preset::Nano.train_config(Device::Cpu).model_config(40)
     }
 }
 
@@ -207,7 +207,7 @@ fn gradients_are_those_of_blocks_that_are_kept() {
 
 /// What MLX holds at most in two steps, and the losses.
 fn peak(config: &TrainConfig) -> (f64, Vec<f32>) {
-    let model = config.model(65);
+    let model = config.model_config(65);
     let parameters = init::initialize(&model, 1).unwrap();
     let mut stepper = Stepper::new(config, &model, &parameters, &Parameters::default()).unwrap();
     let mut state = TrainState::new(parameters, Parameters::default(), Optimizer::Adamw).unwrap();
@@ -235,7 +235,7 @@ fn a_deep_model_takes_a_fraction_of_the_memory() {
             threads,
             grad_accum,
             optimizer: Optimizer::Adamw,
-            ..Preset::Nano.train(Device::Cpu)
+            ..Preset::Nano.train_config(Device::Cpu)
         };
         let (kept, losses) = peak(&config);
         let (again, others) = peak(&TrainConfig {

@@ -103,13 +103,13 @@ fn known_answers() {
     let gpt2 = Tokenizer::gpt2().unwrap();
     assert_eq!(gpt2.encode("hello world").unwrap(), [31373, 995]);
     assert_eq!(
-        (gpt2.vocab_size(), gpt2.end_of_text(), gpt2.default_prompt()),
+        (gpt2.vocab_size(), gpt2.eos_token(), gpt2.default_prompt()),
         (50257, Some(50256), vec![50256])
     );
     let textbook = Bpe::train("aaabdaaabac", 256 + 3, Pattern::Gpt2, &[], |_| ()).unwrap();
     assert_eq!(textbook.encode("aaabdaaabac").unwrap(), [258, 100, 258, 97, 99]);
     let cl100k = Tokenizer::cl100k().unwrap();
-    assert_eq!((cl100k.vocab_size(), cl100k.end_of_text()), (100277, Some(100257)));
+    assert_eq!((cl100k.vocab_size(), cl100k.eos_token()), (100277, Some(100257)));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn saved_and_loaded_every_tokenizer_is_the_same_here_and_in_tokenizers() {
 #[test]
 fn special_tokens_are_ids_or_text_or_an_error_as_asked() {
     for (name, tokenizer) in of_any_text() {
-        let end = tokenizer.end_of_text().unwrap();
+        let end = tokenizer.eos_token().unwrap();
         let text = "a<|endoftext|>b";
         let as_text = tokenizer.encode(text).unwrap();
         assert!(!as_text.contains(&end), "{name}");

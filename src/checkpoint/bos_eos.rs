@@ -164,7 +164,7 @@ mod tests {
         let written = |bos_eos: BosEos| {
             let model = ModelConfig {
                 bos_eos,
-                ..Preset::Nano.model(50257)
+                ..Preset::Nano.model_config(50257)
             };
             let (mut config, mut names) = (json!({}), gpt2.config_json(64));
             write(&mut config, &model, &gpt2);

@@ -13,7 +13,7 @@ impl GivenSettings {
     /// # Errors
     /// None: clap has read them.
     pub fn settings(&self) -> Result<Settings> {
-        let mut config = Preset::Nano.train(Device::Cpu); // any preset: what was not given is left out below
+        let mut config = Preset::Nano.train_config(Device::Cpu); // any preset: what was not given is left out below
         config.update_from_arg_matches(&self.0)?;
         let all = Table::try_from(&config)?.into_iter();
         let given = all.filter(|(key, _)| self.0.try_contains_id(key).unwrap_or(false));

@@ -6,7 +6,7 @@
 //! use mlx_gpt::config::{Device, Preset};
 //!
 //! println!("MLX computes on the {}", Device::current()?);
-//! let cache = memory::kv_cache_bytes(&Preset::Gpt2.model(50257)); // bytes of GPT-2's keys and values
+//! let cache = memory::kv_cache_bytes(&Preset::Gpt2.model_config(50257)); // bytes of GPT-2's keys and values
 //! assert!(cache < memory::total_memory() as f64);
 //! # Ok::<(), anyhow::Error>(())
 //! ```

@@ -6,7 +6,7 @@
 //! let config = TrainConfig {
 //!     layers: 2,
 //!     steps: 100,
-//!     ..Preset::Nano.train(Device::Cpu)
+//!     ..Preset::Nano.train_config(Device::Cpu)
 //! };
 //! config.validate()?;
 //! assert_eq!(config.tokens_per_step(), 12 * 64);

@@ -94,7 +94,7 @@ impl Preset {
     }
 
     /// The model's configuration, with a vocabulary of that size.
-    pub fn model(self, vocab_size: usize) -> ModelConfig {
+    pub fn model_config(self, vocab_size: usize) -> ModelConfig {
         let (layers, heads, embd, context, dropout) = match self {
             Self::Nano => (4, 4, 128, 64, 0.0),
             Self::Baby => (6, 6, 384, 256, 0.2),
@@ -127,8 +127,8 @@ impl Preset {
     }
 
     /// The preset's training recipe, with AdamW.
-    pub fn train(self, device: Device) -> TrainConfig {
-        let model = self.model(0);
+    pub fn train_config(self, device: Device) -> TrainConfig {
+        let model = self.model_config(0);
         let character_level = matches!(self, Self::Nano | Self::Baby);
         let (steps, batch_size, grad_accum) = match self {
             Self::Nano => (2000, 12, 1),

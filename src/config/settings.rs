@@ -59,7 +59,7 @@ impl Settings {
         let settings: Self =
             toml::from_slice(&bytes).with_context(|| format!("configuration {} is not valid", path.display()))?;
         let config = settings
-            .applied_to(&Preset::Nano.train(Device::Cpu)) // any preset: only the file's own keys are checked
+            .applied_to(&Preset::Nano.train_config(Device::Cpu)) // any preset: only the file's own keys are checked
             .with_context(|| format!("configuration {} is not valid", path.display()))?;
         config.ensure_no_batch_ramp(
             &format!("configuration {}", path.display()),
@@ -123,7 +123,7 @@ impl Settings {
         let chosen = preset;
         let preset = preset.unwrap_or(Preset::for_device(device));
         let arch = self.get("arch", file)?;
-        let mut base = preset.train(device).with_architecture(arch.unwrap_or_default());
+        let mut base = preset.train_config(device).with_architecture(arch.unwrap_or_default());
         let mut finetunes = false;
         if let Some(start) = start {
             ensure!(
@@ -226,7 +226,9 @@ mod tests {
             ("steps = \"many\"", "steps"),
             ("arch = \"llama\"", "unknown variant `llama`"),
         ] {
-            let error = settings(text).applied_to(&Preset::Nano.train(Device::Cpu)).unwrap_err();
+            let error = settings(text)
+                .applied_to(&Preset::Nano.train_config(Device::Cpu))
+                .unwrap_err();
             let error = format!("{error:#}");
             assert!(error.contains(expected), "{error}");
         }
@@ -239,7 +241,7 @@ mod tests {
         let config = |parameters, options: &str, preset| {
             let start = Start {
                 folder: "models/x".into(),
-                model: Preset::Gpt2.model(50257),
+                model: Preset::Gpt2.model_config(50257),
                 parameters,
             };
             let options = settings(options);
@@ -268,7 +270,7 @@ mod tests {
             model: ModelConfig {
                 architecture: Architecture::Modern,
                 parts: Parts::MODERN,
-                ..Preset::Nano.model(65)
+                ..Preset::Nano.model_config(65)
             },
             parameters: 1,
         };

@@ -325,7 +325,7 @@ impl TrainConfig {
     }
 
     /// The model that it trains, with a vocabulary of that size.
-    pub fn model(&self, vocab_size: usize) -> ModelConfig {
+    pub fn model_config(&self, vocab_size: usize) -> ModelConfig {
         let parts = Parts {
             position: self.position,
             norm: self.norm,
@@ -381,7 +381,7 @@ mod tests {
 
     #[test]
     fn a_run_from_before_there_were_schedules_has_the_cosine() {
-        let config = Preset::Nano.train(Device::Cpu);
+        let config = Preset::Nano.train_config(Device::Cpu);
         let mut table = toml::Table::try_from(&config).unwrap();
         for key in ["schedule", "decay_share"] {
             assert!(table.remove(key).is_some());

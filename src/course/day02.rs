@@ -384,7 +384,7 @@ fn with_table(workspace: &Workspace, table: &Array) -> anyhow::Result<Checkpoint
     let tokenizer = workspace.tokenizer()?.clone();
     Ok(Checkpoint {
         folder: workspace.folder(BIGRAM.folder),
-        model: workspace.config(&BIGRAM)?.model(tokenizer.vocab_size()),
+        model: workspace.config(&BIGRAM)?.model_config(tokenizer.vocab_size()),
         parameters: Parameters::from_entries(vec![("wte.weight".into(), table.clone())]),
         tokenizer,
         base: None,

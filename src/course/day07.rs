@@ -303,10 +303,10 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     )?;
 
     let mut sizes = vec![
-        (Preset::Gpt2.model(50257), "124439808"),
-        (Preset::Gpt2Medium.model(50257), "354823168"),
-        (Preset::Gpt2Large.model(50257), "774030080"),
-        (Preset::Gpt2Xl.model(50257), "1557611200"),
+        (Preset::Gpt2.model_config(50257), "124439808"),
+        (Preset::Gpt2Medium.model_config(50257), "354823168"),
+        (Preset::Gpt2Large.model_config(50257), "774030080"),
+        (Preset::Gpt2Xl.model_config(50257), "1557611200"),
     ];
     sizes.push((model, ""));
     page.figure("count.txt", || {

@@ -421,10 +421,10 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     let mut sizes = Vec::new();
     for (name, model) in [
         ("day 8", checkpoint.model.clone()),
-        ("gpt2", Preset::Gpt2.model(50257)),
-        ("gpt2-medium", Preset::Gpt2Medium.model(50257)),
-        ("gpt2-large", Preset::Gpt2Large.model(50257)),
-        ("gpt2-xl", Preset::Gpt2Xl.model(50257)),
+        ("gpt2", Preset::Gpt2.model_config(50257)),
+        ("gpt2-medium", Preset::Gpt2Medium.model_config(50257)),
+        ("gpt2-large", Preset::Gpt2Large.model_config(50257)),
+        ("gpt2-xl", Preset::Gpt2Xl.model_config(50257)),
     ] {
         let library = KvCache::new(&model, 1, Dtype::Float32)?.bytes();
         sizes.push((name, Shape::from(&model), library));

@@ -170,7 +170,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
             ("gpt2-large", Preset::Gpt2Large),
             ("gpt2-xl", Preset::Gpt2Xl),
         ] {
-            let model = preset.model(vocab_size);
+            let model = preset.model_config(vocab_size);
             let all = parameter_count(&model) as f64 / 1e6;
             let wte = (vocab_size * model.embd) as f64 / 1e6;
             let percent = format!("{:>3.0} %", 100.0 * wte / all);
@@ -276,7 +276,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     })?;
 
     // A model of a small vocabulary, with adapters as they begin, and with others.
-    let plain = small(Preset::Nano.train(Device::Cpu), 0.0, 0.0).model(16);
+    let plain = small(Preset::Nano.train_config(Device::Cpu), 0.0, 0.0).model_config(16);
     let model = ModelConfig {
         lora: Some(adapters()),
         ..plain.clone()
@@ -319,7 +319,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
             writeln!(out, "{layer:<12}  {w:>10}  {a:>9} and {b}")?;
         }
         let (learning, config) = (new.count(), workspace.config(&BASE)?);
-        let frozen = parameter_count(&config.model(vocab_size));
+        let frozen = parameter_count(&config.model_config(vocab_size));
         let percent = 100.0 * learning as f64 / (learning + frozen) as f64;
         out += &format!("\n{learning} parameters learn, {percent:.1} % of all; {frozen} stay as they are\n");
         Ok(out)

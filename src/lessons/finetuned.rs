@@ -65,7 +65,7 @@ const OPENAI: Recipe = Recipe {
     folder: "day-10-openai-finetuned",
     what: "OpenAI's GPT-2, finetuned on plays",
     change: |config| {
-        let mut gpt2 = Preset::Gpt2.train(config.device);
+        let mut gpt2 = Preset::Gpt2.train_config(config.device);
         gpt2.finetune(true);
         TrainConfig {
             corpus: config.corpus,

@@ -51,7 +51,7 @@ impl PyTorch {
                 heads: 5,
                 embd: 80,
                 context: 24,
-                ..Preset::Nano.model(65)
+                ..Preset::Nano.model_config(65)
             },
             parameters: Parameters::from_entries(entries),
             batch: Batch {
@@ -94,7 +94,7 @@ impl PyTorch {
             min_lr: 1e-3,
             warmup: 0,
             threads,
-            ..Preset::Nano.train(Device::Cpu)
+            ..Preset::Nano.train_config(Device::Cpu)
         }
     }
 }

@@ -165,7 +165,7 @@ impl Workspace {
     /// # Errors
     /// If MLX fails (out of memory, device error).
     pub fn untrained(&self, recipe: &Recipe) -> Result<(ModelConfig, Parameters)> {
-        let model = self.config(recipe)?.model(self.tokenizer()?.vocab_size());
+        let model = self.config(recipe)?.model_config(self.tokenizer()?.vocab_size());
         let parameters = initialize(&model, self.seed())?;
         Ok((model, parameters))
     }
@@ -281,7 +281,7 @@ impl Workspace {
         let mut config = (recipe.change)(TrainConfig {
             corpus: self.settings.corpus.clone(),
             seed: self.settings.seed,
-            ..self.settings.preset.train(self.settings.device)
+            ..self.settings.preset.train_config(self.settings.device)
         });
         if let Some(steps) = self.settings.steps {
             config.steps = steps;
@@ -312,7 +312,7 @@ impl Workspace {
     /// # Errors
     /// It was not trained yet.
     pub fn is_fully_trained(&self, recipe: &Recipe) -> Result<bool> {
-        let whole = (recipe.change)(self.settings.preset.train(self.settings.device));
+        let whole = (recipe.change)(self.settings.preset.train_config(self.settings.device));
         Ok(self.results(recipe.folder)?.steps >= whole.steps)
     }
 

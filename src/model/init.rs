@@ -159,7 +159,7 @@ mod tests {
     /// The published sizes, biases and position embeddings counted, the tied head once.
     #[test]
     fn parameter_counts_are_the_published_ones() {
-        let count = |preset: Preset| parameter_count(&preset.model(50257));
+        let count = |preset: Preset| parameter_count(&preset.model_config(50257));
         assert_eq!(count(Preset::Gpt2), 124_439_808);
         assert_eq!(count(Preset::Gpt2Medium), 354_823_168);
         assert_eq!(count(Preset::Gpt2Large), 774_030_080);

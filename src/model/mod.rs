@@ -17,7 +17,7 @@
 //! use mlx_gpt::model::{Model, init::initialize};
 //! use mlx_rs::Array;
 //!
-//! let config = ModelConfig { layers: 1, embd: 16, heads: 2, ..Preset::Nano.model(65) };
+//! let config = ModelConfig { layers: 1, embd: 16, heads: 2, ..Preset::Nano.model_config(65) };
 //! let model = Model::new(&config, &initialize(&config, 1337)?)?;
 //! let ids = Array::from_slice(&[1, 2, 3], &[1, 3]); // [B, T]
 //! assert_eq!(model.forward(&ids, None)?.shape(), [1, 3, 65]); // [B, T, V]

@@ -209,7 +209,7 @@ impl Tokenizer {
         if let Self::Char(tokenizer) = self {
             return tokenizer.default_prompt();
         }
-        match (self.end_of_text(), self.encode("\n")) {
+        match (self.eos_token(), self.encode("\n")) {
             (Some(id), _) => vec![id],
             (None, Ok(ids)) if !ids.is_empty() => ids,
             _ => vec![0],

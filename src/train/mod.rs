@@ -6,7 +6,7 @@
 //! use mlx_gpt::train::{Session, Unattended, train};
 //! use std::path::Path;
 //!
-//! let config = Preset::Nano.train(Device::current()?);
+//! let config = Preset::Nano.train_config(Device::current()?);
 //! let dataset = Dataset::open(&config.corpus)?;
 //! let mut session = Session::start(config, &dataset, Path::new("runs/mine"))?;
 //! train(&mut session, &mut Unattended)?; // runs/mine/latest is a checkpoint now

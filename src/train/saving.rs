@@ -163,7 +163,7 @@ mod tests {
             save_every: 10,
             keep_last,
             keep_every,
-            ..Preset::Nano.train(Device::Cpu)
+            ..Preset::Nano.train_config(Device::Cpu)
         };
         assert_eq!(kept_checkpoints(&config(0, 0), 0), 3); // after steps 10, 20 and 25
         assert_eq!(kept_checkpoints(&config(0, 0), 5), 3);

@@ -49,7 +49,7 @@ impl Setup {
         let (model, tokenizer, parameters, base) = match &config.init_from {
             None => {
                 let tokenizer = dataset.tokenizer(&config.tokenizer)?;
-                let model = config.model(tokenizer.vocab_size());
+                let model = config.model_config(tokenizer.vocab_size());
                 (model, tokenizer, None, None)
             }
             Some(path) => {
@@ -120,7 +120,7 @@ impl Setup {
         let configured = ModelConfig {
             context: model.context,
             bos_eos: model.bos_eos.clone(),
-            ..config.model(model.vocab_size)
+            ..config.model_config(model.vocab_size)
         };
         ensure!(
             configured == *model && config.context <= model.context && config.seed == saved.seed,

@@ -277,7 +277,7 @@ fn a_tokenizer_in_two_files() {
 fn the_configuration_and_the_metrics_of_a_run() {
     let _alone = alone();
     let folder = folder();
-    let config: TrainConfig = Preset::Nano.train(Device::Cpu);
+    let config: TrainConfig = Preset::Nano.train_config(Device::Cpu);
     let place = folder.path().join("run");
     let run = Run::create(&place, &config).unwrap();
     fs::rename(place.join("config.toml"), folder.path().join("config.toml")).unwrap();
@@ -287,7 +287,7 @@ fn the_configuration_and_the_metrics_of_a_run() {
         let config = Run::open(folder)?.config()?;
         // What a run is started with again is checked before anything is made by it.
         let _ = config.validate();
-        let _ = config.model(65).validate();
+        let _ = config.model_config(65).validate();
         Ok(())
     });
 

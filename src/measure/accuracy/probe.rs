@@ -88,11 +88,11 @@ struct Probe {
 impl Probe {
     /// The preset nano, and two layers of GPT-2's width.
     fn all() -> [Self; 2] {
-        let nano = Preset::Nano.model(65);
+        let nano = Preset::Nano.model_config(65);
         let wide = ModelConfig {
             layers: 2,
             context: 32,
-            ..Preset::Gpt2.model(512)
+            ..Preset::Gpt2.model_config(512)
         };
         [("nano", nano, 2), ("2 layers of GPT-2", wide, 1)].map(|(name, model, rows)| Self {
             name,
@@ -189,7 +189,7 @@ impl Probe {
             warmup: 0,
             steps: STEPS as u64,
             threads: threads()?,
-            ..Preset::Nano.train(device)
+            ..Preset::Nano.train_config(device)
         };
         let mut stepper = Stepper::new(&config, &self.model, parameters, &Parameters::default())?;
         let mut state = TrainState::new(parameters.clone(), Parameters::default(), config.optimizer)?;

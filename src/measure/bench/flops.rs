@@ -37,21 +37,21 @@ mod tests {
     /// head V · C.
     #[test]
     fn counts_are_those_worked_out_by_hand() {
-        let nano = Preset::Nano.model(65);
+        let nano = Preset::Nano.model_config(65);
         let n = 4 * (12 * 128 * 128 + 13 * 128) + 2 * 128 + 65 * 128;
         assert_eq!((n, parameters_per_token(&nano)), (801_664, n));
         assert_eq!(training_flops_per_token(&nano, 64), 5_203_200); // 4,809,984 + 393,216
         assert_eq!(weight_bytes_per_token(&nano), 3_206_656);
 
         // GPT-2's published count is 124,439,808 with 1024 · 768 position embeddings.
-        let gpt2 = Preset::Gpt2.model(50257);
+        let gpt2 = Preset::Gpt2.model_config(50257);
         assert_eq!(parameters_per_token(&gpt2), 123_653_376);
         assert_eq!(training_flops_per_token(&gpt2, 64), 748_998_144); // 741,920,256 + 7,077,888
     }
 
     #[test]
     fn an_untied_head_counts_in_place_of_the_embedding() {
-        let tied = Preset::Nano.model(65);
+        let tied = Preset::Nano.model_config(65);
         let mut untied = tied.clone();
         untied.parts = Parts {
             tie_head: false,

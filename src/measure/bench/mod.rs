@@ -95,7 +95,7 @@ pub fn measure(settings: &BenchOptions) -> Result<BenchReport> {
             ..training_shape(preset, settings.device)
         };
         let dataset = Dataset::open(&config.corpus)?;
-        let model = preset.model(dataset.tokenizer(&config.tokenizer)?.vocab_size());
+        let model = preset.model_config(dataset.tokenizer(&config.tokenizer)?.vocab_size());
         let name = name(preset);
         let training = measures(BenchSection::Training).then(|| {
             progress.stage(&format!(
@@ -125,7 +125,7 @@ pub fn measure(settings: &BenchOptions) -> Result<BenchReport> {
 /// The preset's recipe, with a batch that takes seconds on the device. OpenAI's sizes get llm.c's 4 rows of 64 tokens, for
 /// comparison with published figures.
 fn training_shape(preset: Preset, device: Device) -> TrainConfig {
-    let recipe = preset.train(device);
+    let recipe = preset.train_config(device);
     match (preset, device) {
         (Preset::Nano, _) | (Preset::Baby, Device::Gpu) => recipe,
         (Preset::Baby, Device::Cpu) => TrainConfig {

@@ -114,7 +114,7 @@ pub fn measure(rounds: Rounds, device: Device, threads: usize) -> Result<Vec<Sca
             let mut shape = Shape {
                 config: TrainConfig {
                     threads,
-                    ..Preset::Nano.train(device)
+                    ..Preset::Nano.train_config(device)
                 },
                 vocab_size: 64,
             };
@@ -132,7 +132,7 @@ pub fn measure(rounds: Rounds, device: Device, threads: usize) -> Result<Vec<Sca
 /// Milliseconds of the median step.
 fn time(shape: &Shape, rounds: Rounds) -> Result<f64> {
     let Shape { config, vocab_size } = shape;
-    let model = config.model(*vocab_size);
+    let model = config.model_config(*vocab_size);
     model.validate()?;
     let parameters = initialize(&model, config.seed)?;
     let mut stepper = Stepper::new(config, &model, &parameters, &Parameters::default())?;

@@ -120,7 +120,7 @@ mod tests {
                 let config = TrainConfig {
                     lr: lr as f32,
                     seed: seed as u64,
-                    ..Preset::Nano.train(Device::Cpu)
+                    ..Preset::Nano.train_config(Device::Cpu)
                 };
                 candidates.push(SweepRun {
                     settings: settings.clone(),

@@ -160,7 +160,7 @@ mod tests {
             config: TrainConfig {
                 lr,
                 threads: 2,
-                ..Preset::Nano.train(Device::Cpu)
+                ..Preset::Nano.train_config(Device::Cpu)
             },
         };
         let race = |engine: &str, runner: &Runner, threads: usize| Race {

@@ -58,7 +58,7 @@ mod tests {
         let config = TrainConfig {
             schedule,
             decay_share,
-            ..Preset::Nano.train(Device::Cpu)
+            ..Preset::Nano.train_config(Device::Cpu)
         };
         for &(step, expected) in expected {
             let lr = f64::from(learning_rate(&config, step));
@@ -131,7 +131,7 @@ mod tests {
                     schedule,
                     steps,
                     schedule_steps: Some(2000),
-                    ..Preset::Nano.train(Device::Cpu)
+                    ..Preset::Nano.train_config(Device::Cpu)
                 };
                 let rates: Vec<f32> = (100..4000).map(|step| learning_rate(&config, step)).collect();
                 assert_eq!(rates[0], config.lr, "{schedule:?}");
@@ -148,7 +148,7 @@ mod tests {
     /// The losses of runs made before there were other schedules stay what they were, to the bit.
     #[test]
     fn cosine_is_the_formula_that_it_always_was() {
-        let mut config = Preset::Nano.train(Device::Cpu);
+        let mut config = Preset::Nano.train_config(Device::Cpu);
         for (steps, warmup) in [(2000, 100), (4, 5), (1, 0), (600, 0)] {
             (config.steps, config.warmup) = (steps, warmup);
             for step in 0..steps + 2 {

@@ -30,7 +30,7 @@ const OTHERS: usize = 3;
 
 /// Inputs and outputs of each fused kernel of a step.
 fn kernels(config: &TrainConfig) -> Result<Vec<[usize; 2]>> {
-    let model = config.model(65);
+    let model = config.model_config(65);
     let parameters = init::initialize(&model, 1)?;
     eval(parameters.arrays())?;
     let gradients = GradientSpec {
@@ -98,7 +98,7 @@ fn no_fused_kernel_of_a_step_has_more_buffers_than_metal() -> Result<()> {
         embd: 48,
         context: 16,
         batch_size: 2,
-        ..Preset::Baby.train(Device::Gpu)
+        ..Preset::Baby.train_config(Device::Gpu)
     };
     let deep = TrainConfig {
         layers: 24,

@@ -136,7 +136,7 @@ mod tests {
     fn targets(target: Value, exclude: Value, blocks: Value) -> Result<Vec<String>> {
         let model = ModelConfig {
             layers: 2,
-            ..Preset::Nano.model(65)
+            ..Preset::Nano.model_config(65)
         };
         let exclude: Option<ModuleFilter> = serde_json::from_value(exclude)?;
         let blocks: Option<BlockIndices> = serde_json::from_value(blocks)?;
