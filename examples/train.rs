@@ -9,13 +9,13 @@ use std::path::Path;
 use mlx_gpt::checkpoint::Losses;
 use mlx_gpt::config::{Device, Preset, TrainConfig};
 use mlx_gpt::data::dataset::Dataset;
-use mlx_gpt::train::{Observer, Session, Stop, train};
+use mlx_gpt::train::{Interrupt, Observer, Session, train};
 use mlx_gpt::{CompletionOptions, LanguageModel};
 
 /// Prints the losses, and lets the run go on to its end.
 struct Printer;
 
-impl Stop for Printer {
+impl Interrupt for Printer {
     fn requested(&self) -> bool {
         false
     }

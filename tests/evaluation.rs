@@ -12,7 +12,7 @@ use mlx_gpt::data::corpus::{Corpus, Split};
 use mlx_gpt::data::dataset::{CorpusRecord, SplitTokens};
 use mlx_gpt::data::tokens::Tokens;
 use mlx_gpt::evaluate::hellaswag::{self, Example, Score, score};
-use mlx_gpt::evaluate::text::measure;
+use mlx_gpt::evaluate::text::evaluate_checkpoint;
 use mlx_gpt::tokenizer::CharTokenizer;
 use serde::Deserialize;
 use serde_json::Value;
@@ -109,7 +109,8 @@ fn losses_by_stride_are_those_of_transformers() {
             bytes: Some(case.text.len() as u64),
         };
         let mut heard = 0;
-        let (result, bits_per_byte) = measure(&checkpoint, &part, case.stride, |tokens| heard += tokens).unwrap();
+        let (result, bits_per_byte) =
+            evaluate_checkpoint(&checkpoint, &part, case.stride, |tokens| heard += tokens).unwrap();
         let what = format!("{} characters, stride {}", case.text.len(), case.stride);
         assert_eq!(result.tokens, case.text.len() - 1, "{what}");
         assert_eq!(heard, result.tokens, "{what}: the progress bar ends at its end");

@@ -13,7 +13,7 @@ use mlx_gpt::checkpoint::Checkpoint;
 use mlx_gpt::config::Device;
 use mlx_gpt::data::tokens::Tokens;
 use mlx_gpt::evaluate::Evaluator;
-use mlx_gpt::evaluate::text::evaluate;
+use mlx_gpt::evaluate::text::evaluate_tokens;
 use serde_json::{Value, json};
 
 /// Two float32 implementations of a model of this size.
@@ -38,7 +38,7 @@ impl Expected {
         let mut evaluator = Evaluator::of_checkpoint(&checkpoint).unwrap();
         let tokens = Tokens::Memory(self.ids("ids"));
         let context = checkpoint.model.context;
-        let found = evaluate(&mut evaluator, &checkpoint.parameters, &tokens, context, |_| ()).unwrap();
+        let found = evaluate_tokens(&mut evaluator, &checkpoint.parameters, &tokens, context, |_| ()).unwrap();
         let off = (found.loss() - loss.as_f64().unwrap()).abs();
         assert!(
             off <= TOLERANCE,

@@ -18,7 +18,7 @@ use mlx_gpt::model::dropout::Dropout;
 use mlx_gpt::model::parameters::{Names, Parameters};
 use mlx_gpt::model::{Gpt, init};
 use mlx_gpt::tokenizer::CharTokenizer;
-use mlx_gpt::train::step::gradients::{GradientSpec, MicroBatch};
+use mlx_gpt::train::step::gradients::{LossAndGradFn, MicroBatch};
 use mlx_gpt::train::step::workers::GradientWorkers;
 use mlx_gpt::train::step::{StepReport, Stepper, TrainState};
 use mlx_rs::Array;
@@ -69,17 +69,17 @@ fn logits_are_those_of_pytorch() {
 fn every_gradient_is_that_of_pytorch() {
     let fixture = Fixture::load();
     for threads in [1, 2, 5] {
-        let spec = GradientSpec {
+        let loss_and_grad = LossAndGradFn {
             model: fixture.model.clone(),
-            names: fixture.parameters.names().clone(),
-            frozen: Names::default(),
+            trainable_names: fixture.parameters.names().clone(),
+            frozen_names: Names::default(),
             precision: Precision::Float32,
             recompute: false,
             batch_rows: 12,
             micro_batches: 1,
             row_tokens: 24,
         };
-        let mut workers = GradientWorkers::new(&spec, threads).unwrap();
+        let mut workers = GradientWorkers::new(&loss_and_grad, threads).unwrap();
         let batches = Arc::new(micro_batches(&fixture.batch, 1, &[0; 20]));
         let parts = workers
             .compute(fixture.parameters.arrays(), &[], &batches, 1.0)

@@ -17,7 +17,7 @@ use mlx_gpt::model::init::layout;
 use mlx_gpt::model::kv_cache::KvCache;
 use mlx_gpt::model::mlp;
 use mlx_gpt::model::parameters::{Names, Parameters};
-use mlx_gpt::train::step::gradients::{GradientSpec, MicroBatch};
+use mlx_gpt::train::step::gradients::{LossAndGradFn, MicroBatch};
 use mlx_gpt::train::step::workers::GradientWorkers;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
@@ -202,10 +202,10 @@ fn logits_and_gradients_are_those_of_pytorch() {
         let off = largest_difference(&logits, &stored.numbers(&format!("{variant}/logits")));
         assert!(off <= 1e-5, "{variant}: logits off by {off:e}");
 
-        let spec = GradientSpec {
+        let loss_and_grad = LossAndGradFn {
             model,
-            names: parameters.names().clone(),
-            frozen: Names::default(),
+            trainable_names: parameters.names().clone(),
+            frozen_names: Names::default(),
             precision: Precision::Float32,
             recompute: false,
             batch_rows: ROWS,
@@ -216,7 +216,7 @@ fn logits_and_gradients_are_those_of_pytorch() {
             batch: batch.clone(),
             dropout_keys: vec![0; 14],
         };
-        let mut workers = GradientWorkers::new(&spec, 1).unwrap();
+        let mut workers = GradientWorkers::new(&loss_and_grad, 1).unwrap();
         let parts = workers
             .compute(parameters.arrays(), &[], &Arc::new(vec![micro_batch]), 1.0)
             .unwrap();

@@ -12,7 +12,7 @@ use mlx_gpt::model::dropout::Dropout;
 use mlx_gpt::model::init;
 use mlx_gpt::model::linear::lora::is_adapter;
 use mlx_gpt::model::parameters::Parameters;
-use mlx_gpt::train::step::gradients::{GradientSpec, MicroBatch};
+use mlx_gpt::train::step::gradients::{LossAndGradFn, MicroBatch};
 use mlx_gpt::train::step::workers::GradientWorkers;
 use mlx_gpt::train::step::{Stepper, TrainState};
 
@@ -85,10 +85,10 @@ fn gradients(case: &Case, recompute: bool) -> Vec<(String, Vec<f32>)> {
     }
     mlx_rs::transforms::eval(all.arrays()).unwrap(); // threads are handed numbers, not this one's graph
     let (learning, frozen) = all.partition(|name, _| !case.adapters || is_adapter(name));
-    let spec = GradientSpec {
+    let loss_and_grad = LossAndGradFn {
         model,
-        names: learning.names().clone(),
-        frozen: frozen.names().clone(),
+        trainable_names: learning.names().clone(),
+        frozen_names: frozen.names().clone(),
         precision: case.precision,
         recompute,
         batch_rows: ROWS,
@@ -113,7 +113,7 @@ fn gradients(case: &Case, recompute: bool) -> Vec<(String, Vec<f32>)> {
         }
     };
     let batches = Arc::new((0..case.micro_batches).map(micro_batch).collect());
-    let mut workers = GradientWorkers::new(&spec, case.threads).unwrap();
+    let mut workers = GradientWorkers::new(&loss_and_grad, case.threads).unwrap();
     let computed = workers
         .compute(learning.arrays(), frozen.arrays(), &batches, 1.0)
         .unwrap();

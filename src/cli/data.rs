@@ -19,7 +19,7 @@ use crate::data::token_folder::TokenFolder;
 use crate::terminal::console::{self, program, quoted, say};
 use crate::terminal::progress::{Progress, Unit};
 use crate::tokenizer::Tokenizer;
-use crate::train::Stop;
+use crate::train::Interrupt;
 
 /// Turn large texts into token shards, and describe token folders
 ///

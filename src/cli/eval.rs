@@ -13,7 +13,7 @@ use crate::config::{Device, SpecialTokens};
 use crate::data::corpus::Split;
 use crate::data::dataset::{CorpusRecord, Dataset};
 use crate::evaluate::hellaswag::{self, score};
-use crate::evaluate::text::measure;
+use crate::evaluate::text::evaluate_checkpoint;
 use crate::terminal::console::{self, say};
 use crate::terminal::progress::{Progress, Unit};
 
@@ -117,7 +117,7 @@ fn measure_loss(checkpoint: &Checkpoint, training_corpus: Option<CorpusRecord>, 
     let context = checkpoint.model.context;
     let stride = options.stride.unwrap_or(context);
     let bar = Progress::new("measuring", part.tokens.len() as u64, Unit::Of("tokens"));
-    let (result, bits_per_byte) = measure(checkpoint, &part, stride, |tokens| bar.inc(tokens as u64))?;
+    let (result, bits_per_byte) = evaluate_checkpoint(checkpoint, &part, stride, |tokens| bar.inc(tokens as u64))?;
     drop(bar);
     if options.json {
         let output = json!({

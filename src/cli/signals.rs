@@ -16,7 +16,7 @@ use signal_hook::iterator;
 use signal_hook::low_level::exit;
 
 use crate::terminal::console::say_over_bar;
-use crate::train::Stop;
+use crate::train::Interrupt;
 
 /// A Ctrl-C more than this after an earlier one stops the program at once.
 const FORCE_QUIT_DELAY: Duration = Duration::from_secs(2);
@@ -103,7 +103,7 @@ impl Signals {
     }
 }
 
-impl Stop for Signals {
+impl Interrupt for Signals {
     fn requested(&self) -> bool {
         self.0.first.load(Ordering::Relaxed) != 0
     }

@@ -17,7 +17,7 @@ use crate::terminal::escape::visible;
 use crate::terminal::layout::{stderr_columns, truncate, width};
 use crate::terminal::progress::{RateLimiter, Spinner};
 use crate::train::step::StepReport;
-use crate::train::{LOG_EVERY, Observer, Session, Stop};
+use crate::train::{Interrupt, LOG_EVERY, Observer, Session};
 
 /// Maximum width of the sample's line that is printed beside the losses, in columns.
 const SAMPLE_COLUMNS: usize = 48;
@@ -47,7 +47,7 @@ impl TrainingReport {
     }
 }
 
-impl Stop for TrainingReport {
+impl Interrupt for TrainingReport {
     fn requested(&self) -> bool {
         self.signals.requested()
     }
@@ -60,7 +60,7 @@ impl Stop for TrainingReport {
 impl Observer for TrainingReport {
     fn preparing(&mut self, session: &Session) {
         let config = session.config();
-        let (trainable, parameters) = session.parameters();
+        let (trainable, parameters) = session.parameter_counts();
         let corpus = match config.corpus.as_str() {
             DEFAULT_CORPUS => "Shakespeare's plays (built in)",
             path => path,
@@ -69,7 +69,7 @@ impl Observer for TrainingReport {
             say(format_args!("changed  {change}"));
         }
         say(format_args!("run      {}", session.run().folder.display()));
-        let [train, val] = session.tokens();
+        let [train, val] = session.token_counts();
         say(format_args!(
             "corpus   {corpus}: {train} training tokens, {val} validation tokens, vocabulary {}",
             session.model().vocab_size

@@ -406,7 +406,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     })?;
     page.claim(
         "ten steps of training have PyTorch's losses, by hand and in the library",
-        "train_step in src/course/day08.rs, UpdateSpec::update in src/train/step/update.rs",
+        "train_step in src/course/day08.rs, UpdateFn::update in src/train/step/update.rs",
         || {
             let off = largest([off(&by_hand), off(&ten_losses(library()?)?)]);
             // The least wrong recipe, another epsilon, would be off by 7e-4; the order of sums by less than this.

@@ -238,7 +238,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     )?;
     page.claim(
         "bits per byte are the loss times tokens, divided by bytes and ln 2",
-        "measure in src/evaluate/text.rs",
+        "evaluate_checkpoint in src/evaluate/text.rs",
         || {
             let (results, text) = (workspace.results(FINETUNED.folder)?, workspace.text(Split::Val));
             let ids = gpt2.encode(text)?;

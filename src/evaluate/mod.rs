@@ -5,12 +5,12 @@
 //! use mlx_gpt::checkpoint::Checkpoint;
 //! use mlx_gpt::config::DEFAULT_CORPUS;
 //! use mlx_gpt::data::{corpus::Split, dataset::Dataset};
-//! use mlx_gpt::evaluate::text::measure;
+//! use mlx_gpt::evaluate::text::evaluate_checkpoint;
 //! use std::path::Path;
 //!
 //! let checkpoint = Checkpoint::load(Path::new("runs/NAME/latest"))?;
 //! let part = Dataset::open(DEFAULT_CORPUS)?.tokens(&checkpoint.tokenizer, Split::Val)?;
-//! let (evaluation, bits_per_byte) = measure(&checkpoint, &part, checkpoint.model.context, |_| ())?;
+//! let (evaluation, bits_per_byte) = evaluate_checkpoint(&checkpoint, &part, checkpoint.model.context, |_| ())?;
 //! println!("{:.4} nats a token, {bits_per_byte:?} bits a byte", evaluation.loss());
 //! # Ok::<(), anyhow::Error>(())
 //! ```
@@ -46,7 +46,7 @@ const LOGITS_BYTES: usize = 256 << 20;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Evaluation {
     /// Sum of the tokens' negative log-likelihoods, in nats.
-    pub nats: f64,
+    pub total_nll: f64,
     /// Number of predicted tokens.
     pub tokens: usize,
 }
@@ -54,13 +54,13 @@ pub struct Evaluation {
 impl Evaluation {
     /// Adds the negative log-likelihoods of more tokens, in nats.
     pub fn add(&mut self, losses: &[f32]) {
-        self.nats += losses.iter().copied().map(f64::from).sum::<f64>();
+        self.total_nll += losses.iter().copied().map(f64::from).sum::<f64>();
         self.tokens += losses.len();
     }
 
     /// Nats per token.
     pub fn loss(&self) -> f64 {
-        self.nats / self.tokens as f64
+        self.total_nll / self.tokens as f64
     }
 
     /// The exponential of the loss.
@@ -70,7 +70,7 @@ impl Evaluation {
 
     /// Bits per byte, if the predicted tokens are `bytes` bytes of text.
     pub fn bits_per_byte(&self, bytes: u64) -> f64 {
-        self.nats / std::f64::consts::LN_2 / bytes as f64
+        self.total_nll / std::f64::consts::LN_2 / bytes as f64
     }
 }
 

@@ -15,7 +15,7 @@ use crate::model::parameters::Parameters;
 ///
 /// # Errors
 /// Fewer than two tokens, a token id outside the vocabulary, or a stride that leaves tokens out.
-pub fn measure(
+pub fn evaluate_checkpoint(
     checkpoint: &Checkpoint,
     part: &SplitTokens,
     stride: usize,
@@ -31,7 +31,7 @@ pub fn measure(
         "there is nothing to evaluate: at least two tokens are needed"
     );
     let mut evaluator = Evaluator::of_checkpoint(checkpoint)?;
-    let total = evaluate(&mut evaluator, &checkpoint.parameters, &part.tokens, stride, progress)?;
+    let total = evaluate_tokens(&mut evaluator, &checkpoint.parameters, &part.tokens, stride, progress)?;
     let bits_per_byte = part.bytes.map(|bytes| {
         let mut first = Vec::new();
         part.tokens.read(0, 1, &mut first);
@@ -45,11 +45,11 @@ pub fn measure(
     Ok((total, bits_per_byte))
 }
 
-/// As [`measure`], of a model on `tokens`, with a `stride` from 1 to the context.
+/// As [`evaluate_checkpoint`], of a model on `tokens`, with a `stride` from 1 to the context.
 ///
 /// # Errors
 /// A token id outside the vocabulary.
-pub fn evaluate(
+pub fn evaluate_tokens(
     evaluator: &mut Evaluator,
     parameters: &Parameters,
     tokens: &Tokens,

@@ -15,7 +15,7 @@ use crate::model::Parameters;
 use crate::model::dropout::Dropout;
 use crate::model::parameters::Names;
 use crate::train::step::arrays::Gradients;
-use crate::train::step::gradients::{GradientSpec, MicroBatch};
+use crate::train::step::gradients::{LossAndGradFn, MicroBatch};
 use crate::train::step::workers::GradientWorkers;
 
 /// Loss and gradients of a batch without dropout, in `parts` micro-batches of equal size.
@@ -23,10 +23,10 @@ use crate::train::step::workers::GradientWorkers;
 /// # Errors
 /// If MLX fails (out of memory, device error).
 pub fn gradients(model: &ModelConfig, parameters: &Parameters, batch: &Batch, parts: usize) -> Result<Gradients> {
-    let spec = GradientSpec {
+    let spec = LossAndGradFn {
         model: model.clone(),
-        names: Arc::clone(parameters.names()),
-        frozen: Names::default(),
+        trainable_names: Arc::clone(parameters.names()),
+        frozen_names: Names::default(),
         precision: Precision::Float32,
         recompute: false,
         batch_rows: batch.rows / parts,

@@ -22,7 +22,7 @@ use crate::terminal::console::say;
 use crate::train::metrics::{self, Record};
 use crate::train::optimizers::adamw::{AdamW, BETA1, Scalars};
 use crate::train::step::{Stepper, TrainState};
-use crate::train::{Session, Unattended, train};
+use crate::train::{NoopObserver, Session, train};
 
 /// The library's AdamW: a parameter, m and v, of one shape, after step `t`, counted from 1, at the run's highest rate.
 ///
@@ -124,12 +124,12 @@ pub fn stop_and_resume(workspace: &Workspace, config: &TrainConfig) -> Result<[C
     let last = folder.join("step-000020");
     // ANCHOR: resume
     let mut session = Session::start(config.clone(), workspace.dataset(), folder)?;
-    train(&mut session, &mut Unattended)?;
+    train(&mut session, &mut NoopObserver)?;
     drop(session);
     let whole = Checkpoint::load(&last)?;
     fs::remove_dir_all(&last)?; // as if it had been stopped halfway
     let mut session = Session::resume(Run::open(folder)?, config, workspace.dataset())?;
-    train(&mut session, &mut Unattended)?;
+    train(&mut session, &mut NoopObserver)?;
     let resumed = Checkpoint::load(&last)?;
     // ANCHOR_END: resume
     eval(whole.parameters.arrays().iter().chain(resumed.parameters.arrays()))?; // while their files are there

@@ -20,7 +20,7 @@ use crate::data::batches::{Batch, eval_batches};
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
 use crate::disk::durable;
-use crate::evaluate::text::measure;
+use crate::evaluate::text::evaluate_checkpoint;
 use crate::generate::CompletionOptions;
 use crate::generate::sampler::Sampling;
 use crate::model::init::initialize;
@@ -410,7 +410,7 @@ impl Workspace {
     /// If MLX fails (out of memory, device error).
     pub fn measure(&self, checkpoint: &Checkpoint) -> Result<(f64, f64)> {
         let part = self.dataset.tokens(&checkpoint.tokenizer, Split::Val)?;
-        let (evaluation, bits_per_byte) = measure(checkpoint, &part, checkpoint.model.context, |_| ())?;
+        let (evaluation, bits_per_byte) = evaluate_checkpoint(checkpoint, &part, checkpoint.model.context, |_| ())?;
         Ok((
             evaluation.loss(),
             bits_per_byte.context("the size of the text is not known")?,

@@ -11,8 +11,8 @@ use super::step::StepReport;
 /// Interval between logged steps; the first and the last are logged too.
 pub const LOG_EVERY: u64 = 10;
 
-/// Logs and times steps.
-pub struct StepLog {
+/// Logs steps, and measures their throughput.
+pub struct StepLogger {
     /// Time spent in steps since the last logged one.
     clock: Duration,
     running_since: Instant,
@@ -21,7 +21,7 @@ pub struct StepLog {
     tokens_per_second: f64,
 }
 
-impl StepLog {
+impl StepLogger {
     /// Starts the clock.
     pub fn new() -> Self {
         Self {

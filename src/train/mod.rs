@@ -3,18 +3,19 @@
 //! ```no_run
 //! use mlx_gpt::config::{Device, Preset};
 //! use mlx_gpt::data::dataset::Dataset;
-//! use mlx_gpt::train::{Session, Unattended, train};
+//! use mlx_gpt::train::{Session, NoopObserver, train};
 //! use std::path::Path;
 //!
 //! let config = Preset::Nano.train_config(Device::current()?);
 //! let dataset = Dataset::open(&config.corpus)?;
 //! let mut session = Session::start(config, &dataset, Path::new("runs/mine"))?;
-//! train(&mut session, &mut Unattended)?; // runs/mine/latest is a checkpoint now
+//! train(&mut session, &mut NoopObserver)?; // runs/mine/latest is a checkpoint now
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
 mod configure;
 pub mod freeze;
+mod in_memory;
 mod log;
 pub mod metrics;
 mod observer;
@@ -26,13 +27,12 @@ mod saving;
 mod session;
 mod setup;
 pub mod step;
-mod unsaved;
 
 pub use configure::{absolute_corpus, configure, configure_resumed};
+pub use in_memory::InMemoryRun;
 pub use log::LOG_EVERY;
-pub use observer::{Observer, Stop, Unattended};
+pub use observer::{Interrupt, NoopObserver, Observer};
 pub use session::{Session, time_of_step};
-pub use unsaved::UnsavedRun;
 
 use anyhow::{Result, bail, ensure};
 
@@ -40,7 +40,7 @@ use crate::compute::memory;
 use crate::config::OnNan;
 #[cfg(feature = "plots")]
 use crate::disk::durable;
-use log::StepLog;
+use log::StepLogger;
 use metrics::{EvaluationRecord, NonFiniteRecord, Record};
 use step::{PendingStep, StepReport};
 
@@ -74,10 +74,10 @@ pub fn train(session: &mut Session, observer: &mut dyn Observer) -> Result<Outco
 fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Outcome> {
     observer.set_unsaved_work(Some(session.unsaved_steps()));
     observer.preparing(session);
-    let step = session.measure_step().inspect_err(|_| session.run.discard())?;
+    let step = session.estimate_step_time().inspect_err(|_| session.run.discard())?;
     memory::limit_cache(mlx_rs::memory::peak_memory()?)?;
     observer.starting(session, step);
-    let mut log = StepLog::new();
+    let mut log = StepLogger::new();
     if session.state.step == 0 && !observer.requested() {
         evaluate(session, &log, observer)?;
     }
@@ -87,20 +87,20 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
     while session.state.step < session.config.steps {
         observer.set_unsaved_work(Some(session.unsaved_steps()));
         if observer.requested() {
-            finish(session, &mut log, observer, pending.take())?;
+            report_pending(session, &mut log, observer, pending.take())?;
             session.save()?;
             observer.stopped(session);
             return Ok(Outcome::Stopped);
         }
         let batches = session.stepper.micro_batches(&session.train_tokens, session.state.step);
         let begun = session.stepper.begin(&mut session.state, batches)?;
-        finish(session, &mut log, observer, pending.replace(begun))?;
+        report_pending(session, &mut log, observer, pending.replace(begun))?;
 
         let now = session.state.step;
         let last = now == session.config.steps;
         let save = now.is_multiple_of(session.config.save_every) || last;
         if save || now.is_multiple_of(session.config.eval_every) {
-            finish(session, &mut log, observer, pending.take())?;
+            report_pending(session, &mut log, observer, pending.take())?;
             evaluate(session, &log, observer)?;
         }
         if save {
@@ -118,9 +118,9 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
 }
 
 /// Waits for a pending step, and reports it.
-fn finish(
+fn report_pending(
     session: &mut Session,
-    log: &mut StepLog,
+    log: &mut StepLogger,
     observer: &mut dyn Observer,
     pending: Option<PendingStep>,
 ) -> Result<()> {
@@ -130,7 +130,7 @@ fn finish(
     let step = pending.report()?;
     session.stepper.count_skipped(&mut session.state, &step);
     if step.found_inf {
-        return skip(session, log, observer, &step);
+        return handle_non_finite(session, log, observer, &step);
     }
     log.step(session, &step)?;
     observer.step(session, &step, log.tokens_per_second());
@@ -138,7 +138,12 @@ fn finish(
 }
 
 /// Records the batch of a step that is not finite, and ends the run unless such steps are skipped.
-fn skip(session: &mut Session, log: &mut StepLog, observer: &mut dyn Observer, step: &StepReport) -> Result<()> {
+fn handle_non_finite(
+    session: &mut Session,
+    log: &mut StepLogger,
+    observer: &mut dyn Observer,
+    step: &StepReport,
+) -> Result<()> {
     let not_finite = format!("loss {}, gradient norm {}", step.loss, step.grad_norm);
     session.metrics.log(Record::NotFinite(NonFiniteRecord {
         step: step.step,
@@ -165,7 +170,7 @@ fn skip(session: &mut Session, log: &mut StepLog, observer: &mut dyn Observer, s
 }
 
 /// Estimates both losses, generates a sample, and draws the curve.
-fn evaluate(session: &mut Session, log: &StepLog, observer: &mut dyn Observer) -> Result<()> {
+fn evaluate(session: &mut Session, log: &StepLogger, observer: &mut dyn Observer) -> Result<()> {
     let losses = session.estimate_losses(session.config.eval_batches)?;
     let finite = losses.train.is_finite() && losses.val.is_finite();
     if !finite && session.config.on_nan == OnNan::Skip {

@@ -7,7 +7,7 @@ use super::step::StepReport;
 use crate::checkpoint::Losses;
 
 /// A request to stop work early.
-pub trait Stop {
+pub trait Interrupt {
     /// Whether the work should save and stop.
     fn requested(&self) -> bool;
 
@@ -20,12 +20,12 @@ pub trait Stop {
 ///
 /// ```
 /// use mlx_gpt::checkpoint::Losses;
-/// use mlx_gpt::train::{Observer, Session, Stop};
+/// use mlx_gpt::train::{Observer, Session, Interrupt};
 ///
 /// /// Prints the losses, and never stops the run.
 /// struct Printer;
 ///
-/// impl Stop for Printer {
+/// impl Interrupt for Printer {
 ///     fn requested(&self) -> bool {
 ///         false
 ///     }
@@ -37,7 +37,7 @@ pub trait Stop {
 ///     }
 /// }
 /// ```
-pub trait Observer: Stop {
+pub trait Observer: Interrupt {
     /// The run is set up; its step is about to be compiled and timed.
     fn preparing(&mut self, _session: &Session) {}
 
@@ -68,12 +68,12 @@ pub trait Observer: Stop {
 
 /// Observes nothing and never stops the run.
 #[derive(Clone, Copy, Debug)]
-pub struct Unattended;
+pub struct NoopObserver;
 
-impl Stop for Unattended {
+impl Interrupt for NoopObserver {
     fn requested(&self) -> bool {
         false
     }
 }
 
-impl Observer for Unattended {}
+impl Observer for NoopObserver {}

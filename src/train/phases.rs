@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::log::{LOG_EVERY, StepLog};
+use super::log::{LOG_EVERY, StepLogger};
 use super::saving::SAMPLE_TOKENS;
 use super::session::Session;
 use super::step::StepReport;
@@ -50,7 +50,7 @@ impl Session {
     /// # Errors
     /// If MLX fails (out of memory, device error).
     pub fn time_logging(&mut self) -> Result<Duration> {
-        let mut log = StepLog::new();
+        let mut log = StepLogger::new();
         let step = StepReport {
             step: self.state.step,
             loss: 4.1589,

@@ -50,13 +50,8 @@ pub struct Session {
 /// # Errors
 /// A configuration or a corpus that cannot be trained with.
 pub fn time_of_step(config: &TrainConfig, dataset: &Dataset) -> Result<Duration> {
-    let Setup {
-        model,
-        mut state,
-        train_tokens,
-        ..
-    } = Setup::new(config, dataset)?;
-    Stepper::new(config, &model, &state.parameters, &state.frozen)?.measure(&mut state, &train_tokens)
+    let mut setup = Setup::new(config, dataset)?;
+    setup.stepper(config)?.time_step(&mut setup.state, &setup.train_tokens)
 }
 
 impl Session {
@@ -125,12 +120,11 @@ impl Session {
     }
 
     fn assemble(config: TrainConfig, run: Run, setup: Setup) -> Result<Self> {
-        let Setup { model, state, .. } = &setup;
         let device = config.device;
         Ok(Self {
-            stepper: Stepper::new(&config, model, &state.parameters, &state.frozen)?,
-            evaluator: Evaluator::new(model, state.model_parameters().names(), config.compute_threads())?,
-            metrics: Metrics::open(&run, state.step)?,
+            stepper: setup.stepper(&config)?,
+            evaluator: setup.evaluator(&config)?,
+            metrics: Metrics::open(&run, setup.state.step)?,
             config,
             run,
             model: setup.model,
@@ -149,8 +143,8 @@ impl Session {
     }
 
     /// Estimates the time of a step.
-    pub(super) fn measure_step(&mut self) -> Result<Duration> {
-        self.stepper.measure(&mut self.state, &self.train_tokens)
+    pub(super) fn estimate_step_time(&mut self) -> Result<Duration> {
+        self.stepper.time_step(&mut self.state, &self.train_tokens)
     }
 
     /// The losses over `count` training batches' worth of windows of each split, always the same, with as many rows at once as
@@ -214,13 +208,13 @@ impl Session {
     }
 
     /// The numbers of trainable parameters, and of all parameters.
-    pub fn parameters(&self) -> (usize, usize) {
+    pub fn parameter_counts(&self) -> (usize, usize) {
         let trainable = self.state.parameters.count();
         (trainable, trainable + self.state.frozen.count())
     }
 
     /// The numbers of training and of validation tokens.
-    pub fn tokens(&self) -> [usize; 2] {
+    pub fn token_counts(&self) -> [usize; 2] {
         [self.train_tokens.len(), self.val_tokens.len()]
     }
 

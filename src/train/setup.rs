@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 
 use super::freeze;
-use super::optimizers::has_second_moment;
+use super::optimizers::uses_adamw;
 use super::session::less_memory;
-use super::step::TrainState;
+use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{self, Checkpoint, CheckpointState, Moments};
 use crate::compute::memory;
@@ -15,6 +15,7 @@ use crate::config::{ModelConfig, TrainConfig};
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
+use crate::evaluate::Evaluator;
 use crate::model::init;
 use crate::terminal::shell::quoted;
 use crate::tokenizer::Tokenizer;
@@ -99,7 +100,7 @@ impl Setup {
         checkpoint::verify(&folder)?;
         let mut checkpoint = Checkpoint::load(&folder)?;
         let (trainable, frozen) = freeze::partition(config, &checkpoint.parameters)?;
-        let (with_v, _) = trainable.partition(|name, array| has_second_moment(config.optimizer, name, array.shape()));
+        let (with_v, _) = trainable.partition(|name, array| uses_adamw(config.optimizer, name, array.shape()));
         let (saved, Moments { m, v }) = checkpoint.load_state(&trainable, &with_v)?;
         ensure!(
             saved.corpus == dataset.record()?,
@@ -148,6 +149,26 @@ impl Setup {
             saved,
             base: checkpoint.base,
         })
+    }
+
+    /// The optimizer steps of a run from here.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn stepper(&self, config: &TrainConfig) -> Result<Stepper> {
+        Stepper::new(config, &self.model, &self.state.parameters, &self.state.frozen)
+    }
+
+    /// What evaluates the run's losses.
+    ///
+    /// # Errors
+    /// As [`stepper`](Self::stepper).
+    pub fn evaluator(&self, config: &TrainConfig) -> Result<Evaluator> {
+        Evaluator::new(
+            &self.model,
+            self.state.model_parameters().names(),
+            config.compute_threads(),
+        )
     }
 }
 

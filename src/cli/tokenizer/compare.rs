@@ -11,7 +11,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::runs;
 use crate::data::dataset::SplitTokens;
 use crate::data::tokens::Tokens;
-use crate::evaluate::text::measure;
+use crate::evaluate::text::evaluate_checkpoint;
 use crate::terminal::console;
 use crate::tokenizer::Tokenizer;
 
@@ -69,7 +69,7 @@ impl TokenizerStats {
                 tokens: Tokens::Memory(checkpoint.tokenizer.encode(text)?),
                 bytes: Some(text.len() as u64),
             };
-            row.bits_per_byte = measure(&checkpoint, &part, checkpoint.model.context, |_| ())?.1;
+            row.bits_per_byte = evaluate_checkpoint(&checkpoint, &part, checkpoint.model.context, |_| ())?.1;
         }
         Ok(row)
     }

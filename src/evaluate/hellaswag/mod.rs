@@ -119,13 +119,13 @@ impl HellaSwagResult {
 impl Score {
     fn new((example, endings): (&Example, &Vec<Evaluation>)) -> Result<Self> {
         ensure!(
-            endings.iter().all(|ending| ending.nats.is_finite()),
+            endings.iter().all(|ending| ending.total_nll.is_finite()),
             "the model's losses are not finite, so there is no prediction; use an earlier checkpoint"
         );
         Ok(Self {
-            losses: endings.iter().map(|ending| ending.nats).collect(),
+            losses: endings.iter().map(|ending| ending.total_nll).collect(),
             tokens: endings.iter().map(|ending| ending.tokens).collect(),
-            chosen: smallest(endings, |ending| ending.nats),
+            chosen: smallest(endings, |ending| ending.total_nll),
             chosen_normalized: smallest(endings, Evaluation::loss),
             label: example.label,
             dropped: example.dropped,
@@ -146,7 +146,7 @@ mod tests {
     fn score(losses: &[(f64, usize)], label: usize, dropped: usize) -> Score {
         let endings: Vec<_> = losses
             .iter()
-            .map(|&(nats, tokens)| Evaluation { nats, tokens })
+            .map(|&(total_nll, tokens)| Evaluation { total_nll, tokens })
             .collect();
         let example = Example {
             ctx: vec![0],
@@ -180,7 +180,7 @@ mod tests {
             dropped: 0,
         };
         let broken = vec![Evaluation {
-            nats: f64::NAN,
+            total_nll: f64::NAN,
             tokens: 1,
         }];
         assert!(Score::new((&example, &broken)).is_err());

@@ -19,7 +19,7 @@ use crate::model::Model;
 use crate::model::dropout::Dropout;
 use crate::model::init::{Init, layout};
 use crate::model::parameters::{Names, Parameters};
-use crate::train::step::gradients::{GradientSpec, MicroBatch};
+use crate::train::step::gradients::{LossAndGradFn, MicroBatch};
 use crate::train::step::workers::GradientWorkers;
 use crate::train::step::{Stepper, TrainState};
 
@@ -155,17 +155,17 @@ impl Probe {
     }
 
     fn gradients(&self, parameters: &Parameters, precision: Precision) -> Result<Vec<(String, Vec<f32>)>> {
-        let spec = GradientSpec {
+        let loss_and_grad = LossAndGradFn {
             model: self.model.clone(),
-            names: Arc::clone(parameters.names()),
-            frozen: Names::default(),
+            trainable_names: Arc::clone(parameters.names()),
+            frozen_names: Names::default(),
             precision,
             recompute: false,
             batch_rows: self.rows,
             micro_batches: 1,
             row_tokens: self.model.context,
         };
-        let mut workers = GradientWorkers::new(&spec, threads()?)?;
+        let mut workers = GradientWorkers::new(&loss_and_grad, threads()?)?;
         let batches = Arc::new(vec![self.micro_batch(0)]);
         let parts = workers.compute(parameters.arrays(), &[], &batches, LOSS_SCALE)?;
         let mut all = Vec::new();

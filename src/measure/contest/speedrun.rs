@@ -9,7 +9,7 @@ use super::{Journal, is_same_recipe};
 use crate::config::TrainConfig;
 use crate::data::dataset::{CorpusRecord, Dataset};
 use crate::terminal::console::say;
-use crate::train::{Outcome, Stop, UnsavedRun};
+use crate::train::{InMemoryRun, Interrupt, Outcome};
 
 /// This program's name beside those of other frameworks.
 pub const ENGINE: &str = "mlx-gpt";
@@ -74,8 +74,8 @@ impl Race {
     }
 }
 
-/// Runs and records every training that is missing from the journal, evaluating the loss `evaluations` times in each. `stop`
-/// ends it after a step.
+/// Runs and records every training that is missing from the journal, evaluating the loss `evaluations` times in each.
+/// `interrupt` ends it after a step.
 ///
 /// # Errors
 /// A configuration or a corpus that cannot be trained with, or a journal that cannot be written.
@@ -84,14 +84,14 @@ pub fn speedrun(
     dataset: &Dataset,
     evaluations: u64,
     journal: &mut Journal<Race>,
-    stop: &dyn Stop,
+    interrupt: &dyn Interrupt,
 ) -> Result<Outcome> {
     let corpus = dataset.record()?;
     for runner in runners {
         if journal.lines().iter().any(|race| race.is_of(runner, &corpus)) {
             continue;
         }
-        let Some(race) = run(runner, dataset, &corpus, evaluations, stop)? else {
+        let Some(race) = run(runner, dataset, &corpus, evaluations, interrupt)? else {
             break;
         };
         if let Some(end) = race.end() {
@@ -103,7 +103,7 @@ pub fn speedrun(
         }
         journal.append(race)?;
     }
-    Ok(outcome(stop))
+    Ok(outcome(interrupt))
 }
 
 /// Of all `races` on that text those of other programs with the seeds of the `runners`, and those of the `runners` as they are
@@ -118,18 +118,18 @@ pub fn relevant_races(runners: &[Runner], corpus: &CorpusRecord, races: &[Race])
     others.chain(own).cloned().collect()
 }
 
-/// One training; `None` if `stop` ended it.
+/// One training; `None` if `interrupt` ended it.
 fn run(
     runner: &Runner,
     dataset: &Dataset,
     corpus: &CorpusRecord,
     evaluations: u64,
-    stop: &dyn Stop,
+    interrupt: &dyn Interrupt,
 ) -> Result<Option<Race>> {
     let config = &runner.config;
-    let mut run = UnsavedRun::new(config, dataset).with_context(|| format!("recipe {}", runner.name))?;
+    let mut run = InMemoryRun::new(config, dataset).with_context(|| format!("recipe {}", runner.name))?;
     let what = format!("{} seed {}", runner.name, config.seed);
-    let curve = train(&mut run, &what, config.steps.div_ceil(evaluations), stop)?;
+    let curve = train(&mut run, &what, config.steps.div_ceil(evaluations), interrupt)?;
     Ok(curve.map(|curve| Race {
         engine: ENGINE.into(),
         recipe: runner.name.clone(),

@@ -9,7 +9,7 @@ use super::{Journal, is_same_recipe};
 use crate::config::{TrainConfig, shown};
 use crate::data::dataset::{CorpusRecord, Dataset};
 use crate::terminal::console::say;
-use crate::train::{Outcome, Stop, UnsavedRun};
+use crate::train::{InMemoryRun, Interrupt, Outcome};
 
 /// A training of a sweep.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ impl Finished {
     }
 }
 
-/// Runs and records every training that is missing from the journal. `stop` ends it after a step: the current training
+/// Runs and records every training that is missing from the journal. `interrupt` ends it after a step: the current training
 /// starts again next time, finished ones are kept.
 ///
 /// # Errors
@@ -56,7 +56,7 @@ pub fn sweep(
     candidates: &[SweepRun],
     dataset: &Dataset,
     journal: &mut Journal<Finished>,
-    stop: &dyn Stop,
+    interrupt: &dyn Interrupt,
 ) -> Result<Outcome> {
     let corpus = dataset.record()?;
     for (number, candidate) in candidates.iter().enumerate() {
@@ -64,7 +64,7 @@ pub fn sweep(
             continue;
         }
         let what = format!("{}/{} {}", number + 1, candidates.len(), describe(candidate));
-        let Some(finished) = run(candidate, dataset, &corpus, stop, &what)? else {
+        let Some(finished) = run(candidate, dataset, &corpus, interrupt, &what)? else {
             break;
         };
         let result = finished
@@ -73,20 +73,20 @@ pub fn sweep(
         say(format_args!("{what}: {result} in {:.1} s", finished.seconds));
         journal.append(finished)?;
     }
-    Ok(outcome(stop))
+    Ok(outcome(interrupt))
 }
 
-/// One training; `None` if `stop` ended it.
+/// One training; `None` if `interrupt` ended it.
 fn run(
     candidate: &SweepRun,
     dataset: &Dataset,
     corpus: &CorpusRecord,
-    stop: &dyn Stop,
+    interrupt: &dyn Interrupt,
     what: &str,
 ) -> Result<Option<Finished>> {
     let config = &candidate.config;
-    let mut run = UnsavedRun::within_training_text(config, dataset).with_context(|| describe(candidate))?;
-    let curve = train(&mut run, what, config.steps, stop)?;
+    let mut run = InMemoryRun::within_training_text(config, dataset).with_context(|| describe(candidate))?;
+    let curve = train(&mut run, what, config.steps, interrupt)?;
     Ok(curve.and_then(|curve| curve.last().copied()).map(|end| Finished {
         settings: candidate.settings.clone(),
         seed: config.seed,

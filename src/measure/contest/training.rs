@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::terminal::progress::{Progress, Unit};
-use crate::train::{Outcome, Stop, UnsavedRun};
+use crate::train::{InMemoryRun, Interrupt, Outcome};
 
 /// A point of a training's loss curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,26 +20,31 @@ pub struct LossPoint {
 }
 
 /// Trains to the end, or until the loss is not finite, and evaluates the loss after every `every` steps and after the last;
-/// `what` is shown beside the steps. `None` if `stop` ended it.
+/// `what` is shown beside the steps. `None` if `interrupt` ended it.
 ///
 /// # Errors
 /// Those of a step or of an evaluation.
-pub fn train(run: &mut UnsavedRun, what: &str, every: u64, stop: &dyn Stop) -> Result<Option<Vec<LossPoint>>> {
+pub fn train(
+    run: &mut InMemoryRun,
+    what: &str,
+    every: u64,
+    interrupt: &dyn Interrupt,
+) -> Result<Option<Vec<LossPoint>>> {
     let bar = Progress::new(what, run.config().steps, Unit::Of("steps"));
-    stop.set_unsaved_work(Some("nothing".into()));
+    interrupt.set_unsaved_work(Some("nothing".into()));
     run.warm_up()?;
     let mut clock = Duration::ZERO;
     let mut curve = Vec::new();
     let mut diverged = false;
     while !run.is_finished() && !diverged {
-        if stop.requested() {
+        if interrupt.requested() {
             return Ok(None);
         }
         let started = Instant::now();
         let step = run.step()?;
         clock += started.elapsed();
-        diverged = run.ends_at(&step);
-        stop.set_unsaved_work(Some(format!("{} step(s) of this training", run.steps())));
+        diverged = run.is_fatal(&step);
+        interrupt.set_unsaved_work(Some(format!("{} step(s) of this training", run.steps())));
         bar.set_position(run.steps());
         if run.steps().is_multiple_of(every) || run.is_finished() || diverged {
             let loss = if diverged { f64::NAN } else { run.loss()? };
@@ -55,9 +60,9 @@ pub fn train(run: &mut UnsavedRun, what: &str, every: u64, stop: &dyn Stop) -> R
 }
 
 /// How trainings one after the other ended; nothing of them can be lost any more.
-pub fn outcome(stop: &dyn Stop) -> Outcome {
-    stop.set_unsaved_work(None);
-    if stop.requested() {
+pub fn outcome(interrupt: &dyn Interrupt) -> Outcome {
+    interrupt.set_unsaved_work(None);
+    if interrupt.requested() {
         Outcome::Stopped
     } else {
         Outcome::Finished

@@ -24,7 +24,7 @@ impl ParameterOptimizer {
     /// The optimizer of a parameter. Muon updates the matrices of the blocks; AdamW updates embeddings, the output
     /// projection, biases and norms (Jordan et al. 2024).
     pub fn new(config: &TrainConfig, model: &ModelConfig, name: &str, shape: &[i32]) -> Self {
-        if has_second_moment(config.optimizer, name, shape) {
+        if uses_adamw(config.optimizer, name, shape) {
             return Self::AdamW(AdamW {
                 beta2: config.beta2,
                 weight_decay: config.weight_decay,
@@ -45,10 +45,10 @@ impl ParameterOptimizer {
     }
 }
 
-/// Whether a parameter has a second moment, a running mean of its squared gradients: with AdamW, not with Muon.
-pub fn has_second_moment(optimizer: Optimizer, name: &str, shape: &[i32]) -> bool {
+/// Whether AdamW updates a parameter. Only then it has a second moment, a running mean of its squared gradients.
+pub fn uses_adamw(optimizer: Optimizer, name: &str, shape: &[i32]) -> bool {
     match optimizer {
         Optimizer::Adamw => true,
-        Optimizer::Muon => !muon::is_for(name, shape),
+        Optimizer::Muon => !muon::applies_to(name, shape),
     }
 }

@@ -37,7 +37,7 @@ pub struct Scalars {
 }
 
 /// Whether a parameter is a matrix of a block.
-pub fn is_for(name: &str, shape: &[i32]) -> bool {
+pub fn applies_to(name: &str, shape: &[i32]) -> bool {
     name.starts_with("h.") && shape.len() == 2
 }
 

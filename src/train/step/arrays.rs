@@ -100,20 +100,20 @@ pub struct AllReduceInputs {
 }
 
 /// Outputs of the all-reduce.
-pub struct ReducedGradients {
+pub struct AllReduceOutputs {
     /// Sums over the gradient workers.
     pub gradients: Vec<Array>,
-    /// The sum of squares of each of these, a scalar.
-    pub squares: Vec<Array>,
+    /// The squared norm of each of these, a scalar.
+    pub squared_norms: Vec<Array>,
 }
 
 /// Inputs of the update of some parameters.
 pub struct UpdateInputs {
     /// The loss of each gradient worker.
     pub losses: Vec<Array>,
-    /// The sums of squares of the gradients of all parameters, those of other workers too. None where one function updates
+    /// The squared norms of the gradients of all parameters, those of other workers too. None where one function updates
     /// all parameters: it computes them.
-    pub squares: Option<Vec<Array>>,
+    pub squared_norms: Option<Vec<Array>>,
     /// Of these parameters.
     pub gradients: Vec<Array>,
     /// These parameters and their moments before the step.
@@ -132,6 +132,6 @@ arrays! {
     StepOutputs { metrics, states }
     GradientInputs { accumulated, parameters, frozen, batch }
     AllReduceInputs { gradients }
-    ReducedGradients { gradients, squares }
-    UpdateInputs { losses, squares, gradients, states, scalars }
+    AllReduceOutputs { gradients, squared_norms }
+    UpdateInputs { losses, squared_norms, gradients, states, scalars }
 }

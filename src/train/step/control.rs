@@ -7,7 +7,7 @@ use super::arrays::{StepMetrics, StepScalars};
 use crate::compute::operations;
 
 /// Whether a step is skipped, and its factor of the gradients: scalars.
-pub struct Control {
+pub struct StepControl {
     /// The step's metrics.
     pub metrics: StepMetrics,
     /// Parameters and moments do not change: found_inf, or a step that is only timed.
@@ -16,15 +16,15 @@ pub struct Control {
     pub clip_coefficient: Array,
 }
 
-impl Control {
-    /// From the losses of all workers and the sums of squares of all gradients, scalars. A step whose loss or gradients are
+impl StepControl {
+    /// From the losses of all workers and the squared norms of all gradients, scalars. A step whose loss or gradients are
     /// not finite is skipped, as by PyTorch's GradScaler. Gradients are clipped to the norm `max_norm`; 0 disables clipping.
     ///
     /// # Errors
     /// If MLX fails (out of memory, device error).
-    pub fn new(losses: &[Array], squares: &[Array], scalars: &StepScalars, max_norm: f32) -> Result<Self> {
+    pub fn new(losses: &[Array], squared_norms: &[Array], scalars: &StepScalars, max_norm: f32) -> Result<Self> {
         let loss = total(losses)?;
-        let grad_norm = global_norm(squares)?;
+        let grad_norm = global_norm(squared_norms)?;
         let finite = ops::logical_and(loss.is_finite()?, grad_norm.is_finite()?)?;
         Ok(Self {
             skip: ops::logical_and(&finite, &scalars.updates)?.logical_not()?,
@@ -63,9 +63,9 @@ pub fn sum_of_squares(gradient: &Array) -> Result<Array> {
     total(&squares?)
 }
 
-/// The global L2 norm of all gradients, from the sums of squares of each: `√(Σ g²)`, a scalar.
-pub fn global_norm(squares: &[Array]) -> Result<Array> {
-    total(squares)?.sqrt()
+/// The global L2 norm of all gradients, from the squared norm of each: `√(Σ g²)`, a scalar.
+pub fn global_norm(squared_norms: &[Array]) -> Result<Array> {
+    total(squared_norms)?.sqrt()
 }
 
 /// The sum of scalars.

@@ -22,13 +22,13 @@ pub struct MicroBatch {
 
 /// The loss function whose gradients are computed: the same in every step of a run.
 #[derive(Clone)]
-pub struct GradientSpec {
+pub struct LossAndGradFn {
     /// The model's configuration.
     pub model: ModelConfig,
     /// Names of the trainable parameters.
-    pub names: Names,
+    pub trainable_names: Names,
     /// Names of the frozen parameters.
-    pub frozen: Names,
+    pub frozen_names: Names,
     /// Format of the forward and backward pass.
     pub precision: Precision,
     /// Gradient checkpointing of the blocks.
@@ -56,7 +56,7 @@ impl MicroBatch {
     }
 }
 
-impl GradientSpec {
+impl LossAndGradFn {
     /// Loss and gradients of `batch`, the rows of a micro-batch from `first_row` on. `parameters` and
     /// `frozen` are arrays of any shapes, in the order of their names; the gradients are in that of `parameters`.
     ///
@@ -103,7 +103,7 @@ impl GradientSpec {
             Precision::Bfloat16 => Dtype::Bfloat16,
             Precision::Float16 => Dtype::Float16,
         };
-        let names = self.names.iter().chain(self.frozen.iter()).cloned();
+        let names = self.trainable_names.iter().chain(self.frozen_names.iter()).cloned();
         let entries = names.zip(parameters.iter().chain(frozen).cloned()).collect();
         let parameters = Parameters::from_entries(entries).map(|array| array.as_dtype(dtype))?;
         let dropout = (self.model.dropout > 0.0).then(|| {

@@ -11,8 +11,8 @@ use mlx_rs::transforms::eval;
 
 use super::arrays::{ParameterState, StepInputs, StepScalars};
 use super::fused;
-use super::gradients::{GradientSpec, MicroBatch};
-use super::update::UpdateSpec;
+use super::gradients::{LossAndGradFn, MicroBatch};
+use super::update::UpdateFn;
 use crate::compute::compiled::compiled;
 use crate::compute::raw_graph;
 use crate::config::{Architecture, Device, Optimizer, Precision, Preset, TrainConfig};
@@ -20,7 +20,7 @@ use crate::data::batches::Batch;
 use crate::model::dropout::Dropout;
 use crate::model::init;
 use crate::model::parameters::{Names, Parameters};
-use crate::train::optimizers::has_second_moment;
+use crate::train::optimizers::uses_adamw;
 
 /// Buffers of a kernel.
 const METAL_BUFFERS: usize = 31;
@@ -33,17 +33,17 @@ fn kernels(config: &TrainConfig) -> Result<Vec<[usize; 2]>> {
     let model = config.model_config(65);
     let parameters = init::initialize(&model, 1)?;
     eval(parameters.arrays())?;
-    let gradients = GradientSpec {
+    let gradients = LossAndGradFn {
         model: model.clone(),
-        names: Arc::clone(parameters.names()),
-        frozen: Names::default(),
+        trainable_names: Arc::clone(parameters.names()),
+        frozen_names: Names::default(),
         precision: config.dtype,
         recompute: config.recompute,
         batch_rows: config.batch_size,
         micro_batches: 1,
         row_tokens: config.context,
     };
-    let update = UpdateSpec::new(config, &model, &parameters);
+    let update = UpdateFn::new(config, &model, &parameters);
     let micro_batch = MicroBatch {
         batch: Batch {
             inputs: vec![1; config.batch_size * config.context],
@@ -86,7 +86,7 @@ fn states(optimizer: Optimizer, parameters: &Parameters) -> Vec<ParameterState> 
     let state = |(name, array): (&str, &Array)| ParameterState {
         parameter: array.clone(),
         m: array.clone(),
-        v: has_second_moment(optimizer, name, array.shape()).then(|| array.clone()),
+        v: uses_adamw(optimizer, name, array.shape()).then(|| array.clone()),
     };
     parameters.iter().map(state).collect()
 }

@@ -12,7 +12,7 @@
 //! - [`Stepper::begin`] counts the step, on a GPU without waiting for it; [`PendingStep::report`] waits. In float16 `begin`
 //!   waits already, and tries again with a smaller loss scale.
 //! - [`Stepper::step`] is both, and takes the count back if the step is not finite and `on_nan` is `stop`.
-//! - [`Stepper::measure`] waits, and changes no count, parameter or moment.
+//! - [`Stepper::time_step`] waits, and changes no count, parameter or moment.
 
 pub mod arrays;
 pub mod control;
@@ -43,9 +43,9 @@ use crate::data::tokens::Tokens;
 use crate::model::dropout::Dropout;
 use crate::model::parameters::Parameters;
 use arrays::{StepInputs, StepMetrics, StepOutputs, StepScalars, UpdateInputs};
-use gradients::{GradientSpec, MicroBatch};
+use gradients::{LossAndGradFn, MicroBatch};
 pub use state::TrainState;
-use update::UpdateSpec;
+use update::UpdateFn;
 use workers::{GradientWorkers, UpdateWorkers};
 
 /// A computed step.
@@ -106,7 +106,7 @@ enum StepFunctions {
 }
 
 impl StepFunctions {
-    fn new(gradients: GradientSpec, update: UpdateSpec, parameters: &Parameters, threads: usize) -> Result<Self> {
+    fn new(gradients: LossAndGradFn, update: UpdateFn, parameters: &Parameters, threads: usize) -> Result<Self> {
         if threads <= 1 && gradients.micro_batches == 1 {
             return Ok(Self::Fused(compiled(move |inputs| fused(&gradients, &update, inputs))));
         }
@@ -148,7 +148,7 @@ impl StepFunctions {
 }
 
 /// Gradients and update in one function.
-fn fused(gradients: &GradientSpec, update: &UpdateSpec, inputs: StepInputs) -> MlxResult<StepOutputs> {
+fn fused(gradients: &LossAndGradFn, update: &UpdateFn, inputs: StepInputs) -> MlxResult<StepOutputs> {
     let StepInputs {
         states,
         frozen,
@@ -159,7 +159,7 @@ fn fused(gradients: &GradientSpec, update: &UpdateSpec, inputs: StepInputs) -> M
     let computed = gradients.gradients(0, &parameters, &frozen, &batch)?;
     update.update(UpdateInputs {
         losses: vec![computed.loss],
-        squares: None,
+        squared_norms: None,
         gradients: computed.gradients,
         states,
         scalars,
@@ -177,17 +177,17 @@ impl Stepper {
         parameters: &Parameters,
         frozen: &Parameters,
     ) -> Result<Self> {
-        let gradients = GradientSpec {
+        let gradients = LossAndGradFn {
             model: model.clone(),
-            names: Arc::clone(parameters.names()),
-            frozen: Arc::clone(frozen.names()),
+            trainable_names: Arc::clone(parameters.names()),
+            frozen_names: Arc::clone(frozen.names()),
             precision: config.dtype,
             recompute: config.recompute,
             batch_rows: config.batch_size,
             micro_batches: config.grad_accum,
             row_tokens: config.context,
         };
-        let update = UpdateSpec::new(config, model, parameters);
+        let update = UpdateFn::new(config, model, parameters);
         Ok(Self {
             config: config.clone(),
             dropout_sites: Dropout::sites(model.layers),
@@ -232,7 +232,7 @@ impl Stepper {
     ///
     /// # Errors
     /// Those of [`step`](Self::step).
-    pub fn measure(&mut self, state: &mut TrainState, tokens: &Tokens) -> Result<Duration> {
+    pub fn time_step(&mut self, state: &mut TrainState, tokens: &Tokens) -> Result<Duration> {
         let grad_accum = self.config.grad_accum;
         let measured = grad_accum.min(2);
         let mut time = Duration::ZERO;

@@ -11,7 +11,7 @@ use super::arrays::ParameterState;
 use crate::checkpoint::LossScale;
 use crate::config::Optimizer;
 use crate::model::parameters::Parameters;
-use crate::train::optimizers::has_second_moment;
+use crate::train::optimizers::uses_adamw;
 
 /// Everything that a step changes, and the frozen parameters.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ impl TrainState {
     /// If MLX fails (out of memory, device error).
     pub fn new(parameters: Parameters, frozen: Parameters, optimizer: Optimizer) -> Result<Self> {
         let zeros = parameters.map(|array| ops::zeros_like(array))?;
-        let (with_v, _) = zeros.partition(|name, array| has_second_moment(optimizer, name, array.shape()));
+        let (with_v, _) = zeros.partition(|name, array| uses_adamw(optimizer, name, array.shape()));
         let state = Self {
             step: 0,
             parameters,

@@ -4,21 +4,21 @@ use mlx_rs::Array;
 use mlx_rs::error::{Exception, Result};
 
 use super::arrays::{ParameterState, StepOutputs, StepScalars, UpdateInputs};
-use super::control::{Control, sum_of_squares};
+use super::control::{StepControl, sum_of_squares};
 use crate::config::{ModelConfig, TrainConfig};
 use crate::model::parameters::Parameters;
 use crate::train::optimizers::{ParameterOptimizer, adamw, muon};
 
 /// The optimizer of each parameter: the same in every step of a run.
 #[derive(Clone)]
-pub struct UpdateSpec {
+pub struct UpdateFn {
     /// In the order of the trainable parameters.
     pub optimizers: Vec<ParameterOptimizer>,
     /// Maximum norm of the gradients; 0 disables clipping.
     pub grad_clip: f32,
 }
 
-impl UpdateSpec {
+impl UpdateFn {
     /// For the trainable `parameters` of a run of that configuration.
     pub fn new(config: &TrainConfig, model: &ModelConfig, parameters: &Parameters) -> Self {
         Self {
@@ -49,11 +49,11 @@ impl UpdateSpec {
     /// # Errors
     /// If MLX fails (out of memory, device error).
     pub fn update(&self, inputs: UpdateInputs) -> Result<StepOutputs> {
-        let squares = match inputs.squares {
-            Some(squares) => squares,
+        let squared_norms = match inputs.squared_norms {
+            Some(squared_norms) => squared_norms,
             None => inputs.gradients.iter().map(sum_of_squares).collect::<Result<_>>()?,
         };
-        let control = Control::new(&inputs.losses, &squares, &inputs.scalars, self.grad_clip)?;
+        let control = StepControl::new(&inputs.losses, &squared_norms, &inputs.scalars, self.grad_clip)?;
         Ok(StepOutputs {
             states: self.next_states(&inputs.states, &inputs.gradients, &control, &inputs.scalars)?,
             metrics: control.metrics,
@@ -64,7 +64,7 @@ impl UpdateSpec {
         &self,
         old: &[ParameterState],
         gradients: &[Array],
-        control: &Control,
+        control: &StepControl,
         scalars: &StepScalars,
     ) -> Result<Vec<ParameterState>> {
         let clip_coefficient = &control.clip_coefficient;

@@ -7,12 +7,12 @@ use mlx_rs::Array;
 use mlx_rs::error::{Exception, Result as MlxResult};
 
 use super::arrays::{
-    AllReduceInputs, GradientInputs, Gradients, ParameterState, ReducedGradients, StepOutputs, StepScalars,
+    AllReduceInputs, AllReduceOutputs, GradientInputs, Gradients, ParameterState, StepOutputs, StepScalars,
     UpdateInputs,
 };
 use super::control::sum_of_squares;
-use super::gradients::{GradientSpec, MicroBatch};
-use super::update::UpdateSpec;
+use super::gradients::{LossAndGradFn, MicroBatch};
+use super::update::UpdateFn;
 use crate::compute::compiled::{compiled, evaluate};
 use crate::compute::workers::{Work, Workers};
 
@@ -32,9 +32,9 @@ impl GradientWorkers {
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub fn new(spec: &GradientSpec, threads: usize) -> Result<Self> {
-        let (spec, count) = (spec.clone(), gradient_workers(spec, threads));
-        let work = move |index: usize| gradient_work(spec.clone(), index, count);
+    pub fn new(loss_and_grad: &LossAndGradFn, threads: usize) -> Result<Self> {
+        let (loss_and_grad, count) = (loss_and_grad.clone(), worker_count(loss_and_grad, threads));
+        let work = move |index: usize| gradient_work(loss_and_grad.clone(), index, count);
         Ok(Self(match threads {
             0 | 1 => Workers::inline(work(0)),
             _ => Workers::threads("gradients", count, work)?,
@@ -72,18 +72,18 @@ impl GradientWorkers {
 ///
 /// Each worker holds a full set of gradients and reads every matrix for its rows only, so it needs at least one row and
 /// embd / 2 tokens to pay off. With fewer workers, the BLAS uses the other cores inside each matrix product.
-fn gradient_workers(spec: &GradientSpec, threads: usize) -> usize {
-    let tokens = spec.batch_rows * spec.row_tokens;
-    threads.min(spec.batch_rows).min(2 * tokens / spec.model.embd).max(1)
+fn worker_count(step: &LossAndGradFn, threads: usize) -> usize {
+    let tokens = step.batch_rows * step.row_tokens;
+    threads.min(step.batch_rows).min(2 * tokens / step.model.embd).max(1)
 }
 
 /// The function of the worker of that `index`: the gradients of its rows, summed over all micro-batches. They are evaluated
 /// after each micro-batch, so that memory does not grow with their number.
-fn gradient_work(spec: GradientSpec, index: usize, count: usize) -> Work<GradientTask, Gradients> {
-    let rows = [index, index + 1].map(|index| index * spec.batch_rows / count);
-    let accumulates = spec.micro_batches > 1;
+fn gradient_work(loss_and_grad: LossAndGradFn, index: usize, count: usize) -> Work<GradientTask, Gradients> {
+    let rows = [index, index + 1].map(|index| index * loss_and_grad.batch_rows / count);
+    let accumulates = loss_and_grad.micro_batches > 1;
     let mut gradients = compiled(move |inputs: GradientInputs| {
-        let new = spec.gradients(rows[0], &inputs.parameters, &inputs.frozen, &inputs.batch)?;
+        let new = loss_and_grad.gradients(rows[0], &inputs.parameters, &inputs.frozen, &inputs.batch)?;
         match inputs.accumulated {
             Some(accumulated) => accumulated.add(&new),
             None => Ok(new),
@@ -113,15 +113,15 @@ pub struct UpdateWorkers {
     /// Indices of each worker's parameters.
     parameters: Vec<Vec<usize>>,
     /// The all-reduce over the gradient workers. None on the caller's thread, where there is one gradient worker.
-    reduce: Option<Workers<AllReduceInputs, ReducedGradients>>,
+    reduce: Option<Workers<AllReduceInputs, AllReduceOutputs>>,
     updates: Workers<UpdateInputs, StepOutputs>,
 }
 
-/// Gradients of each update worker's parameters, and the sums of squares of all parameters' gradients if an all-reduce has
+/// Gradients of each update worker's parameters, and the squared norms of all parameters' gradients if an all-reduce has
 /// computed them.
-struct Reduced {
+struct ReducedByWorker {
     gradients: Vec<Vec<Array>>,
-    squares: Option<Vec<Array>>,
+    squared_norms: Option<Vec<Array>>,
 }
 
 impl UpdateWorkers {
@@ -129,17 +129,17 @@ impl UpdateWorkers {
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub fn new(spec: &UpdateSpec, costs: &[u64], threads: usize) -> Result<Self> {
+    pub fn new(update_fn: &UpdateFn, costs: &[u64], threads: usize) -> Result<Self> {
         let parameters = balance(costs, threads);
-        let specs: Vec<UpdateSpec> = parameters.iter().map(|indices| spec.of(indices)).collect();
+        let functions: Vec<UpdateFn> = parameters.iter().map(|indices| update_fn.of(indices)).collect();
         let update = move |worker: usize| -> Work<UpdateInputs, StepOutputs> {
-            let spec = specs[worker].clone();
-            compiled(move |inputs| spec.update(inputs))
+            let function = functions[worker].clone();
+            compiled(move |inputs| function.update(inputs))
         };
         let (reduce, updates) = match threads {
             0 | 1 => (None, Workers::inline(update(0))),
             _ => {
-                let reduce = |_| -> Work<AllReduceInputs, ReducedGradients> { compiled(all_reduce) };
+                let reduce = |_| -> Work<AllReduceInputs, AllReduceOutputs> { compiled(all_reduce) };
                 (
                     Some(Workers::threads("all-reduce", parameters.len(), reduce)?),
                     Workers::threads("updates", parameters.len(), update)?,
@@ -165,7 +165,10 @@ impl UpdateWorkers {
         scalars: &StepScalars,
     ) -> Result<StepOutputs> {
         let losses: Vec<Array> = gradients.iter().map(|worker| worker.loss.clone()).collect();
-        let Reduced { gradients, squares } = self.all_reduce(gradients)?;
+        let ReducedByWorker {
+            gradients,
+            squared_norms,
+        } = self.all_reduce(gradients)?;
         let mut states: Vec<Option<ParameterState>> = states.into_iter().map(Some).collect();
         let inputs = self
             .parameters
@@ -173,7 +176,7 @@ impl UpdateWorkers {
             .zip(gradients)
             .map(|(indices, gradients)| UpdateInputs {
                 losses: losses.clone(),
-                squares: squares.clone(),
+                squared_norms: squared_norms.clone(),
                 gradients,
                 states: indices.iter().filter_map(|&index| states[index].take()).collect(),
                 scalars: scalars.clone(),
@@ -192,13 +195,13 @@ impl UpdateWorkers {
         })
     }
 
-    /// The gradients of each update worker's parameters, summed over the gradient workers, and the sums of squares of all,
+    /// The gradients of each update worker's parameters, summed over the gradient workers, and the squared norms of all,
     /// in the order of the parameters: the norm does not depend on the number of threads.
-    fn all_reduce(&mut self, gradients: Vec<Gradients>) -> Result<Reduced> {
+    fn all_reduce(&mut self, gradients: Vec<Gradients>) -> Result<ReducedByWorker> {
         let Some(reduce) = &mut self.reduce else {
-            return Ok(Reduced {
+            return Ok(ReducedByWorker {
                 gradients: gradients.into_iter().map(|worker| worker.gradients).collect(),
-                squares: None,
+                squared_norms: None,
             });
         };
         let inputs = self.parameters.iter().map(|indices| AllReduceInputs {
@@ -209,21 +212,21 @@ impl UpdateWorkers {
         });
         let inputs: Vec<AllReduceInputs> = inputs.collect();
         drop(gradients);
-        let mut squares = Vec::new();
+        let mut squared_norms = Vec::new();
         let mut summed = Vec::with_capacity(inputs.len());
         for (indices, outputs) in self.parameters.iter().zip(reduce.run(inputs)?) {
-            squares.extend(indices.iter().zip(outputs.squares));
+            squared_norms.extend(indices.iter().zip(outputs.squared_norms));
             summed.push(outputs.gradients);
         }
-        squares.sort_by_key(|(index, _)| **index);
-        Ok(Reduced {
+        squared_norms.sort_by_key(|(index, _)| **index);
+        Ok(ReducedByWorker {
             gradients: summed,
-            squares: Some(squares.into_iter().map(|(_, square)| square).collect()),
+            squared_norms: Some(squared_norms.into_iter().map(|(_, square)| square).collect()),
         })
     }
 }
 
-fn all_reduce(inputs: AllReduceInputs) -> MlxResult<ReducedGradients> {
+fn all_reduce(inputs: AllReduceInputs) -> MlxResult<AllReduceOutputs> {
     let mut workers = inputs.gradients.into_iter();
     let mut gradients = workers.next().unwrap_or_default();
     for worker in workers {
@@ -231,8 +234,8 @@ fn all_reduce(inputs: AllReduceInputs) -> MlxResult<ReducedGradients> {
             *sum = sum.add(gradient)?;
         }
     }
-    Ok(ReducedGradients {
-        squares: gradients.iter().map(sum_of_squares).collect::<MlxResult<_>>()?,
+    Ok(AllReduceOutputs {
+        squared_norms: gradients.iter().map(sum_of_squares).collect::<MlxResult<_>>()?,
         gradients,
     })
 }

@@ -9,10 +9,10 @@ use crate::data::corpus::train_part;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
 use crate::evaluate::Evaluator;
-use crate::evaluate::text::evaluate;
+use crate::evaluate::text::evaluate_tokens;
 
 /// A run in memory, without a folder.
-pub struct UnsavedRun {
+pub struct InMemoryRun {
     config: TrainConfig,
     context: usize,
     state: TrainState,
@@ -23,7 +23,7 @@ pub struct UnsavedRun {
     eval_tokens: Tokens,
 }
 
-impl UnsavedRun {
+impl InMemoryRun {
     /// Trains on the training text, evaluates on the validation text.
     ///
     /// # Errors
@@ -53,13 +53,12 @@ impl UnsavedRun {
     }
 
     fn assemble(config: &TrainConfig, setup: Setup) -> Result<Self> {
-        let Setup { model, state, .. } = setup;
         Ok(Self {
             config: config.clone(),
-            context: model.context,
-            stepper: Stepper::new(config, &model, &state.parameters, &state.frozen)?,
-            evaluator: Evaluator::new(&model, state.model_parameters().names(), config.compute_threads())?,
-            state,
+            context: setup.model.context,
+            stepper: setup.stepper(config)?,
+            evaluator: setup.evaluator(config)?,
+            state: setup.state,
             train_tokens: setup.train_tokens,
             eval_tokens: setup.val_tokens,
         })
@@ -75,7 +74,7 @@ impl UnsavedRun {
     /// # Errors
     /// Those of a step.
     pub fn warm_up(&mut self) -> Result<()> {
-        self.stepper.measure(&mut self.state, &self.train_tokens).map(drop)
+        self.stepper.time_step(&mut self.state, &self.train_tokens).map(drop)
     }
 
     /// Takes the next step.
@@ -88,7 +87,7 @@ impl UnsavedRun {
     }
 
     /// Whether a step ends the run: one that is not finite, unless such steps are skipped.
-    pub fn ends_at(&self, step: &StepReport) -> bool {
+    pub fn is_fatal(&self, step: &StepReport) -> bool {
         step.found_inf && self.config.on_nan == OnNan::Stop
     }
 
@@ -108,7 +107,7 @@ impl UnsavedRun {
     /// If MLX fails (out of memory, device error).
     pub fn loss(&mut self) -> Result<f64> {
         let parameters = self.state.model_parameters();
-        let evaluation = evaluate(
+        let evaluation = evaluate_tokens(
             &mut self.evaluator,
             &parameters,
             &self.eval_tokens,
