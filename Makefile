@@ -98,6 +98,6 @@ gpu-bundle: setup ## pack scripts/gpu.sh with all it needs on a machine with an 
 
 gpu-smoke: setup ## test scripts/gpu.sh with tiny sizes on the CPU
 	cargo build --quiet
-	cargo test --quiet --no-run --test parts
+	cargo test --quiet --no-run --test components
 	rm -rf gpu-results-smoke*
 	bash scripts/gpu.sh --smoke

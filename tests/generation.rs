@@ -5,7 +5,7 @@ mod common;
 use std::ops::Range;
 
 use common::{Fixture, largest_difference};
-use mlx_gpt::config::{Architecture, ModelConfig, Parts, Preset};
+use mlx_gpt::config::{Architecture, Components, ModelConfig, Preset};
 use mlx_gpt::generate::sampler::{SampledToken, Sampling};
 use mlx_gpt::generate::{Generator, sample_rng};
 use mlx_gpt::model::kv_cache::KvCache;
@@ -157,7 +157,7 @@ fn samples_do_not_depend_on_how_many_there_are() {
 fn a_prompt_that_is_prefilled_in_pieces_is_one_that_is_prefilled_at_once() {
     let model = ModelConfig {
         architecture: Architecture::Gpt2,
-        parts: Parts::GPT2,
+        components: Components::GPT2,
         layers: 2,
         heads: 2,
         embd: 16,

@@ -5,7 +5,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 
 use common::{fail, folder, mlx_gpt, stderr, succeed, train_tiny};
-use mlx_gpt::config::{Device, Lora, ModelConfig, Optimizer, Parts, Precision, Preset, TrainConfig};
+use mlx_gpt::config::{Components, Device, Lora, ModelConfig, Optimizer, Precision, Preset, TrainConfig};
 use mlx_gpt::data::batches::Batch;
 use mlx_gpt::data::tokens::Tokens;
 use mlx_gpt::model::dropout::Dropout;
@@ -26,7 +26,7 @@ const LAYERS: usize = 3;
 /// What gradients are taken of.
 struct Case {
     name: &'static str,
-    parts: Parts,
+    components: Components,
     dropout: f32,
     adapters: bool,
     micro_batches: usize,
@@ -40,7 +40,7 @@ struct Case {
 /// kernels twice. Where this was tried all numbers were the same to the bit.
 const PLAIN: Case = Case {
     name: "GPT-2",
-    parts: Parts::GPT2,
+    components: Components::GPT2,
     dropout: 0.0,
     adapters: false,
     micro_batches: 1,
@@ -51,7 +51,7 @@ const PLAIN: Case = Case {
 
 fn model(case: &Case) -> ModelConfig {
     ModelConfig {
-        parts: case.parts,
+        components: case.components,
         layers: LAYERS,
         heads: 4,
         embd: 32,
@@ -81,7 +81,7 @@ fn gradients(case: &Case, recompute: bool) -> Vec<(String, Vec<f32>)> {
         // Adapters begin as zeros: their products would have no gradient.
         let adapters = init::initialize_adapters(&model, 7).unwrap();
         let filled = adapters.map(|array| array.add(mlx_rs::Array::from_f32(0.03)));
-        all = all.with(&filled.unwrap());
+        all = all.union(&filled.unwrap());
     }
     mlx_rs::transforms::eval(all.arrays()).unwrap(); // threads are handed numbers, not this one's graph
     let (learning, frozen) = all.partition(|name, _| !case.adapters || is_adapter(name));
@@ -134,9 +134,9 @@ fn gradients(case: &Case, recompute: bool) -> Vec<(String, Vec<f32>)> {
 fn gradients_are_those_of_blocks_that_are_kept() {
     let _alone = ARRAYS.lock();
     Device::Cpu.select().unwrap();
-    let shared = Parts {
+    let shared = Components {
         kv_heads: Some(2),
-        ..Parts::MODERN
+        ..Components::MODERN
     };
     // A mask that is drawn anew would be off by as much as the gradients are.
     for case in [
@@ -165,14 +165,14 @@ fn gradients_are_those_of_blocks_that_are_kept() {
             ..PLAIN
         },
         Case {
-            name: "later parts, dropout",
-            parts: Parts::MODERN,
+            name: "newer components, dropout",
+            components: Components::MODERN,
             dropout: 0.3,
             ..PLAIN
         },
         Case {
             name: "shared keys, dropout",
-            parts: shared,
+            components: shared,
             dropout: 0.3,
             ..PLAIN
         },

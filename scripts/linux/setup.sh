@@ -64,7 +64,7 @@ fi
 started=$SECONDS
 say "preparing MLX's $backend backend in ${mlx#"$root/"}/ (once per checkout, about two minutes)"
 
-# Parts that need no download are used where they are.
+# Components that need no download are used where they are.
 next=$mlx/next
 if [ -e "$mlx/mlx/lib/libmlx.so" ] && compgen -G "$mlx/mlx_c*.libs/libscipy_openblas.so" >/dev/null && cmp -s "$mlx/requirements" "$requirements"; then
   rm -rf "$next"

@@ -136,7 +136,7 @@ fn speed(options: &SpeedOptions) -> Result<ExitCode> {
     }
     let report = bench::measure(&bench::BenchOptions {
         presets: options.preset.clone(),
-        parts: options.only.clone(),
+        sections: options.only.clone(),
         rounds: options.timing.rounds().unwrap_or(Rounds::TimeBudget),
         device,
         threads,

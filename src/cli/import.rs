@@ -95,7 +95,7 @@ fn describe(checkpoint: &Checkpoint, out: &Path) {
     let model = &checkpoint.model;
     say(format_args!(
         "model    {}, vocabulary {}: {} parameters, {}",
-        model.shape(),
+        model.summary(),
         model.vocab_size,
         amount(parameter_count(model)),
         HumanBytes(4 * checkpoint.parameters.count() as u64)

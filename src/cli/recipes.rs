@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use toml::{Table, Value};
 
-use crate::config::{Preset, Settings, TrainConfig};
+use crate::config::{ConfigOverrides, Preset, TrainConfig};
 use crate::data::dataset::Dataset;
 use crate::measure::contest::plan::ensure_seeds;
 use crate::train::configure;
@@ -22,13 +22,13 @@ pub fn resolve(preset: Preset, base: &Table, recipes: &[&Table], seeds: &[u64]) 
             let mut table = base.clone();
             table.extend((*recipe).clone());
             table.insert("seed".into(), Value::Integer(i64::try_from(*seed)?));
-            let settings = Settings::from(table);
-            let (mut config, _) = configure(&settings, &Settings::default(), Some(preset))?;
+            let overrides = ConfigOverrides::from(table);
+            let (mut config, _) = configure(&overrides, &ConfigOverrides::default(), Some(preset))?;
             let dataset = match &dataset {
                 Some(dataset) => dataset,
                 None => dataset.insert(Dataset::open(&config.corpus)?),
             };
-            if let (false, Some(own)) = (settings.has("tokenizer"), dataset.own_tokenizer()) {
+            if let (false, Some(own)) = (overrides.has("tokenizer"), dataset.own_tokenizer()) {
                 config.tokenizer = own;
             }
             config.validate()?;

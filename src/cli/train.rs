@@ -8,12 +8,12 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::clock::stamp;
-use super::settings::GivenSettings;
+use super::config_args::ConfigArgs;
 use super::signals::Signals;
 use super::training_report::TrainingReport;
 use crate::checkpoint::run::Run;
 use crate::checkpoint::runs::{self, RUNS};
-use crate::config::{Preset, Settings, TrainConfig};
+use crate::config::{ConfigOverrides, Preset, TrainConfig};
 use crate::data::dataset::Dataset;
 use crate::terminal::console::{quoted, say};
 use crate::train::{Outcome, Session, configure, configure_resumed, train};
@@ -77,16 +77,16 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
-    settings: GivenSettings,
+    overrides: ConfigArgs,
 }
 
 pub fn run(options: Options) -> Result<ExitCode> {
     let signals = Signals::register()?;
     let file = match &options.config {
-        Some(path) => Settings::read(path)?,
-        None => Settings::default(),
+        Some(path) => ConfigOverrides::read(path)?,
+        None => ConfigOverrides::default(),
     };
-    let given = options.settings.settings()?;
+    let given = options.overrides.overrides()?;
     let mut session = match &options.resume {
         Some(folder) => resume(folder.as_deref().or(options.out.as_deref()), &given)?,
         None => {
@@ -109,12 +109,12 @@ pub fn run(options: Options) -> Result<ExitCode> {
     })
 }
 
-fn resume(folder: Option<&Path>, settings: &Settings) -> Result<Session> {
+fn resume(folder: Option<&Path>, overrides: &ConfigOverrides) -> Result<Session> {
     let run = match folder {
         Some(folder) => open_run(folder)?,
         None => runs::newest(Path::new(RUNS))?,
     };
-    let config = configure_resumed(settings, &run.config()?)?;
+    let config = configure_resumed(overrides, &run.config()?)?;
     config.device.select()?;
     let dataset = open_dataset(&config)?;
     Session::resume(run, config, &dataset)

@@ -76,7 +76,7 @@ impl Observer for TrainingReport {
         ));
         say(format_args!(
             "model    {}: {} parameters",
-            session.model().shape(),
+            session.model().summary(),
             amount(parameters)
         ));
         if trainable < parameters {

@@ -14,23 +14,23 @@
 //! ```
 
 mod changes;
+mod components;
 mod device;
 mod model;
-mod parts;
+mod overrides;
 mod preset;
 mod removed;
-mod settings;
 mod special;
 mod train;
 mod validate;
 
 pub use crate::disk::floats::Precision;
+pub use components::{Activation, Components, NormKind, Position};
 pub use device::Device;
 pub use model::{Architecture, BosEos, LINEAR_LAYERS, Lora, ModelConfig, Quantization};
-pub use parts::{Activation, NormKind, Parts, Position};
+pub use overrides::{ConfigOverrides, StartCheckpoint, display_value};
 pub use preset::Preset;
 pub use removed::BatchRamp;
-pub use settings::{Settings, Start, shown};
 pub use special::SpecialTokens;
 pub use train::{OnNan, Optimizer, Schedule, TrainConfig, default_threads};
 

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{Activation, Parts, Position};
+use super::{Activation, Components, Position};
 
 /// The linear layers of a block, by their names under it.
 pub const LINEAR_LAYERS: [&str; 4] = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"];
@@ -33,7 +33,7 @@ pub struct ModelConfig {
     /// Which network it is.
     pub architecture: Architecture,
     /// The components of its blocks: GPT-2's, unless it is [`Modern`](Architecture::Modern).
-    pub parts: Parts,
+    pub components: Components,
     /// Transformer blocks.
     pub layers: usize,
     /// Attention heads; they divide `embd`.
@@ -92,7 +92,7 @@ impl Lora {
     }
 
     /// Whether the linear layer of that name, such as `h.0.attn.c_attn`, has an adapter.
-    pub fn adapts(&self, linear: &str) -> bool {
+    pub fn targets_layer(&self, linear: &str) -> bool {
         self.targets.iter().any(|target| {
             linear
                 .strip_suffix(target.as_str())
@@ -174,13 +174,13 @@ impl Architecture {
 impl ModelConfig {
     /// Key/value heads.
     pub fn kv_heads(&self) -> usize {
-        self.parts.kv_heads.unwrap_or(self.heads)
+        self.components.kv_heads.unwrap_or(self.heads)
     }
 
     /// Hidden channels of the MLP: `4 · embd`; of a gated one `8/3 · embd`, rounded up to a multiple of 8, which keeps the
     /// number of parameters.
-    pub fn hidden(&self) -> usize {
-        match self.parts.activation {
+    pub fn mlp_hidden(&self) -> usize {
+        match self.components.activation {
             Activation::Swiglu => (8 * self.embd / 3).next_multiple_of(8),
             Activation::Gelu | Activation::Relu2 => 4 * self.embd,
         }
@@ -188,19 +188,19 @@ impl ModelConfig {
 
     /// The output sizes, in order, of the matrices that are fused in the linear weight of that name with `outputs` outputs:
     /// queries, keys and values, or the two halves of a gated MLP.
-    pub fn fused_outputs(&self, name: &str, outputs: i32) -> Vec<i32> {
+    pub fn fused_output_sizes(&self, name: &str, outputs: i32) -> Vec<i32> {
         if name.ends_with("attn.c_attn.weight") {
             let keys = (self.embd / self.heads * self.kv_heads()) as i32;
             return vec![outputs - 2 * keys, keys, keys];
         }
-        if name.ends_with("mlp.c_fc.weight") && self.parts.activation == Activation::Swiglu {
+        if name.ends_with("mlp.c_fc.weight") && self.components.activation == Activation::Swiglu {
             return vec![outputs / 2; 2];
         }
         vec![outputs]
     }
 
     /// A one-line summary of its sizes, such as `4 layers, 4 heads, 128 wide, context 64`.
-    pub fn shape(&self) -> String {
+    pub fn summary(&self) -> String {
         let Self {
             layers,
             heads,
@@ -252,12 +252,12 @@ impl ModelConfig {
             largest_divisor_up_to(self.heads, self.kv_heads())
         );
         ensure!(
-            self.parts.position == Position::Learned || (self.embd / self.heads).is_multiple_of(2),
+            self.components.position == Position::Learned || (self.embd / self.heads).is_multiple_of(2),
             "rotary positions need an even number of channels per head, and these heads have {}; choose other --heads or --embd",
             self.embd / self.heads
         );
         ensure!(
-            (self.parts == Parts::GPT2) != (self.architecture == Architecture::Modern),
+            (self.components == Components::GPT2) != (self.architecture == Architecture::Modern),
             "the components are not those of the architecture {}; leave --arch out",
             self.architecture.name()
         );

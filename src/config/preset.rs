@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::train::{default_decay_share, default_lora_alpha, default_lora_targets, default_muon_lr, default_threads};
 use super::{
-    Architecture, BatchRamp, BosEos, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Parts, Precision, Schedule,
+    Architecture, BatchRamp, BosEos, Components, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Precision, Schedule,
     SpecialTokens, TrainConfig,
 };
 use crate::config::Device;
@@ -31,23 +31,23 @@ pub enum Preset {
 
 impl TrainConfig {
     /// Sets the components of the model.
-    pub fn set_parts(&mut self, parts: Parts) {
-        self.position = parts.position;
-        self.norm = parts.norm;
-        self.qk_norm = parts.qk_norm;
-        self.activation = parts.activation;
-        self.tie_head = parts.tie_head;
-        self.kv_heads = parts.kv_heads;
+    pub fn set_components(&mut self, components: Components) {
+        self.position = components.position;
+        self.norm = components.norm;
+        self.qk_norm = components.qk_norm;
+        self.activation = components.activation;
+        self.tie_head = components.tie_head;
+        self.kv_heads = components.kv_heads;
     }
 
     /// Selects an architecture, with its components and the sizes that it fixes.
     pub fn with_architecture(mut self, arch: Architecture) -> Self {
         let [layers, heads, embd] = arch.fixed_sizes();
         self.arch = arch;
-        self.set_parts(if arch == Architecture::Modern {
-            Parts::MODERN
+        self.set_components(if arch == Architecture::Modern {
+            Components::MODERN
         } else {
-            Parts::GPT2
+            Components::GPT2
         });
         self.layers = layers.unwrap_or(self.layers);
         self.heads = heads.unwrap_or(self.heads);
@@ -105,7 +105,7 @@ impl Preset {
         };
         ModelConfig {
             architecture: Architecture::Gpt2,
-            parts: Parts::GPT2,
+            components: Components::GPT2,
             layers,
             heads,
             embd,
@@ -142,12 +142,12 @@ impl Preset {
             tokenizer: if character_level { "char" } else { "gpt2" }.into(),
             init_from: None,
             arch: model.architecture,
-            position: model.parts.position,
-            norm: model.parts.norm,
-            qk_norm: model.parts.qk_norm,
-            activation: model.parts.activation,
-            tie_head: model.parts.tie_head,
-            kv_heads: model.parts.kv_heads,
+            position: model.components.position,
+            norm: model.components.norm,
+            qk_norm: model.components.qk_norm,
+            activation: model.components.activation,
+            tie_head: model.components.tie_head,
+            kv_heads: model.components.kv_heads,
             layers: model.layers,
             heads: model.heads,
             embd: model.embd,

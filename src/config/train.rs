@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Activation, Architecture, BatchRamp, BosEos, Device, Lora, ModelConfig, NormKind, Parts, Position, SpecialTokens,
+    Activation, Architecture, BatchRamp, BosEos, Components, Device, Lora, ModelConfig, NormKind, Position,
+    SpecialTokens,
 };
 use crate::disk::floats::Precision;
 
@@ -326,7 +327,7 @@ impl TrainConfig {
 
     /// The model that it trains, with a vocabulary of that size.
     pub fn model_config(&self, vocab_size: usize) -> ModelConfig {
-        let parts = Parts {
+        let components = Components {
             position: self.position,
             norm: self.norm,
             qk_norm: self.qk_norm,
@@ -337,11 +338,11 @@ impl TrainConfig {
         ModelConfig {
             // A single different component makes it another architecture than GPT-2.
             architecture: match self.arch {
-                Architecture::Gpt2 | Architecture::Modern if parts == Parts::GPT2 => Architecture::Gpt2,
+                Architecture::Gpt2 | Architecture::Modern if components == Components::GPT2 => Architecture::Gpt2,
                 Architecture::Gpt2 => Architecture::Modern,
                 other => other,
             },
-            parts,
+            components,
             layers: self.layers,
             heads: self.heads,
             embd: self.embd,

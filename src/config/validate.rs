@@ -61,7 +61,7 @@ impl TrainConfig {
                 ensure!(
                     (0..self.layers).any(|layer| LINEAR_LAYERS
                         .iter()
-                        .any(|linear| lora.adapts(&format!("h.{layer}.{linear}")))),
+                        .any(|linear| lora.targets_layer(&format!("h.{layer}.{linear}")))),
                     "lora-targets {target:?} is the name of no linear layer; they are c_attn, c_proj, c_fc, attn.c_proj, mlp.c_proj"
                 );
             }

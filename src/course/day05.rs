@@ -175,7 +175,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
             let mut matrix = weights[name].clone(); // [C, 3C]; its first D columns make the first head's queries
             matrix.try_index_mut((.., ..x.dim(2) / heads), Array::from_f32(0.1))?;
             let (_, others) = parameters.partition(|other, _| other == name);
-            let changed = others.with(&Parameters::from_entries(vec![(name.into(), matrix)]));
+            let changed = others.union(&Parameters::from_entries(vec![(name.into(), matrix)]));
             let after = attention(&changed)?.weights(&x)?;
             let first = largest_difference(&attended.try_index((.., ..1))?, &after.try_index((.., ..1))?)?;
             let rest = largest_difference(&attended.try_index((.., 1..))?, &after.try_index((.., 1..))?)?;

@@ -346,7 +346,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
             "{}, vocabulary {}\nlogits {:?}; after the first row's last token, of the first six ids:\n\n{}\n\
              largest difference of all {} logits {logits_off:.1e}\n\
              and of all {} gradients of day 7, as a fraction of the largest in each array, {gradients_off:.1e}\n",
-            pytorch.model.shape(),
+            pytorch.model.summary(),
             small.vocab_size,
             theirs.shape(),
             table(&["day 7", "library", "PyTorch"].map(String::from), &first_six, 6)?,

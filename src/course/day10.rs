@@ -283,7 +283,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     };
     let base = initialize(&plain, workspace.seed())?;
     let new = initialize_adapters(&model, workspace.seed())?;
-    let learned = base.with(&new.map(|array| array.add(Array::from_f32(0.01)))?);
+    let learned = base.union(&new.map(|array| array.add(Array::from_f32(0.01)))?);
     let layer = "h.0.attn.c_attn";
     let part = |parameters: &Parameters, part: &str| parameters.get(&format!("{layer}.{part}")).cloned();
     let [weight, a, b] = ["weight", library::A, library::B].map(|name| part(&learned, name));

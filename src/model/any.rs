@@ -15,7 +15,7 @@ use crate::config::{Architecture, ModelConfig};
 
 /// A network from token ids to logits.
 pub enum Model {
-    /// GPT-2, or the same with its newer parts.
+    /// GPT-2, or the same with newer components.
     Gpt2(Gpt),
     /// Day 2's table of logits.
     Bigram(Bigram),
@@ -39,10 +39,10 @@ impl Model {
         })
     }
 
-    /// As [`Gpt::recomputing`]; models without blocks are unchanged.
-    pub fn recomputing(self, config: &ModelConfig, parameters: &Parameters) -> Self {
+    /// As [`Gpt::with_recompute`]; models without blocks are unchanged.
+    pub fn with_recompute(self, config: &ModelConfig, parameters: &Parameters) -> Self {
         match self {
-            Self::Gpt2(gpt) => Self::Gpt2(gpt.recomputing(config, parameters)),
+            Self::Gpt2(gpt) => Self::Gpt2(gpt.with_recompute(config, parameters)),
             other => other,
         }
     }

@@ -39,8 +39,8 @@ impl Attention {
             c_proj: Linear::new(&parameters.under("c_proj"), config)?,
             heads: config.heads as i32,
             kv_heads: config.kv_heads() as i32,
-            rotary: config.parts.position == Position::Rotary,
-            qk_norm: config.parts.qk_norm,
+            rotary: config.components.position == Position::Rotary,
+            qk_norm: config.components.qk_norm,
         })
     }
 
@@ -89,8 +89,8 @@ impl Attention {
                 .transpose_axes(&[0, 2, 1, 3]) // [B, H, T, D]
         };
         Ok([
-            self.position_encoded(heads(&qkv[0], self.heads)?, start)?,
-            self.position_encoded(heads(&qkv[1], self.kv_heads)?, start)?,
+            self.norm_and_rotate(heads(&qkv[0], self.heads)?, start)?,
+            self.norm_and_rotate(heads(&qkv[1], self.kv_heads)?, start)?,
             heads(&qkv[2], self.kv_heads)?,
         ])
     }
@@ -103,7 +103,7 @@ impl Attention {
 
     /// Queries or keys, `[B, H, T, D]`, at positions from `start` on: with QK-norm and the rotary embedding, where the
     /// model has them.
-    fn position_encoded(&self, x: Array, start: i32) -> Result<Array> {
+    fn norm_and_rotate(&self, x: Array, start: i32) -> Result<Array> {
         let x = if self.qk_norm { rms_norm(&x)? } else { x };
         if self.rotary {
             rope(&x, x.dim(-1), false, ROTARY_BASE, 1.0, start, None)

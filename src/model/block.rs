@@ -26,9 +26,9 @@ impl Block {
     /// A missing parameter.
     pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Self> {
         Ok(Self {
-            ln_1: Norm::new(config.parts.norm, &parameters.under("ln_1"))?,
+            ln_1: Norm::new(config.components.norm, &parameters.under("ln_1"))?,
             attn: Attention::new(&parameters.under("attn"), config)?,
-            ln_2: Norm::new(config.parts.norm, &parameters.under("ln_2"))?,
+            ln_2: Norm::new(config.components.norm, &parameters.under("ln_2"))?,
             mlp: Mlp::new(&parameters.under("mlp"), config)?,
         })
     }

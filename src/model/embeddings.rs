@@ -53,7 +53,7 @@ impl Embeddings {
     pub fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
         Ok(Self {
             wte: Embedding::new(&parameters.under("wte"), config)?,
-            wpe: match config.parts.position {
+            wpe: match config.components.position {
                 Position::Learned => Some(parameters.get("wpe.weight")?.clone()),
                 Position::Rotary => None,
             },

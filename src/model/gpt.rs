@@ -14,7 +14,7 @@ use super::parameters::Parameters;
 use super::recomputed::RecomputedBlock;
 use crate::config::ModelConfig;
 
-/// GPT-2, with the parts that its configuration names.
+/// GPT-2, with the components that its configuration names.
 pub struct Gpt {
     embeddings: Embeddings,
     h: Vec<Block>,
@@ -39,8 +39,8 @@ impl Gpt {
                 .map(|layer| Block::new(&parameters.under(&format!("h.{layer}")), config))
                 .collect::<Result<_>>()?,
             recomputed: Vec::new(),
-            ln_f: Norm::new(config.parts.norm, &parameters.under("ln_f"))?,
-            lm_head: match config.parts.tie_head {
+            ln_f: Norm::new(config.components.norm, &parameters.under("ln_f"))?,
+            lm_head: match config.components.tie_head {
                 true => None,
                 false => Some(Embedding::new(&parameters.under("lm_head"), config)?),
             },
@@ -49,7 +49,7 @@ impl Gpt {
 
     /// The same model with gradient checkpointing: the backward pass of [`losses`](Self::losses) keeps only each block's
     /// input and recomputes the rest, in less memory and more time.
-    pub fn recomputing(mut self, config: &ModelConfig, parameters: &Parameters) -> Self {
+    pub fn with_recompute(mut self, config: &ModelConfig, parameters: &Parameters) -> Self {
         let blocks = 0..config.layers;
         self.recomputed = blocks
             .map(|layer| RecomputedBlock::new(layer, config, parameters))

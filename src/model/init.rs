@@ -65,7 +65,7 @@ pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
         return specs;
     }
     add("wte.weight".into(), &[v, c], normal);
-    if config.parts.position == Position::Learned {
+    if config.components.position == Position::Learned {
         add("wpe.weight".into(), &[t, c], normal);
     }
     if [Architecture::Averaging, Architecture::Attention].contains(&config.architecture) {
@@ -78,9 +78,9 @@ pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
         return specs;
     }
     let kv = c / config.heads as i32 * config.kv_heads() as i32;
-    let hidden = config.hidden() as i32;
-    let gated = config.parts.activation == Activation::Swiglu;
-    let has_gains = config.parts.norm == NormKind::Layer;
+    let hidden = config.mlp_hidden() as i32;
+    let gated = config.components.activation == Activation::Swiglu;
+    let has_gains = config.components.norm == NormKind::Layer;
     for layer in 0..config.layers {
         let linears = [
             (c, c + 2 * kv, normal),                              // attn.c_attn
@@ -96,7 +96,7 @@ pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
             let linear = format!("h.{layer}.{name}");
             add(format!("{linear}.weight"), &[from, to], init);
             add(format!("{linear}.bias"), &[to], Init::Zeros);
-            if let Some(lora) = config.lora.as_ref().filter(|lora| lora.adapts(&linear)) {
+            if let Some(lora) = config.lora.as_ref().filter(|lora| lora.targets_layer(&linear)) {
                 let rank = lora.rank as i32;
                 // A normal, with the standard deviation of peft's uniform draw; B is zero, so that an adapter adds nothing at
                 // first.
@@ -112,7 +112,7 @@ pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
         add("ln_f.weight".into(), &[c], Init::Ones);
         add("ln_f.bias".into(), &[c], Init::Zeros);
     }
-    if !config.parts.tie_head {
+    if !config.components.tie_head {
         add("lm_head.weight".into(), &[v, c], normal);
     }
     specs

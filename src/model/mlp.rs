@@ -27,7 +27,7 @@ impl Mlp {
         Ok(Self {
             c_fc: Linear::new(&parameters.under("c_fc"), config)?,
             c_proj: Linear::new(&parameters.under("c_proj"), config)?,
-            activation: config.parts.activation,
+            activation: config.components.activation,
         })
     }
 

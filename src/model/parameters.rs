@@ -81,7 +81,7 @@ impl Parameters {
     }
 
     /// Drops the arrays and keeps the names.
-    pub(crate) fn release(&mut self) {
+    pub(crate) fn drop_arrays(&mut self) {
         self.arrays.clear();
     }
 
@@ -109,18 +109,18 @@ impl Parameters {
     }
 
     /// The union of both sets, which must have no name in common.
-    pub fn with(&self, others: &Self) -> Self {
+    pub fn union(&self, others: &Self) -> Self {
         let all = self.iter().chain(others.iter());
         Self::from_entries(all.map(|(name, array)| (name.to_owned(), array.clone())).collect())
     }
 
     /// The parameters whose names begin with `prefix` and a dot, with their full names.
-    pub fn only(&self, prefix: &str) -> Self {
+    pub fn with_prefix(&self, prefix: &str) -> Self {
         let inside = |name: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
         self.partition(|name, _| inside(name)).0
     }
 
-    /// A view of the parameters whose names begin with `prefix` and a dot.
+    /// A view of the parameters whose names begin with `prefix` and a dot, as by `pp` of candle's `VarBuilder`.
     pub fn under(&self, prefix: &str) -> Scope<'_> {
         Scope {
             parameters: self,

@@ -22,7 +22,7 @@ impl RecomputedBlock {
     pub fn new(layer: usize, config: &ModelConfig, parameters: &Parameters) -> Self {
         let name = format!("h.{layer}");
         Self {
-            parameters: parameters.only(&name),
+            parameters: parameters.with_prefix(&name),
             name,
             config: config.clone(),
         }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::runs::find_checkpoint;
-use crate::config::{DEFAULT_CORPUS, Device, Preset, Settings, Start, TrainConfig};
+use crate::config::{ConfigOverrides, DEFAULT_CORPUS, Device, Preset, StartCheckpoint, TrainConfig};
 use crate::model::init::parameter_count;
 
 /// The configuration of a new run: `options` override `file`, which overrides the preset. The default preset depends on the
@@ -14,7 +14,11 @@ use crate::model::init::parameter_count;
 ///
 /// # Errors
 /// An unknown key, an invalid value, or a path that does not exist.
-pub fn configure(options: &Settings, file: &Settings, preset: Option<Preset>) -> Result<(TrainConfig, Preset)> {
+pub fn configure(
+    options: &ConfigOverrides,
+    file: &ConfigOverrides,
+    preset: Option<Preset>,
+) -> Result<(TrainConfig, Preset)> {
     let device = match options.device(file)? {
         Some(device) => device,
         None => Device::current()?,
@@ -30,7 +34,7 @@ pub fn configure(options: &Settings, file: &Settings, preset: Option<Preset>) ->
 ///
 /// # Errors
 /// As [`configure`].
-pub fn configure_resumed(options: &Settings, before: &TrainConfig) -> Result<TrainConfig> {
+pub fn configure_resumed(options: &ConfigOverrides, before: &TrainConfig) -> Result<TrainConfig> {
     let mut config = options.resume(before)?;
     if options.has("corpus") {
         config.corpus = absolute_corpus(&config.corpus)?;
@@ -42,10 +46,10 @@ pub fn configure_resumed(options: &Settings, before: &TrainConfig) -> Result<Tra
     Ok(config)
 }
 
-fn start_from(path: &Path) -> Result<Start> {
+fn start_from(path: &Path) -> Result<StartCheckpoint> {
     let folder = find_checkpoint(Some(path))?;
     let model = Checkpoint::load_model_config(&folder)?;
-    Ok(Start {
+    Ok(StartCheckpoint {
         folder: absolute(&folder, "checkpoint")?,
         parameters: parameter_count(&model),
         model,

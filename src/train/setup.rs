@@ -74,7 +74,7 @@ impl Setup {
         let (train_tokens, val_tokens) = tokenize(config, &tokenizer, dataset)?;
         let parameters = match parameters {
             None => init::initialize(&model, config.seed)?,
-            Some(parameters) => parameters.with(&init::initialize_adapters(&model, config.seed)?),
+            Some(parameters) => parameters.union(&init::initialize_adapters(&model, config.seed)?),
         };
         let (trainable, frozen) = freeze::partition(config, &parameters)?;
         let hash = base.as_deref().map(checkpoint::base::hash).transpose()?;

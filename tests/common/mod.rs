@@ -12,7 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use mlx_gpt::checkpoint::{Checkpoint, CheckpointState, Moments};
-use mlx_gpt::config::{Architecture, BosEos, ModelConfig, Parts};
+use mlx_gpt::config::{Architecture, BosEos, Components, ModelConfig};
 use mlx_gpt::data::dataset::CorpusRecord;
 use mlx_gpt::lessons::pytorch::PyTorch;
 use mlx_gpt::model::Parameters;
@@ -236,7 +236,7 @@ pub fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
 pub fn random_checkpoint(folder: &Path, tokenizer: Tokenizer, embd: usize, heads: usize) -> Checkpoint {
     let model = ModelConfig {
         architecture: Architecture::Gpt2,
-        parts: Parts::GPT2,
+        components: Components::GPT2,
         layers: 2,
         heads,
         embd,

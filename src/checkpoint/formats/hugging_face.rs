@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::checkpoint::bos_eos;
-use crate::config::{Architecture, ModelConfig, Parts, Precision, Quantization};
+use crate::config::{Architecture, Components, ModelConfig, Precision, Quantization};
 use crate::disk::files;
 use crate::model::norm;
 
@@ -91,12 +91,12 @@ pub fn config_json(model: &ModelConfig, precision: Precision) -> Value {
         config["quantization"] = json!({ "group_size": group_size, "bits": bits });
     }
     if model.architecture == Architecture::Modern {
-        config["parts"] = json!(model.parts);
+        config["parts"] = json!(model.components);
     }
     if model.architecture != Architecture::Gpt2 {
         // Other programs must not load it as a GPT-2.
         config["architectures"] = json!([]);
-        config["tie_word_embeddings"] = json!(model.architecture == Architecture::Modern && model.parts.tie_head);
+        config["tie_word_embeddings"] = json!(model.architecture == Architecture::Modern && model.components.tie_head);
     }
     config
 }
@@ -134,10 +134,10 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
     let named = bos_eos::read(path.parent().unwrap_or(Path::new("")), &value)?;
     let architecture = architecture(kind)
         .with_context(|| format!("{shown} describes a model of type {kind}; only gpt2 is supported"))?;
-    let parts = match architecture {
-        Architecture::Modern => Parts::deserialize(&value["parts"])
+    let components = match architecture {
+        Architecture::Modern => Components::deserialize(&value["parts"])
             .with_context(|| format!("{shown} has no valid `parts`, the components of its model"))?,
-        _ => Parts::GPT2,
+        _ => Components::GPT2,
     };
     let config: Gpt2Config =
         serde_json::from_value(value).with_context(|| format!("{shown} is not a GPT-2 configuration"))?;
@@ -173,7 +173,7 @@ pub fn read_config(path: &Path) -> Result<ModelConfig> {
     let quantization = config.quantization;
     let model = ModelConfig {
         architecture,
-        parts,
+        components,
         layers: config.n_layer,
         heads: config.n_head,
         embd: config.n_embd,

@@ -8,7 +8,7 @@ use crate::model::init::{ParameterSpec, layout};
 pub fn parameters_per_token(model: &ModelConfig) -> usize {
     layout(model)
         .iter()
-        .filter(|spec| spec.name != "wpe.weight" && (spec.name != "wte.weight" || model.parts.tie_head))
+        .filter(|spec| spec.name != "wpe.weight" && (spec.name != "wte.weight" || model.components.tie_head))
         .map(ParameterSpec::count)
         .sum()
 }
@@ -31,7 +31,7 @@ pub fn weight_bytes_per_token(model: &ModelConfig) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Parts, Preset};
+    use crate::config::{Components, Preset};
 
     /// A block of width C has 12 C² weights, 9 C biases of its linear layers and 4 C of its norms; the last norm has 2 C, the
     /// head V · C.
@@ -53,9 +53,9 @@ mod tests {
     fn an_untied_head_counts_in_place_of_the_embedding() {
         let tied = Preset::Nano.model_config(65);
         let mut untied = tied.clone();
-        untied.parts = Parts {
+        untied.components = Components {
             tie_head: false,
-            ..tied.parts
+            ..tied.components
         };
         assert_eq!(parameters_per_token(&untied), parameters_per_token(&tied));
     }

@@ -43,7 +43,7 @@ pub struct BenchOptions {
     /// The model sizes.
     pub presets: Vec<Preset>,
     /// The sections to run.
-    pub parts: Vec<BenchSection>,
+    pub sections: Vec<BenchSection>,
     /// How often each measurement is repeated.
     pub rounds: Rounds,
     /// The device to measure.
@@ -82,7 +82,7 @@ pub struct Size {
 /// A size that this machine's memory cannot hold, or an error of MLX's.
 pub fn measure(settings: &BenchOptions) -> Result<BenchReport> {
     let progress = Spinner::start();
-    let measures = |part| settings.parts.contains(&part);
+    let measures = |part| settings.sections.contains(&part);
     let peaks = measures(BenchSection::Machine).then(|| {
         progress.stage("measuring the machine: matrix products, memory");
         Peaks::measure(settings.threads)

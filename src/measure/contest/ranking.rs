@@ -4,7 +4,7 @@ use serde::Serialize;
 use toml::Table;
 
 use super::sweep::{Finished, SweepRun};
-use crate::config::shown;
+use crate::config::display_value;
 use crate::data::dataset::CorpusRecord;
 use crate::measure::statistics::{mean, spread};
 use crate::terminal::table::markdown;
@@ -84,7 +84,7 @@ pub fn table(ranking: &[Ranked]) -> String {
         let number = |number: Option<f64>, otherwise: &str| number.map_or(otherwise.into(), |n| format!("{n:.4}"));
         let settings = keys
             .iter()
-            .map(|key| ranked.settings.get(*key).map_or("–".into(), shown));
+            .map(|key| ranked.settings.get(*key).map_or("–".into(), display_value));
         let results = [
             number(ranked.mean, "diverged"),
             number(ranked.spread, "–"),

@@ -6,7 +6,7 @@ use toml::Table;
 
 use super::training::{outcome, train};
 use super::{Journal, is_same_recipe};
-use crate::config::{TrainConfig, shown};
+use crate::config::{TrainConfig, display_value};
 use crate::data::dataset::{CorpusRecord, Dataset};
 use crate::terminal::console::say;
 use crate::train::{InMemoryRun, Interrupt, Outcome};
@@ -103,6 +103,6 @@ fn describe(candidate: &SweepRun) -> String {
     let settings = candidate
         .settings
         .iter()
-        .map(|(key, value)| format!("{key} {}, ", shown(value)));
+        .map(|(key, value)| format!("{key} {}, ", display_value(value)));
     format!("{}seed {}", settings.collect::<String>(), candidate.config.seed)
 }

@@ -27,7 +27,7 @@ impl LoraAdapter {
     /// A missing parameter.
     pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Option<Self>> {
         match &config.lora {
-            Some(lora) if lora.adapts(parameters.prefix()) => Ok(Some(Self {
+            Some(lora) if lora.targets_layer(parameters.prefix()) => Ok(Some(Self {
                 a: parameters.array(A)?,
                 b: parameters.array(B)?,
                 scale: lora.scale(),
@@ -57,7 +57,7 @@ pub fn merge(config: &ModelConfig, parameters: &Parameters) -> Result<(ModelConf
     let mut entries = Vec::new();
     for (name, array) in parameters.iter().filter(|(name, _)| !is_adapter(name)) {
         let merged = match name.strip_suffix(".weight") {
-            Some(linear) if lora.adapts(linear) => {
+            Some(linear) if lora.targets_layer(linear) => {
                 let adapter = |part: &str| parameters.get(&format!("{linear}.{part}"));
                 let product = adapter(B)?.matmul(adapter(A)?)?; // [out, in]
                 array.add(product.transpose()?.multiply(&scale)?)?

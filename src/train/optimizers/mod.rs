@@ -31,7 +31,7 @@ impl ParameterOptimizer {
             });
         }
         Self::Muon(Muon {
-            outputs: model.fused_outputs(name, shape[1]),
+            outputs: model.fused_output_sizes(name, shape[1]),
         })
     }
 

@@ -116,7 +116,7 @@ impl LossAndGradFn {
         });
         let mut model = Model::new(&self.model, &parameters)?;
         if self.recompute {
-            model = model.recomputing(&self.model, &parameters);
+            model = model.with_recompute(&self.model, &parameters);
         }
         let losses = model.losses(&batch.inputs, &batch.targets, dropout.as_ref())?; // [rows, T]
         let tokens = self.batch_rows * self.micro_batches * self.row_tokens;

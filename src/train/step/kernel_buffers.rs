@@ -129,7 +129,7 @@ fn no_fused_kernel_of_a_step_has_more_buffers_than_metal() -> Result<()> {
                 ..deep.clone()
             },
         ),
-        ("later parts", deep.with_architecture(Architecture::Modern)),
+        ("newer components", deep.with_architecture(Architecture::Modern)),
     ] {
         let kernels = kernels(&config)?;
         assert!(kernels.len() > 10, "{what}: {} fused kernels", kernels.len());

@@ -57,7 +57,7 @@ impl TrainState {
 
     /// All parameters of the model.
     pub fn model_parameters(&self) -> Parameters {
-        self.parameters.with(&self.frozen)
+        self.parameters.union(&self.frozen)
     }
 
     /// Takes trainable parameters and moments, so that a step can write into their buffers.
@@ -70,7 +70,7 @@ impl TrainState {
         });
         let states = states.collect();
         for part in [&mut self.parameters, &mut self.m, &mut self.v] {
-            part.release();
+            part.drop_arrays();
         }
         states
     }

@@ -108,7 +108,7 @@ pub fn read(folder: &Path, model: ModelConfig, parameters: &Parameters) -> Resul
     let file = TensorFile::open(&folder.join(TENSORS))?;
     let canonical_name = |stored: &str| Some(stored.strip_prefix(PREFIX).unwrap_or(stored).to_owned());
     let adapters = tensors::read(&[file], canonical_name, &expected(&model))?;
-    Ok((model, parameters.with(&adapters)))
+    Ok((model, parameters.union(&adapters)))
 }
 
 /// Writes the adapters among `parameters`; `base` is the folder of the base model.

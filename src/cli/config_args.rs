@@ -4,15 +4,17 @@ use anyhow::Result;
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
 use toml::Table;
 
-use crate::config::{Device, Preset, Settings, TrainConfig};
+use crate::config::{ConfigOverrides, Device, Preset, TrainConfig};
 
 /// Those that were given on the command line.
-pub struct GivenSettings(ArgMatches);
+pub struct ConfigArgs(ArgMatches);
 
-impl GivenSettings {
+impl ConfigArgs {
+    /// Their values, by the key of each.
+    ///
     /// # Errors
-    /// None: clap has read them.
-    pub fn settings(&self) -> Result<Settings> {
+    /// None in practice: clap has read the same values once already.
+    pub fn overrides(&self) -> Result<ConfigOverrides> {
         let mut config = Preset::Nano.train_config(Device::Cpu); // any preset: what was not given is left out below
         config.update_from_arg_matches(&self.0)?;
         let all = Table::try_from(&config)?.into_iter();
@@ -21,7 +23,7 @@ impl GivenSettings {
     }
 }
 
-impl FromArgMatches for GivenSettings {
+impl FromArgMatches for ConfigArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         Ok(Self(matches.clone()))
     }
@@ -32,7 +34,7 @@ impl FromArgMatches for GivenSettings {
     }
 }
 
-impl Args for GivenSettings {
+impl Args for ConfigArgs {
     fn augment_args(command: Command) -> Command {
         TrainConfig::augment_args_for_update(command) // "for update": no option is required
     }

@@ -1,4 +1,4 @@
-//! Transformers of other parts than GPT-2's, against PyTorch's numbers from `scripts/parts_fixtures.py`, and as users
+//! Transformers of other components than GPT-2's, against PyTorch's numbers from `scripts/components_fixtures.py`, and as users
 //! train them.
 
 mod common;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use common::{fail, folder, largest_difference, mlx_gpt, succeed, train_tiny};
 use mlx_gpt::checkpoint::Checkpoint;
-use mlx_gpt::config::{Activation, Architecture, BosEos, ModelConfig, NormKind, Parts, Position, Precision};
+use mlx_gpt::config::{Activation, Architecture, BosEos, Components, ModelConfig, NormKind, Position, Precision};
 use mlx_gpt::data::batches::Batch;
 use mlx_gpt::model::Model;
 use mlx_gpt::model::init::layout;
@@ -25,54 +25,54 @@ use mlx_rs::{Array, Dtype};
 const ROWS: usize = 3;
 const CONTEXT: usize = 12;
 
-fn variants() -> [(&'static str, Parts); 7] {
+fn variants() -> [(&'static str, Components); 7] {
     [
         (
             "rotary",
-            Parts {
+            Components {
                 position: Position::Rotary,
-                ..Parts::GPT2
+                ..Components::GPT2
             },
         ),
         (
             "rms",
-            Parts {
+            Components {
                 norm: NormKind::Rms,
-                ..Parts::GPT2
+                ..Components::GPT2
             },
         ),
         (
             "qk_norm",
-            Parts {
+            Components {
                 qk_norm: true,
-                ..Parts::GPT2
+                ..Components::GPT2
             },
         ),
         (
             "relu2",
-            Parts {
+            Components {
                 activation: Activation::Relu2,
-                ..Parts::GPT2
+                ..Components::GPT2
             },
         ),
         (
             "swiglu",
-            Parts {
+            Components {
                 activation: Activation::Swiglu,
                 tie_head: false,
-                ..Parts::GPT2
+                ..Components::GPT2
             },
         ),
         (
             "grouped",
-            Parts {
+            Components {
                 kv_heads: Some(2),
                 position: Position::Rotary,
                 qk_norm: true,
-                ..Parts::GPT2
+                ..Components::GPT2
             },
         ),
-        ("modern", Parts::MODERN),
+        ("modern", Components::MODERN),
     ]
 }
 
@@ -104,14 +104,14 @@ fn every_choice_is_compared_with_pytorch() {
         };
         assert_eq!(parts_of(variant).activation, choice);
     }
-    let Parts {
+    let Components {
         position: _,
         norm: _,
         activation: _,
         qk_norm,
         tie_head,
         kv_heads,
-    } = Parts::GPT2;
+    } = Components::GPT2;
     assert_ne!(parts_of("qk_norm").qk_norm, qk_norm);
     assert_ne!(parts_of("swiglu").tie_head, tie_head);
     assert_ne!(parts_of("grouped").kv_heads, kv_heads);
@@ -141,7 +141,7 @@ struct Stored(HashMap<String, Array>);
 impl Stored {
     fn load() -> Self {
         common::place::device().select().unwrap();
-        Self(Array::load_safetensors(common::place::fixture("parts.safetensors")).unwrap())
+        Self(Array::load_safetensors(common::place::fixture("components.safetensors")).unwrap())
     }
 
     fn numbers(&self, name: &str) -> Vec<f32> {
@@ -153,10 +153,10 @@ impl Stored {
         ids.into_iter().map(|id| id as u32).collect()
     }
 
-    fn model(&self, variant: &str, parts: Parts) -> (ModelConfig, Parameters) {
+    fn model(&self, variant: &str, components: Components) -> (ModelConfig, Parameters) {
         let model = ModelConfig {
             architecture: Architecture::Modern,
-            parts,
+            components,
             layers: 2,
             heads: 4,
             embd: 16,
@@ -194,8 +194,8 @@ fn logits_and_gradients_are_those_of_pytorch() {
         targets: stored.ids("y"),
         rows: ROWS,
     };
-    for (variant, parts) in variants() {
-        let (model, parameters) = stored.model(variant, parts);
+    for (variant, components) in variants() {
+        let (model, parameters) = stored.model(variant, components);
         let ids = Array::from_slice(&batch.inputs, &[ROWS as i32, CONTEXT as i32]);
         let logits = Model::new(&model, &parameters).unwrap().forward(&ids, None).unwrap();
         let logits: Vec<f32> = logits.reshape(&[-1]).unwrap().to_vec_exact().unwrap();
@@ -240,8 +240,8 @@ fn logits_and_gradients_are_those_of_pytorch() {
 #[test]
 fn cached_equals_uncached() {
     let stored = Stored::load();
-    for (variant, parts) in variants() {
-        let (config, parameters) = stored.model(variant, parts);
+    for (variant, components) in variants() {
+        let (config, parameters) = stored.model(variant, components);
         let model = Model::new(&config, &parameters).unwrap();
         let ids = Array::from_slice(&stored.ids("x")[..CONTEXT], &[1, CONTEXT as i32]);
         let whole = model.forward(&ids, None).unwrap();
@@ -265,8 +265,8 @@ fn cached_equals_uncached() {
 fn shared_keys_are_the_same_with_dropout() {
     use mlx_gpt::model::dropout::Dropout;
     let stored = Stored::load();
-    let (_, parts) = variants()[5];
-    let (config, parameters) = stored.model("grouped", parts);
+    let (_, components) = variants()[5];
+    let (config, parameters) = stored.model("grouped", components);
     let model = Model::new(&config, &parameters).unwrap();
     let ids = Array::from_slice(&stored.ids("x"), &[ROWS as i32, CONTEXT as i32]);
     let keys = Array::from_slice(&(0..14u32).collect::<Vec<_>>(), &[7, 2]);
@@ -294,16 +294,16 @@ fn choices_train_and_are_kept() {
         ("head", "tie_head = false\nqk_norm = true"),
     ];
     for (name, settings) in choices {
-        fs::write(folder.path().join("parts.toml"), settings).unwrap();
-        let options = ["--config", "parts.toml", "--out", name, "--steps", "4"];
+        fs::write(folder.path().join("components.toml"), settings).unwrap();
+        let options = ["--config", "components.toml", "--out", name, "--steps", "4"];
         succeed(&mut train_tiny(folder.path(), &options));
         let latest = folder.path().join(name).join("latest");
         let config = fs::read_to_string(latest.join("config.json")).unwrap();
         let config: serde_json::Value = serde_json::from_str(&config).unwrap();
         assert_eq!(config["model_type"], "mlx_gpt_modern");
         let model = Checkpoint::load(&latest).unwrap().model;
-        assert_eq!(model.parts == Parts::MODERN, name == "modern");
-        assert_eq!(model.parts.tie_head, name != "head");
+        assert_eq!(model.components == Components::MODERN, name == "modern");
+        assert_eq!(model.components.tie_head, name != "head");
         let on = ["--device", "cpu", "--checkpoint", name];
         succeed(
             mlx_gpt(folder.path())
@@ -355,7 +355,7 @@ fn impossible_choices_are_refused() {
         ),
         ("arch = \"bigram\"\nnorm = \"rms\"", "leave --arch out"),
     ] {
-        fs::write(folder.path().join("parts.toml"), settings).unwrap();
+        fs::write(folder.path().join("components.toml"), settings).unwrap();
         let mut command = mlx_gpt(folder.path());
         command.args([
             "train",
@@ -366,7 +366,7 @@ fn impossible_choices_are_refused() {
             "--device",
             "cpu",
             "--config",
-            "parts.toml",
+            "components.toml",
         ]);
         let error = fail(&mut command);
         assert!(error.contains(expected), "{error}");

@@ -10,14 +10,14 @@ use toml::{Table, Value};
 use super::{Device, ModelConfig, Optimizer, Preset, TrainConfig, default_threads};
 use crate::disk::files;
 
-/// Values for some of the keys of [`TrainConfig`].
+/// Values for some of the keys of [`TrainConfig`], which override others.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(transparent)]
-pub struct Settings(Table);
+pub struct ConfigOverrides(Table);
 
 /// The checkpoint that a run starts from.
 #[derive(Clone, Debug)]
-pub struct Start {
+pub struct StartCheckpoint {
     /// The checkpoint's folder.
     pub folder: String,
     /// Its model.
@@ -43,29 +43,29 @@ const ARCHITECTURE_KEYS: [&str; 10] = [
     "kv_heads",
 ];
 
-impl From<Table> for Settings {
+impl From<Table> for ConfigOverrides {
     fn from(table: Table) -> Self {
         Self(table)
     }
 }
 
-impl Settings {
+impl ConfigOverrides {
     /// Those of a file, such as a run's `config.toml`.
     ///
     /// # Errors
     /// It cannot be read, or has an unknown key or an invalid value.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = files::read(path).with_context(|| format!("configuration {} cannot be read", path.display()))?;
-        let settings: Self =
+        let overrides: Self =
             toml::from_slice(&bytes).with_context(|| format!("configuration {} is not valid", path.display()))?;
-        let config = settings
+        let config = overrides
             .applied_to(&Preset::Nano.train_config(Device::Cpu)) // any preset: only the file's own keys are checked
             .with_context(|| format!("configuration {} is not valid", path.display()))?;
         config.ensure_no_batch_ramp(
             &format!("configuration {}", path.display()),
             "remove those lines from it",
         )?;
-        Ok(settings)
+        Ok(overrides)
     }
 
     /// Whether the key is set.
@@ -118,7 +118,7 @@ impl Settings {
         file: &Self,
         preset: Option<Preset>,
         device: Device,
-        start: Option<&Start>,
+        start: Option<&StartCheckpoint>,
     ) -> Result<(TrainConfig, Preset)> {
         let chosen = preset;
         let preset = preset.unwrap_or(Preset::for_device(device));
@@ -133,7 +133,7 @@ impl Settings {
             let model = &start.model;
             base.tokenizer.clone_from(&start.folder);
             base.arch = model.architecture;
-            base.set_parts(model.parts);
+            base.set_components(model.components);
             (base.layers, base.heads, base.embd, base.context) = (model.layers, model.heads, model.embd, model.context);
             ensure_same_architecture(&base, self.applied_to(&file.applied_to(&base)?)?)?;
             finetunes = chosen.is_none() && start.parameters >= FINETUNE_MIN_PARAMETERS;
@@ -177,14 +177,14 @@ fn ensure_same_architecture(checkpoint: &TrainConfig, mut config: TrainConfig) -
         ensure!(
             asked.get(key) == has.get(key),
             "{key} is {} in the checkpoint of --init-from; leave it out",
-            has.get(key).map_or("that of heads".into(), shown)
+            has.get(key).map_or("that of heads".into(), display_value)
         );
     }
     Ok(())
 }
 
 /// Formats a value as a user would write it.
-pub fn shown(value: &Value) -> String {
+pub fn display_value(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Float(number) => format!("{number:?}"), // 1e30, not all of its zeros
@@ -195,15 +195,15 @@ pub fn shown(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Architecture, NormKind, Parts};
+    use crate::config::{Architecture, Components, NormKind};
 
-    fn settings(text: &str) -> Settings {
+    fn overrides(text: &str) -> ConfigOverrides {
         toml::from_str(text).unwrap()
     }
 
     /// The configuration that options and a file resolve to, on a CPU.
     fn over(file: &str, options: &str) -> TrainConfig {
-        let (file, options) = (settings(file), settings(options));
+        let (file, options) = (overrides(file), overrides(options));
         let device = options.device(&file).unwrap().unwrap_or(Device::Cpu);
         options.resolve(&file, None, device, None).unwrap().0
     }
@@ -226,7 +226,7 @@ mod tests {
             ("steps = \"many\"", "steps"),
             ("arch = \"llama\"", "unknown variant `llama`"),
         ] {
-            let error = settings(text)
+            let error = overrides(text)
                 .applied_to(&Preset::Nano.train_config(Device::Cpu))
                 .unwrap_err();
             let error = format!("{error:#}");
@@ -239,13 +239,13 @@ mod tests {
     #[test]
     fn large_models_are_finetuned_gently() {
         let config = |parameters, options: &str, preset| {
-            let start = Start {
+            let start = StartCheckpoint {
                 folder: "models/x".into(),
                 model: Preset::Gpt2.model_config(50257),
                 parameters,
             };
-            let options = settings(options);
-            let resolved = options.resolve(&Settings::default(), preset, Device::Cpu, Some(&start));
+            let options = overrides(options);
+            let resolved = options.resolve(&ConfigOverrides::default(), preset, Device::Cpu, Some(&start));
             resolved.unwrap().0
         };
         let gentle = config(FINETUNE_MIN_PARAMETERS, "", None);
@@ -265,18 +265,18 @@ mod tests {
 
     #[test]
     fn the_network_and_the_tokenizer_are_those_of_the_checkpoint() {
-        let start = Start {
+        let start = StartCheckpoint {
             folder: "models/x".into(),
             model: ModelConfig {
                 architecture: Architecture::Modern,
-                parts: Parts::MODERN,
+                components: Components::MODERN,
                 ..Preset::Nano.model_config(65)
             },
             parameters: 1,
         };
         let resolve = |options: &str| {
-            settings(options)
-                .resolve(&Settings::default(), None, Device::Cpu, Some(&start))
+            overrides(options)
+                .resolve(&ConfigOverrides::default(), None, Device::Cpu, Some(&start))
                 .map(|(config, _)| config)
         };
         assert_eq!(resolve("heads = 4").unwrap().norm, NormKind::Rms);
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn each_optimizer_brings_its_own_rates() {
         let config = |options: &str, preset| {
-            let resolved = settings(options).resolve(&Settings::default(), Some(preset), Device::Cpu, None);
+            let resolved = overrides(options).resolve(&ConfigOverrides::default(), Some(preset), Device::Cpu, None);
             let config = resolved.unwrap().0;
             (config.optimizer, config.lr, config.min_lr, config.warmup)
         };

@@ -1,7 +1,7 @@
-"""Generates tests/fixtures/parts.safetensors: a transformer with other components than GPT-2's, computed by PyTorch.
+"""Generates tests/fixtures/components.safetensors: a transformer with other components than GPT-2's, computed by PyTorch.
 
     pip install torch transformers safetensors numpy
-    python scripts/parts_fixtures.py
+    python scripts/components_fixtures.py
 
 Norms, activations and attention are torch's own functions (rms_norm, layer_norm, silu, scaled_dot_product_attention with
 its grouped queries); rotary positions are those of `transformers`' Llama. A variant is named by the components that
@@ -127,7 +127,7 @@ def main():
         print(f"{variant}: loss {loss.item():.6f}")
     tensors["activation/x"] = torch.linspace(-20, 20, 410).reshape(5, 82)
     tensors |= {f"activation/{name}": function(tensors["activation/x"]) for name, function in ACTIVATIONS.items()}
-    path = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "parts.safetensors"
+    path = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "components.safetensors"
     made_by = f"torch {torch.__version__}, transformers {transformers.__version__}, seed {SEED}"
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {"made_by": made_by})
     print(f"{path}: {path.stat().st_size:,} bytes")

@@ -43,7 +43,7 @@ pub enum Activation {
 /// The components of a transformer: one choice for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Parts {
+pub struct Components {
     /// The position encoding.
     pub position: Position,
     /// The normalisation before each layer.
@@ -60,7 +60,7 @@ pub struct Parts {
     pub kv_heads: Option<usize>,
 }
 
-impl Parts {
+impl Components {
     /// GPT-2's.
     pub const GPT2: Self = Self {
         position: Position::Learned,
