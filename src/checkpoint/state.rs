@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::compute::arithmetic::Arithmetic;
+use crate::compute::numerics::NumericsFingerprint;
 use crate::config::TrainConfig;
 use crate::data::dataset::CorpusRecord;
 use crate::disk::files;
@@ -19,7 +19,7 @@ const STATE: &str = "state.json";
 /// The version of `state.json`'s format; newer ones are refused.
 const FORMAT: u32 = 1;
 
-/// The training state at a checkpoint, which is its `state.json`: step, losses, corpus, arithmetic. (Parameters and moments are
+/// The training state at a checkpoint, which is its `state.json`: step, losses, corpus, numerics. (Parameters and moments are
 /// in files of their own.)
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointState {
@@ -40,8 +40,12 @@ pub struct CheckpointState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<TrainConfig>,
     /// What determined floating-point rounding.
-    #[serde(default, skip_serializing_if = "Arithmetic::is_empty")]
-    pub arithmetic: Arithmetic,
+    #[serde(
+        default,
+        rename = "arithmetic",
+        skip_serializing_if = "NumericsFingerprint::is_empty"
+    )]
+    pub numerics: NumericsFingerprint,
     /// Steps skipped because their loss or gradients were not finite.
     #[serde(default)]
     pub skipped: u64,
@@ -118,7 +122,7 @@ impl CheckpointState {
             best: None,
             corpus,
             config: None,
-            arithmetic: Arithmetic::new(),
+            numerics: NumericsFingerprint::new(),
             skipped: 0,
             loss_scale: None,
             base,

@@ -40,7 +40,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{FromArgMatches, Parser, Subcommand};
 
-use crate::compute::device::keep_float32;
+use crate::compute::device::disable_tf32;
 
 pub use command::command;
 
@@ -82,7 +82,7 @@ enum Command {
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
-    keep_float32();
+    disable_tf32();
     report_only_uncaught_panics();
     messages::show();
     let matches = command().get_matches();

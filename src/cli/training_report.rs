@@ -107,7 +107,7 @@ impl Observer for TrainingReport {
         let left = session.config().steps.saturating_sub(session.step());
         let saves = session.checkpoints_left();
         let peak = mlx_rs::memory::peak_memory().unwrap_or_default() as u64;
-        let gpu = memory::of_gpu().filter(|_| session.config().device == Device::Gpu);
+        let gpu = memory::gpu_memory().filter(|_| session.config().device == Device::Gpu);
         let of_gpu = gpu.map_or(String::new(), |gpu| format!("the GPU's {} of ", Bytes(gpu)));
         say(format_args!(
             "needs    about {} of training ({:.0} ms a step), evaluations excluded; {} of {of_gpu}memory; {} of disk for {saves} checkpoint(s)",

@@ -8,60 +8,60 @@ use mlx_rs::error::{Exception, Result};
 use mlx_rs::transforms::compile::compile;
 use mlx_rs::transforms::eval;
 
-/// A value made of arrays, in a fixed order: what a compiled function takes or returns.
-pub trait Arrays: Sized {
+/// A value made of arrays, in a fixed order, which JAX and MLX call a pytree: what a compiled function takes or returns.
+pub trait ArrayTree: Sized {
     /// A value of the same structure, with `f` of each array in its place.
     ///
     /// # Errors
     /// Those of `f`.
-    fn map_arrays(&self, f: &mut impl FnMut(&Array) -> Result<Array>) -> Result<Self>;
+    fn tree_map(&self, f: &mut impl FnMut(&Array) -> Result<Array>) -> Result<Self>;
 }
 
-impl Arrays for Array {
-    fn map_arrays(&self, f: &mut impl FnMut(&Array) -> Result<Array>) -> Result<Self> {
+impl ArrayTree for Array {
+    fn tree_map(&self, f: &mut impl FnMut(&Array) -> Result<Array>) -> Result<Self> {
         f(self)
     }
 }
 
-impl<A: Arrays> Arrays for Vec<A> {
-    fn map_arrays(&self, f: &mut impl FnMut(&Array) -> Result<Array>) -> Result<Self> {
-        self.iter().map(|value| value.map_arrays(f)).collect()
+impl<A: ArrayTree> ArrayTree for Vec<A> {
+    fn tree_map(&self, f: &mut impl FnMut(&Array) -> Result<Array>) -> Result<Self> {
+        self.iter().map(|value| value.tree_map(f)).collect()
     }
 }
 
-impl<A: Arrays> Arrays for Option<A> {
-    fn map_arrays(&self, f: &mut impl FnMut(&Array) -> Result<Array>) -> Result<Self> {
-        self.as_ref().map(|value| value.map_arrays(f)).transpose()
+impl<A: ArrayTree> ArrayTree for Option<A> {
+    fn tree_map(&self, f: &mut impl FnMut(&Array) -> Result<Array>) -> Result<Self> {
+        self.as_ref().map(|value| value.tree_map(f)).transpose()
     }
 }
 
-/// Implements [`Arrays`] for structs by their fields.
-macro_rules! arrays {
+/// Implements [`ArrayTree`] for structs by their fields.
+macro_rules! array_tree {
     ($($name:ident { $($field:ident),* })*) => {
-        $(impl $crate::compute::compiled::Arrays for $name {
-            fn map_arrays(
+        $(impl $crate::compute::compiled::ArrayTree for $name {
+            fn tree_map(
                 &self,
                 f: &mut impl FnMut(&mlx_rs::Array) -> mlx_rs::error::Result<mlx_rs::Array>,
             ) -> mlx_rs::error::Result<Self> {
-                Ok(Self { $($field: self.$field.map_arrays(f)?),* })
+                Ok(Self { $($field: self.$field.tree_map(f)?),* })
             }
         })*
     };
 }
-pub(crate) use arrays;
+pub(crate) use array_tree;
 
 /// Evaluates all arrays of a value, of any shapes.
 ///
 /// # Errors
 /// If MLX fails (out of memory, device error).
-pub fn evaluate(value: &impl Arrays) -> Result<()> {
-    eval(flatten(value)?.0.iter())
+pub fn tree_eval(value: &impl ArrayTree) -> Result<()> {
+    eval(tree_flatten(value)?.0.iter())
 }
 
 /// The arrays of a value as a list, and the value with a scalar in the place of each.
-fn flatten<A: Arrays>(value: &A) -> Result<(Vec<Array>, A)> {
+fn tree_flatten<A: ArrayTree>(value: &A) -> Result<(Vec<Array>, A)> {
     let (mut list, scalar) = (Vec::new(), Array::from_f32(0.0));
-    let structure = value.map_arrays(&mut |array| {
+    let structure = value.tree_map(&mut |array| {
         list.push(array.clone());
         Ok(scalar.clone())
     })?;
@@ -69,9 +69,9 @@ fn flatten<A: Arrays>(value: &A) -> Result<(Vec<Array>, A)> {
 }
 
 /// The value of that structure with the arrays of the list.
-fn unflatten<A: Arrays>(structure: &A, list: &[Array]) -> Result<A> {
+fn tree_unflatten<A: ArrayTree>(structure: &A, list: &[Array]) -> Result<A> {
     let mut list = list.iter();
-    let value = structure.map_arrays(&mut |_| list.next().cloned().ok_or_else(structure_mismatch))?;
+    let value = structure.tree_map(&mut |_| list.next().cloned().ok_or_else(structure_mismatch))?;
     match list.next() {
         None => Ok(value),
         Some(_) => Err(structure_mismatch()),
@@ -90,7 +90,7 @@ pub type Compiled<I, O> = Box<dyn FnMut(I) -> Result<O>>;
 /// in every call.
 ///
 /// The inputs are dropped before anything is computed, so that MLX can write results into their buffers.
-pub fn compiled<I: Arrays + 'static, O: Arrays + 'static>(
+pub fn compiled<I: ArrayTree + 'static, O: ArrayTree + 'static>(
     function: impl Fn(I) -> Result<O> + 'static,
 ) -> Compiled<I, O> {
     // MLX compiles functions of lists of arrays; these two slots carry the structures of inputs and outputs past it. Each
@@ -102,16 +102,16 @@ pub fn compiled<I: Arrays + 'static, O: Arrays + 'static>(
     let mut call = compile(
         move |list: &[Array]| -> Result<Vec<Array>> {
             let structure = inside.take().ok_or_else(structure_mismatch)?;
-            let (list, structure) = flatten(&function(unflatten(&structure, list)?)?)?;
+            let (list, structure) = tree_flatten(&function(tree_unflatten(&structure, list)?)?)?;
             traced.replace(Some(structure));
             Ok(list)
         },
         false,
     );
     Box::new(move |inputs| {
-        let (list, structure) = flatten(&inputs)?;
+        let (list, structure) = tree_flatten(&inputs)?;
         inputs_are.replace(Some(structure));
         let outputs = call(&list)?;
-        unflatten(outputs_are.borrow().as_ref().ok_or_else(structure_mismatch)?, &outputs)
+        tree_unflatten(outputs_are.borrow().as_ref().ok_or_else(structure_mismatch)?, &outputs)
     })
 }

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use mlx_rs::DeviceType;
 
 #[cfg(feature = "cli")]
-pub(crate) use super::raw::keep_float32;
+pub(crate) use super::raw::disable_tf32;
 
 use super::{limits, memory};
 use crate::config::Device;

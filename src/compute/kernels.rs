@@ -23,11 +23,11 @@ pub struct Kernel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KernelState {
     /// MLX's own.
-    Own,
+    Builtin,
     /// The one in `kernels/`, not called so far.
     Replaced,
     /// The one in `kernels/`, called at least once.
-    Used,
+    Called,
 }
 
 /// The functions that are replaced. Empty where MLX is linked as it comes.
@@ -39,7 +39,7 @@ pub fn replaced() -> Vec<Kernel> {
 pub fn setting() -> Option<String> {
     let mut without: Vec<String> = replaced()
         .into_iter()
-        .filter(|kernel| kernel.state == KernelState::Own)
+        .filter(|kernel| kernel.state == KernelState::Builtin)
         .map(|kernel| kernel.name)
         .collect();
     without.sort();
@@ -60,11 +60,11 @@ pub fn blas() -> Option<String> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlasThroughput {
     /// FLOP/s of one core in a float32 matrix product.
-    pub product: f64,
+    pub gemm_flops: f64,
     /// Peak FLOP/s of one core with its widest vectors.
-    pub vectors: f64,
+    pub peak_flops: f64,
     /// The kernels made for those vectors, as `OPENBLAS_CORETYPE` names them.
-    pub fitting: Option<String>,
+    pub recommended_core: Option<String>,
 }
 
 impl BlasThroughput {
@@ -74,18 +74,18 @@ impl BlasThroughput {
 
     /// `None` if this program does not link the CPU kernels and their BLAS. Takes 50 ms.
     pub fn measure() -> Option<Self> {
-        linked::blas_rate()
+        linked::blas_throughput()
     }
 
     /// Whether the kernels use this processor's vectors in full width.
     pub fn fits(&self) -> bool {
-        self.product >= Self::MIN_EFFICIENCY * self.vectors
+        self.gemm_flops >= Self::MIN_EFFICIENCY * self.peak_flops
     }
 
     /// The command that selects other kernels, if these do not fit.
     pub fn hint(&self) -> Option<String> {
         let chosen = std::env::var_os("OPENBLAS_CORETYPE").is_some();
-        (!self.fits()).then(|| match &self.fitting {
+        (!self.fits()).then(|| match &self.recommended_core {
             _ if chosen => "unset OPENBLAS_CORETYPE".to_owned(),
             Some(core) => format!("export OPENBLAS_CORETYPE={core}"),
             None => "export OPENBLAS_CORETYPE=NAME, with OpenBLAS's name of a similar processor".to_owned(),
@@ -95,8 +95,8 @@ impl BlasThroughput {
 
 impl fmt::Display for BlasThroughput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [product, vectors] = [self.product, self.vectors].map(|rate| rate / 1e9);
-        write!(f, "{product:.0} GFLOP/s on one core, of a peak of {vectors:.0}")?;
+        let [gemm, peak] = [self.gemm_flops, self.peak_flops].map(|rate| rate / 1e9);
+        write!(f, "{gemm:.0} GFLOP/s on one core, of a peak of {peak:.0}")?;
         match self.fits() {
             true => Ok(()),
             false => f.write_str("; these kernels are not made for this processor"),
@@ -170,7 +170,7 @@ mod linked {
         None
     }
 
-    pub fn blas_rate() -> Option<BlasThroughput> {
+    pub fn blas_throughput() -> Option<BlasThroughput> {
         None
     }
 
@@ -215,9 +215,9 @@ mod linked {
             let mut function = String::new();
             let name = text(|name| function = text(|function| state = mlx_gpt_kernel(n, name, function)));
             let state = match state {
-                0 => KernelState::Own,
+                0 => KernelState::Builtin,
                 1 => KernelState::Replaced,
-                2 => KernelState::Used,
+                2 => KernelState::Called,
                 _ => return None,
             };
             Some(Kernel { name, function, state })
@@ -233,14 +233,14 @@ mod linked {
     }
 
     /// Measured throughput of the BLAS.
-    pub fn blas_rate() -> Option<BlasThroughput> {
+    pub fn blas_throughput() -> Option<BlasThroughput> {
         let mut rates = [0.0; 2];
         mlx_gpt_blas_rates(&mut rates);
-        let fitting = text(|name| mlx_gpt_fitting_blas_core(name));
+        let core = text(|name| mlx_gpt_fitting_blas_core(name));
         Some(BlasThroughput {
-            product: rates[0],
-            vectors: rates[1],
-            fitting: (!fitting.is_empty()).then_some(fitting),
+            gemm_flops: rates[0],
+            peak_flops: rates[1],
+            recommended_core: (!core.is_empty()).then_some(core),
         })
     }
 

@@ -11,14 +11,14 @@ use crate::disk::bytes::Bytes;
 
 /// Address space that the program takes before any model, for itself and for each of its threads (a stack, a heap of its
 /// own, a buffer for matrix products): without a buffer, OpenBLAS retries forever or ends the process.
-const OWN: u64 = 256 << 20;
-const OF_A_THREAD: u64 = 128 << 20;
+const BASE_BYTES: u64 = 256 << 20;
+const BYTES_PER_THREAD: u64 = 128 << 20;
 
 /// The least of all limits, in bytes, where there is one.
-pub fn of_process() -> Option<u64> {
+pub fn process_limit() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let of_groups = of_groups(&groups, Path::new("/sys/fs/cgroup"));
-    of_groups.into_iter().chain(address_space()).min()
+    let cgroup = cgroup_limit(&groups, Path::new("/sys/fs/cgroup"));
+    cgroup.into_iter().chain(address_space_limit()).min()
 }
 
 /// Checks that the address-space limit leaves room for MLX.
@@ -26,8 +26,8 @@ pub fn of_process() -> Option<u64> {
 /// # Errors
 /// `ulimit -v` is less than MLX needs to start.
 pub fn ensure_room_to_compute() -> Result<()> {
-    let least = OWN + OF_A_THREAD * available_parallelism().map_or(1, |threads| threads.get() as u64);
-    let limit = address_space().unwrap_or(u64::MAX);
+    let least = BASE_BYTES + BYTES_PER_THREAD * available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let limit = address_space_limit().unwrap_or(u64::MAX);
     ensure!(
         limit >= least,
         "this process may use {} of memory (ulimit -v), MLX takes {} before any model; raise the limit",
@@ -38,13 +38,13 @@ pub fn ensure_room_to_compute() -> Result<()> {
 }
 
 /// What `ulimit -v` allows.
-fn address_space() -> Option<u64> {
+fn address_space_limit() -> Option<u64> {
     getrlimit(Resource::As).current
 }
 
 /// The least limit of the groups in `groups`, as `/proc/self/cgroup` lists them, and of those around them; their files are
 /// below `root`. Linux alone has any.
-fn of_groups(groups: &str, root: &Path) -> Option<u64> {
+fn cgroup_limit(groups: &str, root: &Path) -> Option<u64> {
     let limits = groups.lines().filter_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
         let (controllers, path) = (parts.next()?, parts.next()?);
@@ -76,7 +76,7 @@ mod tests {
         write("user/app/memory.max", "max\n");
         write("user/memory.max", "5000000\n");
         write("memory.max", "7000000\n");
-        let of = |groups: &str| of_groups(groups, root.path());
+        let of = |groups: &str| cgroup_limit(groups, root.path());
         assert_eq!(of("0::/user/app\n"), Some(5_000_000));
         assert_eq!(of("0::/\n"), Some(7_000_000));
         write("memory/jobs/9/memory.limit_in_bytes", "9223372036854771712\n");

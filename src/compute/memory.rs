@@ -28,23 +28,23 @@ pub fn total_memory() -> u64 {
         let mut system = System::new();
         system.refresh_memory();
         let total = system.total_memory();
-        limits::of_process().map_or(total, |limit| limit.min(total))
+        limits::process_limit().map_or(total, |limit| limit.min(total))
     })
 }
 
 /// The memory that a GPU can use at full speed, in bytes: a CUDA card's memory; on a Mac, whose memory is the GPU's as
 /// well, the part of it that Metal recommends to use at once. None where MLX has no GPU.
-pub fn of_gpu() -> Option<u64> {
+pub fn gpu_memory() -> Option<u64> {
     raw::gpu_number(c"max_recommended_working_set_size").or_else(|| raw::gpu_number(c"total_memory"))
 }
 
 /// Upper limit of the device's memory in bytes, and how an error message names its source. A Mac's GPU can go on beyond
 /// what is recommended.
-fn of_device() -> (u64, &'static str) {
+fn device_memory() -> (u64, &'static str) {
     let gpu = matches!(Device::current(), Ok(Device::Gpu));
     match raw::gpu_number(c"total_memory").filter(|_| gpu) {
         Some(memory) => (memory, "the GPU has"),
-        None if limits::of_process().is_some_and(|limit| limit <= total_memory()) => {
+        None if limits::process_limit().is_some_and(|limit| limit <= total_memory()) => {
             (total_memory(), "a limit leaves this process")
         }
         None => (total_memory(), "this machine has"),
@@ -86,7 +86,7 @@ const EXHAUSTED: [&str; 5] = [
 ];
 
 /// The error, and `hint` where it is that memory ran out.
-pub fn explained(error: Error, hint: impl Display) -> Error {
+pub fn with_oom_hint(error: Error, hint: impl Display) -> Error {
     let words = format!("{error:#}");
     match EXHAUSTED.iter().any(|phrase| words.contains(phrase)) {
         true => anyhow!(
@@ -152,7 +152,7 @@ pub fn kv_cache_bytes(model: &ModelConfig) -> f64 {
 /// `what` takes more `bytes` than this machine, or its GPU, has; `hint` says how to take fewer.
 pub fn ensure_fits(what: impl Display, bytes: f64, hint: &str) -> Result<()> {
     limits::ensure_room_to_compute()?;
-    let (memory, owner) = of_device();
+    let (memory, owner) = device_memory();
     ensure!(
         bytes <= memory as f64,
         "{what} takes at least {} of memory, {owner} {}; {hint}",
@@ -176,17 +176,17 @@ mod tests {
             "[METAL] Command buffer execution failed: Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory).",
             "cudaMallocAsync(&data, size, stream) failed: out of memory",
         ] {
-            let said = explained(anyhow!(words).context("step 3"), "lower --batch-size").to_string();
+            let said = with_oom_hint(anyhow!(words).context("step 3"), "lower --batch-size").to_string();
             assert!(said.contains(words.trim_end_matches('.')), "{said}");
             assert!(said.ends_with("; lower --batch-size") && !said.contains('\n'), "{said}");
         }
-        let other = explained(anyhow!("[matmul] shapes"), "lower --batch-size");
+        let other = with_oom_hint(anyhow!("[matmul] shapes"), "lower --batch-size");
         assert_eq!(other.to_string(), "[matmul] shapes");
     }
 
     #[test]
     fn the_gpu_has_memory_where_there_is_one() {
         let gpu = matches!(Device::current(), Ok(Device::Gpu));
-        assert_eq!(of_gpu().is_some_and(|memory| memory > 1 << 30), gpu);
+        assert_eq!(gpu_memory().is_some_and(|memory| memory > 1 << 30), gpu);
     }
 }

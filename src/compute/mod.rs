@@ -11,12 +11,12 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
-pub mod arithmetic;
 pub mod compiled;
 pub mod device;
 pub mod kernels;
 mod limits;
 pub mod memory;
+pub mod numerics;
 pub mod operations;
 mod raw;
 pub mod recompute;

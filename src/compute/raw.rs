@@ -38,7 +38,7 @@ pub fn gpu_backend() -> Option<GpuBackend> {
 ///
 /// To be called before there are other threads.
 #[cfg(feature = "cli")]
-pub fn keep_float32() {
+pub fn disable_tf32() {
     if std::env::var_os("MLX_ENABLE_TF32").is_none() {
         // SAFETY: no other thread reads the environment, as there is none.
         unsafe { std::env::set_var("MLX_ENABLE_TF32", "0") };

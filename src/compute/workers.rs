@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use anyhow::{Context, Result, bail};
 use mlx_rs::error::Result as MlxResult;
 
-use super::compiled::{Arrays, evaluate};
+use super::compiled::{ArrayTree, tree_eval};
 
 /// What a worker does with a task. It has dropped the task's arrays when it returns, so that MLX can write results into
 /// their buffers.
@@ -24,7 +24,7 @@ enum Mode<Task, Output> {
     Threads(Vec<Worker<Task, Output>>),
 }
 
-impl<Task: Send + 'static, Output: Arrays + Send + 'static> Workers<Task, Output> {
+impl<Task: Send + 'static, Output: ArrayTree + Send + 'static> Workers<Task, Output> {
     /// The caller's thread alone.
     pub fn inline(work: Work<Task, Output>) -> Self {
         Self(Mode::Inline(work))
@@ -87,7 +87,7 @@ struct Worker<Task, Output> {
     thread: Option<JoinHandle<()>>,
 }
 
-impl<Task: Send + 'static, Output: Arrays + Send + 'static> Worker<Task, Output> {
+impl<Task: Send + 'static, Output: ArrayTree + Send + 'static> Worker<Task, Output> {
     fn spawn(name: String, make: impl FnOnce() -> Work<Task, Output> + Send + 'static) -> Result<Self> {
         let (tasks, inbox) = channel::<Task>();
         let (outbox, results) = channel();
@@ -97,7 +97,7 @@ impl<Task: Send + 'static, Output: Arrays + Send + 'static> Worker<Task, Output>
                 let mut work = make();
                 for task in inbox {
                     // A graph belongs to its thread: other threads get numbers.
-                    let result = work(task).and_then(|output| evaluate(&output).map(|()| output));
+                    let result = work(task).and_then(|output| tree_eval(&output).map(|()| output));
                     if outbox.send(result).is_err() {
                         break;
                     }

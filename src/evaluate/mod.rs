@@ -25,7 +25,7 @@ use mlx_rs::Array;
 use mlx_rs::transforms::eval;
 
 use crate::checkpoint::Checkpoint;
-use crate::compute::compiled::{arrays, compiled};
+use crate::compute::compiled::{array_tree, compiled};
 use crate::compute::memory;
 use crate::compute::workers::{Work, Workers};
 use crate::config::Device;
@@ -95,7 +95,7 @@ struct ForwardInputs {
     targets: Array,
 }
 
-arrays! {
+array_tree! {
     ForwardInputs { parameters, inputs, targets }
 }
 

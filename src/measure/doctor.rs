@@ -12,8 +12,8 @@ use sysinfo::System;
 
 use crate::checkpoint::runs::run_of;
 use crate::checkpoint::{self, Checkpoint};
-use crate::compute::arithmetic::processor;
 use crate::compute::kernels::{self, BlasThroughput, Compiler, KernelState};
+use crate::compute::numerics::processor;
 use crate::compute::{GpuBackend, gpu_backend, memory};
 use crate::config::Device;
 use crate::terminal::amount::amount;
@@ -61,7 +61,7 @@ pub fn machine() -> Vec<Check> {
             },
         },
     ];
-    let gpu = memory::of_gpu().filter(|_| matches!(Device::current(), Ok(Device::Gpu)));
+    let gpu = memory::gpu_memory().filter(|_| matches!(Device::current(), Ok(Device::Gpu)));
     checks.extend(gpu.map(|memory| Check::good("GPU memory", format!("{} to use at once", HumanBytes(memory)))));
     let started = Instant::now();
     checks.push(match compute() {
@@ -101,7 +101,7 @@ fn replaced_kernels() -> Option<Check> {
                 missed if missed.is_empty() => {
                     let replaced = kernels
                         .iter()
-                        .filter(|kernel| kernel.state == KernelState::Used)
+                        .filter(|kernel| kernel.state == KernelState::Called)
                         .count();
                     Check::good(
                         what,

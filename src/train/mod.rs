@@ -68,7 +68,7 @@ pub fn train(session: &mut Session, observer: &mut dyn Observer) -> Result<Outco
     }
     let outcome = train_steps(session, observer);
     observer.set_unsaved_work(None);
-    outcome.map_err(|error| memory::explained(error, session.less_memory()))
+    outcome.map_err(|error| memory::with_oom_hint(error, session.less_memory()))
 }
 
 fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Outcome> {

@@ -10,7 +10,7 @@ use super::setup::Setup;
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{Best, CheckpointState, Losses, base, read_state};
-use crate::compute::arithmetic;
+use crate::compute::numerics;
 use crate::config::{Architecture, ModelConfig, TrainConfig};
 use crate::data::batches;
 use crate::data::dataset::Dataset;
@@ -98,9 +98,9 @@ impl Session {
         if setup.saved.step > 0 {
             run.update_links(&setup.saved)?;
         }
-        changes.extend(arithmetic::changes(
-            &setup.saved.arithmetic,
-            &arithmetic::here(config.device),
+        changes.extend(numerics::changes(
+            &setup.saved.numerics,
+            &numerics::current(config.device),
         ));
         let mut session = Self::assemble(config, run, setup)?;
         session.record(changes)?;
@@ -133,7 +133,7 @@ impl Session {
             val_tokens: setup.val_tokens,
             state: setup.state,
             saved: CheckpointState {
-                arithmetic: arithmetic::here(device),
+                numerics: numerics::current(device),
                 ..setup.saved
             },
             base: setup.base,

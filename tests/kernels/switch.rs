@@ -34,7 +34,7 @@ fn every_replacement_is_in_effect() {
         .filter(|function| {
             !replaced
                 .iter()
-                .any(|kernel| kernel.function == *function && kernel.state == KernelState::Used)
+                .any(|kernel| kernel.function == *function && kernel.state == KernelState::Called)
         })
         .collect();
     assert!(

@@ -10,7 +10,7 @@ use mlx_rs::transforms::eval;
 use mlx_rs::{Array, random};
 use serde::Serialize;
 
-use crate::compute::arithmetic::processor;
+use crate::compute::numerics::processor;
 use crate::compute::{kernels, memory};
 use crate::config::Device;
 

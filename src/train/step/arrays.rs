@@ -2,7 +2,7 @@
 
 use mlx_rs::Array;
 
-use crate::compute::compiled::arrays;
+use crate::compute::compiled::array_tree;
 
 /// A trainable parameter of any shape, and its moments of the same shape.
 #[derive(Clone)]
@@ -122,7 +122,7 @@ pub struct UpdateInputs {
     pub scalars: StepScalars,
 }
 
-arrays! {
+array_tree! {
     ParameterState { parameter, m, v }
     WorkerBatch { inputs, targets, dropout_keys, loss_scale }
     Gradients { loss, gradients }

@@ -13,7 +13,7 @@ use super::arrays::{
 use super::control::sum_of_squares;
 use super::gradients::{LossAndGradFn, MicroBatch};
 use super::update::UpdateFn;
-use crate::compute::compiled::{compiled, evaluate};
+use crate::compute::compiled::{compiled, tree_eval};
 use crate::compute::workers::{Work, Workers};
 
 /// Data parallelism: each worker computes some rows of every micro-batch.
@@ -100,7 +100,7 @@ fn gradient_work(loss_and_grad: LossAndGradFn, index: usize, count: usize) -> Wo
             };
             let sum = gradients(inputs)?;
             if accumulates {
-                evaluate(&sum)?;
+                tree_eval(&sum)?;
             }
             accumulated = Some(sum);
         }

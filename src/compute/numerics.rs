@@ -8,11 +8,11 @@ use sysinfo::System;
 use super::kernels::{self, Compiler};
 use crate::config::Device;
 
-/// Libraries, kernels and processor by name, as checkpoints record them.
-pub type Arithmetic = BTreeMap<String, String>;
+/// Libraries, kernels and processor by name: what checkpoints record under the key `arithmetic`.
+pub type NumericsFingerprint = BTreeMap<String, String>;
 
 /// Those of this program on this machine.
-pub fn here(device: Device) -> Arithmetic {
+pub fn current(device: Device) -> NumericsFingerprint {
     let on_cpu = || {
         let compiler = kernels::compiler().map(|compiler| match compiler {
             Compiler::Found(name) => name,
@@ -39,7 +39,7 @@ pub fn here(device: Device) -> Arithmetic {
 }
 
 /// A message for each entry of `before` that differs now; entries that were not recorded are ignored.
-pub fn changes(before: &Arithmetic, now: &Arithmetic) -> Vec<String> {
+pub fn changes(before: &NumericsFingerprint, now: &NumericsFingerprint) -> Vec<String> {
     before
         .iter()
         .filter_map(|(name, old)| match now.get(name) {
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn changes_are_said_of_what_was_recorded() {
-        let of = |pairs: &[(&str, &str)]| -> Arithmetic {
+        let of = |pairs: &[(&str, &str)]| -> NumericsFingerprint {
             pairs
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -81,7 +81,7 @@ mod tests {
             "{said:?}"
         );
         assert!(
-            changes(&Arithmetic::new(), &now).is_empty(),
+            changes(&NumericsFingerprint::new(), &now).is_empty(),
             "an older program recorded nothing"
         );
     }
