@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..CompletionOptions::default()
     };
     print!("{prompt}");
-    for token in model.tokens(&prompt, &options)? {
+    for token in model.stream(&prompt, &options)? {
         print!("{}", token?.text);
         stdout().flush()?;
     }

@@ -41,7 +41,7 @@ fn it_ends_by_length_stop_string_or_end_of_text() {
 
     let (all, _) = write(tokenizer, &ids, &ending(99, &[], end));
     assert_eq!(all.text, "One two three.\n\nFour");
-    assert_eq!(all.finish_reason, Some(FinishReason::EndOfText));
+    assert_eq!(all.finish_reason, Some(FinishReason::Eos));
     assert_eq!(all.ids, ids[..ids.len() - 1], "the end-of-text token is the last");
     let logprobs: Vec<f32> = all.ids.iter().map(|&id| -(id as f32)).collect();
     assert_eq!(all.logprobs, logprobs);

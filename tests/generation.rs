@@ -75,7 +75,7 @@ fn uncached(fixture: &Fixture, prompt: &[u32], sample: u64, count: usize, sampli
     let mut rng = sample_rng(SEED, sample);
     (0..count)
         .map(|_| {
-            let choice = sampling.choose(&whole_pass(&gpt, &window), &window, &mut rng).unwrap();
+            let choice = sampling.sample(&whole_pass(&gpt, &window), &window, &mut rng).unwrap();
             push(&mut window, choice.id, context);
             choice
         })
@@ -206,7 +206,7 @@ fn a_sequence_can_be_added_to_at_any_time() {
             push(&mut window, id, fixture.model.context);
         }
         assert_eq!(sequence.window(0), window);
-        assert_eq!(sequence.unseen(), computed);
+        assert_eq!(sequence.uncached(), computed);
         let difference = largest_difference(&sequence.next_logits().unwrap(), &whole_pass(&gpt, &window));
         assert!(difference < TOLERANCE, "{length} more: off by {difference:e}");
     }

@@ -33,7 +33,7 @@ fn a_run_is_loaded_in_one_call_and_writes_what_the_program_writes() {
     assert_eq!(whole.finish_reason, Some(FinishReason::Length));
 
     let tokens: Vec<Token> = model
-        .tokens("ROMEO:", &options(40))
+        .stream("ROMEO:", &options(40))
         .unwrap()
         .collect::<Result<_, _>>()
         .unwrap();
@@ -67,7 +67,7 @@ fn samples_side_by_side_are_what_each_is_alone() {
     };
     let mut heard = [String::new(), String::new(), String::new()];
     let samples = model
-        .samples("abc", 0..3, &options(20), |number, text, _| {
+        .complete_many("abc", 0..3, &options(20), |number, text, _| {
             heard[number as usize] += text;
             Ok::<_, mlx_gpt::Error>(())
         })
@@ -77,7 +77,7 @@ fn samples_side_by_side_are_what_each_is_alone() {
     let texts: Vec<&str> = samples.iter().map(|sample| sample.text.as_str()).collect();
     assert_eq!(texts, heard);
 
-    let none = model.samples("abc", 0..2, &options(0), |_, text, finished| {
+    let none = model.complete_many("abc", 0..2, &options(0), |_, text, finished| {
         assert!(text.is_empty() && finished);
         Ok::<_, mlx_gpt::Error>(())
     });
@@ -98,7 +98,7 @@ fn the_first_error_of_who_listens_ends_all_samples() {
         }
     }
     let mut calls = 0;
-    let result = random_model().samples("abc", 0..3, &options(1000), |_, _, _| {
+    let result = random_model().complete_many("abc", 0..3, &options(1000), |_, _, _| {
         calls += 1;
         if calls == 5 { Err(Own::Enough) } else { Ok(()) }
     });
@@ -114,7 +114,7 @@ fn a_text_goes_on_where_it_was() {
         sampling: Sampling::GREEDY,
         ..options(max_new_tokens)
     };
-    let mut text = model.tokens("abc", &greedy(10)).unwrap();
+    let mut text = model.stream("abc", &greedy(10)).unwrap();
     let mut ids: Vec<u32> = text.by_ref().map(|token| token.unwrap().id).collect();
     assert!(text.next().is_none(), "it is at its end");
     text.begin_completion(&greedy(15)).unwrap();

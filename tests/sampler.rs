@@ -161,7 +161,7 @@ fn the_penalty_makes_what_is_seen_less_likely_once() {
         .collect();
     assert_eq!(weights, expected);
     let greedy = sampling(4.0, 0.0, 0, 1.0, 0.0);
-    let choice = greedy.choose(&logits, &[0], &mut sample_rng(0, 0)).unwrap();
+    let choice = greedy.sample(&logits, &[0], &mut sample_rng(0, 0)).unwrap();
     assert_eq!(choice.id, 2);
     // The log-probability is the model's own.
     let total: f32 = logits.iter().map(|logit| logit.exp()).sum();
@@ -170,7 +170,7 @@ fn the_penalty_makes_what_is_seen_less_likely_once() {
 
 #[test]
 fn greedy_takes_the_first_of_the_largest() {
-    let choice = Sampling::GREEDY.choose(&[0.0, 2.0, 1.0, 2.0], &[], &mut sample_rng(0, 0));
+    let choice = Sampling::GREEDY.sample(&[0.0, 2.0, 1.0, 2.0], &[], &mut sample_rng(0, 0));
     assert_eq!(choice.unwrap().id, 1);
 }
 
@@ -183,7 +183,7 @@ fn what_is_kept_is_what_transformers_keeps() {
         values.map(|value| value.as_f64().unwrap()).collect()
     };
     let logits: Vec<f32> = list(&fixture["logits"]).iter().map(|&logit| logit as f32).collect();
-    let seen: Vec<u32> = list(&fixture["seen"]).iter().map(|&id| id as u32).collect();
+    let context_ids: Vec<u32> = list(&fixture["seen"]).iter().map(|&id| id as u32).collect();
     let cases = fixture["cases"].as_array().unwrap();
     assert_eq!(cases.len(), 162);
     for case in cases {
@@ -196,7 +196,7 @@ fn what_is_kept_is_what_transformers_keeps() {
             number("min_p"),
         );
         sampling.validate().unwrap();
-        let candidates = sampling.candidates(&logits, &seen);
+        let candidates = sampling.candidates(&logits, &context_ids);
         let ids: Vec<f64> = candidates.iter().map(|candidate| f64::from(candidate.id)).collect();
         assert_eq!(ids, list(&case["kept"]), "{sampling:?}");
         let total: f64 = candidates.iter().map(|candidate| f64::from(candidate.weight)).sum();
@@ -217,7 +217,7 @@ const CHI_SQUARE: [f64; 9] = [10.83, 13.82, 16.27, 18.47, 20.52, 22.46, 24.32, 2
 #[test]
 fn a_hundred_thousand_draws_follow_what_is_kept() {
     let logits = [0.0, 2.0, 1.0, 2.0, -1.0, 0.5, 1.5, -0.5, 0.3, 1.1];
-    let seen = [1, 6];
+    let context_ids = [1, 6];
     for (kinds, expected_kept) in [
         (Sampling::PLAIN, 10),
         (temperature(0.5), 10),
@@ -228,13 +228,13 @@ fn a_hundred_thousand_draws_follow_what_is_kept() {
         (penalty(1.5), 10),
         (sampling(1.5, 0.7, 8, 0.95, 0.1), 6),
     ] {
-        let candidates = kinds.candidates(&logits, &seen);
+        let candidates = kinds.candidates(&logits, &context_ids);
         assert_eq!(candidates.len(), expected_kept, "{kinds:?}");
         let draws = 100_000;
         let mut counts = [0u32; 10];
         let mut rng = sample_rng(1, 0);
         for _ in 0..draws {
-            counts[kinds.choose(&logits, &seen, &mut rng).unwrap().id as usize] += 1;
+            counts[kinds.sample(&logits, &context_ids, &mut rng).unwrap().id as usize] += 1;
         }
         let total: f64 = candidates.iter().map(|candidate| f64::from(candidate.weight)).sum();
         let deviation = |&WeightedToken { id, weight }: &WeightedToken| {
@@ -260,19 +260,19 @@ fn no_number_is_too_small_and_no_broken_model_speaks() {
         sampling(f32::MAX, tiny, 0, 1.0, 0.0),
     ] {
         sampling.validate().unwrap();
-        let choice = sampling.choose(&logits, &[1, 3], &mut rng).unwrap();
+        let choice = sampling.sample(&logits, &[1, 3], &mut rng).unwrap();
         assert!(choice.logprob.is_finite(), "{sampling:?}");
     }
     // A token that is ruled out is no broken model.
     assert_eq!(
         Sampling::PLAIN
-            .choose(&[f32::NEG_INFINITY, 0.0], &[], &mut rng)
+            .sample(&[f32::NEG_INFINITY, 0.0], &[], &mut rng)
             .unwrap()
             .id,
         1
     );
     for broken in [[f32::NAN, 0.0], [f32::INFINITY, 0.0], [f32::NEG_INFINITY; 2]] {
-        assert!(Sampling::PLAIN.choose(&broken, &[], &mut rng).is_err(), "{broken:?}");
+        assert!(Sampling::PLAIN.sample(&broken, &[], &mut rng).is_err(), "{broken:?}");
     }
 }
 
@@ -280,16 +280,21 @@ fn no_number_is_too_small_and_no_broken_model_speaks() {
 #[test]
 fn absent_ids_are_never_chosen() {
     let logits = [1.0, 2.0, 9.0, 0.0, 9.5];
-    let absent = [2, 4];
+    let unused_ids = [2, 4];
     let mut rng = sample_rng(1, 0);
-    let choice = Sampling::GREEDY.choose_except(&logits, &absent, &[], &mut rng).unwrap();
+    let choice = Sampling::GREEDY
+        .sample_excluding(&logits, &unused_ids, &[], &mut rng)
+        .unwrap();
     let total: f32 = logits.iter().map(|logit: &f32| logit.exp()).sum();
     assert_eq!(choice.id, 1);
     assert!((choice.logprob - (2.0 - total.ln())).abs() < 1e-5, "{choice:?}");
     let hot = sampling(1.3, 20.0, 4, 0.99, 0.01);
     for _ in 0..1000 {
-        let id = hot.choose_except(&logits, &absent, &[0, 4], &mut rng).unwrap().id;
-        assert!(!absent.contains(&id));
+        let id = hot
+            .sample_excluding(&logits, &unused_ids, &[0, 4], &mut rng)
+            .unwrap()
+            .id;
+        assert!(!unused_ids.contains(&id));
     }
 }
 

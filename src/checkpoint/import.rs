@@ -8,7 +8,7 @@ use super::{CONFIG, Checkpoint, bos_eos, foreign, state};
 use crate::config::{ModelConfig, Precision};
 use crate::disk::durable;
 use crate::disk::files;
-use crate::generate::absent_ids;
+use crate::generate::unused_ids;
 use crate::tokenizer::Tokenizer;
 
 /// The vocabulary size of OpenAI's GPT-2, and nanoGPT's padded size.
@@ -67,10 +67,10 @@ pub fn import(
 /// Logs notes on a padded vocabulary, and on eos ids outside it.
 fn remark(source: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let vocab_size = checkpoint.model.vocab_size;
-    let absent = absent_ids(&checkpoint.tokenizer, vocab_size).len();
-    if absent > 0 {
+    let unused = unused_ids(&checkpoint.tokenizer, vocab_size).len();
+    if unused > 0 {
         log::info!(
-            "{absent} of the {vocab_size} ids have no token: the vocabulary is padded, and they are never sampled"
+            "{unused} of the {vocab_size} ids have no token: the vocabulary is padded, and they are never sampled"
         );
     }
     let config = source.join(CONFIG);

@@ -272,7 +272,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     page.figure("writing.txt", || tokenizer.decode(&written[1..]))?;
     page.claim(
         "generation is a loop of look-up and sampling: this day's loop generates the same text as `generate`",
-        "sample and generate in src/course/day02.rs, Sampling::choose in src/generate/sampler.rs",
+        "sample and generate in src/course/day02.rs, Sampling::sample in src/generate/sampler.rs",
         || {
             let checkpoint = with_table(workspace, untrained)?;
             let library = workspace.sample(&checkpoint, &tokenizer.decode(&[start])?, uniforms.len())?;

@@ -339,7 +339,7 @@ impl ShardWriter<'_> {
                 .map(|block| {
                     let ids = self.tokenizer.encode_with(&block.text, &self.special.into());
                     let mut ids = ids.with_context(|| self.files.name(block.start))?;
-                    ids.extend(self.tokenizer.end_of_text().filter(|_| block.ends_file));
+                    ids.extend(self.tokenizer.eos_token().filter(|_| block.ends_file));
                     let mut bytes = Vec::with_capacity(ids.len() * width.bytes());
                     width.write(&ids, &mut bytes);
                     let counts = match self.special {

@@ -6,7 +6,7 @@ use crate::tokenizer::Tokenizer;
 /// The eos tokens.
 pub fn eos_tokens(model: &ModelConfig, tokenizer: &Tokenizer) -> Vec<u32> {
     match &model.bos_eos.eos[..] {
-        [] => tokenizer.end_of_text().into_iter().collect(),
+        [] => tokenizer.eos_token().into_iter().collect(),
         named => named.to_vec(),
     }
 }
@@ -15,7 +15,7 @@ pub fn eos_tokens(model: &ModelConfig, tokenizer: &Tokenizer) -> Vec<u32> {
 /// files name an eos token and no bos token has none.
 pub fn bos_token(model: &ModelConfig, tokenizer: &Tokenizer) -> Option<u32> {
     let BosEos { bos, eos } = &model.bos_eos;
-    bos.or_else(|| tokenizer.end_of_text().filter(|_| eos.is_empty()))
+    bos.or_else(|| tokenizer.eos_token().filter(|_| eos.is_empty()))
 }
 
 /// The default prompt: the bos token, or else the tokenizer's default.

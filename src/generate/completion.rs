@@ -26,7 +26,7 @@ impl StopCriteria {
         Self {
             max_new_tokens: options.max_new_tokens,
             stop: options.stop.clone(),
-            eos_tokens: if options.ignore_end_of_text {
+            eos_tokens: if options.ignore_eos {
                 Vec::new()
             } else {
                 bos_eos::eos_tokens(&generator.config, tokenizer)
@@ -44,7 +44,8 @@ pub enum FinishReason {
     /// A stop string was completed.
     Stop,
     /// An eos token was sampled.
-    EndOfText,
+    #[serde(rename = "end_of_text")]
+    Eos,
 }
 
 /// The continuation of a prompt.
@@ -111,7 +112,7 @@ impl<'a> CompletionBuilder<'a> {
         let mut text = String::new();
         let mut ended = None;
         if self.eos_tokens.contains(&choice.id) {
-            ended = Some(FinishReason::EndOfText);
+            ended = Some(FinishReason::Eos);
         } else {
             text = self.stop.push(&self.decoder.push(choice.id)?);
             self.completion.text += &text;

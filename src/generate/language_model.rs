@@ -18,7 +18,7 @@ use crate::tokenizer::Tokenizer;
 /// let completion = model.complete("ROMEO:", &CompletionOptions::default())?;
 /// println!("{}", completion.text);
 ///
-/// for token in model.tokens("ROMEO:", &CompletionOptions::default())? {
+/// for token in model.stream("ROMEO:", &CompletionOptions::default())? {
 ///     print!("{}", token?.text); // streamed
 /// }
 /// # Ok::<(), mlx_gpt::Error>(())
@@ -69,14 +69,14 @@ impl LanguageModel {
     /// # Errors
     /// A prompt that the tokenizer cannot encode, invalid options, or an error of MLX's.
     pub fn complete(&self, prompt: &str, options: &CompletionOptions) -> Result<Completion> {
-        self.tokens(prompt, options)?.complete()
+        self.stream(prompt, options)?.complete()
     }
 
     /// As [`complete`](Self::complete), but as a stream of tokens.
     ///
     /// # Errors
     /// As [`complete`](Self::complete).
-    pub fn tokens(&self, prompt: &str, options: &CompletionOptions) -> Result<TokenStream<'_>> {
+    pub fn stream(&self, prompt: &str, options: &CompletionOptions) -> Result<TokenStream<'_>> {
         TokenStream::new(
             &self.generator,
             &self.tokenizer,
@@ -89,7 +89,7 @@ impl LanguageModel {
     ///
     /// # Errors
     /// Invalid options, or an error of MLX's.
-    pub fn text(&self, options: &CompletionOptions) -> Result<TokenStream<'_>> {
+    pub fn interactive(&self, options: &CompletionOptions) -> Result<TokenStream<'_>> {
         TokenStream::new(&self.generator, &self.tokenizer, &[], options)
     }
 
@@ -98,7 +98,7 @@ impl LanguageModel {
     ///
     /// # Errors
     /// As [`complete`](Self::complete), and the first error of `on_text`, which ends generation.
-    pub fn samples<E: From<Error>>(
+    pub fn complete_many<E: From<Error>>(
         &self,
         prompt: &str,
         samples: Range<u64>,

@@ -3,7 +3,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `sampler.rs` | from logits to one token; arithmetic |
-//! | `window.rs`, `sequences.rs` | the tokens that the model looks at; rows of them with their key-value cache |
+//! | `window.rs`, `decode_batch.rs` | the tokens that the model looks at; rows of them with their key-value cache |
 //! | `bos_eos.rs` | bos and eos tokens |
 //! | `stop.rs`, `completion.rs` | text up to a stop string; tokens to text, and when it ends |
 //! | `options.rs`, `token_stream.rs`, `language_model.rs` | text in, text out: the interface for programs |
@@ -12,17 +12,17 @@
 //! use mlx_gpt::generate::sample_rng;
 //! use mlx_gpt::generate::sampler::Sampling;
 //!
-//! let choice = Sampling::GREEDY.choose(&[0.0, 2.0, 1.0], &[], &mut sample_rng(0, 0))?; // from logits to a token
+//! let choice = Sampling::GREEDY.sample(&[0.0, 2.0, 1.0], &[], &mut sample_rng(0, 0))?; // from logits to a token
 //! assert_eq!(choice.id, 1);
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
 pub mod bos_eos;
 mod completion;
+mod decode_batch;
 mod language_model;
 mod options;
 pub mod sampler;
-mod sequences;
 pub mod stop;
 mod token_stream;
 mod window;
@@ -38,19 +38,19 @@ use crate::config::ModelConfig;
 use crate::model::{Model, Parameters};
 use crate::tokenizer::Tokenizer;
 pub use completion::{Completion, CompletionBuilder, FinishReason, StopCriteria};
+pub use decode_batch::DecodeBatch;
 pub use language_model::LanguageModel;
 pub use options::CompletionOptions;
 use sampler::{SampledToken, Sampling};
-pub use sequences::Sequences;
 pub use token_stream::{Token, TokenStream};
 
 /// Memory in bytes for the KV cache and logits of a batch of samples: enough for 14 samples of GPT-2's smallest size, or one
 /// of its largest. It bounds memory independently of the number of samples.
-const GROUP_BYTES: usize = 1 << 30;
+const BATCH_BYTES: usize = 1 << 30;
 
 /// Largest batch of samples. On two cores throughput saturates (at the preset nano 980 tokens a second for one, 2763 for 4,
 /// 5091 for 16, 6350 for 64), and each sample of a larger batch would stream more slowly.
-const GROUP_ROWS: usize = 64;
+const MAX_BATCH_ROWS: usize = 64;
 
 /// A model ready to continue token sequences.
 pub struct Generator {
@@ -88,23 +88,23 @@ impl Generator {
     /// The same generator, which never samples an id without a token in `tokenizer`.
     pub fn for_tokenizer(self, tokenizer: &Tokenizer) -> Self {
         Self {
-            unused_ids: absent_ids(tokenizer, self.config.vocab_size),
+            unused_ids: unused_ids(tokenizer, self.config.vocab_size),
             ..self
         }
     }
 
-    /// Samples the token after the context `seen` from its `logits`, `[V]`.
+    /// Samples the token after the context of `context_ids` from its `logits`, `[V]`.
     ///
     /// # Errors
-    /// As [`Sampling::choose`].
-    pub fn choose(
+    /// As [`Sampling::sample`].
+    pub fn sample(
         &self,
         sampling: &Sampling,
         logits: &[f32],
-        seen: &[u32],
+        context_ids: &[u32],
         rng: &mut ChaCha8Rng,
     ) -> Result<SampledToken> {
-        sampling.choose_except(logits, &self.unused_ids, seen, rng)
+        sampling.sample_excluding(logits, &self.unused_ids, context_ids, rng)
     }
 
     /// Generates the samples of `prompt` with the numbers `samples`, each of any length: when the context is full, its last
@@ -143,8 +143,8 @@ impl Generator {
     ///
     /// # Errors
     /// An error of MLX's.
-    pub fn sequence(&self) -> Result<Sequences<'_>> {
-        Sequences::new(&self.model, &self.config)
+    pub fn sequence(&self) -> Result<DecodeBatch<'_>> {
+        DecodeBatch::new(&self.model, &self.config)
     }
 
     fn generate_batch(
@@ -163,7 +163,7 @@ impl Generator {
             let mut ids = Vec::with_capacity(samples.len());
             let rows = logits.chunks(self.config.vocab_size);
             for (row, (sample, logits)) in samples.iter_mut().zip(rows).enumerate() {
-                let choice = self.choose(sampling, logits, sequences.window(row), &mut sample.rng)?;
+                let choice = self.sample(sampling, logits, sequences.window(row), &mut sample.rng)?;
                 ids.push(choice.id);
                 sample.active = on_token(sample.number, choice)?;
             }
@@ -184,13 +184,13 @@ impl Generator {
     fn batch_size(&self) -> usize {
         let logits = self.config.vocab_size * size_of::<f32>();
         let row = memory::kv_cache_bytes(&self.config) as usize + logits;
-        (GROUP_BYTES / row).clamp(1, GROUP_ROWS)
+        (BATCH_BYTES / row).clamp(1, MAX_BATCH_ROWS)
     }
 }
 
 /// The ids of a vocabulary of that size without a token in `tokenizer`: padding, as nanoGPT's 50257 tokens are padded to
 /// 50304, and gaps between added tokens.
-pub fn absent_ids(tokenizer: &Tokenizer, vocab_size: usize) -> Vec<u32> {
+pub fn unused_ids(tokenizer: &Tokenizer, vocab_size: usize) -> Vec<u32> {
     (0..vocab_size as u32)
         .filter(|&id| tokenizer.token_bytes(id).is_none())
         .collect()

@@ -25,7 +25,7 @@ pub struct CompletionOptions {
     /// Stop strings, which are not part of the output; the one that is completed first counts.
     pub stop: Vec<String>,
     /// Don't stop at eos tokens.
-    pub ignore_end_of_text: bool,
+    pub ignore_eos: bool,
     /// How to encode the text of special tokens in the prompt.
     pub special: SpecialTokens,
     /// Random seed: a completion is a function of the model, the prompt, these options and the index of the sample.
@@ -42,7 +42,7 @@ impl Default for CompletionOptions {
                 ..Sampling::PLAIN
             },
             stop: Vec::new(),
-            ignore_end_of_text: false,
+            ignore_eos: false,
             special: SpecialTokens::Text,
             seed: 0,
         }

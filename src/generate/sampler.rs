@@ -91,24 +91,24 @@ impl Sampling {
         Ok(())
     }
 
-    /// Samples a token from `logits`, `[V]`, unnormalised log-probabilities; `seen` are the ids of the context.
+    /// Samples a token from `logits`, `[V]`, unnormalised log-probabilities; `context_ids` are the tokens before it.
     ///
     /// # Errors
     /// Logits that are not finite: the model is broken.
-    pub fn choose(&self, logits: &[f32], seen: &[u32], rng: &mut ChaCha8Rng) -> Result<SampledToken> {
-        self.choose_except(logits, &[], seen, rng)
+    pub fn sample(&self, logits: &[f32], context_ids: &[u32], rng: &mut ChaCha8Rng) -> Result<SampledToken> {
+        self.sample_excluding(logits, &[], context_ids, rng)
     }
 
-    /// As [`choose`](Self::choose), but never an id of `absent`, which have no token. They still count in the
+    /// As [`sample`](Self::sample), but never an id of `unused_ids`, which have no token. They still count in the
     /// log-probability.
     ///
     /// # Errors
-    /// As [`choose`](Self::choose).
-    pub fn choose_except(
+    /// As [`sample`](Self::sample).
+    pub fn sample_excluding(
         &self,
         logits: &[f32],
-        absent: &[u32],
-        seen: &[u32],
+        unused_ids: &[u32],
+        context_ids: &[u32],
         rng: &mut ChaCha8Rng,
     ) -> Result<SampledToken> {
         let log_total = log_sum_exp(logits);
@@ -116,8 +116,10 @@ impl Sampling {
             log_total.is_finite(),
             "the model's logits are not finite numbers; its weights are broken, use an earlier checkpoint"
         );
-        let mut scores = self.penalized(logits, seen);
-        absent.iter().for_each(|&id| scores[id as usize] = f32::NEG_INFINITY);
+        let mut scores = self.penalized(logits, context_ids);
+        unused_ids
+            .iter()
+            .for_each(|&id| scores[id as usize] = f32::NEG_INFINITY);
         let id = if self.temperature == 0.0 {
             argmax(&scores)
         } else {
@@ -130,8 +132,8 @@ impl Sampling {
     }
 
     /// The tokens that may be drawn at a temperature over 0, in the order of their ids.
-    pub fn candidates(&self, logits: &[f32], seen: &[u32]) -> Vec<WeightedToken> {
-        self.candidates_of(&self.penalized(logits, seen))
+    pub fn candidates(&self, logits: &[f32], context_ids: &[u32]) -> Vec<WeightedToken> {
+        self.candidates_of(&self.penalized(logits, context_ids))
     }
 
     fn candidates_of(&self, scores: &[f32]) -> Vec<WeightedToken> {
@@ -149,10 +151,10 @@ impl Sampling {
         kept
     }
 
-    fn penalized(&self, logits: &[f32], seen: &[u32]) -> Vec<f32> {
+    fn penalized(&self, logits: &[f32], context_ids: &[u32]) -> Vec<f32> {
         let mut scores = logits.to_vec();
         if self.repetition_penalty != 1.0 {
-            for &id in seen {
+            for &id in context_ids {
                 // From the logits, so that a token seen twice is not penalized twice.
                 let logit = logits[id as usize];
                 let score = if logit > 0.0 {

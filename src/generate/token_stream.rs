@@ -2,7 +2,7 @@
 
 use rand_chacha::ChaCha8Rng;
 
-use super::{Completion, CompletionBuilder, CompletionOptions, Generator, Sequences, StopCriteria, sample_rng};
+use super::{Completion, CompletionBuilder, CompletionOptions, DecodeBatch, Generator, StopCriteria, sample_rng};
 use crate::error::{ErrorKind, OfKind, Result};
 use crate::tokenizer::Tokenizer;
 
@@ -25,7 +25,7 @@ pub struct Token {
 pub struct TokenStream<'a> {
     generator: &'a Generator,
     tokenizer: &'a Tokenizer,
-    sequence: Sequences<'a>,
+    sequence: DecodeBatch<'a>,
     builder: CompletionBuilder<'a>,
     options: CompletionOptions,
     rng: ChaCha8Rng,
@@ -106,11 +106,11 @@ impl<'a> TokenStream<'a> {
         Ok(self.builder.into_completion())
     }
 
-    fn write(&mut self) -> Result<Token> {
+    fn sample_next(&mut self) -> Result<Token> {
         let logits = self.sequence.next_logits().of_kind(ErrorKind::Text)?;
         let choice = self
             .generator
-            .choose(&self.options.sampling, &logits, self.sequence.window(0), &mut self.rng)
+            .sample(&self.options.sampling, &logits, self.sequence.window(0), &mut self.rng)
             .of_kind(ErrorKind::Compute)?;
         self.sequence.push(&[choice.id]);
         let text = self.builder.push(choice).of_kind(ErrorKind::Text)?;
@@ -129,7 +129,7 @@ impl Iterator for TokenStream<'_> {
         if self.builder.is_finished() || self.failed {
             return None;
         }
-        let token = self.write();
+        let token = self.sample_next();
         self.failed = token.is_err();
         Some(token)
     }

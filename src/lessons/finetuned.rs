@@ -36,7 +36,7 @@ pub fn continued(workspace: &Workspace, checkpoint: &Checkpoint, prompt: &str) -
             top_k: 50,
             ..Sampling::PLAIN
         },
-        ignore_end_of_text: true,
+        ignore_eos: true,
         seed: workspace.seed(),
         ..CompletionOptions::default()
     };

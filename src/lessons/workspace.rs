@@ -425,7 +425,7 @@ impl Workspace {
         let options = CompletionOptions {
             max_new_tokens: tokens,
             sampling: Sampling::PLAIN,
-            ignore_end_of_text: true,
+            ignore_eos: true,
             seed: self.seed(),
             ..CompletionOptions::default()
         };

@@ -197,7 +197,7 @@ impl Tokenizer {
     }
 
     /// The end-of-text token: `<|endoftext|>`, or else `</s>`, if there is one.
-    pub fn end_of_text(&self) -> Option<u32> {
+    pub fn eos_token(&self) -> Option<u32> {
         let specials = self.special_tokens();
         [END_OF_TEXT, "</s>"]
             .iter()

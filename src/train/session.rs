@@ -16,7 +16,7 @@ use crate::data::batches;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
 use crate::evaluate::{Evaluation, Evaluator};
-use crate::generate::{CompletionOptions, Generator, TokenStream, bos_eos};
+use crate::generate::{CompletionOptions, LanguageModel};
 use crate::terminal::shell::quoted;
 use crate::tokenizer::Tokenizer;
 
@@ -169,17 +169,14 @@ impl Session {
 
     /// A sample of the current model, of that many tokens.
     pub(super) fn write_sample(&self, tokens: usize) -> Result<String> {
-        let generator = Generator::new(&self.model, &self.state.model_parameters())?.for_tokenizer(&self.tokenizer);
+        let model = LanguageModel::new(&self.model, &self.state.model_parameters(), self.tokenizer.clone())?;
         let options = CompletionOptions {
             max_new_tokens: tokens,
-            ignore_end_of_text: true,
+            ignore_eos: true,
             seed: self.config.seed,
             ..CompletionOptions::default()
         };
-        let prompt = bos_eos::default_prompt(&self.model, &self.tokenizer);
-        Ok(TokenStream::new(&generator, &self.tokenizer, &prompt, &options)?
-            .complete()?
-            .text)
+        Ok(model.complete("", &options)?.text) // after the default prompt
     }
 
     /// Its configuration.

@@ -74,7 +74,7 @@ impl<'a> Conversation<'a> {
             .context("signals cannot be handled")?;
         Ok(Self {
             model: request.model,
-            text: request.model.text(&request.options)?,
+            text: request.model.interactive(&request.options)?,
             options: request.options,
             idle,
         })
@@ -84,7 +84,7 @@ impl<'a> Conversation<'a> {
     fn execute(&mut self, line: &str) -> Result<Action> {
         match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["/set", name, value] => self.set(name, value)?,
-            ["/reset"] => self.text = self.model.text(&self.options)?,
+            ["/reset"] => self.text = self.model.interactive(&self.options)?,
             ["/help"] => say(HELP),
             ["/quit"] => return Ok(Action::Quit),
             _ if line.starts_with('/') && !line.starts_with("//") => {

@@ -141,7 +141,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             max_new_tokens: options.max_new_tokens,
             sampling,
             stop: options.stop.clone(),
-            ignore_end_of_text: options.ignore_eos,
+            ignore_eos: options.ignore_eos,
             special: options.special,
             seed,
         },

@@ -35,7 +35,7 @@ pub fn run(request: &Request, samples: u64, json: bool) -> Result<ExitCode> {
     let ids = model.prompt(prompt, request.options.special).context("prompt")?;
     special_token_note(model, prompt, request.options.special);
     let mut speed = TokenRate::start();
-    let written = model.samples(prompt, 0..samples, &request.options, |number, text, finished| {
+    let written = model.complete_many(prompt, 0..samples, &request.options, |number, text, finished| {
         if request.options.max_new_tokens > 0 {
             speed.token(number);
         }

@@ -17,13 +17,13 @@ const PREFILL_TOKENS: usize = 512;
 const PREFILL_SCORES: usize = PREFILL_TOKENS * 1024;
 
 /// Sequences of one length, a row each: their context windows, and the KV cache of the tokens computed so far.
-pub struct Sequences<'a> {
+pub struct DecodeBatch<'a> {
     model: &'a Model,
     windows: Vec<ContextWindow>,
     cache: KvCache,
 }
 
-impl<'a> Sequences<'a> {
+impl<'a> DecodeBatch<'a> {
     /// One sequence, without tokens yet.
     pub(super) fn new(model: &'a Model, config: &ModelConfig) -> Result<Self> {
         Ok(Self {
@@ -38,8 +38,8 @@ impl<'a> Sequences<'a> {
         self.windows[row].ids()
     }
 
-    /// Tokens of each row that are not in the cache yet.
-    pub fn unseen(&self) -> usize {
+    /// Number of tokens of each row that are not in the cache yet.
+    pub fn uncached(&self) -> usize {
         self.windows[0].ids().len() - self.cache.len()
     }
 
@@ -71,7 +71,7 @@ impl<'a> Sequences<'a> {
     /// No new tokens since the last call, or an error of MLX's.
     pub fn next_logits(&mut self) -> Result<Vec<f32>> {
         let rows = self.windows.len();
-        let new = self.unseen();
+        let new = self.uncached();
         ensure!(new > 0, "there is no token to continue from; give at least one");
         let ids: Vec<u32> = self
             .windows
