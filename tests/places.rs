@@ -329,7 +329,7 @@ fn a_run_is_read_while_it_prunes() {
             1 => run.join("latest"),
             _ => run.join("best"),
         };
-        runs::read(Some(&read), Checkpoint::load).unwrap();
+        runs::read_checkpoint(Some(&read), Checkpoint::load).unwrap();
     }
     let said = succeed(mlx_gpt(folder.path()).args(["runs", "."]));
     assert!(!String::from_utf8_lossy(&said.stdout).contains("damaged"));

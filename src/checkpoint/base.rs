@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 
 use super::formats::peft;
 use super::run::BASE;
-use super::{CONFIG, TOKENIZER, TOKENIZER_CONFIG, state, weights};
+use super::weights::WEIGHTS_FILE;
+use super::{MODEL_CONFIG, TOKENIZER, TOKENIZER_CONFIG, hashes, state};
 use crate::disk::durable;
 use crate::disk::hash::sha256_of_file;
 use crate::disk::hint::with_hint;
@@ -17,7 +18,7 @@ use crate::disk::hint::with_hint;
 /// # Errors
 /// They are not in a single file.
 pub fn hash(folder: &Path) -> Result<String> {
-    sha256_of_file(&folder.join(weights::MODEL))
+    sha256_of_file(&folder.join(WEIGHTS_FILE))
 }
 
 /// The folder of the base model of the adapters in `folder`: looked for in the run, then at the path in
@@ -27,7 +28,7 @@ pub fn hash(folder: &Path) -> Result<String> {
 /// It is missing, or its weights are different ones.
 pub fn find(folder: &Path) -> Result<PathBuf> {
     let named = peft::named_bases(folder)?;
-    let Some(hash_of_base) = state::hash_of_base(folder)? else {
+    let Some(hash_of_base) = hashes::hash_of_base(folder)? else {
         let existing = named.iter().find(|base| base.is_dir()).or(named.last());
         let base = existing.context("adapter_config.json names no model")?;
         if !base.is_dir() {
@@ -78,14 +79,14 @@ pub fn copy(base: &Path, dest: &Path) -> Result<()> {
         return Ok(());
     }
     durable::write_folder(dest, |making| {
-        for name in [CONFIG, TOKENIZER, TOKENIZER_CONFIG] {
+        for name in [MODEL_CONFIG, TOKENIZER, TOKENIZER_CONFIG] {
             if base.join(name).exists() {
                 fs::copy(base.join(name), making.join(name))?;
             }
         }
         // A link is resolved, so that its target is linked or copied.
-        let weights = base.join(weights::MODEL).canonicalize()?;
-        let kept = making.join(weights::MODEL);
+        let weights = base.join(WEIGHTS_FILE).canonicalize()?;
+        let kept = making.join(WEIGHTS_FILE);
         if fs::hard_link(&weights, &kept).is_err() {
             fs::copy(&weights, &kept)?;
         }

@@ -12,7 +12,7 @@ use crate::tokenizer::Tokenizer;
 use crate::tokenizer::ids::id;
 
 /// Generation settings of `transformers`, which take precedence over `config.json`.
-const GENERATION: &str = "generation_config.json";
+pub(super) const GENERATION_CONFIG: &str = "generation_config.json";
 
 /// The bos and eos ids in a folder's `config.json`, whose contents are `config`, and its `generation_config.json`. They may
 /// be outside the vocabulary: `transformers` writes GPT-2's 50256 by default, whatever the vocabulary.
@@ -32,8 +32,8 @@ pub fn read(folder: &Path, config: &Value) -> Result<BosEos> {
             eos,
         })
     };
-    let of_model = named(config, &folder.join(super::CONFIG))?;
-    let path = folder.join(GENERATION);
+    let of_model = named(config, &folder.join(super::MODEL_CONFIG))?;
+    let path = folder.join(GENERATION_CONFIG);
     if !path.exists() {
         return Ok(of_model);
     }
@@ -134,7 +134,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = json!({ "bos_token_id": 1, "eos_token_id": 3 });
         let of = |generation: Value| {
-            fs::write(folder.path().join(GENERATION), generation.to_string()).unwrap();
+            fs::write(folder.path().join(GENERATION_CONFIG), generation.to_string()).unwrap();
             let BosEos { bos, eos } = read(folder.path(), &config).unwrap();
             (bos, eos)
         };
@@ -143,7 +143,7 @@ mod tests {
             of(json!({ "bos_token_id": 2, "eos_token_id": null })),
             (Some(2), vec![3])
         );
-        fs::write(folder.path().join(GENERATION), "{").unwrap();
+        fs::write(folder.path().join(GENERATION_CONFIG), "{").unwrap();
         assert!(read(folder.path(), &config).is_err());
     }
 

@@ -11,10 +11,12 @@ use hf_hub::Cache;
 use hf_hub::api::Progress;
 use hf_hub::api::sync::ApiBuilder;
 
+use super::bos_eos::GENERATION_CONFIG;
+use super::weights::{WEIGHTS_FILE, WEIGHTS_INDEX};
 use crate::disk::hash::sha256_of_file;
 use crate::disk::transfer::Transfer;
 use crate::tokenizer::Tokenizer;
-use crate::tokenizer::folder::is_tokenizer_file;
+use crate::tokenizer::folder::{MODEL_CONFIG, is_tokenizer_file};
 
 /// The repositories of OpenAI's four models.
 const GPT2: [(&str, &str); 4] = [
@@ -23,8 +25,6 @@ const GPT2: [(&str, &str); 4] = [
     ("gpt2-large", "openai-community/gpt2-large"),
     ("gpt2-xl", "openai-community/gpt2-xl"),
 ];
-
-const WEIGHTS: &str = "model.safetensors";
 
 /// How many times a download is resumed after a broken connection.
 const RETRIES: usize = 3;
@@ -42,7 +42,7 @@ pub fn repository(name: &str) -> Option<&str> {
 
 /// The folder of a model's files, if Hugging Face's cache has all that an import reads.
 pub fn cached(repository: &str) -> Option<PathBuf> {
-    let file = Cache::from_env().model(repository.to_owned()).get("config.json")?;
+    let file = Cache::from_env().model(repository.to_owned()).get(MODEL_CONFIG)?;
     let folder = file.parent().filter(|folder| is_complete(folder))?;
     Some(folder.to_owned())
 }
@@ -129,7 +129,7 @@ fn fetch(repository: &str, sender: &Sender<DownloadEvent>) -> Result<PathBuf> {
         names
             .iter()
             .any(|name| is_wanted(name) && name.ends_with(".safetensors")),
-        "{repository} has no {WEIGHTS}, the only supported format"
+        "{repository} has no {WEIGHTS_FILE}, the only supported format"
     );
     let mut last = None;
     for name in names.into_iter().filter(|name| is_wanted(name)) {
@@ -173,7 +173,7 @@ fn verify(name: &str, file: &Path) -> Result<()> {
 /// Whether a folder has weights and a tokenizer; shards that an index names are checked when they are read.
 fn is_complete(folder: &Path) -> bool {
     let has = |name: &str| folder.join(name).exists();
-    (has(WEIGHTS) || has("model.safetensors.index.json")) && Tokenizer::is_in(folder)
+    (has(WEIGHTS_FILE) || has(WEIGHTS_INDEX)) && Tokenizer::is_in(folder)
 }
 
 fn is_offline() -> bool {
@@ -190,7 +190,7 @@ fn folder_of(file: &Path) -> Result<PathBuf> {
 fn is_wanted(name: &str) -> bool {
     let weights =
         name.starts_with("model") && (name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json"));
-    let configuration = ["config.json", "generation_config.json"].contains(&name);
+    let configuration = [MODEL_CONFIG, GENERATION_CONFIG].contains(&name);
     !name.contains('/') && (weights || configuration || is_tokenizer_file(name))
 }
 

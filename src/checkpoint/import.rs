@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{CONFIG, Checkpoint, bos_eos, foreign, state};
+use super::{Checkpoint, MODEL_CONFIG, bos_eos, state, unsupported};
 use crate::config::{ModelConfig, Precision};
 use crate::disk::durable;
 use crate::disk::files;
@@ -30,7 +30,7 @@ pub fn import(
 ) -> Result<Checkpoint> {
     durable::ensure_free(out)?;
     ensure!(
-        source.is_dir() || foreign::hint(source).is_some(), // loading will report it
+        source.is_dir() || unsupported::hint(source).is_some(), // loading will report it
         "{} is not a folder; give one with config.json, model.safetensors and tokenizer.json",
         source.display()
     );
@@ -73,7 +73,7 @@ fn remark(source: &Path, checkpoint: &Checkpoint) -> Result<()> {
             "{unused} of the {vocab_size} ids have no token: the vocabulary is padded, and they are never sampled"
         );
     }
-    let config = source.join(CONFIG);
+    let config = source.join(MODEL_CONFIG);
     if !config.exists() {
         return Ok(()); // adapters have none of their own
     }

@@ -15,7 +15,7 @@ use crate::disk::hint::with_hint;
 use crate::disk::unfinished;
 use crate::terminal::shell::quoted;
 
-const CONFIG: &str = "config.toml";
+const RUN_CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
 const CURVE: &str = "loss.svg";
 const LATEST: &str = "latest";
@@ -85,7 +85,7 @@ impl Run {
     /// Removes a run that this process created and that has no checkpoint.
     pub fn discard(&self) {
         if self.created_here && self.steps().is_ok_and(|steps| steps.is_empty()) {
-            for name in [CONFIG, METRICS, CURVE, LOCK] {
+            for name in [RUN_CONFIG, METRICS, CURVE, LOCK] {
                 let _ = fs::remove_file(self.folder.join(name));
             }
             let _ = fs::remove_dir_all(self.base_folder());
@@ -143,7 +143,7 @@ impl Run {
 
     /// The path of `config.toml`.
     pub fn config_path(&self) -> PathBuf {
-        self.folder.join(CONFIG)
+        self.folder.join(RUN_CONFIG)
     }
 
     /// The path of `metrics.jsonl`.
@@ -244,7 +244,7 @@ impl Run {
         let mut steps: Vec<u64> = fs::read_dir(&self.folder)
             .with_context(|| format!("run {} cannot be read", self.folder.display()))?
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix("step-")?.parse().ok())
-            .filter(|&step| self.step_folder(step).join(super::CONFIG).exists())
+            .filter(|&step| self.step_folder(step).join(super::MODEL_CONFIG).exists())
             .collect();
         steps.sort_unstable();
         Ok(steps)

@@ -33,7 +33,7 @@ pub struct Summary {
 /// # Errors
 /// Its configuration cannot be read.
 pub fn summarize(run: &Run) -> Result<Summary> {
-    let state = read(Some(&run.folder), read_state).ok();
+    let state = read_checkpoint(Some(&run.folder), read_state).ok();
     Ok(Summary {
         folder: run.folder.clone(),
         age: run.modified().elapsed().unwrap_or_default(),
@@ -90,15 +90,15 @@ pub fn find_checkpoint(path: Option<&Path>) -> Result<PathBuf> {
     }
 }
 
-/// Reads the checkpoint at a user's path. If a running training deletes it in the meantime (`--keep-last`), the newest one
-/// is read instead.
+/// Reads the checkpoint at a user's path with `load`. If a running training deletes it in the meantime (`--keep-last`), the
+/// newest one is read instead.
 ///
 /// # Errors
-/// There is none; those of `read`.
-pub fn read<T>(path: Option<&Path>, read: impl Fn(&Path) -> Result<T>) -> Result<T> {
+/// There is none; those of `load`.
+pub fn read_checkpoint<T>(path: Option<&Path>, load: impl Fn(&Path) -> Result<T>) -> Result<T> {
     loop {
         let folder = find_checkpoint(path)?;
-        let result = read(&folder);
+        let result = load(&folder);
         // Also after a success: a deleted file may have been taken for an optional one.
         let removed = !folder.exists();
         if !removed || find_checkpoint(path).map_or(true, |newest| newest == folder) {

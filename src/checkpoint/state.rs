@@ -1,30 +1,31 @@
-//! `state.json`: the training state of a checkpoint, or its origin, and the hashes of its files.
+//! `state.json`: the training state of a checkpoint, or where it was imported from; and the hashes of the other files.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::hashes;
 use crate::compute::numerics::NumericsFingerprint;
 use crate::config::TrainConfig;
 use crate::data::dataset::CorpusRecord;
 use crate::disk::files;
-use crate::disk::hash::sha256_of_file;
 use crate::model::parameters::Parameters;
 
-const STATE: &str = "state.json";
+pub(super) const STATE: &str = "state.json";
 
 /// The version of `state.json`'s format; newer ones are refused.
-const FORMAT: u32 = 1;
+const VERSION: u32 = 1;
 
 /// The training state at a checkpoint, which is its `state.json`: step, losses, corpus, numerics. (Parameters and moments are
 /// in files of their own.)
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointState {
     /// Version of this format.
-    pub format: u32,
+    #[serde(rename = "format")]
+    pub version: u32,
     /// Completed optimizer steps. Batches and dropout masks are functions of `seed` and `step`, so these two fields are the
     /// random state and the position in the data.
     pub step: u64,
@@ -97,25 +98,30 @@ pub struct Moments {
 /// The record of an imported checkpoint: its origin, and the hashes.
 #[derive(Serialize, Deserialize)]
 struct Imported {
-    format: u32,
+    #[serde(rename = "format")]
+    version: u32,
     imported_from: String,
     files: BTreeMap<String, String>,
 }
 
-/// The fields that every `state.json` has.
+/// The fields that every `state.json` has, if they apply.
 #[derive(Deserialize)]
-struct Hashes {
-    format: u32,
-    imported_from: Option<String>,
-    base: Option<String>,
-    files: BTreeMap<String, String>,
+pub(super) struct StateHeader {
+    #[serde(rename = "format")]
+    version: u32,
+    /// Where the checkpoint comes from, if it was not trained here.
+    pub imported_from: Option<String>,
+    /// SHA-256 of the adapters' base weights.
+    pub base: Option<String>,
+    /// SHA-256 of each other file of the folder.
+    pub files: BTreeMap<String, String>,
 }
 
 impl CheckpointState {
     /// The state at step 0; `base` is the hash of the base weights if only adapters are trained.
     pub fn new(seed: u64, corpus: CorpusRecord, base: Option<String>) -> Self {
         Self {
-            format: FORMAT,
+            version: VERSION,
             step: 0,
             seed,
             evaluation: None,
@@ -151,7 +157,7 @@ impl CheckpointState {
     /// Writes it, after all other files of the folder, with their hashes.
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         let state = Self {
-            files: hashes(folder)?,
+            files: hashes::of_files(folder)?,
             ..self.clone()
         };
         write(folder, &state)
@@ -161,9 +167,9 @@ impl CheckpointState {
 /// Writes the record of an imported checkpoint, after its other files.
 pub(super) fn write_imported(folder: &Path, source: &str) -> Result<()> {
     let imported = Imported {
-        format: FORMAT,
+        version: VERSION,
         imported_from: source.to_owned(),
-        files: hashes(folder)?,
+        files: hashes::of_files(folder)?,
     };
     write(folder, &imported)
 }
@@ -172,23 +178,12 @@ fn write(folder: &Path, state: &impl Serialize) -> Result<()> {
     Ok(fs::write(folder.join(STATE), serde_json::to_string_pretty(state)?)?)
 }
 
-fn hashes(folder: &Path) -> Result<BTreeMap<String, String>> {
-    fs::read_dir(folder)?
-        .map(|entry| {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            Ok((name, sha256_of_file(&entry.path())?))
-        })
-        .collect()
-}
-
 /// Reads a training state.
 ///
 /// # Errors
 /// `state.json` is missing, not what training writes, or of a newer format.
 pub fn read_state(folder: &Path) -> Result<CheckpointState> {
-    let hashes = read_hashes(folder)?;
-    if let Some(source) = hashes.imported_from {
+    if let Some(source) = read_header(folder)?.imported_from {
         bail!(
             "{} was imported from {source}, not trained here, so it has no training state to resume; start a run with --init-from",
             folder.display()
@@ -197,16 +192,15 @@ pub fn read_state(folder: &Path) -> Result<CheckpointState> {
     files::read_json(&folder.join(STATE), "a training state")
 }
 
-fn read_hashes(folder: &Path) -> Result<Hashes> {
+/// Reads the fields that do not depend on where the checkpoint comes from.
+///
+/// # Errors
+/// `state.json` is missing, not what this program writes, or of a newer format.
+pub(super) fn read_header(folder: &Path) -> Result<StateHeader> {
     let path = folder.join(STATE);
-    let hashes: Hashes = files::read_json(&path, "a training state")?;
-    ensure!(
-        hashes.format <= FORMAT,
-        "{} has format {}, this program knows up to {FORMAT}; use a newer mlx-gpt",
-        path.display(),
-        hashes.format
-    );
-    Ok(hashes)
+    let header: StateHeader = files::read_json(&path, "a training state")?;
+    files::ensure_version(&path, header.version, VERSION)?;
+    Ok(header)
 }
 
 /// The training state, if there is one: an import or an export has none.
@@ -214,64 +208,8 @@ fn read_hashes(folder: &Path) -> Result<Hashes> {
 /// # Errors
 /// `state.json` is there and broken, or of a newer format.
 pub fn read_state_if_any(folder: &Path) -> Result<Option<CheckpointState>> {
-    if !has_hashes(folder) || read_hashes(folder)?.imported_from.is_some() {
+    if !hashes::has_hashes(folder) || read_header(folder)?.imported_from.is_some() {
         return Ok(None);
     }
     read_state(folder).map(Some)
-}
-
-/// Whether hashes were recorded when the folder was written; an export has none.
-pub fn has_hashes(folder: &Path) -> bool {
-    folder.join(STATE).exists()
-}
-
-/// Compares every file, and the base weights of adapters, with the hashes that were recorded when the checkpoint was
-/// written; returns the number of files.
-///
-/// # Errors
-/// The first file that is missing or changed.
-pub fn verify(folder: &Path) -> Result<usize> {
-    let recorded = read_hashes(folder)?;
-    verify_files(folder, |_| true)?;
-    if recorded.base.is_some() {
-        super::base::find(folder)?;
-    }
-    Ok(recorded.files.len())
-}
-
-/// Compares the files whose names `choose` accepts with their hashes, if hashes were recorded.
-///
-/// # Errors
-/// The first file that is missing or changed.
-pub(super) fn verify_files(folder: &Path, choose: impl Fn(&str) -> bool) -> Result<()> {
-    if !has_hashes(folder) {
-        return Ok(());
-    }
-    let recorded = read_hashes(folder)?;
-    for (name, hash) in recorded.files.iter().filter(|(name, _)| choose(name)) {
-        files::ensure_plain_name(name, &folder.join(STATE))?;
-        let path = folder.join(name);
-        ensure!(
-            sha256_of_file(&path)? == *hash,
-            "{} was changed or damaged after it was written; {}",
-            path.display(),
-            if recorded.imported_from.is_some() {
-                "import it again"
-            } else {
-                "restore it from its source, or move its folder out of the run to use the checkpoint before it"
-            }
-        );
-    }
-    Ok(())
-}
-
-/// The hash of the base weights of the adapters in `folder`, if it was recorded.
-///
-/// # Errors
-/// `state.json` is broken.
-pub(super) fn hash_of_base(folder: &Path) -> Result<Option<String>> {
-    if !has_hashes(folder) {
-        return Ok(None);
-    }
-    Ok(read_hashes(folder)?.base)
 }

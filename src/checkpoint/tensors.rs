@@ -11,9 +11,10 @@ use memmap2::Mmap;
 use mlx_rs::{Array, Dtype};
 use safetensors::tensor::{Dtype as Stored, Metadata, SafeTensors, TensorInfo, View};
 
-use crate::config::Precision;
+use crate::config::{ModelConfig, Precision};
 use crate::disk::files;
 use crate::disk::floats;
+use crate::model::init::layout;
 use crate::model::parameters::Parameters;
 
 /// The tensors that must be present, by name.
@@ -42,6 +43,15 @@ impl TensorSpec {
         let kind = TensorKind::Float;
         Self { shape, kind }
     }
+}
+
+/// The parameters of a model whose names `choose` accepts, as floating-point tensors.
+pub fn of_layout(model: &ModelConfig, choose: impl Fn(&str) -> bool) -> ExpectedTensors {
+    layout(model)
+        .into_iter()
+        .filter(|spec| choose(&spec.name))
+        .map(|spec| (spec.name, TensorSpec::float(spec.shape)))
+        .collect()
 }
 
 /// An open file; each tensor is mapped into memory while it is read.

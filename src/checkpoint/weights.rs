@@ -6,26 +6,26 @@ use std::path::Path;
 use anyhow::{Result, bail, ensure};
 use serde::Deserialize;
 
-use super::formats::mlx_lm;
-use super::tensors::{self, ExpectedTensors, TensorFile, TensorSpec};
-use super::{CONFIG, foreign};
+use super::formats::{hugging_face, mlx_lm};
+use super::tensors::{self, TensorFile};
+use super::{MODEL_CONFIG, unsupported};
 use crate::config::ModelConfig;
 use crate::disk::files;
-use crate::model::init::layout;
 use crate::model::linear::lora::is_adapter;
 use crate::model::parameters::Parameters;
 
 /// The file of a model's weights.
-pub const MODEL: &str = "model.safetensors";
+pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// The output head, if it is not tied.
 const HEAD: &str = "lm_head.weight";
-const INDEX: &str = "model.safetensors.index.json";
+/// Which of several files has which tensor, where the weights are in shards.
+pub(super) const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
 
 /// The token embedding, which is also a tied head.
 const EMBEDDING: &str = "wte.weight";
 
 /// Prefixes of GPT-2's names in files: of Hugging Face's GPT2LMHeadModel, and of mlx-lm.
-const PREFIXES: [&str; 2] = ["transformer.", mlx_lm::PREFIX];
+const PREFIXES: [&str; 2] = [hugging_face::PREFIX, mlx_lm::PREFIX];
 
 /// Hugging Face's `model.safetensors.index.json`.
 #[derive(Deserialize)]
@@ -44,7 +44,7 @@ struct Index {
 /// index says; a stored head differs from the token embedding that it is tied to.
 pub fn read(folder: &Path, model: &ModelConfig) -> Result<Parameters> {
     let files = open(folder)?;
-    let expected = expected(model);
+    let expected = tensors::of_layout(model, |name| !is_adapter(name));
     if expected.contains_key(HEAD) {
         return tensors::read(&files, |stored| Some(stored.to_owned()), &expected);
     }
@@ -63,35 +63,26 @@ pub fn read(folder: &Path, model: &ModelConfig) -> Result<Parameters> {
     ensure!(
         model.quantization.is_none(),
         "{} has a quantization, which is only supported with mlx-lm's tensor names",
-        folder.join(CONFIG).display()
+        folder.join(MODEL_CONFIG).display()
     );
     tensors::read(&files, name_of, &expected)
 }
 
-/// The names and shapes of a model's weights.
-fn expected(model: &ModelConfig) -> ExpectedTensors {
-    layout(model)
-        .into_iter()
-        .filter(|spec| !is_adapter(&spec.name))
-        .map(|spec| (spec.name, TensorSpec::float(spec.shape)))
-        .collect()
-}
-
 fn open(folder: &Path) -> Result<Vec<TensorFile>> {
-    if folder.join(MODEL).exists() {
-        return Ok(vec![TensorFile::open(&folder.join(MODEL))?]);
+    if folder.join(WEIGHTS_FILE).exists() {
+        return Ok(vec![TensorFile::open(&folder.join(WEIGHTS_FILE))?]);
     }
-    if folder.join(INDEX).exists() {
+    if folder.join(WEIGHTS_INDEX).exists() {
         return open_shards(folder);
     }
-    match foreign::hint(folder) {
-        Some(hint) => bail!("{} has no {MODEL}: {hint}", folder.display()),
-        None => bail!("{} does not exist", folder.join(MODEL).display()),
+    match unsupported::hint(folder) {
+        Some(hint) => bail!("{} has no {WEIGHTS_FILE}: {hint}", folder.display()),
+        None => bail!("{} does not exist", folder.join(WEIGHTS_FILE).display()),
     }
 }
 
 fn open_shards(folder: &Path) -> Result<Vec<TensorFile>> {
-    let path = folder.join(INDEX);
+    let path = folder.join(WEIGHTS_INDEX);
     let shown = path.display();
     let index: Index = files::read_json(&path, "an index of safetensors files")?;
     ensure!(!index.weight_map.is_empty(), "{shown} lists no tensors");
@@ -110,7 +101,7 @@ fn open_shards(folder: &Path) -> Result<Vec<TensorFile>> {
         let elsewhere = |tensor: &String| index.weight_map.get(tensor).map(String::as_str) != Some(*name);
         if let Some(tensor) = shard.names().into_iter().find(elsewhere) {
             bail!(
-                "{} has a tensor {tensor} that {INDEX} does not list there",
+                "{} has a tensor {tensor} that {WEIGHTS_INDEX} does not list there",
                 shard.path().display()
             );
         }

@@ -76,7 +76,7 @@ pub struct Options {
 
 pub fn run(options: &Options) -> Result<ExitCode> {
     Device::select_or_current(options.device)?;
-    let (checkpoint, training_corpus) = runs::read(options.checkpoint.as_deref(), |folder| {
+    let (checkpoint, training_corpus) = runs::read_checkpoint(options.checkpoint.as_deref(), |folder| {
         let state = read_state_if_any(folder)?;
         Ok((Checkpoint::load(folder)?, state.map(|state| state.corpus)))
     })?;

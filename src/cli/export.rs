@@ -71,7 +71,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     );
     durable::ensure_free(&options.out)?;
     let signals = Signals::register()?;
-    let checkpoint = runs::read(options.checkpoint.as_deref(), Checkpoint::load)?.merged()?;
+    let checkpoint = runs::read_checkpoint(options.checkpoint.as_deref(), Checkpoint::load)?.merged()?;
     let source = checkpoint.folder.clone();
     ensure!(
         checkpoint.model.quantization.is_none(),

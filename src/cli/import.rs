@@ -66,7 +66,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     };
     let imported = match published(&options.source)? {
         Some((folder, name)) => read(&folder, &name),
-        None => runs::read(Some(named), |folder| read(folder, &origin(folder))),
+        None => runs::read_checkpoint(Some(named), |folder| read(folder, &origin(folder))),
     };
     signals.exit_code(imported.map(|checkpoint| {
         describe(&checkpoint, &options.out);

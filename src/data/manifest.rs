@@ -96,11 +96,7 @@ impl Manifest {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
         let Header { format } = files::read_json(&path, WHAT)?;
-        ensure!(
-            format <= FORMAT,
-            "{} has format {format}, this program knows up to {FORMAT}; use a newer mlx-gpt",
-            path.display()
-        );
+        files::ensure_version(&path, format, FORMAT)?;
         let manifest: Self = files::read_json(&path, WHAT)?;
         manifest
             .check()

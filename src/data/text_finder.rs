@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::manifest::MANIFEST;
 use super::prepare;
 use super::text_files::TextFile;
-use crate::tokenizer::folder::{TOKENIZER, TOKENIZER_CONFIG};
+use crate::tokenizer::folder::{MODEL_CONFIG, TOKENIZER, TOKENIZER_CONFIG};
 
 /// Maximum number of names in a note.
 const MAX_LISTED: usize = 3;
@@ -127,7 +128,7 @@ fn is_program_output(folder: &Path) -> bool {
             || is_lessons(folder)
             || prepare::is_begun(folder)
             || has("curves.jsonl")
-            || (has(TOKENIZER) && [TOKENIZER_CONFIG, "config.json", "manifest.json"].into_iter().any(has)))
+            || (has(TOKENIZER) && [TOKENIZER_CONFIG, MODEL_CONFIG, MANIFEST].into_iter().any(has)))
 }
 
 fn is_run(folder: &Path) -> bool {

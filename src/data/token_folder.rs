@@ -169,7 +169,7 @@ impl TokenFolder {
 
 /// The token files of a folder with one of those words in their names, sorted by name.
 fn named(folder: &Path, words: &[&str]) -> Vec<PathBuf> {
-    let is_one = |path: &PathBuf| {
+    let is_token_file = |path: &PathBuf| {
         let is_of_ids = path.extension().is_some_and(|end| end == "bin" || end == "npy");
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
         let mut parts = stem.split(|character: char| !character.is_ascii_alphabetic());
@@ -178,7 +178,7 @@ fn named(folder: &Path, words: &[&str]) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten();
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(is_one)
+        .filter(is_token_file)
         .collect();
     files.sort();
     files

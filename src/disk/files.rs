@@ -45,6 +45,19 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T> {
     serde_json::from_slice(&bytes).with_context(|| format!("{} is not {what}", path.display()))
 }
 
+/// Checks the version of the format of the file at `path`; `newest` is the last one that this program knows.
+///
+/// # Errors
+/// It is newer.
+pub fn ensure_version(path: &Path, version: u32, newest: u32) -> Result<()> {
+    ensure!(
+        version <= newest,
+        "{} has format {version}, this program knows up to {newest}; use a newer mlx-gpt",
+        path.display()
+    );
+    Ok(())
+}
+
 /// Checks that a name found in the file `origin` is a plain file name, which cannot lead out of a folder.
 ///
 /// # Errors

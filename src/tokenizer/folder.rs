@@ -29,7 +29,8 @@ const VOCAB: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 const ADDED_TOKENS: &str = "added_tokens.json";
-const MODEL_CONFIG: &str = "config.json";
+/// The file of the model's configuration.
+pub const MODEL_CONFIG: &str = "config.json";
 
 /// The files with fixed names; others are recognised by their extensions.
 const NAMES: [&str; 6] = [

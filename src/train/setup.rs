@@ -9,7 +9,7 @@ use super::optimizers::uses_adamw;
 use super::session::less_memory;
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
-use crate::checkpoint::{self, Checkpoint, CheckpointState, Moments};
+use crate::checkpoint::{self, Checkpoint, CheckpointState, Moments, WEIGHTS_FILE};
 use crate::compute::memory;
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::corpus::Split;
@@ -211,7 +211,7 @@ fn starting_point(config: &TrainConfig, folder: &Path) -> Result<(Checkpoint, Op
         quoted(folder)
     );
     ensure!(
-        folder.join("model.safetensors").exists(),
+        folder.join(WEIGHTS_FILE).exists(),
         "the weights in {} are in shards, which the base of adapters cannot be; import it first with: mlx-gpt import {} --out DIR",
         folder.display(),
         quoted(folder)

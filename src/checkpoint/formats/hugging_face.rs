@@ -11,6 +11,9 @@ use crate::config::{Architecture, Components, ModelConfig, Precision, Quantizati
 use crate::disk::files;
 use crate::model::norm;
 
+/// Prefix of GPT-2's names in GPT2LMHeadModel.
+pub const PREFIX: &str = "transformer.";
+
 /// The fields of GPT2Config that are read; [`read_config`] rejects unsupported values. Other fields are ignored.
 #[derive(Deserialize)]
 struct Gpt2Config {

@@ -4,9 +4,9 @@
 use mlx_rs::error::Result;
 use mlx_rs::{Array, ops, transforms};
 
-use crate::checkpoint::tensors::{ExpectedTensors, TensorKind, TensorSpec};
-use crate::config::{LINEAR_LAYERS, ModelConfig, Quantization};
-use crate::model::init::layout;
+use crate::checkpoint::tensors::{self, ExpectedTensors, TensorKind, TensorSpec};
+use crate::config::{ModelConfig, Quantization};
+use crate::model::linear::linear_layer_of;
 use crate::model::linear::lora::is_adapter;
 use crate::model::linear::quantized::{BIASES, PACKED, SCALES, quantized_layout};
 use crate::model::parameters::Parameters;
@@ -49,18 +49,15 @@ pub fn expected(model: &ModelConfig, has: impl Fn(&str) -> bool) -> ExpectedTens
     expected
 }
 
+/// Those of a model that is not quantized.
 fn dense(model: &ModelConfig) -> ExpectedTensors {
-    layout(model)
-        .into_iter()
-        .filter(|spec| !is_adapter(&spec.name))
-        .map(|spec| {
-            let mut shape = spec.shape;
-            if is_linear_weight(&spec.name) {
-                shape.reverse();
-            }
-            (spec.name, TensorSpec::float(shape))
-        })
-        .collect()
+    let mut expected = tensors::of_layout(model, |name| !is_adapter(name));
+    for (name, spec) in &mut expected {
+        if linear_layer_of(name).is_some() {
+            spec.shape.reverse();
+        }
+    }
+    expected
 }
 
 /// Converts the tensors to this program's layout: dequantizes the position embedding and transposes dense matrices to
@@ -76,7 +73,7 @@ pub fn to_native(model: &ModelConfig, tensors: Parameters) -> Result<Parameters>
                 entries.push((name.to_owned(), dequantized_positions(&tensors, quantization)?));
             }
             (Some(_), Some(_)) if !name.ends_with(PACKED) => {} // their scales and biases
-            (None, _) if is_linear_weight(name) => {
+            (None, _) if linear_layer_of(name).is_some() => {
                 entries.push((name.to_owned(), array.transpose()?.contiguous()?));
             }
             _ => entries.push((name.to_owned(), array.clone())),
@@ -97,9 +94,4 @@ fn dequantized_positions(tensors: &Parameters, quantization: Quantization) -> Re
         group_size as i32,
         bits as i32,
     )
-}
-
-fn is_linear_weight(name: &str) -> bool {
-    name.strip_suffix(".weight")
-        .is_some_and(|layer| LINEAR_LAYERS.iter().any(|linear| layer.ends_with(linear)))
 }

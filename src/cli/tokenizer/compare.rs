@@ -62,7 +62,7 @@ impl TokenizerStats {
     }
 
     fn of_checkpoint(folder: &Path, text: &str) -> Result<Self> {
-        let checkpoint = runs::read(Some(folder), Checkpoint::load)?;
+        let checkpoint = runs::read_checkpoint(Some(folder), Checkpoint::load)?;
         let mut row = Self::of_tokenizer(&folder.display().to_string(), &checkpoint.tokenizer, text);
         if row.tokens.is_ok() {
             let part = SplitTokens {

@@ -8,9 +8,16 @@ use mlx_rs::Array;
 use mlx_rs::error::Result;
 
 use super::parameters::Scope;
-use crate::config::ModelConfig;
+use crate::config::{LINEAR_LAYERS, ModelConfig};
 use lora::LoraAdapter;
 use matrix::Matrix;
+
+/// The linear layer of a block whose weight a parameter is: `h.0.attn.c_attn` of `h.0.attn.c_attn.weight`.
+pub fn linear_layer_of(parameter: &str) -> Option<&str> {
+    let layer = parameter.strip_suffix(".weight")?;
+    let in_block = LINEAR_LAYERS.iter().any(|linear| layer.ends_with(linear));
+    in_block.then_some(layer)
+}
 
 /// `x W + b`, plus the output of a low-rank adapter where there is one.
 pub struct Linear {

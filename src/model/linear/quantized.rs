@@ -3,7 +3,8 @@
 use mlx_rs::error::Result;
 use mlx_rs::{Array, ops, transforms};
 
-use crate::config::{LINEAR_LAYERS, ModelConfig, Quantization};
+use super::linear_layer_of;
+use crate::config::{ModelConfig, Quantization};
 use crate::model::init::layout;
 use crate::model::parameters::{Parameters, Scope};
 
@@ -133,7 +134,8 @@ pub fn quantized_layout(model: &ModelConfig, quantization: Quantization) -> Vec<
 
 /// The layer whose matrix a parameter is, if it is quantized.
 fn matrix_of(name: &str) -> Option<&str> {
-    let layer = name.strip_suffix(".weight")?;
-    let in_block = LINEAR_LAYERS.iter().any(|linear| layer.ends_with(linear));
-    (layer == "wte" || in_block).then_some(layer)
+    match name {
+        "wte.weight" => Some("wte"),
+        _ => linear_layer_of(name),
+    }
 }

@@ -10,16 +10,15 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::checkpoint::tensors::{self, ExpectedTensors, TensorFile, TensorSpec};
+use crate::checkpoint::tensors::{self, TensorFile};
 use crate::config::{Lora, ModelConfig, Precision};
 use crate::disk::files;
-use crate::model::init::layout;
 use crate::model::linear::lora::is_adapter;
 use crate::model::parameters::Parameters;
 use targets::{BlockIndices, ModuleFilter, TargetSelection};
 
-const CONFIG: &str = "adapter_config.json";
-const TENSORS: &str = "adapter_model.safetensors";
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 /// The same in older versions of `peft`.
 const PICKLED: &str = "adapter_model.bin";
 
@@ -59,7 +58,7 @@ fn none() -> String {
 
 /// Whether a folder contains adapters instead of a whole model.
 pub fn is_adapter_folder(folder: &Path) -> bool {
-    folder.join(CONFIG).exists()
+    folder.join(ADAPTER_CONFIG).exists()
 }
 
 /// Possible paths of the base model, according to `adapter_config.json`: a relative path is tried from `folder` first.
@@ -84,7 +83,7 @@ pub fn read(folder: &Path, model: ModelConfig, parameters: &Parameters) -> Resul
     };
     let targets = selection
         .targets(&model)
-        .with_context(|| folder.join(CONFIG).display().to_string())?;
+        .with_context(|| folder.join(ADAPTER_CONFIG).display().to_string())?;
     let alpha = match config.use_rslora {
         true => config.lora_alpha * (config.r as f32).sqrt(),
         false => config.lora_alpha,
@@ -97,17 +96,20 @@ pub fn read(folder: &Path, model: ModelConfig, parameters: &Parameters) -> Resul
         }),
         ..model
     };
-    model
-        .validate()
-        .with_context(|| format!("{} describes impossible adapters", folder.join(CONFIG).display()))?;
+    model.validate().with_context(|| {
+        format!(
+            "{} describes impossible adapters",
+            folder.join(ADAPTER_CONFIG).display()
+        )
+    })?;
     ensure!(
-        folder.join(TENSORS).exists() || !folder.join(PICKLED).exists(),
-        "{} has no {TENSORS}, only {PICKLED}, a pickle, which can run code and is not supported; load the adapters in peft and save them with save_pretrained",
+        folder.join(ADAPTER_WEIGHTS).exists() || !folder.join(PICKLED).exists(),
+        "{} has no {ADAPTER_WEIGHTS}, only {PICKLED}, a pickle, which can run code and is not supported; load the adapters in peft and save them with save_pretrained",
         folder.display()
     );
-    let file = TensorFile::open(&folder.join(TENSORS))?;
+    let file = TensorFile::open(&folder.join(ADAPTER_WEIGHTS))?;
     let canonical_name = |stored: &str| Some(stored.strip_prefix(PREFIX).unwrap_or(stored).to_owned());
-    let adapters = tensors::read(&[file], canonical_name, &expected(&model))?;
+    let adapters = tensors::read(&[file], canonical_name, &tensors::of_layout(&model, is_adapter))?;
     Ok((model, parameters.union(&adapters)))
 }
 
@@ -136,25 +138,17 @@ pub fn write(folder: &Path, lora: &Lora, parameters: &Parameters, base: &Path) -
             ("lora_dropout".into(), 0.0.into()),
         ]),
     };
-    fs::write(folder.join(CONFIG), serde_json::to_string_pretty(&config)?)?;
+    fs::write(folder.join(ADAPTER_CONFIG), serde_json::to_string_pretty(&config)?)?;
     let adapters = parameters.iter().filter(|(name, _)| is_adapter(name));
     tensors::write(
-        &folder.join(TENSORS),
+        &folder.join(ADAPTER_WEIGHTS),
         Precision::Float32,
         adapters.map(|(name, array)| (format!("{PREFIX}{name}"), array)),
     )
 }
 
-fn expected(model: &ModelConfig) -> ExpectedTensors {
-    layout(model)
-        .into_iter()
-        .filter(|spec| is_adapter(&spec.name))
-        .map(|spec| (spec.name, TensorSpec::float(spec.shape)))
-        .collect()
-}
-
 fn read_config(folder: &Path) -> Result<AdapterConfig> {
-    let path = folder.join(CONFIG);
+    let path = folder.join(ADAPTER_CONFIG);
     let shown = path.display();
     let value: Value = files::read_json(&path, "valid JSON")?;
     ensure!(

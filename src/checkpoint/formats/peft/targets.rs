@@ -4,10 +4,9 @@ use anyhow::{Context, Result, ensure};
 use fancy_regex::Regex;
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::formats::hugging_face::PREFIX;
 use crate::config::{LINEAR_LAYERS, ModelConfig};
 
-/// Prefix of GPT-2's names in GPT2LMHeadModel.
-const PREFIX: &str = "transformer.";
 /// Selects every linear layer except the head.
 const ALL: &str = "all-linear";
 

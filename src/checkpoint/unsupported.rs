@@ -68,14 +68,14 @@ pub fn hint(path: &Path) -> Option<String> {
 /// A folder's first model file by name in an unsupported format. safetensors files, which the folder itself is read for, and
 /// trainers' files don't count.
 fn unsupported_file_in(folder: &Path) -> Option<PathBuf> {
-    let is_one = |file: &PathBuf| {
+    let is_model_file = |file: &PathBuf| {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         !TRAINER_FILES.iter().any(|beside| name.starts_with(beside)) && !name.ends_with(".safetensors")
     };
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .ok()?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|file| is_one(file) && format_of(file).is_some())
+        .filter(|file| is_model_file(file) && format_of(file).is_some())
         .collect();
     files.sort();
     files.into_iter().next()

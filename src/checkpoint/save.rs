@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use mlx_rs::{Array, Dtype};
 
 use super::formats::{hugging_face, mlx_lm, peft};
-use super::{CONFIG, Checkpoint, CheckpointState, Moments, OPTIMIZER, SAMPLE, bos_eos, tensors, weights};
+use super::weights::WEIGHTS_FILE;
+use super::{Checkpoint, CheckpointState, MODEL_CONFIG, Moments, OPTIMIZER, SAMPLE, bos_eos, tensors};
 use crate::config::Precision;
 use crate::disk::{durable, floats};
 use crate::model::parameters::Parameters;
@@ -66,7 +67,7 @@ impl Checkpoint {
                 let prefix = self.model.quantization.map_or("", |_| mlx_lm::PREFIX);
                 let arrays = self.parameters.iter();
                 tensors::write(
-                    &folder.join(weights::MODEL),
+                    &folder.join(WEIGHTS_FILE),
                     precision,
                     arrays.map(|(name, array)| (format!("{prefix}{name}"), array)),
                 )?;
@@ -77,7 +78,7 @@ impl Checkpoint {
         let mut tokenizer_config = self.tokenizer.config_json(self.model.context);
         bos_eos::write_names(&mut tokenizer_config, &self.model, &self.tokenizer);
         for (name, json) in [
-            (CONFIG, config),
+            (MODEL_CONFIG, config),
             (TOKENIZER, self.tokenizer.to_json()),
             (TOKENIZER_CONFIG, tokenizer_config),
         ] {
