@@ -73,7 +73,7 @@ fn save(checkpoint: &Checkpoint) {
     };
     let corpus = CorpusRecord {
         sha256: String::new(),
-        cut: 0,
+        split_offset: 0,
     };
     checkpoint
         .save(&moments, &CheckpointState::new(0, corpus, None), "")

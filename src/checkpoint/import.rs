@@ -50,7 +50,7 @@ pub fn import(
     checkpoint
         .check_finite()
         .with_context(|| format!("the model in {}", source.display()))?;
-    remark(source, &checkpoint)?;
+    log_notes(source, &checkpoint)?;
     proceed()?;
     checkpoint.folder = out.to_owned();
     let _made = durable::make_parents(out)?;
@@ -65,7 +65,7 @@ pub fn import(
 }
 
 /// Logs notes on a padded vocabulary, and on eos ids outside it.
-fn remark(source: &Path, checkpoint: &Checkpoint) -> Result<()> {
+fn log_notes(source: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let vocab_size = checkpoint.model.vocab_size;
     let unused = unused_ids(&checkpoint.tokenizer, vocab_size).len();
     if unused > 0 {

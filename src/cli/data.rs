@@ -110,7 +110,7 @@ fn run_prepare(options: &PrepareOptions) -> Result<ExitCode> {
                     total = bytes;
                     bar.begin("reading", total);
                 }
-                Event::Surveyed(bytes) => bar.inc(bytes),
+                Event::Scanned(bytes) => bar.inc(bytes),
                 Event::Encoded(bytes) => {
                     if !encoding {
                         encoding = true;
@@ -120,7 +120,7 @@ fn run_prepare(options: &PrepareOptions) -> Result<ExitCode> {
                     }
                     bar.inc(bytes);
                 }
-                Event::Remark(remark) => bar.suspend(|| say(format_args!("note      {remark}"))),
+                Event::Note(note) => bar.suspend(|| say(format_args!("note      {note}"))),
             }
             signals.check()
         },
@@ -167,8 +167,8 @@ const UNKNOWN: usize = 1 << 16;
 
 /// Describes a folder of another program's tokens.
 fn describe_tokens(tokens: &TokenFolder) -> Result<()> {
-    for remark in tokens.remarks() {
-        say(format_args!("note      {remark}"));
+    for note in tokens.notes() {
+        say(format_args!("note      {note}"));
     }
     let characters = tokens.characters().ok().map(|characters| characters.vocab_size());
     let mut text = format!("folder       {}\n", tokens.folder.display());
@@ -203,7 +203,7 @@ fn describe(manifest: &Manifest, folder: &Path) -> Result<()> {
         corpus.documents,
         corpus.characters,
         corpus.bytes,
-        manifest.width.bytes()
+        manifest.dtype.bytes()
     );
     for (what, records) in [("training", train), ("validation", val)] {
         let tokens: u64 = records.iter().map(|record| record.tokens).sum();

@@ -89,8 +89,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 fn measure_loss(checkpoint: &Checkpoint, training_corpus: Option<CorpusRecord>, options: &Options) -> Result<()> {
     let dataset = open_dataset(&checkpoint.folder, options.corpus.as_deref(), training_corpus.as_ref())?;
-    for remark in dataset.remarks() {
-        say(format_args!("note: corpus {}: {remark}", dataset.name()));
+    for note in dataset.notes() {
+        say(format_args!("note: corpus {}: {note}", dataset.name()));
     }
     let is_training_corpus = training_corpus == Some(dataset.record()?);
     let split = options

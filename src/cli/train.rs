@@ -136,8 +136,8 @@ fn open_run(folder: &Path) -> Result<Run> {
 
 fn open_dataset(config: &TrainConfig) -> Result<Dataset> {
     let dataset = Dataset::open(&config.corpus)?;
-    for remark in dataset.remarks() {
-        say(format_args!("note     corpus {}: {remark}", config.corpus));
+    for note in dataset.notes() {
+        say(format_args!("note     corpus {}: {note}", config.corpus));
     }
     Ok(dataset)
 }

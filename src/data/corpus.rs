@@ -35,9 +35,9 @@ pub struct Corpus {
     pub name: String,
     text: String,
     /// The byte at which the validation split begins.
-    cut: usize,
+    split_offset: usize,
     /// Notes on how the text was normalised.
-    pub remarks: Vec<String>,
+    pub notes: Vec<String>,
 }
 
 impl Corpus {
@@ -61,11 +61,11 @@ impl Corpus {
     pub fn read(path: &Path) -> Result<Self> {
         let files = TextFiles::find(path)?;
         let mut text = String::new();
-        let (mut marks, mut carriage_returns) = (0, 0);
+        let (mut boms, mut carriage_returns) = (0, 0);
         for block in files.blocks(FilePosition::default(), None) {
             let block = block?;
             text.push_str(&block.text);
-            marks += usize::from(block.had_mark);
+            boms += usize::from(block.had_bom);
             carriage_returns += block.carriage_returns;
         }
         ensure!(
@@ -79,37 +79,37 @@ impl Corpus {
             .to_string_lossy()
             .into_owned();
         let skipped = files.skipped().iter().cloned();
-        let remarks = skipped.chain(remarks(marks, carriage_returns)).collect();
-        Ok(Self::from_text(name, text, remarks))
+        let notes = skipped.chain(notes(boms, carriage_returns)).collect();
+        Ok(Self::from_text(name, text, notes))
     }
 
-    fn from_text(name: String, text: String, remarks: Vec<String>) -> Self {
+    fn from_text(name: String, text: String, notes: Vec<String>) -> Self {
         let characters = text.chars().count();
         let train_characters = train_part(characters);
-        let cut = text
+        let split_offset = text
             .char_indices()
             .nth(train_characters)
             .map_or(text.len(), |(at, _)| at);
         Self {
             name,
             text,
-            cut,
-            remarks,
+            split_offset,
+            notes,
         }
     }
 
     /// The text of a split.
     pub fn text(&self, split: Split) -> &str {
         match split {
-            Split::Train => &self.text[..self.cut],
-            Split::Val => &self.text[self.cut..],
+            Split::Train => &self.text[..self.split_offset],
+            Split::Val => &self.text[self.split_offset..],
             Split::All => &self.text,
         }
     }
 
     /// The byte at which the validation split begins.
-    pub fn cut(&self) -> usize {
-        self.cut
+    pub fn split_offset(&self) -> usize {
+        self.split_offset
     }
 
     /// SHA-256 of the normalised text, in hexadecimal.
@@ -119,15 +119,15 @@ impl Corpus {
 }
 
 /// Notes on how a text was normalised.
-pub(super) fn remarks(marks: usize, carriage_returns: usize) -> Vec<String> {
-    let mut remarks = Vec::new();
-    if marks > 0 {
-        remarks.push(format!("removed {marks} byte-order mark(s)"));
+pub(super) fn notes(boms: usize, carriage_returns: usize) -> Vec<String> {
+    let mut notes = Vec::new();
+    if boms > 0 {
+        notes.push(format!("removed {boms} byte-order mark(s)"));
     }
     if carriage_returns > 0 {
-        remarks.push(format!("converted {carriage_returns} CRLF line endings to LF"));
+        notes.push(format!("converted {carriage_returns} CRLF line endings to LF"));
     }
-    remarks
+    notes
 }
 
 #[cfg(test)]
@@ -152,6 +152,6 @@ mod tests {
         fs::write(folder.path().join(".hidden"), [0xff]).unwrap();
         let corpus = Corpus::read(folder.path()).unwrap();
         assert_eq!(corpus.text(Split::All), "one\ntwo\n");
-        assert_eq!(corpus.remarks.len(), 2);
+        assert_eq!(corpus.notes.len(), 2);
     }
 }

@@ -34,7 +34,8 @@ pub struct CorpusRecord {
     /// SHA-256 of the normalised text; for token files of other programs, of their hashes.
     pub sha256: String,
     /// The byte at which the validation split begins; for token files of other programs, the size of the training files.
-    pub cut: u64,
+    #[serde(rename = "cut")]
+    pub split_offset: u64,
 }
 
 /// The tokens of a split.
@@ -81,11 +82,11 @@ impl Dataset {
     }
 
     /// Notes for the user on how the data was read.
-    pub fn remarks(&self) -> &[String] {
+    pub fn notes(&self) -> &[String] {
         match self {
-            Self::Text(corpus) => &corpus.remarks,
+            Self::Text(corpus) => &corpus.notes,
             Self::Prepared { .. } => &[],
-            Self::Tokens(folder) => folder.remarks(),
+            Self::Tokens(folder) => folder.notes(),
         }
     }
 
@@ -182,7 +183,7 @@ impl Dataset {
                 };
                 let bytes = records.iter().map(|record| record.text_bytes).sum();
                 Ok(SplitTokens {
-                    tokens: open_shards(folder, &records, manifest.width, manifest.vocab_size)?,
+                    tokens: open_shards(folder, &records, manifest.dtype, manifest.vocab_size)?,
                     bytes: Some(bytes),
                 })
             }
@@ -201,11 +202,11 @@ impl Dataset {
         Ok(match self {
             Self::Text(corpus) => CorpusRecord {
                 sha256: corpus.sha256(),
-                cut: corpus.cut() as u64,
+                split_offset: corpus.split_offset() as u64,
             },
             Self::Prepared { manifest, .. } => CorpusRecord {
                 sha256: manifest.corpus.sha256.clone(),
-                cut: manifest.corpus.cut,
+                split_offset: manifest.corpus.split_offset,
             },
             Self::Tokens(folder) => folder.record()?,
         })

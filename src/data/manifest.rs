@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::tokens::{Shard, TokenWidth, Tokens};
+use super::tokens::{Shard, TokenDtype, Tokens};
 use crate::config::SpecialTokens;
 use crate::disk::files;
 use crate::disk::hash::{sha256, sha256_of_file};
@@ -14,7 +14,7 @@ use crate::tokenizer::Tokenizer;
 use crate::tokenizer::folder::TOKENIZER;
 
 pub(super) const MANIFEST: &str = "manifest.json";
-pub(super) const FORMAT: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// What the file is not where it is another program's, or damaged.
 const WHAT: &str = "a manifest of tokens; prepare the data again, or move it away";
@@ -22,16 +22,18 @@ const WHAT: &str = "a manifest of tokens; prepare the data again, or move it awa
 /// What a manifest of every version has.
 #[derive(Deserialize)]
 struct Header {
-    format: u32,
+    #[serde(rename = "format")]
+    version: u32,
 }
 
 /// The contents of a prepared folder: `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of this format.
-    pub format: u32,
+    #[serde(rename = "format")]
+    pub version: u32,
     /// The text.
-    pub corpus: Survey,
+    pub corpus: CorpusStats,
     /// SHA-256 of the folder's `tokenizer.json`.
     pub tokenizer_sha256: String,
     /// Size of the tokenizer's vocabulary.
@@ -39,8 +41,9 @@ pub struct Manifest {
     /// How special tokens in the text of the corpus were encoded.
     #[serde(default)]
     pub special: SpecialTokens,
-    /// Size of a stored id.
-    pub width: TokenWidth,
+    /// How ids are stored.
+    #[serde(rename = "width")]
+    pub dtype: TokenDtype,
     /// Bytes of text per shard.
     pub shard_text: u64,
     /// The shards of the training split.
@@ -51,7 +54,7 @@ pub struct Manifest {
 
 /// Statistics of the text, from a first pass over it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Survey {
+pub struct CorpusStats {
     /// Number of files; each is followed by the tokenizer's end-of-text token, if it has one.
     pub documents: usize,
     /// Number of characters.
@@ -61,7 +64,8 @@ pub struct Survey {
     /// SHA-256 of that text.
     pub sha256: String,
     /// The byte of that text at which the validation split begins.
-    pub cut: u64,
+    #[serde(rename = "cut")]
+    pub split_offset: u64,
 }
 
 /// A shard.
@@ -86,7 +90,7 @@ impl Manifest {
     /// Whether a newer version prepared `folder`.
     pub(super) fn is_newer(folder: &Path) -> bool {
         let header = files::read_json::<Header>(&folder.join(MANIFEST), WHAT);
-        header.is_ok_and(|Header { format }| format > FORMAT)
+        header.is_ok_and(|Header { version }| version > VERSION)
     }
 
     /// Reads a prepared folder's manifest.
@@ -95,8 +99,8 @@ impl Manifest {
     /// It is missing, damaged, or of a newer format.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(MANIFEST);
-        let Header { format } = files::read_json(&path, WHAT)?;
-        files::ensure_version(&path, format, FORMAT)?;
+        let Header { version } = files::read_json(&path, WHAT)?;
+        files::ensure_version(&path, version, VERSION)?;
         let manifest: Self = files::read_json(&path, WHAT)?;
         manifest
             .check()
@@ -116,8 +120,8 @@ impl Manifest {
         };
         let [train, val] = [&self.train, &self.val].map(|records| sum(records, |record| record.text_bytes));
         ensure!(
-            train == Some(self.corpus.cut)
-                && val.and_then(|val| val.checked_add(self.corpus.cut)) == Some(self.corpus.bytes),
+            train == Some(self.corpus.split_offset)
+                && val.and_then(|val| val.checked_add(self.corpus.split_offset)) == Some(self.corpus.bytes),
             "its shards do not add up to its text"
         );
         let all: Vec<_> = self.shards().cloned().collect();
@@ -126,7 +130,7 @@ impl Manifest {
             "its shards have too many tokens"
         );
         ensure!(
-            self.width == TokenWidth::for_vocabulary(self.vocab_size),
+            self.dtype == TokenDtype::for_vocabulary(self.vocab_size),
             "its token width does not match its vocabulary of {}",
             self.vocab_size
         );
@@ -140,7 +144,7 @@ impl Manifest {
 
     /// How the contents of `folder` differ from what `asked` and `tokenizer` would produce; `None` if they don't.
     pub(super) fn difference(&self, asked: &Self, tokenizer: &Tokenizer, folder: &Path) -> Option<String> {
-        if self.format != asked.format {
+        if self.version != asked.version {
             return Some("by another version of mlx-gpt".into());
         }
         if self.corpus != asked.corpus {
@@ -186,11 +190,11 @@ impl Manifest {
 ///
 /// # Errors
 /// A shard is missing, truncated or changed, its length differs from the manifest's, or an id is out of range.
-pub fn open_shards(folder: &Path, records: &[&ShardRecord], width: TokenWidth, vocab_size: usize) -> Result<Tokens> {
+pub fn open_shards(folder: &Path, records: &[&ShardRecord], dtype: TokenDtype, vocab_size: usize) -> Result<Tokens> {
     let shards = records.par_iter().map(|record| {
         files::ensure_plain_name(&record.file, &folder.join(MANIFEST))?;
         let path: PathBuf = folder.join(&record.file);
-        let shard = Shard::open(&path, width)?;
+        let shard = Shard::open(&path, dtype)?;
         ensure!(
             shard.len() as u64 == record.tokens,
             "token shard {} is truncated: it has {} tokens, its manifest says {}; prepare the data again",

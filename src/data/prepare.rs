@@ -11,10 +11,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::corpus::{remarks, train_part};
-use super::manifest::{FORMAT, MANIFEST, Manifest, ShardRecord, Survey, open_shards};
+use super::corpus::{notes, train_part};
+use super::manifest::{CorpusStats, MANIFEST, Manifest, ShardRecord, VERSION, open_shards};
 use super::text_files::{FilePosition, TextBlock, TextFiles};
-use super::tokens::TokenWidth;
+use super::tokens::TokenDtype;
 use crate::config::SpecialTokens;
 use crate::disk::durable;
 use crate::disk::files;
@@ -28,7 +28,7 @@ const JOURNAL: &str = "journal.json";
 
 /// Progress of an unfinished preparation: the manifest so far, and where the next shard begins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct PrepareState {
+struct Journal {
     manifest: Manifest,
     next: FilePosition,
 }
@@ -38,17 +38,17 @@ pub enum Event {
     /// Total bytes of text on disk.
     Found(u64),
     /// Bytes of text on disk that were scanned since the last event.
-    Surveyed(u64),
+    Scanned(u64),
     /// Bytes of text on disk that were encoded since the last event.
     Encoded(u64),
     /// A note for the user.
-    Remark(String),
+    Note(String),
 }
 
 /// Statistics of the text, and where the validation split begins in the files.
 struct SplitPoint {
-    survey: Survey,
-    cut: FilePosition,
+    stats: CorpusStats,
+    position: FilePosition,
 }
 
 /// Encodes the text at `corpus` into token shards in `folder`. A shard ends with the block that reaches `shard_text` bytes
@@ -56,26 +56,26 @@ struct SplitPoint {
 ///
 /// # Errors
 /// Text that cannot be read or encoded; a folder with other contents; a disk that cannot be written; another process that
-/// prepares the same folder; an error of `on`.
+/// prepares the same folder; an error of `on_event`.
 pub fn prepare(
     corpus: &Path,
     folder: &Path,
     tokenizer: &Tokenizer,
     special: SpecialTokens,
     shard_text: u64,
-    mut on: impl FnMut(Event) -> Result<()>,
+    mut on_event: impl FnMut(Event) -> Result<()>,
 ) -> Result<Manifest> {
     let files = TextFiles::find(corpus)?.with_atomic_strings(tokenizer.special_tokens().keys());
-    on(Event::Found(files.bytes()))?;
-    let SplitPoint { survey, cut } = survey(&files, corpus, &mut on)?;
+    on_event(Event::Found(files.bytes()))?;
+    let SplitPoint { stats, position: split } = find_split(&files, corpus, &mut on_event)?;
     let tokenizer_json = serde_json::to_string_pretty(&tokenizer.to_json())?;
     let empty = Manifest {
-        format: FORMAT,
-        corpus: survey,
+        version: VERSION,
+        corpus: stats,
         tokenizer_sha256: sha256(&tokenizer_json),
         vocab_size: tokenizer.vocab_size(),
         special,
-        width: TokenWidth::for_vocabulary(tokenizer.vocab_size()),
+        dtype: TokenDtype::for_vocabulary(tokenizer.vocab_size()),
         shard_text,
         train: Vec::new(),
         val: Vec::new(),
@@ -91,12 +91,12 @@ pub fn prepare(
     let begun = match existing_in(folder, &empty, tokenizer)? {
         Existing::Complete(made) => {
             let _ = fs::remove_file(folder.join(JOURNAL)); // left by a process that died before it could
-            on(Event::Remark(format!("{} is already prepared", folder.display())))?;
+            on_event(Event::Note(format!("{} is already prepared", folder.display())))?;
             return Ok(made);
         }
         Existing::Partial(journal) if files.check(journal.next).is_ok() => Some(journal),
         Existing::Partial(_) | Existing::Damaged => {
-            on(Event::Remark(format!(
+            on_event(Event::Note(format!(
                 "{} is damaged; preparing it again from the start",
                 folder.display()
             )))?;
@@ -106,9 +106,9 @@ pub fn prepare(
     };
     if let Some(journal) = &begun {
         let done = journal.manifest.shards().count();
-        on(Event::Remark(format!("resuming after {done} complete shard(s)")))?;
+        on_event(Event::Note(format!("resuming after {done} complete shard(s)")))?;
     }
-    let mut journal = begun.unwrap_or(PrepareState {
+    let mut journal = begun.unwrap_or(Journal {
         manifest: empty,
         next: FilePosition::default(),
     });
@@ -122,7 +122,7 @@ pub fn prepare(
     if sha256_of_file(&folder.join(TOKENIZER)).ok().as_ref() != Some(&journal.manifest.tokenizer_sha256) {
         durable::write_file(&folder.join(TOKENIZER), tokenizer_json.as_bytes())?;
     }
-    on(Event::Encoded(files.bytes_before(journal.next)))?;
+    on_event(Event::Encoded(files.bytes_before(journal.next)))?;
 
     let end = files.end();
     let mut as_text = BTreeMap::new();
@@ -130,12 +130,12 @@ pub fn prepare(
         files: &files,
         tokenizer,
         special,
-        width: journal.manifest.width,
+        dtype: journal.manifest.dtype,
         shard_text,
     };
     while journal.next < end {
-        let training = journal.next < cut;
-        let limit = if training { cut } else { end };
+        let training = journal.next < split;
+        let limit = if training { split } else { end };
         let records = if training {
             &mut journal.manifest.train
         } else {
@@ -145,7 +145,7 @@ pub fn prepare(
         let path = folder.join(&name);
         let (record, next) = Unfinished::file(&path)
             .and_then(|making| {
-                let written = shards.write(journal.next..limit, making.path(), name, &mut as_text, &mut on)?;
+                let written = shards.write(journal.next..limit, making.path(), name, &mut as_text, &mut on_event)?;
                 making.publish(&path)?;
                 Ok(written)
             })
@@ -155,7 +155,7 @@ pub fn prepare(
         durable::write_file(&folder.join(JOURNAL), &serde_json::to_vec(&journal)?)?;
     }
     if let Some(note) = ordinary_text_note(&as_text) {
-        on(Event::Remark(note))?;
+        on_event(Event::Note(note))?;
     }
     journal.manifest.check().with_context(|| {
         format!(
@@ -171,7 +171,7 @@ pub fn prepare(
 /// What earlier starts left in a folder.
 enum Existing {
     Nothing,
-    Partial(PrepareState),
+    Partial(Journal),
     Complete(Manifest),
     /// Written by this program, but it cannot be resumed.
     Damaged,
@@ -191,7 +191,7 @@ fn existing_in(folder: &Path, wanted: &Manifest, tokenizer: &Tokenizer) -> Resul
             bail!("{shown} was prepared {difference}; choose another --out");
         }
         let tokenizer = sha256_of_file(&folder.join(TOKENIZER));
-        let shards = open_shards(folder, &made.shards().collect::<Vec<_>>(), made.width, made.vocab_size);
+        let shards = open_shards(folder, &made.shards().collect::<Vec<_>>(), made.dtype, made.vocab_size);
         return Ok(match (tokenizer, shards) {
             (Ok(hash), Ok(_)) if hash == made.tokenizer_sha256 => Existing::Complete(made),
             _ => Existing::Damaged,
@@ -238,27 +238,27 @@ pub(super) fn is_begun(folder: &Path) -> bool {
     journal_in(folder).is_some()
 }
 
-fn journal_in(folder: &Path) -> Option<PrepareState> {
+fn journal_in(folder: &Path) -> Option<Journal> {
     files::read_json(&folder.join(JOURNAL), "a journal").ok()
 }
 
 /// Counts and hashes the text, and finds the split point.
-fn survey(files: &TextFiles, corpus: &Path, on: &mut impl FnMut(Event) -> Result<()>) -> Result<SplitPoint> {
+fn find_split(files: &TextFiles, corpus: &Path, on_event: &mut impl FnMut(Event) -> Result<()>) -> Result<SplitPoint> {
     let mut counts = Vec::new(); // of each block: position, characters, bytes of text
     let mut hash = Sha256::new();
-    let (mut documents, mut marks, mut carriage_returns, mut position) = (0, 0, 0, FilePosition::default());
+    let (mut documents, mut boms, mut carriage_returns, mut position) = (0, 0, 0, FilePosition::default());
     for block in files.blocks(FilePosition::default(), None) {
         let block = block?;
         counts.push((position, block.text.chars().count() as u64, block.text.len() as u64));
         hash.update(&block.text);
         documents += usize::from(block.ends_file);
-        marks += usize::from(block.had_mark);
+        boms += usize::from(block.had_bom);
         carriage_returns += block.carriage_returns;
         position = block.end;
-        on(Event::Surveyed(block.bytes))?;
+        on_event(Event::Scanned(block.bytes))?;
     }
-    for remark in files.skipped().iter().cloned().chain(remarks(marks, carriage_returns)) {
-        on(Event::Remark(remark))?;
+    for note in files.skipped().iter().cloned().chain(notes(boms, carriage_returns)) {
+        on_event(Event::Note(note))?;
     }
     let characters: u64 = counts.iter().map(|&(_, characters, _)| characters).sum();
     ensure!(
@@ -268,27 +268,27 @@ fn survey(files: &TextFiles, corpus: &Path, on: &mut impl FnMut(Event) -> Result
     );
 
     let mut left = train_part(characters as usize) as u64;
-    let (mut cut, mut cut_bytes) = (files.end(), 0);
+    let (mut split, mut split_offset) = (files.end(), 0);
     for &(position, characters, bytes) in &counts {
         if left < characters {
-            cut = files.position_of_character(position, left)?;
+            split = files.position_of_character(position, left)?;
             let head = files
-                .blocks(position, Some(cut))
+                .blocks(position, Some(split))
                 .map(|block| Ok(block?.text.len() as u64))
                 .sum::<Result<u64>>()?;
-            cut_bytes += head;
+            split_offset += head;
             break;
         }
-        (left, cut_bytes) = (left - characters, cut_bytes + bytes);
+        (left, split_offset) = (left - characters, split_offset + bytes);
     }
-    let survey = Survey {
+    let stats = CorpusStats {
         documents,
         characters,
         bytes: counts.iter().map(|&(_, _, bytes)| bytes).sum(),
         sha256: hash::finish(hash),
-        cut: cut_bytes,
+        split_offset,
     };
-    Ok(SplitPoint { survey, cut })
+    Ok(SplitPoint { stats, position: split })
 }
 
 /// Encodes text and writes it as shards.
@@ -296,7 +296,7 @@ struct ShardWriter<'a> {
     files: &'a TextFiles,
     tokenizer: &'a Tokenizer,
     special: SpecialTokens,
-    width: TokenWidth,
+    dtype: TokenDtype,
     shard_text: u64,
 }
 
@@ -309,9 +309,9 @@ impl ShardWriter<'_> {
         path: &Path,
         name: String,
         as_text: &mut BTreeMap<String, usize>,
-        on: &mut impl FnMut(Event) -> Result<()>,
+        on_event: &mut impl FnMut(Event) -> Result<()>,
     ) -> Result<(ShardRecord, FilePosition)> {
-        let (width, limit) = (self.width, range.end);
+        let (dtype, limit) = (self.dtype, range.end);
         let mut out = BufWriter::new(File::create(path)?);
         let mut hash = Sha256::new();
         let mut record = ShardRecord {
@@ -340,8 +340,8 @@ impl ShardWriter<'_> {
                     let ids = self.tokenizer.encode_with(&block.text, &self.special.into());
                     let mut ids = ids.with_context(|| self.files.name(block.start))?;
                     ids.extend(self.tokenizer.eos_token().filter(|_| block.ends_file));
-                    let mut bytes = Vec::with_capacity(ids.len() * width.bytes());
-                    width.write(&ids, &mut bytes);
+                    let mut bytes = Vec::with_capacity(ids.len() * dtype.bytes());
+                    dtype.write(&ids, &mut bytes);
                     let counts = match self.special {
                         SpecialTokens::Text => self.tokenizer.special_tokens_in(&block.text),
                         SpecialTokens::Allow | SpecialTokens::Raise => BTreeMap::new(),
@@ -355,10 +355,10 @@ impl ShardWriter<'_> {
                 }
                 out.write_all(&bytes)?;
                 hash.update(&bytes);
-                record.tokens += (bytes.len() / width.bytes()) as u64;
+                record.tokens += (bytes.len() / dtype.bytes()) as u64;
                 record.text_bytes += block.text.len() as u64;
                 next = block.end;
-                on(Event::Encoded(block.bytes))?;
+                on_event(Event::Encoded(block.bytes))?;
             }
         }
         out.flush()?;

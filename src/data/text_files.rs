@@ -55,7 +55,7 @@ pub struct TextBlock {
     /// Whether it is the last of its file.
     pub ends_file: bool,
     /// Whether it began with a byte-order mark.
-    pub had_mark: bool,
+    pub had_bom: bool,
     /// Number of CRLF line endings.
     pub carriage_returns: usize,
 }
@@ -68,12 +68,12 @@ impl TextFiles {
     /// The path does not exist, is a folder without files, or is a run.
     pub fn find(path: &Path) -> Result<Self> {
         let found = TextFinder::find(path)?;
-        let skipped = found.remarks();
+        let skipped = found.notes();
         ensure!(
             !found.files.is_empty(),
             "corpus {}: the folder has no text files{}; put some into it",
             path.display(),
-            skipped.iter().map(|remark| format!(" ({remark})")).collect::<String>()
+            skipped.iter().map(|note| format!(" ({note})")).collect::<String>()
         );
         Ok(Self {
             files: found.files,
@@ -222,7 +222,7 @@ impl TextFiles {
                 }
             },
             ends_file,
-            had_mark: unmarked.is_some(),
+            had_bom: unmarked.is_some(),
             carriage_returns,
         })
     }
@@ -245,7 +245,7 @@ impl TextFiles {
     /// The block cannot be read.
     pub fn position_of_character(&self, start: FilePosition, mut skip: u64) -> Result<FilePosition> {
         let block = self.block(start, None)?;
-        let mut offset = start.offset + if block.had_mark { 3 } else { 0 };
+        let mut offset = start.offset + if block.had_bom { 3 } else { 0 };
         let file = files::open(&self.files[start.file].path)?;
         let mut raw = vec![0; (start.offset + block.bytes - offset) as usize];
         file.read_exact_at(&mut raw, offset)?;

@@ -53,7 +53,7 @@ impl TextFinder {
     }
 
     /// What was skipped and why, one line each.
-    pub fn remarks(&self) -> Vec<String> {
+    pub fn notes(&self) -> Vec<String> {
         let reasons = [
             (&self.duplicates, "links to files that are already in the corpus"),
             (
@@ -152,7 +152,7 @@ mod tests {
     fn found(corpus: &Path) -> (Vec<String>, String) {
         let finder = TextFinder::find(corpus).unwrap();
         let relative = |file: &TextFile| file.path.strip_prefix(corpus).unwrap().display().to_string();
-        (finder.files.iter().map(relative).collect(), finder.remarks().join("\n"))
+        (finder.files.iter().map(relative).collect(), finder.notes().join("\n"))
     }
 
     #[test]

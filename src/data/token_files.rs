@@ -13,13 +13,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::tokens::{Shard, TokenWidth};
+use super::tokens::{Shard, TokenDtype};
 use crate::disk::files;
 
 /// Bytes of llm.c's header.
 const LLM_C_HEADER: usize = 256 * 4;
 /// llm.c's formats (`dev/data/data_common.py`): magic number, version, size of an id.
-const LLM_C: [(u32, u32, TokenWidth); 2] = [(20240520, 1, TokenWidth::U16), (20240801, 7, TokenWidth::U32)];
+const LLM_C: [(u32, u32, TokenDtype); 2] = [(20240520, 1, TokenDtype::U16), (20240801, 7, TokenDtype::U32)];
 /// llm.c's multiple-choice files.
 const LLM_C_QUESTIONS: u32 = 20240522;
 const NUMPY: &[u8] = b"\x93NUMPY";
@@ -37,7 +37,7 @@ pub struct Layout {
     /// Bytes before the first id.
     pub offset: u64,
     /// Size of an id.
-    pub width: TokenWidth,
+    pub dtype: TokenDtype,
     /// Number of ids according to the header, or else to the file's size.
     count: u64,
 }
@@ -48,9 +48,9 @@ impl Layout {
         self.count
     }
 
-    /// Format and width, for display.
+    /// Format and dtype, for display.
     pub fn description(&self) -> String {
-        format!("{}, {} bits", self.format.name(), 8 * self.width.bytes())
+        format!("{}, {} bits", self.format.name(), 8 * self.dtype.bytes())
     }
 }
 
@@ -94,7 +94,7 @@ pub fn layout(path: &Path, vocab_size: usize) -> Result<Layout> {
 /// As [`layout`]; a truncated file; an id that is out of range.
 pub fn open(path: &Path, vocab_size: usize) -> Result<Shard> {
     let layout = layout(path, vocab_size)?;
-    let shard = Shard::open_after(path, layout.offset, layout.width)?;
+    let shard = Shard::open_after(path, layout.offset, layout.dtype)?;
     let shown = path.display();
     ensure!(
         shard.len() as u64 == layout.count,
@@ -119,12 +119,12 @@ fn layout_of(head: &[u8], bytes: u64, vocab_size: usize) -> Result<Layout> {
     if let Some(layout) = llm_c_layout(head)? {
         return Ok(layout);
     }
-    let width = bare_width(head, bytes, vocab_size)?;
+    let dtype = bare_dtype(head, bytes, vocab_size)?;
     Ok(Layout {
         format: Format::Bare,
         offset: 0,
-        width,
-        count: bytes / width.bytes() as u64,
+        dtype,
+        count: bytes / dtype.bytes() as u64,
     })
 }
 
@@ -135,7 +135,7 @@ fn llm_c_layout(head: &[u8]) -> Result<Option<Layout>> {
     if magic == LLM_C_QUESTIONS && number(1) == Some(1) {
         bail!("it contains multiple-choice questions in llm.c's format, not a text; give the token files of a text");
     }
-    let Some(&(_, version, width)) = LLM_C.iter().find(|format| format.0 == magic) else {
+    let Some(&(_, version, dtype)) = LLM_C.iter().find(|format| format.0 == magic) else {
         return Ok(None);
     };
     let found = number(1).unwrap_or(0);
@@ -150,7 +150,7 @@ fn llm_c_layout(head: &[u8]) -> Result<Option<Layout>> {
     Ok(Some(Layout {
         format: Format::LlmC,
         offset: LLM_C_HEADER as u64,
-        width,
+        dtype,
         count: number(2).unwrap_or(0).into(),
     }))
 }
@@ -172,10 +172,10 @@ fn numpy_layout(head: &[u8]) -> Result<Layout> {
     .context(CUT)?;
     let description = rest.get(..length).context(CUT)?;
     let description = str::from_utf8(description).context("its header is not text")?;
-    let width = match value_of(description, "descr") {
-        Some("'<u2'") => TokenWidth::U16,
+    let dtype = match value_of(description, "descr") {
+        Some("'<u2'") => TokenDtype::U16,
         // Ids are never negative, so signedness does not matter.
-        Some("'<u4'" | "'<i4'") => TokenWidth::U32,
+        Some("'<u4'" | "'<i4'") => TokenDtype::U32,
         other => bail!(
             "its numbers have the type {}; save the ids as uint16 or uint32: np.save(file, ids.astype(np.uint16))",
             other.unwrap_or("none")
@@ -193,7 +193,7 @@ fn numpy_layout(head: &[u8]) -> Result<Layout> {
     Ok(Layout {
         format: Format::Numpy,
         offset: (head.len() - rest.len() + length) as u64,
-        width,
+        dtype,
         count,
     })
 }
@@ -207,7 +207,7 @@ fn value_of<'a>(description: &'a str, key: &str) -> Option<&'a str> {
 /// Size of the ids of a file without a header. nanoGPT writes 16 bits, enough for 65,536 tokens; others always write 32
 /// bits, which is detected by the high half of every number being at most 3, because no vocabulary exceeds 4 · 65,536
 /// tokens. For character vocabularies it must be 0: in 16-bit data, small ids may legitimately alternate.
-fn bare_width(head: &[u8], bytes: u64, vocab_size: usize) -> Result<TokenWidth> {
+fn bare_dtype(head: &[u8], bytes: u64, vocab_size: usize) -> Result<TokenDtype> {
     let most = if vocab_size < 256 { 0 } else { 3 };
     // Whether little-endian numbers of `count` halves have at most `most` in the second half and zeros above it.
     let looks_wide = |count: usize| {
@@ -226,8 +226,8 @@ fn bare_width(head: &[u8], bytes: u64, vocab_size: usize) -> Result<TokenWidth> 
         !looks_wide(4),
         "its numbers have 64 bits, np.array's default; save them again with np.array(ids, dtype=np.uint16), or uint32 for a vocabulary over 65536"
     );
-    let narrow = TokenWidth::for_vocabulary(vocab_size);
-    Ok(if looks_wide(2) { TokenWidth::U32 } else { narrow })
+    let narrow = TokenDtype::for_vocabulary(vocab_size);
+    Ok(if looks_wide(2) { TokenDtype::U32 } else { narrow })
 }
 
 #[cfg(test)]
@@ -242,9 +242,9 @@ mod tests {
         header
     }
 
-    fn ids(width: TokenWidth, ids: &[u32]) -> Vec<u8> {
+    fn ids(dtype: TokenDtype, ids: &[u32]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        width.write(ids, &mut bytes);
+        dtype.write(ids, &mut bytes);
         bytes
     }
 
@@ -254,11 +254,11 @@ mod tests {
 
     #[test]
     fn headers_say_where_the_ids_are() {
-        for (magic, version, width) in LLM_C {
+        for (magic, version, dtype) in LLM_C {
             let layout = of(&llm_c(magic, version, 7), 50257).unwrap();
             assert_eq!(
-                (layout.format, layout.offset, layout.width, layout.count),
-                (Format::LlmC, 1024, width, 7)
+                (layout.format, layout.offset, layout.dtype, layout.count),
+                (Format::LlmC, 1024, dtype, 7)
             );
             let error = of(&llm_c(magic, version + 1, 7), 50257).unwrap_err().to_string();
             assert!(error.contains(&format!("version {}", version + 1)), "{error}");
@@ -272,13 +272,13 @@ mod tests {
             let header = [&start[..], words.as_bytes()].concat();
             let layout = of(&header, 50257).unwrap();
             assert_eq!(
-                (layout.format, layout.offset, layout.width, layout.count),
-                (Format::Numpy, header.len() as u64, TokenWidth::U16, 5)
+                (layout.format, layout.offset, layout.dtype, layout.count),
+                (Format::Numpy, header.len() as u64, TokenDtype::U16, 5)
             );
             let wide = words.replace("<u2", "<i4");
             assert_eq!(
-                of(&[&start[..], wide.as_bytes()].concat(), 9).unwrap().width,
-                TokenWidth::U32
+                of(&[&start[..], wide.as_bytes()].concat(), 9).unwrap().dtype,
+                TokenDtype::U32
             );
             for (old, new, expected) in [
                 ("<u2", "<i8", "'<i8'"),
@@ -294,18 +294,18 @@ mod tests {
     #[test]
     fn bare_numbers_are_as_wide_as_they_look() {
         let numbers: Vec<u32> = (1..40).collect();
-        let (narrow, wide) = (ids(TokenWidth::U16, &numbers), ids(TokenWidth::U32, &numbers));
-        let large = ids(TokenWidth::U32, &numbers.iter().map(|id| id * 2500).collect::<Vec<_>>());
-        let lines = ids(TokenWidth::U16, &numbers.iter().map(|id| id % 2).collect::<Vec<_>>()); // "1\n1\n", a line end being 0
+        let (narrow, wide) = (ids(TokenDtype::U16, &numbers), ids(TokenDtype::U32, &numbers));
+        let large = ids(TokenDtype::U32, &numbers.iter().map(|id| id * 2500).collect::<Vec<_>>());
+        let lines = ids(TokenDtype::U16, &numbers.iter().map(|id| id % 2).collect::<Vec<_>>()); // "1\n1\n", a line end being 0
         for (bytes, vocab_size, expected) in [
-            (&narrow, 50257, TokenWidth::U16),
-            (&wide, 50257, TokenWidth::U32), // early versions of llm.c
-            (&wide, 100277, TokenWidth::U32),
-            (&narrow, 100277, TokenWidth::U32), // they cannot be of this vocabulary, which the ids will show
-            (&large, 50257, TokenWidth::U32),   // of another vocabulary, which the ids will show
-            (&lines, 3, TokenWidth::U16),
+            (&narrow, 50257, TokenDtype::U16),
+            (&wide, 50257, TokenDtype::U32), // early versions of llm.c
+            (&wide, 100277, TokenDtype::U32),
+            (&narrow, 100277, TokenDtype::U32), // they cannot be of this vocabulary, which the ids will show
+            (&large, 50257, TokenDtype::U32),   // of another vocabulary, which the ids will show
+            (&lines, 3, TokenDtype::U16),
         ] {
-            assert_eq!(of(bytes, vocab_size).unwrap().width, expected);
+            assert_eq!(of(bytes, vocab_size).unwrap().dtype, expected);
         }
         let longest: Vec<u8> = numbers.iter().flat_map(|&id| u64::from(id).to_le_bytes()).collect();
         let error = of(&longest, 50257).unwrap_err().to_string();

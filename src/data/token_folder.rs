@@ -28,7 +28,7 @@ pub struct TokenFolder {
     val: Vec<PathBuf>,
     /// The characters of its `meta.pkl`, if there is one, or why it could not be read.
     meta: Option<Result<CharTokenizer>>,
-    remarks: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl TokenFolder {
@@ -62,7 +62,7 @@ impl TokenFolder {
         );
         let meta = folder.join(META);
         let meta = meta.exists().then(|| characters(&meta));
-        let remark = match &meta {
+        let note = match &meta {
             Some(Err(why)) => Some(format!("its {META} could not be used: {why:#}")),
             _ => None,
         };
@@ -71,13 +71,13 @@ impl TokenFolder {
             train,
             val,
             meta,
-            remarks: remark.into_iter().collect(),
+            notes: note.into_iter().collect(),
         }))
     }
 
     /// Notes for the user on how the folder was read.
-    pub fn remarks(&self) -> &[String] {
-        &self.remarks
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The tokenizer of the characters in its `meta.pkl`.
@@ -162,7 +162,7 @@ impl TokenFolder {
         let bytes = self.train.iter().map(|file| Ok(fs::metadata(file)?.len()));
         Ok(CorpusRecord {
             sha256: sha256(hashes.collect::<Result<Vec<_>>>()?.concat()),
-            cut: bytes.sum::<Result<u64>>()?,
+            split_offset: bytes.sum::<Result<u64>>()?,
         })
     }
 }

@@ -11,14 +11,14 @@ use crate::disk::files;
 /// Size of a stored token id, little-endian: two bytes if the vocabulary allows, as in nanoGPT's `train.bin`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum TokenWidth {
+pub enum TokenDtype {
     /// Two bytes.
     U16,
     /// Four bytes.
     U32,
 }
 
-impl TokenWidth {
+impl TokenDtype {
     /// The smallest that fits every id of a vocabulary of that size.
     pub fn for_vocabulary(size: usize) -> Self {
         if size <= 1 << 16 { Self::U16 } else { Self::U32 }
@@ -52,7 +52,7 @@ pub enum Tokens {
 /// A memory-mapped file of token ids.
 pub struct Shard {
     map: Mmap,
-    width: TokenWidth,
+    dtype: TokenDtype,
 }
 
 impl Shard {
@@ -60,27 +60,27 @@ impl Shard {
     ///
     /// # Errors
     /// It is missing or empty, or its size is not a multiple of the id's size.
-    pub fn open(path: &Path, width: TokenWidth) -> Result<Self> {
-        Self::open_after(path, 0, width)
+    pub fn open(path: &Path, dtype: TokenDtype) -> Result<Self> {
+        Self::open_after(path, 0, dtype)
     }
 
     /// Maps a file whose tokens follow a header of that many bytes.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_after(path: &Path, header: u64, width: TokenWidth) -> Result<Self> {
+    pub fn open_after(path: &Path, header: u64, dtype: TokenDtype) -> Result<Self> {
         let shown = path.display();
         let file = files::open(path).with_context(|| format!("token shard {shown} cannot be read"))?;
         let bytes = file.metadata()?.len().saturating_sub(header);
         ensure!(bytes > 0, "token shard {shown} is empty; prepare the data again");
         ensure!(
-            bytes.is_multiple_of(width.bytes() as u64),
+            bytes.is_multiple_of(dtype.bytes() as u64),
             "token shard {shown} is truncated: its {bytes} bytes are not a multiple of {}; prepare the data again",
-            width.bytes()
+            dtype.bytes()
         );
         let map = files::map(&file, header, usize::try_from(bytes)?)
             .with_context(|| format!("token shard {shown} cannot be mapped"))?;
-        Ok(Self { map, width })
+        Ok(Self { map, dtype })
     }
 
     /// Checks on all cores that every id is below `vocab_size`, so that training does not fail later. `path` is for the
@@ -90,14 +90,14 @@ impl Shard {
     /// An id is out of range.
     pub fn check(&self, path: &Path, vocab_size: usize) -> Result<()> {
         const AT_ONCE: usize = 1 << 20;
-        let chunks = self.map.par_chunks(AT_ONCE * self.width.bytes()).enumerate();
+        let chunks = self.map.par_chunks(AT_ONCE * self.dtype.bytes()).enumerate();
         let beyond = chunks.find_map_first(|(chunk, bytes)| {
-            let at = match self.width {
-                TokenWidth::U16 => {
+            let at = match self.dtype {
+                TokenDtype::U16 => {
                     let mut ids = bytes.as_chunks::<2>().0.iter().map(|&id| u16::from_le_bytes(id));
                     ids.position(|id| usize::from(id) >= vocab_size)
                 }
-                TokenWidth::U32 => {
+                TokenDtype::U32 => {
                     let mut ids = bytes.as_chunks::<4>().0.iter().map(|&id| u32::from_le_bytes(id));
                     ids.position(|id| id as usize >= vocab_size)
                 }
@@ -110,14 +110,14 @@ impl Shard {
         bail!(
             "{}, read as {}-bit numbers, contains token {} at position {at}, but the tokenizer's vocabulary has {vocab_size}; the data was tokenized with another tokenizer; name it with --tokenizer",
             path.display(),
-            8 * self.width.bytes(),
+            8 * self.dtype.bytes(),
             id[0]
         )
     }
 
     /// Number of tokens.
     pub fn len(&self) -> usize {
-        self.map.len() / self.width.bytes()
+        self.map.len() / self.dtype.bytes()
     }
 
     /// Whether there are none.
@@ -126,9 +126,9 @@ impl Shard {
     }
 
     fn read(&self, start: usize, count: usize, out: &mut Vec<u32>) {
-        let bytes = &self.map[start * self.width.bytes()..(start + count) * self.width.bytes()];
-        match self.width {
-            TokenWidth::U16 => {
+        let bytes = &self.map[start * self.dtype.bytes()..(start + count) * self.dtype.bytes()];
+        match self.dtype {
+            TokenDtype::U16 => {
                 out.extend(
                     bytes
                         .as_chunks::<2>()
@@ -137,7 +137,7 @@ impl Shard {
                         .map(|&token| u32::from(u16::from_le_bytes(token))),
                 );
             }
-            TokenWidth::U32 => out.extend(bytes.as_chunks::<4>().0.iter().map(|&token| u32::from_le_bytes(token))),
+            TokenDtype::U32 => out.extend(bytes.as_chunks::<4>().0.iter().map(|&token| u32::from_le_bytes(token))),
         }
     }
 }
@@ -195,14 +195,14 @@ mod tests {
     fn shards_read_as_one_sequence() {
         let folder = tempfile::tempdir().unwrap();
         let ids: Vec<u32> = (0..100).map(|id| id * 600).collect();
-        for width in [TokenWidth::U16, TokenWidth::U32] {
+        for dtype in [TokenDtype::U16, TokenDtype::U32] {
             let parts = [&ids[..30], &ids[30..31], &ids[31..]];
             let shards = parts.iter().enumerate().map(|(number, part)| {
                 let path = folder.path().join(format!("{number}.bin"));
                 let mut bytes = Vec::new();
-                width.write(part, &mut bytes);
+                dtype.write(part, &mut bytes);
                 std::fs::write(&path, bytes).unwrap();
-                Shard::open(&path, width).unwrap()
+                Shard::open(&path, dtype).unwrap()
             });
             let tokens = Tokens::Shards(shards.collect());
             assert_eq!(tokens.len(), 100);
@@ -219,17 +219,17 @@ mod tests {
     fn a_token_beyond_the_vocabulary_is_found_wherever_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ids.bin");
-        for (width, count, at) in [
-            (TokenWidth::U16, 10, 0),
-            (TokenWidth::U16, 2_100_000, 2_099_999),
-            (TokenWidth::U32, 9, 4),
+        for (dtype, count, at) in [
+            (TokenDtype::U16, 10, 0),
+            (TokenDtype::U16, 2_100_000, 2_099_999),
+            (TokenDtype::U32, 9, 4),
         ] {
             let mut ids = vec![99; count];
             let write = |ids: &[u32]| {
                 let mut bytes = Vec::new();
-                width.write(ids, &mut bytes);
+                dtype.write(ids, &mut bytes);
                 std::fs::write(&path, bytes).unwrap();
-                Shard::open(&path, width).unwrap().check(&path, 100)
+                Shard::open(&path, dtype).unwrap().check(&path, 100)
             };
             write(&ids).unwrap();
             ids[at] = 100;
@@ -243,8 +243,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cut.bin");
         std::fs::write(&path, [1, 2, 3]).unwrap();
-        assert!(Shard::open(&path, TokenWidth::U16).is_err());
+        assert!(Shard::open(&path, TokenDtype::U16).is_err());
         std::fs::write(&path, []).unwrap();
-        assert!(Shard::open(&path, TokenWidth::U16).is_err());
+        assert!(Shard::open(&path, TokenDtype::U16).is_err());
     }
 }

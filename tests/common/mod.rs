@@ -268,7 +268,7 @@ pub fn random_checkpoint(folder: &Path, tokenizer: Tokenizer, embd: usize, heads
 pub fn saved(checkpoint: Checkpoint) -> Checkpoint {
     let corpus = CorpusRecord {
         sha256: String::new(),
-        cut: 0,
+        split_offset: 0,
     };
     let moments = Moments {
         m: checkpoint.parameters.clone(),

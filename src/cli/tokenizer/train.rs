@@ -87,8 +87,8 @@ pub fn run(options: &Options) -> Result<()> {
     let file = output_file(&options.out);
     durable::ensure_free(&file)?;
     let corpus = Corpus::open(options.corpus.as_deref().unwrap_or(DEFAULT_CORPUS))?;
-    for remark in &corpus.remarks {
-        console::say(format_args!("note: corpus {}: {remark}", corpus.name));
+    for note in &corpus.notes {
+        console::say(format_args!("note: corpus {}: {note}", corpus.name));
     }
     let text = corpus.text(Split::All);
     let tokenizer = train(options, text).with_context(|| format!("corpus {}", corpus.name))?;

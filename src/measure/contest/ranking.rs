@@ -106,7 +106,7 @@ mod tests {
     fn the_lowest_mean_is_first_and_divergence_last() {
         let corpus = CorpusRecord {
             sha256: "x".into(),
-            cut: 9,
+            split_offset: 9,
         };
         let mut candidates = Vec::new();
         let mut finished = Vec::new();
@@ -152,7 +152,10 @@ mod tests {
 | 0.1 |  diverged |      – |   2/2 |     1.0 |
 "
         );
-        let other = CorpusRecord { cut: 8, ..corpus };
+        let other = CorpusRecord {
+            split_offset: 8,
+            ..corpus
+        };
         assert!(
             super::ranking(&candidates, &finished, &other).is_empty(),
             "of another text"

@@ -153,7 +153,7 @@ mod tests {
     fn races_count_that_were_run_alike_and_recipes_keep_their_order() {
         let corpus = CorpusRecord {
             sha256: "x".into(),
-            cut: 9,
+            split_offset: 9,
         };
         let runner = |name: &str, lr: f32| Runner {
             name: name.into(),
@@ -188,7 +188,7 @@ mod tests {
             Race {
                 corpus: CorpusRecord {
                     sha256: "y".into(),
-                    cut: 9,
+                    split_offset: 9,
                 },
                 ..race("another", &runners[0], 7)
             },

@@ -174,7 +174,7 @@ mod tests {
             curve: curve.into_iter().enumerate().map(point).collect(),
             corpus: CorpusRecord {
                 sha256: "x".into(),
-                cut: 9,
+                split_offset: 9,
             },
             config: None,
         }
