@@ -78,19 +78,19 @@ pub fn copy(base: &Path, dest: &Path) -> Result<()> {
     if dest.is_dir() {
         return Ok(());
     }
-    durable::write_folder(dest, |making| {
+    durable::write_folder(dest, |temp| {
         for name in [MODEL_CONFIG, TOKENIZER, TOKENIZER_CONFIG] {
             if base.join(name).exists() {
-                fs::copy(base.join(name), making.join(name))?;
+                fs::copy(base.join(name), temp.join(name))?;
             }
         }
         // A link is resolved, so that its target is linked or copied.
         let weights = base.join(WEIGHTS_FILE).canonicalize()?;
-        let kept = making.join(WEIGHTS_FILE);
+        let kept = temp.join(WEIGHTS_FILE);
         if fs::hard_link(&weights, &kept).is_err() {
             fs::copy(&weights, &kept)?;
         }
-        state::write_imported(making, &super::import::origin(base))
+        state::write_imported(temp, &super::import::origin(base))
     })
     .map_err(|error| {
         let what = format_args!(

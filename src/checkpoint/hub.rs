@@ -13,8 +13,8 @@ use hf_hub::api::sync::ApiBuilder;
 
 use super::bos_eos::GENERATION_CONFIG;
 use super::weights::{WEIGHTS_FILE, WEIGHTS_INDEX};
+use crate::disk::download_progress::DownloadProgress;
 use crate::disk::hash::sha256_of_file;
-use crate::disk::transfer::Transfer;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::folder::{MODEL_CONFIG, is_tokenizer_file};
 
@@ -49,11 +49,11 @@ pub fn cached(repository: &str) -> Option<PathBuf> {
 
 /// Downloads the files of a model that an import reads, unless they are cached, and returns their folder. An interrupted
 /// download is resumed. Without a network, a cached model is still found. With `HF_HUB_OFFLINE` set, as Hugging Face's own
-/// programs understand it, only the cache is used. `transfer` receives the progress.
+/// programs understand it, only the cache is used. `progress` receives its events.
 ///
 /// # Errors
 /// No network, no such model, or a model without safetensors.
-pub fn download(repository: &str, mut transfer: impl Transfer) -> Result<PathBuf> {
+pub fn download(repository: &str, mut progress: impl DownloadProgress) -> Result<PathBuf> {
     if is_offline() {
         return cached(repository).with_context(|| {
             format!(
@@ -71,8 +71,8 @@ pub fn download(repository: &str, mut transfer: impl Transfer) -> Result<PathBuf
     let timeout = timeout();
     loop {
         match events.recv_timeout(timeout) {
-            Ok(DownloadEvent::Begin(name, bytes)) => transfer.begin(&name, bytes),
-            Ok(DownloadEvent::Received(bytes)) => transfer.received(bytes),
+            Ok(DownloadEvent::Begin(name, bytes)) => progress.begin(&name, bytes),
+            Ok(DownloadEvent::Received(bytes)) => progress.received(bytes),
             Ok(DownloadEvent::Done(folder)) => return folder,
             Err(_) => {
                 return cached(repository).with_context(|| {
@@ -141,7 +141,7 @@ fn fetch(repository: &str, sender: &Sender<DownloadEvent>) -> Result<PathBuf> {
             Some(path) => path,
             None => {
                 let file = model
-                    .download_with_progress(name, DownloadProgress(sender))
+                    .download_with_progress(name, HubProgress(sender))
                     .with_context(failed)?;
                 verify(name, &file)?;
                 file
@@ -195,9 +195,9 @@ fn is_wanted(name: &str) -> bool {
 }
 
 /// Forwards the hub library's progress. Errors are ignored: the receiver may be gone.
-struct DownloadProgress<'a>(&'a Sender<DownloadEvent>);
+struct HubProgress<'a>(&'a Sender<DownloadEvent>);
 
-impl Progress for DownloadProgress<'_> {
+impl Progress for HubProgress<'_> {
     fn init(&mut self, size: usize, name: &str) {
         let _ = self.0.send(DownloadEvent::Begin(name.to_owned(), size as u64));
     }

@@ -54,10 +54,10 @@ pub fn import(
     proceed()?;
     checkpoint.folder = out.to_owned();
     let _made = durable::make_parents(out)?;
-    durable::write_folder(out, |making| {
-        checkpoint.write_model(making, Precision::Float32)?;
+    durable::write_folder(out, |temp| {
+        checkpoint.write_model(temp, Precision::Float32)?;
         proceed()?;
-        state::write_imported(making, origin)?;
+        state::write_imported(temp, origin)?;
         proceed()
     })
     .map_err(durable::not_written(out))?;

@@ -35,8 +35,8 @@ impl Checkpoint {
     /// # Errors
     /// The disk is full or cannot be written.
     pub fn save(&self, moments: &Moments, state: &CheckpointState, sample: &str) -> Result<()> {
-        durable::write_folder(&self.folder, |making| {
-            self.write_model(making, Precision::Float32)?;
+        durable::write_folder(&self.folder, |temp| {
+            self.write_model(temp, Precision::Float32)?;
             let prefixed = |prefix: &'static str, parameters: &'_ Parameters| -> Vec<(String, Array)> {
                 parameters
                     .iter()
@@ -45,12 +45,12 @@ impl Checkpoint {
             };
             let both = [prefixed("m.", &moments.m), prefixed("v.", &moments.v)].concat();
             tensors::write(
-                &making.join(OPTIMIZER),
+                &temp.join(OPTIMIZER),
                 Precision::Float32,
                 both.iter().map(|(name, array)| (name.clone(), array)),
             )?;
-            fs::write(making.join(SAMPLE), sample)?;
-            state.write(making)
+            fs::write(temp.join(SAMPLE), sample)?;
+            state.write(temp)
         })
         .with_context(|| format!("checkpoint {} could not be written", self.folder.display()))
     }

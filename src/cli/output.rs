@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
-use crate::disk::hint::of_the_disk;
+use crate::disk::hint::disk_hint;
 use crate::error::line;
 use crate::terminal::console::say_unbroken;
 
@@ -17,7 +17,7 @@ pub fn report_error(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let line = line(error);
-    let helps = of_the_disk(error).filter(|helps| !line.contains(helps));
+    let helps = disk_hint(error).filter(|helps| !line.contains(helps));
     let helps = helps.map_or(String::new(), |helps| format!("; {helps}"));
     say_unbroken(format_args!("error: {line}{helps}"));
     ExitCode::FAILURE

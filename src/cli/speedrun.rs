@@ -116,13 +116,13 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let standings = Standings::new(&races, options.target)?;
     let title = format!("{}, loss against time", dataset.name());
     let picture = speedrun_curves(&title, &races, standings.target)?;
-    let place = options.out.join("curves.svg");
-    durable::write_file(&place, picture.as_bytes())?;
+    let curves = options.out.join("curves.svg");
+    durable::write_file(&curves, picture.as_bytes())?;
     if options.json {
-        let output = json!({ "curves": journal.path(), "picture": place, "result": standings });
+        let output = json!({ "curves": journal.path(), "picture": curves, "result": standings });
         return console::print(format_args!("{output}\n")).map(|()| ExitCode::SUCCESS);
     }
-    say(format_args!("curves   {}", place.display()));
+    say(format_args!("curves   {}", curves.display()));
     console::print(standings.table())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -144,9 +144,9 @@ pub fn prepare(
         let name = format!("{}-{:05}.bin", if training { "train" } else { "val" }, records.len());
         let path = folder.join(&name);
         let (record, next) = Unfinished::file(&path)
-            .and_then(|making| {
-                let written = shards.write(journal.next..limit, making.path(), name, &mut as_text, &mut on_event)?;
-                making.publish(&path)?;
+            .and_then(|temp| {
+                let written = shards.write(journal.next..limit, temp.path(), name, &mut as_text, &mut on_event)?;
+                temp.publish(&path)?;
                 Ok(written)
             })
             .map_err(durable::not_written(&path))?;

@@ -8,37 +8,36 @@ use anyhow::{Context, Error, Result, ensure};
 use super::hint::with_hint;
 use super::unfinished::{self, Unfinished};
 
-/// Creates a folder atomically: `fill` writes into a temporary folder beside `place`, which is synced and renamed. An empty
-/// folder at `place` is replaced.
+/// Creates a folder atomically: `fill` writes into a temporary folder beside `path`, which is synced and renamed. An empty
+/// folder at `path` is replaced.
 ///
 /// # Errors
-/// Those of `fill`; something else is at `place`; another process is writing it; the disk cannot be written.
-pub fn write_folder(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let making = Unfinished::folder(place)?;
-    making.ensure_alone(place)?;
-    fill(making.path())?;
-    for entry in fs::read_dir(making.path())? {
+/// Those of `fill`; something else is at `path`; another process is writing it; the disk cannot be written.
+pub fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let temp = Unfinished::folder(path)?;
+    temp.ensure_alone(path)?;
+    fill(temp.path())?;
+    for entry in fs::read_dir(temp.path())? {
         File::open(entry?.path())?.sync_all()?;
     }
     let is_empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
     ensure!(
-        place
-            .symlink_metadata()
-            .map_or(true, |found| found.is_dir() && is_empty(place)),
+        path.symlink_metadata()
+            .map_or(true, |found| found.is_dir() && is_empty(path)),
         "something else was created under that name in the meantime; move it away, or choose another path"
     );
-    making.publish(place)
+    temp.publish(path)
 }
 
-/// Checks that there is nothing at `place` yet.
+/// Checks that there is nothing at `path` yet.
 ///
 /// # Errors
-/// Something is at `place`.
-pub fn ensure_free(place: &Path) -> Result<()> {
+/// Something is at `path`.
+pub fn ensure_free(path: &Path) -> Result<()> {
     ensure!(
-        place.symlink_metadata().is_err(),
+        path.symlink_metadata().is_err(),
         "{} exists already; choose another --out",
-        place.display()
+        path.display()
     );
     Ok(())
 }
@@ -81,67 +80,67 @@ pub fn make_folder(folder: &Path) -> Result<MadeFolders> {
 ///
 /// # Errors
 /// They cannot be created.
-pub fn make_parents(place: &Path) -> Result<MadeFolders> {
-    make_folder(parent(place))
+pub fn make_parents(path: &Path) -> Result<MadeFolders> {
+    make_folder(parent(path))
 }
 
 /// Replaces a file's contents atomically.
 ///
 /// # Errors
 /// The disk cannot be written.
-pub fn write_file(place: &Path, contents: &[u8]) -> Result<()> {
-    Unfinished::file(place)
-        .and_then(|making| {
-            fs::write(making.path(), contents)?;
-            making.publish(place)
+pub fn write_file(path: &Path, contents: &[u8]) -> Result<()> {
+    Unfinished::file(path)
+        .and_then(|temp| {
+            fs::write(temp.path(), contents)?;
+            temp.publish(path)
         })
-        .map_err(not_written(place))
+        .map_err(not_written(path))
 }
 
-/// Creates a file atomically: `fill` writes a temporary file beside `place`, which is synced and renamed.
+/// Creates a file atomically: `fill` writes a temporary file beside `path`, which is synced and renamed.
 ///
 /// # Errors
-/// Those of `fill`; something is at `place`; another process is writing it; the disk cannot be written.
-pub fn fill_file(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    Unfinished::file(place)
-        .and_then(|making| {
-            making.ensure_alone(place)?;
-            ensure_free(place)?;
-            fill(making.path())?;
-            ensure_free(place)?; // another program may have created it in the meantime
-            making.publish(place)
+/// Those of `fill`; something is at `path`; another process is writing it; the disk cannot be written.
+pub fn fill_file(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    Unfinished::file(path)
+        .and_then(|temp| {
+            temp.ensure_alone(path)?;
+            ensure_free(path)?;
+            fill(temp.path())?;
+            ensure_free(path)?; // another program may have created it in the meantime
+            temp.publish(path)
         })
-        .map_err(not_written(place))
+        .map_err(not_written(path))
 }
 
 /// Error context for a failed write: the path and, if there is one, a hint.
-pub fn not_written(place: &Path) -> impl Fn(Error) -> Error {
-    move |error| with_hint(error, format_args!("{} could not be written", place.display()))
+pub fn not_written(path: &Path) -> impl Fn(Error) -> Error {
+    move |error| with_hint(error, format_args!("{} could not be written", path.display()))
 }
 
-/// Points the link `place` at `target`, relative to the link's folder, atomically.
+/// Points the link `path` at `target`, relative to the link's folder, atomically.
 ///
 /// # Errors
-/// There is a folder at `place` that is not a copy of `target`, or the disk cannot be written.
-pub fn replace_link(place: &Path, target: &str) -> Result<()> {
-    if place.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+/// There is a folder at `path` that is not a copy of `target`, or the disk cannot be written.
+pub fn replace_link(path: &Path, target: &str) -> Result<()> {
+    if path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
         // This happens when a run is copied with its links dereferenced.
         ensure!(
-            is_copy(place, &place.with_file_name(target)).unwrap_or(false),
+            is_copy(path, &path.with_file_name(target)).unwrap_or(false),
             "{} is a folder where a link to {target} belongs, and is not a copy of it; move it away",
-            place.display()
+            path.display()
         );
-        remove_folder(place)?;
+        remove_folder(path)?;
     }
-    let making = unfinished::temp_path(place)?;
-    let _ = fs::remove_file(&making);
-    std::os::unix::fs::symlink(target, &making)
-        .and_then(|()| fs::rename(&making, place))
-        .with_context(|| format!("link {} could not be written", place.display()))
+    let temp = unfinished::temp_path(path)?;
+    let _ = fs::remove_file(&temp);
+    std::os::unix::fs::symlink(target, &temp)
+        .and_then(|()| fs::rename(&temp, path))
+        .with_context(|| format!("link {} could not be written", path.display()))
         .inspect_err(|_| {
-            let _ = fs::remove_file(&making);
+            let _ = fs::remove_file(&temp);
         })?;
-    sync_folder(parent(place))
+    sync_folder(parent(path))
 }
 
 /// Whether every file of `folder` is in `original`, with the same bytes.
@@ -163,27 +162,27 @@ fn is_copy(folder: &Path, original: &Path) -> Result<bool> {
 ///
 /// # Errors
 /// The disk cannot be written.
-pub fn remove_folder(place: &Path) -> Result<()> {
-    let making = unfinished::temp_path(place)?;
-    fs::rename(place, &making)
+pub fn remove_folder(path: &Path) -> Result<()> {
+    let temp = unfinished::temp_path(path)?;
+    fs::rename(path, &temp)
         .map_err(anyhow::Error::from)
-        .and_then(|()| sync_folder(parent(place)))
-        .and_then(|()| Ok(fs::remove_dir_all(&making)?))
-        .with_context(|| format!("{} could not be removed", place.display()))
+        .and_then(|()| sync_folder(parent(path)))
+        .and_then(|()| Ok(fs::remove_dir_all(&temp)?))
+        .with_context(|| format!("{} could not be removed", path.display()))
 }
 
-/// Free bytes of the file system at `place`.
+/// Free bytes of the file system at `path`.
 ///
 /// # Errors
 /// There is no such path.
-pub fn free_space(place: &Path) -> Result<u64> {
-    let space = rustix::fs::statvfs(place).with_context(|| format!("{} cannot be looked at", place.display()))?;
+pub fn free_space(path: &Path) -> Result<u64> {
+    let space = rustix::fs::statvfs(path).with_context(|| format!("{} cannot be looked at", path.display()))?;
     Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
 /// The parent folder of a path.
-pub fn parent(place: &Path) -> &Path {
-    match place.parent() {
+pub fn parent(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }

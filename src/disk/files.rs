@@ -12,7 +12,7 @@ use rustix::process::{fchdir, getcwd};
 use serde::de::DeserializeOwned;
 
 /// Maximum size in bytes of a file that is read whole. The largest published tokenizers are about 35 MB.
-const MOST: u64 = 1 << 28;
+const MAX_FILE_BYTES: u64 = 1 << 28;
 
 /// Opens a regular file, following links. A pipe could block forever, and a device may be endless.
 ///
@@ -33,7 +33,7 @@ pub fn open(path: &Path) -> Result<File> {
 /// # Errors
 /// As [`open`], or it is too large.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    read_up_to(open(path)?, MOST)
+    read_up_to(open(path)?, MAX_FILE_BYTES)
 }
 
 /// Reads a JSON file. `what` describes its contents for the error message, such as "a manifest of tokens".

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 /// Advice for the I/O error in the chain of `error`, worded to follow a semicolon; `None` if the chain has none, or if there
 /// is no advice for it. The message of `error` may already contain advice.
 pub fn hint(error: &Error) -> Option<&'static str> {
-    of_the_disk(error).or_else(|| match of_the_system(error)?.kind() {
+    disk_hint(error).or_else(|| match io_error(error)?.kind() {
         ErrorKind::PermissionDenied => Some("make it writable (chmod u+w), or use a folder that you can write to"),
         ErrorKind::NotFound => Some("restore what is missing"),
         _ => None,
@@ -17,8 +17,8 @@ pub fn hint(error: &Error) -> Option<&'static str> {
 }
 
 /// As [`hint`], but only for errors of the disk itself, whose advice does not depend on what failed.
-pub fn of_the_disk(error: &Error) -> Option<&'static str> {
-    let error = of_the_system(error)?;
+pub fn disk_hint(error: &Error) -> Option<&'static str> {
+    let error = io_error(error)?;
     Some(match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make space",
         ErrorKind::FileTooLarge => "raise the limit on the size of files (ulimit -f)",
@@ -34,7 +34,7 @@ pub fn of_the_disk(error: &Error) -> Option<&'static str> {
     })
 }
 
-fn of_the_system(error: &Error) -> Option<&io::Error> {
+fn io_error(error: &Error) -> Option<&io::Error> {
     error.chain().find_map(|cause| cause.downcast_ref())
 }
 

@@ -7,10 +7,10 @@
 //! ```
 
 pub mod bytes;
+pub mod download_progress;
 pub(crate) mod durable;
 pub(crate) mod files;
 pub mod floats;
 pub mod hash;
 pub(crate) mod hint;
-pub mod transfer;
 pub(crate) mod unfinished;

@@ -27,26 +27,26 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
-    /// An empty file beside `place`.
+    /// An empty file beside `dest`.
     ///
     /// # Errors
     /// It cannot be created.
-    pub fn file(place: &Path) -> Result<Self> {
+    pub fn file(dest: &Path) -> Result<Self> {
         let create = |path: &Path| OpenOptions::new().write(true).create_new(true).open(path).map(drop);
-        Self::claim(place, create)
+        Self::claim(dest, create)
     }
 
-    /// An empty folder beside `place`.
+    /// An empty folder beside `dest`.
     ///
     /// # Errors
     /// It cannot be created.
-    pub fn folder(place: &Path) -> Result<Self> {
-        Self::claim(place, |path| fs::create_dir(path))
+    pub fn folder(dest: &Path) -> Result<Self> {
+        Self::claim(dest, |path| fs::create_dir(path))
     }
 
-    fn claim(place: &Path, create: impl Fn(&Path) -> io::Result<()>) -> Result<Self> {
-        remove_abandoned(super::durable::parent(place));
-        let path = temp_path(place)?;
+    fn claim(dest: &Path, create: impl Fn(&Path) -> io::Result<()>) -> Result<Self> {
+        remove_abandoned(super::durable::parent(dest));
+        let path = temp_path(dest)?;
         // Before it is locked, another process may remove it as stale, or be about to.
         for _ in 0..TRIES {
             match create(&path) {
@@ -77,15 +77,16 @@ impl Unfinished {
         &self.path
     }
 
-    /// Checks that no other process is writing `place`.
+    /// Checks that no other process is writing `dest`.
     ///
     /// # Errors
     /// Another one is.
-    pub fn ensure_alone(&self, place: &Path) -> Result<()> {
+    pub fn ensure_alone(&self, dest: &Path) -> Result<()> {
         let others =
-            unfinished_in(super::durable::parent(place)).filter(|path| path.file_name() != self.path.file_name());
-        let of_the_same =
-            |path: &PathBuf| rest(path.file_name().unwrap_or_default()).is_some_and(|(_, of)| of == name(place));
+            unfinished_in(super::durable::parent(dest)).filter(|path| path.file_name() != self.path.file_name());
+        let of_the_same = |path: &PathBuf| {
+            parse_temp_name(path.file_name().unwrap_or_default()).is_some_and(|(_, of)| of == name(dest))
+        };
         ensure!(
             !others.filter(of_the_same).any(|path| is_locked(&path)),
             concurrent_writer_error()
@@ -97,11 +98,11 @@ impl Unfinished {
     ///
     /// # Errors
     /// The disk cannot be written.
-    pub fn publish(mut self, place: &Path) -> Result<()> {
+    pub fn publish(mut self, dest: &Path) -> Result<()> {
         self.lock.sync_all()?;
-        fs::rename(&self.path, place)?;
+        fs::rename(&self.path, dest)?;
         self.published = true;
-        super::durable::sync_folder(super::durable::parent(place))
+        super::durable::sync_folder(super::durable::parent(dest))
     }
 }
 
@@ -117,18 +118,18 @@ fn concurrent_writer_error() -> anyhow::Error {
     anyhow::anyhow!("another process is writing it; wait for it to finish, or choose another path")
 }
 
-/// The temporary path for `place`.
+/// The temporary path for `dest`.
 ///
 /// # Errors
-/// `place` has no file name.
-pub fn temp_path(place: &Path) -> Result<PathBuf> {
-    ensure!(place.file_name().is_some(), "a path to write needs a name");
-    Ok(place.with_file_name(format!("{TEMP_PREFIX}{}-{}", std::process::id(), name(place))))
+/// `dest` has no file name.
+pub fn temp_path(dest: &Path) -> Result<PathBuf> {
+    ensure!(dest.file_name().is_some(), "a path to write needs a name");
+    Ok(dest.with_file_name(format!("{TEMP_PREFIX}{}-{}", std::process::id(), name(dest))))
 }
 
 /// Whether that is a temporary name.
 pub fn is_unfinished(name: &OsStr) -> bool {
-    rest(name).is_some()
+    parse_temp_name(name).is_some()
 }
 
 /// Removes stale temporary entries of dead processes in `folder`. Those that cannot be removed stay: they may be another
@@ -162,14 +163,14 @@ fn unfinished_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 /// The process id and the final name in a temporary name.
-fn rest(name: &OsStr) -> Option<(u32, String)> {
+fn parse_temp_name(name: &OsStr) -> Option<(u32, String)> {
     let name = name.to_string_lossy();
     let (process, of) = name.strip_prefix(TEMP_PREFIX)?.split_once('-')?;
     Some((process.parse().ok()?, of.to_owned()))
 }
 
-fn name(place: &Path) -> String {
-    place.file_name().unwrap_or_default().to_string_lossy().into_owned()
+fn name(dest: &Path) -> String {
+    dest.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn is_locked(path: &Path) -> bool {
@@ -242,15 +243,15 @@ mod tests {
     #[test]
     fn of_two_writers_of_one_place_one_says_so() {
         let folder = tempfile::tempdir().unwrap();
-        let place = folder.path().join("model.gguf");
+        let dest = folder.path().join("model.gguf");
         // As another process would have it.
         let theirs = folder.path().join(".making-7-model.gguf");
         let lock = File::create(&theirs).unwrap();
         lock.try_lock().unwrap();
-        let ours = Unfinished::file(&place).unwrap();
-        let error = ours.ensure_alone(&place).unwrap_err().to_string();
+        let ours = Unfinished::file(&dest).unwrap();
+        let error = ours.ensure_alone(&dest).unwrap_err().to_string();
         assert!(error.contains("another process is writing it"), "{error}");
         drop(lock);
-        ours.ensure_alone(&place).unwrap();
+        ours.ensure_alone(&dest).unwrap();
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use super::console::say;
-use crate::disk::transfer::Transfer;
+use crate::disk::download_progress::DownloadProgress;
 
 /// Time between two lines if there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -85,7 +85,7 @@ impl Progress {
 }
 
 /// A bar for each file.
-impl Transfer for Progress {
+impl DownloadProgress for Progress {
     fn begin(&mut self, name: &str, bytes: u64) {
         self.suspend(|| say(format_args!("fetching {name}")));
         Progress::begin(self, "", bytes);

@@ -49,8 +49,8 @@ fn write(checkpoint: &Checkpoint, precision: Precision, out: &Path, proceed: imp
     ensure!(checkpoint.base.is_none(), "adapters must be merged before the export");
     let _made = durable::make_parents(out)?;
     proceed()?;
-    durable::write_folder(out, |making| {
-        checkpoint.write_model(making, precision)?;
+    durable::write_folder(out, |temp| {
+        checkpoint.write_model(temp, precision)?;
         proceed()
     })
     .map_err(durable::not_written(out))

@@ -133,20 +133,20 @@ pub fn save(tokenizer: &Tokenizer, out: &Path) -> Result<()> {
     let json = serde_json::to_vec(&tokenizer.to_json())?;
     let _made = durable::make_parents(&file)?;
     if is_file(out) {
-        return durable::fill_file(&file, |making| Ok(fs::write(making, &json)?));
+        return durable::fill_file(&file, |temp| Ok(fs::write(temp, &json)?));
     }
     let mut config = tokenizer.config_json(0);
     // The maximum length of a text depends on the model.
     config.as_object_mut().map(|config| config.remove("model_max_length"));
-    let place = out.join(TOKENIZER_CONFIG);
-    let is_new = !place.exists();
+    let config_file = out.join(TOKENIZER_CONFIG);
+    let is_new = !config_file.exists();
     // tokenizer.json is renamed into place last: where it exists, its configuration does, too.
-    let written = durable::fill_file(&file, |making| {
-        durable::write_file(&place, &serde_json::to_vec_pretty(&config)?)?;
-        Ok(fs::write(making, &json)?)
+    let written = durable::fill_file(&file, |temp| {
+        durable::write_file(&config_file, &serde_json::to_vec_pretty(&config)?)?;
+        Ok(fs::write(temp, &json)?)
     });
     if written.is_err() && is_new && !file.exists() {
-        let _ = fs::remove_file(place);
+        let _ = fs::remove_file(config_file);
     }
     written
 }

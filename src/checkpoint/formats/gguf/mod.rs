@@ -65,7 +65,7 @@ impl<'a> Gguf<'a> {
     /// # Errors
     /// The file cannot be written, a weight overflows its encoding, or an error of `progress`.
     pub fn write(&self, dest: &Path, progress: impl FnMut(u64) -> Result<()>) -> Result<()> {
-        durable::fill_file(dest, |making| self.write_to(making, progress))
+        durable::fill_file(dest, |temp| self.write_to(temp, progress))
     }
 
     fn write_to(&self, path: &Path, mut progress: impl FnMut(u64) -> Result<()>) -> Result<()> {

@@ -1,8 +1,8 @@
-//! Progress of file transfers.
+//! Progress of downloads.
 
-/// Receives the progress of file transfers.
-pub trait Transfer {
-    /// Called when the transfer of a file of `bytes` bytes begins, also when it restarts after a broken connection.
+/// Receives the progress of downloads.
+pub trait DownloadProgress {
+    /// Called when the download of a file of `bytes` bytes begins, also when it restarts after a broken connection.
     fn begin(&mut self, name: &str, bytes: u64);
 
     /// Called when another `bytes` bytes were received.
@@ -10,7 +10,7 @@ pub trait Transfer {
 }
 
 /// Ignores the progress.
-impl Transfer for () {
+impl DownloadProgress for () {
     fn begin(&mut self, _name: &str, _bytes: u64) {}
 
     fn received(&mut self, _bytes: u64) {}
