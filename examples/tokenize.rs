@@ -5,7 +5,7 @@
 //! ```
 
 use mlx_gpt::tokenizer::{Bpe, Pattern, Tokenizer, pieces::pieces};
-use mlx_gpt::tokenizer::{SpecialChoice, train_merges};
+use mlx_gpt::tokenizer::{SpecialTokenPolicy, train_merges};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let text = std::env::args().nth(1).ok_or("give a text")?;
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn show(name: &str, tokenizer: &Tokenizer, text: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let tokens = pieces(tokenizer, text, &SpecialChoice::TEXT)?;
+    let tokens = pieces(tokenizer, text, &SpecialTokenPolicy::TEXT)?;
     println!("{name}: {} tokens for {} bytes", tokens.len(), text.len());
     for token in &tokens {
         println!("{:>6}  {}", token.id, token.shown);

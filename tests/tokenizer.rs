@@ -8,7 +8,7 @@ use mlx_gpt::config::DEFAULT_CORPUS;
 use mlx_gpt::course::day01;
 use mlx_gpt::data::corpus::{Corpus, Split};
 use mlx_gpt::tokenizer::{
-    BYTES, Bpe, CharTokenizer, Pair, Pattern, SpecialChoice, StreamDecoder, Tokenizer, published, train_merges,
+    BYTES, Bpe, CharTokenizer, Pair, Pattern, SpecialTokenPolicy, StreamDecoder, Tokenizer, published, train_merges,
     train_sentencepiece, train_unigram,
 };
 use proptest::prelude::*;
@@ -149,8 +149,12 @@ fn saved_and_loaded_every_tokenizer_is_the_same_here_and_in_tokenizers() {
             if *name == "char" && text == nasty {
                 continue;
             }
-            let ids = tokenizer.encode_with(text, &SpecialChoice::ALLOW).unwrap();
-            assert_eq!(loaded.encode_with(text, &SpecialChoice::ALLOW).unwrap(), ids, "{name}");
+            let ids = tokenizer.encode_with(text, &SpecialTokenPolicy::ALLOW).unwrap();
+            assert_eq!(
+                loaded.encode_with(text, &SpecialTokenPolicy::ALLOW).unwrap(),
+                ids,
+                "{name}"
+            );
             assert_eq!(theirs.encode(text, false).unwrap().get_ids(), ids, "{name}");
             assert_eq!(theirs.decode(&ids, false).unwrap(), text, "{name}");
         }
@@ -165,16 +169,16 @@ fn special_tokens_are_ids_or_text_or_an_error_as_asked() {
         let as_text = tokenizer.encode(text).unwrap();
         assert!(!as_text.contains(&end), "{name}");
         assert_eq!(tokenizer.decode(&as_text).unwrap(), text, "{name}");
-        let allowed = tokenizer.encode_with(text, &SpecialChoice::ALLOW).unwrap();
+        let allowed = tokenizer.encode_with(text, &SpecialTokenPolicy::ALLOW).unwrap();
         assert_eq!(allowed.iter().filter(|&&id| id == end).count(), 1, "{name}");
         assert_eq!(tokenizer.decode(&allowed).unwrap(), text, "{name}");
         let error = tokenizer
-            .encode_with(text, &SpecialChoice::RAISE)
+            .encode_with(text, &SpecialTokenPolicy::RAISE)
             .unwrap_err()
             .to_string();
         assert!(error.contains("<|endoftext|>"), "{name}: {error}");
         assert_eq!(
-            tokenizer.encode_with("ab", &SpecialChoice::RAISE).unwrap(),
+            tokenizer.encode_with("ab", &SpecialTokenPolicy::RAISE).unwrap(),
             tokenizer.encode("ab").unwrap()
         );
     }

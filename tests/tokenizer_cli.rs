@@ -40,6 +40,9 @@ fn text_becomes_ids_and_text_again() {
         assert_eq!(parsed(&decoded), json!({ "text": text }));
     }
     assert_eq!(run(&["encode", "--tokenizer", "char", "ab"]), "39 40\n");
+    for name in ["cl100k", "cl100k_base"] {
+        assert_eq!(run(&["encode", "--tokenizer", name, "hello world"]), "15339 1917\n"); // tiktoken's
+    }
 }
 
 #[test]

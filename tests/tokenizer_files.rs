@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use common::from_base64;
-use mlx_gpt::tokenizer::{AddedToken, PreTokenizer, SpecialChoice, Tokenizer};
+use mlx_gpt::tokenizer::{AddedToken, PreTokenizer, SpecialTokenPolicy, Tokenizer};
 use serde_json::{Map, Value};
 
 fn fixture() -> Value {
@@ -53,7 +53,7 @@ fn check_saved(name: &str, tokenizer: &Tokenizer, texts: &[(&str, Vec<u32>)]) {
     let library: tokenizers::Tokenizer = json.parse().unwrap();
     for (text, ids) in texts {
         assert_eq!(
-            &again.encode_with(text, &SpecialChoice::ALLOW).unwrap(),
+            &again.encode_with(text, &SpecialTokenPolicy::ALLOW).unwrap(),
             ids,
             "{name}: {text:?}"
         );
@@ -75,13 +75,15 @@ fn tokenizer_json_has_the_ids_of_tokenizers() {
             let text = text(&case["text"]);
             assert_eq!(tokenizer.encode(text).unwrap(), ids(&case["plain"]), "{name}: {text:?}");
             assert_eq!(
-                tokenizer.encode_with(text, &SpecialChoice::ALLOW).unwrap(),
+                tokenizer.encode_with(text, &SpecialTokenPolicy::ALLOW).unwrap(),
                 ids(&case["special"]),
                 "{name}: {text:?}"
             );
             // All of them by their names are all of them.
             let specials: Vec<&str> = tokenizer.special_tokens().keys().map(String::as_str).collect();
-            let named = tokenizer.encode_with(text, &SpecialChoice::only(&specials)).unwrap();
+            let named = tokenizer
+                .encode_with(text, &SpecialTokenPolicy::only(&specials))
+                .unwrap();
             assert_eq!(named, ids(&case["special"]), "{name}: {text:?}");
         }
         let texts = list(&case["texts"]).iter();
@@ -103,7 +105,7 @@ fn folders_have_the_ids_of_transformers() {
         let texts: Vec<_> = texts.map(|case| (text(&case["text"]), ids(&case["ids"]))).collect();
         for (text, ids) in &texts {
             assert_eq!(
-                &tokenizer.encode_with(text, &SpecialChoice::ALLOW).unwrap(),
+                &tokenizer.encode_with(text, &SpecialTokenPolicy::ALLOW).unwrap(),
                 ids,
                 "{name}: {text:?}"
             );
@@ -175,7 +177,7 @@ fn tiktoken_files_have_the_ids_of_tiktoken() {
         let texts: Vec<_> = texts.map(|case| (text(&case["text"]), ids(&case["ids"]))).collect();
         for (text, ids) in &texts {
             assert_eq!(
-                &tokenizer.encode_with(text, &SpecialChoice::ALLOW).unwrap(),
+                &tokenizer.encode_with(text, &SpecialTokenPolicy::ALLOW).unwrap(),
                 ids,
                 "{name}: {text:?}"
             );
@@ -227,7 +229,7 @@ fn added_tokens_keep_their_ids_behind_a_gap() {
         let json = patched(&fixture["bases"][base], &serde_json::json!({ "added_tokens": added }));
         let tokenizer = Tokenizer::from_json(json, Path::new("x")).unwrap();
         assert_eq!(tokenizer.vocab_size(), 703, "{base}");
-        let ids = tokenizer.encode_with("a<b>the<a>", &SpecialChoice::ALLOW).unwrap();
+        let ids = tokenizer.encode_with("a<b>the<a>", &SpecialTokenPolicy::ALLOW).unwrap();
         assert!(ids.contains(&702) && ids.ends_with(&[700]), "{base}: {ids:?}");
         assert_eq!(
             tokenizer.decode(&[702, 700]).unwrap().replace(' ', ""),
@@ -243,7 +245,7 @@ fn added_tokens_keep_their_ids_behind_a_gap() {
     let mut json = Tokenizer::from(unigram).to_json();
     json["added_tokens"] = serde_json::json!([token(700, "<a>"), token(702, "<b>")]);
     let tokenizer = Tokenizer::from_json(json, Path::new("x")).unwrap();
-    let ids = tokenizer.encode_with("a<b>", &SpecialChoice::ALLOW).unwrap();
+    let ids = tokenizer.encode_with("a<b>", &SpecialTokenPolicy::ALLOW).unwrap();
     assert_eq!((ids.last(), tokenizer.vocab_size()), (Some(&702), 703));
     assert_eq!(tokenizer.special_tokens().len(), 2);
     assert!(tokenizer.decode(&[699]).is_err() && tokenizer.decode(&[701]).is_err());

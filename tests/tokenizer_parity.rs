@@ -3,7 +3,7 @@
 use mlx_gpt::config::DEFAULT_CORPUS;
 use mlx_gpt::data::corpus::{Corpus, Split};
 use mlx_gpt::disk::hash::finish;
-use mlx_gpt::tokenizer::{Pattern, SpecialChoice, Specials, Tokenizer, train_merges};
+use mlx_gpt::tokenizer::{Pattern, SpecialTokenPolicy, SpecialTokenSet, Tokenizer, train_merges};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -81,22 +81,22 @@ fn ten_thousand_random_strings_have_tiktokens_ids() {
 fn special_tokens_are_treated_as_tiktoken_treats_them() {
     let specials = |json: &Value| match json {
         Value::Array(tokens) => {
-            Specials::These(tokens.iter().map(|token| token.as_str().unwrap().to_owned()).collect())
+            SpecialTokenSet::Only(tokens.iter().map(|token| token.as_str().unwrap().to_owned()).collect())
         }
-        _ => Specials::All,
+        _ => SpecialTokenSet::All,
     };
     for (name, tokenizer) in tokenizers() {
         for case in fixture()[name]["specials"].as_array().unwrap() {
-            let choice = SpecialChoice {
+            let policy = SpecialTokenPolicy {
                 allowed: specials(&case["allowed"]),
                 disallowed: specials(&case["disallowed"]),
             };
             let text = case["text"].as_str().unwrap();
-            match tokenizer.encode_with(text, &choice) {
-                Ok(found) => assert_eq!(found, ids(&case["ids"]), "{name}: {choice:?}"),
+            match tokenizer.encode_with(text, &policy) {
+                Ok(found) => assert_eq!(found, ids(&case["ids"]), "{name}: {policy:?}"),
                 Err(error) => {
                     let token = case["raises"].as_str().unwrap();
-                    assert!(error.to_string().contains(token), "{name}: {choice:?}: {error}");
+                    assert!(error.to_string().contains(token), "{name}: {policy:?}: {error}");
                 }
             }
         }

@@ -125,7 +125,7 @@ use crate::lessons::tokens::{cut, lengths, published};
 use crate::lessons::workspace::Workspace;
 use crate::measure::doctor;
 use crate::terminal::console::say;
-use crate::tokenizer::{Bpe, CharTokenizer, END_OF_TEXT, Pattern, SpecialChoice, Tokenizer, train_merges};
+use crate::tokenizer::{Bpe, CharTokenizer, END_OF_TEXT, Pattern, SpecialTokenPolicy, Tokenizer, train_merges};
 
 /// Day 1.
 pub const LESSON: Lesson = Lesson {
@@ -334,14 +334,18 @@ fn program(page: &mut Page, workspace: &Workspace) -> Result<()> {
     page.figure("special.txt", || {
         let text = format!("The end.{END_OF_TEXT}");
         let mut out = format!("{text:?}\nas text     {:?}\n", gpt2.encode(&text)?);
-        writeln!(out, "allowed     {:?}", gpt2.encode_with(&text, &SpecialChoice::ALLOW)?)?;
-        if let Err(error) = gpt2.encode_with(&text, &SpecialChoice::RAISE) {
+        writeln!(
+            out,
+            "allowed     {:?}",
+            gpt2.encode_with(&text, &SpecialTokenPolicy::ALLOW)?
+        )?;
+        if let Err(error) = gpt2.encode_with(&text, &SpecialTokenPolicy::RAISE) {
             writeln!(out, "disallowed  error: {error}")?;
         }
         Ok(out)
     })?;
     let as_text = gpt2.encode(END_OF_TEXT)?;
-    let as_token = gpt2.encode_with(END_OF_TEXT, &SpecialChoice::ALLOW)?;
+    let as_token = gpt2.encode_with(END_OF_TEXT, &SpecialTokenPolicy::ALLOW)?;
     page.claim(
         "hello world is 31373 995 to GPT-2, and its special token is 50256, but not in a text",
         "gpt2 in src/tokenizer/published.rs, AddedTokens::split in src/tokenizer/added.rs",

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anyhow::Result;
 
 use crate::tokenizer::pieces::pieces;
-use crate::tokenizer::{SpecialChoice, Tokenizer};
+use crate::tokenizer::{SpecialTokenPolicy, Tokenizer};
 
 /// Both tokenizers with their names.
 ///
@@ -24,7 +24,7 @@ pub fn cut(lines: &str) -> Result<String> {
     let both = published()?;
     for line in lines.lines() {
         for (name, tokenizer) in &both {
-            let tokens = pieces(tokenizer, line, &SpecialChoice::TEXT)?;
+            let tokens = pieces(tokenizer, line, &SpecialTokenPolicy::TEXT)?;
             let shown: Vec<String> = tokens.iter().map(|token| token.shown.replace(' ', "·")).collect();
             writeln!(out, "{name:<6} {:>2}  {}", shown.len(), shown.join("|"))?;
         }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::ids;
-use super::special::{SpecialChoice, Specials};
+use super::special::{SpecialTokenPolicy, SpecialTokenSet};
 
 /// An added token, with Hugging Face's names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,7 +17,7 @@ pub struct AddedToken {
     pub id: u32,
     /// Its text.
     pub content: String,
-    /// It is matched only where special tokens are allowed, see [`SpecialChoice`]; other added tokens always are.
+    /// It is matched only where special tokens are allowed, see [`SpecialTokenPolicy`]; other added tokens always are.
     pub special: bool,
     /// It matches only whole words: with no letter, digit or underscore before or after it.
     pub single_word: bool,
@@ -126,9 +126,9 @@ impl AddedTokens {
         &self.specials
     }
 
-    /// Whether no text can contain a token that `choice` would match or reject.
-    pub fn match_nothing(&self, choice: &SpecialChoice) -> bool {
-        self.ordinary.is_empty() && (self.specials.is_empty() || *choice == SpecialChoice::TEXT)
+    /// Whether no text can contain a token that `policy` would match or reject.
+    pub fn match_nothing(&self, policy: &SpecialTokenPolicy) -> bool {
+        self.ordinary.is_empty() && (self.specials.is_empty() || *policy == SpecialTokenPolicy::TEXT)
     }
 
     /// Splits a text at the tokens that are not special, and at the special ones that are allowed, as Hugging Face's
@@ -136,14 +136,14 @@ impl AddedTokens {
     ///
     /// # Errors
     /// A disallowed token in the text.
-    pub fn split<'a>(&self, text: &'a str, choice: &SpecialChoice) -> Result<Vec<Segment<'a>>> {
-        self.check_disallowed(text, choice)?;
+    pub fn split<'a>(&self, text: &'a str, policy: &SpecialTokenPolicy) -> Result<Vec<Segment<'a>>> {
+        self.check_disallowed(text, policy)?;
         let some;
-        let finder = match &choice.allowed {
-            Specials::All => &self.all,
-            Specials::None => &self.ordinary,
-            Specials::These(_) => {
-                let allowed = |token: &&AddedToken| !token.special || choice.allowed.has(&token.content);
+        let finder = match &policy.allowed {
+            SpecialTokenSet::All => &self.all,
+            SpecialTokenSet::None => &self.ordinary,
+            SpecialTokenSet::Only(_) => {
+                let allowed = |token: &&AddedToken| !token.special || policy.allowed.has(&token.content);
                 some = Matcher::new(self.tokens.iter().filter(allowed))?;
                 &some
             }
@@ -155,11 +155,11 @@ impl AddedTokens {
     ///
     /// # Errors
     /// The first of them.
-    pub fn check_disallowed(&self, text: &str, choice: &SpecialChoice) -> Result<()> {
-        if choice.disallowed == Specials::None {
+    pub fn check_disallowed(&self, text: &str, policy: &SpecialTokenPolicy) -> Result<()> {
+        if policy.disallowed == SpecialTokenSet::None {
             return Ok(());
         }
-        let raises = |token: &&AddedToken| token.special && choice.raises(&token.content);
+        let raises = |token: &&AddedToken| token.special && policy.raises(&token.content);
         let finder = Matcher::new(self.tokens.iter().filter(raises))?;
         if let Some((at, token)) = finder.first(text) {
             bail!(
@@ -189,7 +189,7 @@ impl AddedTokens {
 pub fn texts_between<'a>(text: &'a str, specials: &[&str]) -> Result<Vec<&'a str>> {
     let tokens = specials.iter().filter(|token| !token.is_empty());
     let tokens = tokens.map(|token| AddedToken::special(token, 0));
-    let segments = AddedTokens::new(tokens.collect())?.split(text, &SpecialChoice::ALLOW)?;
+    let segments = AddedTokens::new(tokens.collect())?.split(text, &SpecialTokenPolicy::ALLOW)?;
     let texts = segments.into_iter().filter_map(|segment| match segment {
         Segment::Text(text) => Some(text),
         Segment::Token(_) => None,
@@ -323,16 +323,16 @@ fn is_word_character(character: char) -> bool {
 mod tests {
     use super::*;
 
-    fn split<'a>(tokens: &[AddedToken], text: &'a str, choice: &SpecialChoice) -> Result<Vec<Segment<'a>>> {
-        AddedTokens::new(tokens.to_vec())?.split(text, choice)
+    fn split<'a>(tokens: &[AddedToken], text: &'a str, policy: &SpecialTokenPolicy) -> Result<Vec<Segment<'a>>> {
+        AddedTokens::new(tokens.to_vec())?.split(text, policy)
     }
 
     #[test]
     fn a_text_is_cut_at_allowed_tokens() {
         let specials = [("<a>", 7), ("<a><b>", 8), ("<c>", 9)].map(|(content, id)| AddedToken::special(content, id));
-        let of = |text, choice: SpecialChoice| split(&specials, text, &choice);
+        let of = |text, policy: SpecialTokenPolicy| split(&specials, text, &policy);
         assert_eq!(
-            of("x<a><b><a>y<c>", SpecialChoice::ALLOW).unwrap(),
+            of("x<a><b><a>y<c>", SpecialTokenPolicy::ALLOW).unwrap(),
             [
                 Segment::Text("x"),
                 Segment::Token(8),
@@ -341,12 +341,17 @@ mod tests {
                 Segment::Token(9)
             ]
         );
-        assert_eq!(of("x<a>", SpecialChoice::TEXT).unwrap(), [Segment::Text("x<a>")]);
-        assert_eq!(of("<c>", SpecialChoice::only(&["<c>"])).unwrap(), [Segment::Token(9)]);
-        let error = of("x<a><c>", SpecialChoice::only(&["<c>"])).unwrap_err().to_string();
+        assert_eq!(of("x<a>", SpecialTokenPolicy::TEXT).unwrap(), [Segment::Text("x<a>")]);
+        assert_eq!(
+            of("<c>", SpecialTokenPolicy::only(&["<c>"])).unwrap(),
+            [Segment::Token(9)]
+        );
+        let error = of("x<a><c>", SpecialTokenPolicy::only(&["<c>"]))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("<a> at byte 1"), "{error}");
-        assert!(of("x<c>", SpecialChoice::RAISE).is_err());
-        assert_eq!(of("", SpecialChoice::ALLOW).unwrap(), []);
+        assert!(of("x<c>", SpecialTokenPolicy::RAISE).is_err());
+        assert_eq!(of("", SpecialTokenPolicy::ALLOW).unwrap(), []);
     }
 
     #[test]
@@ -371,7 +376,11 @@ mod tests {
         };
         assert!(is_kept(vec![normalized("<a>", 0), odd]));
         // What is not normalized is found first, though it begins later and is shorter.
-        let parts = split(&[normalized("ab", 0), plain("bc", 1)], "abcab", &SpecialChoice::ALLOW);
+        let parts = split(
+            &[normalized("ab", 0), plain("bc", 1)],
+            "abcab",
+            &SpecialTokenPolicy::ALLOW,
+        );
         assert_eq!(
             parts.unwrap(),
             [Segment::Text("a"), Segment::Token(1), Segment::Token(0)]

@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::hf_tokenizer::HfTokenizer;
 use super::special::ordinary_text_note;
 use super::{
-    AddedToken, Bpe, CharTokenizer, END_OF_TEXT, PreTokenizer, SpecialChoice, difference, folder, hugging_face, ids,
-    published, sentencepiece, tiktoken,
+    AddedToken, Bpe, CharTokenizer, END_OF_TEXT, PreTokenizer, SpecialTokenPolicy, difference, folder, hugging_face,
+    ids, published, sentencepiece, tiktoken,
 };
 use crate::config::SpecialTokens;
 use crate::disk::files;
@@ -18,13 +18,13 @@ use crate::disk::files;
 /// A tokenizer of any kind.
 ///
 /// ```
-/// use mlx_gpt::tokenizer::{SpecialChoice, Tokenizer};
+/// use mlx_gpt::tokenizer::{SpecialTokenPolicy, Tokenizer};
 ///
 /// let tokenizer = Tokenizer::gpt2()?;
 /// assert_eq!(tokenizer.encode("hello world")?, [31373, 995]);
 /// assert_eq!(tokenizer.decode(&[31373, 995])?, "hello world");
-/// assert_eq!(tokenizer.encode_with("<|endoftext|>", &SpecialChoice::ALLOW)?, [50256]);
-/// assert!(tokenizer.encode_with("<|endoftext|>", &SpecialChoice::RAISE).is_err());
+/// assert_eq!(tokenizer.encode_with("<|endoftext|>", &SpecialTokenPolicy::ALLOW)?, [50256]);
+/// assert!(tokenizer.encode_with("<|endoftext|>", &SpecialTokenPolicy::RAISE).is_err());
 /// # anyhow::Ok(())
 /// ```
 #[derive(Clone, Debug)]
@@ -72,8 +72,8 @@ impl Tokenizer {
         Ok(published::cl100k()?.into())
     }
 
-    /// The tokenizer that `--tokenizer` names: `char`, which is built from a text; `gpt2`; `cl100k`; or a path as for
-    /// [`load`](Self::load).
+    /// The tokenizer that `--tokenizer` names: `char`, which is built from a text; `gpt2`; `cl100k`, or
+    /// tiktoken's name of it, `cl100k_base`; or a path as for [`load`](Self::load).
     ///
     /// # Errors
     /// As `load`, or those of `char`.
@@ -81,7 +81,7 @@ impl Tokenizer {
         match name {
             "char" => Ok(char()?.into()),
             "gpt2" => Self::gpt2(),
-            "cl100k" => Self::cl100k(),
+            "cl100k" | "cl100k_base" => Self::cl100k(),
             path => Self::load(Path::new(path)),
         }
     }
@@ -221,18 +221,18 @@ impl Tokenizer {
     /// # Errors
     /// A character that the tokenizer lacks.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        self.encode_with(text, &SpecialChoice::TEXT)
+        self.encode_with(text, &SpecialTokenPolicy::TEXT)
     }
 
-    /// The ids of `text`, with special tokens handled as `choice` says.
+    /// The ids of `text`, with special tokens handled as `policy` says.
     ///
     /// # Errors
     /// As [`encode`](Self::encode), or a disallowed special token in the text.
-    pub fn encode_with(&self, text: &str, choice: &SpecialChoice) -> Result<Vec<u32>> {
+    pub fn encode_with(&self, text: &str, policy: &SpecialTokenPolicy) -> Result<Vec<u32>> {
         match self {
             Self::Char(tokenizer) => tokenizer.encode(text),
-            Self::Bpe(tokenizer) => tokenizer.encode_with(text, choice),
-            Self::HuggingFace(tokenizer) => tokenizer.encode_with(text, choice),
+            Self::Bpe(tokenizer) => tokenizer.encode_with(text, policy),
+            Self::HuggingFace(tokenizer) => tokenizer.encode_with(text, policy),
         }
     }
 

@@ -6,12 +6,12 @@ use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
 use super::added::{AddedToken, AddedTokens, Segment, texts_between};
-use super::byte_unicode::{from_characters, to_characters};
+use super::byte_unicode::{bytes_to_unicode, unicode_to_bytes};
 use super::ids;
 use super::ranks::Ranks;
 use super::recover::recover_merge;
 use super::train::train_merges_of_texts;
-use super::{BYTES, END_OF_TEXT, Pair, PreTokenizer, SpecialChoice};
+use super::{BYTES, END_OF_TEXT, Pair, PreTokenizer, SpecialTokenPolicy};
 
 /// Texts longer than this many bytes are encoded on all of rayon's threads, in segments of about this length.
 const SEGMENT: usize = 1 << 18;
@@ -133,7 +133,7 @@ impl Bpe {
             ensure!(!content.is_empty(), "a special token is empty");
             // tokenizer.json has one vocabulary for both, by how they are written.
             ensure!(
-                from_characters(content).is_none_or(|bytes| ranks.get(&bytes).is_none()),
+                unicode_to_bytes(content).is_none_or(|bytes| ranks.get(&bytes).is_none()),
                 "special token {content} is an ordinary token too; choose one that no text merges into, like {END_OF_TEXT}"
             );
             ensure!(by_id[*id as usize].is_empty(), "two tokens have the id {id}");
@@ -188,18 +188,18 @@ impl Bpe {
     /// # Errors
     /// As [`PreTokenizer::chunks`]: none with a published pattern.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        self.encode_with(text, &SpecialChoice::TEXT)
+        self.encode_with(text, &SpecialTokenPolicy::TEXT)
     }
 
-    /// The ids of `text`, with special tokens handled as `choice` says.
+    /// The ids of `text`, with special tokens handled as `policy` says.
     ///
     /// # Errors
     /// As [`encode`](Self::encode), or a disallowed special token in the text.
-    pub fn encode_with(&self, text: &str, choice: &SpecialChoice) -> Result<Vec<u32>> {
-        if self.added.match_nothing(choice) {
+    pub fn encode_with(&self, text: &str, policy: &SpecialTokenPolicy) -> Result<Vec<u32>> {
+        if self.added.match_nothing(policy) {
             return self.encode_between(text);
         }
-        let segments = self.added.split(text, choice)?;
+        let segments = self.added.split(text, policy)?;
         let encode = |segment: &Segment| match segment {
             Segment::Text(text) => self.encode_between(text),
             Segment::Token(id) => Ok(vec![*id]),
@@ -300,7 +300,7 @@ impl Bpe {
     /// # Errors
     /// As [`merges`](Self::merges).
     pub fn written_merges(&self) -> Result<Vec<String>> {
-        let written = |id: u32| to_characters(self.token_bytes(id).unwrap_or_default());
+        let written = |id: u32| bytes_to_unicode(self.token_bytes(id).unwrap_or_default());
         let merges = self.merges()?.into_iter();
         Ok(merges
             .map(|(left, right)| format!("{} {}", written(left), written(right)))
@@ -315,7 +315,7 @@ impl Bpe {
             splits.filter(|&(left, right)| self.ranks.get(left).is_some() && self.ranks.get(right).is_some())
         });
         pairs
-            .map(|(left, right)| format!("{} {}", to_characters(left), to_characters(right)))
+            .map(|(left, right)| format!("{} {}", bytes_to_unicode(left), bytes_to_unicode(right)))
             .collect()
     }
 }

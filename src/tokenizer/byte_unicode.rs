@@ -26,17 +26,17 @@ pub fn gpt2_byte_order() -> impl Iterator<Item = u8> {
 /// Bytes as characters.
 ///
 /// ```
-/// use mlx_gpt::tokenizer::byte_unicode::{from_characters, to_characters};
+/// use mlx_gpt::tokenizer::byte_unicode::{unicode_to_bytes, bytes_to_unicode};
 ///
-/// assert_eq!(to_characters(" é\n".as_bytes()), "ĠÃ©Ċ");
-/// assert_eq!(from_characters("ĠÃ©Ċ").as_deref(), Some(" é\n".as_bytes()));
+/// assert_eq!(bytes_to_unicode(" é\n".as_bytes()), "ĠÃ©Ċ");
+/// assert_eq!(unicode_to_bytes("ĠÃ©Ċ").as_deref(), Some(" é\n".as_bytes()));
 /// ```
-pub fn to_characters(bytes: &[u8]) -> String {
+pub fn bytes_to_unicode(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| CHARACTERS[usize::from(byte)]).collect()
 }
 
 /// The bytes of such characters; none if one of them stands for no byte.
-pub fn from_characters(text: &str) -> Option<Vec<u8>> {
+pub fn unicode_to_bytes(text: &str) -> Option<Vec<u8>> {
     text.chars().map(byte_of).collect()
 }
 
@@ -58,11 +58,11 @@ mod tests {
     #[test]
     fn every_byte_has_a_character_of_its_own() {
         let bytes: Vec<u8> = (0..=255).collect();
-        let text = to_characters(&bytes);
+        let text = bytes_to_unicode(&bytes);
         assert_eq!(text.chars().count(), 256);
         assert!(!text.contains(|c: char| c.is_whitespace() || c.is_control()));
-        assert_eq!(from_characters(&text), Some(bytes));
-        assert_eq!(from_characters("a b"), None);
-        assert_eq!(from_characters("字"), None);
+        assert_eq!(unicode_to_bytes(&text), Some(bytes));
+        assert_eq!(unicode_to_bytes("a b"), None);
+        assert_eq!(unicode_to_bytes("字"), None);
     }
 }

@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::added::{AddedToken, AddedTokens};
-use super::byte_unicode::from_characters;
+use super::byte_unicode::unicode_to_bytes;
 use super::guarded::guarded;
-use super::special::{SpecialChoice, Specials};
+use super::special::{SpecialTokenPolicy, SpecialTokenSet};
 use super::{gaps, ids};
 
 /// A tokenizer that Hugging Face's `tokenizers` runs.
@@ -83,21 +83,21 @@ impl HfTokenizer {
         &self.added
     }
 
-    /// The ids of `text`, with special tokens handled as `choice` says.
+    /// The ids of `text`, with special tokens handled as `policy` says.
     ///
     /// # Errors
     /// If the library fails, for example on text that it has no token for; a disallowed special token in the text.
-    pub fn encode_with(&self, text: &str, choice: &SpecialChoice) -> Result<Vec<u32>> {
-        self.added.check_disallowed(text, choice)?;
+    pub fn encode_with(&self, text: &str, policy: &SpecialTokenPolicy) -> Result<Vec<u32>> {
+        self.added.check_disallowed(text, policy)?;
         let some;
         // How the text around a special token is encoded depends on it, so the library has to match it.
-        let tokenizer = match &choice.allowed {
+        let tokenizer = match &policy.allowed {
             _ if self.special_tokens().is_empty() => &self.whole,
-            Specials::All => &self.whole,
-            Specials::None => match self.plain.get() {
+            SpecialTokenSet::All => &self.whole,
+            SpecialTokenSet::None => match self.plain.get() {
                 Some(plain) => plain,
                 None => {
-                    let plain = Box::new(self.with_specials(&Specials::None)?);
+                    let plain = Box::new(self.with_specials(&SpecialTokenSet::None)?);
                     self.plain.get_or_init(|| plain)
                 }
             },
@@ -111,10 +111,10 @@ impl HfTokenizer {
     }
 
     /// The tokenizer that matches the allowed special tokens, and treats the others as text.
-    fn with_specials(&self, allowed: &Specials) -> Result<tokenizers::Tokenizer> {
+    fn with_specials(&self, allowed: &SpecialTokenSet) -> Result<tokenizers::Tokenizer> {
         let mut json = self.json.clone();
         let is_unigram = json["model"]["vocab"].is_array();
-        if !is_unigram && *allowed == Specials::None {
+        if !is_unigram && *allowed == SpecialTokenSet::None {
             let mut tokenizer = self.whole.clone();
             tokenizer.set_encode_special_tokens(true);
             return Ok(tokenizer);
@@ -162,7 +162,7 @@ impl HfTokenizer {
             return Some(token.into_bytes());
         }
         if self.json["decoder"]["type"] == "ByteLevel"
-            && let Some(bytes) = from_characters(&token)
+            && let Some(bytes) = unicode_to_bytes(&token)
         {
             return Some(bytes);
         }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value, json};
 
 use super::added::AddedToken;
-use super::byte_unicode::{from_characters, to_characters};
+use super::byte_unicode::{bytes_to_unicode, unicode_to_bytes};
 use super::ids::id;
 use super::{Bpe, END_OF_TEXT, Pair, Pattern, PreTokenizer};
 
@@ -13,7 +13,7 @@ use super::{Bpe, END_OF_TEXT, Pair, Pattern, PreTokenizer};
 pub fn to_json(bpe: &Bpe) -> Value {
     let mut vocab: Map<String, Value> = bpe
         .ordinary_tokens()
-        .map(|(id, token)| (to_characters(token), json!(id)))
+        .map(|(id, token)| (bytes_to_unicode(token), json!(id)))
         .collect();
     // Added tokens are in the model's vocabulary too: otherwise the library would number them itself.
     let mut added: Vec<&AddedToken> = bpe.added_tokens().tokens().iter().collect();
@@ -106,7 +106,7 @@ pub fn from_json(json: &Value) -> Option<Bpe> {
 
     let mut tokens: Vec<(Box<[u8]>, u32)> = Vec::with_capacity(ids.len());
     for byte in 0..=u8::MAX {
-        tokens.push(([byte].into(), *ids.get(to_characters(&[byte]).as_str())?));
+        tokens.push(([byte].into(), *ids.get(bytes_to_unicode(&[byte]).as_str())?));
     }
     let mut merges: Vec<Pair> = Vec::new();
     for merge in model["merges"].as_array()? {
@@ -116,7 +116,7 @@ pub fn from_json(json: &Value) -> Option<Bpe> {
         };
         let token = [left, right].concat();
         merges.push((*ids.get(left)?, *ids.get(right)?));
-        tokens.push((from_characters(&token)?.into(), *ids.get(token.as_str())?));
+        tokens.push((unicode_to_bytes(&token)?.into(), *ids.get(token.as_str())?));
     }
     // Every token must be a byte, the result of a merge, or an added token.
     let added_contents: HashSet<&str> = added.iter().map(|token| token.content.as_str()).collect();

@@ -69,7 +69,7 @@ pub use guarded::panic_is_caught;
 pub use hf_tokenizer::HfTokenizer;
 pub use hf_train::{train_sentencepiece, train_unigram};
 pub use pre_tokenizer::{Expression, PreTokenizer};
-pub use special::{SpecialChoice, Specials, ordinary_text_note};
+pub use special::{SpecialTokenPolicy, SpecialTokenSet, ordinary_text_note};
 pub use split::{Chunks, Pattern};
 pub use stream::StreamDecoder;
 pub use train::train_merges;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{SpecialChoice, Tokenizer};
+use super::{SpecialTokenPolicy, Tokenizer};
 use crate::terminal::escape::is_format;
 
 /// One token of a text.
@@ -31,7 +31,7 @@ impl ShownToken {
 ///
 /// # Errors
 /// As [`Tokenizer::encode_with`].
-pub fn pieces(tokenizer: &Tokenizer, text: &str, special: &SpecialChoice) -> Result<Vec<ShownToken>> {
+pub fn pieces(tokenizer: &Tokenizer, text: &str, special: &SpecialTokenPolicy) -> Result<Vec<ShownToken>> {
     let ids = tokenizer.encode_with(text, special)?;
     let bytes: Vec<Vec<u8>> = ids
         .iter()
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_character_over_several_tokens_is_named_in_each() {
         let tokenizer = Tokenizer::gpt2().unwrap();
-        let pieces = pieces(&tokenizer, "a\n 😀\u{1b}", &SpecialChoice::TEXT).unwrap();
+        let pieces = pieces(&tokenizer, "a\n 😀\u{1b}", &SpecialTokenPolicy::TEXT).unwrap();
         let seen: Vec<_> = pieces
             .iter()
             .map(|piece| (piece.shown.as_str(), piece.code_points.as_str()))

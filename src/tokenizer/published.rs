@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 
 use super::added::AddedToken;
-use super::byte_unicode::{from_characters, gpt2_byte_order};
+use super::byte_unicode::{gpt2_byte_order, unicode_to_bytes};
 use super::tiktoken::{CL100K_SPECIALS, tokens};
 use super::{Bpe, END_OF_TEXT, Pattern};
 
@@ -27,8 +27,8 @@ pub fn gpt2() -> Result<Bpe> {
     // The first line is a version; each of the others is a merge, its two parts written in GPT-2's characters.
     for line in GPT2_MERGES.lines().skip(1) {
         let (left, right) = line.split_once(' ').context(broken)?;
-        let mut token = from_characters(left).context(broken)?;
-        token.extend(from_characters(right).context(broken)?);
+        let mut token = unicode_to_bytes(left).context(broken)?;
+        token.extend(unicode_to_bytes(right).context(broken)?);
         tokens.push(token.into());
     }
     let end_of_text = tokens.len() as u32;
@@ -61,7 +61,7 @@ mod tests {
     use std::collections::HashMap;
     use std::fs;
 
-    use super::super::byte_unicode::to_characters;
+    use super::super::byte_unicode::bytes_to_unicode;
     use super::*;
 
     #[test]
@@ -71,7 +71,7 @@ mod tests {
         let ours = gpt2().unwrap();
         assert_eq!(ours.vocab_size(), published.len());
         for (id, token) in ours.ordinary_tokens() {
-            assert_eq!(published[&to_characters(token)], id);
+            assert_eq!(published[&bytes_to_unicode(token)], id);
         }
         assert_eq!(published[END_OF_TEXT], ours.special_tokens()[END_OF_TEXT]);
     }
@@ -85,7 +85,7 @@ mod tests {
             .into_iter()
             .map(|(left, right)| {
                 [left, right]
-                    .map(|id| to_characters(ours.token_bytes(id).unwrap()))
+                    .map(|id| bytes_to_unicode(ours.token_bytes(id).unwrap()))
                     .join(" ")
             })
             .collect();

@@ -22,21 +22,21 @@ pub fn ordinary_text_note(counts: &BTreeMap<String, usize>) -> Option<String> {
 
 /// Some of a tokenizer's special tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Specials {
+pub enum SpecialTokenSet {
     /// None of them.
     None,
     /// All of them.
     All,
     /// Those whose text is listed.
-    These(Vec<String>),
+    Only(Vec<String>),
 }
 
-impl Specials {
+impl SpecialTokenSet {
     pub(super) fn has(&self, token: &str) -> bool {
         match self {
             Self::None => false,
             Self::All => true,
-            Self::These(tokens) => tokens.iter().any(|other| other == token),
+            Self::Only(tokens) => tokens.iter().any(|other| other == token),
         }
     }
 }
@@ -47,47 +47,47 @@ impl Specials {
 ///
 /// Ordinary text is the default, because text from users should not be able to end a document or forge a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpecialChoice {
+pub struct SpecialTokenPolicy {
     /// Those that become their ids.
-    pub allowed: Specials,
+    pub allowed: SpecialTokenSet,
     /// Those that are an error.
-    pub disallowed: Specials,
+    pub disallowed: SpecialTokenSet,
 }
 
-impl SpecialChoice {
+impl SpecialTokenPolicy {
     /// Special tokens are ordinary text. tiktoken's `encode_ordinary`.
     pub const TEXT: Self = Self {
-        allowed: Specials::None,
-        disallowed: Specials::None,
+        allowed: SpecialTokenSet::None,
+        disallowed: SpecialTokenSet::None,
     };
     /// Special tokens become their ids. tiktoken's `allowed_special="all"`.
     pub const ALLOW: Self = Self {
-        allowed: Specials::All,
-        disallowed: Specials::None,
+        allowed: SpecialTokenSet::All,
+        disallowed: SpecialTokenSet::None,
     };
     /// A special token in the text is an error. tiktoken's default.
     pub const RAISE: Self = Self {
-        allowed: Specials::None,
-        disallowed: Specials::All,
+        allowed: SpecialTokenSet::None,
+        disallowed: SpecialTokenSet::All,
     };
 
     /// These tokens become their ids; another special token in the text is an error.
     pub fn only(tokens: &[&str]) -> Self {
         Self {
-            allowed: Specials::These(tokens.iter().map(|&token| token.to_owned()).collect()),
-            disallowed: Specials::All,
+            allowed: SpecialTokenSet::Only(tokens.iter().map(|&token| token.to_owned()).collect()),
+            disallowed: SpecialTokenSet::All,
         }
     }
 
     pub(super) fn raises(&self, token: &str) -> bool {
         match self.disallowed {
-            Specials::All => !self.allowed.has(token),
+            SpecialTokenSet::All => !self.allowed.has(token),
             _ => self.disallowed.has(token),
         }
     }
 }
 
-impl From<SpecialTokens> for SpecialChoice {
+impl From<SpecialTokens> for SpecialTokenPolicy {
     fn from(option: SpecialTokens) -> Self {
         match option {
             SpecialTokens::Allow => Self::ALLOW,

@@ -70,6 +70,7 @@ pub fn absolute_corpus(corpus: &str) -> Result<String> {
 fn absolute_tokenizer(tokenizer: &str) -> Result<String> {
     match tokenizer {
         "char" | "gpt2" | "cl100k" => Ok(tokenizer.into()),
+        "cl100k_base" => Ok("cl100k".into()), // tiktoken's name
         path => absolute(Path::new(path), "tokenizer"),
     }
 }
@@ -81,4 +82,17 @@ fn absolute(path: &Path, what: &str) -> Result<String> {
     real.into_os_string()
         .into_string()
         .map_err(|path| anyhow::anyhow!("{what} {} has a name that is not UTF-8; rename it", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokenizers_by_name_are_no_paths() {
+        for (name, recorded) in [("gpt2", "gpt2"), ("cl100k", "cl100k"), ("cl100k_base", "cl100k")] {
+            assert_eq!(absolute_tokenizer(name).unwrap(), recorded);
+        }
+        assert!(absolute_tokenizer("p50k_base").is_err());
+    }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use mlx_gpt::tokenizer::{
-    Bpe, CharTokenizer, Pattern, PreTokenizer, SpecialChoice, StreamDecoder, Tokenizer, train_sentencepiece,
+    Bpe, CharTokenizer, Pattern, PreTokenizer, SpecialTokenPolicy, StreamDecoder, Tokenizer, train_sentencepiece,
     train_unigram,
 };
 use serde_json::{Value, json};
@@ -20,10 +20,14 @@ const TEXT: &str = "The cat's 123 naïve mats:\n\n  字 😀 e\u{301}\u{0}<|endo
 fn load_and_use(folder: &Path) -> Result<()> {
     let tokenizer = Tokenizer::load(folder)?;
     let in_range = |ids: &[u32]| ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size());
-    for choice in [SpecialChoice::TEXT, SpecialChoice::ALLOW, SpecialChoice::RAISE] {
+    for policy in [
+        SpecialTokenPolicy::TEXT,
+        SpecialTokenPolicy::ALLOW,
+        SpecialTokenPolicy::RAISE,
+    ] {
         // A text that cannot be encoded is the text's matter. Ids beyond the vocabulary would be looked up in the memory
         // behind the embedding.
-        if let Ok(ids) = tokenizer.encode_with(TEXT, &choice) {
+        if let Ok(ids) = tokenizer.encode_with(TEXT, &policy) {
             assert!(in_range(&ids), "{ids:?} of {}", tokenizer.vocab_size());
             let _ = tokenizer.decode(&ids);
             let mut stream = StreamDecoder::new(&tokenizer);

@@ -16,7 +16,7 @@ use crate::terminal::console;
 use crate::terminal::progress::{Progress, Spinner, Unit};
 use crate::tokenizer::folder::{TOKENIZER, TOKENIZER_CONFIG};
 use crate::tokenizer::{
-    Bpe, CharTokenizer, Pattern, PreTokenizer, SpecialChoice, Tokenizer, train_sentencepiece, train_unigram,
+    Bpe, CharTokenizer, Pattern, PreTokenizer, SpecialTokenPolicy, Tokenizer, train_sentencepiece, train_unigram,
 };
 
 /// Time before the first message on training without progress.
@@ -92,7 +92,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let text = corpus.text(Split::All);
     let tokenizer = train(options, text).with_context(|| format!("corpus {}", corpus.name))?;
-    let tokens = tokenizer.encode_with(text, &SpecialChoice::ALLOW)?.len();
+    let tokens = tokenizer.encode_with(text, &SpecialTokenPolicy::ALLOW)?.len();
     let asked = options.vocab_size.unwrap_or(VOCAB_SIZE);
     if options.kind != TokenizerKind::Char && tokenizer.vocab_size() < asked {
         console::say(format_args!(

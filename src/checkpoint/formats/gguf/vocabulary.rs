@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 
 use super::container::MetadataValue;
 use crate::checkpoint::Checkpoint;
-use crate::tokenizer::byte_unicode::to_characters;
+use crate::tokenizer::byte_unicode::bytes_to_unicode;
 use crate::tokenizer::{Bpe, Pattern, PreTokenizer, Tokenizer};
 
 // GGUF's token types.
@@ -93,7 +93,7 @@ fn tokens(bpe: &Bpe, vocab_size: usize) -> (Vec<String>, Vec<i32>) {
     let mut tokens: Vec<String> = (0..vocab_size).map(|id| format!("[PAD{id}]")).collect();
     let mut types = vec![UNUSED; vocab_size];
     for (id, token) in bpe.ordinary_tokens() {
-        tokens[id as usize] = to_characters(token);
+        tokens[id as usize] = bytes_to_unicode(token);
         types[id as usize] = NORMAL;
     }
     for token in bpe.added_tokens().tokens() {
