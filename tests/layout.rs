@@ -1,10 +1,10 @@
-//! The order of the rooms: what `src/lib.rs` says of it is true.
+//! The order of the modules: what `src/lib.rs` says of it is true.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The rooms in the order of the map in `src/lib.rs`, whose rows begin with their names.
-fn rooms() -> Vec<String> {
+/// The modules in the order of the map in `src/lib.rs`, whose rows begin with their names.
+fn modules() -> Vec<String> {
     let map = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
     let rows = map.lines().filter_map(|line| line.strip_prefix("//! | "));
     let names = rows.filter_map(|row| row.split('`').nth(1));
@@ -19,19 +19,19 @@ fn source_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_room_uses_only_those_before_it_in_the_map() {
-    let (rooms, src) = (rooms(), Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+fn a_module_uses_only_those_before_it_in_the_map() {
+    let (modules, src) = (modules(), Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     let mut broken = Vec::new();
-    for (place, room) in rooms.iter().enumerate() {
-        for file in source_files(&src.join(room)) {
+    for (place, module) in modules.iter().enumerate() {
+        for file in source_files(&src.join(module)) {
             let text = fs::read_to_string(&file).unwrap();
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
             for used in code.flat_map(|line| line.split("crate::").skip(1)) {
                 let used = used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
                 if used == "error" {
-                    continue; // beside the rooms: what all of them may return to the library's users
+                    continue; // beside the modules: what all of them may return to the library's users
                 }
-                match rooms.iter().position(|room| room == used) {
+                match modules.iter().position(|module| module == used) {
                     Some(other) if other <= place => {}
                     Some(_) => broken.push(format!("{} uses {used}, which comes later", file.display())),
                     None => broken.push(format!("{} uses {used}, which is not in the map", file.display())),
@@ -43,21 +43,21 @@ fn a_room_uses_only_those_before_it_in_the_map() {
 }
 
 #[test]
-fn the_top_of_src_holds_the_rooms_of_the_map() {
+fn the_top_of_src_holds_the_modules_of_the_map() {
     let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
     let mut found: Vec<String> = entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    let mut expected = rooms();
+    let mut expected = modules();
     expected.extend(["error.rs", "lib.rs", "main.rs"].map(str::to_owned));
     found.sort();
     expected.sort();
     assert_eq!(found, expected);
 }
 
-/// Who opens the documentation of a room finds code first.
+/// Who opens the documentation of a module finds code first.
 #[test]
-fn every_public_room_begins_with_an_example() {
+fn every_public_module_begins_with_an_example() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let map = fs::read_to_string(src.join("lib.rs")).unwrap();
     let public: Vec<&str> = map
@@ -65,9 +65,9 @@ fn every_public_room_begins_with_an_example() {
         .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
         .collect();
     assert!(public.len() > 10, "{public:?}");
-    for room in public {
-        let text = fs::read_to_string(src.join(room).join("mod.rs")).unwrap();
+    for module in public {
+        let text = fs::read_to_string(src.join(module).join("mod.rs")).unwrap();
         let page = text.lines().take_while(|line| line.starts_with("//!"));
-        assert_eq!(page.filter(|line| line.starts_with("//! ```")).count(), 2, "{room}");
+        assert_eq!(page.filter(|line| line.starts_with("//! ```")).count(), 2, "{module}");
     }
 }

@@ -1,6 +1,6 @@
 //! What messages advise is tried.
 //!
-//! A file for each room (`config.txt`, `data.txt`, …) has rows of four parts: commands that end in a mistake, words of
+//! A file for each module (`config.txt`, `data.txt`, …) has rows of four parts: commands that end in a mistake, words of
 //! what is said of it, the commands that follow the advice, and what these were to change:
 //!
 //! ```text
@@ -12,7 +12,7 @@
 //!
 //! An `error:` is the last line and the only one of its kind, with exit code 1; `usage:` is one of the command line, with 2;
 //! `note:` and `warning:` begin a line; what `says:` is anywhere. Where the command after a `?` fails, the row is skipped.
-//! Each row has a folder of its own, see `template.rs`. `ADVICE=config` tries the rows of that room alone, and
+//! Each row has a folder of its own, see `template.rs`. `ADVICE=config` tries the rows of that module alone, and
 //! `ADVICE=config:25` the one at that line.
 
 #[path = "../common/mod.rs"]
@@ -53,7 +53,7 @@ fn the_advice_of_every_message_works() {
     let chosen = std::env::var("ADVICE").unwrap_or_default();
     let rows: Vec<Row> = ROOMS
         .iter()
-        .flat_map(|(room, text)| rows::parse(room, text))
+        .flat_map(|(module, text)| rows::parse(module, text))
         .filter(|row| row.is_chosen_by(&chosen))
         .collect();
     let template = Template::new();

@@ -153,7 +153,7 @@ pub fn messages_of_scripts() -> Vec<Message> {
         let own = file.strip_prefix(root()).unwrap();
         if !["kernels", "scripts", "Makefile"]
             .iter()
-            .any(|room| own.starts_with(room))
+            .any(|module| own.starts_with(module))
         {
             continue;
         }

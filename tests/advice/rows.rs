@@ -11,7 +11,7 @@ const OF_A_RUN: [&str; 5] = ["config.toml", "metrics.jsonl", "loss.svg", "latest
 
 #[derive(Debug, Default)]
 pub struct Row {
-    room: String,
+    module: String,
     /// Of its first line.
     line: usize,
     /// What must succeed, or else the mistake cannot be made on this system.
@@ -25,8 +25,8 @@ pub struct Row {
     changes: Vec<String>,
 }
 
-/// The rows of a room's file.
-pub fn parse(room: &str, text: &str) -> Vec<Row> {
+/// The rows of a module's file.
+pub fn parse(module: &str, text: &str) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut row = Row::default();
     for (number, line) in text.lines().chain([""]).enumerate() {
@@ -35,7 +35,11 @@ pub fn parse(room: &str, text: &str) -> Vec<Row> {
         }
         if line.is_empty() {
             if !row.mistake.is_empty() {
-                assert!(!row.advice.is_empty(), "{room}.txt:{}: a row without advice", row.line);
+                assert!(
+                    !row.advice.is_empty(),
+                    "{module}.txt:{}: a row without advice",
+                    row.line
+                );
                 rows.push(std::mem::take(&mut row));
             }
             continue;
@@ -48,8 +52,8 @@ pub fn parse(room: &str, text: &str) -> Vec<Row> {
                 } else {
                     &mut row.advice
                 };
-                if row.room.is_empty() {
-                    (row.room, row.line) = (room.to_owned(), number + 1);
+                if row.module.is_empty() {
+                    (row.module, row.line) = (module.to_owned(), number + 1);
                 }
                 commands.push_str(rest);
                 commands.push('\n');
@@ -60,20 +64,20 @@ pub fn parse(room: &str, text: &str) -> Vec<Row> {
                 row.kind = kind.trim_end_matches(':').to_owned();
                 row.words = rest.to_owned();
             }
-            _ => panic!("{room}.txt:{}: {line}", number + 1),
+            _ => panic!("{module}.txt:{}: {line}", number + 1),
         }
     }
     rows
 }
 
 impl Row {
-    /// Whether `chosen` is empty, its room, or its room and line.
+    /// Whether `chosen` is empty, its module, or its module and line.
     pub fn is_chosen_by(&self, chosen: &str) -> bool {
-        chosen.is_empty() || chosen == self.room || chosen == format!("{}:{}", self.room, self.line)
+        chosen.is_empty() || chosen == self.module || chosen == format!("{}:{}", self.module, self.line)
     }
 
     pub fn place(&self) -> String {
-        format!("tests/advice/{}.txt:{}", self.room, self.line)
+        format!("tests/advice/{}.txt:{}", self.module, self.line)
     }
 
     /// Makes the mistake and follows the advice, in a folder of its own; gives what was said.
@@ -81,7 +85,7 @@ impl Row {
     /// # Errors
     /// Why it does not hold.
     pub fn attempt(&self, template: &Template) -> Result<String, String> {
-        let folder = template.copy(&format!("{}-{}", self.room, self.line));
+        let folder = template.copy(&format!("{}-{}", self.module, self.line));
         if !shell(folder.path(), template, &self.condition).status.success() {
             eprintln!("SKIPPED: {} cannot be tried here", self.place());
             return Ok(self.words.clone());
