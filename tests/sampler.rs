@@ -278,7 +278,7 @@ fn no_number_is_too_small_and_no_broken_model_speaks() {
 
 /// Of a padded vocabulary: the likeliest id may be one without a token, and how likely the choice is counts it.
 #[test]
-fn absent_ids_are_never_chosen() {
+fn unused_ids_are_never_sampled() {
     let logits = [1.0, 2.0, 9.0, 0.0, 9.5];
     let unused_ids = [2, 4];
     let mut rng = sample_rng(1, 0);

@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(config("", Preset::Nano), muon);
         assert_eq!(config("optimizer = \"muon\"", Preset::Baby), muon);
         assert_eq!(config("", Preset::Baby), (Optimizer::Adamw, 1e-3, 1e-4, 100));
-        // The recipe of nanoGPT, as `Preset::train` has it.
+        // The recipe of nanoGPT, as `Preset::train_config` has it.
         let plain = config("optimizer = \"adamw\"", Preset::Nano);
         assert_eq!(plain, (Optimizer::Adamw, 1e-3, 1e-4, 100));
         assert_eq!(config("lr = 0.01", Preset::Nano), (Optimizer::Muon, 0.01, 4e-4, 20));
