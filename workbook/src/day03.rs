@@ -6,7 +6,7 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype, ops};
 
 use super::exercise::{Draw, Exercise, Mistake};
-use super::value::Value;
+use super::value::value;
 
 /// The learner's functions of day 3.
 #[derive(Clone, Copy)]
@@ -144,11 +144,6 @@ impl Day03 {
             ),
         ]
     }
-}
-
-/// The value of a function's array.
-pub fn value(array: mlx_rs::error::Result<Array>) -> Result<Value> {
-    Value::array(&array?)
 }
 
 /// Vectors `[B, T, C]` with `T` other than `B` and `C`.

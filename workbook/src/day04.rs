@@ -5,9 +5,8 @@ use mlx_gpt::course::day03::{Weights, causal_mask};
 use mlx_gpt::course::day04;
 use mlx_rs::{Array, ops};
 
-use super::day03::value;
 use super::exercise::{Draw, Exercise, Mistake};
-use super::value::Value;
+use super::value::{Value, value};
 
 /// The learner's functions of day 4.
 #[derive(Clone, Copy)]

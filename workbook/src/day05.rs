@@ -6,9 +6,9 @@ use mlx_gpt::course::day04::{self, attention_weights, linear, queries_keys_value
 use mlx_gpt::course::day05;
 use mlx_rs::{Array, ops};
 
-use super::day03::value;
 use super::day04::head;
 use super::exercise::{Draw, Exercise, Mistake};
+use super::value::value;
 
 /// The learner's functions of day 5.
 #[derive(Clone, Copy)]

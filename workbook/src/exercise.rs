@@ -154,12 +154,20 @@ impl Draw {
         self.rng.random_range(low..=high)
     }
 
+    /// A random key.
+    ///
+    /// # Errors
+    /// If MLX fails (out of memory, device error).
+    pub fn key(&mut self) -> Result<Array> {
+        Ok(random::key(self.rng.next_u64())?)
+    }
+
     /// Normal numbers of mean 0 and variance 1, of that shape.
     ///
     /// # Errors
     /// If MLX fails (out of memory, device error).
     pub fn normal(&mut self, shape: &[i32]) -> Result<Array> {
-        let key = random::key(self.rng.next_u64())?;
+        let key = self.key()?;
         Ok(random::normal::<f32>(shape, None, None, &key)?)
     }
 

@@ -11,37 +11,74 @@
 //! | `exercise.rs` | an exercise, and the check of an answer |
 //! | `dayNN.rs` | the exercises of a day, with their usual mistakes |
 
+mod day01;
+mod day02;
 mod day03;
 mod day04;
 mod day05;
+mod day06;
+mod day07;
+mod day08;
+mod day09;
+mod day10;
 mod exercise;
 mod value;
 
 use std::env;
 use std::process::ExitCode;
 
+pub use day01::Day01;
+pub use day02::Day02;
 pub use day03::Day03;
 pub use day04::Day04;
 pub use day05::Day05;
+pub use day06::Day06;
+pub use day07::Day07;
+pub use day08::Day08;
+pub use day09::{Day09, TOKENS};
+pub use day10::Day10;
 use exercise::{Exercise, Outcome};
+pub use mlx_gpt::course::day07::Shape;
+pub use mlx_gpt::course::day08::Hyperparameters;
 
 /// The learner's functions.
 pub struct Answers {
+    /// Byte pairs.
+    pub day01: Day01,
+    /// Batches, the loss, the bigram model.
+    pub day02: Day02,
     /// Embeddings, and the mean of the past.
     pub day03: Day03,
     /// One head of attention.
     pub day04: Day04,
     /// Many heads.
     pub day05: Day05,
+    /// The block.
+    pub day06: Day06,
+    /// GPT-2.
+    pub day07: Day07,
+    /// A step of training.
+    pub day08: Day08,
+    /// Sampling, the cache, the loop.
+    pub day09: Day09,
+    /// Other programs' weights, and adapters.
+    pub day10: Day10,
 }
 
 impl Answers {
     /// The exercises of a day, in the order of its file.
     fn exercises(&self, day: u8) -> Vec<Exercise> {
         match day {
+            1 => self.day01.exercises(),
+            2 => self.day02.exercises(),
             3 => self.day03.exercises(),
             4 => self.day04.exercises(),
             5 => self.day05.exercises(),
+            6 => self.day06.exercises(),
+            7 => self.day07.exercises(),
+            8 => self.day08.exercises(),
+            9 => self.day09.exercises(),
+            10 => self.day10.exercises(),
             _ => Vec::new(),
         }
     }

@@ -42,6 +42,16 @@ impl Value {
         Self::array(&ops::stack(arrays, 0)?)
     }
 
+    /// The numbers of arrays of any shapes, one after the other.
+    ///
+    /// # Errors
+    /// As [`array`](Self::array).
+    pub fn numbers<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<Self> {
+        let values = arrays.into_iter().map(Self::array);
+        let values = values.collect::<Result<Vec<_>>>()?;
+        Ok(Self::list(values.into_iter().flat_map(|value| value.numbers)))
+    }
+
     /// The first place where `other` differs from this by more than `tolerance`, relative to the largest number; none if it is the
     /// same.
     pub fn difference(&self, other: &Self, tolerance: f64) -> Option<Difference> {
@@ -81,6 +91,14 @@ impl Value {
         place.reverse();
         place
     }
+}
+
+/// The value of what a function of arrays returns.
+///
+/// # Errors
+/// Those of the function.
+pub fn value(array: mlx_rs::error::Result<Array>) -> Result<Value> {
+    Value::array(&array?)
 }
 
 /// How a result differs from the expected one.

@@ -14,10 +14,26 @@ mod day08;
 mod day09;
 mod day10;
 
-use mlx_gpt_workbook::{Answers, Day03, Day04, Day05};
+use mlx_gpt_workbook::{Answers, Day01, Day02, Day03, Day04, Day05, Day06, Day07, Day08, Day09, Day10};
 
 fn main() -> std::process::ExitCode {
     mlx_gpt_workbook::main(&Answers {
+        day01: Day01 {
+            count_pairs: day01::count_pairs,
+            most_frequent: day01::most_frequent,
+            merge: day01::merge,
+            train: day01::train,
+            encode: day01::encode,
+            decode: day01::decode,
+        },
+        day02: Day02 {
+            split: day02::split,
+            get_batch: day02::get_batch,
+            bigram_logits: day02::bigram_logits,
+            cross_entropy: day02::cross_entropy,
+            sample: day02::sample,
+            count_bigrams: day02::count_bigrams,
+        },
         day03: Day03 {
             one_hot: day03::one_hot,
             embed: day03::embed,
@@ -39,5 +55,74 @@ fn main() -> std::process::ExitCode {
             merge_heads: day05::merge_heads,
             multi_head_attention: day05::multi_head_attention,
         },
+        day06: Day06 {
+            gelu: day06::gelu,
+            mlp: day06::mlp,
+            block: day06::block,
+            normalize: day06::normalize,
+            layer_norm: day06::layer_norm,
+            dropout: day06::dropout,
+        },
+        day07: Day07 {
+            gpt: |ids, weights, shape| day07::gpt(ids, weights, &my(shape)),
+            logits: day07::logits,
+            initialize: |shape, key| day07::initialize(&my(shape), key),
+            parameter_count: |shape| day07::parameter_count(&my(shape)),
+        },
+        day08: Day08 {
+            loss_and_gradients: |weights, ids, targets, shape| day08::loss_and_gradients(weights, ids, targets, &my(shape)),
+            adamw: day08::adamw,
+            learning_rate: day08::learning_rate,
+            clip: day08::clip,
+            train_step: |state, batch, numbers, shape, with| {
+                day08::train_step(state, batch, numbers, &my(shape), &hyperparameters(with))
+            },
+            compiled_step: |names, shape, with| day08::compiled_step(names, my(&shape), hyperparameters(&with)),
+        },
+        day09: Day09 {
+            softmax: day09::softmax,
+            temperature: day09::temperature,
+            top_k: day09::top_k,
+            top_p: day09::top_p,
+            min_p: day09::min_p,
+            repetition_penalty: day09::repetition_penalty,
+            attention_with_cache: day09::attention_with_cache,
+            gpt_with_cache: |pieces, weights, shape| {
+                let mut cache = day09::Cache::new(shape.layers);
+                let logits = pieces.iter().map(|ids| day09::gpt_with_cache(ids, weights, &my(shape), &mut cache));
+                logits.collect()
+            },
+            cache_bytes: |shape| day09::cache_bytes(&my(shape)),
+            push: day09::push,
+            generate: |prompt, tokens, weights, shape| {
+                let most_likely = |logits: &[f32], _: &[u32]| day09::ranked(logits)[0] as u32;
+                Ok(day09::generate(prompt, tokens, weights, &my(shape), most_likely)?)
+            },
+        },
+        day10: Day10 {
+            from_hugging_face: day10::from_hugging_face,
+            from_linear: day10::from_linear,
+            lora: day10::lora,
+            merge_lora: day10::merge_lora,
+        },
     })
+}
+
+/// A shape of the checks as my own.
+fn my(shape: &mlx_gpt_workbook::Shape) -> day07::Shape {
+    day07::Shape {
+        vocab_size: shape.vocab_size,
+        context: shape.context,
+        layers: shape.layers,
+        heads: shape.heads,
+        embd: shape.embd,
+    }
+}
+
+fn hyperparameters(with: &mlx_gpt_workbook::Hyperparameters) -> day08::Hyperparameters {
+    day08::Hyperparameters {
+        beta2: with.beta2,
+        weight_decay: with.weight_decay,
+        grad_clip: with.grad_clip,
+    }
 }
