@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build install train generate eval lessons book test package try-library faults fuzz lint mac-check deny docs interop interop-llama bench bench-kernels bench-scaling bench-tokenizer speedrun gpu-bundle gpu-smoke
+.PHONY: help setup build install train generate eval lessons book test package try-library faults fuzz lint workbook-check mac-check deny docs interop interop-llama bench bench-kernels bench-scaling bench-tokenizer speedrun gpu-bundle gpu-smoke
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,14 +45,19 @@ try-library: setup ## use the library in a new package outside this checkout
 test: setup ## run all tests
 	cargo test
 
+workbook-check: setup ## check the workbook with all wrong solutions (MISTAKES=n for a sample)
+	cargo build
+	MISTAKES=$${MISTAKES:-1000} cargo test -p mlx-gpt-workbook -- --nocapture
+
 faults: setup ## inject faults at every system call, 200 kills, 200 signals, 20,000 steps (SEED=n)
 	KILLS=$${KILLS:-200} FAULTS=$${FAULTS:-1000000} cargo test --test faults -- --nocapture
 	SIGNALS=$${SIGNALS:-200} cargo test --test signals -- --nocapture
 	LONG_STEPS=$${LONG_STEPS:-20000} cargo test --test long_run -- --nocapture
 
 lint: setup ## check formatting, clippy and documentation, also of the library without features
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	cargo fmt --all --check
+	rustfmt --edition 2024 --check < workbook/template/main.rs
+	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --lib --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps
 

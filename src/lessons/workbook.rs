@@ -3,11 +3,13 @@
 //! Its files are made from the days' programs, so that they are the same functions: above the line [`PROGRAM`], and where a
 //! doc comment has the heading [`EXERCISE`], with the body left out.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
 
 use super::chapter::source_file;
 use crate::disk::durable;
@@ -81,7 +83,7 @@ impl Workbook {
             write("Cargo.lock", &read(&Path::new(CHECKOUT).join("Cargo.lock"))?)?;
             write(".cargo/config.toml", &cargo_config()?)?;
             write(".gitignore", "/.cargo/config.toml\n/runs\n")?;
-            write("build.rs", include_str!("../../workbook/template/build.rs"))?;
+            write("build.rs", include_str!("../../workbook/build.rs"))?;
             write("src/main.rs", include_str!("../../workbook/template/main.rs"))?;
             days.iter()
                 .try_for_each(|&day| write(&file_name(day), &day_file(day, Part::Exercises)?))
@@ -97,6 +99,11 @@ impl Workbook {
     /// Whether it was built before, here or in another folder.
     pub fn is_built(&self) -> bool {
         Path::new(CHECKOUT).join("target/debug/my-gpt").exists()
+    }
+
+    /// What was right when it was last checked.
+    pub fn progress(&self) -> Progress {
+        Progress::read(&self.folder)
     }
 
     /// The learner's file of a day.
@@ -131,6 +138,37 @@ impl Workbook {
         }
         durable::write_file(&path, after.as_bytes())?;
         Ok(kept)
+    }
+}
+
+/// What was right when it was last checked: `progress.json` in a workbook.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// By day, the exercises that are right.
+    days: BTreeMap<u8, Vec<String>>,
+}
+
+impl Progress {
+    const FILE: &str = "progress.json";
+
+    /// That of a workbook; none where it was never checked, or the file is damaged: the next checks find it out again.
+    pub fn read(folder: &Path) -> Self {
+        let text = fs::read(folder.join(Self::FILE)).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// How many exercises of a day are right.
+    pub fn right(&self, day: u8) -> usize {
+        self.days.get(&day).map_or(0, Vec::len)
+    }
+
+    /// Replaces what is right of a day, and writes it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn record(&mut self, folder: &Path, day: u8, right: Vec<String>) -> Result<()> {
+        self.days.insert(day, right);
+        durable::write_file(&folder.join(Self::FILE), &serde_json::to_vec_pretty(self)?)
     }
 }
 

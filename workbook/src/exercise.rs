@@ -98,7 +98,7 @@ fn compare<I>(
     let hint = mistakes
         .iter()
         .find(made)
-        .map(|mistake| format!("\n       {}", mistake.hint));
+        .map(|mistake| format!("\n       hint: {}", mistake.hint));
     Ok(Outcome::Wrong(format!(
         "       {difference}{}",
         hint.unwrap_or_default()

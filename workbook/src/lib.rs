@@ -27,6 +27,7 @@ mod value;
 use std::env;
 use std::process::ExitCode;
 
+use anyhow::Result;
 pub use day01::Day01;
 pub use day02::Day02;
 pub use day03::Day03;
@@ -40,6 +41,7 @@ pub use day10::Day10;
 use exercise::{Exercise, Outcome};
 pub use mlx_gpt::course::day07::Shape;
 pub use mlx_gpt::course::day08::Hyperparameters;
+use mlx_gpt::lessons::workbook::Progress;
 
 /// The learner's functions.
 pub struct Answers {
@@ -88,35 +90,60 @@ impl Answers {
 pub fn main(answers: &Answers) -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match words[..] {
-        ["check", day] => match day.parse() {
-            Ok(day) => check(&answers.exercises(day)),
-            Err(_) => misuse(),
-        },
-        _ => misuse(),
+    let day = match words[..] {
+        ["check", day] => day.parse().ok().filter(|day| !answers.exercises(*day).is_empty()),
+        _ => None,
+    };
+    let Some(day) = day else {
+        eprintln!("error: give a day to check, 1 to 10: cargo run -- check 4");
+        return ExitCode::from(2);
+    };
+    match check(answers, day) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 
-fn misuse() -> ExitCode {
-    eprintln!("error: give a day to check, 1 to 10: cargo run -- check 4");
-    ExitCode::from(2)
-}
-
-/// Prints a line for each function, and what is wrong with the first that is.
-fn check(exercises: &[Exercise]) -> ExitCode {
+/// Prints a line for each function of a day, and what is wrong with those that are. Whether all are right.
+fn check(answers: &Answers, day: u8) -> Result<bool> {
     exercise::silence_panics();
-    let mut code = ExitCode::SUCCESS;
-    for exercise in exercises {
-        let outcome = exercise.check();
-        let (word, details) = match &outcome {
-            Outcome::Right => ("right", String::new()),
+    let exercises = answers.exercises(day);
+    let mut right = Vec::new();
+    for exercise in &exercises {
+        let (word, details) = match exercise.check() {
+            Outcome::Right => {
+                right.push(exercise.name.to_owned());
+                ("right", String::new())
+            }
             Outcome::NotWritten => ("to do", String::new()),
             Outcome::Wrong(details) => ("WRONG", format!("\n{details}")),
         };
         println!("{word}  {}{details}", exercise.name);
-        if outcome != Outcome::Right {
-            code = ExitCode::FAILURE;
+    }
+    let all = right.len() == exercises.len();
+    if !all {
+        say_what_it_builds_on(answers, day);
+    }
+    let folder = env::current_dir()?;
+    Progress::read(&folder).record(&folder, day, right)?;
+    Ok(all)
+}
+
+/// A function may be wrong only because one of an earlier day is, which it calls.
+fn say_what_it_builds_on(answers: &Answers, day: u8) {
+    for earlier in 1..day {
+        for exercise in answers.exercises(earlier) {
+            if exercise.check() != Outcome::Right {
+                println!(
+                    "\nDay {day} builds on the days before it: `{}` of day {earlier} is not right yet.",
+                    exercise.name
+                );
+                return;
+            }
         }
     }
-    code
 }

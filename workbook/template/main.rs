@@ -70,7 +70,9 @@ fn main() -> std::process::ExitCode {
             parameter_count: |shape| day07::parameter_count(&my(shape)),
         },
         day08: Day08 {
-            loss_and_gradients: |weights, ids, targets, shape| day08::loss_and_gradients(weights, ids, targets, &my(shape)),
+            loss_and_gradients: |weights, ids, targets, shape| {
+                day08::loss_and_gradients(weights, ids, targets, &my(shape))
+            },
             adamw: day08::adamw,
             learning_rate: day08::learning_rate,
             clip: day08::clip,
@@ -89,7 +91,9 @@ fn main() -> std::process::ExitCode {
             attention_with_cache: day09::attention_with_cache,
             gpt_with_cache: |pieces, weights, shape| {
                 let mut cache = day09::Cache::new(shape.layers);
-                let logits = pieces.iter().map(|ids| day09::gpt_with_cache(ids, weights, &my(shape), &mut cache));
+                let logits = pieces
+                    .iter()
+                    .map(|ids| day09::gpt_with_cache(ids, weights, &my(shape), &mut cache));
                 logits.collect()
             },
             cache_bytes: |shape| day09::cache_bytes(&my(shape)),

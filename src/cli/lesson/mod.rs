@@ -1,8 +1,9 @@
 //! `mlx-gpt lesson`.
 
+mod watch;
 mod workbook;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
@@ -92,6 +93,15 @@ enum LessonCommand {
         #[command(flatten)]
         workspace: LessonOptions,
     },
+    /// Check a day of your workbook at every save
+    Watch {
+        /// The day, 1 to 10 [default: the first that is not all right]
+        #[arg(value_name = "DAY")]
+        day: Option<u8>,
+        /// The workbook's folder
+        #[arg(long, value_name = "FOLDER", default_value = WORKBOOK_FOLDER)]
+        mine: PathBuf,
+    },
     /// Empty the day's functions in your workbook again; what you wrote is kept beside it
     Reset(DayOptions),
     /// Put the day's solutions into your workbook; what you wrote is kept beside it
@@ -167,6 +177,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             _,
         ) => workbook::check(*day, folder),
         (Some(LessonCommand::Check { day, workspace, .. }), _) => check(*day, workspace, &signals),
+        (Some(LessonCommand::Watch { day, mine }), _) => watch::watch(*day, mine),
         (Some(LessonCommand::Reset(options)), _) => workbook::reset(options),
         (Some(LessonCommand::Solution(options)), _) => workbook::solution(options),
         (Some(LessonCommand::Compare { prompt, workspace }), _) => compare(prompt, workspace, &signals),
@@ -199,6 +210,7 @@ fn list(options: &LessonOptions, signals: &Signals) -> Result<ExitCode> {
     for lesson in course::LESSONS {
         console::print(fitting(&overview::line(lesson, &workspace)?, 4))?;
     }
+    workbook::print_progress(Path::new(WORKBOOK_FOLDER))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::course;
 use crate::lessons::workbook::{Part, WORKBOOK_FOLDER, Workbook, exercises};
-use crate::terminal::console::{self, confirm, program, quoted, say};
+use crate::terminal::console::{self, confirm, fitting, program, quoted, say};
 
 /// A day of a workbook.
 #[derive(Args)]
@@ -43,6 +43,23 @@ pub fn start(folder: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Prints how many functions of each day are right, if there is a workbook in that folder.
+pub fn print_progress(folder: &Path) -> Result<()> {
+    let Ok(workbook) = Workbook::open(folder) else {
+        return Ok(());
+    };
+    let progress = workbook.progress();
+    let days = course::LESSONS.iter().map(|lesson| {
+        let all = exercises(lesson.day)?.len();
+        Ok(format!("day {} {}/{all}", lesson.day, progress.right(lesson.day)))
+    });
+    let days: Vec<String> = days.collect::<Result<_>>()?;
+    console::print(fitting(
+        &format!("\n{}: right are {}\n", folder.display(), days.join(", ")),
+        4,
+    ))
+}
+
 /// ` FOLDER`, unless it is the usual one.
 fn of(folder: &Path) -> String {
     if folder == Path::new(WORKBOOK_FOLDER) {
@@ -56,19 +73,42 @@ fn of(folder: &Path) -> String {
 pub fn check(day: u8, folder: &Path) -> Result<ExitCode> {
     course::find(day)?;
     let workbook = Workbook::open(folder)?;
-    if !workbook.is_built() {
-        say("building the workbook (the first time: about half a minute)");
-    }
-    // In its folder, so that Cargo reads the workbook's configuration.
-    let status = Command::new("cargo")
-        .args(["run", "--quiet", "--", "check", &day.to_string()])
-        .current_dir(workbook.folder())
-        .status()
-        .context("cargo cannot be started; install Rust from https://rustup.rs")?;
+    announce_build(&workbook);
+    let status = command(day, &workbook).status().context(NO_CARGO)?;
     match status.code() {
         Some(0) => Ok(ExitCode::SUCCESS),
-        Some(101) => bail!("{} does not compile yet: Rust's messages are above", folder.display()),
+        Some(DOES_NOT_COMPILE) => bail!("{} does not compile yet: Rust's messages are above", folder.display()),
         _ => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// What the check of a day says, or Rust's messages.
+pub fn checked(day: u8, workbook: &Workbook) -> Result<String> {
+    announce_build(workbook);
+    let output = command(day, workbook).output().context(NO_CARGO)?;
+    let said = match output.status.code() {
+        Some(DOES_NOT_COMPILE) => output.stderr,
+        _ => output.stdout,
+    };
+    Ok(String::from_utf8_lossy(&said).into_owned())
+}
+
+const NO_CARGO: &str = "cargo cannot be started; install Rust from https://rustup.rs";
+/// Cargo's exit code where something does not compile.
+const DOES_NOT_COMPILE: i32 = 101;
+
+/// In the workbook's folder, so that Cargo reads its configuration.
+fn command(day: u8, workbook: &Workbook) -> Command {
+    let mut command = Command::new("cargo");
+    command
+        .args(["run", "--quiet", "--", "check", &day.to_string()])
+        .current_dir(workbook.folder());
+    command
+}
+
+fn announce_build(workbook: &Workbook) {
+    if !workbook.is_built() {
+        say("building the workbook (the first time: about half a minute)");
     }
 }
 

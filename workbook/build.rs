@@ -1,4 +1,4 @@
-//! Where the program finds MLX's library when it starts (on Linux).
+//! Where the tests, and the learner's program, whose build script this is too, find MLX's library (on Linux).
 
 fn main() {
     println!("cargo::rerun-if-env-changed=MLX_GPT_RPATH");

@@ -1,0 +1,193 @@
+//! The workbook as a learner has it: made, compiled and checked by `mlx-gpt lesson`. An unsolved day fails, a solved one passes, and a
+//! wrong solution fails with the hint that names the mistake.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Deserialize;
+use tempfile::TempDir;
+
+const DAYS: std::ops::RangeInclusive<u8> = 1..=10;
+
+#[derive(Deserialize)]
+struct Mistakes {
+    mistake: Vec<Mistake>,
+}
+
+#[derive(Clone, Deserialize)]
+struct Mistake {
+    day: u8,
+    find: String,
+    replace: String,
+    hint: String,
+}
+
+/// All workbooks are built in the checkout's target folder, to one program.
+static BUILDS: Mutex<()> = Mutex::new(());
+
+/// A workbook in a temporary folder.
+struct Workbook {
+    _alone: MutexGuard<'static, ()>,
+    _parent: TempDir,
+    folder: PathBuf,
+}
+
+impl Workbook {
+    fn start() -> Self {
+        let alone = BUILDS.lock().unwrap_or_else(PoisonError::into_inner);
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("mine");
+        let workbook = Self {
+            _alone: alone,
+            _parent: parent,
+            folder,
+        };
+        let output = lesson(&["start", &workbook.name()]);
+        assert!(output.status.success(), "{}", text(&output));
+        workbook
+    }
+
+    fn name(&self) -> String {
+        self.folder.to_str().unwrap().to_owned()
+    }
+
+    fn file(&self, day: u8) -> PathBuf {
+        self.folder.join(format!("src/day{day:02}.rs"))
+    }
+
+    fn lesson(&self, command: &str, day: u8) -> Output {
+        lesson(&[command, &day.to_string(), "--mine", &self.name()])
+    }
+
+    fn solve(&self) {
+        for day in DAYS {
+            let output = self.lesson("solution", day);
+            assert!(output.status.success(), "{}", text(&output));
+        }
+    }
+}
+
+/// The program of the checkout, which `cargo test` of the whole workspace builds; of this package alone it does not.
+fn lesson(arguments: &[&str]) -> Output {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let program = checkout.join("target/debug/mlx-gpt");
+    assert!(program.exists(), "build the program first: cargo build");
+    Command::new(program).arg("lesson").args(arguments).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |value| value.parse().unwrap())
+}
+
+#[test]
+fn an_unsolved_day_fails_a_solved_one_passes_and_a_wrong_one_is_told_why() {
+    let workbook = Workbook::start();
+    for day in DAYS {
+        let output = workbook.lesson("check", day);
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(1), "day {day}: {said}");
+        assert!(
+            said.contains("to do") && !said.lines().any(|line| line.starts_with("right")),
+            "day {day}: {said}"
+        );
+    }
+    workbook.solve();
+    for day in DAYS {
+        let output = workbook.lesson("check", day);
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(0), "day {day}: {said}");
+        assert!(said.lines().all(|line| line.starts_with("right")), "day {day}: {said}");
+    }
+    let solutions: Vec<String> = DAYS
+        .map(|day| fs::read_to_string(workbook.file(day)).unwrap())
+        .collect();
+
+    let all: Mistakes = toml::from_str(include_str!("mistakes.toml")).unwrap();
+    let mut mistakes = all.mistake;
+    let named = mistakes.iter().filter(|mistake| !mistake.hint.is_empty()).count();
+    assert!(
+        mistakes.len() >= 40 && named >= 30,
+        "{} mistakes, {named} named",
+        mistakes.len()
+    );
+    // A sample, unless all are asked for.
+    let seed = number("SEED", rand_seed());
+    mistakes.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    mistakes.truncate(number("MISTAKES", 8) as usize);
+    eprintln!("SEED={seed}, {} wrong solutions", mistakes.len());
+    let unrecognised: Vec<String> = mistakes
+        .iter()
+        .filter_map(|mistake| {
+            let solution = &solutions[usize::from(mistake.day) - 1];
+            wrongly_checked(&workbook, solution, mistake)
+        })
+        .collect();
+    assert!(unrecognised.is_empty(), "{}", unrecognised.join("\n"));
+}
+
+/// What is wrong with the check of a wrong solution.
+fn wrongly_checked(workbook: &Workbook, solution: &str, mistake: &Mistake) -> Option<String> {
+    let Mistake {
+        day,
+        find,
+        replace,
+        hint,
+    } = mistake;
+    let count = solution.matches(find.as_str()).count();
+    assert_eq!(count, 1, "day {day}: {find:?} is in the solution {count} times");
+    fs::write(workbook.file(*day), solution.replace(find, replace)).unwrap();
+    let output = workbook.lesson("check", *day);
+    let said = text(&output);
+    fs::write(workbook.file(*day), solution).unwrap();
+    let recognised = output.status.code() == Some(1) && said.contains("WRONG") && said.contains(hint);
+    (!recognised).then(|| format!("day {day}, {replace:?}, without {hint:?}:\n{said}"))
+}
+
+fn rand_seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    ChaCha8Rng::seed_from_u64(now.unwrap().as_nanos() as u64).next_u64() >> 32
+}
+
+#[test]
+fn what_a_learner_wrote_is_kept() {
+    let workbook = Workbook::start();
+    fs::write(workbook.file(4), "// mine\n").unwrap();
+    let output = workbook.lesson("reset", 4);
+    assert!(text(&output).contains("day04.rs.1"), "{}", text(&output));
+    assert_eq!(
+        fs::read_to_string(workbook.folder.join("src/day04.rs.1")).unwrap(),
+        "// mine\n"
+    );
+    assert!(fs::read_to_string(workbook.file(4)).unwrap().contains("todo!()"));
+    let output = lesson(&["start", &workbook.name()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("exists already"), "{}", text(&output));
+    let output = lesson(&["check", "4", "--mine", "/nowhere"]);
+    assert!(text(&output).contains("lesson start /nowhere"), "{}", text(&output));
+}
+
+#[test]
+fn what_does_not_compile_is_said_by_rust() {
+    let workbook = Workbook::start();
+    fs::write(workbook.file(4), "fn broken(\n").unwrap();
+    let output = workbook.lesson("check", 4);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("src/day04.rs") && said.contains("does not compile yet"),
+        "{said}"
+    );
+}
