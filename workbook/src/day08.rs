@@ -91,7 +91,7 @@ struct Update {
 
 impl Update {
     fn draw(draw: &mut Draw) -> Result<Self> {
-        let shape: &[i32] = if draw.size(0, 1) == 0 { &[3, 4] } else { &[5] };
+        let shape = draw.in_turn::<&[i32]>(&[&[3, 4], &[5]]);
         Ok(Self {
             parameter: draw.normal(shape)?,
             gradient: draw.normal(shape)?,
@@ -263,7 +263,7 @@ impl Day08 {
             Exercise::new::<Vec<Array>>(
                 "clip",
                 |draw| {
-                    let scale = Array::from_f32(if draw.size(0, 1) == 0 { 0.05 } else { 1.0 });
+                    let scale = Array::from_f32(draw.in_turn(&[0.05, 1.0]));
                     let gradients = [draw.normal(&[3, 4])?, draw.normal(&[5])?, draw.normal(&[2, 2])?];
                     Ok(gradients
                         .iter()

@@ -157,10 +157,21 @@ impl Day10 {
     }
 }
 
+/// Which of the tied tensors a file has.
+#[derive(Clone, Copy)]
+enum Head {
+    /// `wte.weight` alone.
+    None,
+    /// Both.
+    Both,
+    /// `lm_head.weight` alone.
+    Alone,
+}
+
 /// The tensors of a small GPT-2 as in Hugging Face's files: with a prefix and masks, or without; the head in one of three ways.
 fn stored(draw: &mut Draw) -> Result<(Weights, i32)> {
     let (shape, weights) = small(draw)?;
-    let prefix = if draw.size(0, 1) == 0 { "" } else { "transformer." };
+    let prefix = draw.in_turn(&["transformer.", ""]);
     let mut tensors: Weights = weights
         .into_iter()
         .map(|(name, array)| (format!("{prefix}{name}"), array))
@@ -168,12 +179,12 @@ fn stored(draw: &mut Draw) -> Result<(Weights, i32)> {
     tensors.insert(format!("{prefix}h.0.attn.bias"), draw.normal(&[1, 1, 8, 8])?);
     tensors.insert(format!("{prefix}h.0.attn.masked_bias"), Array::from_f32(-1e4));
     let embedding = format!("{prefix}wte.weight");
-    match draw.size(0, 2) {
-        0 => {}
-        1 => {
+    match draw.in_turn(&[Head::Both, Head::None, Head::Alone]) {
+        Head::None => {}
+        Head::Both => {
             tensors.insert("lm_head.weight".into(), tensors[&embedding].clone());
         }
-        _ => {
+        Head::Alone => {
             if let Some(table) = tensors.remove(&embedding) {
                 tensors.insert("lm_head.weight".into(), table);
             }
