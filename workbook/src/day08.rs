@@ -3,7 +3,7 @@
 use anyhow::Result;
 use mlx_gpt::course::day03::Weights;
 use mlx_gpt::course::day07::Shape;
-use mlx_gpt::course::day08::{self, CompiledStep, Hyperparameters, TrainState};
+use mlx_gpt::course::day08::{self, Hyperparameters, Step, TrainState};
 use mlx_rs::Array;
 
 use super::day07::small;
@@ -23,7 +23,7 @@ pub struct Day08 {
     pub learning_rate: fn(u64, u64, u64, f32, f32) -> f32,
     pub clip: fn(&[Array], f32) -> mlx_rs::error::Result<(Vec<Array>, Array)>,
     pub train_step: fn(&TrainState, [&Array; 2], [&Array; 2], &Shape, &Hyperparameters) -> StepResult,
-    pub compiled_step: fn(Vec<String>, Shape, Hyperparameters) -> CompiledStep,
+    pub compiled_step: fn(Vec<String>, Shape, Hyperparameters) -> Step,
 }
 
 /// Gradients are sums over a small model's paths, in float32.
@@ -410,7 +410,7 @@ fn eager(
     })
 }
 
-fn compiled(batch: &Batch, function: fn(Vec<String>, Shape, Hyperparameters) -> CompiledStep) -> Result<Value> {
+fn compiled(batch: &Batch, function: fn(Vec<String>, Shape, Hyperparameters) -> Step) -> Result<Value> {
     let mut step = function(names(batch), batch.shape, HYPERPARAMETERS);
     batch.trained(|state, number, lr| step(state, [&batch.ids, &batch.targets], number, lr))
 }

@@ -433,7 +433,6 @@ fn pushed(ids: &[u32], context: usize, push: fn(&mut Vec<u32>, u32, usize) -> bo
 
 /// The most likely tokens after a prompt, by the course's functions.
 fn most_likely(prompt: &[u32], weights: &Weights, shape: &Shape) -> Result<Vec<u32>> {
-    Ok(day09::generate(prompt, TOKENS, weights, shape, |logits, _| {
-        day09::ranked(logits)[0] as u32
-    })?)
+    let mut choose = |logits: &[f32], _: &[u32]| day09::ranked(logits)[0] as u32;
+    Ok(day09::generate(prompt, TOKENS, weights, shape, &mut choose)?)
 }

@@ -126,7 +126,12 @@ thread_local! {
 pub fn silence_panics() {
     panic::set_hook(Box::new(|information| {
         let place = information.location().map(|place| format!(" ({place})"));
-        let message = information.payload_as_str().unwrap_or("a panic");
+        let payload = information.payload();
+        let message = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("a panic");
         PANIC.set(format!("{message}{}", place.unwrap_or_default()));
     }));
 }
