@@ -45,6 +45,7 @@ use crate::compute::device::disable_tf32;
 pub use command::command;
 
 use crate::tokenizer::panic_is_caught;
+use crate::train::OwnTraining;
 
 /// What `--version` prints: this program's version and that of the MLX it is linked with.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (MLX ", env!("MLX_VERSION"), ")");
@@ -104,6 +105,22 @@ pub fn main() -> ExitCode {
         Command::Completions(options) => completions::run(&options),
     };
     result.unwrap_or_else(|error| output::report_error(&error))
+}
+
+/// Runs the command `train`, with a model and an optimizer of one's own, and these options of it.
+pub fn train_own(options: &[String], own: Box<dyn OwnTraining>) -> ExitCode {
+    #[derive(Parser)]
+    struct OwnCli {
+        #[command(flatten)]
+        options: train::Options,
+    }
+    disable_tf32();
+    report_only_uncaught_panics();
+    messages::show();
+    signals::outlive_file_limits();
+    let name = String::from("train");
+    let OwnCli { options } = OwnCli::parse_from([&name].into_iter().chain(options));
+    train::train_with(options, Some(own)).unwrap_or_else(|error| output::report_error(&error))
 }
 
 /// Exits as clap does for wrong usage of a command.

@@ -16,7 +16,7 @@ use crate::checkpoint::runs::{self, RUNS};
 use crate::config::{ConfigOverrides, Preset, TrainConfig};
 use crate::data::dataset::Dataset;
 use crate::terminal::console::{quoted, say};
-use crate::train::{Outcome, Session, configure, configure_resumed, train};
+use crate::train::{Outcome, OwnTraining, Session, configure, configure_resumed, train};
 
 /// Train a GPT, from scratch or from a checkpoint
 ///
@@ -81,6 +81,11 @@ pub struct Options {
 }
 
 pub fn run(options: Options) -> Result<ExitCode> {
+    train_with(options, None)
+}
+
+/// The same with a model and an optimizer of one's own, if any.
+pub fn train_with(options: Options, own: Option<Box<dyn OwnTraining>>) -> Result<ExitCode> {
     let signals = Signals::register()?;
     let file = match &options.config {
         Some(path) => ConfigOverrides::read(path)?,
@@ -103,6 +108,9 @@ pub fn run(options: Options) -> Result<ExitCode> {
             Session::start(config, &dataset, &folder)?
         }
     };
+    if let Some(own) = own {
+        session = session.with_own(own)?;
+    }
     Ok(match train(&mut session, &mut TrainingReport::new(&signals))? {
         Outcome::Finished => ExitCode::SUCCESS,
         Outcome::Stopped => signals.code(),

@@ -20,6 +20,7 @@ mod log;
 pub mod metrics;
 mod observer;
 pub mod optimizers;
+mod own;
 mod phases;
 #[cfg(feature = "plots")]
 pub mod plot;
@@ -32,6 +33,7 @@ pub use configure::{absolute_corpus, configure, configure_resumed};
 pub use in_memory::InMemoryRun;
 pub use log::LOG_EVERY;
 pub use observer::{Interrupt, NoopObserver, Observer};
+pub use own::{OwnStep, OwnTraining};
 pub use session::{Session, time_of_step};
 
 use anyhow::{Result, bail, ensure};

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `value.rs` | what a function returns, and how two of them differ |
 //! | `exercise.rs` | an exercise, and the check of an answer |
+//! | `training.rs` | training of the learner's model in the library's loop |
 //! | `dayNN.rs` | the exercises of a day, with their usual mistakes |
 
 mod day01;
@@ -22,9 +23,11 @@ mod day08;
 mod day09;
 mod day10;
 mod exercise;
+mod training;
 mod value;
 
 use std::env;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -42,8 +45,10 @@ use exercise::{Exercise, Outcome};
 pub use mlx_gpt::course::day07::Shape;
 pub use mlx_gpt::course::day08::Hyperparameters;
 use mlx_gpt::lessons::workbook::Progress;
+use training::Mine;
 
 /// The learner's functions.
+#[derive(Clone, Copy)]
 pub struct Answers {
     /// Byte pairs.
     pub day01: Day01,
@@ -86,19 +91,37 @@ impl Answers {
     }
 }
 
-/// The learner's program: `check DAY` checks a day's functions. Exits with 0 only if all are right.
+/// Where `cargo run` trains.
+const RUN: &str = "runs/mine";
+
+/// The learner's program. Without arguments it trains the learner's model, or goes on; `train OPTIONS` does with options of
+/// `mlx-gpt train`; `check DAY` checks a day's functions, and exits with 0 only if all are right. Other commands are those of
+/// `mlx-gpt`.
 pub fn main(answers: &Answers) -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let day = match words[..] {
-        ["check", day] => day.parse().ok().filter(|day| !answers.exercises(*day).is_empty()),
-        _ => None,
-    };
-    let Some(day) = day else {
-        eprintln!("error: give a day to check, 1 to 10: cargo run -- check 4");
-        return ExitCode::from(2);
-    };
-    match check(answers, day) {
+    match words[..] {
+        [] if Path::new(RUN).exists() => train(answers, &["--resume", RUN]),
+        [] => train(answers, &["--out", RUN, "--optimizer", "adamw"]),
+        ["train", ..] => train(answers, &words[1..]),
+        ["check", day] => match day.parse() {
+            Ok(day) if !answers.exercises(day).is_empty() => check(answers, day),
+            _ => {
+                eprintln!("error: give a day to check, 1 to 10: cargo run -- check 4");
+                ExitCode::from(2)
+            }
+        },
+        _ => mlx_gpt::cli::main(),
+    }
+}
+
+fn train(answers: &Answers, options: &[&str]) -> ExitCode {
+    let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+    mlx_gpt::cli::train_own(&options, Box::new(Mine::new(*answers)))
+}
+
+fn check(answers: &Answers, day: u8) -> ExitCode {
+    match all_right(answers, day) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -109,7 +132,7 @@ pub fn main(answers: &Answers) -> ExitCode {
 }
 
 /// Prints a line for each function of a day, and what is wrong with those that are. Whether all are right.
-fn check(answers: &Answers, day: u8) -> Result<bool> {
+fn all_right(answers: &Answers, day: u8) -> Result<bool> {
     exercise::silence_panics();
     let exercises = answers.exercises(day);
     let mut right = Vec::new();

@@ -36,6 +36,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::optimizers::adamw::BETA1;
 use super::optimizers::schedule::{learning_rate, muon_learning_rate};
+use super::own::{OwnStep, OwnTraining};
 use crate::compute::compiled::{Compiled, compiled};
 use crate::config::{ModelConfig, OnNan, Precision, TrainConfig};
 use crate::data::batches::{self, Batch};
@@ -43,6 +44,7 @@ use crate::data::tokens::Tokens;
 use crate::model::dropout::Dropout;
 use crate::model::parameters::Parameters;
 use arrays::{StepInputs, StepMetrics, StepOutputs, StepScalars, UpdateInputs};
+use control::StepControl;
 use gradients::{LossAndGradFn, MicroBatch};
 pub use state::TrainState;
 use update::UpdateFn;
@@ -103,6 +105,8 @@ enum StepFunctions {
         gradients: GradientWorkers,
         update: UpdateWorkers,
     },
+    /// Code of the library's user.
+    Own(Box<dyn OwnTraining>),
 }
 
 impl StepFunctions {
@@ -141,10 +145,41 @@ impl StepFunctions {
                 let gradients = gradients.compute(parameters, frozen, micro_batches, loss_scale)?;
                 update.update(state.take_states(), gradients, &scalars)?
             }
+            Self::Own(own) => {
+                let [micro_batch] = &micro_batches[..] else {
+                    bail!("a step of one micro-batch was given {}", micro_batches.len());
+                };
+                return call_own(&mut **own, state, &micro_batch.batch, &scalars);
+            }
         };
         state.restore(outputs.states)?;
         Ok(outputs.metrics)
     }
+}
+
+/// A step of one's own; it changes nothing where it is not finite, or only timed.
+fn call_own(
+    own: &mut dyn OwnTraining,
+    state: &mut TrainState,
+    batch: &Batch,
+    scalars: &StepScalars,
+) -> Result<StepMetrics> {
+    let old = [&state.parameters, &state.m, &state.v];
+    let OwnStep {
+        loss,
+        grad_norm,
+        state: new,
+    } = own.step(old, batch, state.step + 1)?;
+    let control = StepControl::new(&[loss], &[grad_norm.square()?], scalars, 0.0)?;
+    let [parameters, m, v] = [0, 1, 2].map(|part| -> MlxResult<Parameters> {
+        let pairs = old[part].iter().map(|(name, old)| {
+            let new = new[part].get(name)?;
+            Ok((name.to_owned(), control.select(old, new)?))
+        });
+        Ok(Parameters::from_entries(pairs.collect::<MlxResult<_>>()?))
+    });
+    (state.parameters, state.m, state.v) = (parameters?, m?, v?);
+    Ok(control.metrics)
 }
 
 /// Gradients and update in one function.
@@ -201,7 +236,13 @@ impl Stepper {
         match &self.functions {
             StepFunctions::Fused(_) => 1,
             StepFunctions::Split { gradients, .. } => gradients.count(),
+            StepFunctions::Own(_) => 1,
         }
+    }
+
+    /// From now on steps are computed by code of one's own.
+    pub fn use_own(&mut self, own: Box<dyn OwnTraining>) {
+        self.functions = StepFunctions::Own(own);
     }
 
     /// The micro-batches of a step, with the keys of their dropout masks.

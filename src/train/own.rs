@@ -1,0 +1,97 @@
+//! Training code of one's own in the place of this library's: the loop around it, its checkpoints, curve and resume stay.
+
+use anyhow::{Result, ensure};
+use mlx_rs::Array;
+
+use super::session::Session;
+use crate::config::{Architecture, ModelConfig, Optimizer, Precision, TrainConfig};
+use crate::data::batches::Batch;
+use crate::model::init::layout;
+use crate::model::parameters::Parameters;
+
+/// A model and an optimizer of one's own, of GPT-2's parameters.
+pub trait OwnTraining {
+    /// Called once, before anything else.
+    ///
+    /// # Errors
+    /// Those of the implementation.
+    fn prepare(&mut self, config: &TrainConfig, model: &ModelConfig) -> Result<()>;
+
+    /// The parameters before the first step, of GPT-2's names and shapes.
+    ///
+    /// # Errors
+    /// Those of the implementation.
+    fn initialize(&self) -> Result<Parameters>;
+
+    /// A step, counted from 1, from parameters and both moments to those after it; with the loss and the norm of the gradients
+    /// before clipping, scalars. Nothing needs to be evaluated.
+    ///
+    /// # Errors
+    /// Those of the implementation.
+    fn step(&mut self, state: [&Parameters; 3], batch: &Batch, step: u64) -> Result<OwnStep>;
+}
+
+/// What a step of one's own gives.
+pub struct OwnStep {
+    /// In nats per token, a scalar.
+    pub loss: Array,
+    /// Norm of all gradients before clipping, a scalar.
+    pub grad_norm: Array,
+    /// Parameters and moments, m and v, after the step.
+    pub state: [Parameters; 3],
+}
+
+impl Session {
+    /// Trains with code of one's own; if no step was made yet, its initial parameters replace the library's.
+    ///
+    /// # Errors
+    /// A configuration that such code does not know; initial parameters of other names or shapes.
+    pub fn with_own(mut self, mut own: Box<dyn OwnTraining>) -> Result<Self> {
+        ensure_plain(&self.config)?;
+        own.prepare(&self.config, &self.model)?;
+        if self.state.step == 0 {
+            let parameters = own.initialize()?;
+            ensure_layout(&parameters, &self.model)?;
+            self.state.parameters = parameters;
+        }
+        self.stepper.use_own(own);
+        Ok(self)
+    }
+}
+
+/// What one's own code does not have: everything else that a configuration can ask for.
+fn ensure_plain(config: &TrainConfig) -> Result<()> {
+    let refused = [
+        (config.arch != Architecture::Gpt2, "--arch gpt2"),
+        (config.optimizer != Optimizer::Adamw, "--optimizer adamw"),
+        (config.dtype != Precision::Float32, "--dtype float32"),
+        (config.grad_accum != 1, "--grad-accum 1"),
+        (config.dropout != 0.0, "--dropout 0"),
+        (config.lora_rank > 0, "no --lora-rank"),
+        (config.recompute, "no --recompute"),
+    ];
+    for (asked, needed) in refused {
+        ensure!(!asked, "a model and an optimizer of your own are trained with {needed}");
+    }
+    Ok(())
+}
+
+fn ensure_layout(parameters: &Parameters, model: &ModelConfig) -> Result<()> {
+    let specs = layout(model);
+    for spec in &specs {
+        let found = parameters.get(&spec.name)?.shape();
+        ensure!(
+            found == spec.shape,
+            "the initial {} has the shape {found:?}, not {:?}",
+            spec.name,
+            spec.shape
+        );
+    }
+    ensure!(
+        parameters.names().len() == specs.len(),
+        "there are {} initial parameters, not {}",
+        parameters.names().len(),
+        specs.len()
+    );
+    Ok(())
+}
