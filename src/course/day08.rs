@@ -288,11 +288,9 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
                 let (ours, library) = (three_steps(shape, update)?, three_steps(shape, library)?);
                 largest_difference(&ours[3][0], &library[3][0])
             };
+            let off = largest([off(&[1, 2])?, off(&[2])?]);
             // Numbers of a half in float32, rounded three times.
-            Ok(CheckResult::within_tolerance(
-                largest([off(&[1, 2])?, off(&[2])?]),
-                2e-7,
-            ))
+            Ok(CheckResult::within_tolerance(off, 2e-7))
         },
     )?;
     page.figure("bias.txt", || {
@@ -314,6 +312,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     })?;
 
     let rate = |step| learning_rate(step, config.warmup, config.steps, config.lr, config.min_lr);
+    let same = (0..=config.steps).all(|step| rate(step) == schedule::learning_rate(&config, step));
     page.figure("schedule.svg", || {
         let points = (0..=config.steps).map(|step| (step as f64, 1e3 * f64::from(rate(step))));
         let axes = Axes::new("The learning rate over a run", "step", "rate, in thousandths");
@@ -322,11 +321,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     page.claim(
         "the learning rate is the library's at every step",
         "learning_rate in src/course/day08.rs, learning_rate in src/train/optimizers/schedule.rs",
-        || {
-            let last = config.steps + 1;
-            let same = (0..=last).all(|step| rate(step) == schedule::learning_rate(&config, step));
-            Ok(CheckResult::passes_if(same, format!("steps 0 to {last}")))
-        },
+        || Ok(CheckResult::passes_if(same, format!("steps 0 to {}", config.steps))),
     )?;
 
     let rows = workspace.validation_batch(config.batch_size, model.context)?;
@@ -338,8 +333,10 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
         Ok([before.try_item_exact()?, after.try_item_exact()?])
     };
     let trained = Weights::from(&workspace.load(NANO.folder)?.parameters);
-    let [[first, first_clipped], [last, last_clipped]] = [norms(&weights)?, norms(&trained)?];
+    let both = [norms(&weights)?, norms(&trained)?];
+    let off = both.map(|[before, after]| before.min(with.grad_clip) - after);
     page.figure("clipping.txt", || {
+        let [[first, first_clipped], [last, last_clipped]] = both;
         Ok(format!(
             "gradient's norm            as it is      clipped\n\
              before the first step    {first:>10.4} {first_clipped:>12.4}\n\
@@ -349,12 +346,8 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     page.claim(
         "a clipped gradient's norm is the bound, and one below the bound is unchanged",
         "clip in src/course/day08.rs",
-        || {
-            let off = |before: f32, after: f32| before.min(with.grad_clip) - after;
-            let off = largest([off(first, first_clipped), off(last, last_clipped)]);
-            // Float32 sums of squares, and the 1e-6 that prevents a division by zero.
-            Ok(CheckResult::within_tolerance(off, 1e-5))
-        },
+        // Float32 sums of squares, and the 1e-6 that prevents a division by zero.
+        || Ok(CheckResult::within_tolerance(largest(off), 1e-5)),
     )?;
 
     let half = ids.dim(0) / 2;
@@ -396,11 +389,12 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     let by_hand = ten_losses(repeated(&drawn, &batch, recipe.lr, eager(small, small_with))?)?;
     let library = || library_step(&recipe, &pytorch.model, &pytorch.parameters, &pytorch.batch);
     let theirs: Vec<f32> = pytorch.answer("losses")?.to_vec_exact()?;
-    let off = |losses: &[f32]| largest(losses.iter().zip(&theirs).map(|(a, b)| a - b));
+    let off = |a: &[f32], b: &[f32]| largest(a.iter().zip(b).map(|(a, b)| a - b));
     page.figure("pytorch.txt", || {
         let mut text = String::from("step  train_step   library   PyTorch\n");
-        for (step, ((ours, library), theirs)) in (1..).zip(by_hand.iter().zip(ten_losses(library()?)?).zip(&theirs)) {
-            writeln!(text, "{step:>4} {ours:>11.5} {library:>9.5} {theirs:>9.5}")?;
+        for (step, library) in ten_losses(library()?)?.into_iter().enumerate() {
+            let (number, ours, theirs) = (step + 1, by_hand[step], theirs[step]);
+            writeln!(text, "{number:>4} {ours:>11.5} {library:>9.5} {theirs:>9.5}")?;
         }
         Ok(text)
     })?;
@@ -408,7 +402,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
         "ten steps of training have PyTorch's losses, by hand and in the library",
         "train_step in src/course/day08.rs, UpdateFn::update in src/train/step/update.rs",
         || {
-            let off = largest([off(&by_hand), off(&ten_losses(library()?)?)]);
+            let off = largest([off(&by_hand, &theirs), off(&ten_losses(library()?)?, &theirs)]);
             // The least wrong recipe, another epsilon, would be off by 7e-4; the order of sums by less than this.
             Ok(CheckResult::within_tolerance(off, 2e-5))
         },
@@ -473,9 +467,8 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
         || {
             let compiled = compiled_step(drawn.keys().cloned().collect(), small, small_with);
             let compiled = ten_losses(repeated(&drawn, &batch, recipe.lr, compiled)?)?;
-            let off = largest(compiled.iter().zip(&by_hand).map(|(a, b)| a - b));
             // Losses around 4 in float32; fused operations round in other places.
-            Ok(CheckResult::within_tolerance(off, 1e-5))
+            Ok(CheckResult::within_tolerance(off(&compiled, &by_hand), 1e-5))
         },
     )?;
 
