@@ -275,7 +275,7 @@ mod tests {
         let exercises = day_file(4, Part::Exercises).unwrap();
         let solutions = day_file(4, Part::Solutions).unwrap();
         assert!(
-            !exercises.contains("crate::") && !exercises.contains("ANCHOR"),
+            !exercises.contains("crate:") && !exercises.contains("ANCHOR"),
             "{exercises}"
         );
         assert!(
