@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use mlx_rs::Array;
 
 use super::session::Session;
-use crate::config::{Architecture, ModelConfig, Optimizer, Precision, TrainConfig};
+use crate::config::{Architecture, ModelConfig, Optimizer, Precision, Schedule, TrainConfig};
 use crate::data::batches::Batch;
 use crate::model::init::layout;
 use crate::model::parameters::Parameters;
@@ -64,6 +64,7 @@ fn ensure_plain(config: &TrainConfig) -> Result<()> {
     let refused = [
         (config.arch != Architecture::Gpt2, "--arch gpt2"),
         (config.optimizer != Optimizer::Adamw, "--optimizer adamw"),
+        (config.schedule != Schedule::Cosine, "--schedule cosine"),
         (config.dtype != Precision::Float32, "--dtype float32"),
         (config.grad_accum != 1, "--grad-accum 1"),
         (config.dropout != 0.0, "--dropout 0"),

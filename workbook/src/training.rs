@@ -64,7 +64,13 @@ impl OwnTraining for Mine {
             config, step: compiled, ..
         } = self.run.as_mut().context("the run was not prepared")?;
         let (ids, targets) = batch_of(&answers, batch);
-        let lr = (answers.day08.learning_rate)(step - 1, config.warmup, config.steps, config.lr, config.min_lr);
+        let lr = (answers.day08.learning_rate)(
+            step - 1,
+            config.warmup,
+            config.schedule_steps(),
+            config.lr,
+            config.min_lr,
+        );
         let (loss, grad_norm, next) = compiled(state.map(BTreeMap::from), [&ids, &targets], step, lr)?;
         ensure!(
             next[0].len() == state[0].names().len(),
