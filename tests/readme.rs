@@ -56,7 +56,8 @@ fn every_command_runs() {
         .path();
     let cache = folder.path().join("cache");
     put_into_cache(&cache, &run.join("latest"));
-    for words in commands {
+    // What a learner wrote is checked by workbook/tests/check.rs.
+    for words in commands.into_iter().filter(|words| !words.contains(&"--mine".into())) {
         let mut command = mlx_gpt(folder.path());
         // A few steps show that it runs.
         let mut words = words;
@@ -80,7 +81,7 @@ fn every_command_runs() {
                 command.args(["--steps", "2"]);
             }
         }
-        if words[0] == "lesson" {
+        if words[0] == "lesson" && words[1] != "start" {
             command.args(["--steps", "2", "--device", "cpu"]);
         }
         if ["generate", "eval", "doctor"].contains(&words[0].as_str()) {
