@@ -56,7 +56,7 @@ faults: setup ## inject faults at every system call, 200 kills, 200 signals, 20,
 
 lint: setup ## check formatting, clippy and documentation, also of the library without features
 	cargo fmt --all --check
-	rustfmt --edition 2024 --check < workbook/template/main.rs
+	rustfmt --edition 2024 --check < assets/workbook/main.rs
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --lib --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps

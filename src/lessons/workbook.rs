@@ -83,8 +83,8 @@ impl Workbook {
             write("Cargo.lock", &read(&Path::new(CHECKOUT).join("Cargo.lock"))?)?;
             write(".cargo/config.toml", &cargo_config()?)?;
             write(".gitignore", "/.cargo/config.toml\n/runs\n")?;
-            write("build.rs", include_str!("../../workbook/build.rs"))?;
-            write("src/main.rs", include_str!("../../workbook/template/main.rs"))?;
+            write("build.rs", include_str!("../../assets/workbook/build.rs"))?;
+            write("src/main.rs", include_str!("../../assets/workbook/main.rs"))?;
             days.iter()
                 .try_for_each(|&day| write(&file_name(day), &day_file(day, Part::Exercises)?))
         })?;
