@@ -98,9 +98,8 @@ fn main() -> std::process::ExitCode {
             },
             cache_bytes: |shape| day09::cache_bytes(&my(shape)),
             push: day09::push,
-            generate: |prompt, tokens, weights, shape| {
-                let mut most_likely = |logits: &[f32], _: &[u32]| day09::ranked(logits)[0] as u32;
-                Ok(day09::generate(prompt, tokens, weights, &my(shape), &mut most_likely)?)
+            generate: |prompt, tokens, weights, shape, choose| {
+                Ok(day09::generate(prompt, tokens, weights, &my(shape), choose)?)
             },
         },
         day10: Day10 {

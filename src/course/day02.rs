@@ -105,7 +105,7 @@ use crate::data::batches::{Batch, row_starts, step_rng};
 use crate::data::corpus::Split;
 use crate::data::tokens::Tokens;
 use crate::generate::sample_rng;
-use crate::lessons::arrays::{largest_difference, rows, table, token_labels, visible};
+use crate::lessons::arrays::{larger, largest_difference, rows, table, token_labels, visible};
 use crate::lessons::claims::CheckResult;
 use crate::lessons::page::Page;
 use crate::lessons::pictures;
@@ -239,7 +239,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
             let logits = Model::new(&pytorch.model, &pytorch.parameters)?.forward(&inputs, None)?;
             let pytorch_off = largest_difference(&cross_entropy(&logits, &targets)?, &pytorch.answer("loss")?)?;
             // A mean of some hundred losses around 4 in float32, from logits that themselves agree to about 1e-6.
-            Ok(CheckResult::within_tolerance(library_off.max(pytorch_off), 5e-6))
+            Ok(CheckResult::within_tolerance(larger(library_off, pytorch_off), 5e-6))
         },
     )?;
     let uniform = f64::from(vocab_size).ln();

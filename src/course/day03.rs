@@ -93,7 +93,7 @@ use mlx_rs::random;
 
 use super::day02::BIGRAM;
 use crate::config::{Architecture, TrainConfig};
-use crate::lessons::arrays::{labels, largest_difference, numbered, rows, table};
+use crate::lessons::arrays::{labels, largest, largest_difference, numbered, rows, table};
 use crate::lessons::claims::{CheckResult, lower_loss};
 use crate::lessons::page::Page;
 use crate::lessons::pictures::principal_components;
@@ -197,7 +197,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
             let library_off = largest_difference(&average_past(&x, None)?, &means)?;
             // Sums of 8 numbers around 1 in float32, in different orders.
             Ok(CheckResult::within_tolerance(
-                loop_off.max(softmax_off).max(library_off),
+                largest([loop_off, softmax_off, library_off]),
                 1e-6,
             ))
         },

@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use mlx_gpt::course::day03::{Weights, embed};
 use mlx_gpt::course::day06::{block, layer_norm};
 use mlx_gpt::course::day07::{self, Shape};
+use mlx_gpt::lessons::pytorch::{LOGITS_ROWS, PyTorch};
 use mlx_rs::Array;
 
 use super::exercise::{Draw, Exercise, Mistake};
@@ -38,27 +39,66 @@ pub fn small(draw: &mut Draw) -> Result<(Shape, Weights)> {
     Ok((shape, weights))
 }
 
-/// A small GPT-2 and ids for it, `[2, 6]`.
-pub fn small_with_ids(draw: &mut Draw) -> Result<(Shape, Weights, Array)> {
-    let (shape, weights) = small(draw)?;
-    let ids = draw.ids(&[2, 6], shape.vocab_size);
-    Ok((shape, weights, ids))
+/// A small GPT-2 and ids for it, `[B, T]`; and PyTorch's logits, if it is the one that PyTorch computed.
+struct Network {
+    shape: Shape,
+    weights: Weights,
+    ids: Array,
+    pytorch: Option<Array>,
+}
+
+impl Network {
+    fn draw(draw: &mut Draw) -> Result<Self> {
+        if draw.in_turn(&[false, true]) {
+            return Self::of_pytorch();
+        }
+        let (shape, weights) = small(draw)?;
+        Ok(Self {
+            ids: draw.ids(&[2, 6], shape.vocab_size),
+            shape,
+            weights,
+            pytorch: None,
+        })
+    }
+
+    /// The network whose logits `scripts/fixtures.py` had transformers compute.
+    fn of_pytorch() -> Result<Self> {
+        let fixture = PyTorch::read()?;
+        let context = fixture.batch.context();
+        let ids = &fixture.batch.inputs[..LOGITS_ROWS * context];
+        Ok(Self {
+            shape: Shape::from(&fixture.model),
+            weights: Weights::from(&fixture.parameters),
+            ids: Array::from_slice(ids, &[LOGITS_ROWS as i32, context as i32]),
+            pytorch: Some(fixture.answer("logits")?),
+        })
+    }
+
+    fn expected(&self) -> Result<Value> {
+        match &self.pytorch {
+            Some(logits) => Value::array(logits),
+            None => value(day07::gpt(&self.ids, &self.weights, &self.shape)),
+        }
+    }
 }
 
 impl Day07 {
     /// Its exercises.
     pub fn exercises(self) -> Vec<Exercise> {
         vec![
-            Exercise::new::<(Shape, Weights, Array)>(
+            Exercise::new::<Network>(
                 "gpt",
-                small_with_ids,
-                |(shape, weights, ids)| value(day07::gpt(ids, weights, shape)),
-                move |(shape, weights, ids)| value((self.gpt)(ids, weights, shape)),
+                Network::draw,
+                Network::expected,
+                move |network| value((self.gpt)(&network.ids, &network.weights, &network.shape)),
                 TOLERANCE,
                 vec![
                     Mistake {
                         hint: "every layer is the first block, `h.0`: use the layer's number",
-                        made: |(shape, weights, ids)| {
+                        made: |network| {
+                            let Network {
+                                weights, ids, shape, ..
+                            } = network;
                             let mut x = embed(ids, weights, 0)?;
                             for _ in 0..shape.layers {
                                 x = block(&x, weights, "h.0", shape.heads)?;
@@ -68,11 +108,14 @@ impl Day07 {
                     },
                     Mistake {
                         hint: "the blocks are missing, or their results are not used",
-                        made: |(_, weights, ids)| value(day07::logits(&embed(ids, weights, 0)?, weights)),
+                        made: |Network { weights, ids, .. }| value(day07::logits(&embed(ids, weights, 0)?, weights)),
                     },
                     Mistake {
                         hint: "only one block is run: there are `shape.layers`",
-                        made: |(shape, weights, ids)| {
+                        made: |network| {
+                            let Network {
+                                weights, ids, shape, ..
+                            } = network;
                             let x = block(&embed(ids, weights, 0)?, weights, "h.0", shape.heads)?;
                             value(day07::logits(&x, weights))
                         },

@@ -13,6 +13,9 @@ use super::day07::small;
 use super::exercise::{Draw, Exercise, Mistake};
 use super::value::Value;
 
+/// The tokens after a prompt, as many as asked for, each chosen by its logits and the tokens that the model looks at.
+pub type Generate = fn(&[u32], usize, &Weights, &Shape, &mut dyn FnMut(&[f32], &[u32]) -> u32) -> Result<Vec<u32>>;
+
 /// The learner's functions of day 9.
 #[derive(Clone, Copy)]
 pub struct Day09 {
@@ -27,8 +30,7 @@ pub struct Day09 {
     pub gpt_with_cache: fn(&[Array], &Weights, &Shape) -> mlx_rs::error::Result<Vec<Array>>,
     pub cache_bytes: fn(&Shape) -> usize,
     pub push: fn(&mut Vec<u32>, u32, usize) -> bool,
-    /// The most likely tokens after a prompt.
-    pub generate: fn(&[u32], usize, &Weights, &Shape) -> Result<Vec<u32>>,
+    pub generate: Generate,
 }
 
 const HEADS: i32 = 4;
@@ -339,7 +341,9 @@ impl Day09 {
                     Ok((shape, weights, prompt))
                 },
                 |(shape, weights, prompt)| ids(&most_likely(prompt, weights, shape)?),
-                move |(shape, weights, prompt)| ids(&(self.generate)(prompt, TOKENS, weights, shape)?),
+                move |(shape, weights, prompt)| {
+                    ids(&(self.generate)(prompt, TOKENS, weights, shape, &mut most_likely_id)?)
+                },
                 0.0,
                 vec![
                     Mistake {
@@ -361,7 +365,7 @@ impl Day09 {
 }
 
 /// Tokens that are generated: more than fit into the context.
-pub const TOKENS: usize = 12;
+const TOKENS: usize = 12;
 
 fn logits(draw: &mut Draw) -> Result<Vec<f32>> {
     Ok(draw.normal(&[12])?.multiply(Array::from_f32(2.0))?.to_vec_exact()?)
@@ -433,6 +437,9 @@ fn pushed(ids: &[u32], context: usize, push: fn(&mut Vec<u32>, u32, usize) -> bo
 
 /// The most likely tokens after a prompt, by the course's functions.
 fn most_likely(prompt: &[u32], weights: &Weights, shape: &Shape) -> Result<Vec<u32>> {
-    let mut choose = |logits: &[f32], _: &[u32]| day09::ranked(logits)[0] as u32;
-    Ok(day09::generate(prompt, TOKENS, weights, shape, &mut choose)?)
+    Ok(day09::generate(prompt, TOKENS, weights, shape, &mut most_likely_id)?)
+}
+
+fn most_likely_id(logits: &[f32], _: &[u32]) -> u32 {
+    day09::ranked(logits)[0] as u32
 }

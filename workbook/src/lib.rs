@@ -10,6 +10,7 @@
 //! | `value.rs` | what a function returns, and how two of them differ |
 //! | `exercise.rs` | an exercise, and the check of an answer |
 //! | `training.rs` | training of the learner's model in the library's loop |
+//! | `writing.rs` | text by the learner's model, with weights of others |
 //! | `dayNN.rs` | the exercises of a day, with their usual mistakes |
 
 mod day01;
@@ -25,6 +26,7 @@ mod day10;
 mod exercise;
 mod training;
 mod value;
+mod writing;
 
 use std::env;
 use std::path::Path;
@@ -39,7 +41,7 @@ pub use day05::Day05;
 pub use day06::Day06;
 pub use day07::Day07;
 pub use day08::Day08;
-pub use day09::{Day09, TOKENS};
+pub use day09::Day09;
 pub use day10::Day10;
 use exercise::{Exercise, Outcome};
 pub use mlx_gpt::course::day07::Shape;
@@ -95,8 +97,8 @@ impl Answers {
 const RUN: &str = "runs/mine";
 
 /// The learner's program. Without arguments it trains the learner's model, or goes on; `train OPTIONS` does with options of
-/// `mlx-gpt train`; `check DAY` checks a day's functions, and exits with 0 only if all are right. Other commands are those of
-/// `mlx-gpt`.
+/// `mlx-gpt train`; `check DAY` checks a day's functions, and exits with 0 only if all are right; `write FOLDER PROMPT` continues a
+/// prompt with a GPT-2 of Hugging Face's. Other commands are those of `mlx-gpt`.
 pub fn main(answers: &Answers) -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -105,12 +107,16 @@ pub fn main(answers: &Answers) -> ExitCode {
         [] => train(answers, &["--out", RUN, "--optimizer", "adamw"]),
         ["train", ..] => train(answers, &words[1..]),
         ["check", day] => match day.parse() {
-            Ok(day) if !answers.exercises(day).is_empty() => check(answers, day),
+            Ok(day) if !answers.exercises(day).is_empty() => finish(check(answers, day)),
             _ => {
                 eprintln!("error: give a day to check, 1 to 10: cargo run -- check 4");
                 ExitCode::from(2)
             }
         },
+        ["write", folder, prompt] => finish(writing::write(answers, Path::new(folder), prompt).map(|text| {
+            println!("{text}");
+            true
+        })),
         _ => mlx_gpt::cli::main(),
     }
 }
@@ -120,8 +126,9 @@ fn train(answers: &Answers, options: &[&str]) -> ExitCode {
     mlx_gpt::cli::train_own(&options, Box::new(Mine::new(*answers)))
 }
 
-fn check(answers: &Answers, day: u8) -> ExitCode {
-    match all_right(answers, day) {
+/// The exit code of what ended well or not, or with an error.
+fn finish(result: Result<bool>) -> ExitCode {
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -132,7 +139,7 @@ fn check(answers: &Answers, day: u8) -> ExitCode {
 }
 
 /// Prints a line for each function of a day, and what is wrong with those that are. Whether all are right.
-fn all_right(answers: &Answers, day: u8) -> Result<bool> {
+fn check(answers: &Answers, day: u8) -> Result<bool> {
     exercise::silence_panics();
     let exercises = answers.exercises(day);
     let mut right = Vec::new();

@@ -73,11 +73,15 @@ impl Workbook {
 }
 
 /// The program of the checkout, which `cargo test` of the whole workspace builds; of this package alone it does not.
-fn lesson(arguments: &[&str]) -> Output {
+fn program() -> Command {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let program = checkout.join("target/debug/mlx-gpt");
     assert!(program.exists(), "build the program first: cargo build");
-    Command::new(program).arg("lesson").args(arguments).output().unwrap()
+    Command::new(program)
+}
+
+fn lesson(arguments: &[&str]) -> Output {
+    program().arg("lesson").args(arguments).output().unwrap()
 }
 
 fn text(output: &Output) -> String {
@@ -111,6 +115,7 @@ fn an_unsolved_day_fails_a_solved_one_passes_and_a_wrong_one_is_told_why() {
         assert_eq!(output.status.code(), Some(0), "day {day}: {said}");
         assert!(said.lines().all(|line| line.starts_with("right")), "day {day}: {said}");
     }
+    trains_and_writes(&workbook);
     let solutions: Vec<String> = DAYS
         .map(|day| fs::read_to_string(workbook.file(day)).unwrap())
         .collect();
@@ -136,6 +141,48 @@ fn an_unsolved_day_fails_a_solved_one_passes_and_a_wrong_one_is_told_why() {
         })
         .collect();
     assert!(unrecognised.is_empty(), "{}", unrecognised.join("\n"));
+}
+
+/// The learner's own program trains as the library does, to a checkpoint that the library reads; resumed, it goes on; and it writes
+/// with weights in Hugging Face's format.
+fn trains_and_writes(workbook: &Workbook) {
+    let options = ["--optimizer", "adamw", "--device", "cpu", "--preset", "nano"];
+    let train = |arguments: &[&str]| {
+        let mut command = Command::new("cargo");
+        command.args(["run", "--quiet", "--", "train"]).args(arguments);
+        run(command.current_dir(&workbook.folder))
+    };
+    train(&[&options[..], &["--out", "own", "--steps", "10"]].concat());
+    train(&["--resume", "own", "--steps", "20", "--schedule-steps", "20"]);
+    let library = [&options[..], &["--out", "library", "--steps", "20"]].concat();
+    run(program().arg("train").args(library).current_dir(&workbook.folder));
+    let [own, theirs] = ["own", "library"].map(|name| last_loss(&workbook.folder.join(name)));
+    // The same seed gives the same weights and batches; sums in another order, carried on by AdamW.
+    assert!((own - theirs).abs() < 0.02, "{own} against the library's {theirs}");
+
+    let export = ["export", "--checkpoint", "own", "--format", "hf", "--out", "hf"];
+    run(program().args(export).current_dir(&workbook.folder));
+    let mut command = Command::new("cargo");
+    command.args(["run", "--quiet", "--", "write", "hf", "ROMEO:"]);
+    let said = run(command.current_dir(&workbook.folder));
+    assert!(said.starts_with("ROMEO:") && said.chars().count() > 100, "{said}");
+}
+
+/// Its standard output; it has to succeed.
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", text(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The loss on the validation text at the last evaluation of a run.
+fn last_loss(run: &Path) -> f64 {
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let losses = metrics.lines().filter_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line["val_loss"].as_f64()
+    });
+    losses.last().unwrap()
 }
 
 /// What is wrong with the check of a wrong solution.
