@@ -86,7 +86,6 @@ use crate::config::{Device, ModelConfig, Preset, TrainConfig};
 use crate::data::corpus::Split;
 use crate::disk::durable;
 use crate::lessons::arrays::largest_difference;
-use crate::lessons::chapter::sources;
 use crate::lessons::claims::{CheckResult, lower_loss};
 use crate::lessons::finetuned::{self, adapters, before_and_after, choices, continued};
 use crate::lessons::page::Page;
@@ -130,6 +129,10 @@ fn small(config: TrainConfig, lr: f32, min_lr: f32) -> TrainConfig {
         ..config
     }
 }
+
+/// Text of another kind than plays: a part of this program's sources, as they once were, so that the model learns the same in every
+/// version.
+const RUST: &str = include_str!("../../assets/rust.txt");
 
 /// The stand-in for OpenAI's model.
 const BASE: Recipe = Recipe {
@@ -188,12 +191,9 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     )?;
 
     page.figure("base.txt", || {
-        // Saved, so that a run can be resumed after the program changes.
-        let path = workspace.folder("day-10-sources.txt");
-        if !path.exists() {
-            let _made = durable::make_parents(&path)?;
-            durable::write_file(&path, sources().as_bytes())?;
-        }
+        let path = workspace.folder("day-10-rust.txt");
+        let _made = durable::make_parents(&path)?;
+        durable::write_file(&path, RUST.as_bytes())?;
         let results = workspace.train_on_corpus(&BASE, &path)?;
         Ok(format!(
             "learned from {}, {} bytes\n{} parameters, {} steps in {:.0} s\n\n{}\n",

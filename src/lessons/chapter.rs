@@ -5,18 +5,6 @@ use include_dir::{Dir, include_dir};
 /// The program's sources; chapters include parts of them.
 static SOURCES: Dir = include_dir!("$CARGO_MANIFEST_DIR/src");
 
-/// All of the program's sources, concatenated in the order of their paths.
-pub fn sources() -> String {
-    let mut files = Vec::new();
-    let mut folders = vec![&SOURCES];
-    while let Some(folder) = folders.pop() {
-        files.extend(folder.files());
-        folders.extend(folder.dirs());
-    }
-    files.sort_by_key(|file| file.path());
-    files.into_iter().filter_map(|file| file.contents_utf8()).collect()
-}
-
 /// A section of a chapter.
 #[derive(Debug, PartialEq)]
 pub enum Section<'a> {

@@ -20,7 +20,7 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// A screen as wide as the terminal, up to [`WIDTH`].
+    /// A screen as wide as the terminal, up to 100 columns.
     pub fn of_terminal() -> Self {
         let columns = stdout_columns();
         Self {

@@ -1,7 +1,7 @@
 //! The workbook: the learner's own package, in which they write what the days teach.
 //!
-//! Its files are made from the days' programs, so that they are the same functions: above the line [`PROGRAM`], and where a
-//! doc comment has the heading [`EXERCISE`], with the body left out.
+//! Its files are made from the days' programs, so that they are the same functions: above the line `PROGRAM`, and where a
+//! doc comment has the heading `EXERCISE`, with the body left out.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -178,11 +178,11 @@ fn run(command: &mut Command) -> String {
 /// The loss on the validation text at the last evaluation of a run.
 fn last_loss(run: &Path) -> f64 {
     let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let losses = metrics.lines().filter_map(|line| {
+    let mut losses = metrics.lines().filter_map(|line| {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         line["val_loss"].as_f64()
     });
-    losses.last().unwrap()
+    losses.next_back().unwrap()
 }
 
 /// What is wrong with the check of a wrong solution.
