@@ -13,7 +13,8 @@ pub type Weights = BTreeMap<String, Array>;
 /// One-hot vectors: ids `[…, T]` to `[…, T, V]`, 1 at the token's id and 0 elsewhere.
 ///
 /// # Exercise
-/// Compare each id with all ids, 0 to V - 1: `ops::arange`, `expand_dims(-1)`, `ops::eq`, `as_dtype(Dtype::Float32)`.
+/// Compare each id with all ids, 0 to V - 1, which `ops::arange::<_, u32>(None, vocab_size, None)` gives: `expand_dims(-1)`,
+/// `ops::eq`, `as_dtype(Dtype::Float32)`. Ids are uint32.
 pub fn one_hot(ids: &Array, vocab_size: i32) -> Result<Array> {
     let every_id = ops::arange::<_, u32>(None, vocab_size, None)?; // [V]
     ops::eq(ids.expand_dims(-1)?, &every_id)?.as_dtype(Dtype::Float32)
@@ -53,7 +54,8 @@ pub fn mean_by_loop(x: &Array) -> Result<Array> {
 /// The weights of the mean as a matrix `[T, T]`: row n, counted from 1, is 1/n in its first n columns and 0 after them.
 ///
 /// # Exercise
-/// Which columns come before which rows, and how many: `ops::arange`, `expand_dims(-1)`, `ops::le`, `as_dtype`, `divide`.
+/// Which columns come before which rows, and how many: `ops::arange::<_, i32>(None, tokens, None)` are the positions;
+/// `expand_dims(-1)`, `ops::le`, `as_dtype`, `divide`, `Array::from_f32`.
 pub fn mean_weights(tokens: i32) -> Result<Array> {
     let position = ops::arange::<_, i32>(None, tokens, None)?; // [T]
     let row = position.expand_dims(-1)?; // [T, 1]
@@ -66,7 +68,7 @@ pub fn mean_weights(tokens: i32) -> Result<Array> {
 /// The causal mask `[T, T]`: true where a column's token comes after the row's, in the future.
 ///
 /// # Exercise
-/// Compare each row's position with each column's: `ops::arange`, `expand_dims(-1)`, `ops::lt`.
+/// Compare each row's position with each column's: `ops::arange` as above, `expand_dims(-1)`, `ops::lt`.
 pub fn causal_mask(tokens: i32) -> Result<Array> {
     let position = ops::arange::<_, i32>(None, tokens, None)?; // [T]
     ops::lt(position.expand_dims(-1)?, &position)
@@ -77,8 +79,8 @@ pub fn causal_mask(tokens: i32) -> Result<Array> {
 /// The same mean by a masked softmax: all scores are 0, those of the future minus infinity.
 ///
 /// # Exercise
-/// Scores by the mask, weights by a softmax over each row, and a matrix product: `ops::select`, `ops::softmax_axis(…, -1, true)`,
-/// `matmul`.
+/// Scores by the mask, weights by a softmax over each row, and a matrix product: `ops::select(mask, a, b)` takes a where the mask
+/// is true; `Array::from_f32(f32::NEG_INFINITY)`, `ops::softmax_axis(…, -1, true)`, `matmul`.
 pub fn mean_by_softmax(x: &Array) -> Result<Array> {
     let minus_infinity = Array::from_f32(f32::NEG_INFINITY);
     let scores = ops::select(causal_mask(x.dim(1))?, minus_infinity, Array::from_f32(0.0))?; // [T, T]

@@ -33,8 +33,8 @@ pub fn scores(queries: &Array, keys: &Array) -> Result<Array> {
 /// Attention weights: scores `[…, T, S]` to weights that are 0 where `mask` `[T, S]` is true and add up to 1 in each row.
 ///
 /// # Exercise
-/// Minus infinity where the mask is true, then a softmax over the keys, which are the last axis: `ops::select`,
-/// `ops::softmax_axis(…, -1, true)`.
+/// Minus infinity where the mask is true, then a softmax over the keys, which are the last axis: `ops::select(mask, a, b)`,
+/// `Array::from_f32(f32::NEG_INFINITY)`, `ops::softmax_axis(…, -1, true)`.
 pub fn attention_weights(scores: &Array, mask: Option<&Array>) -> Result<Array> {
     let masked = match mask {
         Some(mask) => ops::select(mask, Array::from_f32(f32::NEG_INFINITY), scores)?,

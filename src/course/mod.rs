@@ -23,11 +23,14 @@ pub mod day09;
 pub mod day10;
 pub mod overview;
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 
 use crate::lessons::Lesson;
 use crate::lessons::page::{Page, View};
 use crate::lessons::screen::Screen;
+use crate::lessons::workbook::{WORKBOOK_FOLDER, Workbook};
 use crate::lessons::workspace::Workspace;
 use crate::terminal::console::program;
 
@@ -67,6 +70,13 @@ pub fn run(lesson: &Lesson, workspace: &Workspace) -> Result<()> {
     screen.text(&format!(
         "Answers: `{program} lesson {day} --answer`. Check this day's claims on your machine: `{program} lesson check {day}`."
     ))?;
+    if let Ok(workbook) = Workbook::open(Path::new(WORKBOOK_FOLDER)) {
+        let file = workbook.day(day);
+        screen.text(&format!(
+            "The functions that say `todo!()` are yours to write, in `{}`. Are they right? `{program} lesson check {day} --mine`.",
+            file.display()
+        ))?;
+    }
     match find(day + 1) {
         Ok(next) => screen.text(&format!("Next: `{program} lesson {}`, {}.", next.day, next.title)),
         Err(_) => screen.text(&format!("All days side by side: `{program} lesson compare`.")),

@@ -1,5 +1,6 @@
 //! A day's program as it runs: its figures between the text of its chapter, its claims checked.
 
+use std::path::Path;
 use std::vec::IntoIter;
 
 use anyhow::{Result, bail};
@@ -8,6 +9,7 @@ use super::Lesson;
 use super::chapter::{Section, sections};
 use super::claims::{Check, CheckResult, losses_in_bands};
 use super::screen::Screen;
+use super::workbook::{WORKBOOK_FOLDER, Workbook, without_bodies};
 use super::workspace::Workspace;
 
 /// What a day's program is run for.
@@ -30,6 +32,8 @@ pub struct Page<'a> {
     /// The sections that were not shown yet.
     rest: IntoIter<Section<'a>>,
     checks: Vec<Check>,
+    /// Shows the exercises' code without what the learner is to write.
+    exercises: bool,
 }
 
 impl<'a> Page<'a> {
@@ -48,6 +52,7 @@ impl<'a> Page<'a> {
             screen: Screen::of_terminal(),
             rest: sections(lesson.chapter).into_iter(),
             checks: Vec::new(),
+            exercises: Workbook::open(Path::new(WORKBOOK_FOLDER)).is_ok(),
         };
         (lesson.program)(&mut page, workspace)?;
         if view == View::Chapter {
@@ -113,6 +118,10 @@ impl<'a> Page<'a> {
         for section in self.rest.by_ref() {
             let name = match &section {
                 Section::Text(_) if self.view != View::Chapter => continue,
+                Section::Text(markdown) if self.exercises => {
+                    self.screen.text(&without_bodies(markdown)?)?;
+                    continue;
+                }
                 Section::Text(markdown) => {
                     self.screen.text(markdown)?;
                     continue;

@@ -81,7 +81,7 @@ impl Workbook {
             };
             write("Cargo.toml", &manifest())?;
             write("Cargo.lock", &read(&Path::new(CHECKOUT).join("Cargo.lock"))?)?;
-            write(".cargo/config.toml", &cargo_config()?)?;
+            write(".cargo/config.toml", &cargo_config(folder)?)?;
             write(".gitignore", "/.cargo/config.toml\n/runs\n")?;
             write("build.rs", include_str!("../../assets/workbook/build.rs"))?;
             write("src/main.rs", include_str!("../../assets/workbook/main.rs"))?;
@@ -109,6 +109,21 @@ impl Workbook {
     /// The learner's file of a day.
     pub fn day(&self, day: u8) -> PathBuf {
         self.folder.join(file_name(day))
+    }
+
+    /// The day, of these, whose file the learner saved last, if any was begun.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn last_saved(&self, days: impl Iterator<Item = u8>) -> Result<Option<u8>> {
+        let mut last = None;
+        for day in days {
+            if self.is_begun(day)? {
+                let saved = fs::metadata(self.day(day))?.modified()?;
+                last = last.max(Some((saved, day)));
+            }
+        }
+        Ok(last.map(|(_, day)| day))
     }
 
     /// Whether the learner has changed a day's file.
@@ -188,22 +203,56 @@ pub fn day_file(day: u8, part: Part) -> Result<String> {
     let name = format!("course/day{day:02}.rs");
     let text = source_file(&name).with_context(|| format!("there is no {name}"))?;
     let taught = text.split_once(PROGRAM).map_or(text, |(taught, _)| taught);
-    let mut lines = taught
+    let lines = taught
         .lines()
         .filter(|line| !line.trim_start().starts_with("// ANCHOR"));
-    let mut file = String::new();
+    let solutions: String = lines.map(|line| format!("{line}\n")).collect();
+    let file = match part {
+        Part::Solutions => solutions,
+        Part::Exercises => without_bodies(&solutions)?,
+    };
+    Ok(format!("{}\n", file.trim_end()))
+}
+
+/// Rust code with `todo!()` for the body of each exercise.
+///
+/// # Errors
+/// A function without a body or an end.
+pub fn without_bodies(code: &str) -> Result<String> {
+    let mut lines = code.lines();
+    let mut left = String::new();
     let mut is_exercise = false;
     while let Some(line) = lines.next() {
-        writeln!(file, "{line}")?;
+        writeln!(left, "{line}")?;
         is_exercise |= line == EXERCISE;
         if is_exercise && line.starts_with("pub fn ") {
             is_exercise = false;
-            if part == Part::Exercises {
-                leave_out_body(line, &mut lines, &mut file)?;
-            }
+            leave_out_body(line, &mut lines, &mut left)?;
         }
     }
-    Ok(format!("{}\n", file.trim_end()))
+    Ok(left)
+}
+
+/// The functions of earlier days that a day's file imports.
+///
+/// # Errors
+/// There is no such day.
+pub fn imports(day: u8) -> Result<Vec<(u8, String)>> {
+    let file = day_file(day, Part::Exercises)?;
+    let mut imports = Vec::new();
+    for import in file.split("use super::day").skip(1) {
+        let Some((earlier, names)) = import.split_once(';').and_then(|(import, _)| import.split_once("::")) else {
+            continue;
+        };
+        let earlier: u8 = earlier.parse()?;
+        let names = names.split(|c: char| !c.is_alphanumeric() && c != '_');
+        imports.extend(
+            names
+                .filter(|name| !name.is_empty())
+                .map(|name| (earlier, name.to_owned())),
+        );
+    }
+    Ok(imports)
 }
 
 /// The rest of a function whose first line was written, with `todo!()` for its body. As rustfmt writes them, a body begins after
@@ -256,11 +305,17 @@ fn manifest() -> String {
     )
 }
 
-/// Cargo's configuration: the target folder of the checkout, and where MLX is.
-fn cargo_config() -> Result<String> {
+/// Cargo's configuration: the target folder of the checkout, and where MLX is. Inside of the checkout Cargo reads that in the
+/// checkout's own configuration, and would add up what both say.
+fn cargo_config(folder: &Path) -> Result<String> {
     let target = Path::new(CHECKOUT).join("target");
     let config = Path::new(CHECKOUT).join(".cargo/config.toml");
-    let mlx = if config.exists() { read(&config)? } else { String::new() };
+    let is_inside = std::path::absolute(folder)?.starts_with(fs::canonicalize(CHECKOUT)?);
+    let mlx = if config.exists() && !is_inside {
+        read(&config)?
+    } else {
+        String::new()
+    };
     Ok(format!(
         "# Specific to this machine. The workbook shares the build of mlx-gpt.\n[build]\ntarget-dir = {target:?}\n\n{mlx}"
     ))
@@ -292,6 +347,16 @@ mod tests {
                 "queries_keys_values",
                 "one_head"
             ]
+        );
+    }
+
+    #[test]
+    fn imports_are_those_of_earlier_days() {
+        let imports = imports(5).unwrap();
+        let has = |day, name: &str| imports.contains(&(day, name.to_owned()));
+        assert!(
+            has(3, "causal_mask") && has(4, "scores") && has(4, "queries_keys_values"),
+            "{imports:?}"
         );
     }
 

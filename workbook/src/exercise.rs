@@ -139,12 +139,18 @@ pub fn silence_panics() {
 fn caught(answer: impl FnOnce() -> Result<Value>) -> std::result::Result<Value, Failure> {
     match panic::catch_unwind(AssertUnwindSafe(answer)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(Failure::Said(format!("{error:#}"))),
+        Ok(Err(error)) => Err(Failure::Said(said_by_mlx(&format!("{error:#}")))),
         Err(_) => Err(match PANIC.take() {
             message if message.starts_with("not yet implemented") => Failure::NotWritten,
             message => Failure::Said(message),
         }),
     }
+}
+
+/// MLX's message without the places in its own sources that follow it.
+fn said_by_mlx(message: &str) -> String {
+    let end = message.find(" at /").unwrap_or(message.len());
+    format!("MLX says {}", message[..end].trim_matches('"'))
 }
 
 /// A source of inputs.

@@ -46,7 +46,7 @@ pub use day10::Day10;
 use exercise::{Exercise, Outcome};
 pub use mlx_gpt::course::day07::Shape;
 pub use mlx_gpt::course::day08::Hyperparameters;
-use mlx_gpt::lessons::workbook::Progress;
+use mlx_gpt::lessons::workbook::{Progress, imports};
 use training::Mine;
 
 /// The learner's functions.
@@ -142,7 +142,7 @@ fn finish(result: Result<bool>) -> ExitCode {
 fn check(answers: &Answers, day: u8) -> Result<bool> {
     exercise::silence_panics();
     let exercises = answers.exercises(day);
-    let mut right = Vec::new();
+    let (mut right, mut wrong) = (Vec::new(), Vec::new());
     for exercise in &exercises {
         let (word, details) = match exercise.check() {
             Outcome::Right => {
@@ -150,30 +150,36 @@ fn check(answers: &Answers, day: u8) -> Result<bool> {
                 ("right", String::new())
             }
             Outcome::NotWritten => ("to do", String::new()),
-            Outcome::Wrong(details) => ("WRONG", format!("\n{details}")),
+            Outcome::Wrong(details) => {
+                wrong.push(exercise.name);
+                ("WRONG", format!("\n{details}"))
+            }
         };
         println!("{word}  {}{details}", exercise.name);
     }
     let all = right.len() == exercises.len();
-    if !all {
-        say_what_it_builds_on(answers, day);
+    if all {
+        println!("\nDay {day} is done.");
+    } else {
+        say_what_to_mend_first(answers, day, &wrong)?;
     }
     let folder = env::current_dir()?;
     Progress::read(&folder).record(&folder, day, right)?;
     Ok(all)
 }
 
-/// A function may be wrong only because one of an earlier day is, which it calls.
-fn say_what_it_builds_on(answers: &Answers, day: u8) {
-    for earlier in 1..day {
-        for exercise in answers.exercises(earlier) {
-            if exercise.check() != Outcome::Right {
-                println!(
-                    "\nDay {day} builds on the days before it: `{}` of day {earlier} is not right yet.",
-                    exercise.name
-                );
-                return;
-            }
+/// A function may be wrong only because one that it calls is: of an earlier day, or above it.
+fn say_what_to_mend_first(answers: &Answers, day: u8, wrong: &[&str]) -> Result<()> {
+    for (earlier, name) in imports(day)? {
+        let exercises = answers.exercises(earlier);
+        let called = exercises.iter().find(|exercise| exercise.name == name);
+        if called.is_some_and(|exercise| exercise.check() != Outcome::Right) {
+            println!("\nDay {day} calls `{name}` of day {earlier}, which is not right: mend that first.");
+            return Ok(());
         }
     }
+    if let [first, _, ..] = wrong {
+        println!("\nMend `{first}` first: what calls it is wrong with it.");
+    }
+    Ok(())
 }

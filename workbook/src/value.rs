@@ -8,6 +8,8 @@ use mlx_rs::{Array, Dtype, ops};
 /// A result in plain numbers, with its shape.
 #[derive(Clone, PartialEq)]
 pub struct Value {
+    /// Whether it is of true and false.
+    is_bool: bool,
     shape: Vec<usize>,
     numbers: Vec<f64>,
 }
@@ -17,6 +19,7 @@ impl Value {
     pub fn list(numbers: impl IntoIterator<Item = impl Into<f64>>) -> Self {
         let numbers: Vec<f64> = numbers.into_iter().map(Into::into).collect();
         Self {
+            is_bool: false,
             shape: vec![numbers.len()],
             numbers,
         }
@@ -29,6 +32,7 @@ impl Value {
     pub fn array(array: &Array) -> Result<Self> {
         let flat = array.as_dtype(Dtype::Float32)?.flatten(None, None)?;
         Ok(Self {
+            is_bool: array.dtype() == Dtype::Bool,
             shape: array.shape().iter().map(|&n| n as usize).collect(),
             numbers: flat.to_vec_exact::<f32>()?.into_iter().map(f64::from).collect(),
         })
@@ -57,6 +61,9 @@ impl Value {
     pub fn difference(&self, other: &Self, tolerance: f64) -> Option<Difference> {
         if self.shape != other.shape {
             return Some(Difference::Shape(self.shape.clone(), other.shape.clone()));
+        }
+        if self.is_bool != other.is_bool {
+            return Some(Difference::Kind(self.is_bool));
         }
         let finite = self.numbers.iter().filter(|number| number.is_finite());
         let largest = finite.fold(1.0_f64, |largest, number| largest.max(number.abs()));
@@ -104,6 +111,8 @@ pub fn value(array: mlx_rs::error::Result<Array>) -> Result<Value> {
 /// How a result differs from the expected one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Difference {
+    /// True and false are expected where numbers are found, if this is true; or the reverse.
+    Kind(bool),
     /// Expected and found shape.
     Shape(Vec<usize>, Vec<usize>),
     /// The first number that differs.
@@ -121,6 +130,8 @@ pub enum Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Kind(true) => write!(f, "expected true and false, found numbers"),
+            Self::Kind(false) => write!(f, "expected numbers, found true and false (`as_dtype`)"),
             Self::Shape(expected, found) => write!(f, "expected the shape {expected:?}, found {found:?}"),
             Self::Numbers {
                 place,
@@ -130,7 +141,12 @@ impl fmt::Display for Difference {
                 all,
             } => write!(
                 f,
-                "at {place:?} expected {expected:.6}, found {found:.6}; {wrong} of {all} numbers differ"
+                "at {place:?} expected {expected:.6}, found {found:.6}{}; {wrong} of {all} numbers differ",
+                if found.is_nan() {
+                    " (0 divided by 0, or a sum with infinities)"
+                } else {
+                    ""
+                }
             ),
         }
     }

@@ -95,7 +95,7 @@ enum LessonCommand {
     },
     /// Check a day of your workbook at every save
     Watch {
-        /// The day, 1 to 10 [default: the first that is not all right]
+        /// The day, 1 to 10 [default: the one that was written last]
         #[arg(value_name = "DAY")]
         day: Option<u8>,
         /// The workbook's folder

@@ -22,7 +22,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// What a line of a check begins with that is shown only when asked for.
 const HINT: &str = "       hint: ";
 
-/// Checks a day after every save, until `q`; the first day with something to do unless one is given.
+/// Checks a day after every save, until `q`; the last one that was written unless one is given.
 pub fn watch(day: Option<u8>, folder: &Path) -> Result<ExitCode> {
     let workbook = Workbook::open(folder)?;
     let mut screen = Watch {
@@ -54,15 +54,17 @@ pub fn watch(day: Option<u8>, folder: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The first day that is not all right yet, or the last.
+/// The day that was saved last, if it is not all right; else the first that is not.
 fn unfinished_day(workbook: &Workbook) -> Result<u8> {
     let progress = workbook.progress();
-    for lesson in course::LESSONS {
-        if progress.right(lesson.day) < exercises(lesson.day)?.len() {
-            return Ok(lesson.day);
+    let days = || course::LESSONS.iter().map(|lesson| lesson.day);
+    let last = workbook.last_saved(days())?;
+    for day in last.into_iter().chain(days()) {
+        if progress.right(day) < exercises(day)?.len() {
+            return Ok(day);
         }
     }
-    Ok(course::LESSONS.last().map_or(1, |lesson| lesson.day))
+    Ok(days().next_back().unwrap_or(1))
 }
 
 /// A day and its last check.

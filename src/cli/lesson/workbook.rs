@@ -24,21 +24,40 @@ pub struct DayOptions {
 /// Makes a workbook.
 pub fn start(folder: &Path) -> Result<ExitCode> {
     Workbook::start(folder, course::LESSONS.iter().map(|lesson| lesson.day))?;
-    let mine = of(folder);
+    let (mine, with) = match folder == Path::new(WORKBOOK_FOLDER) {
+        true => (String::new(), String::new()),
+        false => (format!(" {}", quoted(folder)), format!(" --mine {}", quoted(folder))),
+    };
+    let program = program();
+    let lines = [
+        (format!("{program} lesson 1"), "the chapter of the first day"),
+        (
+            format!("edit {}", folder.join("src/day01.rs").display()),
+            "what you write",
+        ),
+        (
+            format!("{program} lesson check 1 --mine{mine}"),
+            "what is right, what is not, and why",
+        ),
+        (
+            format!("{program} lesson watch{with}"),
+            "the same at every save; h shows a hint",
+        ),
+        (
+            format!("{program} lesson reset 1{with}"),
+            "empty functions again; what you wrote is kept",
+        ),
+        (
+            format!("{program} lesson solution 1{with}"),
+            "the day's functions, if you are stuck",
+        ),
+    ];
+    let width = lines.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
+    let lines = lines.map(|(command, what)| format!("    {command:<width$}  {what}\n"));
     console::print(format_args!(
-        "{} is your own GPT-2, a file a day. Functions are empty: `todo!()`. Write them in order, with the chapter beside you.\n\n\
-         \x20   {program} lesson 1                  the chapter of the first day\n\
-         \x20   {}                     what you write\n\
-         \x20   {program} lesson check 1 --mine{mine}     what is right, what is not, and why\n\
-         \x20   {program} lesson solution 1{}  the day's functions, if you are stuck\n",
+        "{} is your own GPT-2, a file a day. Its functions say `todo!()`: write them, day by day.\n\n{}",
         folder.display(),
-        Path::new(folder).join("src/day01.rs").display(),
-        if mine.is_empty() {
-            String::new()
-        } else {
-            format!(" --mine{mine}")
-        },
-        program = program(),
+        lines.concat()
     ))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -58,15 +77,6 @@ pub fn print_progress(folder: &Path) -> Result<()> {
         &format!("\n{}: right are {}\n", folder.display(), days.join(", ")),
         4,
     ))
-}
-
-/// ` FOLDER`, unless it is the usual one.
-fn of(folder: &Path) -> String {
-    if folder == Path::new(WORKBOOK_FOLDER) {
-        String::new()
-    } else {
-        format!(" {}", quoted(folder))
-    }
 }
 
 /// Compiles a workbook and checks a day's functions: exit code 0 only if all of them are right.
@@ -100,6 +110,20 @@ const DOES_NOT_COMPILE: i32 = 101;
 /// In the workbook's folder, so that Cargo reads its configuration.
 fn command(day: u8, workbook: &Workbook) -> Command {
     let mut command = Command::new("cargo");
+    // What an outer `cargo run` says of its own package would have Cargo build other crates anew.
+    let by_cargo = [
+        "CARGO_PKG_",
+        "CARGO_MANIFEST_",
+        "CARGO_BIN_",
+        "CARGO_CRATE_",
+        "CARGO_PRIMARY_",
+        "OUT_DIR",
+    ];
+    for (name, _) in std::env::vars_os() {
+        if by_cargo.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
     command
         .args(["run", "--quiet", "--", "check", &day.to_string()])
         .current_dir(workbook.folder());
