@@ -149,7 +149,7 @@ const FINETUNED: Recipe = Recipe {
     what: "the same, finetuned on plays",
     change: |config| small(config, 2e-3, 2e-4),
     starts_from: Some(BASE.folder),
-    band: (6.0, 8.0),
+    band: (6.4, 6.65),
 };
 
 fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {

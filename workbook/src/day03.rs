@@ -85,6 +85,26 @@ impl Day03 {
                         made: |&tokens| value(day03::mean_weights(tokens)?.transpose()),
                     },
                     Mistake {
+                        hint: "the weights are on the future: the columns that count come no later than the row (`ops::le`)",
+                        made: |&tokens| {
+                            let position = ops::arange::<_, i32>(None, tokens, None)?;
+                            let row = position.expand_dims(-1)?;
+                            let future = ops::ge(&position, &row)?.as_dtype(Dtype::Float32)?;
+                            value(future.divide(counted(tokens)?.expand_dims(-1)?))
+                        },
+                    },
+                    Mistake {
+                        hint: "each column is divided by its own number: divide each row, by the number of tokens that it sees",
+                        made: |&tokens| value(past(tokens)?.divide(counted(tokens)?)),
+                    },
+                    Mistake {
+                        hint: "rows are counted from 1: the first token sees one token, itself, so divide by the position plus 1",
+                        made: |&tokens| {
+                            let from_zero = counted(tokens)?.subtract(Array::from_f32(1.0))?;
+                            value(past(tokens)?.divide(from_zero.expand_dims(-1)?))
+                        },
+                    },
+                    Mistake {
                         hint: "every row has weights on the future: compare positions with `ops::le` first",
                         made: |&tokens| {
                             value(ops::full::<f32>(
@@ -128,6 +148,15 @@ impl Day03 {
                 TOLERANCE,
                 {
                     let mut mistakes = mistakes_of_means();
+                    mistakes.push(Mistake {
+                        hint: "the mask is upside down: minus infinity where it is true, 0 where it is false",
+                        made: |x| {
+                            let mask = day03::causal_mask(x.dim(1))?;
+                            let minus_infinity = Array::from_f32(f32::NEG_INFINITY);
+                            let scores = ops::select(mask, Array::from_f32(0.0), minus_infinity)?;
+                            value(ops::softmax_axis(&scores, -1, true)?.matmul(x))
+                        },
+                    });
                     mistakes.push(Mistake {
                         hint: "the softmax is over the wrong axis: the weights of a row add up to 1, so it is the last one, -1",
                         made: |x| {
@@ -179,6 +208,12 @@ fn past(tokens: i32) -> mlx_rs::error::Result<Array> {
     ops::logical_not(day03::causal_mask(tokens)?)?.as_dtype(Dtype::Float32)
 }
 
+/// 1, 2, … to the number of tokens, `[T]`.
+fn counted(tokens: i32) -> mlx_rs::error::Result<Array> {
+    let position = ops::arange::<_, i32>(None, tokens, None)?;
+    position.add(Array::from_int(1))?.as_dtype(Dtype::Float32)
+}
+
 /// A mask that is true from the second token after the row's on.
 fn next_token_visible(tokens: i32) -> mlx_rs::error::Result<Array> {
     let position = ops::arange::<_, i32>(None, tokens, None)?;
@@ -187,6 +222,14 @@ fn next_token_visible(tokens: i32) -> mlx_rs::error::Result<Array> {
 
 fn mistakes_of_means() -> Vec<Mistake<Array>> {
     vec![
+        Mistake {
+            hint: "each mean is of one token too few, the first of none, which is 0/0: the token itself counts as well",
+            made: |x| {
+                let before = day03::mean_by_loop(x)?.try_index((.., ..-1))?;
+                let none = ops::full::<f32>(&[x.dim(0), 1, x.dim(2)], Array::from_f32(f32::NAN))?;
+                value(ops::concatenate(&[&none, &before], 1))
+            },
+        },
         Mistake {
             hint: "the future counts: each mean is that of the whole text; stop at the token itself",
             made: |x| value(x.mean_axis(1, true)?.add(ops::zeros_like(x)?)),

@@ -82,6 +82,13 @@ impl Day04 {
                         },
                     },
                     Mistake {
+                        hint: "the scores are multiplied by the root of the head size: divide",
+                        made: |(q, k)| {
+                            let root = (q.dim(-1) as f32).sqrt();
+                            value(q.matmul(k.swap_axes(-1, -2)?)?.multiply(Array::from_f32(root)))
+                        },
+                    },
+                    Mistake {
                         hint: "it is transposed: rows are queries, columns are keys (q kᵀ, not k qᵀ)",
                         made: |(q, k)| value(day04::scores(k, q)),
                     },

@@ -130,6 +130,10 @@ fn an_unsolved_day_fails_a_solved_one_passes_and_a_wrong_one_is_told_why() {
         "{} mistakes, {named} named",
         mistakes.len()
     );
+    for Mistake { day, find, .. } in &mistakes {
+        let count = solutions[usize::from(*day) - 1].matches(find.as_str()).count();
+        assert_eq!(count, 1, "day {day}: {find:?} is in the solution {count} times");
+    }
     // A sample, unless all are asked for.
     let seed = number("SEED", rand_seed());
     mistakes.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
@@ -195,8 +199,6 @@ fn wrongly_checked(workbook: &Workbook, solution: &str, mistake: &Mistake) -> Op
         replace,
         hint,
     } = mistake;
-    let count = solution.matches(find.as_str()).count();
-    assert_eq!(count, 1, "day {day}: {find:?} is in the solution {count} times");
     fs::write(workbook.file(*day), solution.replace(find, replace)).unwrap();
     let output = workbook.lesson("check", *day);
     let said = text(&output);
