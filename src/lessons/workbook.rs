@@ -240,7 +240,7 @@ pub fn without_bodies(code: &str) -> Result<String> {
 pub fn imports(day: u8) -> Result<Vec<(u8, String)>> {
     let file = day_file(day, Part::Exercises)?;
     let mut imports = Vec::new();
-    for import in file.split("use super::day").skip(1) {
+    for import in file.split("super::day").skip(1) {
         let Some((earlier, names)) = import.split_once(';').and_then(|(import, _)| import.split_once("::")) else {
             continue;
         };
