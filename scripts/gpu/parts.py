@@ -8,7 +8,7 @@ import tempfile
 
 from bench import row
 
-TESTS = ["parity", "parts", "generation", "quantized", "finetune", "resume"]
+TESTS = ["parity", "components", "generation", "quantized", "finetune", "resume"]
 
 
 def last_line(text):
@@ -40,7 +40,7 @@ def tests(bench):
     else:
         environment["MLX_GPT_TEST_PROGRAM"] = str(bench.program)
     for threads in ["8"] if bench.smoke else ["8", "1"]:
-        for name in ["parts"] if bench.smoke else TESTS:
+        for name in ["components"] if bench.smoke else TESTS:
             binary = bench.find(f"bin/tests/{name}", f"target/*/deps/{name}-*")
             code, out, err, took = bench.run([binary, "--test-threads", threads], 110, bench.root, **environment)
             passed = re.search(r"(\d+) passed", out)
