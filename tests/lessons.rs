@@ -67,7 +67,7 @@ fn defines(source: &str, name: &str) -> bool {
 fn hints_name_what_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut names_checked = 0;
-    for hint in hints(&root.join("src/course")) {
+    for hint in hints(&root.join("src/course/programs")) {
         // Such as `count_pairs and merge in src/course/day01.rs, the loss in src/model/loss.rs`.
         let mut rest = hint.as_str();
         while let Some(at) = rest.find("src/") {

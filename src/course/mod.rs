@@ -1,8 +1,11 @@
-//! The ten-day course: each day a program beside its chapter in `book/src/`.
+//! The ten-day course: a file a day with the functions that it teaches, and a program that shows and checks them.
+//!
+//! A day's file uses MLX and the days before it, nothing else of the library: the learner's workbook is made from it.
 //!
 //! | file | contents |
 //! |---|---|
-//! | `dayNN.rs` | the days |
+//! | `dayNN.rs` | what the day teaches, as plain functions on arrays |
+//! | `programs/dayNN.rs` | figures and claims, in the order of the chapter in `book/src/` |
 //! | `overview.rs` | overview of all days |
 //!
 //! ```
@@ -22,6 +25,7 @@ pub mod day08;
 pub mod day09;
 pub mod day10;
 pub mod overview;
+pub mod programs;
 
 use std::path::Path;
 
@@ -36,16 +40,16 @@ use crate::terminal::console::program;
 
 /// The days, in order.
 pub const LESSONS: &[&Lesson] = &[
-    &day01::LESSON,
-    &day02::LESSON,
-    &day03::LESSON,
-    &day04::LESSON,
-    &day05::LESSON,
-    &day06::LESSON,
-    &day07::LESSON,
-    &day08::LESSON,
-    &day09::LESSON,
-    &day10::LESSON,
+    &programs::day01::LESSON,
+    &programs::day02::LESSON,
+    &programs::day03::LESSON,
+    &programs::day04::LESSON,
+    &programs::day05::LESSON,
+    &programs::day06::LESSON,
+    &programs::day07::LESSON,
+    &programs::day08::LESSON,
+    &programs::day09::LESSON,
+    &programs::day10::LESSON,
 ];
 
 /// The lesson of a day.
@@ -73,7 +77,7 @@ pub fn run(lesson: &Lesson, workspace: &Workspace) -> Result<()> {
     if let Ok(workbook) = Workbook::open(Path::new(WORKBOOK_FOLDER)) {
         let file = workbook.day(day);
         screen.text(&format!(
-            "The functions that say `todo!()` are yours to write, in `{}`. Are they right? `{program} lesson check {day} --mine`.",
+            "What is left out here is yours to write, in `{}`. Is it right? `{program} lesson check {day} --mine`.",
             file.display()
         ))?;
     }

@@ -1,7 +1,7 @@
 //! The workbook: the learner's own package, in which they write what the days teach.
 //!
-//! Its files are made from the days' programs, so that they are the same functions: above the line `PROGRAM`, and where a
-//! doc comment has the heading `EXERCISE`, with the body left out.
+//! Its files are those of `src/course/`, so that they are the same functions; where a doc comment has the heading `# Exercise`,
+//! the body is left out.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,8 +14,6 @@ use serde::{Deserialize, Serialize};
 use super::chapter::source_file;
 use crate::disk::durable;
 
-/// The line that divides a day's file: what it teaches above, its program below.
-const PROGRAM: &str = "// The day's program.";
 /// The heading of the doc comment of a function that the learner writes.
 const EXERCISE: &str = "/// # Exercise";
 /// Where a learner's package is made unless another folder is given.
@@ -65,7 +63,7 @@ impl Workbook {
     pub fn start(folder: &Path, days: impl Iterator<Item = u8>) -> Result<Self> {
         ensure!(
             !folder.exists(),
-            "{} exists already; give another folder, or go on with it",
+            "{} exists already; choose another folder, or go on with it",
             folder.display()
         );
         ensure!(
@@ -73,6 +71,7 @@ impl Workbook {
             "the checkout that this program was built from, {CHECKOUT}, is gone: run this in a new clone of mlx-gpt"
         );
         let days: Vec<u8> = days.collect();
+        let _made = durable::make_parents(folder)?;
         durable::write_folder(folder, |root| {
             let write = |name: &str, text: &str| {
                 let path = root.join(name);
@@ -87,7 +86,8 @@ impl Workbook {
             write("src/main.rs", include_str!("../../assets/workbook/main.rs"))?;
             days.iter()
                 .try_for_each(|&day| write(&file_name(day), &day_file(day, Part::Exercises)?))
-        })?;
+        })
+        .map_err(durable::not_written(folder))?;
         Self::open(folder)
     }
 
@@ -202,10 +202,7 @@ fn read(path: &Path) -> Result<String> {
 pub fn day_file(day: u8, part: Part) -> Result<String> {
     let name = format!("course/day{day:02}.rs");
     let text = source_file(&name).with_context(|| format!("there is no {name}"))?;
-    let taught = text.split_once(PROGRAM).map_or(text, |(taught, _)| taught);
-    let lines = taught
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("// ANCHOR"));
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("// ANCHOR"));
     let solutions: String = lines.map(|line| format!("{line}\n")).collect();
     let file = match part {
         Part::Solutions => solutions,

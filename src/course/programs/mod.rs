@@ -1,0 +1,13 @@
+//! What the days show and check: a program for each, which runs in the order of its chapter.
+
+pub mod day01;
+pub mod day02;
+pub mod day03;
+pub mod day04;
+pub mod day05;
+pub mod day06;
+pub mod day07;
+pub mod day08;
+pub mod day09;
+pub mod day10;
+mod fitting;
