@@ -45,8 +45,14 @@ impl Session {
     /// Trains with code of one's own; if no step was made yet, its initial parameters replace the library's.
     ///
     /// # Errors
-    /// A configuration that such code does not know; initial parameters of other names or shapes.
+    /// A configuration that such code does not know; initial parameters of other names or shapes. A new run is gone then.
     pub fn with_own(mut self, mut own: Box<dyn OwnTraining>) -> Result<Self> {
+        self.begin_with(&mut *own).inspect_err(|_| self.run.discard())?;
+        self.stepper.use_own(own);
+        Ok(self)
+    }
+
+    fn begin_with(&mut self, own: &mut dyn OwnTraining) -> Result<()> {
         ensure_plain(&self.config)?;
         own.prepare(&self.config, &self.model)?;
         if self.state.step == 0 {
@@ -54,8 +60,7 @@ impl Session {
             ensure_layout(&parameters, &self.model)?;
             self.state.parameters = parameters;
         }
-        self.stepper.use_own(own);
-        Ok(self)
+        Ok(())
     }
 }
 

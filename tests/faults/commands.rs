@@ -25,7 +25,7 @@ pub struct Writer {
 const TRAIN: &str = "train --layers 1 --heads 2 --embd 64 --context 16 --batch-size 4 --eval-batches 2 --warmup 1 \
                      --device cpu --threads 2 --corpus text.txt";
 
-pub const WRITERS: [Writer; 16] = [
+pub const WRITERS: [Writer; 17] = [
     Writer {
         name: "train",
         arguments: "TRAIN --steps 4 --save-every 2 --out trained",
@@ -122,6 +122,12 @@ pub const WRITERS: [Writer; 16] = [
         arguments: "lesson 2 --preset nano --device cpu --steps 2 --corpus text.txt --out lessons",
         out: "lessons",
         goes_on: true,
+    },
+    Writer {
+        name: "lesson start",
+        arguments: "lesson start workbook",
+        out: "workbook",
+        goes_on: false,
     },
 ];
 

@@ -376,7 +376,8 @@ impl Day08 {
                         batch.trained(|state, _, _| step(state, [&batch.ids, &batch.targets], 1, 0.1))
                     },
                 }],
-            ),
+            )
+            .compiles(),
         ]
     }
 }

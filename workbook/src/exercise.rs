@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{process, thread};
 
 use anyhow::Result;
 use mlx_rs::{Array, random};
@@ -29,6 +31,7 @@ pub enum Outcome {
 pub struct Exercise {
     /// The function's name.
     pub name: &'static str,
+    time_limit: Duration,
     check: Box<dyn Fn(&mut Draw) -> Outcome>,
 }
 
@@ -57,12 +60,22 @@ impl Exercise {
         };
         Self {
             name,
+            time_limit: Duration::from_secs(10), // it takes some milliseconds
             check: Box::new(check),
         }
     }
 
-    /// Calls the learner's function with inputs that are drawn anew.
+    /// With more time: MLX's compiler may take half a minute, the first time on a machine.
+    pub fn compiles(self) -> Self {
+        Self {
+            time_limit: Duration::from_secs(120),
+            ..self
+        }
+    }
+
+    /// Calls the learner's function with inputs that are drawn anew. Ends the process if it does not return in time.
     pub fn check(&self) -> Outcome {
+        let _limit = TimeLimit::start(self.name, self.time_limit);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut draw = Draw {
             rng: ChaCha8Rng::seed_from_u64(now.as_nanos() as u64),
@@ -76,6 +89,28 @@ impl Exercise {
             }
         }
         Outcome::Right
+    }
+}
+
+/// Ends the process unless it is dropped in time: an endless loop cannot be stopped otherwise.
+struct TimeLimit(Sender<()>);
+
+impl TimeLimit {
+    fn start(name: &'static str, limit: Duration) -> Self {
+        let (ended, wait) = mpsc::channel();
+        thread::spawn(move || {
+            if wait.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                println!("WRONG  {name}\n       it does not come to an end: nothing after {limit:?}");
+                process::exit(1);
+            }
+        });
+        Self(ended)
+    }
+}
+
+impl Drop for TimeLimit {
+    fn drop(&mut self) {
+        let _ = self.0.send(()); // the thread that waits may be gone with the process
     }
 }
 

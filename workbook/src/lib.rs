@@ -29,6 +29,8 @@ mod value;
 mod writing;
 
 use std::env;
+use std::ops::RangeInclusive;
+use std::panic;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -121,9 +123,30 @@ pub fn main(answers: &Answers) -> ExitCode {
     }
 }
 
+/// The days whose functions training calls.
+const TRAINED_DAYS: RangeInclusive<u8> = 2..=8;
+
 fn train(answers: &Answers, options: &[&str]) -> ExitCode {
+    for day in TRAINED_DAYS {
+        if let Some(exercise) = first_not_written(answers, day) {
+            eprintln!(
+                "error: `{}` of day {day} is not written yet, and training calls it; see what is missing with: cargo run -- check {day}",
+                exercise.name
+            );
+            return ExitCode::FAILURE;
+        }
+    }
     let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
     mlx_gpt::cli::train_own(&options, Box::new(Mine::new(*answers)))
+}
+
+fn first_not_written(answers: &Answers, day: u8) -> Option<Exercise> {
+    let panics = panic::take_hook();
+    exercise::silence_panics();
+    let exercises = answers.exercises(day).into_iter();
+    let missing = { exercises }.find(|exercise| exercise.check() == Outcome::NotWritten);
+    panic::set_hook(panics);
+    missing
 }
 
 /// The exit code of what ended well or not, or with an error.

@@ -108,6 +108,11 @@ fn an_unsolved_day_fails_a_solved_one_passes_and_a_wrong_one_is_told_why() {
             "day {day}: {said}"
         );
     }
+    let unwritten = own(&workbook, &["train", "--out", "own"]).output().unwrap();
+    let said = text(&unwritten);
+    assert_eq!(unwritten.status.code(), Some(1), "{said}");
+    assert!(said.contains("`split` of day 2 is not written yet"), "{said}");
+    assert!(!workbook.folder.join("own").exists());
     workbook.solve();
     for day in DAYS {
         let output = workbook.lesson("check", day);
@@ -153,25 +158,31 @@ fn an_unsolved_day_fails_a_solved_one_passes_and_a_wrong_one_is_told_why() {
 /// with weights in Hugging Face's format.
 fn trains_and_writes(workbook: &Workbook) {
     let options = ["--optimizer", "adamw", "--device", "cpu", "--preset", "nano"];
-    let train = |arguments: &[&str]| {
-        let mut command = Command::new("cargo");
-        command.args(["run", "--quiet", "--", "train"]).args(arguments);
-        run(command.current_dir(&workbook.folder))
-    };
+    let train = |arguments: &[&str]| run(&mut own(workbook, &[&["train"], arguments].concat()));
+    let refused = [&["train", "--out", "refused", "--grad-accum", "2"], &options[..]].concat();
+    let said = text(&own(workbook, &refused).output().unwrap());
+    assert!(said.contains("are trained with --grad-accum 1"), "{said}");
+    assert!(!workbook.folder.join("refused").exists(), "{said}");
     train(&[&options[..], &["--out", "own", "--steps", "10"]].concat());
     train(&["--resume", "own", "--steps", "20", "--schedule-steps", "20"]);
     let library = [&options[..], &["--out", "library", "--steps", "20"]].concat();
     run(program().arg("train").args(library).current_dir(&workbook.folder));
-    let [own, theirs] = ["own", "library"].map(|name| last_loss(&workbook.folder.join(name)));
+    let [ours, theirs] = ["own", "library"].map(|name| last_loss(&workbook.folder.join(name)));
     // The same seed gives the same weights and batches; sums in another order, carried on by AdamW.
-    assert!((own - theirs).abs() < 0.02, "{own} against the library's {theirs}");
+    assert!((ours - theirs).abs() < 0.02, "{ours} against the library's {theirs}");
 
     let export = ["export", "--checkpoint", "own", "--format", "hf", "--out", "hf"];
     run(program().args(export).current_dir(&workbook.folder));
-    let mut command = Command::new("cargo");
-    command.args(["run", "--quiet", "--", "write", "hf", "ROMEO:"]);
-    let said = run(command.current_dir(&workbook.folder));
+    let said = run(&mut own(workbook, &["write", "hf", "ROMEO:"]));
     assert!(said.starts_with("ROMEO:") && said.chars().count() > 100, "{said}");
+}
+
+/// The learner's own program.
+fn own(workbook: &Workbook, arguments: &[&str]) -> Command {
+    let mut command = Command::new("cargo");
+    command.args(["run", "--quiet", "--"]).args(arguments);
+    command.current_dir(&workbook.folder);
+    command
 }
 
 /// Its standard output; it has to succeed.

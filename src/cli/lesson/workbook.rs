@@ -68,15 +68,17 @@ pub fn print_progress(folder: &Path) -> Result<()> {
         return Ok(());
     };
     let progress = workbook.progress();
-    let days = course::LESSONS.iter().map(|lesson| {
+    let mut days = Vec::new();
+    for lesson in course::LESSONS.iter().filter(|lesson| progress.right(lesson.day) > 0) {
         let all = exercises(lesson.day)?.len();
-        Ok(format!("day {} {}/{all}", lesson.day, progress.right(lesson.day)))
-    });
-    let days: Vec<String> = days.collect::<Result<_>>()?;
-    console::print(fitting(
-        &format!("\n{}: right are {}\n", folder.display(), days.join(", ")),
-        4,
-    ))
+        days.push(format!("{} of {all} of day {}", progress.right(lesson.day), lesson.day));
+    }
+    let right = if days.is_empty() {
+        "nothing yet".into()
+    } else {
+        days.join(", ")
+    };
+    console::print(fitting(&format!("\nright in {}: {right}\n", folder.display()), 4))
 }
 
 /// Compiles a workbook and checks a day's functions: exit code 0 only if all of them are right.

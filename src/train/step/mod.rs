@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use mlx_rs::Array;
-use mlx_rs::error::Result as MlxResult;
+use mlx_rs::error::{Exception, Result as MlxResult};
 use mlx_rs::transforms::async_eval;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -174,6 +174,12 @@ fn call_own(
     let [parameters, m, v] = [0, 1, 2].map(|part| -> MlxResult<Parameters> {
         let pairs = old[part].iter().map(|(name, old)| {
             let new = new[part].get(name)?;
+            if new.shape() != old.shape() {
+                let (new, old) = (new.shape(), old.shape());
+                return Err(Exception::custom(format!(
+                    "the step made {name} {old:?} an array {new:?}"
+                )));
+            }
             Ok((name.to_owned(), control.select(old, new)?))
         });
         Ok(Parameters::from_entries(pairs.collect::<MlxResult<_>>()?))
