@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::CheckpointState;
 use super::run_lock::{LOCK, RunLock};
@@ -252,16 +252,25 @@ impl Run {
 
     /// The newest complete checkpoint's folder.
     ///
+    /// A training may save and prune meanwhile, and a listing need not contain what is renamed into the folder while it is
+    /// read. `latest` is moved between the two, so that a listing during which it stays has the checkpoint that it points at.
+    ///
     /// # Errors
     /// The run has none yet.
     pub fn newest_checkpoint(&self) -> Result<PathBuf> {
-        match self.steps()?.last() {
-            Some(&step) => Ok(self.step_folder(step)),
-            None => bail!(
-                "run {} has no checkpoint yet; the first is saved at the first multiple of save-every; `train --resume {}` restarts the run",
-                self.folder.display(),
-                quoted(&self.folder)
-            ),
+        loop {
+            let latest = self.latest();
+            let newest = self.steps()?.pop();
+            if self.latest() != latest {
+                continue;
+            }
+            return newest.map(|step| self.step_folder(step)).with_context(|| {
+                format!(
+                    "run {} has no checkpoint yet; the first is saved at the first multiple of save-every; `train --resume {}` restarts the run",
+                    self.folder.display(),
+                    quoted(&self.folder)
+                )
+            });
         }
     }
 
