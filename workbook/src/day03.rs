@@ -6,6 +6,7 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype, ops};
 
 use super::exercise::{Draw, Exercise, Mistake};
+use super::input::{Input, fields};
 use super::value::value;
 
 /// The learner's functions of day 3.
@@ -186,6 +187,12 @@ pub struct Embedded {
     ids: Array,
     weights: day03::Weights,
     start: i32,
+}
+
+impl Input for Embedded {
+    fn describe(&self) -> String {
+        fields([("ids", &self.ids), ("weights", &self.weights), ("start", &self.start)])
+    }
 }
 
 impl Embedded {

@@ -8,6 +8,7 @@ use mlx_gpt::lessons::pytorch::{LOGITS_ROWS, PyTorch};
 use mlx_rs::Array;
 
 use super::exercise::{Draw, Exercise, Mistake};
+use super::input::{Input, fields};
 use super::value::{Value, value};
 
 /// The learner's functions of day 7.
@@ -45,6 +46,12 @@ struct Network {
     weights: Weights,
     ids: Array,
     pytorch: Option<Array>,
+}
+
+impl Input for Network {
+    fn describe(&self) -> String {
+        fields([("ids", &self.ids), ("shape", &self.shape), ("weights", &self.weights)])
+    }
 }
 
 impl Network {

@@ -8,6 +8,7 @@ use mlx_rs::Array;
 
 use super::day07::small;
 use super::exercise::{Draw, Exercise, Mistake};
+use super::input::{Input, fields};
 use super::value::Value;
 
 /// A function that updates a parameter: parameter, gradient, moments, step, rate, β₂, weight decay.
@@ -45,6 +46,12 @@ struct Batch {
     moments: [Weights; 2],
     ids: Array,
     targets: Array,
+}
+
+impl Input for Batch {
+    fn describe(&self) -> String {
+        fields([("ids", &self.ids), ("shape", &self.shape), ("weights", &self.weights)])
+    }
 }
 
 impl Batch {
@@ -87,6 +94,15 @@ struct Update {
     gradient: Array,
     moments: [Array; 2],
     step: Array,
+}
+
+impl Input for Update {
+    fn describe(&self) -> String {
+        fields([
+            ("parameter, gradient and moments", &self.parameter),
+            ("step", &self.step),
+        ])
+    }
 }
 
 impl Update {

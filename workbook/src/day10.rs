@@ -7,6 +7,7 @@ use mlx_rs::Array;
 
 use super::day07::small;
 use super::exercise::{Draw, Exercise, Mistake};
+use super::input::{Input, fields};
 use super::value::{Value, value};
 
 /// The learner's functions of day 10.
@@ -27,6 +28,12 @@ struct Adapted {
     weight: Array,
     a: Array,
     b: Array,
+}
+
+impl Input for Adapted {
+    fn describe(&self) -> String {
+        fields([("x", &self.x), ("weight", &self.weight), ("a", &self.a), ("b", &self.b)])
+    }
 }
 
 impl Adapted {

@@ -11,6 +11,7 @@ use mlx_rs::{Array, random};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::input::Input;
 use super::value::Value;
 
 /// Inputs are drawn this many times: a wrong function may be right by chance once.
@@ -46,7 +47,7 @@ pub struct Mistake<I> {
 impl Exercise {
     /// Checks `answer` against `expected` on inputs that `draw` makes. Results may differ by `tolerance`, relative to the largest
     /// number.
-    pub fn new<I: 'static>(
+    pub fn new<I: Input + 'static>(
         name: &'static str,
         draw: fn(&mut Draw) -> Result<I>,
         expected: fn(&I) -> Result<Value>,
@@ -114,7 +115,7 @@ impl Drop for TimeLimit {
     }
 }
 
-fn compare<I>(
+fn compare<I: Input>(
     source: &mut Draw,
     draw: fn(&mut Draw) -> Result<I>,
     expected: fn(&I) -> Result<Value>,
@@ -127,7 +128,13 @@ fn compare<I>(
     let found = match caught(|| answer(&inputs)) {
         Ok(found) => found,
         Err(Failure::NotWritten) => return Ok(Outcome::NotWritten),
-        Err(Failure::Said(message)) => return Ok(Outcome::Wrong(format!("       it fails: {message}"))),
+        Err(Failure::Said(message)) => {
+            return Ok(wrong(
+                format!("it fails: {message}"),
+                &inputs,
+                hint_of_failure(&message),
+            ));
+        }
     };
     let Some(difference) = expected.difference(&found, tolerance) else {
         return Ok(Outcome::Right);
@@ -136,14 +143,56 @@ fn compare<I>(
         Ok(wrong) => wrong.difference(&found, tolerance).is_none(),
         Err(_) => false, // with these shapes the mistake cannot be made
     };
-    let hint = mistakes
-        .iter()
-        .find(made)
-        .map(|mistake| format!("\n       hint: {}", mistake.hint));
-    Ok(Outcome::Wrong(format!(
-        "       {difference}{}",
+    let hint = mistakes.iter().find(made).map(|mistake| mistake.hint);
+    let hint = hint.or_else(|| difference.hint());
+    Ok(wrong(difference.to_string(), &inputs, hint))
+}
+
+/// What differs, what the function was called with, and a hint.
+fn wrong(what: String, inputs: &impl Input, hint: Option<&str>) -> Outcome {
+    const LONGEST: usize = 150;
+    let inputs = inputs.describe();
+    let cut = match inputs.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{} …", &inputs[..at]),
+        None => inputs,
+    };
+    let hint = hint.map(|hint| format!("\n       hint: {hint}"));
+    Outcome::Wrong(format!(
+        "       {what}\n       called with {cut}{}",
         hint.unwrap_or_default()
-    )))
+    ))
+}
+
+/// What helps where MLX refuses an operation, or the function panics.
+fn hint_of_failure(message: &str) -> Option<&'static str> {
+    let hints = [
+        (
+            "matmul",
+            "in `a.matmul(b)` the last axis of `a` is as long as the last but one of `b`: is a transpose missing, or one too many?",
+        ),
+        (
+            "broadcast",
+            "shapes are compared from their last axis on, and two sizes fit if they are equal or one of them is 1: `…_axis(…, true)` keeps an axis that is summed over",
+        ),
+        ("reshape", "a reshape keeps the number of elements"),
+        (
+            "concatenate",
+            "arrays are put together along one axis: all other axes are equal",
+        ),
+        ("stack", "arrays are stacked along a new axis: all their axes are equal"),
+        ("transpose", "a transpose names each axis once"),
+        (
+            "no entry found for key",
+            "weights are called `{name}.weight` and `{name}.bias`: is `name` that of the layer?",
+        ),
+        (
+            "on a `None` value",
+            "the option may be `None`, and then there is nothing to do: `match`, `if let`",
+        ),
+        ("index out of bounds", "the last index of a list is its length less 1"),
+    ];
+    let (_, hint) = hints.into_iter().find(|(word, _)| message.contains(word))?;
+    Some(hint)
 }
 
 /// Why a learner's function returned nothing.
@@ -227,5 +276,30 @@ impl Draw {
         let count: i32 = shape.iter().product();
         let ids: Vec<u32> = (0..count).map(|_| self.rng.random_range(0..below as u32)).collect();
         Array::from_slice(&ids, shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// MLX's words may change.
+    #[test]
+    fn what_mlx_refuses_has_a_hint() {
+        let array = |shape: &[i32]| Array::zeros::<f32>(shape).unwrap();
+        let (a, b) = (array(&[2, 3]), array(&[2, 4]));
+        let refused: [(&str, mlx_rs::error::Result<Array>); 6] = [
+            ("transpose missing", a.matmul(&b)),
+            ("last axis on", a.add(&b)),
+            ("number of elements", a.reshape(&[4])),
+            ("along one axis", mlx_rs::ops::concatenate(&[&a, &b], 0)),
+            ("each axis once", a.transpose_axes(&[0, 0])),
+            ("along a new axis", mlx_rs::ops::stack(&[&a, &b], 0)),
+        ];
+        for (hint, result) in refused {
+            let message = said_by_mlx(&format!("{:#}", result.unwrap_err()));
+            let found = hint_of_failure(&message).unwrap_or_else(|| panic!("{message}"));
+            assert!(found.contains(hint), "{message}: {found}");
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `value.rs` | what a function returns, and how two of them differ |
+//! | `input.rs` | what a function was called with, in words |
 //! | `exercise.rs` | an exercise, and the check of an answer |
 //! | `training.rs` | training of the learner's model in the library's loop |
 //! | `writing.rs` | text by the learner's model, with weights of others |
@@ -24,6 +25,7 @@ mod day08;
 mod day09;
 mod day10;
 mod exercise;
+mod input;
 mod training;
 mod value;
 mod writing;

@@ -127,6 +127,35 @@ pub enum Difference {
     },
 }
 
+impl Difference {
+    /// What to look at, where the difference itself says it.
+    pub fn hint(&self) -> Option<&'static str> {
+        let Self::Shape(expected, found) = self else {
+            return None;
+        };
+        let without_ones = |shape: &[usize]| shape.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
+        let sorted = |shape: &[usize]| {
+            let mut shape = shape.to_vec();
+            shape.sort_unstable();
+            shape
+        };
+        let elements = |shape: &[usize]| shape.iter().product::<usize>();
+        if without_ones(expected) == without_ones(found) {
+            Some(
+                "an axis of size 1 is missing or left over: the last argument of `…_axis(…, true)` keeps one, `squeeze` removes it",
+            )
+        } else if sorted(expected) == sorted(found) {
+            Some("the axes are in another order: `swap_axes`, `transpose_axes`")
+        } else if elements(expected) == elements(found) {
+            Some("the number of elements is right: they are divided into axes in another way")
+        } else if expected.len() > found.len() {
+            Some("an axis is missing: was it summed over, or indexed away?")
+        } else {
+            None
+        }
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
