@@ -77,6 +77,40 @@ fn a_book_is_made_of_the_days_that_were_run() {
     assert!(said.lines().count() <= 11, "{said}");
 }
 
+/// Shown code leads to its lines, and each picture has a caption that says what to look for.
+#[test]
+fn code_has_links_and_pictures_have_captions() {
+    let folder = folder();
+    let root = folder.path();
+    checkout(root, 10);
+    assert!(make_book(root).status.success());
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("book/src");
+    for day in 1..=10 {
+        let chapter = fs::read_to_string(sources.join(format!("day-{day:02}.md"))).unwrap();
+        let page = fs::read_to_string(root.join(format!("book/made/day-{day:02}.md"))).unwrap();
+        let links: Vec<&str> = page
+            .split("<a href=\"sources/")
+            .skip(1)
+            .map(|rest| rest.split_once('"').unwrap().0)
+            .collect();
+        assert_eq!(
+            links.len(),
+            chapter.matches("{{#include ../../src/").count(),
+            "day {day}"
+        );
+        for link in links {
+            let (file, line) = link.split_once('#').unwrap();
+            let shown = fs::read_to_string(root.join("book/made/sources").join(file)).unwrap();
+            assert!(shown.contains(&format!("id=\"{line}\"")), "{link}");
+        }
+        let pictures = chapter.lines().filter(|line| line.starts_with("!["));
+        for picture in pictures.clone() {
+            assert!(picture.contains(". What to see: "), "{picture}");
+        }
+        assert_eq!(page.matches("<figcaption>").count(), pictures.count(), "day {day}");
+    }
+}
+
 #[test]
 fn without_any_day_there_is_no_book() {
     let folder = folder();

@@ -66,6 +66,7 @@ if [ "$days" = 0 ]; then
   exit 1
 fi
 
+python3 scripts/book/pages.py book/made
 rm -rf book/out
 MDBOOK_LOG=${MDBOOK_LOG:-warn} MDBOOK_BOOK__SRC=made "$mdbook" build book
 say "$days days; open book/out/index.html"
