@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::{fail, folder, mlx_gpt, succeed, train_tiny};
+use common::{assert_usable, fail, folder, mlx_gpt, succeed, train_tiny};
 use mlx_gpt::checkpoint::Checkpoint;
 use mlx_gpt::model::Model;
 use mlx_gpt::model::kv_cache::KvCache;
@@ -71,36 +71,12 @@ fn checkpoints_say_what_they_are() {
         let config = fs::read_to_string(folder.path().join(arch).join("latest/config.json")).unwrap();
         let config: serde_json::Value = serde_json::from_str(&config).unwrap();
         assert_eq!(config["model_type"], format!("mlx_gpt_{arch}"));
-        let on = ["--checkpoint", arch];
-        succeed(
-            mlx_gpt(folder.path())
-                .args(["generate", "--max-new-tokens", "40"])
-                .args(on),
-        );
-        succeed(mlx_gpt(folder.path()).arg("eval").args(on));
-        succeed(mlx_gpt(folder.path()).args(["train", "--resume", arch, "--steps", "8"]));
+        assert_usable(folder.path(), arch, "8");
         for format in ["hf", "mlx", "gguf"] {
             let mut export = mlx_gpt(folder.path());
-            let error = fail(export.args(["export", "--format", format, "--out", "out"]).args(on));
+            let error = fail(export.args(["export", "--format", format, "--out", "out", "--checkpoint", arch]));
             assert!(error.contains(arch) && error.contains("only gpt2"), "{error}");
         }
-        let continued = [
-            "--init-from",
-            arch,
-            "--out",
-            "continued",
-            "--steps",
-            "2",
-            "--batch-size",
-            "2",
-        ];
-        succeed(
-            mlx_gpt(folder.path())
-                .arg("train")
-                .args(continued)
-                .args(["--eval-batches", "1"]),
-        );
-        fs::remove_dir_all(folder.path().join("continued")).unwrap();
     }
 }
 

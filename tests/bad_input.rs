@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use common::{contents, fail, folder, mlx_gpt, succeed, train_tiny, trained};
+use common::{contents, fail, folder, mlx_gpt, succeed, train_smallest, train_tiny, trained};
 
 fn is_empty_but_for(folder: &Path, kept: &[&str]) -> bool {
     fs::read_dir(folder)
@@ -227,21 +227,7 @@ fn numbers_that_run_away_stop_the_run_and_keep_its_checkpoint() {
         "--out",
         "run",
     ];
-    let mut command = mlx_gpt(folder.path());
-    command.args([
-        "train",
-        "--device",
-        "cpu",
-        "--layers",
-        "1",
-        "--heads",
-        "1",
-        "--embd",
-        "8",
-        "--context",
-        "8",
-    ]);
-    let said = fail(command.args(["--batch-size", "2", "--eval-batches", "1"]).args(options));
+    let said = fail(train_smallest(folder.path()).args(options));
     assert!(
         said.contains("error: step ") && said.contains("not both finite") && said.contains("--lr"),
         "{said}"

@@ -8,7 +8,7 @@ use std::fs;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use common::{fail, folder, largest_difference, mlx_gpt, succeed, train_tiny};
+use common::{assert_usable, fail, folder, largest_difference, mlx_gpt, succeed, train_tiny};
 use mlx_gpt::checkpoint::Checkpoint;
 use mlx_gpt::config::{Activation, Architecture, BosEos, Components, ModelConfig, NormKind, Position, Precision};
 use mlx_gpt::data::batches::Batch;
@@ -304,34 +304,11 @@ fn choices_train_and_are_kept() {
         let model = Checkpoint::load(&latest).unwrap().model;
         assert_eq!(model.components == Components::MODERN, name == "modern");
         assert_eq!(model.components.tie_head, name != "head");
-        let on = ["--device", "cpu", "--checkpoint", name];
-        succeed(
-            mlx_gpt(folder.path())
-                .args(["generate", "--max-new-tokens", "40"])
-                .args(on),
-        );
-        succeed(mlx_gpt(folder.path()).arg("eval").args(on));
-        succeed(mlx_gpt(folder.path()).args(["train", "--resume", name, "--steps", "6"]));
+        assert_usable(folder.path(), name, "6");
         let error =
             fail(mlx_gpt(folder.path()).args(["export", "--format", "hf", "--out", "out", "--checkpoint", name]));
         assert!(error.contains("modern") && error.contains("only gpt2"), "{error}");
     }
-    let continued = [
-        "train",
-        "--init-from",
-        "modern",
-        "--out",
-        "continued",
-        "--steps",
-        "2",
-        "--batch-size",
-        "2",
-    ];
-    succeed(
-        mlx_gpt(folder.path())
-            .args(continued)
-            .args(["--eval-batches", "1", "--device", "cpu"]),
-    );
     let config = folder.path().join("modern/config.toml");
     let changed = fs::read_to_string(&config)
         .unwrap()

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
 
-use common::{Start, folder, mlx_gpt, wait_until};
+use common::{Start, folder, train_smallest, wait_until};
 use serde_json::Value;
 use sysinfo::{Pid, ProcessesToUpdate, System};
 
@@ -66,32 +66,8 @@ fn memory_and_open_files_stay_what_they_were_at_step_500() {
     let run = folder.path().join("run");
     // It goes on after the steps that are looked at, so that it is still there.
     let more = (2 * steps).to_string();
-    let child = mlx_gpt(folder.path())
-        .args([
-            "train",
-            "--device",
-            "cpu",
-            "--threads",
-            "1",
-            "--layers",
-            "1",
-            "--heads",
-            "1",
-            "--embd",
-            "8",
-        ])
-        .args([
-            "--context",
-            "8",
-            "--batch-size",
-            "1",
-            "--eval-batches",
-            "1",
-            "--eval-every",
-            "500",
-            "--save-every",
-            "500",
-        ])
+    let child = train_smallest(folder.path())
+        .args(["--eval-every", "500", "--save-every", "500"])
         .args(["--keep-last", "2", "--steps", &more, "--out", "run"])
         .start_quietly();
     let mut program = Program(child);

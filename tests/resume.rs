@@ -7,19 +7,8 @@ use std::process::Child;
 
 use clap::ValueEnum;
 use common::learned::{Learned, learned};
-use common::{Start, fail, folder, mlx_gpt, says, signal, stderr, succeed, train_tiny, wait_until};
+use common::{SAVED_OFTEN, Start, fail, folder, mlx_gpt, says, signal, stderr, succeed, train_tiny, wait_until};
 use mlx_gpt::config::{OnNan, Optimizer, Precision, Schedule};
-
-const OPTIONS: [&str; 8] = [
-    "--steps",
-    "400",
-    "--save-every",
-    "20",
-    "--eval-every",
-    "100",
-    "--out",
-    "run",
-];
 
 fn spawn(folder: &Path, options: &[&str]) -> Child {
     train_tiny(folder, options).start()
@@ -27,7 +16,7 @@ fn spawn(folder: &Path, options: &[&str]) -> Child {
 
 fn undisturbed() -> Learned {
     let folder = folder();
-    succeed(&mut train_tiny(folder.path(), &OPTIONS));
+    succeed(&mut train_tiny(folder.path(), &SAVED_OFTEN));
     learned(&folder.path().join("run"))
 }
 
@@ -35,7 +24,7 @@ fn undisturbed() -> Learned {
 fn killed_after_twenty_steps_and_resumed() {
     let folder = folder();
     let run = folder.path().join("run");
-    let mut child = spawn(folder.path(), &OPTIONS);
+    let mut child = spawn(folder.path(), &SAVED_OFTEN);
     wait_until("step 20 saved", &mut child, || run.join("step-000020").exists());
     child.kill().unwrap();
     child.wait().unwrap();
@@ -63,7 +52,7 @@ fn signals_save_and_say_how_to_go_on() {
     for (name, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
         let folder = folder();
         let run = folder.path().join("run");
-        let mut child = spawn(folder.path(), &OPTIONS);
+        let mut child = spawn(folder.path(), &SAVED_OFTEN);
         wait_until("the first step", &mut child, || {
             says(&run.join("metrics.jsonl"), "\"loss\"")
         });
@@ -300,7 +289,7 @@ fn a_run_needs_its_starting_point_no_more() {
 fn a_run_that_died_before_its_first_checkpoint_begins_again() {
     let folder = folder();
     let run = folder.path().join("run");
-    let mut child = spawn(folder.path(), &OPTIONS);
+    let mut child = spawn(folder.path(), &SAVED_OFTEN);
     wait_until("the run's folder", &mut child, || run.join("config.toml").exists());
     child.kill().unwrap();
     child.wait().unwrap();

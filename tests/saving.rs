@@ -8,7 +8,9 @@ use std::process::Command;
 
 use common::disk::Disk;
 use common::learned::{Learned, learned};
-use common::{fail, folder, mlx_gpt, says, signal, spawn_tiny, stderr, succeed, train_tiny, wait_until};
+use common::{
+    fail, folder, mlx_gpt, says, signal, spawn_tiny, stderr, succeed, train_smallest, train_tiny, wait_until,
+};
 use mlx_gpt::checkpoint;
 
 const OPTIONS: [&str; 8] = [
@@ -162,43 +164,14 @@ fn a_signal_in_a_save_waits_for_it() {
 fn files_are_flushed_before_they_get_their_name() {
     let folder = folder();
     let trace = folder.path().join("trace");
+    let mut train = train_smallest(folder.path());
+    train.args(["--steps", "2", "--save-every", "1", "--out", "run"]);
+    let calls = "trace=openat,rename,renameat,renameat2,fsync,fdatasync";
     let traced = Command::new("strace")
-        .args([
-            "-f",
-            "-y",
-            "-e",
-            "trace=openat,rename,renameat,renameat2,fsync,fdatasync",
-            "-o",
-        ])
+        .args(["-f", "-y", "-e", calls, "-o"])
         .arg(&trace)
-        .arg(env!("CARGO_BIN_EXE_mlx-gpt"))
-        .args([
-            "train",
-            "--device",
-            "cpu",
-            "--threads",
-            "1",
-            "--layers",
-            "1",
-            "--heads",
-            "1",
-            "--embd",
-            "8",
-            "--context",
-            "8",
-        ])
-        .args([
-            "--batch-size",
-            "1",
-            "--eval-batches",
-            "1",
-            "--steps",
-            "2",
-            "--save-every",
-            "1",
-            "--out",
-            "run",
-        ])
+        .arg(train.get_program())
+        .args(train.get_args())
         .current_dir(folder.path())
         .output();
     let Ok(output) = traced else {

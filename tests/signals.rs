@@ -14,20 +14,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use common::learned::learned;
-use common::{Start, TINY, folder, mlx_gpt, number, says, signal, spawn_tiny, succeed, train_tiny, wait_until};
+use common::{
+    SAVED_OFTEN, Start, TINY, folder, mlx_gpt, number, says, signal, spawn_tiny, succeed, train_tiny, wait_until,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-
-const OPTIONS: [&str; 8] = [
-    "--steps",
-    "400",
-    "--save-every",
-    "20",
-    "--eval-every",
-    "100",
-    "--out",
-    "run",
-];
 
 /// Signals in their order, and exit codes that shells make of them.
 const ORDERS: [&[(&str, i32)]; 4] = [
@@ -55,7 +46,7 @@ const WAYS: [Way; 4] = [Way::Direct, Way::Make, Way::Timeout, Way::Terminal];
 const MAKEFILE: &str = "train:\n\t$(PROGRAM) train $(ARGS)\n";
 
 fn arguments() -> Vec<&'static str> {
-    TINY.into_iter().chain(OPTIONS).collect()
+    TINY.into_iter().chain(SAVED_OFTEN).collect()
 }
 
 /// Whether no process trains the run any more.
@@ -125,7 +116,7 @@ fn terminal(folder: &Path) -> Child {
 fn disturb(folder: &Path, way: Way, order: &[(&str, i32)], moment: Duration, gap: Duration) -> ExitStatus {
     match way {
         Way::Direct => {
-            let mut child = quiet(&mut train_tiny(folder, &OPTIONS), folder);
+            let mut child = quiet(&mut train_tiny(folder, &SAVED_OFTEN), folder);
             sleep(moment);
             send(&child.id().to_string(), order, gap);
             child.wait().unwrap()
@@ -192,7 +183,7 @@ fn signals_however_they_come_are_one_request_to_save() {
 
     let whole = folder();
     let started = Instant::now();
-    succeed(&mut train_tiny(whole.path(), &OPTIONS));
+    succeed(&mut train_tiny(whole.path(), &SAVED_OFTEN));
     let duration = started.elapsed();
     let expected = learned(&whole.path().join("run"));
 
@@ -224,7 +215,7 @@ fn signals_however_they_come_are_one_request_to_save() {
         if run.join("config.toml").exists() {
             succeed(mlx_gpt(folder.path()).args(["train", "--resume", "run"]));
         } else {
-            succeed(&mut train_tiny(folder.path(), &OPTIONS));
+            succeed(&mut train_tiny(folder.path(), &SAVED_OFTEN));
         }
         assert!(learned(&run) == expected, "{what}: the same to the bit: {said}");
         match saved {
@@ -300,7 +291,7 @@ fn only_a_late_second_ctrl_c_stops_at_once() {
 fn a_run_under_nohup_goes_on() {
     let folder = folder();
     let run = folder.path().join("run");
-    let program = train_tiny(folder.path(), &OPTIONS);
+    let program = train_tiny(folder.path(), &SAVED_OFTEN);
     let mut child = Command::new("nohup")
         .arg(program.get_program())
         .args(program.get_args())

@@ -21,6 +21,18 @@ use mlx_gpt::tokenizer::Tokenizer;
 use mlx_rs::random;
 use tempfile::TempDir;
 
+/// Options of a run in `run` that saves often.
+pub const SAVED_OFTEN: [&str; 8] = [
+    "--steps",
+    "400",
+    "--save-every",
+    "20",
+    "--eval-every",
+    "100",
+    "--out",
+    "run",
+];
+
 /// Options of a model that trains in a moment, on the CPU device of any machine.
 pub const TINY: [&str; 20] = [
     "--layers",
@@ -95,6 +107,17 @@ pub fn train_tiny(folder: &Path, options: &[&str]) -> Command {
     command
 }
 
+/// `train` of the smallest model that there is, for what takes many steps.
+pub fn train_smallest(folder: &Path) -> Command {
+    let mut command = mlx_gpt(folder);
+    command.args(["train", "--device", "cpu", "--threads", "1"]);
+    for size in ["--layers", "--heads", "--batch-size", "--eval-batches"] {
+        command.args([size, "1"]);
+    }
+    command.args(["--embd", "8", "--context", "8"]);
+    command
+}
+
 /// `generate` from the run `folder/run` with more options.
 pub fn generate(folder: &Path, options: &[&str]) -> Command {
     let mut command = mlx_gpt(folder);
@@ -133,6 +156,18 @@ pub fn fail(command: &mut Command) -> String {
         "no places in sources: {text}"
     );
     errors[0].to_owned()
+}
+
+/// Every command that takes a checkpoint takes that of `run`, which ends after `steps` steps.
+pub fn assert_usable(folder: &Path, run: &str, steps: &str) {
+    let on = ["--device", "cpu", "--checkpoint", run];
+    succeed(mlx_gpt(folder).args(["generate", "--max-new-tokens", "40"]).args(on));
+    succeed(mlx_gpt(folder).arg("eval").args(on));
+    succeed(mlx_gpt(folder).args(["train", "--resume", run, "--steps", steps]));
+    let continued = ["train", "--device", "cpu", "--init-from", run, "--out", "continued"];
+    let briefly = ["--steps", "2", "--batch-size", "2", "--eval-batches", "1"];
+    succeed(mlx_gpt(folder).args(continued).args(briefly));
+    std::fs::remove_dir_all(folder.join("continued")).unwrap();
 }
 
 /// A tiny run of `steps` steps in `folder/run`.
