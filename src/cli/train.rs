@@ -180,4 +180,37 @@ mod tests {
         assert_eq!(name(0), Path::new("runs/notes-nano-19700101-000000"));
         assert_eq!(name(300_000_000_000), Path::new("runs/notes-nano-114760815-052000"));
     }
+    /// The training that a command's options configure on a CPU, beginning at random weights.
+    #[cfg(feature = "lessons")]
+    fn configured(command: &str) -> TrainConfig {
+        #[derive(clap::Parser)]
+        struct Program {
+            #[command(flatten)]
+            options: Options,
+        }
+        let program: Program = clap::Parser::try_parse_from(command.split_whitespace()).unwrap();
+        let given = program.options.overrides.overrides().unwrap();
+        let none = ConfigOverrides::default();
+        given.resolve(&none, None, crate::config::Device::Cpu, None).unwrap().0
+    }
+
+    #[cfg(feature = "lessons")]
+    #[test]
+    fn the_chapters_say_the_commands_that_train_what_the_days_train() {
+        for lesson in &crate::course::LESSONS[..8] {
+            let spans = lesson.chapter.split('`').skip(1).step_by(2);
+            let commands = spans.filter_map(|span| span.strip_prefix("mlx-gpt train "));
+            let configs: Vec<TrainConfig> = commands
+                .map(|options| options.replace("--init-from lessons/day-07", ""))
+                .filter(|options| {
+                    !options.contains('…') && !options.contains("MODEL") && !options.contains("lessons/")
+                })
+                .map(|options| configured(&format!("train {options}")))
+                .collect();
+            for recipe in lesson.models {
+                let expected = (recipe.change)(Preset::Nano.train_config(crate::config::Device::Cpu));
+                assert!(configs.contains(&expected), "{}: {configs:#?}", recipe.folder);
+            }
+        }
+    }
 }
