@@ -7,8 +7,13 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{fail, folder, mlx_gpt, stdout, succeed};
+use mlx_gpt::config::{DEFAULT_CORPUS, Device, Preset};
 use mlx_gpt::course::LESSONS;
+use mlx_gpt::lessons::Lesson;
 use mlx_gpt::lessons::chapter::{included_sources, source};
+use mlx_gpt::lessons::page::{Page, View};
+use mlx_gpt::lessons::workspace::{Workspace, WorkspaceOptions};
+use mlx_gpt::train::NoopObserver;
 use rexpect::reader::ReadUntil;
 use rexpect::session::spawn_command;
 
@@ -48,6 +53,57 @@ fn chapters_show_what_days_make() {
         let listed = format!("[{}](day-{:02}.md)", &heading[2..heading.len() - 1], lesson.day);
         assert!(include_str!("../book/src/SUMMARY.md").contains(&listed), "{listed}");
         assert!(lesson.chapter.contains("<details><summary>Answer</summary>"));
+    }
+}
+
+/// A program makes the figures of its chapter, all of them and in their order.
+#[test]
+fn a_chapter_and_its_program_do_not_part() {
+    const CHAPTER: &str = "![A](figures/day-99/a.txt)\n\n![B](figures/day-99/b.txt)\n";
+    fn figures(page: &mut Page, names: &[&str]) -> anyhow::Result<()> {
+        names
+            .iter()
+            .try_for_each(|name| page.figure(name, || Ok("text\n".into())))
+    }
+    let folder = folder();
+    let options = WorkspaceOptions {
+        root: folder.path().to_owned(),
+        corpus: DEFAULT_CORPUS.to_owned(),
+        preset: Preset::Nano,
+        device: Device::Cpu,
+        steps: None,
+        seed: 1,
+        download: false,
+    };
+    let workspace = Workspace::new(options, Box::new(NoopObserver)).unwrap();
+    type Program = fn(&mut Page, &Workspace) -> anyhow::Result<()>;
+    let programs: [(Program, Option<&str>); 4] = [
+        (|page, _| figures(page, &["a.txt", "b.txt"]), None),
+        (
+            |page, _| figures(page, &["b.txt", "a.txt"]),
+            Some("day 99: the chapter shows a.txt where the program has b.txt"),
+        ),
+        (
+            |page, _| figures(page, &["a.txt"]),
+            Some("day 99: the chapter shows b.txt where the program has its end"),
+        ),
+        (
+            |page, _| figures(page, &["a.txt", "b.txt", "c.txt"]),
+            Some("day 99: the program has c.txt, which the chapter does not show there"),
+        ),
+    ];
+    for (program, expected) in programs {
+        let lesson = Lesson {
+            day: 99,
+            title: "",
+            teaches: "",
+            chapter: CHAPTER,
+            models: &[],
+            needs: &[],
+            program,
+        };
+        let error = Page::run(&lesson, &workspace, View::Chapter).err();
+        assert_eq!(error.map(|error| error.to_string()).as_deref(), expected);
     }
 }
 

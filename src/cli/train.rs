@@ -202,9 +202,7 @@ mod tests {
             let commands = spans.filter_map(|span| span.strip_prefix("mlx-gpt train "));
             let configs: Vec<TrainConfig> = commands
                 .map(|options| options.replace("--init-from lessons/day-07", ""))
-                .filter(|options| {
-                    !options.contains('…') && !options.contains("MODEL") && !options.contains("lessons/")
-                })
+                .filter(|options| !options.contains('…') && !options.contains("MODEL") && !options.contains("lessons/"))
                 .map(|options| configured(&format!("train {options}")))
                 .collect();
             for recipe in lesson.models {

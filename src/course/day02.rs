@@ -5,7 +5,7 @@ use mlx_rs::error::Result;
 use mlx_rs::ops::indexing::take_along_axis;
 
 // ANCHOR: split
-/// The first nine tenths of a text's tokens, to train on, and the rest, to evaluate with.
+/// The first nine tenths of a text's tokens, rounded down, to train on, and the rest, to evaluate with.
 ///
 /// # Exercise
 /// `split_at` cuts a slice in two.

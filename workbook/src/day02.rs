@@ -223,9 +223,9 @@ fn batch((inputs, targets): (Array, Array)) -> Result<Value> {
     Value::arrays(&[inputs, targets])
 }
 
-/// The tokens for many numbers from 0 up to 1.
+/// The tokens for many numbers between 0 and 1, none of which is a sum of the probabilities: there rounding would decide.
 fn drawn(probabilities: &[f32], sample: fn(&[f32], f32) -> u32) -> Result<Value> {
     Ok(Value::list(
-        (0..100).map(|step| sample(probabilities, step as f32 / 100.0)),
+        (0..100).map(|step| sample(probabilities, (step as f32 + 0.309) / 100.0)),
     ))
 }

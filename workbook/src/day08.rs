@@ -6,9 +6,8 @@ use mlx_gpt::course::day07::Shape;
 use mlx_gpt::course::day08::{self, Hyperparameters, Step, TrainState};
 use mlx_rs::Array;
 
-use super::day07::small;
-use super::exercise::{Draw, Exercise, Mistake};
-use super::input::{Input, fields};
+use super::batch::{Batch, HYPERPARAMETERS, Update};
+use super::exercise::{Exercise, Mistake};
 use super::value::Value;
 
 /// A function that updates a parameter: parameter, gradient, moments, step, rate, β₂, weight decay.
@@ -31,106 +30,6 @@ pub struct Day08 {
 const TOLERANCE: f64 = 1e-4;
 /// Some operations on numbers around 1.
 const UPDATE_TOLERANCE: f64 = 3e-6;
-
-const HYPERPARAMETERS: Hyperparameters = Hyperparameters {
-    beta2: 0.99,
-    weight_decay: 0.1,
-    grad_clip: 1.0,
-};
-
-/// A small model in the middle of its training, and a batch of `[2, 6]`. With moments near zero, as at the beginning, AdamW would
-/// make a step of the rounding error of a gradient that is nearly zero.
-struct Batch {
-    shape: Shape,
-    weights: Weights,
-    moments: [Weights; 2],
-    ids: Array,
-    targets: Array,
-}
-
-impl Input for Batch {
-    fn describe(&self) -> String {
-        fields([("ids", &self.ids), ("shape", &self.shape), ("weights", &self.weights)])
-    }
-}
-
-impl Batch {
-    fn draw(draw: &mut Draw) -> Result<Self> {
-        let (shape, weights) = small(draw)?;
-        let mut moments = [Weights::new(), Weights::new()];
-        for (name, array) in &weights {
-            let m = draw.normal(array.shape())?.multiply(Array::from_f32(0.1))?;
-            let v = draw.normal(array.shape())?.square()?.add(Array::from_f32(0.5))?;
-            moments[0].insert(name.clone(), m);
-            moments[1].insert(name.clone(), v);
-        }
-        Ok(Self {
-            moments,
-            ids: draw.ids(&[2, 6], shape.vocab_size),
-            targets: draw.ids(&[2, 6], shape.vocab_size),
-            shape,
-            weights,
-        })
-    }
-
-    /// The weights and losses after some steps.
-    fn trained(&self, mut step: impl FnMut(TrainState, u64, f32) -> StepResult) -> Result<Value> {
-        let [m, v] = &self.moments;
-        let mut state = [self.weights.clone(), m.clone(), v.clone()];
-        let mut numbers = Vec::new();
-        for number in 1..=3 {
-            let (loss, norm, next) = step(state, number, 0.1 * number as f32)?;
-            numbers.extend([loss, norm]);
-            state = next;
-        }
-        numbers.extend(state.into_iter().flat_map(Weights::into_values));
-        Value::numbers(&numbers)
-    }
-}
-
-/// A parameter with its gradient and moments after some steps.
-struct Update {
-    parameter: Array,
-    gradient: Array,
-    moments: [Array; 2],
-    step: Array,
-}
-
-impl Input for Update {
-    fn describe(&self) -> String {
-        fields([
-            ("parameter, gradient and moments", &self.parameter),
-            ("step", &self.step),
-        ])
-    }
-}
-
-impl Update {
-    fn draw(draw: &mut Draw) -> Result<Self> {
-        let shape = draw.in_turn::<&[i32]>(&[&[3, 4], &[5]]);
-        Ok(Self {
-            parameter: draw.normal(shape)?,
-            gradient: draw.normal(shape)?,
-            moments: [draw.normal(shape)?, draw.normal(shape)?.square()?],
-            step: Array::from_f32(draw.size(1, 5) as f32),
-        })
-    }
-
-    fn updated(&self, adamw: AdamW, beta2: f32, weight_decay: f32) -> Result<Value> {
-        let moments = [&self.moments[0], &self.moments[1]];
-        let lr = Array::from_f32(0.1);
-        let arrays = adamw(
-            &self.parameter,
-            &self.gradient,
-            moments,
-            &self.step,
-            &lr,
-            beta2,
-            weight_decay,
-        )?;
-        Value::arrays(&arrays)
-    }
-}
 
 impl Day08 {
     /// Its exercises.

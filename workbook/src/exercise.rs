@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use std::{process, thread};
+use std::{fmt, fs, process, thread};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use mlx_rs::{Array, random};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -22,10 +23,50 @@ const DRAWS: usize = 3;
 pub enum Outcome {
     /// The function returns what it should.
     Right,
-    /// Its body is still `todo!()`.
-    NotWritten,
+    /// Its body is still `todo!()`, or that of a function that it calls.
+    NotWritten(Unwritten),
     /// What differs, and a hint.
     Wrong(String),
+}
+
+/// A function whose body is still `todo!()`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unwritten {
+    /// Its name.
+    pub function: String,
+    file: String,
+    line: u32,
+}
+
+impl Unwritten {
+    /// The function around a line of a file, as rustfmt writes it.
+    fn at(file: &str, line: u32) -> Self {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let before = text.lines().take(line as usize);
+        let names = before.filter_map(|line| line.trim_start_matches("pub ").strip_prefix("fn "));
+        let name = names.last().and_then(|rest| rest.split(['(', '<']).next());
+        Self {
+            function: name.unwrap_or("a function").to_owned(),
+            file: file.to_owned(),
+            line,
+        }
+    }
+
+    /// The day of its file.
+    pub fn day(&self) -> Option<u8> {
+        let name = Path::new(&self.file).file_stem()?.to_str()?;
+        name.strip_prefix("day")?.parse().ok()
+    }
+}
+
+impl fmt::Display for Unwritten {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` is not written yet ({}:{})",
+            self.function, self.file, self.line
+        )
+    }
 }
 
 /// A function that the learner writes.
@@ -46,7 +87,7 @@ pub struct Mistake<I> {
 
 impl Exercise {
     /// Checks `answer` against `expected` on inputs that `draw` makes. Results may differ by `tolerance`, relative to the largest
-    /// number.
+    /// number and at least to 1: what is computed from numbers around 1 has their rounding, however small it is.
     pub fn new<I: Input + 'static>(
         name: &'static str,
         draw: fn(&mut Draw) -> Result<I>,
@@ -77,11 +118,7 @@ impl Exercise {
     /// Calls the learner's function with inputs that are drawn anew. Ends the process if it does not return in time.
     pub fn check(&self) -> Outcome {
         let _limit = TimeLimit::start(self.name, self.time_limit);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut draw = Draw {
-            rng: ChaCha8Rng::seed_from_u64(now.as_nanos() as u64),
-            round: 0,
-        };
+        let mut draw = Draw::anew();
         for round in 0..DRAWS {
             draw.round = round;
             match (self.check)(&mut draw) {
@@ -124,10 +161,14 @@ fn compare<I: Input>(
     mistakes: &[Mistake<I>],
 ) -> Result<Outcome> {
     let inputs = draw(source)?;
-    let expected = expected(&inputs)?;
+    let expected = match caught(|| expected(&inputs)) {
+        Ok(expected) => expected,
+        Err(Failure::Said(message)) => bail!("{message}"),
+        Err(Failure::NotWritten(which)) => bail!("{which}"),
+    };
     let found = match caught(|| answer(&inputs)) {
         Ok(found) => found,
-        Err(Failure::NotWritten) => return Ok(Outcome::NotWritten),
+        Err(Failure::NotWritten(which)) => return Ok(Outcome::NotWritten(which)),
         Err(Failure::Said(message)) => {
             return Ok(wrong(
                 format!("it fails: {message}"),
@@ -139,7 +180,7 @@ fn compare<I: Input>(
     let Some(difference) = expected.difference(&found, tolerance) else {
         return Ok(Outcome::Right);
     };
-    let made = |mistake: &&Mistake<I>| match (mistake.made)(&inputs) {
+    let made = |mistake: &&Mistake<I>| match caught(|| (mistake.made)(&inputs)) {
         Ok(wrong) => wrong.difference(&found, tolerance).is_none(),
         Err(_) => false, // with these shapes the mistake cannot be made
     };
@@ -197,36 +238,48 @@ fn hint_of_failure(message: &str) -> Option<&'static str> {
 
 /// Why a learner's function returned nothing.
 enum Failure {
-    NotWritten,
+    NotWritten(Unwritten),
     Said(String),
 }
 
 thread_local! {
-    /// The message and the place of the last panic.
-    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+    /// The message of the last panic, and its file and line.
+    static PANIC: RefCell<(String, String, u32)> = const { RefCell::new((String::new(), String::new(), 0)) };
 }
 
 /// Keeps panics of the learner's functions off the screen: they are reported with the function.
 pub fn silence_panics() {
     panic::set_hook(Box::new(|information| {
-        let place = information.location().map(|place| format!(" ({place})"));
+        let (file, line) = information
+            .location()
+            .map_or((String::new(), 0), |place| (place.file().to_owned(), place.line()));
         let payload = information.payload();
         let message = payload
             .downcast_ref::<&str>()
             .copied()
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("a panic");
-        PANIC.set(format!("{message}{}", place.unwrap_or_default()));
+        PANIC.set((message.to_owned(), file, line));
     }));
 }
 
-fn caught(answer: impl FnOnce() -> Result<Value>) -> std::result::Result<Value, Failure> {
+/// The function that is not written yet, if `call` comes to one.
+pub fn unwritten(call: impl FnOnce() -> Result<()>) -> Option<Unwritten> {
+    match caught(call) {
+        Err(Failure::NotWritten(which)) => Some(which),
+        Ok(()) | Err(Failure::Said(_)) => None,
+    }
+}
+
+fn caught<T>(answer: impl FnOnce() -> Result<T>) -> std::result::Result<T, Failure> {
     match panic::catch_unwind(AssertUnwindSafe(answer)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(Failure::Said(said_by_mlx(&format!("{error:#}")))),
         Err(_) => Err(match PANIC.take() {
-            message if message.starts_with("not yet implemented") => Failure::NotWritten,
-            message => Failure::Said(message),
+            (message, file, line) if message.starts_with("not yet implemented") => {
+                Failure::NotWritten(Unwritten::at(&file, line))
+            }
+            (message, file, line) => Failure::Said(format!("{message} ({file}:{line})")),
         }),
     }
 }
@@ -244,6 +297,15 @@ pub struct Draw {
 }
 
 impl Draw {
+    /// With inputs that were not drawn before.
+    pub fn anew() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            rng: ChaCha8Rng::seed_from_u64(now.as_nanos() as u64),
+            round: 0,
+        }
+    }
+
     /// One of several kinds of input, in turn: with up to three of them, each occurs in every check.
     pub fn in_turn<K: Copy>(&self, kinds: &[K]) -> K {
         kinds[self.round % kinds.len()]

@@ -12,8 +12,10 @@
 //! | `exercise.rs` | an exercise, and the check of an answer |
 //! | `training.rs` | training of the learner's model in the library's loop |
 //! | `writing.rs` | text by the learner's model, with weights of others |
+//! | `batch.rs` | inputs of day 8 |
 //! | `dayNN.rs` | the exercises of a day, with their usual mistakes |
 
+mod batch;
 mod day01;
 mod day02;
 mod day03;
@@ -31,8 +33,6 @@ mod value;
 mod writing;
 
 use std::env;
-use std::ops::RangeInclusive;
-use std::panic;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -125,30 +125,14 @@ pub fn main(answers: &Answers) -> ExitCode {
     }
 }
 
-/// The days whose functions training calls.
-const TRAINED_DAYS: RangeInclusive<u8> = 2..=8;
-
 fn train(answers: &Answers, options: &[&str]) -> ExitCode {
-    for day in TRAINED_DAYS {
-        if let Some(exercise) = first_not_written(answers, day) {
-            eprintln!(
-                "error: `{}` of day {day} is not written yet, and training calls it; see what is missing with: cargo run -- check {day}",
-                exercise.name
-            );
-            return ExitCode::FAILURE;
-        }
+    if let Some(missing) = training::unwritten(answers) {
+        let day = missing.day().unwrap_or(2);
+        eprintln!("error: {missing}, and training calls it; see what is missing with: cargo run -- check {day}");
+        return ExitCode::FAILURE;
     }
     let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
     mlx_gpt::cli::train_own(&options, Box::new(Mine::new(*answers)))
-}
-
-fn first_not_written(answers: &Answers, day: u8) -> Option<Exercise> {
-    let panics = panic::take_hook();
-    exercise::silence_panics();
-    let exercises = answers.exercises(day).into_iter();
-    let missing = { exercises }.find(|exercise| exercise.check() == Outcome::NotWritten);
-    panic::set_hook(panics);
-    missing
 }
 
 /// The exit code of what ended well or not, or with an error.
@@ -174,7 +158,8 @@ fn check(answers: &Answers, day: u8) -> Result<bool> {
                 right.push(exercise.name.to_owned());
                 ("right", String::new())
             }
-            Outcome::NotWritten => ("to do", String::new()),
+            Outcome::NotWritten(which) if which.function == exercise.name => ("to do", String::new()),
+            Outcome::NotWritten(which) => ("waits", format!("\n       {which}")),
             Outcome::Wrong(details) => {
                 wrong.push(exercise.name);
                 ("WRONG", format!("\n{details}"))

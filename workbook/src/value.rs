@@ -56,8 +56,8 @@ impl Value {
         Ok(Self::list(values.into_iter().flat_map(|value| value.numbers)))
     }
 
-    /// The first place where `other` differs from this by more than `tolerance`, relative to the largest number; none if it is the
-    /// same.
+    /// The first place where `other` differs from this by more than `tolerance`, relative to the largest number and at least to 1;
+    /// none if it is the same.
     pub fn difference(&self, other: &Self, tolerance: f64) -> Option<Difference> {
         if self.shape != other.shape {
             return Some(Difference::Shape(self.shape.clone(), other.shape.clone()));

@@ -111,7 +111,10 @@ fn an_unsolved_day_fails_a_solved_one_passes_and_a_wrong_one_is_told_why() {
     let unwritten = own(&workbook, &["train", "--out", "own"]).output().unwrap();
     let said = text(&unwritten);
     assert_eq!(unwritten.status.code(), Some(1), "{said}");
-    assert!(said.contains("`split` of day 2 is not written yet"), "{said}");
+    assert!(
+        said.contains("`initialize` is not written yet (src/day07.rs:"),
+        "{said}"
+    );
     assert!(!workbook.folder.join("own").exists());
     workbook.solve();
     for day in DAYS {
@@ -249,7 +252,42 @@ fn what_does_not_compile_is_said_by_rust() {
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("src/day04.rs") && said.contains("does not compile yet"),
+        said.contains("src/day04.rs") && said.contains("cannot be built yet"),
         "{said}"
     );
+}
+
+/// A function that ends the whole program, and one that only waits for another.
+#[test]
+fn what_is_not_wrong_is_not_called_wrong() {
+    let workbook = Workbook::start();
+    workbook.solve();
+    let day06 = fs::read_to_string(workbook.file(6)).unwrap();
+    let (before, gelu) = day06.split_once("pub fn gelu(").unwrap();
+    let (_, after) = gelu.split_once("\n}\n").unwrap();
+    let unwritten = format!("{before}pub fn gelu(x: &Array) -> Result<Array> {{\n    todo!()\n}}\n{after}");
+    fs::write(workbook.file(6), unwritten).unwrap();
+    let said = text(&workbook.lesson("check", 6));
+    assert!(said.contains("to do  gelu\n"), "{said}");
+    let waits = "waits  mlp\n       `gelu` is not written yet (src/day06.rs:";
+    assert!(said.contains(waits), "{said}");
+    let training = own(&workbook, &["train", "--out", "own"]).output().unwrap();
+    assert_eq!(training.status.code(), Some(1));
+    let said = text(&training);
+    assert!(
+        said.contains("error: `gelu` is not written yet (src/day06.rs:"),
+        "{said}"
+    );
+    assert!(said.contains("cargo run -- check 6\n"), "{said}");
+
+    let day01 = fs::read_to_string(workbook.file(1)).unwrap();
+    let (before, merge) = day01.split_once("pub fn merge(").unwrap();
+    let (signature, _) = merge.split_once(" {\n").unwrap();
+    let (_, after) = merge.split_once("\n}\n").unwrap();
+    let endless = format!("{before}pub fn merge({signature} {{\n    std::process::abort()\n}}\n{after}");
+    fs::write(workbook.file(1), endless).unwrap();
+    let output = workbook.lesson("check", 1);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output);
+    assert!(said.contains("a function of day 1 ended the check"), "{said}");
 }

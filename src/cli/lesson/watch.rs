@@ -132,13 +132,18 @@ fn keys(interactive: bool) -> Receiver<Key> {
     receiver
 }
 
-/// When a file of the workbook was last written.
+/// When a source file of the workbook was last written; editors have other files there for a moment.
 fn last_save(workbook: &Workbook) -> Result<SystemTime> {
     let folder = workbook.folder().join("src");
-    let shown = || folder.display().to_string();
+    let shown = || format!("{} cannot be read", folder.display());
     let mut last = SystemTime::UNIX_EPOCH;
     for entry in fs::read_dir(&folder).with_context(shown)? {
-        last = last.max(entry?.metadata()?.modified()?);
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs")
+            && let Ok(metadata) = fs::metadata(&path)
+        {
+            last = last.max(metadata.modified()?);
+        }
     }
     Ok(last)
 }

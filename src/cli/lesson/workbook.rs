@@ -86,31 +86,50 @@ pub fn check(day: u8, folder: &Path) -> Result<ExitCode> {
     course::find(day)?;
     let workbook = Workbook::open(folder)?;
     announce_build(&workbook);
-    let status = command(day, &workbook).status().context(NO_CARGO)?;
+    let status = checking(day, &workbook).status().context(NO_CARGO)?;
     match status.code() {
-        Some(0) => Ok(ExitCode::SUCCESS),
-        Some(DOES_NOT_COMPILE) => bail!("{} does not compile yet: Rust's messages are above", folder.display()),
-        _ => Ok(ExitCode::FAILURE),
+        Some(RIGHT) => Ok(ExitCode::SUCCESS),
+        Some(WRONG) => Ok(ExitCode::FAILURE),
+        _ if !builds(&workbook)? => bail!(
+            "{} cannot be built yet: what Rust or Cargo says is above",
+            folder.display()
+        ),
+        _ => bail!("a function of day {day} ended the check ({status}): what it says is above"),
     }
 }
 
 /// What the check of a day says, or Rust's messages.
 pub fn checked(day: u8, workbook: &Workbook) -> Result<String> {
     announce_build(workbook);
-    let output = command(day, workbook).output().context(NO_CARGO)?;
+    let output = checking(day, workbook).output().context(NO_CARGO)?;
     let said = match output.status.code() {
-        Some(DOES_NOT_COMPILE) => output.stderr,
-        _ => output.stdout,
+        Some(RIGHT | WRONG) => output.stdout,
+        _ => [output.stdout, output.stderr].concat(),
     };
     Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
 const NO_CARGO: &str = "cargo cannot be started; install Rust from https://rustup.rs";
-/// Cargo's exit code where something does not compile.
-const DOES_NOT_COMPILE: i32 = 101;
+/// The check's exit code where all functions are right.
+const RIGHT: i32 = 0;
+/// That where one is not. Others are Cargo's, or those of a program that is ended.
+const WRONG: i32 = 1;
+
+/// Builds a workbook, and checks a day of it.
+fn checking(day: u8, workbook: &Workbook) -> Command {
+    let mut cargo = cargo(workbook);
+    cargo.args(["run", "--quiet", "--", "check", &day.to_string()]);
+    cargo
+}
+
+/// Whether a workbook can be built.
+fn builds(workbook: &Workbook) -> Result<bool> {
+    let output = cargo(workbook).args(["build", "--quiet"]).output().context(NO_CARGO)?;
+    Ok(output.status.success())
+}
 
 /// In the workbook's folder, so that Cargo reads its configuration.
-fn command(day: u8, workbook: &Workbook) -> Command {
+fn cargo(workbook: &Workbook) -> Command {
     let mut command = Command::new("cargo");
     // What an outer `cargo run` says of its own package would have Cargo build other crates anew.
     let by_cargo = [
@@ -126,9 +145,7 @@ fn command(day: u8, workbook: &Workbook) -> Command {
             command.env_remove(name);
         }
     }
-    command
-        .args(["run", "--quiet", "--", "check", &day.to_string()])
-        .current_dir(workbook.folder());
+    command.current_dir(workbook.folder());
     command
 }
 
