@@ -42,7 +42,7 @@ package: setup ## build the crate's package, and check that it is under 10 MB
 try-library: setup ## use the library in a new package outside this checkout
 	bash scripts/try_library.sh
 
-test: setup ## run all tests
+test: setup ## run all tests (but those of the workbook: make workbook-check)
 	cargo test
 
 workbook-check: setup ## check the workbook with all wrong solutions (MISTAKES=n for a sample)

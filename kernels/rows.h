@@ -6,7 +6,7 @@
 
 #include "mlx/backend/cpu/simd/simd.h"
 
-// Compiles a function for AVX-512, for AVX2 with FMA, and for neither; the processor's version is select_argnums at start-up.
+// Compiles a function for AVX-512, for AVX2 with FMA, and for neither; the processor's version is selected at start-up.
 #if defined(__x86_64__)
 #define MULTIVERSION __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), noinline))
 #else

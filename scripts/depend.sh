@@ -3,8 +3,9 @@
 #
 #   bash scripts/depend.sh ../my-package
 #
-# On macOS mlx-sys builds MLX itself, and the dependency suffices. On Linux the package gets a .cargo/config.toml for this machine,
-# with paths into this checkout's .mlx/: don't commit it, and run this script again on other machines.
+# Where mlx-sys builds MLX itself, on a Mac with Xcode, the dependency suffices. Where `make setup` fetched MLX, the package gets a
+# .cargo/config.toml for this machine, with paths into this checkout's .mlx/: don't commit it, and run this script again on other
+# machines.
 set -euo pipefail
 
 die() {

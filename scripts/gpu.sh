@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests and benchmarks on a GPU, against PyTorch if it is installed, in parts of less than four minutes each on a data-centre GPU.
-# Components with results are not repeated. Writes results.json, table.txt and log.txt to OUT, and all of it to OUT.tar.gz; the last line
+# Parts with results are not repeated. Writes results.json, table.txt and log.txt to OUT, and all of it to OUT.tar.gz; the last line
 # is a summary. Exits with 0 only if no row failed and none was skipped unrequested.
 #
 #     bash scripts/gpu.sh                        all parts, results in gpu-results/

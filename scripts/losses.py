@@ -23,9 +23,9 @@ name = "-".join(word.strip("-").replace("/", "_") for word in options.recipe) or
 losses = []
 for seed in options.seeds.split(","):
     run = options.out / name / f"seed-{seed}"
-    if not (run / "latest").exists():
-        command = [options.program, "train", *options.recipe, "--seed", seed, "--out", str(run)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    begun = (run / "config.toml").exists()  # a run that has ended takes no further step
+    rest = ["--resume", str(run)] if begun else [*options.recipe, "--seed", seed, "--out", str(run)]
+    subprocess.run([options.program, "train", *rest], check=True, stdout=subprocess.DEVNULL)
     command = [options.program, "eval", "--checkpoint", str(run / "latest"), "--split", "val", "--json"]
     losses.append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["loss"])
     print(f"seed {seed:>6}  {losses[-1]:.4f}", flush=True)

@@ -66,8 +66,8 @@ def first_step(bench):
     return rows
 
 
-def steps_of(lines, warm):
-    """Median milliseconds per step after a warm-up, from the tokens per second in the metrics."""
+def median_rate(lines, warm):
+    """Median of the metrics' tokens per second after a warm-up."""
     rates = sorted(line["tokens_per_second"] for line in lines if "tokens_per_second" in line and line["step"] > warm)
     return rates[len(rates) // 2] if rates else None
 
@@ -84,7 +84,7 @@ def timed(bench, name, options, tokens, warm, size, ways, least):
                 peers[way] = peer
         with tempfile.TemporaryDirectory() as folder:
             code, lines, err, _ = bench.train([*options, "--dtype", dtype], folder, 150)
-        rate = steps_of(lines, warm)
+        rate = median_rate(lines, warm)
         milliseconds = 1e3 * tokens / rate if rate else None
         memory = max((line.get("memory", 0) for line in lines), default=0) / 2**20
         failed = None if code == 0 else f"exit {code}: {' '.join(err.split())[-200:]}"

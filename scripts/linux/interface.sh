@@ -14,7 +14,7 @@ build_interface() { # INCLUDE FOLDER
   [ "$backend" = cpu ] || own+=("$here"/cuda/*.cpp)
 
   # mlx-c is the same for every backend.
-  made_of=$(cat "$mlx_c"/mlx/c/*.* "$here"/*.h "$1/mlx/version.h" | sha256sum | cut -d" " -f1)-$(g++ -dumpfullversion)
+  made_of=$(cat "$mlx_c"/mlx/c/*.* "$here"/interface.sh "$here"/*.h "$1/mlx/version.h" | sha256sum | cut -d" " -f1)-$(g++ -dumpfullversion)
   if [ "$(cat "$interface/complete" 2>/dev/null)" != "$made_of" ]; then
     folder "$2/interface"
     step "the C interface did not compile" compile "$2/interface" "$mlx_c"/mlx/c/*.cpp -- g++ "${cflags[@]}" "${cxxflags[@]}"

@@ -9,7 +9,7 @@
 
 mlx=$root/.mlx
 # Hash of all inputs of the build.
-want=$(cat scripts/setup/*.sh "$here"/*.* Cargo.lock | cksum | tr ' ' -)-$root
+want=$(cat scripts/setup/*.sh "$here"/*.* <(grep -A 2 '^name = "mlx-sys"' Cargo.lock) | cksum | tr ' ' -)-$root
 
 has_parts() {
   [ "$(cat "$mlx/complete" 2>/dev/null)" = "$want" ] && [ -e "$mlx/lib/libmlxc.a" ] && [ -e "$mlx/mlx/lib/libmlx.dylib" ] &&
@@ -57,11 +57,19 @@ declare_in_rust() { # MLX-C FOLDER
     --blocklist-function malloc --blocklist-function realloc "$2/all.h" -o "$2/lib/bindings.rs" -- "-I$1" -isysroot "$(xcrun --show-sdk-path)"
 }
 
+# Puts what was fetched where it stays.
+keep() {
+  put "$fetched" "$mlx/mlx"
+  step "what was fetched could not be noted" cp $here/requirements.txt "$mlx/requirements"
+  printf '%s' $build | write "$mlx/build"
+  fetched=$mlx/mlx
+}
+
 # Runs a small program that adds two numbers on the GPU.
-try_device() { # MLX-C FOLDER
+try_device() { # MLX-C FOLDER LIBRARY
   local said
-  step "a small program did not link with MLX" xcrun clang -arch arm64 "-I$1" $here/try_device.c -L"$2/lib" -L"$mlx/mlx/lib" -lmlxc -lmlx \
-    -lc++ -Wl,-rpath,"$mlx/mlx/lib" -o "$2/try_device"
+  step "a small program did not link with MLX" xcrun clang -arch arm64 "-I$1" $here/try_device.c -L"$2/lib" -L"$3" -lmlxc -lmlx \
+    -lc++ -Wl,-rpath,"$3" -o "$2/try_device"
   said=$("$2/try_device" 2>&1) && [ "$said" = "gpu 42" ] ||
     die "MLX does not compute on this Mac's GPU (${said:-no word}); the other way is to build MLX, which needs Xcode: BACKEND=source make setup"
 }
@@ -81,7 +89,7 @@ folder "$mlx"
 folder .cargo
 lock "$mlx/lock"
 has_parts && is_configured && exit 0
-trap 'rm -rf "$mlx"/making.*' EXIT
+trap 'rm -rf "$mlx/making"' EXIT
 finish_puts "$mlx"
 if [ -f .cargo/config.toml ] && ! grep -q scripts/macos/setup.sh .cargo/config.toml; then
   die ".cargo/config.toml is not this script's; move it away (or to ~/.cargo/config.toml), then run this again"
@@ -92,17 +100,18 @@ if has_parts; then
   exit 0
 fi
 started=$SECONDS
+# Everything is made and tried beside what is there, which stays until then.
 making=$mlx/making
-rm -rf "$making" "$mlx/complete"
+rm -rf "$making"
 folder "$making/lib"
 if [ -e "$mlx/mlx/lib/mlx.metallib" ] && cmp -s "$mlx/requirements" $here/requirements.txt && [ "$(cat "$mlx/build" 2>/dev/null)" = $build ]; then
   say "1/4 MLX for macOS $build is there"
+  fetched=$mlx/mlx
 else
   say "1/4 fetching MLX for macOS $build ($(sed -n 's/^\(mlx-metal==[^ ]*\).*/\1/p' $here/requirements.txt), about 50 MB)"
   fetch_wheel "$making"
-  put "$making/mlx" "$mlx/mlx"
-  step "what was fetched could not be noted" cp $here/requirements.txt "$mlx/requirements"
-  printf '%s' $build | write "$mlx/build"
+  fetched=$making/mlx
+  [ -e "$mlx/mlx" ] || keep # there is nothing that it could replace
 fi
 
 say "2/4 building the C interface (about a minute)"
@@ -110,14 +119,16 @@ mlx_c=$(mlx_c_sources "$triple")
 folder "$making/objects"
 processors=$(sysctl -n hw.ncpu)
 step "the C interface did not compile" compile "$making/objects" "$mlx_c"/mlx/c/*.cpp -- \
-  xcrun clang++ -arch arm64 -mmacosx-version-min=$build.0 -std=c++20 -include math.h -O2 -fPIC "-I$mlx_c" "-I$mlx/mlx/include"
+  xcrun clang++ -arch arm64 -mmacosx-version-min=$build.0 -std=c++20 -include math.h -O2 -fPIC "-I$mlx_c" "-I$fetched/include"
 step "the C interface could not be packed" xcrun ar crs "$making/lib/libmlxc.a" "$making"/objects/*.o
 
 say "3/4 declaring it in Rust (builds bindgen the first time, a minute or two)"
 declare_in_rust "$mlx_c" "$making"
 
 say "4/4 trying the GPU"
-try_device "$mlx_c" "$making"
+try_device "$mlx_c" "$making" "$fetched/lib"
+rm -f "$mlx/complete"
+[ "$fetched" = "$mlx/mlx" ] || keep
 put "$making/lib" "$mlx/lib"
 configure
 printf '%s' "$want" | write "$mlx/complete"

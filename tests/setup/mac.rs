@@ -274,3 +274,18 @@ fn a_failed_fetch_leaves_what_worked() {
     assert_eq!(fs::read(mac.config()).unwrap(), worked);
     assert!(mac.stage.file(".mlx/mlx/lib/mlx.metallib").exists() && mac.stage.file(".mlx/lib/libmlxc.a").exists());
 }
+
+/// MLX for a newer macOS that does not compute on this GPU leaves the one that did.
+#[test]
+fn what_does_not_compute_replaces_nothing() {
+    let mac = Mac::new();
+    mac.succeed("");
+    fs::write(mac.stage.file(".mlx/complete"), "of older sources").unwrap();
+    let parts = [".mlx/build", ".mlx/complete", ".cargo/config.toml"];
+    let before = parts.map(|part| fs::read(mac.stage.file(part)).unwrap());
+    mac.stage.tell("version", "26.0");
+    mac.stage.tell("device", "nothing");
+    assert!(mac.fail("").contains("MLX does not compute on this Mac's GPU"));
+    assert_eq!(parts.map(|part| fs::read(mac.stage.file(part)).unwrap()), before);
+    assert!(!mac.stage.file(".mlx/making").exists());
+}
