@@ -1,5 +1,5 @@
-//! Passes on what the build knows of MLX: its version, for `--version`; where its shared library is, when `scripts/setup.sh`
-//! says so (where mlx-rs built MLX, it is linked in), beside an installed program or in the checkout; whether functions of MLX are replaced.
+//! Passes on what the build knows of MLX: its version, for `--version`; whether functions of it are replaced; and where its shared
+//! library is, beside an installed program or in the checkout. Where mlx-rs built MLX there is none: it is linked in.
 
 fn main() {
     println!("cargo:rerun-if-env-changed=MLX_GPT_RPATH");

@@ -78,6 +78,8 @@ def main():
     parser.add_argument("folder", type=Path, help="folder to write; it must not exist yet")
     parser.add_argument("--meta", type=Path, help="meta.pkl of a model of characters")
     options = parser.parse_args()
+    if options.folder.exists():
+        parser.error(f"{options.folder} exists already; give another folder")
     torch.serialization.add_safe_globals([GPTConfig])
     checkpoint = torch.load(options.checkpoint, map_location="cpu", weights_only=True)
     state = weights(checkpoint["model"])

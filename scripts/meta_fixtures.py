@@ -2,8 +2,8 @@
 
     python scripts/meta_fixtures.py             # or: python scripts/meta_fixtures.py OTHER_FOLDER
 
-A dict of `vocab_size`, `itos` (characters by their ids) and `stoi` (ids by their characters), pickled in each protocol
-that Python 3 has written by default or can be asked for. Needs Python alone. It has 300 characters, so that ids take more
+A dict of `vocab_size`, `itos` (characters by their ids) and `stoi` (ids by their characters), pickled in each binary
+protocol of Python 3. Needs Python alone. It has 300 characters, so that ids take more
 than a byte and dicts more than one batch of entries would in small readers.
 """
 

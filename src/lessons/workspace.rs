@@ -295,10 +295,7 @@ impl Workspace {
     /// # Errors
     /// A corpus that cannot be trained with.
     pub fn estimate(&self, recipe: &Recipe) -> Result<Duration> {
-        let config = TrainConfig {
-            lora_rank: 0, // adapters need a base model; a step with them takes about as long
-            ..self.config_without_init(recipe)
-        };
+        let config = self.config_without_init(recipe);
         Ok(time_of_step(&config, &self.dataset)? * config.steps as u32)
     }
 

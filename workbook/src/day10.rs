@@ -55,14 +55,14 @@ impl Day10 {
         vec![
             Exercise::new::<Weights>(
                 "from_hugging_face",
-                |draw| Ok(stored(draw)?.0),
+                stored,
                 |tensors| named(&day10::from_hugging_face(tensors.clone())?),
                 move |tensors| named(&(self.from_hugging_face)(tensors.clone())?),
                 0.0,
                 vec![
                     Mistake {
                         hint: "the names still begin with `transformer.`",
-                        made: |tensors| named(&without(tensors, |name| name.to_owned())),
+                        made: |tensors| named(&without_masks(tensors)),
                     },
                     Mistake {
                         hint: "the masks `attn.bias` are kept: they are no weights",
@@ -91,7 +91,7 @@ impl Day10 {
             ),
             Exercise::new::<Weights>(
                 "from_linear",
-                |draw| Ok(stored(draw)?.0),
+                stored,
                 |tensors| named(&day10::from_linear(tensors.clone())?),
                 move |tensors| named(&(self.from_linear)(tensors.clone())?),
                 0.0,
@@ -176,8 +176,8 @@ enum Head {
 }
 
 /// The tensors of a small GPT-2 as in Hugging Face's files: with a prefix and masks, or without; the head in one of three ways.
-fn stored(draw: &mut Draw) -> Result<(Weights, i32)> {
-    let (shape, weights) = small(draw)?;
+fn stored(draw: &mut Draw) -> Result<Weights> {
+    let (_, weights) = small(draw)?;
     let prefix = draw.in_turn(&["transformer.", ""]);
     let mut tensors: Weights = weights
         .into_iter()
@@ -197,15 +197,15 @@ fn stored(draw: &mut Draw) -> Result<(Weights, i32)> {
             }
         }
     }
-    Ok((tensors, shape.layers))
+    Ok(tensors)
 }
 
-/// The weights, with their names as given.
-fn without(tensors: &Weights, rename: fn(&str) -> String) -> Weights {
+/// The weights, with their names as they are in the file.
+fn without_masks(tensors: &Weights) -> Weights {
     let kept = tensors
         .iter()
         .filter(|(name, _)| !name.ends_with(".attn.bias") && !name.ends_with("masked_bias"));
-    kept.map(|(name, array)| (rename(name), array.clone())).collect()
+    kept.map(|(name, array)| (name.clone(), array.clone())).collect()
 }
 
 /// Names, shapes and numbers.

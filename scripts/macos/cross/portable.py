@@ -1,7 +1,7 @@
 """Finds features in shell scripts that bash 3.2 or the BSD tools of a Mac lack: portable.py FILE…
 
-It checks a list of Linux habits and is not a parser: comments are ignored, and so are branches for Linux only, which are in
-separate files.
+It checks a list of Linux habits and is not a parser: comments are ignored, and so are branches for Linux
+only.
 """
 
 import pathlib
