@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::{fail, folder, mlx_gpt, stdout, succeed};
+use common::{fail, folder, mlx_gpt, stderr, stdout, succeed};
 use mlx_gpt::config::{DEFAULT_CORPUS, Device, Preset};
 use mlx_gpt::course::LESSONS;
 use mlx_gpt::lessons::Lesson;
@@ -253,6 +253,12 @@ fn asked(command: Command, answer: &str) -> String {
 
 #[test]
 fn wrong_lessons_are_refused() {
+    let unfit = lesson(folder().path(), &["3", "--preset", "gpt2"]).output().unwrap();
+    assert!(
+        stderr(&unfit).contains("[possible values: nano, baby]"),
+        "{}",
+        stderr(&unfit)
+    );
     let folder = folder();
     let error = fail(&mut lesson(folder.path(), &["11"]));
     assert!(error.contains("there is no day 11"), "{error}");

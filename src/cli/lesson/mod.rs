@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
-use clap::{Args, Command, Subcommand};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Command, Subcommand, ValueEnum};
 
 use super::signals::Signals;
 use super::training_report::TrainingReport;
-use crate::config::Device;
-use crate::config::{DEFAULT_CORPUS, Preset};
+use crate::config::{DEFAULT_CORPUS, Device, Preset};
 use crate::course::{self, overview};
 use crate::lessons::claims::{Check, CheckResult};
 use crate::lessons::page::{Page, View};
@@ -116,6 +116,11 @@ enum LessonCommand {
     },
 }
 
+/// Presets whose models have a vocabulary of characters: with GPT-2's, a bigram table alone has 2.5 billion numbers.
+fn character_level() -> impl TypedValueParser<Value = Preset> {
+    PossibleValuesParser::new(["nano", "baby"]).try_map(|name| Preset::from_str(&name, false))
+}
+
 #[derive(Args)]
 struct LessonOptions {
     /// Folder of all days' checkpoints
@@ -125,7 +130,7 @@ struct LessonOptions {
     #[arg(long, value_name = "PATH")]
     corpus: Option<String>,
     /// Size and recipe that the days' models start from [default: nano on a CPU, baby on a GPU]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = character_level())]
     preset: Option<Preset>,
     /// Training steps of each model instead of the day's own number
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
