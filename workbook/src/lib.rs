@@ -97,6 +97,8 @@ impl Answers {
     }
 }
 
+/// The optimizer that the learner writes, which is not the default.
+const ADAMW: &str = "--optimizer=adamw";
 /// Where `cargo run` trains.
 const RUN: &str = "runs/mine";
 
@@ -108,8 +110,15 @@ pub fn main(answers: &Answers) -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         [] if Path::new(RUN).exists() => train(answers, &["--resume", RUN]),
-        [] => train(answers, &["--out", RUN, "--optimizer", "adamw"]),
-        ["train", ..] => train(answers, &words[1..]),
+        [] => train(answers, &["--out", RUN, ADAMW]),
+        ["train", ..]
+            if words
+                .iter()
+                .any(|word| word.starts_with("--optimizer") || word.starts_with("--resume")) =>
+        {
+            train(answers, &words[1..])
+        }
+        ["train", ..] => train(answers, &[&words[1..], &[ADAMW]].concat()),
         ["check", day] => match day.parse() {
             Ok(day) if !answers.exercises(day).is_empty() => finish(check(answers, day)),
             _ => {
