@@ -68,7 +68,7 @@ pub fn mean_weights(tokens: i32) -> Result<Array> {
 /// The causal mask `[T, T]`: true where a column's token comes after the row's, in the future.
 ///
 /// # Exercise
-/// Compare each row's position with each column's: `ops::arange` as above, `expand_dims(-1)`, `ops::lt`.
+/// Compare each row's position with each column's: `ops::arange::<_, i32>(None, tokens, None)`, `expand_dims(-1)`, `ops::lt`.
 pub fn causal_mask(tokens: i32) -> Result<Array> {
     let position = ops::arange::<_, i32>(None, tokens, None)?; // [T]
     ops::lt(position.expand_dims(-1)?, &position)

@@ -36,7 +36,7 @@ use crate::lessons::page::{Page, View};
 use crate::lessons::screen::Screen;
 use crate::lessons::workbook::{WORKBOOK_FOLDER, Workbook};
 use crate::lessons::workspace::Workspace;
-use crate::terminal::console::program;
+use crate::terminal::console::{program, quoted};
 
 /// The days, in order.
 pub const LESSONS: &[&Lesson] = &[
@@ -63,22 +63,30 @@ pub fn find(day: u8) -> Result<&'static Lesson> {
         .with_context(|| format!("there is no day {day}; the days are 1 to {}", LESSONS.len()))
 }
 
-/// Runs a lesson: prints the chapter, computes its figures, trains its models.
+/// Runs a lesson: prints the chapter, computes its figures, trains its models. With a workbook, the chapter's code is without what
+/// the learner writes there.
 ///
 /// # Errors
 /// A missing checkpoint of an earlier day, or a figure that cannot be computed or written.
-pub fn run(lesson: &Lesson, workspace: &Workspace) -> Result<()> {
-    Page::run(lesson, workspace, View::Chapter)?;
+pub fn run(lesson: &Lesson, workspace: &Workspace, workbook: Option<&Workbook>) -> Result<()> {
+    let view = match workbook {
+        Some(_) => View::Exercises,
+        None => View::Chapter,
+    };
+    Page::run(lesson, workspace, view)?;
     let mut screen = Screen::of_terminal();
     let (program, day) = (program(), lesson.day);
     screen.text(&format!(
         "Answers: `{program} lesson {day} --answer`. Check this day's claims on your machine: `{program} lesson check {day}`."
     ))?;
-    if let Ok(workbook) = Workbook::open(Path::new(WORKBOOK_FOLDER)) {
-        let file = workbook.day(day);
+    if let Some(workbook) = workbook {
+        let folder = match workbook.folder() == Path::new(WORKBOOK_FOLDER) {
+            true => String::new(),
+            false => format!(" {}", quoted(workbook.folder())),
+        };
         screen.text(&format!(
-            "What is left out here is yours to write, in `{}`. Is it right? `{program} lesson check {day} --mine`.",
-            file.display()
+            "What is left out here is yours to write, today's functions in `{}`, others in the files of their days. Are they right? `{program} lesson check {day} --mine{folder}`.",
+            workbook.day(day).display()
         ))?;
     }
     match find(day + 1) {

@@ -1,6 +1,5 @@
 //! A day's program as it runs: its figures between the text of its chapter, its claims checked.
 
-use std::path::Path;
 use std::vec::IntoIter;
 
 use anyhow::{Result, bail};
@@ -9,7 +8,7 @@ use super::Lesson;
 use super::chapter::{Section, sections};
 use super::claims::{Check, CheckResult, losses_in_bands};
 use super::screen::Screen;
-use super::workbook::{WORKBOOK_FOLDER, Workbook, without_bodies};
+use super::workbook::without_bodies;
 use super::workspace::Workspace;
 
 /// What a day's program is run for.
@@ -17,6 +16,8 @@ use super::workspace::Workspace;
 pub enum View {
     /// The chapter, with its figures.
     Chapter,
+    /// The same, its code without what the learner is to write.
+    Exercises,
     /// The figures and the claims, without the chapter's text.
     Figures,
     /// The claims alone.
@@ -32,8 +33,13 @@ pub struct Page<'a> {
     /// The sections that were not shown yet.
     rest: IntoIter<Section<'a>>,
     checks: Vec<Check>,
-    /// Shows the exercises' code without what the learner is to write.
-    exercises: bool,
+}
+
+impl View {
+    /// Whether it shows the chapter's text.
+    fn has_text(self) -> bool {
+        matches!(self, Self::Chapter | Self::Exercises)
+    }
 }
 
 impl<'a> Page<'a> {
@@ -52,10 +58,9 @@ impl<'a> Page<'a> {
             screen: Screen::of_terminal(),
             rest: sections(lesson.chapter).into_iter(),
             checks: Vec::new(),
-            exercises: Workbook::open(Path::new(WORKBOOK_FOLDER)).is_ok(),
         };
         (lesson.program)(&mut page, workspace)?;
-        if view == View::Chapter {
+        if view.has_text() {
             page.next_figure(None)?;
         } else {
             page.checks.extend(losses_in_bands(lesson, workspace)?);
@@ -77,9 +82,9 @@ impl<'a> Page<'a> {
         let path = self.workspace.save_figure(self.lesson.day, name, &figure)?;
         match section {
             Some(Section::Figure { before, after, .. }) => {
-                let (before, after) = match self.view {
-                    View::Chapter => (before, after),
-                    _ => {
+                let (before, after) = match self.view.has_text() {
+                    true => (before, after),
+                    false => {
                         self.screen.text(&format!("**{name}**"))?;
                         ("```text\n".into(), "```".into())
                     }
@@ -103,7 +108,7 @@ impl<'a> Page<'a> {
         hint: &'static str,
         verify: impl FnOnce() -> Result<CheckResult>,
     ) -> Result<()> {
-        if self.view != View::Chapter {
+        if !self.view.has_text() {
             self.checks.push(Check {
                 statement: statement.to_owned(),
                 result: verify()?,
@@ -117,8 +122,8 @@ impl<'a> Page<'a> {
     fn next_figure(&mut self, expected: Option<&str>) -> Result<Option<Section<'a>>> {
         for section in self.rest.by_ref() {
             let name = match &section {
-                Section::Text(_) if self.view != View::Chapter => continue,
-                Section::Text(markdown) if self.exercises => {
+                Section::Text(_) if !self.view.has_text() => continue,
+                Section::Text(markdown) if self.view == View::Exercises => {
                     self.screen.text(&without_bodies(markdown)?)?;
                     continue;
                 }

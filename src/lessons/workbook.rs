@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chapter::source_file;
 use crate::disk::durable;
+use crate::disk::hash::sha256;
 
 /// The heading of the doc comment of a function that the learner writes.
 const EXERCISE: &str = "/// # Exercise";
@@ -40,13 +41,19 @@ pub enum Part {
 }
 
 impl Workbook {
-    /// Opens a learner's package.
+    /// Opens a learner's package. Where [`WORKBOOK_FOLDER`] is asked for and the current folder is a package, it is that one.
     ///
     /// # Errors
     /// There is none in that folder.
     pub fn open(folder: &Path) -> Result<Self> {
+        let is_package = |folder: &Path| folder.join("src/day01.rs").is_file();
+        let here = Path::new(".");
+        let folder = match folder == Path::new(WORKBOOK_FOLDER) && !is_package(folder) && is_package(here) {
+            true => here,
+            false => folder,
+        };
         ensure!(
-            folder.join("src/day01.rs").is_file(),
+            is_package(folder),
             "there is no workbook in {}; make one with: {} lesson start {0}",
             folder.display(),
             crate::terminal::console::program()
@@ -78,7 +85,7 @@ impl Workbook {
                 fs::create_dir_all(durable::parent(&path)).with_context(|| path.display().to_string())?;
                 durable::write_file(&path, text.as_bytes())
             };
-            write("Cargo.toml", &manifest())?;
+            write("Cargo.toml", &manifest(&std::path::absolute(folder)?))?;
             write("Cargo.lock", &read(&Path::new(CHECKOUT).join("Cargo.lock"))?)?;
             write(".cargo/config.toml", &cargo_config(folder)?)?;
             write(".gitignore", "/.cargo/config.toml\n/runs\n")?;
@@ -96,9 +103,10 @@ impl Workbook {
         &self.folder
     }
 
-    /// Whether it was built before, here or in another folder.
+    /// Whether it is the workbook that was built last.
     pub fn is_built(&self) -> bool {
-        Path::new(CHECKOUT).join("target/debug/my-gpt").exists()
+        let sources = fs::read_to_string(Path::new(CHECKOUT).join("target/debug/my-gpt.d")).unwrap_or_default();
+        std::path::absolute(self.day(1)).is_ok_and(|day| sources.contains(&*day.to_string_lossy()))
     }
 
     /// What was right when it was last checked.
@@ -285,7 +293,7 @@ pub fn exercises(day: u8) -> Result<Vec<String>> {
 
 /// The learner's manifest. This program's crate is compiled anew for it, since Cargo tells packages of another workspace apart
 /// by their paths, and without optimisation, which takes half a minute; its dependencies are those of `make train`.
-fn manifest() -> String {
+fn manifest(folder: &Path) -> String {
     let from = |line: &str| MANIFEST.find(line).map_or("", |at| &MANIFEST[at..]);
     let mlx_rs = |target: &str| {
         let table = from(&format!("[target.'{target}'.dependencies]"));
@@ -293,9 +301,12 @@ fn manifest() -> String {
         lines.map(|line| format!("{line}\n")).collect::<String>()
     };
     let profile = from("[profile.dev]").replacen("opt-level = 1", "opt-level = 0", 1);
+    // Cargo tells packages apart by name and version, and all workbooks of a checkout are built in one folder.
+    let place = sha256(folder.as_os_str().as_encoded_bytes());
     format!(
-        "[package]\nname = \"my-gpt\"\nversion = \"0.1.0\"\nedition = \"2024\"\npublish = false\n\n\
+        "[package]\nname = \"my-gpt\"\nversion = \"0.1.0-at.{}\"\nedition = \"2024\"\npublish = false\n\n\
          [dependencies]\nmlx-gpt-workbook = {{ path = {:?} }}\n\n{}\n{}\n[workspace]\n\n{profile}",
+        &place[..16],
         Path::new(CHECKOUT).join("workbook"),
         mlx_rs("cfg(target_os = \"macos\")"),
         mlx_rs("cfg(not(target_os = \"macos\"))"),
@@ -359,7 +370,7 @@ mod tests {
 
     #[test]
     fn the_manifest_has_the_profiles_of_the_program() {
-        let text = manifest();
+        let text = manifest(Path::new("/my-gpt"));
         let parsed: toml::Table = text.parse().unwrap();
         let profile = |manifest: &toml::Table| manifest["profile"]["dev"]["package"].clone();
         assert_eq!(profile(&parsed), profile(&MANIFEST.parse().unwrap()));

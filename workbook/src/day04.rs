@@ -25,28 +25,30 @@ impl Day04 {
     /// Its exercises.
     pub fn exercises(self) -> Vec<Exercise> {
         vec![
-            Exercise::new::<(Array, Weights)>(
+            Exercise::new::<(Array, Weights, String)>(
                 "linear",
                 |draw| {
                     let channels = draw.size(3, 6); // a square matrix, so that a transposed one fits
+                    let name = draw.in_turn(&["c_attn", "c_proj"]);
                     Ok((
                         draw.normal(&[2, 4, channels])?,
-                        layer(draw, "c_attn", channels, channels)?,
+                        layer(draw, name, channels, channels)?,
+                        name.to_owned(),
                     ))
                 },
-                |(x, weights)| value(day04::linear(x, weights, "c_attn")),
-                move |(x, weights)| value((self.linear)(x, weights, "c_attn")),
+                |(x, weights, name)| value(day04::linear(x, weights, name)),
+                move |(x, weights, name)| value((self.linear)(x, weights, name)),
                 TOLERANCE,
                 vec![
                     Mistake {
                         hint: "the bias is missing",
-                        made: |(x, weights)| value(x.matmul(&weights["c_attn.weight"])),
+                        made: |(x, weights, name)| value(x.matmul(&weights[&format!("{name}.weight")])),
                     },
                     Mistake {
                         hint: "the weight is not transposed here: GPT-2 keeps it as `[in, out]`",
-                        made: |(x, weights)| {
-                            let product = x.matmul(weights["c_attn.weight"].transpose()?)?;
-                            value(product.add(&weights["c_attn.bias"]))
+                        made: |(x, weights, name)| {
+                            let product = x.matmul(weights[&format!("{name}.weight")].transpose()?)?;
+                            value(product.add(&weights[&format!("{name}.bias")]))
                         },
                     },
                 ],
@@ -55,7 +57,9 @@ impl Day04 {
                 "scores",
                 |draw| {
                     let (tokens, size) = (draw.size(3, 6), 4 * draw.size(2, 4));
-                    Ok((draw.normal(&[2, tokens, size])?, draw.normal(&[2, tokens, size])?))
+                    let axes = [2, 3, tokens, size];
+                    let shape = &axes[draw.in_turn(&[1, 0])..]; // with heads as an axis, too
+                    Ok((draw.normal(shape)?, draw.normal(shape)?))
                 },
                 |(q, k)| value(day04::scores(q, k)),
                 move |(q, k)| value((self.scores)(q, k)),

@@ -279,7 +279,10 @@ fn caught<T>(answer: impl FnOnce() -> Result<T>) -> std::result::Result<T, Failu
             (message, file, line) if message.starts_with("not yet implemented") => {
                 Failure::NotWritten(Unwritten::at(&file, line))
             }
-            (message, file, line) => Failure::Said(format!("{message} ({file}:{line})")),
+            (message, file, line) => Failure::Said(match message.split_once("Exception { what: \"") {
+                Some((_, what)) => format!("{}, in an operator such as `+`", said_by_mlx(what)),
+                None => format!("{message} ({file}:{line})"),
+            }),
         }),
     }
 }

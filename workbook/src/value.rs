@@ -8,10 +8,44 @@ use mlx_rs::{Array, Dtype, ops};
 /// A result in plain numbers, with its shape.
 #[derive(Clone, PartialEq)]
 pub struct Value {
-    /// Whether it is of true and false.
-    is_bool: bool,
+    kind: Kind,
     shape: Vec<usize>,
     numbers: Vec<f64>,
+}
+
+/// The kind of a result's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// True and false.
+    Bool,
+    /// Of any size.
+    Integer,
+    /// Of 32 bits or fewer.
+    Float,
+    /// Of 64 bits, as no model here has them.
+    Double,
+}
+
+impl From<Dtype> for Kind {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::Bool => Self::Bool,
+            Dtype::Float64 => Self::Double,
+            Dtype::Float32 | Dtype::Float16 | Dtype::Bfloat16 | Dtype::Complex64 => Self::Float,
+            _ => Self::Integer,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bool => "true and false",
+            Self::Integer => "integers",
+            Self::Float => "float32",
+            Self::Double => "float64",
+        })
+    }
 }
 
 impl Value {
@@ -19,7 +53,7 @@ impl Value {
     pub fn list(numbers: impl IntoIterator<Item = impl Into<f64>>) -> Self {
         let numbers: Vec<f64> = numbers.into_iter().map(Into::into).collect();
         Self {
-            is_bool: false,
+            kind: Kind::Float,
             shape: vec![numbers.len()],
             numbers,
         }
@@ -32,7 +66,7 @@ impl Value {
     pub fn array(array: &Array) -> Result<Self> {
         let flat = array.as_dtype(Dtype::Float32)?.flatten(None, None)?;
         Ok(Self {
-            is_bool: array.dtype() == Dtype::Bool,
+            kind: array.dtype().into(),
             shape: array.shape().iter().map(|&n| n as usize).collect(),
             numbers: flat.to_vec_exact::<f32>()?.into_iter().map(f64::from).collect(),
         })
@@ -62,8 +96,8 @@ impl Value {
         if self.shape != other.shape {
             return Some(Difference::Shape(self.shape.clone(), other.shape.clone()));
         }
-        if self.is_bool != other.is_bool {
-            return Some(Difference::Kind(self.is_bool));
+        if self.kind != other.kind {
+            return Some(Difference::Kind(self.kind, other.kind));
         }
         let finite = self.numbers.iter().filter(|number| number.is_finite());
         let largest = finite.fold(1.0_f64, |largest, number| largest.max(number.abs()));
@@ -75,6 +109,7 @@ impl Value {
             .map(|(at, _)| at)
             .collect();
         wrong.first().map(|&first| Difference::Numbers {
+            kind: self.kind,
             place: self.place(first),
             expected: self.numbers[first],
             found: other.numbers[first],
@@ -111,12 +146,13 @@ pub fn value(array: mlx_rs::error::Result<Array>) -> Result<Value> {
 /// How a result differs from the expected one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Difference {
-    /// True and false are expected where numbers are found, if this is true; or the reverse.
-    Kind(bool),
+    /// Expected and found kind of numbers.
+    Kind(Kind, Kind),
     /// Expected and found shape.
     Shape(Vec<usize>, Vec<usize>),
     /// The first number that differs.
     Numbers {
+        kind: Kind,
         place: Vec<usize>,
         expected: f64,
         found: f64,
@@ -130,8 +166,11 @@ pub enum Difference {
 impl Difference {
     /// What to look at, where the difference itself says it.
     pub fn hint(&self) -> Option<&'static str> {
-        let Self::Shape(expected, found) = self else {
-            return None;
+        let (expected, found) = match self {
+            Self::Shape(expected, found) => (expected, found),
+            Self::Kind(Kind::Bool, _) => return Some("a comparison such as `gt`, `lt`, `eq` gives true and false"),
+            Self::Kind(Kind::Float, _) => return Some("`as_dtype(Dtype::Float32)` makes numbers of it"),
+            _ => return None,
         };
         let without_ones = |shape: &[usize]| shape.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
         let sorted = |shape: &[usize]| {
@@ -159,20 +198,35 @@ impl Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kind(true) => write!(f, "expected true and false, found numbers"),
-            Self::Kind(false) => write!(f, "expected numbers, found true and false (`as_dtype`)"),
+            Self::Kind(expected, found) => write!(f, "expected {expected}, found {found}"),
             Self::Shape(expected, found) => write!(f, "expected the shape {expected:?}, found {found:?}"),
+            Self::Numbers {
+                kind: Kind::Bool,
+                place,
+                expected,
+                wrong,
+                all,
+                ..
+            } => {
+                let expected = *expected == 1.0;
+                write!(
+                    f,
+                    "at {place:?} expected {expected}, found {}; {wrong} of {all} differ",
+                    !expected
+                )
+            }
             Self::Numbers {
                 place,
                 expected,
                 found,
                 wrong,
                 all,
+                ..
             } => write!(
                 f,
                 "at {place:?} expected {expected:.6}, found {found:.6}{}; {wrong} of {all} numbers differ",
                 if found.is_nan() {
-                    " (0 divided by 0, or a sum with infinities)"
+                    " (0 divided by 0, 0 times infinity, or infinity less infinity)"
                 } else {
                     ""
                 }

@@ -16,7 +16,7 @@ use crate::config::{DEFAULT_CORPUS, Device, Preset};
 use crate::course::{self, overview};
 use crate::lessons::claims::{Check, CheckResult};
 use crate::lessons::page::{Page, View};
-use crate::lessons::workbook::WORKBOOK_FOLDER;
+use crate::lessons::workbook::{WORKBOOK_FOLDER, Workbook};
 use crate::lessons::workspace::{Interrupted, LESSONS_FOLDER, Workspace, WorkspaceOptions};
 use crate::lessons::{Lesson, show_answers};
 use crate::terminal::console::{self, fitting};
@@ -60,6 +60,9 @@ pub struct Options {
     /// Show only what the day's program computes: its figures, and whether its claims hold
     #[arg(long, conflicts_with = "answer")]
     figures: bool,
+    /// Leave out of the chapter's code what is yours to write in this workbook [default: my-gpt, where there is one]
+    #[arg(long, value_name = "FOLDER", num_args = 0..=1, default_missing_value = WORKBOOK_FOLDER)]
+    mine: Option<PathBuf>,
     #[command(flatten)]
     workspace: LessonOptions,
 }
@@ -99,7 +102,7 @@ enum LessonCommand {
         #[arg(value_name = "DAY")]
         day: Option<u8>,
         /// The workbook's folder
-        #[arg(long, value_name = "FOLDER", default_value = WORKBOOK_FOLDER)]
+        #[arg(long, value_name = "FOLDER", num_args = 0..=1, default_value = WORKBOOK_FOLDER, default_missing_value = WORKBOOK_FOLDER)]
         mine: PathBuf,
     },
     /// Empty the day's functions in your workbook again; what you wrote is kept beside it
@@ -205,7 +208,11 @@ fn show(day: u8, options: &Options, signals: &Signals) -> Result<ExitCode> {
             &Page::run(lesson, &options.workspace.open(signals)?, View::Figures)?,
         )?;
     } else {
-        course::run(lesson, &options.workspace.open(signals)?)?;
+        let workbook = match &options.mine {
+            Some(folder) => Some(Workbook::open(folder)?),
+            None => Workbook::open(Path::new(WORKBOOK_FOLDER)).ok(),
+        };
+        course::run(lesson, &options.workspace.open(signals)?, workbook.as_ref())?;
     }
     Ok(ExitCode::SUCCESS)
 }

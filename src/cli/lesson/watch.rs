@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use console::{Key, Term};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::workbook::checked;
 use crate::course;
@@ -34,6 +35,7 @@ pub fn watch(day: Option<u8>, folder: &Path) -> Result<ExitCode> {
         said: String::new(),
         hints: false,
     };
+    let _mode = TerminalMode::keep();
     let keys = keys(screen.terminal.is_some() && std::io::stdin().is_terminal());
     let mut saved = None;
     loop {
@@ -54,12 +56,12 @@ pub fn watch(day: Option<u8>, folder: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The day that was saved last, if it is not all right; else the first that is not.
+/// The first day that is not all right, from the one that was saved last on; else from the first.
 fn unfinished_day(workbook: &Workbook) -> Result<u8> {
     let progress = workbook.progress();
     let days = || course::LESSONS.iter().map(|lesson| lesson.day);
-    let last = workbook.last_saved(days())?;
-    for day in last.into_iter().chain(days()) {
+    let last = workbook.last_saved(days())?.unwrap_or_default();
+    for day in days().filter(|&day| day >= last).chain(days()) {
         if progress.right(day) < exercises(day)?.len() {
             return Ok(day);
         }
@@ -114,6 +116,23 @@ impl Watch {
             (Some(_), false) => "\n[n] next day   [p] previous day   [q] quit\n",
         };
         print(format_args!("day {}: {}\n\n{shown}{keys}", lesson.day, lesson.title))
+    }
+}
+
+/// The terminal's mode, which is set again when this is dropped: the thread that waits for a key leaves its own.
+struct TerminalMode(Option<Termios>);
+
+impl TerminalMode {
+    fn keep() -> Self {
+        Self(tcgetattr(std::io::stdin()).ok()) // none without a terminal
+    }
+}
+
+impl Drop for TerminalMode {
+    fn drop(&mut self) {
+        if let Some(mode) = &self.0 {
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, mode); // the terminal may be gone
+        }
     }
 }
 

@@ -17,7 +17,7 @@ pub struct DayOptions {
     #[arg(value_name = "DAY")]
     day: u8,
     /// The workbook's folder
-    #[arg(long, value_name = "FOLDER", default_value = WORKBOOK_FOLDER)]
+    #[arg(long, value_name = "FOLDER", num_args = 0..=1, default_value = WORKBOOK_FOLDER, default_missing_value = WORKBOOK_FOLDER)]
     mine: PathBuf,
 }
 
@@ -30,7 +30,7 @@ pub fn start(folder: &Path) -> Result<ExitCode> {
     };
     let program = program();
     let lines = [
-        (format!("{program} lesson 1"), "the chapter of the first day"),
+        (format!("{program} lesson 1{with}"), "the chapter of the first day"),
         (
             format!("edit {}", folder.join("src/day01.rs").display()),
             "what you write",
@@ -151,7 +151,7 @@ fn cargo(workbook: &Workbook) -> Command {
 
 fn announce_build(workbook: &Workbook) {
     if !workbook.is_built() {
-        say("building the workbook (the first time: about half a minute)");
+        say("building the workbook (the first time: half a minute on a quiet machine)");
     }
 }
 
