@@ -262,7 +262,7 @@ fn a_prompt_has_special_tokens_as_asked() {
 fn a_trained_model_gets_new_special_tokens() {
     let text = &include_str!("../assets/shakespeare.txt")[..20_000];
     let bpe = Bpe::train(text, 300, Pattern::Gpt2, &[END], |_| ()).unwrap();
-    for tokenizer in [bpe.into(), train_unigram(text, 300, &["<a>"]).unwrap().into()] {
+    for tokenizer in [bpe.into(), train_unigram(text, 500, &["<a>"]).unwrap().into()] {
         let folder = folder();
         let tokenizer: Tokenizer = tokenizer;
         let before = saved(random_checkpoint(folder.path(), tokenizer, 16, 2));

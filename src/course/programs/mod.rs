@@ -10,4 +10,7 @@ pub mod day07;
 pub mod day08;
 pub mod day09;
 pub mod day10;
+mod drawings;
+mod encoder_decoder;
 mod fitting;
+mod new_tokens;
