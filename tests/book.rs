@@ -23,7 +23,7 @@ fn checkout(root: &Path, days: u8) {
     copy(&here.join("book/src"), &root.join("book/src"));
     copy(&here.join("scripts/book"), &root.join("scripts/book"));
     symlink(here.join("src"), root.join("src")).unwrap();
-    for day in 1..=days {
+    for day in (0..=days).filter(|_| days > 0) {
         let chapter = fs::read_to_string(here.join(format!("book/src/day-{day:02}.md"))).unwrap();
         for part in chapter.split("figures/").skip(1) {
             let figure = root
@@ -69,7 +69,7 @@ fn a_book_is_made_of_the_days_that_were_run() {
     // One line for each that is left out, with what makes it.
     assert_eq!(
         said.lines().filter(|line| line.contains("without")).count(),
-        9,
+        9, // days 3 to 10, and all days
         "{said}"
     );
     assert!(said.contains("make it with cargo run -- lesson 3\n"), "{said}");
@@ -85,7 +85,7 @@ fn code_has_links_and_pictures_have_captions() {
     checkout(root, 10);
     assert!(make_book(root).status.success());
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("book/src");
-    for day in 1..=10 {
+    for day in 0..=10 {
         let chapter = fs::read_to_string(sources.join(format!("day-{day:02}.md"))).unwrap();
         let page = fs::read_to_string(root.join(format!("book/made/day-{day:02}.md"))).unwrap();
         let links: Vec<&str> = page
@@ -133,7 +133,7 @@ fn a_chapter_that_includes_lost_sources_is_an_error() {
     let output = make_book(root);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        stderr(&output).contains("error: book/src/day-01.md includes ../../src/"),
+        stderr(&output).contains("error: book/src/day-00.md includes ../../src/"),
         "{}",
         stderr(&output)
     );

@@ -1,5 +1,6 @@
 //! What the days show and check: a program for each, which runs in the order of its chapter.
 
+pub mod day00;
 pub mod day01;
 pub mod day02;
 pub mod day03;
