@@ -229,6 +229,12 @@ fn every_day_runs_and_holds() {
     // A day that is done is shown again, and keeps its checkpoint.
     let again = succeed(&mut lesson(folder.path(), &["3"]));
     assert!(stdout(&again).contains("Exercises"));
+    // So is a small training, which leaves a file of weights.
+    let weights = folder.path().join("lessons/day-07-backwards.safetensors");
+    let written = || fs::metadata(&weights).unwrap().modified().unwrap();
+    let before = written();
+    succeed(&mut lesson(folder.path(), &["7"]));
+    assert_eq!(written(), before);
     succeed(mlx_gpt(folder.path()).args(["generate", "--checkpoint", "lessons/day-03", "--max-new-tokens", "5"]));
 }
 

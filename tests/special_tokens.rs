@@ -8,7 +8,10 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{fail, folder, generate, mlx_gpt, random_checkpoint, saved, stderr, stdout, succeed, train_tiny};
-use mlx_gpt::tokenizer::Tokenizer;
+use mlx_gpt::checkpoint::Checkpoint;
+use mlx_gpt::config::Precision;
+use mlx_gpt::model::vocabulary::split_rows;
+use mlx_gpt::tokenizer::{Bpe, CharTokenizer, Pattern, SpecialTokenPolicy, Tokenizer, train_unigram};
 use serde_json::Value;
 
 const END: &str = "<|endoftext|>";
@@ -252,4 +255,48 @@ fn a_prompt_has_special_tokens_as_asked() {
         said.contains(&format!("prompt: the text has the special token {END} at byte 1")),
         "{said}"
     );
+}
+
+/// New special tokens in a trained model, with tokenizers of both kinds that have them: saved, loaded, and used.
+#[test]
+fn a_trained_model_gets_new_special_tokens() {
+    let text = &include_str!("../assets/shakespeare.txt")[..20_000];
+    let bpe = Bpe::train(text, 300, Pattern::Gpt2, &[END], |_| ()).unwrap();
+    for tokenizer in [bpe.into(), train_unigram(text, 500, &["<a>"]).unwrap().into()] {
+        let folder = folder();
+        let tokenizer: Tokenizer = tokenizer;
+        let before = saved(random_checkpoint(folder.path(), tokenizer, 16, 2));
+        let first = before.tokenizer.vocab_size() as u32;
+        let new = Checkpoint::load(&before.folder)
+            .unwrap()
+            .with_special_tokens(&["<|user|>", "<|end|>"])
+            .unwrap();
+        fs::create_dir(folder.path().join("run")).unwrap();
+        new.write_model(&folder.path().join("run"), Precision::Float32).unwrap();
+        let new = Checkpoint::load(&folder.path().join("run")).unwrap();
+        assert_eq!(new.model.vocab_size, before.model.vocab_size + 2);
+        let ids = new
+            .tokenizer
+            .encode_with("<|user|>To be<|end|>", &SpecialTokenPolicy::ALLOW)
+            .unwrap();
+        assert_eq!((ids[0], ids[ids.len() - 1]), (first, first + 1));
+        // What the old tokens do is what they did.
+        assert_eq!(
+            new.tokenizer.encode(text).unwrap(),
+            before.tokenizer.encode(text).unwrap()
+        );
+        let (old_rows, _) = split_rows(&new.parameters, first as i32, 2).unwrap();
+        for (name, array) in before.parameters.iter() {
+            assert!(array.eq_values(old_rows.get(name).unwrap()).unwrap(), "{name}");
+        }
+        succeed(&mut generate(
+            folder.path(),
+            &["--prompt", "To", "--max-new-tokens", "3"],
+        ));
+        let twice = new.with_special_tokens(&["<|end|>"]).err().unwrap().to_string();
+        assert!(twice.contains("<|end|>") && twice.contains("twice"), "{twice}");
+    }
+    let characters = Tokenizer::from(CharTokenizer::from_text(text));
+    let error = characters.with_special_tokens(&["<|user|>"]).unwrap_err().to_string();
+    assert!(error.contains("--tokenizer gpt2"), "{error}");
 }

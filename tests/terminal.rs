@@ -167,7 +167,7 @@ fn mistyped_lessons_get_advice() {
         let said = misused(arguments);
         assert!(said.contains("did you mean `lesson check`?"), "{said}");
     }
-    assert!(misused(&["lesson", "three"]).contains("a lesson is a day, 1 to 10"));
+    assert!(misused(&["lesson", "three"]).contains("a lesson is a day, 0 to 10"));
     assert!(misused(&["lesson", "3", "4"]).contains("lessons are read one at a time"));
 }
 
@@ -176,8 +176,8 @@ fn a_lesson_without_a_day_lists_them() {
     let folder = folder();
     let device = ["--device", "cpu", "--preset", "nano"];
     let listed = stdout(&succeed(mlx_gpt(folder.path()).arg("lesson").args(device)));
-    assert_eq!(listed.lines().count(), 10, "{listed}");
-    for (day, line) in (1..).zip(listed.lines()) {
+    assert_eq!(listed.lines().count(), 11, "{listed}");
+    for (day, line) in (0..).zip(listed.lines()) {
         assert!(line.starts_with(&format!("{day} ")), "{line}");
     }
 }

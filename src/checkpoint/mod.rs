@@ -49,13 +49,14 @@ pub use weights::WEIGHTS_FILE;
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::config::ModelConfig;
 use crate::error;
 use crate::generate::{self, Generator, LanguageModel};
 use crate::model::linear::lora;
 use crate::model::parameters::Parameters;
+use crate::model::vocabulary;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::folder::{MODEL_CONFIG, TOKENIZER, TOKENIZER_CONFIG};
 
@@ -113,6 +114,28 @@ impl Checkpoint {
     /// The sample that was saved with it, or an empty string.
     pub fn load_sample(&self) -> String {
         fs::read_to_string(self.folder.join(SAMPLE)).unwrap_or_default()
+    }
+
+    /// The same model with further special tokens in its vocabulary: in the tokenizer, and as rows of the embedding and the head,
+    /// which are the means of the other rows. All other weights stay as they are. In memory alone; `folder` is still the old one.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::with_special_tokens`] and [`vocabulary::add_tokens`]; adapters, which belong to another folder's weights.
+    pub fn with_special_tokens(self, tokens: &[&str]) -> Result<Self> {
+        ensure!(
+            self.base.is_none(),
+            "{} holds adapters; merge them before tokens are added: mlx-gpt export --format hf",
+            self.folder.display()
+        );
+        let tokenizer = self.tokenizer.with_special_tokens(tokens)?;
+        let first = self.tokenizer.vocab_size();
+        let (model, parameters) = vocabulary::add_tokens(&self.model, &self.parameters, first, tokens.len())?;
+        Ok(Self {
+            model,
+            parameters,
+            tokenizer,
+            ..self
+        })
     }
 
     /// The same model with its adapters merged into the base weights.

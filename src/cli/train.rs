@@ -197,7 +197,7 @@ mod tests {
     #[cfg(feature = "lessons")]
     #[test]
     fn the_chapters_say_the_commands_that_train_what_the_days_train() {
-        for lesson in &crate::course::LESSONS[..8] {
+        for lesson in crate::course::LESSONS.iter().filter(|lesson| lesson.day <= 8) {
             let spans = lesson.chapter.split('`').skip(1).step_by(2);
             let commands = spans.filter_map(|span| span.strip_prefix("mlx-gpt train "));
             let configs: Vec<TrainConfig> = commands

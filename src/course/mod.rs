@@ -14,6 +14,7 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
+pub mod day00;
 pub mod day01;
 pub mod day02;
 pub mod day03;
@@ -38,8 +39,9 @@ use crate::lessons::workbook::{WORKBOOK_FOLDER, Workbook};
 use crate::lessons::workspace::Workspace;
 use crate::terminal::console::{program, quoted};
 
-/// The days, in order.
+/// The days, in order; day 0 is optional.
 pub const LESSONS: &[&Lesson] = &[
+    &programs::day00::LESSON,
     &programs::day01::LESSON,
     &programs::day02::LESSON,
     &programs::day03::LESSON,
@@ -60,7 +62,7 @@ pub fn find(day: u8) -> Result<&'static Lesson> {
     let found = LESSONS.iter().find(|lesson| lesson.day == day);
     found
         .copied()
-        .with_context(|| format!("there is no day {day}; the days are 1 to {}", LESSONS.len()))
+        .with_context(|| format!("there is no day {day}; the days are 0 to {}", LESSONS.len() - 1))
 }
 
 /// Runs a lesson: prints the chapter, computes its figures, trains its models. With a workbook, the chapter's code is without what

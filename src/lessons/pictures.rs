@@ -307,6 +307,32 @@ pub fn arcs(title: &str, names: &[String], values: &[Vec<f32>]) -> Result<String
     })
 }
 
+/// Rows of square drawings under their titles, of `side` · `side` numbers each from 0, white, to 1.
+pub fn drawings(side: usize, panels: &[(String, Vec<Vec<f32>>)]) -> Result<String> {
+    const PIXEL: i32 = 3;
+    let (step, mut top) = (PIXEL * side as i32 + 10, 0);
+    let titles = panels.iter().filter(|(title, _)| !title.is_empty()).count() as i32;
+    let height = step * panels.len() as i32 + 30 * titles;
+    draw((WIDTH, height as u32), |area| {
+        for (title, drawings) in panels {
+            if !title.is_empty() {
+                text(area, title, (12, top + 8), LETTER + 3)?;
+                top += 30;
+            }
+            for (number, drawing) in drawings.iter().enumerate() {
+                for (at, ink) in drawing.iter().enumerate() {
+                    let x = 12 + step * number as i32 + PIXEL * (at % side) as i32;
+                    let y = top + PIXEL * (at / side) as i32;
+                    let ink = BLACK.mix(0.08 + 0.92 * f64::from(ink.clamp(0.0, 1.0)));
+                    square(area, [(x, y), (x + PIXEL, y + PIXEL)], &ink)?; // the second corner is outside
+                }
+            }
+            top += step;
+        }
+        Ok(())
+    })
+}
+
 fn draw(size: (u32, u32), on: impl FnOnce(&Area) -> Result<()>) -> Result<String> {
     let mut svg = String::new();
     {

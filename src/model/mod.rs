@@ -41,6 +41,7 @@ pub mod norm;
 pub mod parameters;
 pub mod recomputed;
 pub mod shallow;
+pub mod vocabulary;
 
 pub use any::Model;
 pub use gpt::Gpt;

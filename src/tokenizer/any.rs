@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::hf_tokenizer::HfTokenizer;
@@ -193,6 +193,44 @@ impl Tokenizer {
             Self::Char(_) => &NONE,
             Self::Bpe(tokenizer) => tokenizer.special_tokens(),
             Self::HuggingFace(tokenizer) => tokenizer.special_tokens(),
+        }
+    }
+
+    /// The same tokenizer with further special tokens, whose ids follow its highest one in the order given.
+    ///
+    /// # Errors
+    /// A tokenizer of characters; a token that is empty, or is one of its tokens already.
+    pub fn with_special_tokens(&self, tokens: &[&str]) -> Result<Self> {
+        let first = self.vocab_size() as u32;
+        let new = tokens
+            .iter()
+            .zip(first..)
+            .map(|(token, id)| AddedToken::special(token, id));
+        match self {
+            Self::Char(_) => bail!(
+                "a tokenizer of characters has no special tokens; train a model with --tokenizer gpt2 or a tokenizer.json"
+            ),
+            Self::Bpe(bpe) => {
+                let ordinary = bpe.ordinary_tokens().map(|(id, token)| (token.into(), id));
+                let added = bpe.added_tokens().tokens().iter().cloned().chain(new);
+                let extended = Bpe::new(ordinary.collect(), bpe.pre_tokenizer().clone(), added.collect())?;
+                Ok(extended.with_prefix_space(bpe.add_prefix_space()).into())
+            }
+            Self::HuggingFace(library) => {
+                for token in tokens {
+                    let known = library.special_tokens().contains_key(*token);
+                    ensure!(
+                        !token.is_empty() && !known,
+                        "special token {token} occurs twice, or is empty"
+                    );
+                }
+                let mut json = library.to_json().clone();
+                match json["added_tokens"].as_array_mut() {
+                    Some(added) => added.extend(new.map(|token| token.to_json())),
+                    None => json["added_tokens"] = new.map(|token| token.to_json()).collect(),
+                }
+                Ok(HfTokenizer::from_json(json)?.into())
+            }
         }
     }
 

@@ -27,7 +27,7 @@ macro_rules! plain {
     )*};
 }
 
-plain!(u32, u64, usize, i32, f32, String, Shape);
+plain!(u32, u64, usize, i32, f32, f64, String, Shape);
 
 impl<T: Input> Input for [T] {
     fn describe(&self) -> String {

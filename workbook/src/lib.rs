@@ -16,6 +16,7 @@
 //! | `dayNN.rs` | the exercises of a day, with their usual mistakes |
 
 mod batch;
+mod day00;
 mod day01;
 mod day02;
 mod day03;
@@ -37,6 +38,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
+pub use day00::Day00;
 pub use day01::Day01;
 pub use day02::Day02;
 pub use day03::Day03;
@@ -56,6 +58,8 @@ use training::Mine;
 /// The learner's functions.
 #[derive(Clone, Copy)]
 pub struct Answers {
+    /// Gradients.
+    pub day00: Day00,
     /// Byte pairs.
     pub day01: Day01,
     /// Batches, the loss, the bigram model.
@@ -82,6 +86,7 @@ impl Answers {
     /// The exercises of a day, in the order of its file.
     fn exercises(&self, day: u8) -> Vec<Exercise> {
         match day {
+            0 => self.day00.exercises(),
             1 => self.day01.exercises(),
             2 => self.day02.exercises(),
             3 => self.day03.exercises(),
@@ -122,7 +127,7 @@ pub fn main(answers: &Answers) -> ExitCode {
         ["check", day] => match day.parse() {
             Ok(day) if !answers.exercises(day).is_empty() => finish(check(answers, day)),
             _ => {
-                eprintln!("error: give a day to check, 1 to 10: cargo run -- check 4");
+                eprintln!("error: give a day to check, 0 to 10: cargo run -- check 4");
                 ExitCode::from(2)
             }
         },

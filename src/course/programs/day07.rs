@@ -8,6 +8,7 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, ops, random};
 
 use super::day06::BLOCKS;
+use super::encoder_decoder;
 use crate::checkpoint::Checkpoint;
 use crate::config::{ModelConfig, Preset};
 use crate::course::day02::cross_entropy;
@@ -291,7 +292,8 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     page.figure("vectors.svg", || {
         let (labels, vectors) = workspace.embedding(NANO.folder)?;
         principal_components("What day 7 learned of each character", labels, &vectors)
-    })
+    })?;
+    encoder_decoder::program(page, workspace)
 }
 
 /// The residual stream after the embeddings and after each block, each `[B, T, C]`.

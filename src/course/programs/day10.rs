@@ -7,6 +7,8 @@ use std::fs;
 use mlx_rs::error::Result;
 use mlx_rs::{Array, random};
 
+use super::day08::FURTHER;
+use super::{drawings, new_tokens};
 use crate::config::{Device, ModelConfig, Preset, TrainConfig};
 use crate::course::day03::Weights;
 use crate::course::day10::{from_hugging_face, from_linear, lora, merge_lora};
@@ -32,7 +34,7 @@ pub const LESSON: Lesson = Lesson {
     teaches: "a model trained on one thing is trained on another, and measured before and after",
     chapter: include_str!("../../../book/src/day-10.md"),
     models: &[BASE, FINETUNED],
-    needs: &[],
+    needs: &[FURTHER.folder],
     program,
 };
 
@@ -71,7 +73,7 @@ const BASE: Recipe = Recipe {
 };
 
 /// The stand-in, finetuned.
-const FINETUNED: Recipe = Recipe {
+pub const FINETUNED: Recipe = Recipe {
     folder: "day-10",
     what: "the same, finetuned on plays",
     change: |config| small(config, 2e-3, 2e-4),
@@ -251,6 +253,10 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
         out += &format!("\n{learning} parameters learn, {percent:.1} % of all; {frozen} stay as they are\n");
         Ok(out)
     })?;
+
+    new_tokens::special(page, workspace)?;
+    new_tokens::compressed_prompt(page, workspace)?;
+    drawings::program(page, workspace)?;
 
     let stored = || -> anyhow::Result<BTreeMap<String, Array>> {
         let path = workspace.checkpoint(BASE.folder)?.join("model.safetensors");

@@ -1,5 +1,6 @@
 //! What the days show and check: a program for each, which runs in the order of its chapter.
 
+pub mod day00;
 pub mod day01;
 pub mod day02;
 pub mod day03;
@@ -10,4 +11,7 @@ pub mod day07;
 pub mod day08;
 pub mod day09;
 pub mod day10;
+mod drawings;
+mod encoder_decoder;
 mod fitting;
+mod new_tokens;
