@@ -248,6 +248,51 @@ fn what_a_learner_wrote_is_kept() {
     assert!(text(&output).contains("lesson start /nowhere"), "{}", text(&output));
 }
 
+/// All of a checkout's workbooks are built in one folder.
+#[test]
+fn two_workbooks_are_told_apart() {
+    let workbook = Workbook::start();
+    for day in 1..=3 {
+        workbook.lesson("solution", day);
+    }
+    let other = workbook.folder.with_file_name("other");
+    let other = other.to_str().unwrap();
+    assert!(lesson(&["start", other]).status.success());
+    for _ in 0..2 {
+        assert_eq!(workbook.lesson("check", 3).status.code(), Some(0));
+        let said = text(&lesson(&["check", "3", "--mine", other]));
+        assert!(said.contains("to do  one_hot") && !said.contains("right  "), "{said}");
+    }
+}
+
+/// `q` leaves the terminal as it was, so that the shell goes on as before.
+#[test]
+fn watching_leaves_the_terminal_as_it_was() {
+    let workbook = Workbook::start();
+    let mut shell = Command::new("sh");
+    shell
+        .args([
+            "-c",
+            "stty -a; echo begun; \"$0\" lesson watch 4 --mine \"$1\"; stty -a; echo ended",
+        ])
+        .arg(program().get_program())
+        .arg(&workbook.folder);
+    let mut session = rexpect::session::spawn_command(shell, Some(600_000)).unwrap();
+    let before = session.exp_string("begun").unwrap();
+    session.exp_string("[q] quit").unwrap();
+    session.send("q").unwrap();
+    session.flush().unwrap();
+    let after = session.exp_string("ended").unwrap();
+    let modes = |text: &str| -> Vec<String> {
+        let words = text.split_whitespace().map(|word| word.trim_end_matches(';'));
+        let known = ["icanon", "isig", "echo", "icrnl"];
+        let set = words.filter(|word| known.contains(&word.trim_start_matches('-')));
+        set.map(str::to_owned).collect()
+    };
+    assert_eq!(modes(&after), modes(&before), "{after}");
+    assert_eq!(modes(&after).len(), 4, "{after}");
+}
+
 #[test]
 fn what_does_not_compile_is_said_by_rust() {
     let workbook = Workbook::start();

@@ -20,6 +20,9 @@ use crate::terminal::console::print;
 /// How often the files' times are looked at.
 const INTERVAL: Duration = Duration::from_millis(200);
 
+/// The key that ends it.
+const QUIT: Key = Key::Char('q');
+
 /// What a line of a check begins with that is shown only when asked for.
 const HINT: &str = "       hint: ";
 
@@ -45,7 +48,7 @@ pub fn watch(day: Option<u8>, folder: &Path) -> Result<ExitCode> {
             screen.check(&workbook)?;
         }
         match keys.recv_timeout(INTERVAL) {
-            Ok(Key::Char('q')) => break,
+            Ok(QUIT) => break,
             Ok(Key::Char('h')) => screen.show_hints()?,
             Ok(Key::Char('n')) => screen.turn(&workbook, 1)?,
             Ok(Key::Char('p')) => screen.turn(&workbook, -1)?,
@@ -142,8 +145,9 @@ fn keys(interactive: bool) -> Receiver<Key> {
     if interactive {
         thread::spawn(move || {
             while let Ok(key) = Term::stdout().read_key() {
-                if sender.send(key).is_err() {
-                    break;
+                let quits = key == QUIT;
+                if sender.send(key).is_err() || quits {
+                    break; // it would set the mode of the next wait
                 }
             }
         });
