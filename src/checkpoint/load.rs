@@ -33,6 +33,9 @@ impl LanguageModel {
     /// Loads the model of a checkpoint's folder, or of a run's newest checkpoint, and checks it against its configuration and
     /// its recorded hashes.
     ///
+    /// This is [`Checkpoint::load`] and [`Checkpoint::language_model`] in one call. The program's commands make both, since they
+    /// also use the weights or the folder.
+    ///
     /// # Errors
     /// The path does not exist, or the checkpoint is damaged or of an unsupported kind.
     pub fn load(path: impl AsRef<Path>) -> error::Result<Self> {
