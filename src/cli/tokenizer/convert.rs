@@ -6,8 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use super::input::open;
-use super::train::{output_file, save};
-use crate::disk::durable;
+use super::train::{ensure_free, output_file, save};
 use crate::terminal::console;
 use crate::tokenizer::{AddedToken, Pattern, PreTokenizer, Tokenizer};
 
@@ -39,7 +38,7 @@ pub struct Options {
 
 pub fn run(options: &Options) -> Result<()> {
     let file = output_file(&options.out);
-    durable::ensure_free(&file)?;
+    ensure_free(&options.out)?;
     let tokenizer = if options.pattern.is_some() || !options.special.is_empty() {
         load_tiktoken(options)?
     } else {
