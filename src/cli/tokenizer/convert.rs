@@ -52,12 +52,16 @@ pub fn run(options: &Options) -> Result<()> {
 fn load_tiktoken(options: &Options) -> Result<Tokenizer> {
     let file = Path::new(&options.tokenizer);
     let pattern = options.pattern.clone().unwrap_or(Pattern::Gpt4.into());
-    let tokenizer = Tokenizer::load_tiktoken(file, pattern.clone(), Vec::new()).with_context(|| {
-        format!(
-            "--pattern and --special are for a .tiktoken file, which {} is not",
-            file.display()
-        )
-    })?;
+    let read = Tokenizer::load_tiktoken(file, pattern.clone(), Vec::new());
+    let tokenizer = match file.exists() {
+        false => read?,
+        true => read.with_context(|| {
+            format!(
+                "--pattern and --special are for a .tiktoken file, which {} is not",
+                file.display()
+            )
+        })?,
+    };
     let mut next = u32::try_from(tokenizer.vocab_size())?;
     let mut specials = Vec::with_capacity(options.special.len());
     for special in &options.special {
