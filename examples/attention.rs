@@ -17,7 +17,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("give a run or a checkpoint, and a text".into());
     };
     let checkpoint = Checkpoint::load(&find_checkpoint(Some(Path::new(&path)))?)?;
-    let ids = checkpoint.tokenizer.encode(&text)?;
+    let mut ids = checkpoint.tokenizer.encode(&text)?;
+    ids.truncate(checkpoint.model.context);
+    if ids.is_empty() {
+        return Err("the text has no tokens; give another one".into());
+    }
     let tokens: Vec<String> = ids
         .iter()
         .map(|&id| checkpoint.tokenizer.decode(&[id]))

@@ -4,8 +4,8 @@
 //! cargo run --example tokenize -- 'to be, or not to be'
 //! ```
 
-use mlx_gpt::tokenizer::{Bpe, Pattern, Tokenizer, pieces::pieces};
-use mlx_gpt::tokenizer::{SpecialTokenPolicy, train_merges};
+use mlx_gpt::tokenizer::pieces::pieces;
+use mlx_gpt::tokenizer::{Bpe, Pattern, SpecialTokenPolicy, Tokenizer, train_merges};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let text = std::env::args().nth(1).ok_or("give a text")?;

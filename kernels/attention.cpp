@@ -195,12 +195,20 @@ namespace mlx::core::fast {
 
 static Override<decltype(scaled_dot_product_attention)> replaced("scaled_dot_product_attention", "fast::scaled_dot_product_attention", &scaled_dot_product_attention);
 
+// Whether the shapes are [B, H, T, C], [B, K, S, C] and [B, K, S, V] with T <= S and K a divisor of H. All others are MLX's, to
+// broadcast or to refuse.
+static bool shapes_fit(const array &queries, const array &keys, const array &values) {
+  if (queries.ndim() != 4 || keys.ndim() != 4 || values.ndim() != 4) return false;
+  const auto &q = queries.shape(), &k = keys.shape(), &v = values.shape();
+  return q[0] == k[0] && q[0] == v[0] && k[1] == v[1] && q[1] % k[1] == 0 && k[2] == v[2] && q[2] <= k[2] && q[3] == k[3];
+}
+
 array scaled_dot_product_attention(const array &queries, const array &keys, const array &values, const float scale,
                                    const std::string &mask_mode, std::optional<array> mask, const std::optional<array> &sinks,
                                    bool force_fused, StreamOrDevice s) {
   Stream stream = to_stream(s);
   bool supported = is_supported(stream, {&queries, &keys, &values}) && !mask && !sinks && (mask_mode.empty() || mask_mode == "causal") &&
-              queries.ndim() == 4 && queries.shape(2) <= keys.shape(2);
+              shapes_fit(queries, keys, values);
   if (!supported || !replaced.use()) return replaced.mlx()(queries, keys, values, scale, mask_mode, mask, sinks, force_fused, s);
   const auto &q = queries.shape();
   auto outputs = array::make_arrays({{q[0], q[1], q[2], values.shape(3)}, {q[0], q[1], q[2]}}, {float32, float32},

@@ -127,6 +127,7 @@ array matmul(const array &a, const array &b, StreamOrDevice s) {
   bool transposed = b.ndim() == 2 && b.has_primitive() && std::strcmp(b.primitive().name(), "Transpose") == 0;
   if (transposed && is_supported(stream, {&a, &b}) && a.ndim() >= 2 && a.shape(-1) == b.shape(0)) {
     const array &weight = b.inputs()[0];
+    // The transpose is known by its shape alone: of a square matrix, one that swaps no axes has the same.
     if (weight.shape() == Shape{b.shape(1), b.shape(0)} && weight.shape() != b.shape() && replaced_matmul.use())
       return linear(a, weight, std::nullopt, true, stream);
   }

@@ -12,7 +12,7 @@ use common::{folder, mlx_gpt, random_checkpoint, saved, stdout, succeed, train_t
 use mlx_gpt::checkpoint::Checkpoint;
 use mlx_gpt::checkpoint::formats::Dtype;
 use mlx_gpt::checkpoint::formats::gguf::Gguf;
-use mlx_gpt::config::BosEos;
+use mlx_gpt::config::{Architecture, BosEos};
 use mlx_gpt::model::Parameters;
 use mlx_gpt::tokenizer::byte_unicode::unicode_to_bytes;
 use mlx_gpt::tokenizer::{Bpe, Pattern, Tokenizer};
@@ -383,4 +383,13 @@ fn what_fails_leaves_nothing_behind() {
     let read = file.get_array("blk.1.ffn_up.weight").unwrap().unwrap();
     let weight = checkpoint.parameters.get("h.1.mlp.c_fc.weight").unwrap();
     assert_eq!(numbers(&read), numbers(&weight.transpose().unwrap()));
+}
+
+#[test]
+fn a_model_of_another_architecture_is_refused() {
+    let folder = folder();
+    let mut checkpoint = random_checkpoint(folder.path(), bpe(&[]), 32, 2);
+    checkpoint.model.architecture = Architecture::Modern;
+    let error = Gguf::new(&checkpoint, Dtype::Float32).err().unwrap().to_string();
+    assert!(error.contains("its architecture is modern"), "{error}");
 }

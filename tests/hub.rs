@@ -223,4 +223,18 @@ fn what_comes_damaged_is_not_imported_and_fetched_again() {
     );
     assert!(!folder.path().join("model").exists());
     succeed(&mut import(folder.path(), &whole, "model"));
+
+    // Nor what is damaged in the cache: a process that fetched it may have been ended before it had compared it.
+    let blobs = folder.path().join("cache/hub/models--someone--small-gpt2/blobs");
+    let blob = blobs.join(sha256(fs::read(folder.path().join("model/model.safetensors")).unwrap()));
+    let mut bytes = fs::read(&blob).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&blob, bytes).unwrap();
+    let said = fail(&mut import(folder.path(), &whole, "again"));
+    assert!(
+        said.contains("model.safetensors was damaged in transit or in Hugging Face's cache"),
+        "{said}"
+    );
+    assert!(!folder.path().join("again").exists());
+    succeed(&mut import(folder.path(), &whole, "again"));
 }

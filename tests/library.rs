@@ -2,11 +2,13 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::{folder, generate, random_checkpoint, saved, stdout, succeed, trained};
 use mlx_gpt::config::Device;
 use mlx_gpt::generate::sampler::Sampling;
 use mlx_gpt::tokenizer::CharTokenizer;
-use mlx_gpt::{CompletionOptions, ErrorKind, FinishReason, LanguageModel, Token};
+use mlx_gpt::{CompletionOptions, ErrorKind, FinishReason, LanguageModel, Token, Tokenizer};
 use serde_json::Value;
 
 fn options(max_new_tokens: usize) -> CompletionOptions {
@@ -128,6 +130,45 @@ fn a_text_goes_on_where_it_was() {
     assert_eq!(text.count(), 3);
 }
 
+/// What was stopped has ended: no more tokens, a reason, and the text that was held back, once.
+#[test]
+fn a_stopped_completion_has_ended() {
+    let model = random_model();
+    let greedy = CompletionOptions {
+        sampling: Sampling::GREEDY,
+        ..options(10)
+    };
+    let first = model.complete("abc", &greedy).unwrap().text.chars().next().unwrap();
+    // The first character may begin the stop string, so that its text is held back.
+    let options = CompletionOptions {
+        stop: vec![format!("{first}!")],
+        ..greedy
+    };
+    let mut text = model.stream("abc", &options).unwrap();
+    assert_eq!(text.next().unwrap().unwrap().text, "");
+    assert_eq!(text.stop().unwrap(), first.to_string());
+    assert_eq!(text.stop().unwrap(), "");
+    assert!(text.next().is_none());
+    let completion = text.completion();
+    assert_eq!(completion.text, first.to_string());
+    assert_eq!(completion.ids.len(), 1);
+    assert_eq!(completion.finish_reason, Some(FinishReason::Cancelled));
+
+    text.begin_completion(&options).unwrap();
+    assert!(text.next().is_some(), "another one can begin");
+}
+
+/// A model whose tokenizer drops all spaces.
+fn without_spaces() -> LanguageModel {
+    let tokenizer: Tokenizer = CharTokenizer::from_text("abc").into();
+    let mut json = tokenizer.to_json();
+    json["normalizer"] = serde_json::json!({"type": "Replace", "pattern": {"String": " "}, "content": ""});
+    let tokenizer = Tokenizer::from_json(json, Path::new("tokenizer.json")).unwrap();
+    let folder = folder();
+    let checkpoint = saved(random_checkpoint(folder.path(), tokenizer, 16, 2));
+    LanguageModel::load(&checkpoint.folder).unwrap()
+}
+
 #[test]
 fn errors_have_a_kind_and_say_what_to_do() {
     let Err(error) = LanguageModel::load("no/such/place") else {
@@ -147,6 +188,18 @@ fn errors_have_a_kind_and_say_what_to_do() {
     let error = model.complete("xyz", &options(1)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Text);
     assert!(error.to_string().contains('x'), "{error}");
+
+    // A prompt of which the tokenizer leaves nothing, alone and side by side.
+    let nothing = without_spaces();
+    let one = nothing.complete("  ", &options(1)).map(drop);
+    let many = nothing.complete_many("  ", 0..2, &options(1), |_, _, _| Ok::<_, mlx_gpt::Error>(()));
+    for error in [one.unwrap_err(), many.map(drop).unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Text, "{error}");
+        assert!(error.to_string().contains("prompt"), "{error}");
+    }
+    let mut unwritten = model.interactive(&options(1)).unwrap();
+    let error = unwritten.next().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Text, "{error}");
 
     let hot = CompletionOptions {
         sampling: Sampling {

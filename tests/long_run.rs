@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
 
-use common::{Start, folder, train_smallest, wait_until};
+use common::{Start, folder, number, train_smallest, wait_until};
 use serde_json::Value;
 use sysinfo::{Pid, ProcessesToUpdate, System};
 
@@ -61,7 +61,7 @@ fn taken_at(child: &mut Child, run: &Path, from: u64) -> (u64, usize) {
 
 #[test]
 fn memory_and_open_files_stay_what_they_were_at_step_500() {
-    let steps: u64 = std::env::var("LONG_STEPS").map_or(5000, |steps| steps.parse().unwrap());
+    let steps: u64 = number("LONG_STEPS", 5000);
     let folder = folder();
     let run = folder.path().join("run");
     // It goes on after the steps that are looked at, so that it is still there.

@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use common::{Fixture, largest_difference};
-use mlx_gpt::config::Device;
-use mlx_gpt::config::{DEFAULT_CORPUS, Optimizer, Precision, Preset, TrainConfig};
+use mlx_gpt::config::{DEFAULT_CORPUS, Device, Optimizer, Precision, Preset, TrainConfig};
 use mlx_gpt::data::batches::{Batch, step_rng};
 use mlx_gpt::data::corpus::{Corpus, Split};
 use mlx_gpt::data::tokens::Tokens;

@@ -45,7 +45,7 @@ fn learned(folder: &Path) {
         "--out",
         "run",
     ]));
-    // Every hundredth line of the validation text will do to measure on.
+    // Every twentieth line of the validation text will do to measure on.
     let corpus = include_str!("../assets/shakespeare.txt");
     let lines: Vec<&str> = corpus
         .lines()

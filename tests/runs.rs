@@ -41,6 +41,39 @@ fn a_run_that_lost_its_checkpoints_says_so() {
     assert!(!said.contains("restarts"), "{said}");
 }
 
+/// A checkpoint that cannot be read is not one that is missing, and one at step 0 is one.
+#[test]
+fn the_listing_tells_a_damaged_checkpoint_from_none() {
+    let folder = folder();
+    let run = trained(folder.path(), "2");
+    let listed = || stdout(&succeed(mlx_gpt(folder.path()).args(["runs", "."])));
+    assert!(listed().contains("complete"), "{}", listed());
+
+    let state = run.join("step-000002/state.json");
+    let text = fs::read_to_string(&state).unwrap();
+    fs::write(&state, &text[..text.len() / 2]).unwrap();
+    assert!(
+        listed().contains("damaged: ") && listed().contains("state.json"),
+        "{}",
+        listed()
+    );
+    let json = stdout(&succeed(mlx_gpt(folder.path()).args(["runs", ".", "--json"])));
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert!(
+        json["runs"][0]["damaged"].as_str().unwrap().contains("state.json"),
+        "{json}"
+    );
+
+    let mut stopped: Value = serde_json::from_str(&text).unwrap();
+    stopped["step"] = 0.into();
+    fs::write(&state, stopped.to_string()).unwrap();
+    fs::rename(run.join("step-000002"), run.join("step-000000")).unwrap();
+    assert!(listed().contains("continue with --resume"), "{}", listed());
+
+    fs::remove_dir_all(run.join("step-000000")).unwrap();
+    assert!(listed().contains("no checkpoint yet"), "{}", listed());
+}
+
 #[test]
 fn changed_settings_are_said_and_written_down() {
     let folder = folder();

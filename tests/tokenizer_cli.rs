@@ -108,6 +108,36 @@ fn a_tokenizer_is_trained_and_used() {
     assert!(fails(&["--vocab-size", "255"]).contains("too small"));
     assert!(fails(&["--kind", "char", "--vocab-size", "9"]).contains("--vocab-size"));
     assert!(!folder.path().join("x").exists());
+
+    // A model's folder has such a file of its own, with what only its program knows.
+    let model = folder.path().join("model");
+    std::fs::create_dir(&model).unwrap();
+    let config = model.join("tokenizer_config.json");
+    std::fs::write(&config, r#"{"add_prefix_space": true}"#).unwrap();
+    for arguments in [
+        ["train", "--corpus", "corpus.txt", "--kind", "char", "--out", "model"],
+        ["convert", "--tokenizer", "bpe", "--out", "model", "--pattern", "gpt2"],
+    ] {
+        let arguments = if arguments[0] == "convert" {
+            &arguments[..5]
+        } else {
+            &arguments
+        };
+        let said = tokenizer_fails(folder.path(), arguments);
+        assert!(said.contains("tokenizer_config.json exists already"), "{said}");
+        assert_eq!(
+            std::fs::read_to_string(&config).unwrap(),
+            r#"{"add_prefix_space": true}"#
+        );
+    }
+    // One that this program left when it was ended is replaced.
+    std::fs::copy(folder.path().join("bpe/tokenizer_config.json"), &config).unwrap();
+    run(&["train", "--corpus", "corpus.txt", "--kind", "char", "--out", "model"]);
+    assert!(
+        parsed(&std::fs::read_to_string(&config).unwrap())
+            .get("eos_token")
+            .is_none()
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use hf_hub::api::sync::ApiBuilder;
 use super::bos_eos::GENERATION_CONFIG;
 use super::weights::{WEIGHTS_FILE, WEIGHTS_INDEX};
 use crate::disk::download_progress::DownloadProgress;
-use crate::disk::hash::sha256_of_file;
+use crate::disk::hash::sha256_of_blocks;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::folder::{MODEL_CONFIG, is_tokenizer_file};
 
@@ -73,8 +73,12 @@ pub fn download(repository: &str, mut progress: impl DownloadProgress) -> Result
         match events.recv_timeout(timeout) {
             Ok(DownloadEvent::Begin(name, bytes)) => progress.begin(&name, bytes),
             Ok(DownloadEvent::Received(bytes)) => progress.received(bytes),
+            Ok(DownloadEvent::Hashing) => {}
             Ok(DownloadEvent::Done(folder)) => return folder,
-            Err(_) => {
+            Err(RecvTimeoutError::Disconnected) => {
+                bail!("the download of {repository} ended early, by a fault of this program's; run this again")
+            }
+            Err(RecvTimeoutError::Timeout) => {
                 return cached(repository).with_context(|| {
                     format!(
                         "{}: no data for {} s (HF_HUB_DOWNLOAD_TIMEOUT)",
@@ -91,6 +95,8 @@ pub fn download(repository: &str, mut progress: impl DownloadProgress) -> Result
 enum DownloadEvent {
     Begin(String, u64),
     Received(u64),
+    /// A block of a file was read to compare its hash: there is no silence to time out.
+    Hashing,
     Done(Result<PathBuf>),
 }
 
@@ -137,34 +143,36 @@ fn fetch(repository: &str, sender: &Sender<DownloadEvent>) -> Result<PathBuf> {
         let cached = cache
             .get(name)
             .filter(|file| file.parent().is_some_and(|folder| folder.ends_with(&info.sha)));
-        last = Some(match cached {
+        let file = match cached {
             Some(path) => path,
-            None => {
-                let file = model
-                    .download_with_progress(name, HubProgress(sender))
-                    .with_context(failed)?;
-                verify(name, &file)?;
-                file
-            }
-        });
+            None => model
+                .download_with_progress(name, HubProgress(sender))
+                .with_context(failed)?,
+        };
+        // Also a cached one: the process that fetched it may have been ended before it had compared it.
+        verify(name, &file, || {
+            let _ = sender.send(DownloadEvent::Hashing);
+        })?;
+        last = Some(file);
     }
     folder_of(&last.with_context(failed)?)
 }
 
-/// Checks a downloaded file against its hash, which the hub provides for large files and the cache uses as their name.
+/// Checks a file in the cache against its hash, which the hub provides for large files and the cache uses as their name.
+/// `on_block` is called after each block that was read.
 ///
 /// # Errors
 /// They differ; the file is removed, so that it is downloaded again.
-fn verify(name: &str, file: &Path) -> Result<()> {
+fn verify(name: &str, file: &Path, on_block: impl FnMut()) -> Result<()> {
     let blob = file
         .canonicalize()
         .with_context(|| format!("{} cannot be read", file.display()))?;
     let hash = blob.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let is_sha256 = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_sha256 && sha256_of_file(&blob)? != hash {
+    if is_sha256 && sha256_of_blocks(&blob, on_block)? != hash {
         let _ = fs::remove_file(file).and_then(|()| fs::remove_file(&blob));
         bail!(
-            "{name} was damaged in transit: its SHA-256 is not {hash}, as the hub says; run this again to download it again"
+            "{name} was damaged in transit or in Hugging Face's cache: its SHA-256 is not {hash}, as the hub says; run this again to download it again"
         );
     }
     Ok(())

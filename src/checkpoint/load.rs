@@ -33,6 +33,9 @@ impl LanguageModel {
     /// Loads the model of a checkpoint's folder, or of a run's newest checkpoint, and checks it against its configuration and
     /// its recorded hashes.
     ///
+    /// This is [`Checkpoint::load`] and [`Checkpoint::language_model`] in one call. The program's commands make both, since they
+    /// also use the weights or the folder.
+    ///
     /// # Errors
     /// The path does not exist, or the checkpoint is damaged or of an unsupported kind.
     pub fn load(path: impl AsRef<Path>) -> error::Result<Self> {
@@ -189,12 +192,12 @@ fn ensure_is_model(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Maximum padding of a model's vocabulary beyond its tokenizer's: nanoGPT pads to a multiple of 64, Megatron to one of
-/// 128 for each of its up to eight parts.
-const MAX_VOCAB_PADDING: usize = 1024;
+/// The largest number to a multiple of which a model's vocabulary is padded: nanoGPT takes 64, Megatron 128 for each of its up to
+/// eight parts. So it is padded by fewer ids than this.
+const VOCAB_MULTIPLE: usize = 1024;
 
 /// Whether a tokenizer of `tokens` tokens can belong to a model: its vocabulary may be padded. With more padding, the
 /// tokenizer is more likely another model's.
 fn vocab_matches(tokens: usize, vocab_size: usize) -> bool {
-    tokens <= vocab_size && vocab_size - tokens < MAX_VOCAB_PADDING.min(tokens)
+    tokens <= vocab_size && vocab_size - tokens < VOCAB_MULTIPLE.min(tokens)
 }

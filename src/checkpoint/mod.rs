@@ -80,7 +80,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// The model with its tokenizer, for text generation.
+    /// The model with its tokenizer, for text generation. A program that only generates takes [`LanguageModel::load`].
     ///
     /// # Errors
     /// A context whose key-value cache doesn't fit into memory.

@@ -31,9 +31,12 @@ pub struct Summary {
 /// Summarizes a run for the listing.
 ///
 /// # Errors
-/// Its configuration cannot be read.
+/// Its configuration or the training state of its newest checkpoint cannot be read.
 pub fn summarize(run: &Run) -> Result<Summary> {
-    let state = read_checkpoint(Some(&run.folder), read_state).ok();
+    let state = match run.steps()?.is_empty() {
+        true => None,
+        false => Some(read_checkpoint(Some(&run.folder), read_state)?),
+    };
     Ok(Summary {
         folder: run.folder.clone(),
         age: run.modified().elapsed().unwrap_or_default(),

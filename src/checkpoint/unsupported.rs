@@ -17,7 +17,7 @@ const FORMATS: [UnsupportedFormat; 6] = [
         extensions: &[".pt", ".pth", ".ckpt", ".bin", ".pkl"],
         magic: b"",
         what: "a PyTorch pickle, which can run code and is not supported",
-        hint: "load it in the program that wrote it and save the weights as a GPT-2 of transformers, with save_pretrained; docs/formats.md says how for nanoGPT's and build-nanogpt's",
+        hint: "load it in the program that wrote it and save the weights as a GPT-2 of transformers, with save_pretrained; docs/formats.md of this program's sources says how for nanoGPT's and build-nanogpt's",
     },
     UnsupportedFormat {
         extensions: &[".safetensors"],

@@ -7,8 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::{scaling, speedrun, sweep};
 use crate::compute::kernels::{self, BlasThroughput, Compiler, NO_COMPILER};
-use crate::config::Device;
-use crate::config::{Preset, default_threads};
+use crate::config::{Device, Preset, default_threads};
 use crate::measure::bench::timing::Rounds;
 use crate::measure::bench::{self, BenchSection, table};
 use crate::terminal::console;

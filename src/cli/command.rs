@@ -38,13 +38,19 @@ const TEMPLATE: &str = "{about-with-newline}\n{usage-heading} {usage}\n\n{before
 
 /// The command line as a `clap` command.
 pub fn command() -> Command {
-    let command = Cli::command().mut_subcommand("train", |train| {
-        train.mut_args(|arg| {
-            let listed = TRAIN_SHORT_HELP.iter().any(|&name| arg.get_long() == Some(name));
-            arg.hide_short_help(!listed)
-        })
-    });
-    apply_conventions(command)
+    apply_conventions(Cli::command().mut_subcommand("train", list_few_in_short_help))
+}
+
+/// A command with the options of `train`, by the same conventions.
+pub fn like_train(command: Command) -> Command {
+    apply_conventions(list_few_in_short_help(command))
+}
+
+fn list_few_in_short_help(train: Command) -> Command {
+    train.mut_args(|arg| {
+        let listed = TRAIN_SHORT_HELP.iter().any(|&name| arg.get_long() == Some(name));
+        arg.hide_short_help(!listed)
+    })
 }
 
 fn apply_conventions(command: Command) -> Command {
@@ -65,6 +71,9 @@ mod tests {
     #[test]
     fn the_command_line_is_one_that_clap_can_read() {
         command().debug_assert();
+        let own = like_train(Cli::command().find_subcommand("train").unwrap().clone());
+        own.clone().debug_assert();
+        assert!(own.get_arguments().any(|arg| arg.get_short() == Some('o')));
     }
 
     /// An option that was renamed would lose its letter, or its line in `train -h`, without a word.

@@ -38,12 +38,11 @@ use std::panic;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{FromArgMatches, Parser, Subcommand};
-
-use crate::compute::device::disable_tf32;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use command::command;
 
+use crate::compute::device::disable_tf32;
 use crate::tokenizer::panic_is_caught;
 use crate::train::OwnTraining;
 
@@ -119,7 +118,8 @@ pub fn train_own(options: &[String], own: Box<dyn OwnTraining>) -> ExitCode {
     messages::show();
     signals::outlive_file_limits();
     let name = String::from("train");
-    let OwnCli { options } = OwnCli::parse_from([&name].into_iter().chain(options));
+    let matches = command::like_train(OwnCli::command()).get_matches_from([&name].into_iter().chain(options));
+    let OwnCli { options } = OwnCli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     train::train_with(options, Some(own)).unwrap_or_else(|error| output::report_error(&error))
 }
 

@@ -32,7 +32,6 @@ pub fn resolve(preset: Preset, base: &Table, recipes: &[&Table], seeds: &[u64]) 
                 config.tokenizer = own;
             }
             config.validate()?;
-            config.model_config(1).validate()?;
             configs.push(config);
         }
     }

@@ -26,7 +26,7 @@ pub struct Options {
     /// The folder that holds the runs
     #[arg(default_value = RUNS)]
     folder: PathBuf,
-    /// Print one JSON object, {\"runs\": […]}, the newest run first
+    /// Print one JSON object, {"runs": […]}, the newest run first
     #[arg(long)]
     json: bool,
 }
@@ -45,6 +45,9 @@ struct RunRow {
     /// Time since its last checkpoint or log line.
     age_seconds: u64,
     complete: bool,
+    /// Whether there is a checkpoint, if only one at step 0.
+    #[serde(skip)]
+    has_checkpoint: bool,
     /// Why the run is unreadable, if it is.
     damaged: Option<String>,
 }
@@ -75,6 +78,7 @@ impl RunRow {
             bytes: 0,
             age_seconds: 0,
             complete: false,
+            has_checkpoint: false,
             damaged: None,
         };
         let summary = match summarize(run) {
@@ -96,6 +100,7 @@ impl RunRow {
             bytes: summary.bytes,
             age_seconds: summary.age.as_secs(),
             complete: step > 0 && step >= summary.total_steps,
+            has_checkpoint: summary.state.is_some(),
             ..empty
         }
     }
@@ -106,7 +111,9 @@ impl RunRow {
                 damaged: Some(error), ..
             } => format!("damaged: {error}"),
             Self { complete: true, .. } => "complete".into(),
-            Self { step: 0, .. } => "no checkpoint yet".into(),
+            Self {
+                has_checkpoint: false, ..
+            } => "no checkpoint yet".into(),
             _ => "continue with --resume".into(),
         }
     }

@@ -6,7 +6,7 @@ use mlx_rs::DeviceType;
 #[cfg(feature = "cli")]
 pub(crate) use super::raw::disable_tf32;
 
-use super::{limits, memory};
+use super::{limits, memory, raw};
 use crate::config::Device;
 
 impl Device {
@@ -37,13 +37,15 @@ impl Device {
     /// A GPU was asked for and MLX has none here; a limit leaves less memory than MLX takes; MLX's.
     pub fn select(self) -> Result<()> {
         limits::ensure_room_to_compute()?;
-        let current = Self::current()?;
-        match self {
-            Self::Gpu if current == Self::Cpu => {
-                bail!("--device gpu: MLX has no GPU on this machine; leave it out or say --device cpu")
-            }
-            Self::Cpu if current == Self::Gpu => mlx_rs::Device::set_default(&mlx_rs::Device::cpu()),
-            _ => {}
+        // The current device says nothing of what there is: it is the one that was selected last.
+        if self == Self::Gpu && !raw::has_gpu() {
+            bail!("--device gpu: MLX has no GPU on this machine; leave it out or say --device cpu");
+        }
+        if self != Self::current()? {
+            mlx_rs::Device::set_default(&match self {
+                Self::Gpu => mlx_rs::Device::gpu(),
+                Self::Cpu => mlx_rs::Device::cpu(),
+            });
         }
         match self {
             Self::Gpu => memory::limit_gpu(),

@@ -33,6 +33,18 @@ pub fn gpu_backend() -> Option<GpuBackend> {
     }
 }
 
+/// Whether MLX has a GPU here, whatever device is selected.
+pub fn has_gpu() -> bool {
+    let mut available = false;
+    // SAFETY: the handle is freed here, once; MLX writes a bool to where the pointer says.
+    unsafe {
+        let device = mlx_sys::mlx_device_new_type(mlx_sys::mlx_device_type__MLX_GPU, 0);
+        let asked = mlx_sys::mlx_device_is_available(&raw mut available, device) == 0;
+        mlx_sys::mlx_device_free(device);
+        asked && available
+    }
+}
+
 /// Disables TF32 for float32 matrix products: NVIDIA's GPUs, and Apple's from the M5 on, would round the factors' 24 bits to
 /// 11. `MLX_ENABLE_TF32` in the environment takes precedence. MLX reads it at its first product.
 ///

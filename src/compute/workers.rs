@@ -5,7 +5,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use mlx_rs::error::Result as MlxResult;
 
 use super::compiled::{ArrayTree, tree_eval};
@@ -63,6 +63,7 @@ impl<Task: Send + 'static, Output: ArrayTree + Send + 'static> Workers<Task, Out
         match &mut self.0 {
             Mode::Inline(work) => {
                 let task = tasks.next().context("the workers were given no task")?;
+                ensure!(tasks.next().is_none(), "there are more tasks than workers");
                 Ok(vec![work(task)?])
             }
             Mode::Threads(workers) => {

@@ -34,5 +34,5 @@ pub use removed::BatchRamp;
 pub use special::SpecialTokens;
 pub use train::{OnNan, Optimizer, Schedule, TrainConfig, default_threads};
 
-/// The name of the built-in corpus in a configuration; it cannot be a path.
+/// The name of the built-in corpus in a configuration. A file of that name is `./builtin:shakespeare`.
 pub const DEFAULT_CORPUS: &str = "builtin:shakespeare";

@@ -5,11 +5,21 @@ use anyhow::{Result, ensure};
 use super::{Architecture, LINEAR_LAYERS, Lora, Optimizer, TrainConfig};
 
 impl TrainConfig {
-    /// Checks that every option is in range and fits the others.
+    /// Checks that every option is in range and fits the others, as far as that can be told without the corpus and the model
+    /// that a run starts from: patterns of `freeze` and a vocabulary are checked where these are read.
     ///
     /// # Errors
     /// The first option that is not, by name, with a fix.
     pub fn validate(&self) -> Result<()> {
+        self.validate_training()?;
+        // A model that is loaded has sizes of its own.
+        if self.init_from.is_none() {
+            self.model_config(1).validate()?; // of any vocabulary
+        }
+        Ok(())
+    }
+
+    fn validate_training(&self) -> Result<()> {
         for (name, value, most) in [
             ("steps", self.steps, u64::from(u32::MAX)),
             ("schedule-steps", self.schedule_steps(), u64::from(u32::MAX)),
@@ -103,5 +113,25 @@ impl TrainConfig {
             self.beta2
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Device, Preset, TrainConfig};
+
+    #[test]
+    fn a_model_that_cannot_be_is_refused_unless_one_is_loaded() {
+        let config = TrainConfig {
+            heads: 3, // of an embd of 128
+            ..Preset::Nano.train_config(Device::Cpu)
+        };
+        let error = config.validate().unwrap_err().to_string();
+        assert!(error.contains("heads 3 does not divide embd 128"), "{error}");
+        let loaded = TrainConfig {
+            init_from: Some("gpt2".into()),
+            ..config
+        };
+        loaded.validate().unwrap();
     }
 }

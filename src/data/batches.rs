@@ -93,8 +93,10 @@ impl Batch {
     }
 }
 
-/// Batches of `rows` windows or fewer, of `context` tokens each: in all `count` evenly spaced windows of the split, the same
-/// at every evaluation.
+/// Batches of `rows` windows or fewer, of `context` tokens each: in all `count` windows, or as many as there are, evenly spaced
+/// over the split and the same at every evaluation.
+///
+/// `tokens` must exceed `context`.
 pub fn eval_batches(tokens: &Tokens, count: usize, rows: usize, context: usize) -> impl Iterator<Item = Batch> {
     let possible = tokens.len() - context;
     let total = count.min(possible);

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::corpus::{notes, train_part};
 use super::manifest::{CorpusStats, MANIFEST, Manifest, ShardRecord, VERSION, open_shards};
-use super::text_files::{FilePosition, TextBlock, TextFiles};
+use super::text_files::{BLOCK, FilePosition, TextBlock, TextFiles};
 use super::tokens::TokenDtype;
 use crate::config::SpecialTokens;
 use crate::disk::durable;
@@ -68,6 +68,12 @@ pub fn prepare(
     let files = TextFiles::find(corpus)?.with_atomic_strings(tokenizer.special_tokens().keys());
     on_event(Event::Found(files.bytes()))?;
     let SplitPoint { stats, position: split } = find_split(&files, corpus, &mut on_event)?;
+    if files.bytes() > BLOCK as u64 && !encodes_lines_apart(tokenizer) {
+        on_event(Event::Note(
+            "each block of about 1 MiB is encoded by itself, and with this tokenizer the tokens where two blocks meet differ from those of the whole text"
+                .into(),
+        ))?;
+    }
     let tokenizer_json = serde_json::to_string_pretty(&tokenizer.to_json())?;
     let empty = Manifest {
         version: VERSION,
@@ -166,6 +172,16 @@ pub fn prepare(
     durable::write_file(&manifest, &serde_json::to_vec_pretty(&journal.manifest)?)?;
     let _ = fs::remove_file(folder.join(JOURNAL)); // if this fails, the next start removes it
     Ok(journal.manifest)
+}
+
+/// Whether the tokenizer encodes two lines to the same tokens apart as together.
+fn encodes_lines_apart(tokenizer: &Tokenizer) -> bool {
+    let (first, second) = ("To be,\n", "or not to be\n");
+    let encode = |text: &str| tokenizer.encode(text).ok();
+    match (encode(first), encode(second), encode(&[first, second].concat())) {
+        (Some(apart), Some(second), Some(together)) => [apart, second].concat() == together,
+        _ => true, // a tokenizer of characters that lacks one of these, and has no chunks
+    }
 }
 
 /// What earlier starts left in a folder.
@@ -364,5 +380,32 @@ impl ShardWriter<'_> {
         out.flush()?;
         record.sha256 = hash::finish(hash);
         Ok((record, next))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenizer::{Bpe, CharTokenizer, Pattern, PreTokenizer};
+
+    #[test]
+    fn tokenizers_whose_tokens_depend_on_the_blocks_are_told() {
+        assert!(encodes_lines_apart(&Tokenizer::gpt2().unwrap()));
+        assert!(encodes_lines_apart(&Tokenizer::cl100k().unwrap()));
+        assert!(encodes_lines_apart(&CharTokenizer::from_text("To be,\nrn").into()));
+        assert!(encodes_lines_apart(&CharTokenizer::from_text("x").into()));
+
+        let text = "To be,\nor not to be\n".repeat(9);
+        let train = |pattern: PreTokenizer| Tokenizer::from(Bpe::train(&text, 262, pattern, &[], |_| ()).unwrap());
+        assert!(encodes_lines_apart(&train(Pattern::Gpt2.into())));
+        assert!(
+            !encodes_lines_apart(&train("[^x]+".parse().unwrap())),
+            "merges across lines"
+        );
+
+        let mut json = Tokenizer::gpt2().unwrap().to_json();
+        json["pre_tokenizer"]["add_prefix_space"] = true.into();
+        let spaced = Tokenizer::from_json(json, Path::new("tokenizer.json")).unwrap();
+        assert!(!encodes_lines_apart(&spaced), "a space before each block");
     }
 }

@@ -1,8 +1,10 @@
 //! Text files of any size, block by block.
 //!
-//! A block ends after a newline with no white space on either side, or at the end of the file. Every split pattern of
-//! byte-level tokenizers ends a chunk there too, so that blocks encode to the same tokens as the whole text. Where a block
-//! ends depends only on where it begins, so that an interrupted run continues with the same blocks.
+//! A block ends after a newline with no white space on either side, or at the end of the file. The split patterns of GPT-2 and
+//! GPT-4 end a chunk there too, and a character tokenizer has no chunks, so that with these tokenizers blocks encode to the
+//! same tokens as the whole text. Others may encode the first or the last token of a block differently: those that begin a text
+//! with a space, or split it by a regular expression that crosses lines. Where a block ends depends only on where it begins, so
+//! that an interrupted run continues with the same blocks.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use super::text_finder::TextFinder;
 use crate::disk::files;
 
 /// Size of a block in bytes, unless a line is longer.
-const BLOCK: usize = 1 << 20;
+pub(super) const BLOCK: usize = 1 << 20;
 /// Maximum size of a block without a line end; it is then split between two characters.
 const MAX_BLOCK: usize = 1 << 24;
 

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -11,8 +12,10 @@ use memmap2::{Mmap, MmapOptions};
 use rustix::process::{fchdir, getcwd};
 use serde::de::DeserializeOwned;
 
+use super::unfinished::is_at;
+
 /// Maximum size in bytes of a file that is read whole. The largest published tokenizers are about 35 MB.
-const MAX_FILE_BYTES: u64 = 1 << 28;
+pub const MAX_FILE_BYTES: u64 = 1 << 28;
 
 /// Opens a regular file, following links. A pipe could block forever, and a device may be endless.
 ///
@@ -90,11 +93,17 @@ pub fn map(file: &File, from: u64, bytes: usize) -> Result<Mmap> {
     Ok(unsafe { options.map(file) }?)
 }
 
-/// The current path of an open folder, which may have been renamed.
+/// The current path of an open folder, which may have been renamed. On macOS, which has no `/proc`, the working directory of
+/// the process changes for a moment.
 ///
 /// # Errors
 /// It was removed.
 pub fn path_of_folder(folder: &File) -> Result<PathBuf> {
+    // Where the system shows open files as links; the path of a removed folder has a remark in it.
+    if let Ok(path) = fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd())) {
+        ensure!(is_at(folder, &path), "it was removed");
+        return Ok(path);
+    }
     // There is no other portable way. While it runs, relative paths resolve wrongly in other threads; those that compute
     // use none.
     let here = File::open(".")?;

@@ -25,6 +25,9 @@ impl std::fmt::Display for Precision {
     }
 }
 
+/// float32 is written as it is in memory. MLX runs on little-endian processors alone.
+const _: () = assert!(cfg!(target_endian = "little"));
+
 /// Appends values in a format; rounding to 16 bits is to nearest, ties to even.
 pub fn encode(numbers: &[f32], precision: Precision, out: &mut Vec<u8>) {
     match precision {

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-use crate::disk::files;
+use super::files;
 
 /// SHA-256 of bytes in lower-case hexadecimal.
 pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
@@ -18,6 +18,14 @@ pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
 /// # Errors
 /// It cannot be read.
 pub fn sha256_of_file(path: &Path) -> Result<String> {
+    sha256_of_blocks(path, || {})
+}
+
+/// As [`sha256_of_file`]; `on_block` is called after each block of a MiB.
+///
+/// # Errors
+/// It cannot be read.
+pub fn sha256_of_blocks(path: &Path, mut on_block: impl FnMut()) -> Result<String> {
     let mut file = files::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let mut hash = Sha256::new();
     let mut block = vec![0; 1 << 20];
@@ -26,6 +34,7 @@ pub fn sha256_of_file(path: &Path) -> Result<String> {
             0 => return Ok(finish(hash)),
             read => hash.update(&block[..read]),
         }
+        on_block();
     }
 }
 

@@ -77,21 +77,20 @@ impl Unfinished {
         &self.path
     }
 
-    /// Checks that no other process is writing `dest`.
+    /// Checks that no other process is writing `dest`. Of two that begin at once, the one with the higher process id gives up,
+    /// which the other waits for.
     ///
     /// # Errors
     /// Another one is.
     pub fn ensure_alone(&self, dest: &Path) -> Result<()> {
-        let others =
-            unfinished_in(super::durable::parent(dest)).filter(|path| path.file_name() != self.path.file_name());
-        let of_the_same = |path: &PathBuf| {
-            parse_temp_name(path.file_name().unwrap_or_default()).is_some_and(|(_, of)| of == name(dest))
-        };
-        ensure!(
-            !others.filter(of_the_same).any(|path| is_locked(&path)),
-            concurrent_writer_error()
-        );
-        Ok(())
+        for _ in 0..TRIES {
+            match other_writers(dest).max() {
+                None => return Ok(()),
+                Some(other) if other < std::process::id() => break,
+                Some(_) => thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        Err(concurrent_writer_error())
     }
 
     /// Syncs it, renames it to its final name, and syncs the folder.
@@ -112,6 +111,15 @@ impl Drop for Unfinished {
             let _ = remove(&self.path);
         }
     }
+}
+
+/// The ids of the other processes that are writing `dest`.
+fn other_writers(dest: &Path) -> impl Iterator<Item = u32> {
+    let name = name(dest);
+    unfinished_in(super::durable::parent(dest)).filter_map(move |path| {
+        let (process, of) = parse_temp_name(path.file_name()?)?;
+        (process != std::process::id() && of == name && is_locked(&path)).then_some(process)
+    })
 }
 
 fn concurrent_writer_error() -> anyhow::Error {
@@ -253,5 +261,27 @@ mod tests {
         assert!(error.contains("another process is writing it"), "{error}");
         drop(lock);
         ours.ensure_alone(&dest).unwrap();
+    }
+
+    /// Each sees the other: one gives up, and the other one writes.
+    #[test]
+    fn of_two_that_begin_at_once_one_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let dest = folder.path().join("model.gguf");
+        let ours = Unfinished::file(&dest).unwrap();
+        let theirs = folder.path().join(format!(".making-{}-model.gguf", u32::MAX));
+        let lock = File::create(&theirs).unwrap();
+        lock.try_lock().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(5));
+                drop(lock); // as it gives up
+            });
+            ours.ensure_alone(&dest).unwrap();
+        });
+
+        let lock = File::open(&theirs).unwrap();
+        lock.try_lock().unwrap();
+        assert!(ours.ensure_alone(&dest).is_err(), "it was there before");
     }
 }

@@ -46,6 +46,8 @@ pub enum FinishReason {
     /// An eos token was sampled.
     #[serde(rename = "end_of_text")]
     Eos,
+    /// [`TokenStream::stop`](super::TokenStream::stop) ended it.
+    Cancelled,
 }
 
 /// The continuation of a prompt.
@@ -131,15 +133,20 @@ impl<'a> CompletionBuilder<'a> {
         Ok(text)
     }
 
-    /// Returns the buffered text when generation ends early.
+    /// Ends the completion early, and returns the buffered text; if it has ended already, nothing.
     ///
     /// # Errors
     /// Only those of [`push`](Self::push).
-    pub fn finish(&mut self) -> Result<String> {
+    pub fn cancel(&mut self) -> Result<String> {
         if self.is_finished() {
             return Ok(String::new()); // nothing is buffered
         }
-        self.rest()
+        self.completion.finish_reason = Some(FinishReason::Cancelled);
+        let text = self.rest()?;
+        if self.stop.stopped() {
+            self.completion.finish_reason = Some(FinishReason::Stop);
+        }
+        Ok(text)
     }
 
     fn rest(&mut self) -> Result<String> {

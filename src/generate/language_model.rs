@@ -3,6 +3,7 @@
 use std::fmt::{self, Debug, Formatter};
 use std::ops::Range;
 
+use super::token_stream::ensure_tokens;
 use super::{Completion, CompletionBuilder, CompletionOptions, Generator, StopCriteria, TokenStream, bos_eos};
 use crate::config::{ModelConfig, SpecialTokens};
 use crate::error::{Error, ErrorKind, OfKind, Result};
@@ -106,6 +107,7 @@ impl LanguageModel {
         mut on_text: impl FnMut(u64, &str, bool) -> Result<(), E>,
     ) -> Result<Vec<Completion>, E> {
         let prompt = self.prompt(prompt, options.special)?;
+        ensure_tokens(&prompt)?;
         options.sampling.validate().of_kind(ErrorKind::Options)?;
         let first = samples.start;
         let criteria = StopCriteria::new(options, &self.generator, &self.tokenizer);

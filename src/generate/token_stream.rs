@@ -1,5 +1,6 @@
 //! Streaming generation: a token at a time.
 
+use anyhow::anyhow;
 use rand_chacha::ChaCha8Rng;
 
 use super::{Completion, CompletionBuilder, CompletionOptions, DecodeBatch, Generator, StopCriteria, sample_rng};
@@ -87,12 +88,13 @@ impl<'a> TokenStream<'a> {
         self.builder.completion()
     }
 
-    /// Ends the completion early, and returns the buffered text.
+    /// Ends the completion early, and returns the buffered text. The iterator has no more tokens then, until another completion
+    /// begins.
     ///
     /// # Errors
     /// None that the iterator would not have returned.
     pub fn stop(&mut self) -> Result<String> {
-        self.builder.finish().of_kind(ErrorKind::Text)
+        self.builder.cancel().of_kind(ErrorKind::Text)
     }
 
     /// Generates the completion to its end.
@@ -107,7 +109,8 @@ impl<'a> TokenStream<'a> {
     }
 
     fn sample_next(&mut self) -> Result<Token> {
-        let logits = self.sequence.next_logits().of_kind(ErrorKind::Text)?;
+        ensure_tokens(self.window())?;
+        let logits = self.sequence.next_logits().of_kind(ErrorKind::Compute)?;
         let choice = self
             .generator
             .sample(&self.options.sampling, &logits, self.sequence.window(0), &mut self.rng)
@@ -120,6 +123,18 @@ impl<'a> TokenStream<'a> {
             text,
         })
     }
+}
+
+/// Checks that a text to be continued has tokens.
+pub(super) fn ensure_tokens(ids: &[u32]) -> Result<()> {
+    let found = if ids.is_empty() {
+        Err(anyhow!(
+            "the prompt has no tokens: the tokenizer leaves nothing of its text; give another one"
+        ))
+    } else {
+        Ok(())
+    };
+    found.of_kind(ErrorKind::Text)
 }
 
 impl Iterator for TokenStream<'_> {

@@ -67,7 +67,7 @@ impl Model {
     /// As [`Gpt::forward_cached`]: new ids `[B, T]` to logits `[B, V]`.
     ///
     /// # Errors
-    /// More tokens in all than the context.
+    /// More tokens in all than the context; a bigram model looks at the last token alone, and takes any number.
     pub fn forward_cached(&self, ids: &Array, cache: &mut KvCache) -> Result<Array> {
         let logits = match self {
             Self::Gpt2(gpt) => return gpt.forward_cached(ids, cache),

@@ -88,7 +88,7 @@ impl Gpt {
         blocks.try_fold(x, |x, block| block.forward(&x, dropout))
     }
 
-    /// Attention weights of each head: token ids `[B, T]` to a `[B, H, T, T]` for each layer, query by key, each row summing
+    /// Attention weights of each head: token ids `[B, T]`, T at most the context, to a `[B, H, T, T]` for each layer, query by key, each row summing
     /// to one. For inspection; [`forward`](Self::forward) without dropout does not materialise them.
     pub fn attention_weights(&self, ids: &Array) -> Result<Vec<Array>> {
         let mut x = self.embeddings.forward(ids, 0)?;

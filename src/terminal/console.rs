@@ -1,7 +1,7 @@
 //! Prints results on standard output and everything else on standard error.
 
-use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::fmt::{self, Display, Formatter};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use anyhow::Result;
 
@@ -9,15 +9,30 @@ pub use super::shell::{program, quoted};
 use crate::terminal::escape::visible;
 use crate::terminal::layout::{stderr_columns, stdout_columns, wrap};
 
+/// The reader of standard output closed it, and wants no more.
+#[derive(Debug)]
+pub struct OutputClosed;
+
+impl Display for OutputClosed {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("standard output is closed")
+    }
+}
+
+impl std::error::Error for OutputClosed {}
+
 /// Writes a result to standard output, at once.
 ///
 /// # Errors
-/// Standard output is a closed pipe or a file on a full disk.
+/// [`OutputClosed`], or a file on a full disk.
 pub fn print(text: impl Display) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    write!(stdout, "{text}")?;
-    stdout.flush()?;
-    Ok(())
+    write!(stdout, "{text}")
+        .and_then(|()| stdout.flush())
+        .map_err(|error| match error.kind() {
+            ErrorKind::BrokenPipe => OutputClosed.into(),
+            _ => error.into(),
+        })
 }
 
 /// A line of a result, wrapped on a terminal, with `indent` blanks before all lines but the first. For a file or a pipe it

@@ -150,7 +150,7 @@ impl Tokenizer {
         let shown = file.display();
         ensure_has_model(&json, file)?;
         ids::check(&json).with_context(|| format!("tokenizer {shown} is broken"))?;
-        if json["model"]["type"] == "WordLevel" && json["pre_tokenizer"]["pattern"]["Regex"] == "[\\s\\S]" {
+        if CharTokenizer::describes(&json) {
             return Ok(CharTokenizer::from_json(&json, file)?.into());
         }
         let tokens = json["model"]["vocab"]

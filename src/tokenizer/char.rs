@@ -107,10 +107,18 @@ impl CharTokenizer {
         })
     }
 
+    /// Whether a `tokenizer.json` is that of a character tokenizer, and does no more: no normalizer, no added tokens.
+    pub fn describes(json: &Value) -> bool {
+        let absent = |part: &str| json[part].is_null() || json[part].as_array().is_some_and(Vec::is_empty);
+        json["model"]["type"] == "WordLevel"
+            && json["pre_tokenizer"]["pattern"]["Regex"] == "[\\s\\S]"
+            && ["normalizer", "added_tokens"].into_iter().all(absent)
+    }
+
     /// Reads what [`to_json`](Self::to_json) makes; errors name `file`.
     ///
     /// # Errors
-    /// Another kind of tokenizer, or one that does more than this.
+    /// Another model than a character tokenizer's.
     pub fn from_json(json: &Value, file: &Path) -> Result<Self> {
         let shown = file.display();
         let model = &json["model"];
@@ -172,5 +180,17 @@ mod tests {
         assert_eq!(ids, ours.encode(TEXT).unwrap());
         assert_eq!(theirs.decode(&ids, false).unwrap(), TEXT);
         assert!(theirs.encode("☃", false).is_err());
+    }
+
+    #[test]
+    fn a_tokenizer_that_does_more_is_none_of_characters() {
+        let ours = CharTokenizer::from_text("abc").to_json();
+        assert!(CharTokenizer::describes(&ours));
+        let mut normalizing = ours.clone();
+        normalizing["normalizer"] = json!({ "type": "Lowercase" });
+        assert!(!CharTokenizer::describes(&normalizing));
+        let mut added = ours;
+        added["added_tokens"] = json!([{ "id": 3, "content": "<end>" }]);
+        assert!(!CharTokenizer::describes(&added));
     }
 }

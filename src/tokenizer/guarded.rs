@@ -30,7 +30,9 @@ pub fn panic_is_caught() -> bool {
 /// Those of `call`, or its panic.
 pub fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
     CALLING.set(true);
-    // Unwind safety: the caller drops the tokenizer after an error, so state that a panic left incomplete is not used.
+    // Unwind safety: what encodes or decodes is a shared reference, behind which the library changes nothing but caches of
+    // encoded words. They are filled by single insertions, and a lock that a panic poisons is one that it does not use any more.
+    // What is being built or trained is dropped after a panic.
     let result = panic::catch_unwind(AssertUnwindSafe(call));
     CALLING.set(false);
     match result {

@@ -224,8 +224,9 @@ fn room(vocab_size: usize, specials: &[&str]) -> Result<usize> {
     let fixed = FIXED + specials.len();
     ensure!(
         vocab_size > fixed,
-        "a vocabulary of {vocab_size} is too small: the 256 bytes, {UNKNOWN} and {} special token(s) need {fixed}",
-        specials.len()
+        "a vocabulary of {vocab_size} is too small: the 256 bytes, {UNKNOWN} and {} special token(s) take {fixed} of it; choose at least {}",
+        specials.len(),
+        fixed + 1
     );
     let different: HashSet<_> = specials.iter().collect();
     ensure!(different.len() == specials.len(), "a special token is given twice");

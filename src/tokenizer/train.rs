@@ -25,8 +25,7 @@ struct Chunk {
 }
 
 /// Learns up to `merges` merges from `text`; fewer only where nothing is left to merge. Of equally frequent pairs, the
-/// one with the lowest ids comes first. `progress` is called with the number of merges after
-/// each.
+/// one with the lowest ids comes first. `progress` is called with the number of merges after each.
 ///
 /// ```
 /// use mlx_gpt::tokenizer::{Pattern, train_merges};

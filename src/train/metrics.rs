@@ -2,14 +2,15 @@
 //! readable during the run.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Losses;
 use crate::checkpoint::run::Run;
-use crate::disk::durable;
+use crate::disk::{durable, files};
 
 /// A line of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,7 +77,7 @@ pub struct ChangesRecord {
 }
 
 impl Record {
-    /// Whether the line belongs to the history up to a checkpoint at `step`; none does at step 0, without a checkpoint.
+    /// Whether the line belongs to the history up to a checkpoint at `step`; at step 0 none does.
     /// Changes at exactly `step` come from a resume that saved nothing.
     fn precedes_checkpoint(&self, step: u64) -> bool {
         step > 0
@@ -104,10 +105,9 @@ impl Metrics {
     /// The file cannot be read or written.
     pub fn open(run: &Run, step: u64) -> Result<Self> {
         let path = run.metrics_path();
-        let text = match std::fs::read(&path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
+        let text = match path.exists() {
+            true => read_text(&path)?,
+            false => String::new(),
         };
         // A process that died may have left an incomplete line, of a step that is computed again.
         let parsed = text
@@ -183,14 +183,21 @@ impl Metrics {
     }
 }
 
-/// The lines of a run's metrics, without an incomplete last one.
+/// The text of the file. Its length has no bound: a run may have any number of steps.
+fn read_text(path: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    files::open(path)
+        .and_then(|mut file| Ok(file.read_to_end(&mut bytes)?))
+        .with_context(|| format!("{} cannot be read", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The lines of a run's metrics, without those that are no record, as an incomplete last one.
 ///
 /// # Errors
 /// The file cannot be read.
 pub fn read(run: &Run) -> Result<Vec<Record>> {
-    let path = run.metrics_path();
-    let text = std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    Ok(text
+    Ok(read_text(&run.metrics_path())?
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect())

@@ -74,6 +74,13 @@ fn ensure_plain(config: &TrainConfig) -> Result<()> {
         (config.grad_accum != 1, "--grad-accum 1"),
         (config.dropout != 0.0, "--dropout 0"),
         (config.lora_rank > 0, "no --lora-rank"),
+        (config.init_from.is_some(), "no --init-from"),
+        (!config.freeze.is_empty(), "no --freeze"),
+        (config.grad_clip == 0.0, "--grad-clip above 0"),
+        (
+            config.model_config(1).architecture != Architecture::Gpt2,
+            "GPT-2's components (position, norm, qk_norm, activation, tie_head, kv_heads)",
+        ),
         (config.recompute, "no --recompute"),
     ];
     for (asked, needed) in refused {
@@ -100,4 +107,32 @@ fn ensure_layout(parameters: &Parameters, model: &ModelConfig) -> Result<()> {
         specs.len()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Device, Preset};
+
+    #[test]
+    fn what_such_code_would_ignore_is_refused() {
+        let plain = || TrainConfig {
+            optimizer: Optimizer::Adamw,
+            ..Preset::Nano.train_config(Device::Cpu)
+        };
+        ensure_plain(&plain()).unwrap();
+        type Change = fn(&mut TrainConfig);
+        let changes: [(Change, &str); 4] = [
+            (|config| config.init_from = Some("run".into()), "no --init-from"),
+            (|config| config.freeze = vec!["wte*".into()], "no --freeze"),
+            (|config| config.grad_clip = 0.0, "--grad-clip above 0"),
+            (|config| config.qk_norm = true, "GPT-2's components"),
+        ];
+        for (change, named) in changes {
+            let mut config = plain();
+            change(&mut config);
+            let error = ensure_plain(&config).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
+    }
 }

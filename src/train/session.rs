@@ -119,12 +119,22 @@ impl Session {
         }))
     }
 
+    /// # Errors
+    /// A thread cannot be started, or the metrics cannot be opened. A new run is gone then.
     fn assemble(config: TrainConfig, run: Run, setup: Setup) -> Result<Self> {
         let device = config.device;
+        let parts = || {
+            anyhow::Ok((
+                setup.stepper(&config)?,
+                setup.evaluator(&config)?,
+                Metrics::open(&run, setup.state.step)?,
+            ))
+        };
+        let (stepper, evaluator, metrics) = parts().inspect_err(|_| run.discard())?;
         Ok(Self {
-            stepper: setup.stepper(&config)?,
-            evaluator: setup.evaluator(&config)?,
-            metrics: Metrics::open(&run, setup.state.step)?,
+            stepper,
+            evaluator,
+            metrics,
             config,
             run,
             model: setup.model,
@@ -306,5 +316,31 @@ fn report_restart(run: &Run) {
             latest.display()
         ),
         None => log::info!("run {folder} has no checkpoint yet: it restarts at step 0"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{DEFAULT_CORPUS, Device, Preset};
+
+    #[test]
+    fn a_run_that_cannot_start_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = TrainConfig {
+            layers: 1,
+            heads: 1,
+            embd: 8,
+            threads: 1,
+            ..Preset::Nano.train_config(Device::Cpu)
+        };
+        let dataset = Dataset::open(DEFAULT_CORPUS).unwrap();
+        let setup = Setup::new(&config, &dataset).unwrap();
+        let run = Run::create(&folder.path().join("run"), &config).unwrap();
+        let (path, metrics) = (run.config_path(), run.metrics_path());
+        std::fs::create_dir(&metrics).unwrap(); // it cannot be opened as a file
+        assert!(path.exists());
+        assert!(Session::assemble(config, run, setup).is_err());
+        assert!(!path.exists(), "the next start finds no run");
     }
 }

@@ -94,7 +94,7 @@ pub fn config_json(model: &ModelConfig, precision: Precision) -> Value {
         config["quantization"] = json!({ "group_size": group_size, "bits": bits });
     }
     if model.architecture == Architecture::Modern {
-        config["parts"] = json!(model.components);
+        config["parts"] = json!(model.components); // the name in files that were written before
     }
     if model.architecture != Architecture::Gpt2 {
         // Other programs must not load it as a GPT-2.

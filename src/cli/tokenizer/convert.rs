@@ -6,8 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use super::input::open;
-use super::train::{output_file, save};
-use crate::disk::durable;
+use super::train::{ensure_free, output_file, save};
 use crate::terminal::console;
 use crate::tokenizer::{AddedToken, Pattern, PreTokenizer, Tokenizer};
 
@@ -39,7 +38,7 @@ pub struct Options {
 
 pub fn run(options: &Options) -> Result<()> {
     let file = output_file(&options.out);
-    durable::ensure_free(&file)?;
+    ensure_free(&options.out)?;
     let tokenizer = if options.pattern.is_some() || !options.special.is_empty() {
         load_tiktoken(options)?
     } else {
@@ -53,12 +52,16 @@ pub fn run(options: &Options) -> Result<()> {
 fn load_tiktoken(options: &Options) -> Result<Tokenizer> {
     let file = Path::new(&options.tokenizer);
     let pattern = options.pattern.clone().unwrap_or(Pattern::Gpt4.into());
-    let tokenizer = Tokenizer::load_tiktoken(file, pattern.clone(), Vec::new()).with_context(|| {
-        format!(
-            "--pattern and --special are for a .tiktoken file, which {} is not",
-            file.display()
-        )
-    })?;
+    let read = Tokenizer::load_tiktoken(file, pattern.clone(), Vec::new());
+    let tokenizer = match file.exists() {
+        false => read?,
+        true => read.with_context(|| {
+            format!(
+                "--pattern and --special are for a .tiktoken file, which {} is not",
+                file.display()
+            )
+        })?,
+    };
     let mut next = u32::try_from(tokenizer.vocab_size())?;
     let mut specials = Vec::with_capacity(options.special.len());
     for special in &options.special {

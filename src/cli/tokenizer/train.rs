@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
+use serde_json::{Map, Value};
 
 use crate::config::DEFAULT_CORPUS;
 use crate::data::corpus::{Corpus, Split};
-use crate::disk::durable;
+use crate::disk::{durable, files};
 use crate::terminal::console;
 use crate::terminal::progress::{Progress, Spinner, Unit};
 use crate::tokenizer::folder::{TOKENIZER, TOKENIZER_CONFIG};
@@ -85,7 +86,7 @@ pub fn run(options: &Options) -> Result<()> {
         "--kind char has one token per character and no others; leave --vocab-size and --special out"
     );
     let file = output_file(&options.out);
-    durable::ensure_free(&file)?;
+    ensure_free(&options.out)?;
     let corpus = Corpus::open(options.corpus.as_deref().unwrap_or(DEFAULT_CORPUS))?;
     for note in &corpus.notes {
         console::say(format_args!("note: corpus {}: {note}", corpus.name));
@@ -124,25 +125,54 @@ fn is_file(out: &Path) -> bool {
     out.extension().is_some_and(|extension| extension == "json")
 }
 
+/// Checks that [`save`] would replace no file: none but the tokenizer_config.json that an earlier call left when it was ended
+/// before it had written the tokenizer.
+///
+/// # Errors
+/// It would.
+pub fn ensure_free(out: &Path) -> Result<()> {
+    durable::ensure_free(&output_file(out))?;
+    let config_file = out.join(TOKENIZER_CONFIG);
+    if is_file(out) || is_own_config(&config_file) {
+        return Ok(());
+    }
+    durable::ensure_free(&config_file)
+}
+
+/// Whether it is a tokenizer_config.json as [`save`] writes it, for any tokenizer.
+fn is_own_config(file: &Path) -> bool {
+    let of_none = config(&CharTokenizer::from_text("").into()); // which has no special tokens
+    files::read_json::<Map<String, Value>>(file, "a tokenizer's configuration").is_ok_and(|mut found| {
+        found.remove("bos_token");
+        found.remove("eos_token");
+        Value::Object(found) == of_none
+    })
+}
+
+/// The tokenizer_config.json of a tokenizer; the maximum length of a text, which belongs there, depends on the model.
+fn config(tokenizer: &Tokenizer) -> Value {
+    let mut config = tokenizer.config_json(0);
+    config.as_object_mut().map(|config| config.remove("model_max_length"));
+    config
+}
+
 /// Writes a tokenizer to a file, or to a folder with what `transformers` needs beside it.
 ///
 /// # Errors
-/// The file exists already, or cannot be written.
+/// A file exists already, or cannot be written.
 pub fn save(tokenizer: &Tokenizer, out: &Path) -> Result<()> {
+    ensure_free(out)?;
     let file = output_file(out);
     let json = serde_json::to_vec(&tokenizer.to_json())?;
     let _made = durable::make_parents(&file)?;
     if is_file(out) {
         return durable::fill_file(&file, |temp| Ok(fs::write(temp, &json)?));
     }
-    let mut config = tokenizer.config_json(0);
-    // The maximum length of a text depends on the model.
-    config.as_object_mut().map(|config| config.remove("model_max_length"));
     let config_file = out.join(TOKENIZER_CONFIG);
     let is_new = !config_file.exists();
     // tokenizer.json is renamed into place last: where it exists, its configuration does, too.
     let written = durable::fill_file(&file, |temp| {
-        durable::write_file(&config_file, &serde_json::to_vec_pretty(&config)?)?;
+        durable::write_file(&config_file, &serde_json::to_vec_pretty(&config(tokenizer))?)?;
         Ok(fs::write(temp, &json)?)
     });
     if written.is_err() && is_new && !file.exists() {

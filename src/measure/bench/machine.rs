@@ -134,11 +134,9 @@ where
         let mut work = prepare();
         let mut times = [Duration::ZERO; ROUNDS];
         for time in &mut times {
-            barrier.wait(); // also where the work could not be made, or the other threads would wait for ever
+            barrier.wait(); // also after an error, or the other threads would wait for ever
             let started = Instant::now();
-            if let Ok(work) = &mut work {
-                work()?;
-            }
+            work = work.and_then(|mut work| work().map(|()| work));
             *time = started.elapsed();
         }
         work.map(|_| times)
@@ -152,4 +150,27 @@ where
     })?;
     let slowest_thread = |round: usize| times.iter().map(|times| times[round]).max();
     Ok((0..ROUNDS).filter_map(slowest_thread).min().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use mlx_rs::error::Exception;
+
+    use super::*;
+
+    /// The other threads wait for each other in every round.
+    #[test]
+    fn work_that_fails_on_one_thread_ends_all() {
+        let made = AtomicUsize::new(0);
+        let error = fastest_round(2, || {
+            let fails = made.fetch_add(1, Ordering::Relaxed) == 0;
+            Ok(move || match fails {
+                true => Err(Exception::custom("no memory")),
+                false => Ok(()),
+            })
+        });
+        assert!(error.unwrap_err().to_string().contains("no memory"));
+    }
 }

@@ -17,8 +17,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::config::Device;
-use crate::config::{Preset, TrainConfig};
+use crate::config::{Device, Preset, TrainConfig};
 use crate::data::dataset::Dataset;
 use crate::model::init::parameter_count;
 use crate::terminal::progress::Spinner;

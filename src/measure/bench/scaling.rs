@@ -5,8 +5,7 @@ use mlx_rs::memory::clear_cache;
 use serde::Serialize;
 
 use super::timing::{Rounds, median, milliseconds};
-use crate::config::Device;
-use crate::config::{Preset, TrainConfig};
+use crate::config::{Device, Preset, TrainConfig};
 use crate::data::tokens::Tokens;
 use crate::measure::statistics::mean;
 use crate::model::init::initialize;

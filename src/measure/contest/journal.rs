@@ -1,7 +1,7 @@
 //! Append-only JSONL journal of finished measurements; a line is on disk when `append` returns.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -27,6 +27,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         let shown = path.display();
         let _made = durable::make_parents(path)?;
         if path.exists() {
+            // Only to refuse a pipe or a device, which has no end.
             files::open(path).with_context(|| format!("{shown} cannot be read"))?;
         }
         let mut file = OpenOptions::new()
@@ -37,13 +38,12 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
             .with_context(|| format!("{shown} cannot be written"))?;
         file.try_lock()
             .with_context(|| format!("{shown} is being written by another process; wait for it"))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)
-            .with_context(|| format!("{shown} cannot be read"))?;
-        let is_fully_trained = |line: &[u8]| serde_json::from_slice::<IgnoredAny>(line).is_ok();
+        let bytes =
+            files::read_up_to(&file, files::MAX_FILE_BYTES).with_context(|| format!("{shown} cannot be read"))?;
+        let is_json = |line: &[u8]| serde_json::from_slice::<IgnoredAny>(line).is_ok();
         let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         // An editor may have left out the last newline.
-        let (whole, half) = match is_fully_trained(&bytes[end..]) {
+        let (whole, half) = match is_json(&bytes[end..]) {
             true => (&bytes[..], &[][..]),
             false => bytes.split_at(end),
         };

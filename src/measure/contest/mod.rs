@@ -12,8 +12,7 @@ mod training;
 
 pub use journal::Journal;
 
-use crate::config::Device;
-use crate::config::TrainConfig;
+use crate::config::{Device, TrainConfig};
 
 /// Whether two configurations are the same recipe: equal but for the machine, evaluation, logging and saving.
 pub fn is_same_recipe(a: &TrainConfig, b: &TrainConfig) -> bool {

@@ -44,8 +44,8 @@ impl AdamW {
         ])
     }
 
-    /// The updated parameter, with bias correction; `m` and `v` have its shape. Weight decay is for parameters of two or more dimensions: biases
-    /// and norms are not decayed.
+    /// The updated parameter, with bias correction; `m` and `v` have its shape. Weight decay is for parameters of two or more
+    /// dimensions: biases and norms are not decayed.
     pub fn parameter(&self, old: &Array, [m, v]: [&Array; 2], scalars: &Scalars) -> Result<Array> {
         let denominator = v
             .multiply(&scalars.v_correction)?

@@ -1,7 +1,8 @@
 //! One optimizer step, as one compiled function or on the threads of [`workers`].
 //!
-//! To be read in this order: [`arrays`] (what goes in and comes out), [`gradients`], [`control`] (clipping, skipped steps), the
-//! [optimizers](super::optimizers), `update`, then [`Stepper`] here, and last [`workers`]:
+//! To be read in this order: [`arrays`] (what goes in and comes out), `state` (what a step changes), [`gradients`], [`control`]
+//! (clipping, skipped steps), the [optimizers](super::optimizers), `update`, `loss_scale` (for float16), then [`Stepper`] here,
+//! and last [`workers`]:
 //!
 //! ```text
 //! step ─┬─ begin ── dispatch ── StepFunctions::call ─┬─ Fused:  gradients and update in one function
@@ -274,26 +275,6 @@ impl Stepper {
         batches::row_starts(rng, rows, tokens.len(), self.config.context)
     }
 
-    /// Times a step, after one that compiles, without changing parameters or moments; extrapolated from at most two
-    /// micro-batches.
-    ///
-    /// # Errors
-    /// Those of [`step`](Self::step).
-    pub fn time_step(&mut self, state: &mut TrainState, tokens: &Tokens) -> Result<Duration> {
-        let grad_accum = self.config.grad_accum;
-        let measured = grad_accum.min(2);
-        let mut time = Duration::ZERO;
-        for _ in 0..2 {
-            let mut batches = self.micro_batches(tokens, state.step);
-            batches.truncate(measured);
-            let started = Instant::now();
-            let loss_scale = state.loss_scale.unwrap_or_default().scale;
-            self.dispatch(state, &Arc::new(batches), loss_scale, false)?.report()?;
-            time = started.elapsed();
-        }
-        Ok(time * grad_accum as u32 / measured as u32)
-    }
-
     /// Computes the next step of `state` on `micro_batches`. If the loss or the gradients are not finite, no parameter or
     /// moment changes; with `on_nan = skip`, it still counts as a step, and as a skipped one.
     ///
@@ -364,7 +345,7 @@ impl Stepper {
             micro_batch.batch.check(self.vocab_size)?;
         }
         let lr = learning_rate(&self.config, state.step);
-        let t = state.step as i32 + 1;
+        let t = i32::try_from(state.step + 1).unwrap_or(i32::MAX); // the powers are 0 long before
         let correction = |beta: f32| Array::from_f32((1.0 / (1.0 - f64::from(beta).powi(t))) as f32);
         let scalars = StepScalars {
             updates: Array::from_bool(updates),
@@ -383,5 +364,25 @@ impl Stepper {
             lr,
             metrics,
         })
+    }
+
+    /// Times a step, after one that compiles, without changing parameters or moments; extrapolated from at most two
+    /// micro-batches.
+    ///
+    /// # Errors
+    /// Those of [`step`](Self::step).
+    pub fn time_step(&mut self, state: &mut TrainState, tokens: &Tokens) -> Result<Duration> {
+        let grad_accum = self.config.grad_accum;
+        let measured = grad_accum.min(2);
+        let mut time = Duration::ZERO;
+        for _ in 0..2 {
+            let mut batches = self.micro_batches(tokens, state.step);
+            batches.truncate(measured);
+            let started = Instant::now();
+            let loss_scale = state.loss_scale.unwrap_or_default().scale;
+            self.dispatch(state, &Arc::new(batches), loss_scale, false)?.report()?;
+            time = started.elapsed();
+        }
+        Ok(time * grad_accum as u32 / measured as u32)
     }
 }

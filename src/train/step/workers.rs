@@ -196,7 +196,7 @@ impl UpdateWorkers {
     }
 
     /// The gradients of each update worker's parameters, summed over the gradient workers, and the squared norms of all,
-    /// in the order of the parameters: the norm does not depend on the number of threads.
+    /// in the order of the parameters: the norm does not depend on the number of update workers.
     fn all_reduce(&mut self, gradients: Vec<Gradients>) -> Result<ReducedByWorker> {
         let Some(reduce) = &mut self.reduce else {
             return Ok(ReducedByWorker {

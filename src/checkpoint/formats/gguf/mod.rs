@@ -13,11 +13,12 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::Dtype;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::runs::run_of;
+use crate::config::Architecture;
 use crate::disk::durable;
 use crate::model::norm;
 use crate::model::parameters::Parameters;
@@ -43,6 +44,14 @@ impl<'a> Gguf<'a> {
     pub fn new(checkpoint: &'a Checkpoint, dtype: Dtype) -> Result<Self> {
         let shown = checkpoint.folder.display();
         let refused = || format!("checkpoint {shown} cannot be written as GGUF");
+        let architecture = checkpoint.model.architecture;
+        // The names of other architectures' parameters translate too, to a file that would claim to be a GPT-2.
+        ensure!(
+            architecture == Architecture::Gpt2,
+            "{}: its architecture is {}; only gpt2 can be exported",
+            refused(),
+            architecture.name()
+        );
         let tensors = tensors::of_model(&checkpoint.model, Encoding::of(dtype)).with_context(refused)?;
         let mut metadata = metadata(checkpoint, dtype);
         metadata.extend(vocabulary::metadata(checkpoint).with_context(refused)?);
