@@ -89,6 +89,7 @@ impl Workbook {
             write("Cargo.lock", &read(&Path::new(CHECKOUT).join("Cargo.lock"))?)?;
             write(".cargo/config.toml", &cargo_config(folder)?)?;
             write(".gitignore", "/.cargo/config.toml\n/runs\n")?;
+            write("README.md", include_str!("../../assets/workbook/README.md"))?;
             write("build.rs", include_str!("../../assets/workbook/build.rs"))?;
             write("src/main.rs", include_str!("../../assets/workbook/main.rs"))?;
             days.iter()

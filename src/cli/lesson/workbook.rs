@@ -33,7 +33,7 @@ pub fn start(folder: &Path) -> Result<ExitCode> {
         (format!("{program} lesson 1{with}"), "the chapter of the first day"),
         (
             format!("edit {}", folder.join("src/day01.rs").display()),
-            "what you write",
+            "what you write; README.md beside it has Rust for those who know PyTorch",
         ),
         (
             format!("{program} lesson check 1 --mine{mine}"),
