@@ -24,6 +24,7 @@ fn main() -> std::process::ExitCode {
             two_layer_gradients: day00::two_layer_gradients,
         },
         day01: Day01 {
+            utf8: day01::utf8,
             count_pairs: day01::count_pairs,
             most_frequent: day01::most_frequent,
             merge: day01::merge,

@@ -15,3 +15,4 @@ mod drawings;
 mod encoder_decoder;
 mod fitting;
 mod new_tokens;
+mod sentencepiece;
