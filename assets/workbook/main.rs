@@ -86,6 +86,7 @@ fn main() -> std::process::ExitCode {
                 day08::train_step(state, batch, numbers, &my(shape), &hyperparameters(with))
             },
             compiled_step: |names, shape, with| day08::compiled_step(names, my(&shape), hyperparameters(&with)),
+            bits_per_byte: day08::bits_per_byte,
         },
         day09: Day09 {
             softmax: day09::softmax,

@@ -16,3 +16,4 @@ mod encoder_decoder;
 mod fitting;
 mod new_tokens;
 mod sentencepiece;
+mod vocabularies;
