@@ -108,6 +108,7 @@ fn main() -> std::process::ExitCode {
             generate: |prompt, tokens, weights, shape, choose| {
                 Ok(day09::generate(prompt, tokens, weights, &my(shape), choose)?)
             },
+            moved: day09::moved,
         },
         day10: Day10 {
             from_hugging_face: day10::from_hugging_face,

@@ -16,4 +16,5 @@ mod encoder_decoder;
 mod fitting;
 mod new_tokens;
 mod sentencepiece;
+mod unused;
 mod vocabularies;
