@@ -24,6 +24,7 @@ fn main() -> std::process::ExitCode {
             two_layer_gradients: day00::two_layer_gradients,
         },
         day01: Day01 {
+            utf8: day01::utf8,
             count_pairs: day01::count_pairs,
             most_frequent: day01::most_frequent,
             merge: day01::merge,
@@ -85,6 +86,7 @@ fn main() -> std::process::ExitCode {
                 day08::train_step(state, batch, numbers, &my(shape), &hyperparameters(with))
             },
             compiled_step: |names, shape, with| day08::compiled_step(names, my(&shape), hyperparameters(&with)),
+            bits_per_byte: day08::bits_per_byte,
         },
         day09: Day09 {
             softmax: day09::softmax,
@@ -106,6 +108,7 @@ fn main() -> std::process::ExitCode {
             generate: |prompt, tokens, weights, shape, choose| {
                 Ok(day09::generate(prompt, tokens, weights, &my(shape), choose)?)
             },
+            moved: day09::moved,
         },
         day10: Day10 {
             from_hugging_face: day10::from_hugging_face,

@@ -9,6 +9,25 @@ pub type Pair = (u32, u32);
 /// The tokens of the single bytes are 0 to 255; the first merge makes token 256.
 pub const BYTES: u32 = 256;
 
+// ANCHOR: utf8
+/// A code point in UTF-8: one byte `0xxxxxxx` below 0x80, two, `110xxxxx 10xxxxxx`, below 0x800, three, `1110xxxx …`, below
+/// 0x10000, else four, `11110xxx …`; the x are its bits.
+///
+/// # Exercise
+/// Six bits go into each byte after the first, the last six into the last: `code_point >> 6` drops them, `code_point & 0x3F` has
+/// only them. `|` joins bits: `0x80 | …`; the first byte begins with `0xC0`, `0xE0` or `0xF0`.
+pub fn utf8(code_point: u32) -> Vec<u8> {
+    let following = |shift: u32| 0x80 | (code_point >> shift & 0x3F);
+    let bytes = match code_point {
+        0..0x80 => vec![code_point],
+        0x80..0x800 => vec![0xC0 | code_point >> 6, following(0)],
+        0x800..0x10000 => vec![0xE0 | code_point >> 12, following(6), following(0)],
+        _ => vec![0xF0 | code_point >> 18, following(12), following(6), following(0)],
+    };
+    bytes.into_iter().map(|byte| byte as u8).collect()
+}
+// ANCHOR_END: utf8
+
 // ANCHOR: count
 /// How often each pair of neighbours occurs in `ids`.
 ///

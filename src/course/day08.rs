@@ -1,6 +1,6 @@
 //! Day 8: a step of training: gradients, clipping, AdamW and its rate, compiled; over- and underfitting; resuming.
 
-use std::f64::consts::PI;
+use std::f64::consts::{LN_2, PI};
 
 use mlx_rs::error::Result;
 use mlx_rs::transforms::compile::compile;
@@ -203,3 +203,13 @@ pub fn compiled_step(names: Vec<String>, shape: Shape, with: Hyperparameters) ->
     })
 }
 // ANCHOR_END: compiled
+
+// ANCHOR: bits_per_byte
+/// Bits per byte of a text of so many bytes, cut into so many tokens, on which the mean loss is `loss`, in nats per token.
+///
+/// # Exercise
+/// The loss of the whole text, in bits, over its bytes. A bit is ln 2 nats: `LN_2`.
+pub fn bits_per_byte(loss: f64, tokens: usize, bytes: usize) -> f64 {
+    loss * tokens as f64 / LN_2 / bytes as f64
+}
+// ANCHOR_END: bits_per_byte

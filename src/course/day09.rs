@@ -226,3 +226,13 @@ pub fn generate(
     Ok(generated)
 }
 // ANCHOR_END: generate
+
+// ANCHOR: moved
+/// How far training has moved each row of a table, before and after it `[V, C]`: the lengths of the differences, `[V]`.
+///
+/// # Exercise
+/// The square root of the sum of squares, over the last axis: `subtract`, `square`, `sum_axis(-1, false)`, `sqrt`.
+pub fn moved(before: &Array, after: &Array) -> Result<Array> {
+    after.subtract(before)?.square()?.sum_axis(-1, false)?.sqrt() // [V]
+}
+// ANCHOR_END: moved

@@ -309,8 +309,12 @@ impl Workspace {
     /// # Errors
     /// It was not trained yet.
     pub fn is_fully_trained(&self, recipe: &Recipe) -> Result<bool> {
-        let whole = (recipe.change)(self.settings.preset.train_config(self.settings.device));
-        Ok(self.results(recipe.folder)?.steps >= whole.steps)
+        Ok(self.results(recipe.folder)?.steps >= self.whole(recipe).steps)
+    }
+
+    /// The configuration of a day's training without the lesson's options.
+    fn whole(&self, recipe: &Recipe) -> TrainConfig {
+        (recipe.change)(self.settings.preset.train_config(self.settings.device))
     }
 
     /// Trains a day's model, or resumes its training, and returns its results.
@@ -318,7 +322,23 @@ impl Workspace {
     /// # Errors
     /// Those of training; a folder that holds a run with different options; [`Interrupted`].
     pub fn train(&self, recipe: &Recipe) -> Result<Results> {
-        self.train_on(recipe, &self.settings.corpus, &self.dataset)
+        self.train_on(self.config(recipe)?, recipe, &self.dataset)
+    }
+
+    /// The same with another tokenizer, which is written to a file, for a small experiment: `--steps` only makes it shorter.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train), or the tokenizer cannot be written.
+    pub fn train_with_tokenizer(&self, recipe: &Recipe, tokenizer: &Tokenizer) -> Result<Results> {
+        let path = self.folder("tokenizers").join(recipe.folder).with_extension("json");
+        let _made = durable::make_parents(&path)?;
+        durable::write_file(&path, &serde_json::to_vec(&tokenizer.to_json())?)?;
+        let config = TrainConfig {
+            tokenizer: fs::canonicalize(path)?.to_string_lossy().into_owned(),
+            steps: self.at_most(self.whole(recipe).steps),
+            ..self.config(recipe)?
+        };
+        self.train_on(config, recipe, &self.dataset)
     }
 
     /// The same on another text; the results are measured on the lesson's corpus.
@@ -327,15 +347,16 @@ impl Workspace {
     /// As [`train`](Self::train), or that text cannot be read.
     pub fn train_on_corpus(&self, recipe: &Recipe, corpus: &Path) -> Result<Results> {
         let corpus = fs::canonicalize(corpus)?.to_string_lossy().into_owned();
-        self.train_on(recipe, &corpus, &Dataset::open(&corpus)?)
-    }
-
-    fn train_on(&self, recipe: &Recipe, corpus: &str, dataset: &Dataset) -> Result<Results> {
-        let folder = self.folder(recipe.folder);
+        let dataset = Dataset::open(&corpus)?;
         let config = TrainConfig {
-            corpus: corpus.to_owned(),
+            corpus,
             ..self.config(recipe)?
         };
+        self.train_on(config, recipe, &dataset)
+    }
+
+    fn train_on(&self, config: TrainConfig, recipe: &Recipe, dataset: &Dataset) -> Result<Results> {
+        let folder = self.folder(recipe.folder);
         let mut session = match Run::open(&folder) {
             Ok(run) => {
                 let before = run.config()?;

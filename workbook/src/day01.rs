@@ -11,6 +11,7 @@ use super::value::Value;
 /// The learner's functions of day 1.
 #[derive(Clone, Copy)]
 pub struct Day01 {
+    pub utf8: fn(u32) -> Vec<u8>,
     pub count_pairs: fn(&[u32]) -> BTreeMap<Pair, usize>,
     pub most_frequent: fn(&BTreeMap<Pair, usize>) -> Option<Pair>,
     pub merge: fn(&[u32], Pair, u32) -> Vec<u32>,
@@ -26,6 +27,48 @@ impl Day01 {
     /// Its exercises.
     pub fn exercises(self) -> Vec<Exercise> {
         vec![
+            Exercise::new::<Vec<u32>>(
+                "utf8",
+                |draw| {
+                    // Of each length: the first and the last code point, and one between them.
+                    let lengths = [(0, 0x7F), (0x80, 0x7FF), (0x800, 0xD7FF), (0x10000, 0x10FFFF)];
+                    let of_length = |(low, high)| [low, draw.size(low, high), high];
+                    Ok(lengths
+                        .into_iter()
+                        .flat_map(of_length)
+                        .map(|code_point| code_point as u32)
+                        .collect())
+                },
+                |code_points| all_bytes(code_points, day01::utf8),
+                move |code_points| all_bytes(code_points, self.utf8),
+                0.0,
+                vec![
+                    Mistake {
+                        hint: "the following bytes don't begin with 10: `0x80 | …`",
+                        made: |code_points| {
+                            all_bytes(code_points, |code_point| {
+                                let mut bytes = day01::utf8(code_point);
+                                bytes.iter_mut().skip(1).for_each(|byte| *byte &= 0x3F);
+                                bytes
+                            })
+                        },
+                    },
+                    Mistake {
+                        hint: "the following bytes are in the wrong order: the highest bits come first",
+                        made: |code_points| {
+                            all_bytes(code_points, |code_point| {
+                                let mut bytes = day01::utf8(code_point);
+                                bytes[1..].reverse();
+                                bytes
+                            })
+                        },
+                    },
+                    Mistake {
+                        hint: "this is the code point's lowest byte alone, which is UTF-8 only below 0x80",
+                        made: |code_points| all_bytes(code_points, |code_point| vec![code_point as u8]),
+                    },
+                ],
+            ),
             Exercise::new::<Vec<u32>>(
                 "count_pairs",
                 ids,
@@ -219,6 +262,15 @@ fn trained_from(text: &str, first: u32) -> Vec<Pair> {
         learned.push(pair);
     }
     learned
+}
+
+/// The bytes of each of the code points, with their number before them.
+fn all_bytes(code_points: &[u32], utf8: impl Fn(u32) -> Vec<u8>) -> Result<Value> {
+    let bytes = code_points.iter().flat_map(|&code_point| {
+        let bytes = utf8(code_point);
+        [vec![bytes.len() as u8], bytes].concat()
+    });
+    Ok(Value::list(bytes))
 }
 
 fn list(ids: &[u32]) -> Result<Value> {

@@ -24,6 +24,7 @@ pub struct Day08 {
     pub clip: fn(&[Array], f32) -> mlx_rs::error::Result<(Vec<Array>, Array)>,
     pub train_step: fn(&TrainState, [&Array; 2], [&Array; 2], &Shape, &Hyperparameters) -> StepResult,
     pub compiled_step: fn(Vec<String>, Shape, Hyperparameters) -> Step,
+    pub bits_per_byte: fn(f64, usize, usize) -> f64,
 }
 
 /// Gradients are sums over a small model's paths, in float32.
@@ -293,6 +294,27 @@ impl Day08 {
                 }],
             )
             .compiles(),
+            Exercise::new::<[usize; 2]>(
+                "bits_per_byte",
+                |draw| Ok([draw.size(100, 200) as usize, draw.size(300, 400) as usize]),
+                |&[tokens, bytes]| Ok(Value::list([day08::bits_per_byte(1.5, tokens, bytes)])),
+                move |&[tokens, bytes]| Ok(Value::list([(self.bits_per_byte)(1.5, tokens, bytes)])),
+                1e-9,
+                vec![
+                    Mistake {
+                        hint: "these are nats per byte: divide by ln 2",
+                        made: |&[tokens, bytes]| Ok(Value::list([1.5 * tokens as f64 / bytes as f64])),
+                    },
+                    Mistake {
+                        hint: "tokens and bytes are swapped: the loss of all tokens, divided by the bytes",
+                        made: |&[tokens, bytes]| Ok(Value::list([day08::bits_per_byte(1.5, bytes, tokens)])),
+                    },
+                    Mistake {
+                        hint: "these are bits per token: the whole text's, over its bytes",
+                        made: |_| Ok(Value::list([day08::bits_per_byte(1.5, 1, 1)])),
+                    },
+                ],
+            ),
         ]
     }
 }

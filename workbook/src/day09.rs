@@ -11,7 +11,7 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use super::day04::head;
 use super::day07::small;
 use super::exercise::{Draw, Exercise, Mistake};
-use super::value::Value;
+use super::value::{Value, value};
 
 /// The tokens after a prompt, as many as asked for, each chosen by its logits and the tokens that the model looks at.
 pub type Generate = fn(&[u32], usize, &Weights, &Shape, &mut dyn FnMut(&[f32], &[u32]) -> u32) -> Result<Vec<u32>>;
@@ -31,6 +31,7 @@ pub struct Day09 {
     pub cache_bytes: fn(&Shape) -> usize,
     pub push: fn(&mut Vec<u32>, u32, usize) -> bool,
     pub generate: Generate,
+    pub moved: fn(&Array, &Array) -> mlx_rs::error::Result<Array>,
 }
 
 const HEADS: i32 = 4;
@@ -357,6 +358,23 @@ impl Day09 {
                         made: |(shape, weights, prompt)| {
                             ids(&most_likely(&prompt[prompt.len() - 1..], weights, shape)?)
                         },
+                    },
+                ],
+            ),
+            Exercise::new::<[Array; 2]>(
+                "moved",
+                |draw| Ok([draw.normal(&[4, 3])?, draw.normal(&[4, 3])?]),
+                |[before, after]| value(day09::moved(before, after)),
+                move |[before, after]| value((self.moved)(before, after)),
+                TOLERANCE,
+                vec![
+                    Mistake {
+                        hint: "these are the columns: add up over the last axis, -1, to one number for each row",
+                        made: |[before, after]| value(day09::moved(&before.transpose()?, &after.transpose()?)),
+                    },
+                    Mistake {
+                        hint: "these are the squares of the lengths: take the root",
+                        made: |[before, after]| value(day09::moved(before, after)?.square()),
                     },
                 ],
             ),

@@ -1,12 +1,14 @@
 //! Day 1: the figures and claims of its chapter, in its order.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::course::day01::{BYTES, Pair, count_pairs, decode, encode, merge, train};
+use super::sentencepiece;
+use crate::course::day01::{BYTES, Pair, count_pairs, decode, encode, merge, train, utf8};
 use crate::data::corpus::Split;
 use crate::disk::durable;
 use crate::lessons::Lesson;
@@ -35,6 +37,14 @@ pub const LESSON: Lesson = Lesson {
 const TEXTBOOK: &str = "aaabdaaabac";
 /// Vocabulary size of the day's tokenizer: bytes, merges and a special token.
 const VOCAB_SIZE: usize = 4096;
+/// What the patterns of GPT-2 and GPT-4 split differently: contractions, numbers, code, line breaks.
+const SPLIT: [&str; 5] = [
+    "I'll say it'S what WE'LL do",
+    "In 1999 it was 1234567.5 km",
+    "    for i in range(10):\n        s += i",
+    "The end.\n\n\nAct 2",
+    "(hello) snake_case",
+];
 /// Text of another kind than plays: this file.
 const CODE: &str = include_str!("day01.rs");
 
@@ -61,6 +71,41 @@ fn program(page: &mut Page, workspace: &Workspace) -> Result<()> {
             writeln!(text, "{shown:<width$}  {code_point:<10}  {}", bytes.join(", "))?;
         }
         Ok(text)
+    })?;
+    page.claim(
+        "every code point is the same in UTF-8 by hand as in Rust",
+        "utf8 in src/course/day01.rs",
+        || {
+            let mut characters = '\0'..=char::MAX;
+            let differs = characters.find(|&c| utf8(c.into()) != c.encode_utf8(&mut [0; 4]).as_bytes());
+            Ok(CheckResult::passes_if(
+                differs.is_none(),
+                format!("first other: {differs:?}"),
+            ))
+        },
+    )?;
+    page.figure("encodings.txt", || {
+        let mut text = String::from("         code points  UTF-8   UTF-16   zeros   UTF-32   zeros   text\n");
+        for (name, sample) in [
+            ("English", "To be, or not to be?"),
+            ("German", "Schöne Grüße aus Köln"),
+            ("Korean", "안녕하세요, 세계!"),
+            ("emoji", "👍🏽 👩‍🚀 😀"),
+        ] {
+            let utf16: Vec<u8> = sample.encode_utf16().flat_map(u16::to_le_bytes).collect();
+            let utf32: Vec<u8> = sample.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
+            let with_zeros = |bytes: &[u8]| (bytes.len(), bytes.iter().filter(|&&byte| byte == 0).count());
+            let ((two, zeros), (four, more_zeros)) = (with_zeros(&utf16), with_zeros(&utf32));
+            let (points, bytes) = (sample.chars().count(), sample.len());
+            write!(text, "{name:<8} {points:>11} {bytes:>6} {two:>8} {zeros:>7}")?;
+            writeln!(text, " {four:>8} {more_zeros:>7}   {sample}")?;
+        }
+        let (all, used) = (('\0'..=char::MAX).count(), plays.chars().collect::<BTreeSet<_>>().len());
+        let millions = 768 * all / 1_000_000;
+        Ok(format!(
+            "{text}\n{all} numbers can be a character's; the plays use {used} of them.\n\
+             A vector of 768 numbers for each: {millions} million parameters.\n"
+        ))
     })?;
     page.figure("characters.txt", || {
         let tokenizer = workspace.tokenizer()?;
@@ -213,15 +258,37 @@ fn program(page: &mut Page, workspace: &Workspace) -> Result<()> {
         Ok(text)
     })?;
     page.figure("patterns.txt", || {
-        let text = "I'll say it'S 12345 times:\n\n    no!!";
-        let mut out = format!("{text:?}\n\n");
-        for (name, pattern) in [("gpt2", Pattern::Gpt2), ("cl100k", Pattern::Gpt4)] {
-            let chunks = pattern.split(text).collect::<Vec<_>>().join("|");
-            let chunks = chunks.replace(' ', "·").replace('\n', "⏎");
-            writeln!(out, "{name:<6}  {chunks}\n        {}\n", pattern.regex())?;
+        let (mut out, both) = (String::new(), published()?);
+        for line in SPLIT {
+            for ((name, tokenizer), pattern) in both.iter().zip(Pattern::ALL) {
+                let chunks: Vec<&str> = pattern.split(line).collect();
+                let (count, tokens) = (chunks.len(), tokenizer.encode(line)?.len());
+                let shown = chunks.join("|").replace(' ', "·").replace('\n', "⏎");
+                writeln!(out, "{name:<6} {count:>2} chunks {tokens:>2} tokens  {shown}")?;
+            }
+            out.push('\n');
+        }
+        for ((name, _), pattern) in both.iter().zip(Pattern::ALL) {
+            writeln!(out, "{name:<6} {}", pattern.regex())?;
         }
         Ok(out)
     })?;
+    page.claim(
+        "cl100k's chunks have at most three digits, and contractions in capitals, other than GPT-2's; neither loses anything",
+        "Pattern::split in src/tokenizer/split.rs",
+        || {
+            let text = [&SPLIT.join("\n"), CODE, validation].concat();
+            let found = Pattern::ALL.map(|pattern| {
+                let is_number = |chunk: &&str| chunk.trim_start().chars().all(char::is_numeric);
+                let digits = pattern.split(&text).filter(is_number).map(|chunk| chunk.trim().chars().count()).max();
+                let whole = pattern.split(&text).collect::<String>() == text;
+                (whole, digits, pattern.split(&text).any(|chunk| chunk == "'LL"))
+            });
+            let [(first, many, no), (second, few, yes)] = found;
+            let holds = first && second && many > few && few == Some(3) && yes && !no;
+            Ok(CheckResult::passes_if(holds, format!("most digits: {:?} and {:?}", found[0].1, found[1].1)))
+        },
+    )?;
 
     let gpt2 = Tokenizer::gpt2()?;
     page.figure("special.txt", || {
@@ -250,6 +317,8 @@ fn program(page: &mut Page, workspace: &Workspace) -> Result<()> {
             ))
         },
     )?;
+
+    sentencepiece::compare(page, workspace)?;
 
     page.figure("spelling.txt", || {
         cut("strawberry\n strawberry\nStrawberry\nSTRAWBERRY\ns-t-r-a-w-b-e-r-r-y")

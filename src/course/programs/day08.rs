@@ -10,6 +10,7 @@ use mlx_rs::{Array, Device, random, with_device};
 
 use super::day07::NANO;
 use super::fitting::fit;
+use super::vocabularies;
 use crate::config::{self, TrainConfig};
 use crate::course::day03::Weights;
 use crate::course::day07::Shape;
@@ -328,7 +329,8 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
     page.figure("losses.svg", || {
         let axes = Axes::new("Days 7 and 8, one after the other", "step", "nats per token");
         curves(&axes, &losses_during(workspace, &[NANO.folder, FURTHER.folder])?)
-    })
+    })?;
+    vocabularies::compare(page, workspace)
 }
 
 impl From<&TrainConfig> for Hyperparameters {

@@ -8,6 +8,7 @@ use mlx_rs::transforms::eval;
 use mlx_rs::{Array, Dtype, ops, random};
 
 use super::day08::FURTHER;
+use super::unused;
 use crate::config::Preset;
 use crate::course::day02::{cross_entropy, sample};
 use crate::course::day03::Weights;
@@ -304,7 +305,8 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
             let measured = format!("{} tokens after {} in a context of {context}", ours.len(), prompt.len());
             Ok(CheckResult::passes_if(ours == library, measured))
         },
-    )
+    )?;
+    unused::find(page, workspace)
 }
 
 /// Tokens as a batch of one row, `[1, T]`.

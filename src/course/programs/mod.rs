@@ -15,3 +15,6 @@ mod drawings;
 mod encoder_decoder;
 mod fitting;
 mod new_tokens;
+mod sentencepiece;
+mod unused;
+mod vocabularies;
