@@ -241,7 +241,10 @@ fn small_models_are_counted_in_thousands() {
     let mut options = vec!["train", "--steps", "1"];
     options.extend(TINY);
     let said = stderr(&succeed(mlx_gpt(folder.path()).args(options)));
-    assert!(said.contains(" thousand parameters") && !said.contains("million"), "{said}");
+    assert!(
+        said.contains(" thousand parameters") && !said.contains("million"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -123,6 +123,7 @@ pub const EXCUSED: &[Excused] = &[
         "",
     ),
     excused("move lessons/day-07 away", "a minute or more", ""),
+    excused("there are no weights in", "a minute or more", ""),
     // What no command of this version writes.
     excused(
         "which are the same parameter",
@@ -137,6 +138,13 @@ pub const EXCUSED: &[Excused] = &[
     // Callers of the library.
     excused("give a run's folder or a checkpoint's", "the library alone", ""),
     excused("give at least one token", "the library alone", ""),
+    excused("merge them before tokens are added", "the library alone", ""),
+    excused("a quantized model cannot get new tokens", "the library alone", ""),
+    excused(
+        "a tokenizer of characters has no special tokens",
+        "the library alone",
+        "a_trained_model_gets_new_special_tokens",
+    ),
     excused("there is no token to continue from", "the library alone", ""),
     excused(
         "the prompt has no tokens",

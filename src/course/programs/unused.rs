@@ -215,7 +215,7 @@ fn prompted(workspace: &Workspace) -> Result<String> {
         shape.context as usize / 2,
     );
     let places: Vec<usize> = (0..64).map(|place| place * (val.len() - 2 * half) / 64).collect();
-    text += "\nput into the validation text        loss of the next tokens\n";
+    text += "\ninserted into the validation text   loss of the next tokens\n";
     for put_in in ["", " and", NAMES[0]] {
         let between = tokenizer.encode(put_in)?;
         let rows = places.iter().map(|&at| {
