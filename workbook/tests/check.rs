@@ -150,7 +150,7 @@ fn an_unsolved_day_fails_a_solved_one_passes_and_a_wrong_one_is_told_why() {
     let unrecognised: Vec<String> = mistakes
         .iter()
         .filter_map(|mistake| {
-            let solution = &solutions[usize::from(mistake.day) - 1];
+            let solution = &solutions[usize::from(mistake.day)];
             wrongly_checked(&workbook, solution, mistake)
         })
         .collect();
