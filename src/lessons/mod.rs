@@ -9,7 +9,7 @@
 //! | `page.rs` | a day's program as it runs, between the text of its chapter |
 //! | `chapter.rs` | parsing of chapters into sections |
 //! | `screen.rs` | Markdown on a terminal |
-//! | `workspace.rs` | working environment of a lesson: corpus, folders, training, checkpoints |
+//! | `workspace/` | working environment of a lesson: corpus, folders, checkpoints; training of its models |
 //! | `results.rs` | the results of a day's model |
 //! | `tokens.rs`, `finetuned.rs` | texts as published tokenizers cut them; finetuned models |
 //! | `pictures.rs` | heat maps, curves, points |

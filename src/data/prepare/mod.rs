@@ -1,37 +1,29 @@
 //! Encodes text files into token shards: in parallel, in bounded memory, and resumable.
 
+mod existing;
+mod shards;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::io::{BufWriter, Write};
-use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
-use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
+pub(super) use self::existing::is_begun;
+use self::existing::{Existing, JOURNAL, Journal, existing_in};
+use self::shards::ShardWriter;
 use super::corpus::{notes, train_part};
-use super::manifest::{CorpusStats, MANIFEST, Manifest, ShardRecord, VERSION, open_shards};
-use super::text_files::{BLOCK, FilePosition, TextBlock, TextFiles};
+use super::manifest::{CorpusStats, MANIFEST, Manifest, VERSION};
+use super::text_files::{BLOCK, FilePosition, TextFiles};
 use super::tokens::TokenDtype;
 use crate::config::SpecialTokens;
 use crate::disk::durable;
-use crate::disk::files;
 use crate::disk::hash::{self, sha256, sha256_of_file};
-use crate::disk::unfinished::{self, Unfinished};
+use crate::disk::unfinished::Unfinished;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::folder::TOKENIZER;
 use crate::tokenizer::ordinary_text_note;
-
-const JOURNAL: &str = "journal.json";
-
-/// Progress of an unfinished preparation: the manifest so far, and where the next shard begins.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Journal {
-    manifest: Manifest,
-    next: FilePosition,
-}
 
 /// Progress events of [`prepare`]; an error of the callback aborts it.
 pub enum Event {
@@ -184,80 +176,6 @@ fn encodes_lines_apart(tokenizer: &Tokenizer) -> bool {
     }
 }
 
-/// What earlier starts left in a folder.
-enum Existing {
-    Nothing,
-    Partial(Journal),
-    Complete(Manifest),
-    /// Written by this program, but it cannot be resumed.
-    Damaged,
-}
-
-/// Inspects the folder that `wanted` is to be prepared in.
-///
-/// # Errors
-/// It has other contents, which are left alone.
-fn existing_in(folder: &Path, wanted: &Manifest, tokenizer: &Tokenizer) -> Result<Existing> {
-    let shown = folder.display();
-    if Manifest::is_newer(folder) {
-        Manifest::read(folder)?; // what another version wrote is not damaged
-    }
-    if let Ok(made) = Manifest::read(folder) {
-        if let Some(difference) = made.difference(wanted, tokenizer, folder) {
-            bail!("{shown} was prepared {difference}; choose another --out");
-        }
-        let tokenizer = sha256_of_file(&folder.join(TOKENIZER));
-        let shards = open_shards(folder, &made.shards().collect::<Vec<_>>(), made.dtype, made.vocab_size);
-        return Ok(match (tokenizer, shards) {
-            (Ok(hash), Ok(_)) if hash == made.tokenizer_sha256 => Existing::Complete(made),
-            _ => Existing::Damaged,
-        });
-    }
-    if let Some(journal) = journal_in(folder) {
-        if let Some(difference) = journal.manifest.difference(wanted, tokenizer, folder) {
-            bail!("{shown} was begun {difference}; choose another --out, or move the folder away");
-        }
-        return Ok(Existing::Partial(journal));
-    }
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if !unfinished::is_unfinished(name.as_ref()) {
-            names.push(name);
-        }
-    }
-    // Only a folder that contains shards, and nothing that `prepare` does not write, is certainly this program's.
-    let has = |name: &str| names.iter().any(|other| other == name);
-    let is_damaged = (has(MANIFEST) || has(JOURNAL))
-        && has(TOKENIZER)
-        && names.iter().any(|name| is_shard(name))
-        && names
-            .iter()
-            .all(|name| is_shard(name) || [MANIFEST, JOURNAL, TOKENIZER].contains(&name.as_str()));
-    match names.first() {
-        None => Ok(Existing::Nothing),
-        Some(_) if is_damaged => Ok(Existing::Damaged),
-        Some(name) => bail!("folder {shown} is not empty: it contains {name}; choose another --out"),
-    }
-}
-
-/// Whether it is the name of a shard.
-fn is_shard(name: &str) -> bool {
-    let number = name.strip_prefix("train-").or(name.strip_prefix("val-"));
-    number
-        .and_then(|number| number.strip_suffix(".bin"))
-        .is_some_and(|number| number.len() >= 5 && number.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-/// Whether tokens are being prepared in `folder`, or were when a process died.
-pub(super) fn is_begun(folder: &Path) -> bool {
-    journal_in(folder).is_some()
-}
-
-fn journal_in(folder: &Path) -> Option<Journal> {
-    files::read_json(&folder.join(JOURNAL), "a journal").ok()
-}
-
 /// Counts and hashes the text, and finds the split point.
 fn find_split(files: &TextFiles, corpus: &Path, on_event: &mut impl FnMut(Event) -> Result<()>) -> Result<SplitPoint> {
     let mut counts = Vec::new(); // of each block: position, characters, bytes of text
@@ -305,82 +223,6 @@ fn find_split(files: &TextFiles, corpus: &Path, on_event: &mut impl FnMut(Event)
         split_offset,
     };
     Ok(SplitPoint { stats, position: split })
-}
-
-/// Encodes text and writes it as shards.
-struct ShardWriter<'a> {
-    files: &'a TextFiles,
-    tokenizer: &'a Tokenizer,
-    special: SpecialTokens,
-    dtype: TokenDtype,
-    shard_text: u64,
-}
-
-impl ShardWriter<'_> {
-    /// Writes the tokens of the text in `range`, up to the size of a shard, to `path`; the shard will be called `name`.
-    /// Returns where the next one begins. Special tokens that are encoded as text are counted in `as_text`.
-    fn write(
-        &self,
-        range: Range<FilePosition>,
-        path: &Path,
-        name: String,
-        as_text: &mut BTreeMap<String, usize>,
-        on_event: &mut impl FnMut(Event) -> Result<()>,
-    ) -> Result<(ShardRecord, FilePosition)> {
-        let (dtype, limit) = (self.dtype, range.end);
-        let mut out = BufWriter::new(File::create(path)?);
-        let mut hash = Sha256::new();
-        let mut record = ShardRecord {
-            file: name,
-            tokens: 0,
-            text_bytes: 0,
-            sha256: String::new(),
-        };
-        let mut next = range.start;
-        let mut blocks = self.files.blocks(next, Some(limit));
-        let at_once = 2 * rayon::current_num_threads();
-        while next < limit && record.text_bytes < self.shard_text {
-            // Two blocks per thread are encoded in parallel and written in order. Where the shard ends does not depend on the
-            // number of threads.
-            let mut batch: Vec<TextBlock> = Vec::with_capacity(at_once);
-            let mut left = self.shard_text - record.text_bytes;
-            while batch.len() < at_once && left > 0 {
-                let Some(block) = blocks.next() else { break };
-                let block = block?;
-                left = left.saturating_sub(block.text.len() as u64);
-                batch.push(block);
-            }
-            let encoded = batch
-                .par_iter()
-                .map(|block| {
-                    let ids = self.tokenizer.encode_with(&block.text, &self.special.into());
-                    let mut ids = ids.with_context(|| self.files.name(block.start))?;
-                    ids.extend(self.tokenizer.eos_token().filter(|_| block.ends_file));
-                    let mut bytes = Vec::with_capacity(ids.len() * dtype.bytes());
-                    dtype.write(&ids, &mut bytes);
-                    let counts = match self.special {
-                        SpecialTokens::Text => self.tokenizer.special_tokens_in(&block.text),
-                        SpecialTokens::Allow | SpecialTokens::Raise => BTreeMap::new(),
-                    };
-                    Ok((bytes, counts))
-                })
-                .collect::<Result<Vec<_>>>()?;
-            for (block, (bytes, counts)) in batch.iter().zip(encoded) {
-                for (token, count) in counts {
-                    *as_text.entry(token).or_default() += count;
-                }
-                out.write_all(&bytes)?;
-                hash.update(&bytes);
-                record.tokens += (bytes.len() / dtype.bytes()) as u64;
-                record.text_bytes += block.text.len() as u64;
-                next = block.end;
-                on_event(Event::Encoded(block.bytes))?;
-            }
-        }
-        out.flush()?;
-        record.sha256 = hash::finish(hash);
-        Ok((record, next))
-    }
 }
 
 #[cfg(test)]

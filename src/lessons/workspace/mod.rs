@@ -1,21 +1,19 @@
 //! Working environment of a lesson: its corpus, folders and training.
 
+mod training;
+
 use std::cell::{OnceCell, RefCell};
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mlx_rs::Array;
 
 use super::Recipe;
 use super::arrays::token_labels;
-use super::results::Results;
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{Checkpoint, has_hashes};
-use crate::config::Device;
-use crate::config::{DEFAULT_CORPUS, ModelConfig, Preset, TrainConfig};
+use crate::config::{DEFAULT_CORPUS, Device, ModelConfig, Preset};
 use crate::data::batches::{Batch, eval_batches};
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
@@ -25,9 +23,9 @@ use crate::generate::CompletionOptions;
 use crate::generate::sampler::Sampling;
 use crate::model::init::initialize;
 use crate::model::parameters::Parameters;
-use crate::terminal::console::{confirm, program, quoted, say};
+use crate::terminal::console::{confirm, program, quoted};
 use crate::tokenizer::Tokenizer;
-use crate::train::{Observer, Outcome, Session, time_of_step, train};
+use crate::train::Observer;
 
 /// Where lessons leave their checkpoints unless `--out` says otherwise.
 pub const LESSONS_FOLDER: &str = "lessons";
@@ -261,165 +259,6 @@ impl Workspace {
     /// There is none, or it is broken.
     pub fn load(&self, folder: &str) -> Result<Checkpoint> {
         Checkpoint::load(&self.checkpoint(folder)?)
-    }
-
-    /// The configuration of a day's training.
-    ///
-    /// # Errors
-    /// The checkpoint that it starts from is missing.
-    pub fn config(&self, recipe: &Recipe) -> Result<TrainConfig> {
-        let mut config = self.config_without_init(recipe);
-        if let Some(folder) = recipe.starts_from {
-            let folder = fs::canonicalize(self.checkpoint(folder)?)?;
-            config.init_from = Some(folder.to_string_lossy().into_owned());
-        }
-        Ok(config)
-    }
-
-    /// The same, without the initial checkpoint.
-    fn config_without_init(&self, recipe: &Recipe) -> TrainConfig {
-        let mut config = (recipe.change)(TrainConfig {
-            corpus: self.settings.corpus.clone(),
-            seed: self.settings.seed,
-            ..self.settings.preset.train_config(self.settings.device)
-        });
-        if let Some(steps) = self.settings.steps {
-            config.steps = steps;
-            config.warmup = config.warmup.min(steps / 10);
-        }
-        config
-    }
-
-    /// Estimated time of a day's training, from one step whose result is dropped.
-    ///
-    /// # Errors
-    /// A corpus that cannot be trained with.
-    pub fn estimate(&self, recipe: &Recipe) -> Result<Duration> {
-        let config = self.config_without_init(recipe);
-        Ok(time_of_step(&config, &self.dataset)? * config.steps as u32)
-    }
-
-    /// Whether the lessons' expected losses apply to this corpus and preset.
-    pub fn has_expected_losses(&self) -> bool {
-        self.settings.corpus == DEFAULT_CORPUS && self.settings.preset == Preset::Nano
-    }
-
-    /// Whether a day's model is fully trained.
-    ///
-    /// # Errors
-    /// It was not trained yet.
-    pub fn is_fully_trained(&self, recipe: &Recipe) -> Result<bool> {
-        Ok(self.results(recipe.folder)?.steps >= self.whole(recipe).steps)
-    }
-
-    /// The configuration of a day's training without the lesson's options.
-    fn whole(&self, recipe: &Recipe) -> TrainConfig {
-        (recipe.change)(self.settings.preset.train_config(self.settings.device))
-    }
-
-    /// Trains a day's model, or resumes its training, and returns its results.
-    ///
-    /// # Errors
-    /// Those of training; a folder that holds a run with different options; [`Interrupted`].
-    pub fn train(&self, recipe: &Recipe) -> Result<Results> {
-        self.train_on(self.config(recipe)?, recipe, &self.dataset)
-    }
-
-    /// The same with another tokenizer, which is written to a file, for a small experiment: `--steps` only makes it shorter.
-    ///
-    /// # Errors
-    /// As [`train`](Self::train), or the tokenizer cannot be written.
-    pub fn train_with_tokenizer(&self, recipe: &Recipe, tokenizer: &Tokenizer) -> Result<Results> {
-        let path = self.folder("tokenizers").join(recipe.folder).with_extension("json");
-        let _made = durable::make_parents(&path)?;
-        durable::write_file(&path, &serde_json::to_vec(&tokenizer.to_json())?)?;
-        let config = TrainConfig {
-            tokenizer: fs::canonicalize(path)?.to_string_lossy().into_owned(),
-            steps: self.at_most(self.whole(recipe).steps),
-            ..self.config(recipe)?
-        };
-        self.train_on(config, recipe, &self.dataset)
-    }
-
-    /// The same on another text; the results are measured on the lesson's corpus.
-    ///
-    /// # Errors
-    /// As [`train`](Self::train), or that text cannot be read.
-    pub fn train_on_corpus(&self, recipe: &Recipe, corpus: &Path) -> Result<Results> {
-        let corpus = fs::canonicalize(corpus)?.to_string_lossy().into_owned();
-        let dataset = Dataset::open(&corpus)?;
-        let config = TrainConfig {
-            corpus,
-            ..self.config(recipe)?
-        };
-        self.train_on(config, recipe, &dataset)
-    }
-
-    fn train_on(&self, config: TrainConfig, recipe: &Recipe, dataset: &Dataset) -> Result<Results> {
-        let folder = self.folder(recipe.folder);
-        let mut session = match Run::open(&folder) {
-            Ok(run) => {
-                let before = run.config()?;
-                let steps = config.steps.max(before.steps);
-                let config = TrainConfig {
-                    steps,
-                    // A lesson's schedule ends with its steps, however many there were before.
-                    schedule_steps: if steps == before.steps {
-                        before.schedule_steps
-                    } else {
-                        Some(steps)
-                    },
-                    init_from: before.init_from.clone(), // read once, at the beginning
-                    ..config
-                };
-                let same = TrainConfig {
-                    corpus: config.corpus.clone(), // whose text is compared
-                    steps: config.steps,
-                    schedule_steps: config.schedule_steps,
-                    warmup: config.warmup,
-                    threads: config.threads,
-                    ..before
-                };
-                ensure!(
-                    same == config,
-                    "{} was trained with different options; use another --out, or move it away to train it again",
-                    folder.display()
-                );
-                Session::resume(run, config, dataset)?
-            }
-            Err(_) => Session::start(config, dataset, &folder)?,
-        };
-        say(format_args!("training {}", recipe.what));
-        // If the last step was interrupted, the training is complete, but the day is not.
-        let mut observer = self.observer.borrow_mut();
-        if train(&mut session, &mut **observer)? == Outcome::Stopped || observer.requested() {
-            return Err(Interrupted.into());
-        }
-        drop(session);
-        let results = Results::of(self, recipe)?;
-        results.write(&folder)?;
-        Ok(results)
-    }
-
-    /// The same, with a checkpoint of the model before its first step.
-    ///
-    /// # Errors
-    /// Those of [`train`](Self::train).
-    pub fn train_with_initial_checkpoint(&self, recipe: &Recipe) -> Result<Results> {
-        let folder = self.folder(recipe.folder);
-        if Run::open(&folder).is_err() {
-            Session::start(self.config(recipe)?, &self.dataset, &folder)?.save()?;
-        }
-        self.train(recipe)
-    }
-
-    /// The results of a day's model.
-    ///
-    /// # Errors
-    /// It was not trained yet.
-    pub fn results(&self, folder: &str) -> Result<Results> {
-        self.checkpoint(folder)?;
-        Results::read(&self.folder(folder))
     }
 
     /// A model's exact loss on the validation text, in nats per token, and its bits per byte.
