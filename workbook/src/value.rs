@@ -257,6 +257,24 @@ mod tests {
     }
 
     #[test]
+    fn kinds_of_numbers_are_told_apart() {
+        let of = |dtype| Value::array(&Array::from_slice(&[1.0_f32, 0.0], &[2]).as_dtype(dtype).unwrap()).unwrap();
+        let kinds = [Dtype::Bool, Dtype::Int32, Dtype::Float32, Dtype::Float64].map(of);
+        for (index, expected) in kinds.iter().enumerate() {
+            for (other, found) in kinds.iter().enumerate() {
+                assert_eq!(
+                    expected.difference(found, 0.0).is_none(),
+                    index == other,
+                    "{index} {other}"
+                );
+            }
+        }
+        let difference = kinds[2].difference(&kinds[3], 0.0).unwrap();
+        assert_eq!(difference.to_string(), "expected float32, found float64");
+        assert!(difference.hint().unwrap().contains("Float32"));
+    }
+
+    #[test]
     fn infinities_are_equal_and_nan_is_not_a_number() {
         let minus = Value::list([f64::NEG_INFINITY, 1.0]);
         assert_eq!(minus.difference(&minus, 1e-6), None);
