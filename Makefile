@@ -74,7 +74,7 @@ deny: .tools/bin/cargo-deny ## check licenses and sources of dependencies
 	cargo install --locked --root .tools cargo-deny
 
 docs: setup ## write docs/cli.md from --help
-	UPDATE_DOCS=1 cargo test --quiet --test cli_docs
+	UPDATE_DOCS=1 cargo test --quiet --test cli docs::
 
 interop: build ## compare with transformers, mlx-lm, peft and gguf (installs them into .interop/)
 	bash scripts/interop.sh

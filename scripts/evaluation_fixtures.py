@@ -1,4 +1,4 @@
-"""Generates tests/fixtures/evaluation.json: what `transformers` and torch find where tests/evaluation.rs evaluates.
+"""Generates tests/fixtures/evaluation.json: what `transformers` and torch find where tests/cli/evaluation.rs evaluates.
 
     pip install torch transformers safetensors
     python scripts/evaluation_fixtures.py           # or: python scripts/evaluation_fixtures.py OTHER_FOLDER
@@ -72,7 +72,7 @@ def loss_with_stride(model, ids, stride):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Makes the file that tests/evaluation.rs compares against.")
+    parser = argparse.ArgumentParser(description="Makes the file that tests/cli/evaluation.rs compares against.")
     fixtures = REPOSITORY / "tests" / "fixtures"
     parser.add_argument("folder", nargs="?", type=Path, default=fixtures, help="where to (default: tests/fixtures)")
     folder = parser.parse_args().folder

@@ -1,4 +1,4 @@
-"""Generates tests/fixtures/tokenizer-files.json, what tests/tokenizer_files.rs compares against: small tokenizers in the file
+"""Generates tests/fixtures/tokenizer-files.json, what tests/tokenizer/files.rs compares against: small tokenizers in the file
 formats of other libraries, and the ids of those libraries.
 
     pip install tokenizers==0.23.3 transformers==5.24.0 sentencepiece==0.2.3 protobuf tiktoken==0.14.0

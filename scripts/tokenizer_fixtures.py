@@ -1,4 +1,4 @@
-"""Generates tests/fixtures/tokenizer.json, what tests/tokenizer_parity.rs compares against.
+"""Generates tests/fixtures/tokenizer.json, what tests/tokenizer/parity.rs compares against.
 
     pip install tiktoken==0.14.0 tokenizers regex
     python scripts/tokenizer_fixtures.py

@@ -15,7 +15,7 @@ die() {
 
 backend=$(cat .mlx/backend 2>/dev/null || true)
 case $backend in cuda-*) ;; *) die "the program is built for MLX's ${backend:-CPU} backend; run BACKEND=cuda make setup first" ;; esac
-tests=(parity components generation quantized finetune resume)
+tests=(parity components generation checkpoint resume) # those of scripts/gpu/parts.py
 chosen=()
 for name in "${tests[@]}"; do chosen+=(--test "$name"); done
 cargo build --quiet

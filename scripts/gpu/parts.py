@@ -8,7 +8,8 @@ import tempfile
 
 from bench import row
 
-TESTS = ["parity", "components", "generation", "quantized", "finetune", "resume"]
+# Test programs, each with the modules of it that compute; none are all of them.
+TESTS = {"parity": [], "components": [], "generation": [], "checkpoint": ["quantized::", "finetune::"], "resume": []}
 
 
 def last_line(text):
@@ -17,7 +18,7 @@ def last_line(text):
 
 def compute(bench):
     """Compares the GPU's results with the CPU's, and checks that TF32, a real fault, is detected."""
-    if bench.smoke:  # comparing takes a CPU a minute; tests/accuracy.rs does
+    if bench.smoke:  # comparing takes a CPU a minute; tests/cli/accuracy.rs does
         code, out, err, took = bench.run([bench.program, "doctor", "--device", "cpu"], 240)
         return [row("doctor", took, "s", failed=None if code == 0 else last_line(out + err))]
     words = [bench.program, "doctor", "--device", "gpu", "--compute"]
@@ -42,7 +43,7 @@ def tests(bench):
     for threads in ["8"] if bench.smoke else ["8", "1"]:
         for name in ["components"] if bench.smoke else TESTS:
             binary = bench.find(f"bin/tests/{name}", f"target/*/deps/{name}-*")
-            code, out, err, took = bench.run([binary, "--test-threads", threads], 110, bench.root, **environment)
+            code, out, err, took = bench.run([binary, *TESTS[name], "--test-threads", threads], 110, bench.root, **environment)
             passed = re.search(r"(\d+) passed", out)
             failures = sorted(set(re.findall(r"^test (\S+) \.\.\. FAILED", out, re.MULTILINE)))
             failed = None if code == 0 else f"exit {code}: {', '.join(failures) or last_line(out + err)}"
