@@ -1,6 +1,7 @@
 //! A small file system that can be filled.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -32,11 +33,19 @@ impl Disk {
         self.place.path()
     }
 
-    /// Leaves so many bytes free.
+    /// Leaves so many bytes free. A program under test may be writing meanwhile, so what is free is not asked for:
+    /// the ballast grows until nothing is, then shrinks.
     pub fn fill(&self, left: usize) {
-        let space = rustix::fs::statvfs(self.path()).unwrap();
-        let free = (space.f_bavail * space.f_frsize) as usize;
-        fs::write(self.ballast(), vec![1; free.saturating_sub(left)]).unwrap();
+        let mut ballast = File::create(self.ballast()).unwrap();
+        let page = [1; 4096];
+        let error = loop {
+            if let Err(error) = ballast.write_all(&page) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+        let length = ballast.metadata().unwrap().len();
+        ballast.set_len(length.saturating_sub(left as u64)).unwrap();
     }
 
     pub fn empty(&self) {
