@@ -43,7 +43,7 @@ mod unsupported;
 mod weights;
 
 pub use hashes::{has_hashes, verify};
-pub use state::{Best, CheckpointState, LossScale, Losses, Moments, read_state, read_state_if_any};
+pub use state::{Best, CheckpointState, LossLevel, LossScale, Losses, Moments, read_state, read_state_if_any};
 pub use weights::WEIGHTS_FILE;
 
 use std::fs;

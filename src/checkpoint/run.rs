@@ -215,6 +215,17 @@ impl Run {
         Ok(())
     }
 
+    /// Deletes the checkpoints after `step`, the newest first.
+    ///
+    /// # Errors
+    /// A folder cannot be removed.
+    pub fn remove_checkpoints_after(&self, step: u64) -> Result<()> {
+        for later in self.steps()?.into_iter().rev().take_while(|&later| later > step) {
+            durable::remove_folder(&self.step_folder(later))?;
+        }
+        Ok(())
+    }
+
     /// The path of the best checkpoint, if one is known.
     pub fn best(&self) -> Option<PathBuf> {
         let link = self.folder.join(BEST);

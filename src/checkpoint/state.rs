@@ -53,11 +53,30 @@ pub struct CheckpointState {
     /// The loss scale of float16 training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<LossScale>,
+    /// Times that the run returned to an earlier checkpoint after a loss spike. Batches depend on it.
+    #[serde(default)]
+    pub retry: u32,
+    /// The level of the training loss, by which spikes are noticed.
+    #[serde(default)]
+    pub loss_level: LossLevel,
     /// SHA-256 of the adapters' base weights, if only adapters are trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
     /// SHA-256 of each other file of the folder.
     pub files: BTreeMap<String, String>,
+}
+
+/// Moving averages of the training loss, in nats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LossLevel {
+    /// Mean.
+    pub mean: f32,
+    /// Variance.
+    pub variance: f32,
+    /// Losses in them, counted up to those of the warm-up.
+    pub steps: u32,
+    /// Losses in a row that are too high for the level.
+    pub above: u32,
 }
 
 /// The factor of float16 losses before the backward pass, which keeps small gradients from underflowing.
@@ -131,6 +150,8 @@ impl CheckpointState {
             numerics: NumericsFingerprint::new(),
             skipped: 0,
             loss_scale: None,
+            retry: 0,
+            loss_level: LossLevel::default(),
             base,
             files: BTreeMap::new(),
         }
@@ -152,6 +173,14 @@ impl CheckpointState {
             });
         }
         state
+    }
+
+    /// The state, computed with the numerics of another from now on.
+    pub fn with_numerics_of(self, other: &Self) -> Self {
+        Self {
+            numerics: other.numerics.clone(),
+            ..self
+        }
     }
 
     /// Writes it, after all other files of the folder, with their hashes.

@@ -17,7 +17,7 @@ use crate::terminal::escape::visible;
 use crate::terminal::layout::{stderr_columns, truncate, width};
 use crate::terminal::progress::{RateLimiter, Spinner};
 use crate::train::step::StepReport;
-use crate::train::{Interrupt, LOG_EVERY, Observer, Session};
+use crate::train::{Interrupt, LOG_EVERY, Observer, Session, diagnose};
 
 /// Maximum width of the sample's line that is printed beside the losses, in columns.
 const SAMPLE_COLUMNS: usize = 48;
@@ -214,6 +214,9 @@ impl Observer for TrainingReport {
                 "best     validation loss {:.4} after step {}",
                 best.val_loss, best.step
             ));
+        }
+        for finding in diagnose(session) {
+            say(format_args!("noticed  {finding}"));
         }
         say(format_args!(
             "sample   {}",

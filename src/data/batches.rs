@@ -13,6 +13,11 @@ pub fn step_rng(seed: u64, step: u64) -> ChaCha8Rng {
     rng
 }
 
+/// The seed of a run's batches after it returned `retry` times to an earlier checkpoint: the run's own at first.
+pub fn batch_seed(seed: u64, retry: u32) -> u64 {
+    seed ^ u64::from(retry).wrapping_mul(0x9e37_79b9_7f4a_7c15) // 2^64 divided by the golden ratio
+}
+
 // ANCHOR: row_starts
 /// Start positions of a step's rows in the training tokens: `rows` uniform samples from `0..tokens - context`.
 ///

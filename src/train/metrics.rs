@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: a line per logged step, per evaluation, per non-finite step, and per resume with changed options;
+//! `metrics.jsonl`: a line per logged step, per evaluation, per non-finite step, per loss spike, and per resume with changed options;
 //! readable during the run.
 
 use std::fs::{File, OpenOptions};
@@ -24,6 +24,8 @@ pub enum Record {
     NotFinite(NonFiniteRecord),
     /// Of a resume with changed options.
     Changes(ChangesRecord),
+    /// Of a return to an earlier checkpoint.
+    Spike(SpikeRecord),
 }
 
 /// A logged step.
@@ -76,9 +78,22 @@ pub struct ChangesRecord {
     pub changes: Vec<String>,
 }
 
+/// A return to the checkpoint at `step`, because the loss had left its level.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpikeRecord {
+    /// Optimizer steps of the checkpoint.
+    pub step: u64,
+    /// The step at which the spike was noticed.
+    pub spike_at: u64,
+    /// Loss of that step.
+    pub loss: f32,
+    /// Mean of the losses before.
+    pub usual_loss: f32,
+}
+
 impl Record {
     /// Whether the line belongs to the history up to a checkpoint at `step`; at step 0 none does.
-    /// Changes at exactly `step` come from a resume that saved nothing.
+    /// Changes at exactly `step` come from a resume that saved nothing; a return to it is repeated.
     fn precedes_checkpoint(&self, step: u64) -> bool {
         step > 0
             && match self {
@@ -86,6 +101,7 @@ impl Record {
                 Self::Evaluation(line) => line.step <= step,
                 Self::NotFinite(line) => line.step <= step,
                 Self::Changes(line) => line.step < step,
+                Self::Spike(line) => line.step < step,
             }
     }
 }

@@ -14,6 +14,7 @@
 //! ```
 
 mod configure;
+mod diagnosis;
 pub mod freeze;
 mod in_memory;
 mod log;
@@ -27,9 +28,11 @@ pub mod plot;
 mod saving;
 mod session;
 mod setup;
+mod spike;
 pub mod step;
 
 pub use configure::{absolute_corpus, configure, configure_resumed};
+pub use diagnosis::diagnose;
 pub use in_memory::InMemoryRun;
 pub use log::LOG_EVERY;
 pub use observer::{Interrupt, NoopObserver, Observer};
@@ -96,13 +99,23 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
         }
         let batches = session.stepper.micro_batches(&session.train_tokens, session.state.step);
         let begun = session.stepper.begin(&mut session.state, batches)?;
-        report_pending(session, &mut log, observer, pending.replace(begun))?;
+        let mut spike = report_pending(session, &mut log, observer, pending.replace(begun))?;
 
         let now = session.state.step;
         let last = now == session.config.steps;
         let save = now.is_multiple_of(session.config.save_every) || last;
-        if save || now.is_multiple_of(session.config.eval_every) {
-            report_pending(session, &mut log, observer, pending.take())?;
+        let evaluates = save || now.is_multiple_of(session.config.eval_every);
+        if evaluates && spike.is_none() {
+            spike = report_pending(session, &mut log, observer, pending.take())?;
+        }
+        if let Some(spike) = spike
+            && spike::recover(session, observer, &spike)?
+        {
+            pending = None;
+            log.start_clock();
+            continue;
+        }
+        if evaluates {
             evaluate(session, &log, observer)?;
         }
         if save {
@@ -119,24 +132,25 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
     Ok(Outcome::Finished)
 }
 
-/// Waits for a pending step, and reports it.
+/// Waits for a pending step, and reports it; gives it back if it completes a loss spike.
 fn report_pending(
     session: &mut Session,
     log: &mut StepLogger,
     observer: &mut dyn Observer,
     pending: Option<PendingStep>,
-) -> Result<()> {
+) -> Result<Option<StepReport>> {
     let Some(pending) = pending else {
-        return Ok(());
+        return Ok(None);
     };
     let step = pending.report()?;
     session.stepper.count_skipped(&mut session.state, &step);
     if step.found_inf {
-        return handle_non_finite(session, log, observer, &step);
+        handle_non_finite(session, log, observer, &step)?;
+        return Ok(None);
     }
     log.step(session, &step)?;
     observer.step(session, &step, log.tokens_per_second());
-    Ok(())
+    Ok(session.state.loss_level.observe(step.loss).then_some(step))
 }
 
 /// Records the batch of a step that is not finite, and ends the run unless such steps are skipped.

@@ -82,6 +82,8 @@ impl Session {
             config: Some(self.config.clone()),
             skipped: self.state.skipped,
             loss_scale: self.state.loss_scale,
+            retry: self.state.retry,
+            loss_level: self.state.loss_level,
             ..self.saved.at_step(step, evaluation)
         };
         let checkpoint = Checkpoint {

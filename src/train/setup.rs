@@ -98,10 +98,7 @@ impl Setup {
         config.device.select()?;
         let folder = run.newest_checkpoint()?;
         checkpoint::verify(&folder)?;
-        let mut checkpoint = Checkpoint::load(&folder)?;
-        let (trainable, frozen) = freeze::partition(config, &checkpoint.parameters)?;
-        let (with_v, _) = trainable.partition(|name, array| uses_adamw(config.optimizer, name, array.shape()));
-        let (saved, Moments { m, v }) = checkpoint.load_state(&trainable, &with_v)?;
+        let (mut checkpoint, saved, state) = load(config, &folder)?;
         ensure!(
             saved.corpus == dataset.record()?,
             "corpus {} is not the text that the run was trained on; restore that text, give its path with --corpus, or start a new run with --init-from {}",
@@ -137,15 +134,7 @@ impl Setup {
             tokenizer: checkpoint.tokenizer,
             train_tokens,
             val_tokens,
-            state: TrainState {
-                step: saved.step,
-                parameters: trainable,
-                frozen,
-                m,
-                v,
-                skipped: saved.skipped,
-                loss_scale: saved.loss_scale,
-            },
+            state,
             saved,
             base: checkpoint.base,
         })
@@ -156,7 +145,9 @@ impl Setup {
     /// # Errors
     /// A thread cannot be started.
     pub fn stepper(&self, config: &TrainConfig) -> Result<Stepper> {
-        Stepper::new(config, &self.model, &self.state.parameters, &self.state.frozen)
+        let mut stepper = Stepper::new(config, &self.model, &self.state.parameters, &self.state.frozen)?;
+        stepper.set_retry(self.state.retry);
+        Ok(stepper)
     }
 
     /// What evaluates the run's losses.
@@ -170,6 +161,29 @@ impl Setup {
             config.compute_threads(),
         )
     }
+}
+
+/// A checkpoint of a run, and the state of the training there.
+///
+/// # Errors
+/// A checkpoint that training did not write, or is damaged.
+pub(super) fn load(config: &TrainConfig, folder: &Path) -> Result<(Checkpoint, CheckpointState, TrainState)> {
+    let checkpoint = Checkpoint::load(folder)?;
+    let (parameters, frozen) = freeze::partition(config, &checkpoint.parameters)?;
+    let (with_v, _) = parameters.partition(|name, array| uses_adamw(config.optimizer, name, array.shape()));
+    let (saved, Moments { m, v }) = checkpoint.load_state(&parameters, &with_v)?;
+    let state = TrainState {
+        step: saved.step,
+        parameters,
+        frozen,
+        m,
+        v,
+        skipped: saved.skipped,
+        loss_scale: saved.loss_scale,
+        retry: saved.retry,
+        loss_level: saved.loss_level,
+    };
+    Ok((checkpoint, saved, state))
 }
 
 /// # Errors

@@ -51,6 +51,11 @@ pub const EXCUSED: &[Excused] = &[
         "a_limit_on_the_size_of_files_is_an_error_like_any_other",
     ),
     excused("supports locks", "a file system without locks", ""),
+    excused(
+        "again after the run returned",
+        "a rate that is raised in the middle of a run, which then diverges twice",
+        "a_run_that_diverges_returns_once_also_if_it_is_killed_then",
+    ),
     // Two commands at once.
     excused("another process is writing it", "a moment of two processes", PAIRS),
     excused(

@@ -94,6 +94,7 @@ pub struct Stepper {
     config: TrainConfig,
     dropout_sites: usize,
     vocab_size: usize,
+    batch_seed: u64,
     functions: StepFunctions,
 }
 
@@ -234,6 +235,7 @@ impl Stepper {
             config: config.clone(),
             dropout_sites: Dropout::sites(model.layers),
             vocab_size: model.vocab_size,
+            batch_seed: config.seed,
             functions: StepFunctions::new(gradients, update, parameters, config.compute_threads())?,
         })
     }
@@ -252,10 +254,15 @@ impl Stepper {
         self.functions = StepFunctions::Own(own);
     }
 
+    /// Batches are others from now on: the run has returned so many times to an earlier checkpoint.
+    pub fn set_retry(&mut self, retry: u32) {
+        self.batch_seed = batches::batch_seed(self.config.seed, retry);
+    }
+
     /// The micro-batches of a step, with the keys of their dropout masks.
     pub fn micro_batches(&self, tokens: &Tokens, step: u64) -> Vec<MicroBatch> {
         let config = &self.config;
-        let mut rng = batches::step_rng(config.seed, step);
+        let mut rng = batches::step_rng(self.batch_seed, step);
         self.row_starts(&mut rng, tokens)
             .chunks(config.batch_size)
             .map(|starts| MicroBatch {
@@ -267,7 +274,7 @@ impl Stepper {
 
     /// Offsets of the step's rows in the training tokens.
     pub fn rows(&self, tokens: &Tokens, step: u64) -> Vec<usize> {
-        self.row_starts(&mut batches::step_rng(self.config.seed, step), tokens)
+        self.row_starts(&mut batches::step_rng(self.batch_seed, step), tokens)
     }
 
     fn row_starts(&self, rng: &mut ChaCha8Rng, tokens: &Tokens) -> Vec<usize> {

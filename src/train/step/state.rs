@@ -8,7 +8,7 @@ use mlx_rs::ops;
 use mlx_rs::transforms::eval;
 
 use super::arrays::ParameterState;
-use crate::checkpoint::LossScale;
+use crate::checkpoint::{LossLevel, LossScale};
 use crate::config::Optimizer;
 use crate::model::parameters::Parameters;
 use crate::train::optimizers::uses_adamw;
@@ -30,6 +30,10 @@ pub struct TrainState {
     pub skipped: u64,
     /// Loss scaling, in float16.
     pub loss_scale: Option<LossScale>,
+    /// Returns to an earlier checkpoint so far.
+    pub retry: u32,
+    /// The level of the losses, by which spikes are noticed.
+    pub loss_level: LossLevel,
 }
 
 impl TrainState {
@@ -48,6 +52,8 @@ impl TrainState {
             v: with_v,
             skipped: 0,
             loss_scale: None,
+            retry: 0,
+            loss_level: LossLevel::default(),
         };
         // A graph belongs to its thread's stream: worker threads need evaluated arrays.
         let arrays = [&state.parameters, &state.m, &state.v, &state.frozen];
