@@ -20,5 +20,6 @@ mod places;
 mod runs;
 mod saving;
 mod speedrun;
+mod spikes;
 mod sweep;
 mod terminal;
