@@ -17,7 +17,7 @@ use mlx_gpt::model::dropout::Dropout;
 use mlx_gpt::model::parameters::{Names, Parameters};
 use mlx_gpt::model::{Gpt, init};
 use mlx_gpt::tokenizer::CharTokenizer;
-use mlx_gpt::train::step::gradients::{LossAndGradFn, MicroBatch};
+use mlx_gpt::train::step::gradients::{LossAndGradFn, MicroBatch, StepBatch};
 use mlx_gpt::train::step::workers::GradientWorkers;
 use mlx_gpt::train::step::{StepReport, Stepper, TrainState};
 use mlx_rs::Array;
@@ -79,7 +79,7 @@ fn every_gradient_is_that_of_pytorch() {
             row_tokens: 24,
         };
         let mut workers = GradientWorkers::new(&loss_and_grad, threads).unwrap();
-        let batches = Arc::new(micro_batches(&fixture.batch, 1, &[0; 20]));
+        let batches = Arc::new(StepBatch::new(micro_batches(&fixture.batch, 1, &[0; 20])).unwrap());
         let parts = workers
             .compute(fixture.parameters.arrays(), &[], &batches, 1.0)
             .unwrap();

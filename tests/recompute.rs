@@ -12,7 +12,7 @@ use mlx_gpt::model::dropout::Dropout;
 use mlx_gpt::model::init;
 use mlx_gpt::model::linear::lora::is_adapter;
 use mlx_gpt::model::parameters::Parameters;
-use mlx_gpt::train::step::gradients::{LossAndGradFn, MicroBatch};
+use mlx_gpt::train::step::gradients::{LossAndGradFn, MicroBatch, StepBatch};
 use mlx_gpt::train::step::workers::GradientWorkers;
 use mlx_gpt::train::step::{Stepper, TrainState};
 
@@ -112,7 +112,7 @@ fn gradients(case: &Case, recompute: bool) -> Vec<(String, Vec<f32>)> {
                 .collect(),
         }
     };
-    let batches = Arc::new((0..case.micro_batches).map(micro_batch).collect());
+    let batches = Arc::new(StepBatch::new((0..case.micro_batches).map(micro_batch).collect()).unwrap());
     let mut workers = GradientWorkers::new(&loss_and_grad, case.threads).unwrap();
     let computed = workers
         .compute(learning.arrays(), frozen.arrays(), &batches, 1.0)

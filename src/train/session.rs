@@ -15,7 +15,7 @@ use crate::config::{Architecture, ModelConfig, TrainConfig};
 use crate::data::batches;
 use crate::data::dataset::Dataset;
 use crate::data::tokens::Tokens;
-use crate::evaluate::{Evaluation, Evaluator};
+use crate::evaluate::Evaluator;
 use crate::generate::{CompletionOptions, LanguageModel};
 use crate::terminal::shell::quoted;
 use crate::tokenizer::Tokenizer;
@@ -164,12 +164,8 @@ impl Session {
         let (all, rows) = (count * self.config.batch_size, self.evaluator.rows(context));
         let parameters = self.state.model_parameters();
         let mut estimate = |tokens| {
-            let mut total = Evaluation::default();
             let batches = batches::eval_batches(tokens, all, rows, context);
-            for losses in self.evaluator.losses(&parameters, batches)? {
-                total.add(&losses);
-            }
-            anyhow::Ok(total.loss())
+            anyhow::Ok(self.evaluator.evaluate(&parameters, batches)?.loss())
         };
         Ok(Losses {
             train: estimate(&self.train_tokens)?,
