@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use common::{fail, folder, mlx_gpt, stderr, succeed, train_tiny};
 use mlx_gpt::config::{Components, Device, Lora, ModelConfig, Optimizer, Precision, Preset, TrainConfig};
 use mlx_gpt::data::batches::Batch;
+use mlx_gpt::data::source::Source;
 use mlx_gpt::data::tokens::Tokens;
 use mlx_gpt::model::dropout::Dropout;
 use mlx_gpt::model::init;
@@ -211,11 +212,11 @@ fn peak(config: &TrainConfig) -> (f64, Vec<f32>) {
     let parameters = init::initialize(&model, 1).unwrap();
     let mut stepper = Stepper::new(config, &model, &parameters, &Parameters::default()).unwrap();
     let mut state = TrainState::new(parameters, Parameters::default(), Optimizer::Adamw).unwrap();
-    let tokens = Tokens::Memory((0..5000u32).map(|n| n * n % 61).collect());
+    let source = Source::Text(Tokens::Memory((0..5000u32).map(|n| n * n % 61).collect()));
     mlx_rs::memory::clear_cache().unwrap();
     mlx_rs::memory::reset_peak_memory().unwrap();
     let losses = (0..2).map(|step| {
-        let batches = stepper.micro_batches(&tokens, step);
+        let batches = stepper.micro_batches(&source, step);
         stepper.step(&mut state, batches).unwrap().loss
     });
     let losses = losses.collect();

@@ -73,6 +73,17 @@ impl Batch {
         }
     }
 
+    /// The same rows as batches of `rows` rows each, which divides their number.
+    pub fn split(self, rows: usize) -> impl Iterator<Item = Self> {
+        let tokens = rows * self.context();
+        let parts = 0..self.rows / rows;
+        parts.map(move |part| Self {
+            inputs: self.inputs[part * tokens..(part + 1) * tokens].to_vec(),
+            targets: self.targets[part * tokens..(part + 1) * tokens].to_vec(),
+            rows,
+        })
+    }
+
     /// Number of targets that are not ignored.
     pub fn target_count(&self) -> usize {
         self.targets.iter().filter(|&&id| id != IGNORE_INDEX).count()

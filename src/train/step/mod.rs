@@ -33,7 +33,6 @@ use mlx_rs::Array;
 use mlx_rs::error::{Exception, Result as MlxResult};
 use mlx_rs::transforms::async_eval;
 use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
 
 use super::optimizers::adamw::BETA1;
 use super::optimizers::schedule::{learning_rate, muon_learning_rate};
@@ -41,7 +40,7 @@ use super::own::{OwnStep, OwnTraining};
 use crate::compute::compiled::{Compiled, compiled};
 use crate::config::{ModelConfig, OnNan, Precision, TrainConfig};
 use crate::data::batches::{self, Batch};
-use crate::data::tokens::Tokens;
+use crate::data::source::Source;
 use crate::model::dropout::Dropout;
 use crate::model::parameters::Parameters;
 use arrays::{StepInputs, StepMetrics, StepOutputs, StepScalars, UpdateInputs};
@@ -256,26 +255,28 @@ impl Stepper {
     }
 
     /// The micro-batches of a step, with the keys of their dropout masks.
-    pub fn micro_batches(&self, tokens: &Tokens, step: u64) -> Vec<MicroBatch> {
+    pub fn micro_batches(&self, source: &Source, step: u64) -> Vec<MicroBatch> {
         let config = &self.config;
         let mut rng = batches::step_rng(config.seed, step);
-        self.row_starts(&mut rng, tokens)
-            .chunks(config.batch_size)
-            .map(|starts| MicroBatch {
-                batch: Batch::gather(tokens, starts, config.context),
+        let batch = source.batch(&mut rng, self.step_rows(), config.context);
+        batch
+            .split(config.batch_size)
+            .map(|batch| MicroBatch {
+                batch,
                 dropout_keys: (0..2 * self.dropout_sites).map(|_| rng.random()).collect(),
             })
             .collect()
     }
 
-    /// Offsets of the step's rows in the training tokens.
-    pub fn rows(&self, tokens: &Tokens, step: u64) -> Vec<usize> {
-        self.row_starts(&mut batches::step_rng(self.config.seed, step), tokens)
+    /// Offsets of the step's rows in the training tokens, if these are a text.
+    pub fn rows(&self, source: &Source, step: u64) -> Vec<usize> {
+        let mut rng = batches::step_rng(self.config.seed, step);
+        source.row_starts(&mut rng, self.step_rows(), self.config.context)
     }
 
-    fn row_starts(&self, rng: &mut ChaCha8Rng, tokens: &Tokens) -> Vec<usize> {
-        let rows = self.config.batch_size * self.config.grad_accum;
-        batches::row_starts(rng, rows, tokens.len(), self.config.context)
+    /// Rows of all micro-batches.
+    fn step_rows(&self) -> usize {
+        self.config.batch_size * self.config.grad_accum
     }
 
     /// Computes the next step of `state` on `micro_batches`. If the loss or the gradients are not finite, no parameter or
@@ -379,12 +380,12 @@ impl Stepper {
     ///
     /// # Errors
     /// Those of [`step`](Self::step).
-    pub fn time_step(&mut self, state: &mut TrainState, tokens: &Tokens) -> Result<Duration> {
+    pub fn time_step(&mut self, state: &mut TrainState, source: &Source) -> Result<Duration> {
         let grad_accum = self.config.grad_accum;
         let measured = grad_accum.min(2);
         let mut time = Duration::ZERO;
         for _ in 0..2 {
-            let mut batches = self.micro_batches(tokens, state.step);
+            let mut batches = self.micro_batches(source, state.step);
             batches.truncate(measured);
             let started = Instant::now();
             let batch = self.step_batch(batches)?;
