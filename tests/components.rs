@@ -17,7 +17,7 @@ use mlx_gpt::model::init::layout;
 use mlx_gpt::model::kv_cache::KvCache;
 use mlx_gpt::model::mlp;
 use mlx_gpt::model::parameters::{Names, Parameters};
-use mlx_gpt::train::step::gradients::{LossAndGradFn, MicroBatch};
+use mlx_gpt::train::step::gradients::{LossAndGradFn, MicroBatch, StepBatch};
 use mlx_gpt::train::step::workers::GradientWorkers;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
@@ -216,10 +216,9 @@ fn logits_and_gradients_are_those_of_pytorch() {
             batch: batch.clone(),
             dropout_keys: vec![0; 14],
         };
+        let batch = Arc::new(StepBatch::new(vec![micro_batch]).unwrap());
         let mut workers = GradientWorkers::new(&loss_and_grad, 1).unwrap();
-        let parts = workers
-            .compute(parameters.arrays(), &[], &Arc::new(vec![micro_batch]), 1.0)
-            .unwrap();
+        let parts = workers.compute(parameters.arrays(), &[], &batch, 1.0).unwrap();
         let loss = parts[0].loss.item_exact::<f32>();
         let off = (loss - stored.numbers(&format!("{variant}/loss"))[0]).abs();
         assert!(off <= 2e-6, "{variant}: loss off by {off:e}");

@@ -9,6 +9,7 @@ use common::{fail, folder, mlx_gpt, random_checkpoint, saved, succeed};
 use mlx_gpt::checkpoint::Checkpoint;
 use mlx_gpt::compute::memory;
 use mlx_gpt::config::{Device, Optimizer, Preset, TrainConfig};
+use mlx_gpt::data::source::Source;
 use mlx_gpt::data::tokens::Tokens;
 use mlx_gpt::model::init;
 use mlx_gpt::model::parameters::Parameters;
@@ -66,11 +67,11 @@ fn estimates_of_a_step_are_below_what_it_takes_and_not_far_below() {
         let count = parameters.count();
         let mut stepper = Stepper::new(&config, &model, &parameters, &Parameters::default()).unwrap();
         let mut state = TrainState::new(parameters, Parameters::default(), Optimizer::Adamw).unwrap();
-        let tokens = Tokens::Memory((0..5000u32).map(|n| n % 60).collect());
+        let source = Source::Text(Tokens::Memory((0..5000u32).map(|n| n % 60).collect()));
         mlx_rs::memory::clear_cache().unwrap();
         mlx_rs::memory::reset_peak_memory().unwrap();
         for step in 0..2 {
-            let batches = stepper.micro_batches(&tokens, step);
+            let batches = stepper.micro_batches(&source, step);
             stepper.step(&mut state, batches).unwrap();
         }
         let peak = mlx_rs::memory::peak_memory().unwrap() as f64;

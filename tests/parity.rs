@@ -12,12 +12,13 @@ use common::{Fixture, largest_difference};
 use mlx_gpt::config::{DEFAULT_CORPUS, Device, Optimizer, Precision, Preset, TrainConfig};
 use mlx_gpt::data::batches::{Batch, step_rng};
 use mlx_gpt::data::corpus::{Corpus, Split};
+use mlx_gpt::data::source::Source;
 use mlx_gpt::data::tokens::Tokens;
 use mlx_gpt::model::dropout::Dropout;
 use mlx_gpt::model::parameters::{Names, Parameters};
 use mlx_gpt::model::{Gpt, init};
 use mlx_gpt::tokenizer::CharTokenizer;
-use mlx_gpt::train::step::gradients::{LossAndGradFn, MicroBatch};
+use mlx_gpt::train::step::gradients::{LossAndGradFn, MicroBatch, StepBatch};
 use mlx_gpt::train::step::workers::GradientWorkers;
 use mlx_gpt::train::step::{StepReport, Stepper, TrainState};
 use mlx_rs::Array;
@@ -79,7 +80,7 @@ fn every_gradient_is_that_of_pytorch() {
             row_tokens: 24,
         };
         let mut workers = GradientWorkers::new(&loss_and_grad, threads).unwrap();
-        let batches = Arc::new(micro_batches(&fixture.batch, 1, &[0; 20]));
+        let batches = Arc::new(StepBatch::new(micro_batches(&fixture.batch, 1, &[0; 20])).unwrap());
         let parts = workers
             .compute(fixture.parameters.arrays(), &[], &batches, 1.0)
             .unwrap();
@@ -219,7 +220,7 @@ fn train_for_a_while(dtype: Precision) -> f32 {
     common::place::device().select().unwrap();
     let corpus = Corpus::open(DEFAULT_CORPUS).unwrap();
     let tokenizer = CharTokenizer::from_text(corpus.text(Split::All));
-    let tokens = Tokens::Memory(tokenizer.encode(corpus.text(Split::Train)).unwrap());
+    let source = Source::Text(Tokens::Memory(tokenizer.encode(corpus.text(Split::Train)).unwrap()));
     let mut config = Preset::Nano.train_config(Device::Cpu);
     (config.layers, config.embd, config.context, config.steps, config.dtype) = (2, 64, 32, 300, dtype);
     config.lr = 3e-3;
@@ -229,7 +230,7 @@ fn train_for_a_while(dtype: Precision) -> f32 {
     let mut state = TrainState::new(parameters, Parameters::default(), Optimizer::Adamw).unwrap();
     let mut last = 0.0;
     for step in 0..300 {
-        let batches = stepper.micro_batches(&tokens, step);
+        let batches = stepper.micro_batches(&source, step);
         let report = stepper.step(&mut state, batches).unwrap();
         assert!(!report.found_inf, "step {step}");
         if step >= 250 {
@@ -271,7 +272,7 @@ fn compiled_masks(first: i32, rows: i32) -> impl FnMut(&[u32]) -> Vec<Vec<f32>> 
 #[test]
 fn dropout_masks_differ_by_step_and_site_and_not_by_thread() {
     let fixture = Fixture::load();
-    let tokens = Tokens::Memory((0..1000).map(|i| i % 65).collect());
+    let source = Source::Text(Tokens::Memory((0..1000).map(|i| i % 65).collect()));
     let mut model = fixture.model.clone();
     model.dropout = 0.25;
     let stepper = Stepper::new(
@@ -281,7 +282,7 @@ fn dropout_masks_differ_by_step_and_site_and_not_by_thread() {
         &Parameters::default(),
     )
     .unwrap();
-    let keys = |step| stepper.micro_batches(&tokens, step).remove(0).dropout_keys;
+    let keys = |step| stepper.micro_batches(&source, step).remove(0).dropout_keys;
     let mut masks = compiled_masks(0, 12);
     let (first, second) = (masks(&keys(0)), masks(&keys(1)));
     assert_eq!(first.len(), Dropout::sites(3));

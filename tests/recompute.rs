@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex};
 use common::{fail, folder, mlx_gpt, stderr, succeed, train_tiny};
 use mlx_gpt::config::{Components, Device, Lora, ModelConfig, Optimizer, Precision, Preset, TrainConfig};
 use mlx_gpt::data::batches::Batch;
+use mlx_gpt::data::source::Source;
 use mlx_gpt::data::tokens::Tokens;
 use mlx_gpt::model::dropout::Dropout;
 use mlx_gpt::model::init;
 use mlx_gpt::model::linear::lora::is_adapter;
 use mlx_gpt::model::parameters::Parameters;
-use mlx_gpt::train::step::gradients::{LossAndGradFn, MicroBatch};
+use mlx_gpt::train::step::gradients::{LossAndGradFn, MicroBatch, StepBatch};
 use mlx_gpt::train::step::workers::GradientWorkers;
 use mlx_gpt::train::step::{Stepper, TrainState};
 
@@ -112,7 +113,7 @@ fn gradients(case: &Case, recompute: bool) -> Vec<(String, Vec<f32>)> {
                 .collect(),
         }
     };
-    let batches = Arc::new((0..case.micro_batches).map(micro_batch).collect());
+    let batches = Arc::new(StepBatch::new((0..case.micro_batches).map(micro_batch).collect()).unwrap());
     let mut workers = GradientWorkers::new(&loss_and_grad, case.threads).unwrap();
     let computed = workers
         .compute(learning.arrays(), frozen.arrays(), &batches, 1.0)
@@ -211,11 +212,11 @@ fn peak(config: &TrainConfig) -> (f64, Vec<f32>) {
     let parameters = init::initialize(&model, 1).unwrap();
     let mut stepper = Stepper::new(config, &model, &parameters, &Parameters::default()).unwrap();
     let mut state = TrainState::new(parameters, Parameters::default(), Optimizer::Adamw).unwrap();
-    let tokens = Tokens::Memory((0..5000u32).map(|n| n * n % 61).collect());
+    let source = Source::Text(Tokens::Memory((0..5000u32).map(|n| n * n % 61).collect()));
     mlx_rs::memory::clear_cache().unwrap();
     mlx_rs::memory::reset_peak_memory().unwrap();
     let losses = (0..2).map(|step| {
-        let batches = stepper.micro_batches(&tokens, step);
+        let batches = stepper.micro_batches(&source, step);
         stepper.step(&mut state, batches).unwrap().loss
     });
     let losses = losses.collect();

@@ -141,6 +141,7 @@ fn every_kind_of_run_resumes_to_the_bit() {
         ),
         ("shared keys", &["--optimizer", "muon", "--config", "parts.toml"]),
         ("adapters", &["--init-from", "base", "--lora-rank", "2"]),
+        ("a task", &["--task", "addition", "--grad-accum", "2"]),
     ] {
         add(kind, options);
     }

@@ -12,12 +12,14 @@ use crate::checkpoint::{Checkpoint, read_state_if_any};
 use crate::config::{Device, SpecialTokens};
 use crate::data::corpus::Split;
 use crate::data::dataset::{CorpusRecord, Dataset};
+use crate::data::tasks::TaskData;
 use crate::evaluate::hellaswag::{self, score};
+use crate::evaluate::task::{Answers, Score};
 use crate::evaluate::text::evaluate_checkpoint;
 use crate::terminal::console::{self, say};
 use crate::terminal::progress::{Progress, Unit};
 
-/// Evaluate a model's exact loss on a text, or its HellaSwag accuracy
+/// Evaluate a model's exact loss on a text, or its accuracy on a task or on HellaSwag
 ///
 /// Reads the text in windows of the model's context, so that every token but the first is predicted exactly once. The
 /// loss is in nats per token; bits per byte also compare models with different tokenizers.
@@ -25,6 +27,9 @@ use crate::terminal::progress::{Progress, Unit};
 /// Windows don't overlap unless --stride is given. Tokens at the start of a window have little context; overlapping
 /// windows give each prediction more context, which usually lowers the loss and takes more time. Compare losses only
 /// at the same context and stride.
+///
+/// A model of `train --task` needs no text: it solves 10,000 problems that were never trained on (or all there are) by
+/// greedy decoding, and `accuracy` is the fraction of exactly right answers.
 ///
 /// With --hellaswag, the model chooses the most likely of several endings of a text. An ending's loss is the sum of its
 /// tokens' negative log-likelihoods (completion style, as in Karpathy's build-nanogpt and llm.c). `accuracy` is the
@@ -39,6 +44,7 @@ Examples:
     mlx-gpt eval --checkpoint runs/x --split train   on its training text
     mlx-gpt eval --corpus other.txt --json           on another text, for programs
     mlx-gpt eval --stride 16                         in windows that start 16 tokens apart
+    mlx-gpt eval --checkpoint runs/addition --json   accuracy on a task
     mlx-gpt eval --hellaswag assets/endings.jsonl    multiple-choice accuracy")]
 pub struct Options {
     /// A run, or one of its step folders [default: the newest run below runs/]
@@ -76,16 +82,69 @@ pub struct Options {
 
 pub fn run(options: &Options) -> Result<ExitCode> {
     Device::select_or_current(options.device)?;
-    let (checkpoint, training_corpus) = runs::read_checkpoint(options.checkpoint.as_deref(), |folder| {
+    let (checkpoint, state) = runs::read_checkpoint(options.checkpoint.as_deref(), |folder| {
         let state = read_state_if_any(folder)?;
-        Ok((Checkpoint::load(folder)?, state.map(|state| state.corpus)))
+        Ok((Checkpoint::load(folder)?, state))
     })?;
-    match &options.hellaswag {
-        Some(file) => evaluate_hellaswag(&checkpoint, file, options.json)?,
-        None => measure_loss(&checkpoint, training_corpus, options)?,
+    let config = state.as_ref().and_then(|state| state.config.as_ref());
+    let task = config.map(TaskData::of_config).transpose()?.flatten();
+    match (&options.hellaswag, task) {
+        (Some(file), _) => evaluate_hellaswag(&checkpoint, file, options.json)?,
+        (None, Some(task)) => measure_accuracy(&checkpoint, &task, options)?,
+        (None, None) => measure_loss(&checkpoint, state.map(|state| state.corpus), options)?,
     }
     Ok(ExitCode::SUCCESS)
 }
+
+/// The fraction of held-out problems of the task that the model solves.
+fn measure_accuracy(checkpoint: &Checkpoint, task: &TaskData, options: &Options) -> Result<()> {
+    for (option, given) in [
+        ("corpus", options.corpus.is_some()),
+        ("split", options.split.is_some()),
+        ("stride", options.stride.is_some()),
+        ("special", options.special.is_some()),
+    ] {
+        ensure!(
+            !given,
+            "{} was trained on task {}, not on a text, so {option} does not apply; leave --{option} out",
+            checkpoint.folder.display(),
+            task.name()
+        );
+    }
+    let problems = task.held_out(PROBLEMS);
+    let bar = Progress::new("solving", problems.len() as u64, Unit::Of("problems"));
+    let generator = checkpoint.generator()?;
+    let answers = Answers::of(&generator, &checkpoint.tokenizer, problems, |count| {
+        bar.inc(count as u64)
+    })?;
+    drop(bar);
+    let (score, categories) = (answers.score(), answers.by_category());
+    if options.json {
+        let categories: serde_json::Map<_, _> = categories
+            .iter()
+            .map(|(category, score)| (category.to_string(), json!(score.accuracy())))
+            .collect();
+        let output = json!({
+            "accuracy": score.accuracy(),
+            "correct": score.correct,
+            "problems": score.problems,
+            "categories": categories,
+        });
+        return console::print(format_args!("{output}\n"));
+    }
+    let of = |score: Score| format!("{:.4}  {} of {}", score.accuracy(), score.correct, score.problems);
+    let lines = categories
+        .iter()
+        .map(|(category, score)| format!("{:<15}{}\n", category.to_string(), of(*score)));
+    console::print(format_args!(
+        "accuracy       {} held-out problems\n{}",
+        of(score),
+        lines.collect::<String>()
+    ))
+}
+
+/// Held-out problems of a task that are solved, or as many as there are.
+const PROBLEMS: usize = 10_000;
 
 fn measure_loss(checkpoint: &Checkpoint, training_corpus: Option<CorpusRecord>, options: &Options) -> Result<()> {
     let dataset = open_dataset(&checkpoint.folder, options.corpus.as_deref(), training_corpus.as_ref())?;
@@ -166,7 +225,7 @@ fn open_dataset(checkpoint: &Path, given: Option<&str>, training_corpus: Option<
             checkpoint.display()
         )
     })?;
-    let dataset = Dataset::open(&run.config()?.corpus)?;
+    let dataset = Dataset::of_config(&run.config()?)?;
     ensure!(
         training_corpus == Some(&dataset.record()?),
         "corpus {} has changed since the run was trained on it; give a text with --corpus",

@@ -26,7 +26,7 @@ pub fn resolve(preset: Preset, base: &Table, recipes: &[&Table], seeds: &[u64]) 
             let (mut config, _) = configure(&overrides, &ConfigOverrides::default(), Some(preset))?;
             let dataset = match &dataset {
                 Some(dataset) => dataset,
-                None => dataset.insert(Dataset::open(&config.corpus)?),
+                None => dataset.insert(Dataset::of_config(&config)?),
             };
             if let (false, Some(own)) = (overrides.has("tokenizer"), dataset.own_tokenizer()) {
                 config.tokenizer = own;

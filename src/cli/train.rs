@@ -31,6 +31,7 @@ Examples:
 
     mlx-gpt train                                   a small GPT on Shakespeare, in minutes
     mlx-gpt train --corpus notes/ --steps 5000      on your own text
+    mlx-gpt train --task addition --digits 3        on sums that are made on the fly
     mlx-gpt train --layers 6 --embd 192 --heads 6   another shape
     mlx-gpt train --init-from models/gpt2 --lora-rank 8 --corpus notes/
                                                     fine-tune OpenAI's GPT-2 with low-rank adapters
@@ -143,7 +144,7 @@ fn open_run(folder: &Path) -> Result<Run> {
 }
 
 fn open_dataset(config: &TrainConfig) -> Result<Dataset> {
-    let dataset = Dataset::open(&config.corpus)?;
+    let dataset = Dataset::of_config(config)?;
     for note in dataset.notes() {
         say(format_args!("note     corpus {}: {note}", config.corpus));
     }

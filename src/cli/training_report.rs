@@ -61,19 +61,24 @@ impl Observer for TrainingReport {
     fn preparing(&mut self, session: &Session) {
         let config = session.config();
         let (trainable, parameters) = session.parameter_counts();
-        let corpus = match config.corpus.as_str() {
-            DEFAULT_CORPUS => "Shakespeare's plays (built in)",
-            path => path,
-        };
         for change in session.changes() {
             say(format_args!("changed  {change}"));
         }
         say(format_args!("run      {}", session.run().folder.display()));
-        let [train, val] = session.token_counts();
-        say(format_args!(
-            "corpus   {corpus}: {train} training tokens, {val} validation tokens, vocabulary {}",
-            session.model().vocab_size
-        ));
+        let vocabulary = session.model().vocab_size;
+        if let Some(task) = session.task() {
+            let (name, summary) = (task.name(), task.summary());
+            say(format_args!("task     {name}: {summary}, vocabulary {vocabulary}"));
+        }
+        if let Some([train, val]) = session.token_counts() {
+            let corpus = match config.corpus.as_str() {
+                DEFAULT_CORPUS => "Shakespeare's plays (built in)",
+                path => path,
+            };
+            say(format_args!(
+                "corpus   {corpus}: {train} training tokens, {val} validation tokens, vocabulary {vocabulary}"
+            ));
+        }
         say(format_args!(
             "model    {}: {} parameters",
             session.model().summary(),
@@ -165,8 +170,10 @@ impl Observer for TrainingReport {
         } else {
             String::new()
         };
+        let accuracy = session.accuracy();
+        let accuracy = accuracy.map_or(String::new(), |accuracy| format!("  accuracy {accuracy:.3}"));
         let line = format!(
-            "step {:>6}/{}  train {:.4}  validation {:.4}{speed}",
+            "step {:>6}/{}  train {:.4}  validation {:.4}{accuracy}{speed}",
             session.step(),
             session.config().steps,
             losses.train,

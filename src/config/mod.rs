@@ -21,6 +21,7 @@ mod overrides;
 mod preset;
 mod removed;
 mod special;
+mod task;
 mod train;
 mod validate;
 
@@ -32,6 +33,7 @@ pub use overrides::{ConfigOverrides, StartCheckpoint, display_value};
 pub use preset::Preset;
 pub use removed::BatchRamp;
 pub use special::SpecialTokens;
+pub use task::Task;
 pub use train::{OnNan, Optimizer, Schedule, TrainConfig, default_threads};
 
 /// The name of the built-in corpus in a configuration. A file of that name is `./builtin:shakespeare`.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::{Device, ModelConfig, Optimizer, Preset, TrainConfig, default_threads};
+use super::{Device, ModelConfig, Optimizer, Preset, Task, TrainConfig, default_threads};
 use crate::disk::files;
 
 /// Values for some of the keys of [`TrainConfig`], which override others.
@@ -121,10 +121,17 @@ impl ConfigOverrides {
         start: Option<&StartCheckpoint>,
     ) -> Result<(TrainConfig, Preset)> {
         let chosen = preset;
-        let preset = preset.unwrap_or(Preset::for_device(device));
+        let task: Option<Task> = self.get("task", file)?;
+        let preset = preset.unwrap_or(match task {
+            None => Preset::for_device(device),
+            Some(_) => Preset::Nano, // problems of a dozen characters keep no GPU busy
+        });
         let arch = self.get("arch", file)?;
         let mut base = preset.train_config(device).with_architecture(arch.unwrap_or_default());
         let mut finetunes = false;
+        if let Some(task) = task {
+            base.set_task(task, self.get("digits", file)?, chosen.is_none());
+        }
         if let Some(start) = start {
             ensure!(
                 !self.has("tokenizer"),
@@ -134,7 +141,12 @@ impl ConfigOverrides {
             base.tokenizer.clone_from(&start.folder);
             base.arch = model.architecture;
             base.set_components(model.components);
-            (base.layers, base.heads, base.embd, base.context) = (model.layers, model.heads, model.embd, model.context);
+            (base.layers, base.heads, base.embd) = (model.layers, model.heads, model.embd);
+            base.context = if task.is_some() {
+                base.context.min(model.context)
+            } else {
+                model.context
+            };
             ensure_same_architecture(&base, self.applied_to(&file.applied_to(&base)?)?)?;
             finetunes = chosen.is_none() && start.parameters >= FINETUNE_MIN_PARAMETERS;
         }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Activation, Architecture, BatchRamp, BosEos, Components, Device, Lora, ModelConfig, NormKind, Position,
-    SpecialTokens,
+    SpecialTokens, Task,
 };
 use crate::disk::floats::Precision;
 
@@ -42,6 +42,7 @@ pub enum Schedule {
 pub struct TrainConfig {
     /// Text to train on: a UTF-8 file, a folder of them, or a token folder (from `data prepare`, or nanoGPT's train.bin and
     /// val.bin) [default: Shakespeare's plays, built in]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "PATH", help_heading = "Data"))]
     pub corpus: String,
     /// Tokenizer: char, gpt2, cl100k, or a path: a tokenizer.json, .model or .tiktoken, or a folder that holds one
@@ -52,6 +53,24 @@ pub struct TrainConfig {
     #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_enum, help_heading = "Data"))]
     pub special: SpecialTokens,
+    /// Train on problems that are made on the fly, instead of on a text
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_enum, help_heading = "Data"))]
+    pub task: Option<Task>,
+    /// Digits of the largest numbers that --task addition adds, from 1 to 18 [default: 3]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", help_heading = "Data"))]
+    pub digits: Option<usize>,
+    /// Whether --task addition writes a sum from its last digit to its first, the order in which they are computed
+    /// [default: true]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "BOOL", help_heading = "Data"))]
+    pub reverse_digits: Option<bool>,
+    /// Whether only a task's answers are learned, and not the problems too. It has no option: it is set in the configuration
+    /// file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(skip))]
+    pub mask_prompt: Option<bool>,
     /// Start from this checkpoint's weights, shape and tokenizer instead of random weights
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR", help_heading = "Data"))]

@@ -12,6 +12,7 @@ impl TrainConfig {
     /// The first option that is not, by name, with a fix.
     pub fn validate(&self) -> Result<()> {
         self.validate_training()?;
+        self.validate_task()?;
         // A model that is loaded has sizes of its own.
         if self.init_from.is_none() {
             self.model_config(1).validate()?; // of any vocabulary

@@ -27,12 +27,16 @@ pub fn row_starts(rng: &mut ChaCha8Rng, rows: usize, tokens: usize, context: usi
 }
 // ANCHOR_END: row_starts
 
+/// The target of a position that has none: it adds nothing to the loss, and the mean is over the other targets. It is the
+/// lectures' -1 as an unsigned number; PyTorch's default `ignore_index` is -100.
+pub const IGNORE_INDEX: u32 = u32::MAX;
+
 /// Rows of consecutive tokens and, for each token, the next one: inputs `[rows, T]`, targets `[rows, T]`, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     /// `[rows, T]`.
     pub inputs: Vec<u32>,
-    /// `[rows, T]`: the token after each input.
+    /// `[rows, T]`: the token after each input, or [`IGNORE_INDEX`].
     pub targets: Vec<u32>,
     /// Number of rows.
     pub rows: usize,
@@ -56,22 +60,44 @@ impl Batch {
     }
 
     /// Sequences of at least two tokens as rows: all but the last token as inputs, all but the first as targets. Shorter
-    /// ones are padded at their end, which a causal model's earlier positions do not attend to.
+    /// ones are padded at their end, which a causal model's earlier positions do not attend to; padding has no targets.
     pub fn padded(sequences: &[Vec<u32>]) -> Self {
         let longest = sequences.iter().map(Vec::len).max().unwrap_or(1);
-        let rows = |shift: usize| {
+        let rows = |shift: usize, padding: u32| {
             let mut ids = Vec::with_capacity(sequences.len() * (longest - 1));
             for sequence in sequences {
                 ids.extend(&sequence[shift..sequence.len() - 1 + shift]);
-                ids.extend(std::iter::repeat_n(0, longest - sequence.len()));
+                ids.extend(std::iter::repeat_n(padding, longest - sequence.len()));
             }
             ids
         };
         Self {
-            inputs: rows(0),
-            targets: rows(1),
+            inputs: rows(0, 0),
+            targets: rows(1, IGNORE_INDEX),
             rows: sequences.len(),
         }
+    }
+
+    /// The same rows as batches of `rows` rows each, which divides their number.
+    pub fn split(self, rows: usize) -> impl Iterator<Item = Self> {
+        let tokens = rows * self.context();
+        let parts = 0..self.rows / rows;
+        parts.map(move |part| Self {
+            inputs: self.inputs[part * tokens..(part + 1) * tokens].to_vec(),
+            targets: self.targets[part * tokens..(part + 1) * tokens].to_vec(),
+            rows,
+        })
+    }
+
+    /// Number of targets that are not ignored.
+    pub fn target_count(&self) -> usize {
+        self.targets.iter().filter(|&&id| id != IGNORE_INDEX).count()
+    }
+
+    /// The targets with token 0 in place of ignored ones, so that they index a vocabulary.
+    pub fn indexable_targets(&self) -> Vec<u32> {
+        let targets = self.targets.iter();
+        targets.map(|&id| if id == IGNORE_INDEX { 0 } else { id }).collect()
     }
 
     /// Checks that every id is in a vocabulary of that size.
@@ -82,7 +108,7 @@ impl Batch {
         match self
             .inputs
             .iter()
-            .chain(&self.targets)
+            .chain(self.targets.iter().filter(|&&id| id != IGNORE_INDEX))
             .find(|&&id| id as usize >= vocab_size)
         {
             Some(id) => bail!(
@@ -129,7 +155,10 @@ mod tests {
         let batch = Batch::padded(&[vec![1, 2, 3, 4], vec![5, 6]]);
         assert_eq!((batch.rows, batch.context()), (2, 3));
         assert_eq!(batch.inputs, [1, 2, 3, 5, 0, 0]);
-        assert_eq!(batch.targets, [2, 3, 4, 6, 0, 0]);
+        assert_eq!(batch.targets, [2, 3, 4, 6, IGNORE_INDEX, IGNORE_INDEX]);
+        assert_eq!(batch.target_count(), 4);
+        batch.check(7).unwrap();
+        assert!(batch.check(6).is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A dataset in any form: text, prepared token shards, or token files of other programs.
+//! A dataset in any form: text, prepared token shards, token files of other programs, or a task.
 
 use std::path::{Path, PathBuf};
 
@@ -7,9 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::corpus::{Corpus, Split};
 use super::manifest::{Manifest, open_shards};
+use super::source::Source;
+use super::tasks::{Part, TaskData, TaskRows};
 use super::token_folder::TokenFolder;
 use super::tokens::Tokens;
-use crate::config::SpecialTokens;
+use crate::config::{SpecialTokens, TrainConfig};
+use crate::disk::hash::sha256;
 use crate::tokenizer::folder::TOKENIZER;
 use crate::tokenizer::{CharTokenizer, Tokenizer};
 
@@ -26,12 +29,14 @@ pub enum Dataset {
     },
     /// A folder of token files of another program, such as nanoGPT.
     Tokens(TokenFolder),
+    /// Problems that are made on the fly.
+    Task(TaskData),
 }
 
 /// Identifies the text that a run was trained on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CorpusRecord {
-    /// SHA-256 of the normalised text; for token files of other programs, of their hashes.
+    /// SHA-256 of the normalised text; for token files of other programs, of their hashes; for a task, of its description.
     pub sha256: String,
     /// The byte at which the validation split begins; for token files of other programs, the size of the training files.
     #[serde(rename = "cut")]
@@ -47,6 +52,17 @@ pub struct SplitTokens {
 }
 
 impl Dataset {
+    /// What a configuration trains on: its task, or its corpus.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), or a task with options that are not valid.
+    pub fn of_config(config: &TrainConfig) -> Result<Self> {
+        match TaskData::of_config(config)? {
+            Some(task) => Ok(Self::Task(task)),
+            None => Self::open(&config.corpus),
+        }
+    }
+
     /// The dataset of that name: [`DEFAULT_CORPUS`](crate::config::DEFAULT_CORPUS), a text file, a folder of them, or
     /// a folder of tokens.
     ///
@@ -75,6 +91,7 @@ impl Dataset {
     pub fn name(&self) -> String {
         let folder = match self {
             Self::Text(corpus) => return corpus.name.clone(),
+            Self::Task(task) => return task.name().into(),
             Self::Prepared { folder, .. } | Self::Tokens(TokenFolder { folder, .. }) => folder,
         };
         let name = folder.file_name().unwrap_or(folder.as_os_str());
@@ -85,7 +102,7 @@ impl Dataset {
     pub fn notes(&self) -> &[String] {
         match self {
             Self::Text(corpus) => &corpus.notes,
-            Self::Prepared { .. } => &[],
+            Self::Prepared { .. } | Self::Task(_) => &[],
             Self::Tokens(folder) => folder.notes(),
         }
     }
@@ -100,6 +117,13 @@ impl Dataset {
     /// # Errors
     /// There is no such tokenizer, or the dataset was tokenized with another one.
     pub fn tokenizer(&self, name: &str) -> Result<Tokenizer> {
+        if let Self::Task(task) = self {
+            ensure!(
+                name == "char",
+                "task {} has its own characters as tokens; omit --tokenizer {name}",
+                task.name()
+            );
+        }
         let tokenizer = Tokenizer::open(name, || match self {
             Self::Text(corpus) => Ok(CharTokenizer::from_text(corpus.text(Split::All))),
             Self::Prepared { folder, .. } => bail!(
@@ -107,15 +131,17 @@ impl Dataset {
                 folder.display()
             ),
             Self::Tokens(folder) => folder.characters(),
+            Self::Task(task) => Ok(task.tokenizer()),
         })?;
         self.check(&tokenizer)?;
         Ok(tokenizer)
     }
 
-    /// The tokenizer of the tokens, as a name for [`tokenizer`](Self::tokenizer); `None` for text.
+    /// The tokenizer of the tokens, as a name for [`tokenizer`](Self::tokenizer); `None` for text, which any can encode, and for
+    /// tasks, whose default it is.
     pub fn own_tokenizer(&self) -> Option<String> {
         match self {
-            Self::Text(_) => None,
+            Self::Text(_) | Self::Task(_) => None,
             Self::Prepared { folder, .. } => Some(folder.join(TOKENIZER).to_string_lossy().into_owned()),
             Self::Tokens(folder) => Some(folder.own_tokenizer().into()),
         }
@@ -150,6 +176,33 @@ impl Dataset {
     /// As [`tokens_with`](Self::tokens_with).
     pub fn tokens(&self, tokenizer: &Tokenizer, split: Split) -> Result<SplitTokens> {
         self.tokens_with(tokenizer, split, SpecialTokens::Text)
+    }
+
+    /// A split as a source of training rows, with special tokens in a text encoded according to `special`. The validation
+    /// split of a task has its held-out problems.
+    ///
+    /// # Errors
+    /// As [`tokens_with`](Self::tokens_with); a tokenizer without the characters of the task.
+    pub fn source(&self, tokenizer: &Tokenizer, split: Split, special: SpecialTokens) -> Result<Source> {
+        Ok(match self {
+            Self::Task(task) => {
+                let part = if split == Split::Val {
+                    Part::HeldOut
+                } else {
+                    Part::Train
+                };
+                Source::Task(TaskRows::new(task, part, tokenizer)?)
+            }
+            _ => Source::Text(self.tokens_with(tokenizer, split, special)?.tokens),
+        })
+    }
+
+    /// The task whose problems it has, if any.
+    pub fn task(&self) -> Option<&TaskData> {
+        match self {
+            Self::Task(task) => Some(task),
+            _ => None,
+        }
     }
 
     /// The tokens of a split, with special tokens in its text encoded according to `special`.
@@ -191,6 +244,10 @@ impl Dataset {
                 tokens: folder.tokens(tokenizer, split)?,
                 bytes: None,
             }),
+            Self::Task(task) => bail!(
+                "task {} makes problems and has no text; give a text with --corpus",
+                task.name()
+            ),
         }
     }
 
@@ -209,6 +266,10 @@ impl Dataset {
                 split_offset: manifest.corpus.split_offset,
             },
             Self::Tokens(folder) => folder.record()?,
+            Self::Task(task) => CorpusRecord {
+                sha256: sha256(&task.identity()),
+                split_offset: 0,
+            },
         })
     }
 }

@@ -1,5 +1,5 @@
-//! How well a model predicts: its exact loss on a text ([`text`]), and which ending of a text it finds the likeliest
-//! ([`hellaswag`]).
+//! How well a model predicts: its exact loss on a text ([`text`]), which ending of a text it finds the likeliest
+//! ([`hellaswag`]), and how many problems of a task it solves ([`task`]).
 //!
 //! ```no_run
 //! use mlx_gpt::checkpoint::Checkpoint;
@@ -16,6 +16,7 @@
 //! ```
 
 pub mod hellaswag;
+pub mod task;
 pub mod text;
 
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use crate::compute::compiled::{array_tree, compiled};
 use crate::compute::memory;
 use crate::compute::workers::{Work, Workers};
 use crate::config::{Device, ModelConfig, default_threads};
-use crate::data::batches::Batch;
+use crate::data::batches::{Batch, IGNORE_INDEX};
 use crate::model::Model;
 use crate::model::parameters::{Names, Parameters};
 
@@ -135,7 +136,25 @@ impl Evaluator {
         self.workers.count()
     }
 
-    /// The negative log-likelihood of each target, in nats: for each batch `[B, T]`, row-major. Sum them in float64.
+    /// The negative log-likelihoods of all targets that are not ignored, summed.
+    ///
+    /// # Errors
+    /// As [`losses`](Self::losses).
+    pub fn evaluate(
+        &mut self,
+        parameters: &Parameters,
+        batches: impl IntoIterator<Item = Batch>,
+    ) -> Result<Evaluation> {
+        let mut tokens = 0;
+        let counted = batches.into_iter().inspect(|batch| tokens += batch.target_count());
+        let losses = self.losses(parameters, counted)?;
+        let mut total = Evaluation::default();
+        losses.iter().for_each(|losses| total.add(losses));
+        Ok(Evaluation { tokens, ..total })
+    }
+
+    /// The negative log-likelihood of each target, in nats, and 0 for ignored ones, as PyTorch's cross_entropy gives it: for
+    /// each batch `[B, T]`, row-major. Sum them in float64.
     ///
     /// # Errors
     /// A token id outside the vocabulary, rows longer than memory can hold, or an error of MLX's, after which the evaluator
@@ -158,8 +177,11 @@ impl Evaluator {
             if tasks.is_empty() {
                 return Ok(losses);
             }
-            for batch_losses in self.workers.run(tasks)? {
-                losses.push(batch_losses.to_vec_exact()?);
+            let ignored: Vec<Vec<usize>> = tasks.iter().map(|task| ignored(&task.batch)).collect();
+            for (batch_losses, ignored) in self.workers.run(tasks)?.iter().zip(ignored) {
+                let mut batch_losses: Vec<f32> = batch_losses.to_vec_exact()?;
+                ignored.into_iter().for_each(|position| batch_losses[position] = 0.0);
+                losses.push(batch_losses);
             }
         }
     }
@@ -190,9 +212,16 @@ fn work(model: ModelConfig, names: Names) -> Work<EvaluationTask, Array> {
         forward(ForwardInputs {
             parameters,
             inputs: Array::from_slice(&batch.inputs, &shape),
-            targets: Array::from_slice(&batch.targets, &shape),
+            targets: Array::from_slice(&batch.indexable_targets(), &shape),
         })
     })
+}
+
+/// Positions of a batch whose targets are ignored.
+fn ignored(batch: &Batch) -> Vec<usize> {
+    let targets = batch.targets.iter().enumerate();
+    let ignored = targets.filter(|&(_, &id)| id == IGNORE_INDEX);
+    ignored.map(|(position, _)| position).collect()
 }
 
 /// Rows of `length` tokens of each of `at_once` parallel batches, at least one.

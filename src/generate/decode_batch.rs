@@ -24,12 +24,12 @@ pub struct DecodeBatch<'a> {
 }
 
 impl<'a> DecodeBatch<'a> {
-    /// One sequence, without tokens yet.
-    pub(super) fn new(model: &'a Model, config: &ModelConfig) -> Result<Self> {
+    /// `rows` sequences, without tokens yet.
+    pub(super) fn new(model: &'a Model, config: &ModelConfig, rows: usize) -> Result<Self> {
         Ok(Self {
             model,
-            windows: vec![ContextWindow::new(config.context)],
-            cache: KvCache::new(config, 1, Dtype::Float32)?,
+            windows: vec![ContextWindow::new(config.context); rows],
+            cache: KvCache::new(config, rows, Dtype::Float32)?,
         })
     }
 

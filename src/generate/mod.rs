@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `sampler.rs` | from logits to one token; arithmetic |
 //! | `window.rs`, `decode_batch.rs` | the tokens that the model looks at; rows of them with their key-value cache |
+//! | `greedy.rs` | the likeliest continuations of many prompts |
 //! | `bos_eos.rs` | bos and eos tokens |
 //! | `stop.rs`, `completion.rs` | text up to a stop string; tokens to text, and when it ends |
 //! | `options.rs`, `token_stream.rs`, `language_model.rs` | text in, text out: the interface for programs |
@@ -20,6 +21,7 @@
 pub mod bos_eos;
 mod completion;
 mod decode_batch;
+mod greedy;
 mod language_model;
 mod options;
 pub mod sampler;
@@ -144,7 +146,7 @@ impl Generator {
     /// # Errors
     /// An error of MLX's.
     pub fn sequence(&self) -> Result<DecodeBatch<'_>> {
-        DecodeBatch::new(&self.model, &self.config)
+        DecodeBatch::new(&self.model, &self.config, 1)
     }
 
     fn generate_batch(

@@ -15,7 +15,7 @@ use crate::model::Parameters;
 use crate::model::dropout::Dropout;
 use crate::model::parameters::Names;
 use crate::train::step::arrays::Gradients;
-use crate::train::step::gradients::{LossAndGradFn, MicroBatch};
+use crate::train::step::gradients::{LossAndGradFn, MicroBatch, StepBatch};
 use crate::train::step::workers::GradientWorkers;
 
 /// Loss and gradients of a batch without dropout, in `parts` micro-batches of equal size.
@@ -33,7 +33,7 @@ pub fn gradients(model: &ModelConfig, parameters: &Parameters, batch: &Batch, pa
         micro_batches: parts,
         row_tokens: batch.context(),
     };
-    let parts = Arc::new(in_parts(model, batch, parts));
+    let parts = Arc::new(StepBatch::new(in_parts(model, batch, parts))?);
     let computed = GradientWorkers::new(&spec, 1)?.compute(parameters.arrays(), &[], &parts, 1.0)?;
     computed.into_iter().next().context("no worker computed gradients")
 }

@@ -25,7 +25,9 @@ pub fn configure(
     };
     let start = options.init_from(file)?.map(|path| start_from(Path::new(&path)));
     let (mut config, preset) = options.resolve(file, preset, device, start.transpose()?.as_ref())?;
-    config.corpus = absolute_corpus(&config.corpus)?;
+    if config.task.is_none() {
+        config.corpus = absolute_corpus(&config.corpus)?;
+    }
     config.tokenizer = absolute_tokenizer(&config.tokenizer)?;
     Ok((config, preset))
 }

@@ -39,8 +39,12 @@ struct Facts {
     run: String,
 }
 
-/// At most three findings on a finished run, a sentence each, the most important first; none where nothing stands out.
+/// At most three findings on a run that has finished on a text, a sentence each, the most important first; none where nothing
+/// stands out.
 pub fn diagnose(session: &Session) -> Vec<String> {
+    let (Some(train), Some(val)) = (session.train.tokens(), session.val.tokens()) else {
+        return Vec::new();
+    };
     let config = session.config();
     let (trainable, all) = session.parameter_counts();
     let facts = Facts {
@@ -50,9 +54,9 @@ pub fn diagnose(session: &Session) -> Vec<String> {
         lr: config.lr,
         steps: config.steps,
         parameters: (trainable == all && config.init_from.is_none()).then_some(all),
-        train_tokens: session.train_tokens.len(),
+        train_tokens: train.len(),
         seen_tokens: config.steps as f64 * config.tokens_per_step() as f64,
-        repeated: repeated(&session.train_tokens, &session.val_tokens),
+        repeated: repeated(train, val),
         run: quoted(&session.run().folder),
     };
     facts.findings()

@@ -1,12 +1,13 @@
 //! A run in memory, without a folder, for comparing recipes.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::setup::Setup;
 use super::step::{StepReport, Stepper, TrainState};
 use crate::config::{OnNan, TrainConfig};
 use crate::data::corpus::train_part;
 use crate::data::dataset::Dataset;
+use crate::data::source::Source;
 use crate::data::tokens::Tokens;
 use crate::evaluate::Evaluator;
 use crate::evaluate::text::evaluate_tokens;
@@ -18,7 +19,7 @@ pub struct InMemoryRun {
     state: TrainState,
     stepper: Stepper,
     evaluator: Evaluator,
-    train_tokens: Tokens,
+    train: Source,
     /// Tokens that its loss is evaluated on.
     eval_tokens: Tokens,
 }
@@ -39,8 +40,8 @@ impl InMemoryRun {
     /// As [`new`](Self::new), or the last tenth is shorter than a row.
     pub fn within_training_text(config: &TrainConfig, dataset: &Dataset) -> Result<Self> {
         let mut setup = Setup::new(config, dataset)?;
-        let tokens = setup.train_tokens.len();
-        let (first, last) = setup.train_tokens.split(train_part(tokens));
+        let tokens = text(setup.train)?;
+        let (first, last) = tokens.split(train_part(tokens.len()));
         ensure!(
             last.len() > config.context,
             "corpus {} is too short: the last tenth of its training part has {} tokens, a context of {} needs more than that; use more text or a smaller context",
@@ -48,7 +49,7 @@ impl InMemoryRun {
             last.len(),
             config.context
         );
-        (setup.train_tokens, setup.val_tokens) = (first, last);
+        (setup.train, setup.val) = (Source::Text(first), Source::Text(last));
         Self::assemble(config, setup)
     }
 
@@ -59,8 +60,8 @@ impl InMemoryRun {
             stepper: setup.stepper(config)?,
             evaluator: setup.evaluator(config)?,
             state: setup.state,
-            train_tokens: setup.train_tokens,
-            eval_tokens: setup.val_tokens,
+            train: setup.train,
+            eval_tokens: text(setup.val)?,
         })
     }
 
@@ -74,7 +75,7 @@ impl InMemoryRun {
     /// # Errors
     /// Those of a step.
     pub fn warm_up(&mut self) -> Result<()> {
-        self.stepper.time_step(&mut self.state, &self.train_tokens).map(drop)
+        self.stepper.time_step(&mut self.state, &self.train).map(drop)
     }
 
     /// Takes the next step.
@@ -82,7 +83,7 @@ impl InMemoryRun {
     /// # Errors
     /// MLX's, or a token id outside the vocabulary.
     pub fn step(&mut self) -> Result<StepReport> {
-        let batches = self.stepper.micro_batches(&self.train_tokens, self.state.step);
+        let batches = self.stepper.micro_batches(&self.train, self.state.step);
         self.stepper.step(&mut self.state, batches)
     }
 
@@ -115,5 +116,14 @@ impl InMemoryRun {
             |_| (),
         )?;
         Ok(evaluation.loss())
+    }
+}
+
+/// # Errors
+/// It is no text.
+fn text(source: Source) -> Result<Tokens> {
+    match source {
+        Source::Text(tokens) => Ok(tokens),
+        Source::Task(_) => bail!("recipes are compared by their loss on a text, and a task has none; leave task out"),
     }
 }

@@ -54,6 +54,9 @@ pub struct EvaluationRecord {
     pub train_loss: f64,
     /// On the validation split.
     pub val_loss: f64,
+    /// The fraction of held-out problems that are solved, for a task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
 }
 
 /// A step whose loss or gradients were not finite, with what is needed to reproduce its batch.

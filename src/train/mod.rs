@@ -97,7 +97,7 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
             observer.stopped(session);
             return Ok(Outcome::Stopped);
         }
-        let batches = session.stepper.micro_batches(&session.train_tokens, session.state.step);
+        let batches = session.stepper.micro_batches(&session.train, session.state.step);
         let begun = session.stepper.begin(&mut session.state, batches)?;
         let mut spike = report_pending(session, &mut log, observer, pending.replace(begun))?;
 
@@ -165,7 +165,7 @@ fn handle_non_finite(
         step: step.step,
         not_finite: not_finite.clone(),
         seed: session.config.seed,
-        rows: session.stepper.rows(&session.train_tokens, step.step - 1),
+        rows: session.stepper.rows(&session.train, step.step - 1),
     }))?;
     let metrics = session.run.metrics_path();
     let message = format!(
@@ -204,11 +204,12 @@ fn evaluate(session: &mut Session, log: &StepLogger, observer: &mut dyn Observer
         losses.val,
         session.last_checkpoint()
     );
-    session.sample = session.write_sample(saving::SAMPLE_TOKENS)?;
+    session.sample_and_score()?;
     session.metrics.log(Record::Evaluation(EvaluationRecord {
         step: session.state.step,
         train_loss: losses.train,
         val_loss: losses.val,
+        accuracy: session.accuracy,
     }))?;
     draw_curve(session, observer)?;
     observer.evaluated(session, losses, log.tokens_per_second());

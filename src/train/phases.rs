@@ -21,7 +21,7 @@ impl Session {
     /// If MLX fails (out of memory, device error).
     pub fn time_step(&mut self) -> Result<(Duration, Duration)> {
         let started = Instant::now();
-        let batches = self.stepper.micro_batches(&self.train_tokens, self.state.step);
+        let batches = self.stepper.micro_batches(&self.train, self.state.step);
         let data = started.elapsed();
         let started = Instant::now();
         self.stepper.step(&mut self.state, batches)?;

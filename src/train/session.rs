@@ -6,30 +6,39 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::metrics::{ChangesRecord, Metrics, Record};
+use super::saving::SAMPLE_TOKENS;
 use super::setup::Setup;
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{Best, CheckpointState, Losses, base, read_state};
 use crate::compute::numerics;
 use crate::config::{Architecture, ModelConfig, TrainConfig};
-use crate::data::batches;
 use crate::data::dataset::Dataset;
-use crate::data::tokens::Tokens;
-use crate::evaluate::{Evaluation, Evaluator};
-use crate::generate::{CompletionOptions, LanguageModel};
+use crate::data::source::Source;
+use crate::data::tasks::TaskData;
+use crate::evaluate::Evaluator;
+use crate::evaluate::task::Answers;
+use crate::generate::{CompletionOptions, Generator, LanguageModel};
 use crate::terminal::shell::quoted;
 use crate::tokenizer::Tokenizer;
 
 /// How to use less memory, other than `--recompute`.
 const LOWER: &str = "lower --batch-size (--grad-accum makes up for it) or --context, or choose a smaller --preset";
 
+/// Held-out problems of a task that an evaluation solves.
+const SCORED_PROBLEMS: usize = 256;
+/// Those of them that are in the sample.
+const SHOWN_PROBLEMS: usize = 8;
+
 /// A training run and everything that its loop needs.
 pub struct Session {
     pub(super) config: TrainConfig,
     pub(super) model: ModelConfig,
     pub(super) tokenizer: Tokenizer,
-    pub(super) train_tokens: Tokens,
-    pub(super) val_tokens: Tokens,
+    pub(super) train: Source,
+    pub(super) val: Source,
+    /// The task that it learns, if it is one.
+    pub(super) task: Option<TaskData>,
     pub(super) run: Run,
     pub(super) state: TrainState,
     pub(super) stepper: Stepper,
@@ -41,6 +50,8 @@ pub struct Session {
     pub(super) base: Option<PathBuf>,
     /// Sample of the last evaluation.
     pub(super) sample: String,
+    /// Of the last evaluation, for a task.
+    pub(super) accuracy: Option<f64>,
     /// Options that changed on resume, one line each.
     changes: Vec<String>,
 }
@@ -51,7 +62,7 @@ pub struct Session {
 /// A configuration or a corpus that cannot be trained with.
 pub fn time_of_step(config: &TrainConfig, dataset: &Dataset) -> Result<Duration> {
     let mut setup = Setup::new(config, dataset)?;
-    setup.stepper(config)?.time_step(&mut setup.state, &setup.train_tokens)
+    setup.stepper(config)?.time_step(&mut setup.state, &setup.train)
 }
 
 impl Session {
@@ -139,8 +150,10 @@ impl Session {
             run,
             model: setup.model,
             tokenizer: setup.tokenizer,
-            train_tokens: setup.train_tokens,
-            val_tokens: setup.val_tokens,
+            train: setup.train,
+            val: setup.val,
+            task: setup.task,
+            accuracy: None,
             state: setup.state,
             saved: CheckpointState {
                 numerics: numerics::current(device),
@@ -154,7 +167,7 @@ impl Session {
 
     /// Estimates the time of a step.
     pub(super) fn estimate_step_time(&mut self) -> Result<Duration> {
-        self.stepper.time_step(&mut self.state, &self.train_tokens)
+        self.stepper.time_step(&mut self.state, &self.train)
     }
 
     /// The losses over `count` training batches' worth of windows of each split, always the same, with as many rows at once as
@@ -163,17 +176,13 @@ impl Session {
         let context = self.config.context;
         let (all, rows) = (count * self.config.batch_size, self.evaluator.rows(context));
         let parameters = self.state.model_parameters();
-        let mut estimate = |tokens| {
-            let mut total = Evaluation::default();
-            let batches = batches::eval_batches(tokens, all, rows, context);
-            for losses in self.evaluator.losses(&parameters, batches)? {
-                total.add(&losses);
-            }
-            anyhow::Ok(total.loss())
+        let mut estimate = |source: &Source| {
+            let batches = source.eval_batches(all, rows, context);
+            anyhow::Ok(self.evaluator.evaluate(&parameters, batches)?.loss())
         };
         Ok(Losses {
-            train: estimate(&self.train_tokens)?,
-            val: estimate(&self.val_tokens)?,
+            train: estimate(&self.train)?,
+            val: estimate(&self.val)?,
         })
     }
 
@@ -187,6 +196,19 @@ impl Session {
             ..CompletionOptions::default()
         };
         Ok(model.complete("", &options)?.text) // after the default prompt
+    }
+
+    /// The sample of the current model: text, or for a task, problems that it has solved, and how many are right.
+    pub(super) fn sample_and_score(&mut self) -> Result<()> {
+        let Some(task) = &self.task else {
+            self.sample = self.write_sample(SAMPLE_TOKENS)?;
+            return Ok(());
+        };
+        let generator = Generator::new(&self.model, &self.state.model_parameters())?.for_tokenizer(&self.tokenizer);
+        let answers = Answers::of(&generator, &self.tokenizer, task.held_out(SCORED_PROBLEMS), |_| ())?;
+        self.sample = answers.sample(SHOWN_PROBLEMS);
+        self.accuracy = Some(answers.score().accuracy());
+        Ok(())
     }
 
     /// Its configuration.
@@ -220,9 +242,19 @@ impl Session {
         (trainable, trainable + self.state.frozen.count())
     }
 
-    /// The numbers of training and of validation tokens.
-    pub fn token_counts(&self) -> [usize; 2] {
-        [self.train_tokens.len(), self.val_tokens.len()]
+    /// The numbers of training and of validation tokens, if it learns from a text.
+    pub fn token_counts(&self) -> Option<[usize; 2]> {
+        Some([self.train.tokens()?.len(), self.val.tokens()?.len()])
+    }
+
+    /// The task that it learns, if it is one.
+    pub fn task(&self) -> Option<&TaskData> {
+        self.task.as_ref()
+    }
+
+    /// The fraction of held-out problems that the last evaluation found right.
+    pub fn accuracy(&self) -> Option<f64> {
+        self.accuracy
     }
 
     /// Threads that compute gradients.

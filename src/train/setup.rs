@@ -14,7 +14,8 @@ use crate::compute::memory;
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
-use crate::data::tokens::Tokens;
+use crate::data::source::Source;
+use crate::data::tasks::TaskData;
 use crate::evaluate::Evaluator;
 use crate::model::init;
 use crate::terminal::shell::quoted;
@@ -25,10 +26,12 @@ pub struct Setup {
     pub model: ModelConfig,
     /// The tokenizer.
     pub tokenizer: Tokenizer,
-    /// Tokens of the training split.
-    pub train_tokens: Tokens,
-    /// Tokens of the validation split.
-    pub val_tokens: Tokens,
+    /// The training split.
+    pub train: Source,
+    /// The validation split.
+    pub val: Source,
+    /// The task, if it is one.
+    pub task: Option<TaskData>,
     /// Parameters and moments.
     pub state: TrainState,
     /// Training state of the last checkpoint.
@@ -71,7 +74,7 @@ impl Setup {
             model.context
         );
         ensure_fits(config, &model, false)?;
-        let (train_tokens, val_tokens) = tokenize(config, &tokenizer, dataset)?;
+        let (train, val) = sources(config, &tokenizer, dataset)?;
         let parameters = match parameters {
             None => init::initialize(&model, config.seed)?,
             Some(parameters) => parameters.union(&init::initialize_adapters(&model, config.seed)?),
@@ -81,8 +84,9 @@ impl Setup {
         Ok(Self {
             model,
             tokenizer,
-            train_tokens,
-            val_tokens,
+            train,
+            val,
+            task: dataset.task().cloned(),
             state: TrainState::new(trainable, frozen, config.optimizer)?,
             saved: CheckpointState::new(config.seed, dataset.record()?, hash),
             base,
@@ -127,13 +131,14 @@ impl Setup {
             folder.display()
         );
         ensure_fits(config, model, true)?;
-        let (train_tokens, val_tokens) = tokenize(config, &checkpoint.tokenizer, dataset)?;
+        let (train, val) = sources(config, &checkpoint.tokenizer, dataset)?;
         Ok(Self {
             sample: checkpoint.load_sample(),
             model: checkpoint.model,
             tokenizer: checkpoint.tokenizer,
-            train_tokens,
-            val_tokens,
+            train,
+            val,
+            task: dataset.task().cloned(),
             state,
             saved,
             base: checkpoint.base,
@@ -247,10 +252,13 @@ fn ensure_fits(config: &TrainConfig, model: &ModelConfig, begun: bool) -> Result
     )
 }
 
-/// The tokens of the training and the validation split; each must have at least one row and the token after it.
-fn tokenize(config: &TrainConfig, tokenizer: &Tokenizer, dataset: &Dataset) -> Result<(Tokens, Tokens)> {
-    let tokens_of = |name: &str, split| {
-        let tokens = dataset.tokens_with(tokenizer, split, config.special)?.tokens;
+/// The training and the validation split; of a text, each must have at least one row and the token after it.
+fn sources(config: &TrainConfig, tokenizer: &Tokenizer, dataset: &Dataset) -> Result<(Source, Source)> {
+    let source_of = |name: &str, split| {
+        let source = dataset.source(tokenizer, split, config.special)?;
+        let Some(tokens) = source.tokens() else {
+            return Ok(source);
+        };
         ensure!(
             tokens.len() > config.context,
             "corpus {} is too short: its {name} part has {} tokens, a context of {} needs more than that; use more text or a smaller --context",
@@ -258,10 +266,10 @@ fn tokenize(config: &TrainConfig, tokenizer: &Tokenizer, dataset: &Dataset) -> R
             tokens.len(),
             config.context
         );
-        Ok(tokens)
+        Ok(source)
     };
     Ok((
-        tokens_of("training", Split::Train)?,
-        tokens_of("validation", Split::Val)?,
+        source_of("training", Split::Train)?,
+        source_of("validation", Split::Val)?,
     ))
 }

@@ -156,4 +156,15 @@ pub const EXCUSED: &[Excused] = &[
         "a tokenizer that drops text",
         "errors_have_a_kind_and_say_what_to_do",
     ),
+    excused(
+        "targets of a step are ignored",
+        "no command makes such a batch",
+        "a_batch_without_a_target_is_an_error_of_one_line",
+    ),
+    excused(
+        "makes problems and has no text",
+        "commands ask first whether it is a task",
+        "",
+    ),
+    excused("a prompt is empty or longer than", "problems of a task fit", ""),
 ];

@@ -147,8 +147,19 @@ fn newest(run: &Path) -> Option<u64> {
 
 #[test]
 fn killed_again_and_again_on_a_small_disk() {
-    let (kills, seed) = (number("KILLS", 8) as usize, number("SEED", 1));
-    eprintln!("KILLS={kills} SEED={seed}");
+    kill_again_and_again(CONFIG, number("KILLS", 8) as usize);
+}
+
+/// Its problems are made anew from seed and step.
+#[test]
+fn killed_again_and_again_while_it_learns_a_task() {
+    let task = CONFIG.replace("corpus = \"corpus.txt\"", "task = \"addition\"");
+    kill_again_and_again(&task, number("KILLS", 8) as usize / 2);
+}
+
+fn kill_again_and_again(config: &str, kills: usize) {
+    let seed = number("SEED", 1);
+    eprintln!("{kills} kills, SEED={seed}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let disk = Disk::mount();
     let home = folder();
@@ -158,7 +169,7 @@ fn killed_again_and_again_on_a_small_disk() {
     )
     .unwrap();
 
-    fs::write(home.path().join("config.toml"), CONFIG).unwrap();
+    fs::write(home.path().join("config.toml"), config).unwrap();
 
     let began = Instant::now();
     succeed(&mut start(home.path(), home.path()));

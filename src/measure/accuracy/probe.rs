@@ -19,7 +19,7 @@ use crate::model::Model;
 use crate::model::dropout::Dropout;
 use crate::model::init::{Init, layout};
 use crate::model::parameters::{Names, Parameters};
-use crate::train::step::gradients::{LossAndGradFn, MicroBatch};
+use crate::train::step::gradients::{LossAndGradFn, MicroBatch, StepBatch};
 use crate::train::step::workers::GradientWorkers;
 use crate::train::step::{Stepper, TrainState};
 
@@ -166,7 +166,7 @@ impl Probe {
             row_tokens: self.model.context,
         };
         let mut workers = GradientWorkers::new(&loss_and_grad, threads()?)?;
-        let batches = Arc::new(vec![self.micro_batch(0)]);
+        let batches = Arc::new(StepBatch::new(vec![self.micro_batch(0)])?);
         let parts = workers.compute(parameters.arrays(), &[], &batches, LOSS_SCALE)?;
         let mut all = Vec::new();
         for (index, name) in parameters.names().iter().enumerate() {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::timing::{Rounds, median, milliseconds};
 use crate::config::{Device, Preset, TrainConfig};
+use crate::data::source::Source;
 use crate::data::tokens::Tokens;
 use crate::measure::statistics::mean;
 use crate::model::init::initialize;
@@ -136,10 +137,10 @@ fn time(shape: &Shape, rounds: Rounds) -> Result<f64> {
     let parameters = initialize(&model, config.seed)?;
     let mut stepper = Stepper::new(config, &model, &parameters, &Parameters::default())?;
     let mut state = TrainState::new(parameters, Parameters::default(), config.optimizer)?;
-    let tokens = Tokens::Memory((0..100_000).map(|n| n % *vocab_size as u32).collect());
+    let source = Source::Text(Tokens::Memory((0..100_000).map(|n| n % *vocab_size as u32).collect()));
     let mut step = || {
         let started = std::time::Instant::now();
-        let batches = stepper.micro_batches(&tokens, state.step);
+        let batches = stepper.micro_batches(&source, state.step);
         stepper.step(&mut state, batches)?;
         anyhow::Ok(started.elapsed())
     };

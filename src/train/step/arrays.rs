@@ -19,17 +19,27 @@ pub struct ParameterState {
 pub struct WorkerBatch {
     /// `[rows, T]`.
     pub inputs: Array,
-    /// `[rows, T]`.
+    /// `[rows, T]`; any token where the target is ignored.
     pub targets: Array,
+    /// Which targets count, if not all of the step's.
+    pub loss_mask: Option<LossMask>,
     /// Random keys of the dropout masks, `[sites, 2]`.
     pub dropout_keys: Array,
     /// Factor of the loss before the backward pass, a scalar: 1, but in float16.
     pub loss_scale: Array,
 }
 
+/// The targets of some rows that are not ignored.
+pub struct LossMask {
+    /// `[rows, T]`, true for targets that count.
+    pub counted: Array,
+    /// 1 over the number of targets that count in the whole step, a scalar.
+    pub inverse_count: Array,
+}
+
 /// A loss, and its gradients in the order of the trainable parameters.
 pub struct Gradients {
-    /// Sum over the rows, divided by the tokens of the whole step: the losses of micro-batches and workers add up to the
+    /// Sum over the rows, divided by the targets of the whole step: the losses of micro-batches and workers add up to the
     /// step's, in nats per token. A scalar.
     pub loss: Array,
     /// Of the shapes of their parameters.
@@ -124,7 +134,8 @@ pub struct UpdateInputs {
 
 array_tree! {
     ParameterState { parameter, m, v }
-    WorkerBatch { inputs, targets, dropout_keys, loss_scale }
+    WorkerBatch { inputs, targets, loss_mask, dropout_keys, loss_scale }
+    LossMask { counted, inverse_count }
     Gradients { loss, gradients }
     StepScalars { updates, lr, muon_lr, m_correction, v_correction }
     StepMetrics { loss, grad_norm, found_inf }

@@ -2,11 +2,11 @@
 
 use mlx_rs::error::Result;
 use mlx_rs::transforms::value_and_grad_with_argnums;
-use mlx_rs::{Array, Dtype};
+use mlx_rs::{Array, Dtype, ops};
 
-use super::arrays::{Gradients, WorkerBatch};
+use super::arrays::{Gradients, LossMask, WorkerBatch};
 use crate::config::{ModelConfig, Precision};
-use crate::data::batches::Batch;
+use crate::data::batches::{Batch, IGNORE_INDEX};
 use crate::model::Model;
 use crate::model::dropout::Dropout;
 use crate::model::parameters::{Names, Parameters};
@@ -41,16 +41,59 @@ pub struct LossAndGradFn {
     pub row_tokens: usize,
 }
 
-impl MicroBatch {
-    /// The rows from `first` up to, but not including, `end`.
-    pub fn worker_batch(&self, [first, end]: [usize; 2], loss_scale: f32) -> WorkerBatch {
-        let context = self.batch.context();
+/// The micro-batches of a step.
+pub struct StepBatch {
+    micro_batches: Vec<MicroBatch>,
+    /// How many of their targets count, if some are ignored. The mean is over these, however they are distributed over
+    /// micro-batches and workers.
+    counted: Option<usize>,
+}
+
+impl StepBatch {
+    /// Counts the targets.
+    ///
+    /// # Errors
+    /// All are ignored: the mean over none is no number.
+    pub fn new(micro_batches: Vec<MicroBatch>) -> anyhow::Result<Self> {
+        let all: usize = micro_batches.iter().map(|part| part.batch.targets.len()).sum();
+        let counted: usize = micro_batches.iter().map(|part| part.batch.target_count()).sum();
+        anyhow::ensure!(
+            counted > 0,
+            "all {all} targets of a step are ignored, so it has no loss; give rows in which some tokens are to be learned"
+        );
+        Ok(Self {
+            micro_batches,
+            counted: (counted < all).then_some(counted),
+        })
+    }
+
+    /// The micro-batches.
+    pub fn micro_batches(&self) -> &[MicroBatch] {
+        &self.micro_batches
+    }
+
+    /// The rows of a micro-batch from `first` up to, but not including, `end`.
+    pub fn worker_batch(&self, micro_batch: &MicroBatch, [first, end]: [usize; 2], loss_scale: f32) -> WorkerBatch {
+        let MicroBatch { batch, dropout_keys } = micro_batch;
+        let context = batch.context();
         let shape = [(end - first) as i32, context as i32];
         let tokens = |ids: &[u32]| Array::from_slice(&ids[first * context..end * context], &shape);
+        let loss_mask = self.counted.map(|counted| {
+            let targets = batch.targets[first * context..end * context].iter();
+            let mask: Vec<bool> = targets.map(|&id| id != IGNORE_INDEX).collect();
+            LossMask {
+                counted: Array::from_slice(&mask, &shape),
+                inverse_count: Array::from_f32(1.0 / counted as f32),
+            }
+        });
         WorkerBatch {
-            inputs: tokens(&self.batch.inputs),
-            targets: tokens(&self.batch.targets),
-            dropout_keys: Array::from_slice(&self.dropout_keys, &[self.dropout_keys.len() as i32 / 2, 2]),
+            inputs: tokens(&batch.inputs),
+            targets: match loss_mask {
+                None => tokens(&batch.targets),
+                Some(_) => tokens(&batch.indexable_targets()),
+            },
+            loss_mask,
+            dropout_keys: Array::from_slice(dropout_keys, &[dropout_keys.len() as i32 / 2, 2]),
             loss_scale: Array::from_f32(loss_scale),
         }
     }
@@ -119,6 +162,11 @@ impl LossAndGradFn {
             model = model.with_recompute(&self.model, &parameters);
         }
         let losses = model.losses(&batch.inputs, &batch.targets, dropout.as_ref())?; // [rows, T]
+        if let Some(mask) = &batch.loss_mask {
+            // Selected, not multiplied: a loss that is not finite is ignored, too.
+            let losses = ops::select(&mask.counted, &losses, Array::from_f32(0.0))?;
+            return losses.sum(None)?.multiply(&mask.inverse_count);
+        }
         let tokens = self.batch_rows * self.micro_batches * self.row_tokens;
         losses.sum(None)?.multiply(Array::from_f32(1.0 / tokens as f32))
     }

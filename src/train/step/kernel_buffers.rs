@@ -11,7 +11,7 @@ use mlx_rs::transforms::eval;
 
 use super::arrays::{ParameterState, StepInputs, StepScalars};
 use super::fused;
-use super::gradients::{LossAndGradFn, MicroBatch};
+use super::gradients::{LossAndGradFn, MicroBatch, StepBatch};
 use super::update::UpdateFn;
 use crate::compute::compiled::compiled;
 use crate::compute::raw_graph;
@@ -52,12 +52,13 @@ fn kernels(config: &TrainConfig) -> Result<Vec<[usize; 2]>> {
         },
         dropout_keys: vec![3; 2 * Dropout::sites(model.layers)],
     };
+    let batch = StepBatch::new(vec![micro_batch])?;
     let mut step = compiled(move |inputs| fused(&gradients, &update, inputs));
     let scalar = || Array::from_f32(1.0);
     let outputs = step(StepInputs {
         states: states(config.optimizer, &parameters),
         frozen: Vec::new(),
-        batch: micro_batch.worker_batch([0, config.batch_size], 1.0),
+        batch: batch.worker_batch(&batch.micro_batches()[0], [0, config.batch_size], 1.0),
         scalars: StepScalars {
             updates: Array::from_bool(true),
             lr: scalar(),

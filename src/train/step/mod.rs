@@ -33,7 +33,6 @@ use mlx_rs::Array;
 use mlx_rs::error::{Exception, Result as MlxResult};
 use mlx_rs::transforms::async_eval;
 use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
 
 use super::optimizers::adamw::BETA1;
 use super::optimizers::schedule::{learning_rate, muon_learning_rate};
@@ -41,12 +40,12 @@ use super::own::{OwnStep, OwnTraining};
 use crate::compute::compiled::{Compiled, compiled};
 use crate::config::{ModelConfig, OnNan, Precision, TrainConfig};
 use crate::data::batches::{self, Batch};
-use crate::data::tokens::Tokens;
+use crate::data::source::Source;
 use crate::model::dropout::Dropout;
 use crate::model::parameters::Parameters;
 use arrays::{StepInputs, StepMetrics, StepOutputs, StepScalars, UpdateInputs};
 use control::StepControl;
-use gradients::{LossAndGradFn, MicroBatch};
+use gradients::{LossAndGradFn, MicroBatch, StepBatch};
 pub use state::TrainState;
 use update::UpdateFn;
 use workers::{GradientWorkers, UpdateWorkers};
@@ -56,7 +55,7 @@ use workers::{GradientWorkers, UpdateWorkers};
 pub struct StepReport {
     /// Steps done with it.
     pub step: u64,
-    /// Mean over the step's tokens, before the update, in nats.
+    /// Mean over the step's targets that are not ignored, before the update, in nats.
     pub loss: f32,
     /// Global norm of the gradient before clipping.
     pub grad_norm: f32,
@@ -126,36 +125,39 @@ impl StepFunctions {
     fn call(
         &mut self,
         state: &mut TrainState,
-        micro_batches: &Arc<Vec<MicroBatch>>,
+        batch: &Arc<StepBatch>,
         loss_scale: f32,
         scalars: StepScalars,
     ) -> Result<StepMetrics> {
         let outputs = match self {
             Self::Fused(function) => {
-                let [micro_batch] = &micro_batches[..] else {
-                    bail!("a step of one micro-batch was given {}", micro_batches.len());
-                };
+                let micro_batch = only(batch)?;
                 function(StepInputs {
                     frozen: state.frozen.arrays().to_vec(),
                     states: state.take_states(),
-                    batch: micro_batch.worker_batch([0, micro_batch.batch.rows], loss_scale),
+                    batch: batch.worker_batch(micro_batch, [0, micro_batch.batch.rows], loss_scale),
                     scalars,
                 })?
             }
             Self::Split { gradients, update } => {
                 let (parameters, frozen) = (state.parameters.arrays(), state.frozen.arrays());
-                let gradients = gradients.compute(parameters, frozen, micro_batches, loss_scale)?;
+                let gradients = gradients.compute(parameters, frozen, batch, loss_scale)?;
                 update.update(state.take_states(), gradients, &scalars)?
             }
             Self::Own(own) => {
-                let [micro_batch] = &micro_batches[..] else {
-                    bail!("a step of one micro-batch was given {}", micro_batches.len());
-                };
-                return call_own(&mut **own, state, &micro_batch.batch, &scalars);
+                return call_own(&mut **own, state, &only(batch)?.batch, &scalars);
             }
         };
         state.restore(outputs.states)?;
         Ok(outputs.metrics)
+    }
+}
+
+/// The micro-batch of a step that has one.
+fn only(batch: &StepBatch) -> Result<&MicroBatch> {
+    match batch.micro_batches() {
+        [micro_batch] => Ok(micro_batch),
+        several => bail!("a step of one micro-batch was given {}", several.len()),
     }
 }
 
@@ -260,33 +262,35 @@ impl Stepper {
     }
 
     /// The micro-batches of a step, with the keys of their dropout masks.
-    pub fn micro_batches(&self, tokens: &Tokens, step: u64) -> Vec<MicroBatch> {
+    pub fn micro_batches(&self, source: &Source, step: u64) -> Vec<MicroBatch> {
         let config = &self.config;
         let mut rng = batches::step_rng(self.batch_seed, step);
-        self.row_starts(&mut rng, tokens)
-            .chunks(config.batch_size)
-            .map(|starts| MicroBatch {
-                batch: Batch::gather(tokens, starts, config.context),
+        let batch = source.batch(&mut rng, self.step_rows(), config.context);
+        batch
+            .split(config.batch_size)
+            .map(|batch| MicroBatch {
+                batch,
                 dropout_keys: (0..2 * self.dropout_sites).map(|_| rng.random()).collect(),
             })
             .collect()
     }
 
-    /// Offsets of the step's rows in the training tokens.
-    pub fn rows(&self, tokens: &Tokens, step: u64) -> Vec<usize> {
-        self.row_starts(&mut batches::step_rng(self.batch_seed, step), tokens)
+    /// Offsets of the step's rows in the training tokens, if these are a text.
+    pub fn rows(&self, source: &Source, step: u64) -> Vec<usize> {
+        let mut rng = batches::step_rng(self.batch_seed, step);
+        source.row_starts(&mut rng, self.step_rows(), self.config.context)
     }
 
-    fn row_starts(&self, rng: &mut ChaCha8Rng, tokens: &Tokens) -> Vec<usize> {
-        let rows = self.config.batch_size * self.config.grad_accum;
-        batches::row_starts(rng, rows, tokens.len(), self.config.context)
+    /// Rows of all micro-batches.
+    fn step_rows(&self) -> usize {
+        self.config.batch_size * self.config.grad_accum
     }
 
     /// Computes the next step of `state` on `micro_batches`. If the loss or the gradients are not finite, no parameter or
     /// moment changes; with `on_nan = skip`, it still counts as a step, and as a skipped one.
     ///
     /// # Errors
-    /// A token id outside the vocabulary; MLX's, after which the state cannot be used.
+    /// A token id outside the vocabulary; targets that are all ignored; MLX's, after which the state cannot be used.
     pub fn step(&mut self, state: &mut TrainState, micro_batches: Vec<MicroBatch>) -> Result<StepReport> {
         let report = self.begin(state, micro_batches)?.report()?;
         if report.found_inf && self.config.on_nan == OnNan::Stop {
@@ -304,11 +308,11 @@ impl Stepper {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn begin(&mut self, state: &mut TrainState, micro_batches: Vec<MicroBatch>) -> Result<PendingStep> {
-        let micro_batches = Arc::new(micro_batches);
+        let batch = self.step_batch(micro_batches)?;
         let pending = if self.config.dtype == Precision::Float16 {
-            self.begin_scaled(state, &micro_batches)?
+            self.begin_scaled(state, &batch)?
         } else {
-            self.dispatch(state, &micro_batches, 1.0, true)?
+            self.dispatch(state, &batch, 1.0, true)?
         };
         state.step += 1;
         Ok(pending)
@@ -322,10 +326,10 @@ impl Stepper {
     }
 
     /// With the largest loss scale at which the gradients are finite.
-    fn begin_scaled(&mut self, state: &mut TrainState, micro_batches: &Arc<Vec<MicroBatch>>) -> Result<PendingStep> {
+    fn begin_scaled(&mut self, state: &mut TrainState, batch: &Arc<StepBatch>) -> Result<PendingStep> {
         let mut loss_scale = state.loss_scale.unwrap_or_default();
         loop {
-            let pending = self.dispatch(state, micro_batches, loss_scale.scale, true)?;
+            let pending = self.dispatch(state, batch, loss_scale.scale, true)?;
             let report = pending.report()?;
             match loss_scale.backed_off() {
                 Some(lower) if report.loss.is_finite() && report.found_inf => loss_scale = lower,
@@ -339,18 +343,23 @@ impl Stepper {
         }
     }
 
+    /// Checks the micro-batches of a step.
+    fn step_batch(&self, micro_batches: Vec<MicroBatch>) -> Result<Arc<StepBatch>> {
+        for micro_batch in &micro_batches {
+            micro_batch.batch.check(self.vocab_size)?;
+        }
+        Ok(Arc::new(StepBatch::new(micro_batches)?))
+    }
+
     /// Starts computing a step, its losses multiplied by `loss_scale`, and leaves the step count as it is. Parameters and
     /// moments change if `updates` is true and loss and gradients are finite.
     fn dispatch(
         &mut self,
         state: &mut TrainState,
-        micro_batches: &Arc<Vec<MicroBatch>>,
+        batch: &Arc<StepBatch>,
         loss_scale: f32,
         updates: bool,
     ) -> Result<PendingStep> {
-        for micro_batch in micro_batches.iter() {
-            micro_batch.batch.check(self.vocab_size)?;
-        }
         let lr = learning_rate(&self.config, state.step);
         let t = i32::try_from(state.step + 1).unwrap_or(i32::MAX); // the powers are 0 long before
         let correction = |beta: f32| Array::from_f32((1.0 / (1.0 - f64::from(beta).powi(t))) as f32);
@@ -361,7 +370,7 @@ impl Stepper {
             m_correction: correction(BETA1),
             v_correction: correction(self.config.beta2),
         };
-        let metrics = self.functions.call(state, micro_batches, loss_scale, scalars)?;
+        let metrics = self.functions.call(state, batch, loss_scale, scalars)?;
         let changed = [&state.parameters, &state.m, &state.v]
             .into_iter()
             .flat_map(Parameters::arrays);
@@ -378,16 +387,17 @@ impl Stepper {
     ///
     /// # Errors
     /// Those of [`step`](Self::step).
-    pub fn time_step(&mut self, state: &mut TrainState, tokens: &Tokens) -> Result<Duration> {
+    pub fn time_step(&mut self, state: &mut TrainState, source: &Source) -> Result<Duration> {
         let grad_accum = self.config.grad_accum;
         let measured = grad_accum.min(2);
         let mut time = Duration::ZERO;
         for _ in 0..2 {
-            let mut batches = self.micro_batches(tokens, state.step);
+            let mut batches = self.micro_batches(source, state.step);
             batches.truncate(measured);
             let started = Instant::now();
+            let batch = self.step_batch(batches)?;
             let loss_scale = state.loss_scale.unwrap_or_default().scale;
-            self.dispatch(state, &Arc::new(batches), loss_scale, false)?.report()?;
+            self.dispatch(state, &batch, loss_scale, false)?.report()?;
             time = started.elapsed();
         }
         Ok(time * grad_accum as u32 / measured as u32)

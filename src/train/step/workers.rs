@@ -11,7 +11,7 @@ use super::arrays::{
     UpdateInputs,
 };
 use super::control::sum_of_squares;
-use super::gradients::{LossAndGradFn, MicroBatch};
+use super::gradients::{LossAndGradFn, StepBatch};
 use super::update::UpdateFn;
 use crate::compute::compiled::{compiled, tree_eval};
 use crate::compute::workers::{Work, Workers};
@@ -23,7 +23,7 @@ pub struct GradientWorkers(Workers<GradientTask, Gradients>);
 struct GradientTask {
     parameters: Vec<Array>,
     frozen: Vec<Array>,
-    micro_batches: Arc<Vec<MicroBatch>>,
+    batch: Arc<StepBatch>,
     loss_scale: f32,
 }
 
@@ -55,13 +55,13 @@ impl GradientWorkers {
         &mut self,
         parameters: &[Array],
         frozen: &[Array],
-        micro_batches: &Arc<Vec<MicroBatch>>,
+        batch: &Arc<StepBatch>,
         loss_scale: f32,
     ) -> Result<Vec<Gradients>> {
         let task = GradientTask {
             parameters: parameters.to_vec(),
             frozen: frozen.to_vec(),
-            micro_batches: Arc::clone(micro_batches),
+            batch: Arc::clone(batch),
             loss_scale,
         };
         self.0.run(std::iter::repeat_n(task, self.count()))
@@ -91,12 +91,12 @@ fn gradient_work(loss_and_grad: LossAndGradFn, index: usize, count: usize) -> Wo
     });
     Box::new(move |task| {
         let mut accumulated = None;
-        for micro_batch in task.micro_batches.iter() {
+        for micro_batch in task.batch.micro_batches() {
             let inputs = GradientInputs {
                 accumulated: accumulated.take(),
                 parameters: task.parameters.clone(),
                 frozen: task.frozen.clone(),
-                batch: micro_batch.worker_batch(rows, task.loss_scale),
+                batch: task.batch.worker_batch(micro_batch, rows, task.loss_scale),
             };
             let sum = gradients(inputs)?;
             if accumulates {
