@@ -215,6 +215,7 @@ fn logits_and_gradients_are_those_of_pytorch() {
         let micro_batch = MicroBatch {
             batch: batch.clone(),
             dropout_keys: vec![0; 14],
+            ngram_rows: Vec::new(),
         };
         let mut workers = GradientWorkers::new(&loss_and_grad, 1).unwrap();
         let parts = workers

@@ -156,7 +156,8 @@ impl Setup {
     /// # Errors
     /// A thread cannot be started.
     pub fn stepper(&self, config: &TrainConfig) -> Result<Stepper> {
-        Stepper::new(config, &self.model, &self.state.parameters, &self.state.frozen)
+        let stepper = Stepper::new(config, &self.model, &self.state.parameters, &self.state.frozen)?;
+        Ok(stepper.with_training_tokens(self.train_tokens.len()))
     }
 
     /// What evaluates the run's losses.

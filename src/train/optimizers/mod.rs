@@ -2,9 +2,11 @@
 
 pub mod adamw;
 pub mod muon;
+pub mod ngram_decay;
 pub mod schedule;
 
 use crate::config::{ModelConfig, Optimizer, TrainConfig};
+use crate::model::ngrams;
 use adamw::AdamW;
 use muon::Muon;
 
@@ -22,12 +24,17 @@ const FLOPS_PER_ELEMENT: u64 = 300;
 
 impl ParameterOptimizer {
     /// The optimizer of a parameter. Muon updates the matrices of the blocks; AdamW updates embeddings, the output
-    /// projection, biases and norms (Jordan et al. 2024).
+    /// projection, convolutions, biases and norms (Jordan et al. 2024).
     pub fn new(config: &TrainConfig, model: &ModelConfig, name: &str, shape: &[i32]) -> Self {
         if uses_adamw(config.optimizer, name, shape) {
             return Self::AdamW(AdamW {
                 beta2: config.beta2,
-                weight_decay: config.weight_decay,
+                // The table has a decay of its own, `ngram_decay`.
+                weight_decay: if name == ngrams::TABLE {
+                    0.0
+                } else {
+                    config.weight_decay
+                },
             });
         }
         Self::Muon(Muon {

@@ -18,6 +18,8 @@ pub struct MicroBatch {
     pub batch: Batch,
     /// `[sites, 2]`, row-major.
     pub dropout_keys: Vec<u32>,
+    /// As in [`WorkerBatch`]: set by the [`Stepper`](super::Stepper), empty before.
+    pub ngram_rows: Vec<Vec<u32>>,
 }
 
 /// The loss function whose gradients are computed: the same in every step of a run.
@@ -50,6 +52,7 @@ impl MicroBatch {
         WorkerBatch {
             inputs: tokens(&self.batch.inputs),
             targets: tokens(&self.batch.targets),
+            ngram_rows: self.ngram_rows.iter().map(|rows| tokens(rows)).collect(),
             dropout_keys: Array::from_slice(&self.dropout_keys, &[self.dropout_keys.len() as i32 / 2, 2]),
             loss_scale: Array::from_f32(loss_scale),
         }
@@ -114,7 +117,7 @@ impl LossAndGradFn {
                 first_row as i32,
             )
         });
-        let mut model = Model::new(&self.model, &parameters)?;
+        let mut model = Model::new(&self.model, &parameters)?.with_ngram_rows(&batch.ngram_rows);
         if self.recompute {
             model = model.with_recompute(&self.model, &parameters);
         }
