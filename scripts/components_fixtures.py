@@ -136,11 +136,13 @@ def forward(parts, p, x):
         h = h + p["wpe.weight"][:places]
     if parts["ngram_rows"]:
         bags = ngram_rows(parts, x)
-        h = h + F.embedding_bag(bags.flatten(0, 1), p["ngrams.weight"], mode="sum").reshape(rows, places, WIDTH)
+        ngrams = F.embedding_bag(bags.flatten(0, 1), p["ngrams.weight"], mode="sum").reshape(rows, places, WIDTH)
     angles = torch.outer(torch.arange(places).float(), ROTARY_BASE ** (-torch.arange(0, HEAD, 2).float() / HEAD))
     cos, sin = (f(torch.cat((angles, angles), -1))[None] for f in (torch.cos, torch.sin))
     for n in range(LAYERS):
         kv = parts["kv_heads"]
+        if parts["ngram_rows"]:
+            h = h + ngrams
         if parts["convolution"]:
             # conv1d's last weight is that of the current token.
             kernel = p[f"h.{n}.conv.weight"].flip(0).T[:, None]  # [C, 1, W]

@@ -74,9 +74,10 @@ impl Gpt {
 
     /// Token ids `[B, T]` to the residual stream after the last block, `[B, T, C]`.
     fn residual_stream(&self, ids: &Array, dropout: Option<&Dropout>) -> Result<Array> {
-        let mut x = dropout::maybe(dropout, self.embed(ids, None)?)?;
+        let (x, ngrams) = self.embed(ids, None)?;
+        let mut x = dropout::maybe(dropout, x)?;
         for block in &self.h {
-            x = block.forward(&x, dropout, None)?;
+            x = block.forward(&plus(x, ngrams.as_ref())?, dropout, None)?;
         }
         Ok(x)
     }
@@ -93,17 +94,19 @@ impl Gpt {
 
     /// As [`residual_stream`](Self::residual_stream), with blocks that are recomputed in the backward pass.
     fn recomputed_stream(&self, ids: &Array, dropout: Option<&Dropout>) -> Result<Array> {
-        let x = dropout::maybe(dropout, self.embed(ids, None)?)?;
+        let (x, ngrams) = self.embed(ids, None)?;
+        let x = dropout::maybe(dropout, x)?;
         let mut blocks = self.recomputed.iter();
-        blocks.try_fold(x, |x, block| block.forward(&x, dropout))
+        blocks.try_fold(x, |x, block| block.forward(&plus(x, ngrams.as_ref())?, dropout))
     }
 
     /// Attention weights of each head: token ids `[B, T]`, T at most the context, to a `[B, H, T, T]` for each layer, query by key, each row summing
     /// to one. For inspection; [`forward`](Self::forward) without dropout does not materialise them.
     pub fn attention_weights(&self, ids: &Array) -> Result<Vec<Array>> {
-        let mut x = self.embed(ids, None)?;
+        let (mut x, ngrams) = self.embed(ids, None)?;
         let mut weights = Vec::with_capacity(self.h.len());
         for block in &self.h {
+            x = plus(x, ngrams.as_ref())?;
             weights.push(block.attention_weights(&x)?);
             x = block.forward(&x, None, None)?;
         }
@@ -116,27 +119,28 @@ impl Gpt {
     /// # Errors
     /// More tokens in all than the context.
     pub fn forward_cached(&self, ids: &Array, cache: &mut KvCache) -> Result<Array> {
-        let mut x = self.embed(ids, Some(&mut *cache))?;
+        let (mut x, ngrams) = self.embed(ids, Some(&mut *cache))?;
         let (_, caches) = cache.advance(ids.dim(1));
         for (block, cache) in self.h.iter().zip(caches) {
-            x = block.forward(&x, None, Some(cache))?;
+            x = block.forward(&plus(x, ngrams.as_ref())?, None, Some(cache))?;
         }
         self.logits(&x.try_index((.., -1))?)
     }
 
-    /// Token ids `[B, T]`, after those in `cache`, to the residual stream before the first block, `[B, T, C]`.
-    fn embed(&self, ids: &Array, cache: Option<&mut KvCache>) -> Result<Array> {
+    /// Token ids `[B, T]`, after those in `cache`, to the residual stream and to the n-gram vectors that are added to it before
+    /// each block, where there are any; both `[B, T, C]`.
+    fn embed(&self, ids: &Array, cache: Option<&mut KvCache>) -> Result<(Array, Option<Array>)> {
         let start = cache.as_deref().map_or(0, KvCache::len) as i32;
         let x = self.embeddings.forward(ids, start)?;
         let Some(ngrams) = &self.ngrams else {
-            return Ok(x);
+            return Ok((x, None));
         };
         let before = ngrams.tokens_before();
         let tokens = match cache {
             Some(cache) => cache.extend_tokens(ids, before)?,
             None => ngrams::marked(ids, before)?,
         }; // [B, before + T]
-        x.add(ngrams.forward(&tokens)?)
+        Ok((x, Some(ngrams.forward(&tokens)?)))
     }
 
     /// The residual stream `[…, C]` to logits `[…, V]`.
@@ -147,5 +151,13 @@ impl Gpt {
     /// The output projection: the token embedding, unless the model has another.
     fn output(&self) -> &Embedding {
         self.lm_head.as_ref().unwrap_or(self.embeddings.wte())
+    }
+}
+
+/// x plus the n-gram vectors, where there are any; both `[B, T, C]`.
+fn plus(x: Array, ngrams: Option<&Array>) -> Result<Array> {
+    match ngrams {
+        Some(ngrams) => x.add(ngrams),
+        None => Ok(x),
     }
 }

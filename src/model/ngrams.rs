@@ -1,4 +1,4 @@
-//! Hashed n-gram embeddings: vectors for the last 2, 3, … tokens, added to the residual stream.
+//! Hashed n-gram embeddings: vectors for the last 2, 3, … tokens, added to the residual stream before each block.
 //!
 //! One table serves all n-grams. The row of the n tokens `t₁ … tₙ` comes from multiply-shift hashing (Dietzfelbinger et al.
 //! 1997, "A reliable randomized algorithm for the closest-pair problem"): with an odd number of 32 bits `aₙᵢ` for each place
