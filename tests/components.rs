@@ -10,22 +10,33 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use common::{assert_usable, fail, folder, largest_difference, mlx_gpt, succeed, train_tiny};
 use mlx_gpt::checkpoint::Checkpoint;
-use mlx_gpt::config::{Activation, Architecture, BosEos, Components, ModelConfig, NormKind, Position, Precision};
+use mlx_gpt::config::{
+    Activation, Architecture, BosEos, Components, ModelConfig, NormKind, Optimizer, Position, Precision, Preset,
+    TrainConfig,
+};
 use mlx_gpt::data::batches::Batch;
 use mlx_gpt::model::Model;
 use mlx_gpt::model::init::layout;
 use mlx_gpt::model::kv_cache::KvCache;
-use mlx_gpt::model::mlp;
 use mlx_gpt::model::parameters::{Names, Parameters};
+use mlx_gpt::model::{mlp, ngrams};
 use mlx_gpt::train::step::gradients::{LossAndGradFn, MicroBatch, StepBatch};
 use mlx_gpt::train::step::workers::GradientWorkers;
+use mlx_gpt::train::step::{Stepper, TrainState};
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
 const ROWS: usize = 3;
 const CONTEXT: usize = 12;
 
-fn variants() -> [(&'static str, Components); 7] {
+/// The n-gram table of a variant, small.
+const TABLE: Components = Components {
+    ngram_rows: 64,
+    ngram_size: 3,
+    ..Components::GPT2
+};
+
+fn variants() -> [(&'static str, Components); 9] {
     [
         (
             "rotary",
@@ -72,7 +83,21 @@ fn variants() -> [(&'static str, Components); 7] {
                 ..Components::GPT2
             },
         ),
-        ("modern", Components::MODERN),
+        (
+            "convolution",
+            Components {
+                convolution: 3,
+                ..Components::GPT2
+            },
+        ),
+        ("ngrams", TABLE),
+        (
+            "modern",
+            Components {
+                ngram_rows: TABLE.ngram_rows,
+                ..Components::MODERN
+            },
+        ),
     ]
 }
 
@@ -111,10 +136,16 @@ fn every_choice_is_compared_with_pytorch() {
         qk_norm,
         tie_head,
         kv_heads,
+        convolution,
+        ngram_rows,
+        ngram_size,
     } = Components::GPT2;
     assert_ne!(parts_of("qk_norm").qk_norm, qk_norm);
     assert_ne!(parts_of("swiglu").tie_head, tie_head);
     assert_ne!(parts_of("grouped").kv_heads, kv_heads);
+    assert_ne!(parts_of("convolution").convolution, convolution);
+    assert_ne!(parts_of("ngrams").ngram_rows, ngram_rows);
+    assert_ne!(parts_of("ngrams").ngram_size, ngram_size);
 }
 
 /// The functions themselves, far from zero too, where GELU, SiLU and their like differ most.
@@ -215,6 +246,7 @@ fn logits_and_gradients_are_those_of_pytorch() {
         let micro_batch = MicroBatch {
             batch: batch.clone(),
             dropout_keys: vec![0; 14],
+            ngram_rows: Vec::new(),
         };
         let batch = Arc::new(StepBatch::new(vec![micro_batch]).unwrap());
         let mut workers = GradientWorkers::new(&loss_and_grad, 1).unwrap();
@@ -233,6 +265,79 @@ fn logits_and_gradients_are_those_of_pytorch() {
             );
         }
     }
+}
+
+/// The n-gram table after steps that read different rows of it, one of which decays it: PyTorch's AdamW, with the rows that a
+/// step does not touch put back. Each step divides by the root of a second moment, which magnifies rounding.
+#[test]
+fn a_table_trains_row_by_row_as_in_pytorch() {
+    const STEPS: u64 = 33;
+    let stored = Stored::load();
+    let (model, parameters) = stored.model("ngrams", TABLE);
+    let (table, rest) = parameters.partition(|name, _| name == ngrams::TABLE);
+    for (threads, grad_accum) in [(1, 1), (2, 1), (1, 3)] {
+        let config = TrainConfig {
+            batch_size: 1,
+            grad_accum,
+            context: CONTEXT,
+            optimizer: Optimizer::Adamw,
+            // 0.01 for the table.
+            lr: 0.01 / 16.0,
+            min_lr: 0.01 / 16.0,
+            warmup: 0,
+            beta2: 0.95,
+            grad_clip: 0.0,
+            ngram_decay: 1.5,
+            threads,
+            ..Preset::Nano.train_config(common::place::device())
+        };
+        // As many tokens of a text per token of a step, so that the table decays as much.
+        let stepper = Stepper::new(&config, &model, &table, &rest).unwrap();
+        let mut stepper = stepper.with_training_tokens(1000 * grad_accum);
+        let mut state = TrainState::new(table.clone(), rest.clone(), config.optimizer).unwrap();
+        for step in 0..STEPS as usize {
+            let row = step % ROWS * CONTEXT..(step % ROWS + 1) * CONTEXT;
+            let micro_batch = MicroBatch {
+                batch: Batch {
+                    inputs: stored.ids("x")[row.clone()].to_vec(),
+                    targets: stored.ids("y")[row].to_vec(),
+                    rows: 1,
+                },
+                dropout_keys: vec![0; 14],
+                ngram_rows: Vec::new(),
+            };
+            stepper.step(&mut state, vec![micro_batch; grad_accum]).unwrap();
+        }
+        for (name, part) in [("after", &state.parameters), ("m", &state.m), ("v", &state.v)] {
+            let ours: Vec<f32> = part.arrays()[0].reshape(&[-1]).unwrap().to_vec_exact().unwrap();
+            let off = largest_difference(&ours, &stored.numbers(&format!("table/{name}")));
+            assert!(
+                off <= 2e-6,
+                "{threads} threads, {grad_accum} micro-batches: {name} off by {off:e}"
+            );
+        }
+    }
+}
+
+/// Rows that are found on the host, and rows that the model finds by itself: the same logits.
+#[test]
+fn rows_can_be_given() {
+    let stored = Stored::load();
+    let (model, parameters) = stored.model("ngrams", TABLE);
+    let ids = stored.ids("x");
+    let shape = [ROWS as i32, CONTEXT as i32];
+    let whole = Model::new(&model, &parameters).unwrap();
+    let rows: Vec<Array> = ngrams::rows_of(&TABLE, &ids, CONTEXT)
+        .iter()
+        .map(|rows| Array::from_slice(rows, &shape))
+        .collect();
+    let given = Model::new(&model, &parameters).unwrap().with_ngram_rows(&rows);
+    let ids = Array::from_slice(&ids, &shape);
+    let [whole, given] = [whole, given].map(|model| {
+        let logits = model.forward(&ids, None).unwrap();
+        logits.reshape(&[-1]).unwrap().to_vec_exact::<f32>().unwrap()
+    });
+    assert_eq!(whole, given);
 }
 
 /// All tokens at once, and in pieces with a cache; rotary places must go on where the cache ends.
@@ -288,6 +393,9 @@ fn choices_train_and_are_kept() {
     let choices = [
         ("modern", "arch = \"modern\""),
         ("rotary", "position = \"rotary\""),
+        ("convolution", "convolution = 4"),
+        ("ngrams", "ngram_rows = 256\nngram_size = 4\nngram_decay = 2.0"),
+        ("no table", "arch = \"modern\"\nngram_rows = 0"),
         ("grouped", "kv_heads = 1"),
         ("swiglu", "activation = \"swiglu\"\nnorm = \"rms\""),
         ("head", "tie_head = false\nqk_norm = true"),
@@ -329,6 +437,24 @@ fn impossible_choices_are_refused() {
             "heads = 2\nembd = 6\nposition = \"rotary\"",
             "even number of channels per head",
         ),
+        (
+            "convolution = 1",
+            "convolution is 1; it must be 0 for none, or from 2 to 16",
+        ),
+        (
+            "ngram_rows = 1000",
+            "ngram_rows is 1000; it must be 0 for no table, or a power of two",
+        ),
+        ("ngram_rows = 64", "ngram_size is 0; it must be from 2 to 8"),
+        (
+            "arch = \"modern\"\nngram_size = 9",
+            "ngram_size is 9; it must be from 2 to 8",
+        ),
+        (
+            "arch = \"modern\"\nngram_decay = -1.0",
+            "ngram_decay is -1; it must be a number, 0 or more",
+        ),
+        ("arch = \"bigram\"\nconvolution = 3", "leave --arch out"),
         ("arch = \"bigram\"\nnorm = \"rms\"", "leave --arch out"),
     ] {
         fs::write(folder.path().join("components.toml"), settings).unwrap();

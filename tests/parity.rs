@@ -46,6 +46,7 @@ fn micro_batches(batch: &Batch, parts: usize, dropout_keys: &[u32]) -> Vec<Micro
                     rows,
                 },
                 dropout_keys: dropout_keys.to_vec(),
+                ngram_rows: Vec::new(),
             }
         })
         .collect()

@@ -111,6 +111,7 @@ fn gradients(case: &Case, recompute: bool) -> Vec<(String, Vec<f32>)> {
             dropout_keys: (0..2 * Dropout::sites(LAYERS))
                 .map(|n| (n * 977 + index) as u32)
                 .collect(),
+            ngram_rows: Vec::new(),
         }
     };
     let batches = Arc::new(StepBatch::new((0..case.micro_batches).map(micro_batch).collect()).unwrap());

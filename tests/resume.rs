@@ -142,6 +142,19 @@ fn every_kind_of_run_resumes_to_the_bit() {
         ("shared keys", &["--optimizer", "muon", "--config", "parts.toml"]),
         ("adapters", &["--init-from", "base", "--lora-rank", "2"]),
         ("a task", &["--task", "addition", "--grad-accum", "2"]),
+        ("newer components", &["--arch", "modern"]),
+        (
+            "newer components, one thread",
+            &["--arch", "modern", "--threads", "1", "--dtype", "float16"],
+        ),
+        (
+            "newer components, accumulation, recomputed",
+            &["--arch", "modern", "--grad-accum", "2", "--recompute"],
+        ),
+        (
+            "newer components, the table frozen",
+            &["--arch", "modern", "--freeze", "ngrams.*"],
+        ),
     ] {
         add(kind, options);
     }
@@ -177,6 +190,73 @@ fn every_kind_of_run_resumes_to_the_bit() {
         assert!(said.contains("resuming after step 2"), "{kind}: {said}");
         assert!(learned(&run) == whole, "{kind}: the same to the bit");
     }
+}
+
+/// The n-gram table decays after step 32: before a resume, or after it.
+#[test]
+fn a_run_whose_table_decays_resumes_to_the_bit() {
+    let folder = folder();
+    std::fs::write(
+        folder.path().join("table.toml"),
+        "arch = \"modern\"\nngram_rows = 1024\nngram_decay = 500.0\n",
+    )
+    .unwrap();
+    let options = [
+        "--steps",
+        "70",
+        "--save-every",
+        "10",
+        "--config",
+        "table.toml",
+        "--out",
+        "run",
+    ];
+    for threads in ["1", "2"] {
+        succeed(&mut train_tiny(
+            folder.path(),
+            &[&options[..], &["--threads", threads]].concat(),
+        ));
+        let run = folder.path().join("run");
+        let whole = learned(&run);
+        for kept in [30, 40] {
+            for step in (kept + 10..=70).step_by(10) {
+                std::fs::remove_dir_all(run.join(format!("step-{step:06}"))).unwrap();
+            }
+            let said = stderr(&succeed(mlx_gpt(folder.path()).args(["train", "--resume", "run"])));
+            assert!(said.contains(&format!("resuming after step {kept}")), "{said}");
+            assert!(
+                learned(&run) == whole,
+                "{threads} threads, after step {kept}: the same to the bit"
+            );
+        }
+        std::fs::remove_dir_all(run).unwrap();
+    }
+}
+
+#[test]
+fn a_killed_run_with_a_table_goes_on() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    std::fs::write(
+        folder.path().join("table.toml"),
+        "arch = \"modern\"\nngram_rows = 1024\n",
+    )
+    .unwrap();
+    let options = [&SAVED_OFTEN[..], &["--config", "table.toml"]].concat();
+    let mut child = spawn(folder.path(), &options);
+    wait_until("step 20 saved", &mut child, || run.join("step-000020").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(
+        !run.join("step-000400").exists(),
+        "the kill came too late to show anything"
+    );
+    succeed(mlx_gpt(folder.path()).args(["train", "--resume", "run"]));
+    let whole = options
+        .iter()
+        .map(|&option| if option == "run" { "whole" } else { option });
+    succeed(&mut train_tiny(folder.path(), &whole.collect::<Vec<_>>()));
+    assert!(learned(&run) == learned(&folder.path().join("whole")));
 }
 
 /// The numbers of the logged steps after `step`, by their keys.

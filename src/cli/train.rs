@@ -62,7 +62,11 @@ Presets:
 
     position = \"learned\" or \"rotary\"              norm = \"layer\" or \"rms\"
     activation = \"gelu\", \"relu2\" or \"swiglu\"     qk_norm, tie_head = true or false
-    kv_heads = 2 (key/value heads, each shared by a group of query heads)"
+    kv_heads = 2 (key/value heads, each shared by a group of query heads)
+    convolution = 3 (tokens that the convolution before each block takes in; 0: none)
+    ngram_rows = 32768 (of the table of hashed n-grams, a power of two; 0: none)
+    ngram_size = 3 (tokens of the longest n-grams)
+    ngram_decay = 1.0 (of the table, in a pass over the training text; 0: none)"
 )]
 pub struct Options {
     /// Size and recipe to start from [default: nano on a CPU, baby on a GPU]

@@ -33,6 +33,14 @@ pub fn scale_and_shift(x: &Array, weight: &Array, bias: &Array) -> Result<Array>
         .reshape(x.shape())
 }
 
+/// `x · weight` by channel: x `[…, C]`, weight `[C]`, to `[…, C]`.
+pub fn scale(x: &Array, weight: &Array) -> Result<Array> {
+    if !scales_separately(x) {
+        return x.multiply(weight);
+    }
+    flat(x)?.multiply(repeat_rows(weight, rows_of(x))?)?.reshape(x.shape())
+}
+
 /// Whether the gradients of a norm's weight and bias, of x `[…, C]`, are faster by [`scale_and_shift`] than by MLX's own
 /// kernel.
 pub fn scales_separately(x: &Array) -> bool {

@@ -19,6 +19,7 @@ const MUTABLE_ON_RESUME: &[&str] = &[
     "schedule_steps",
     "decay_share",
     "weight_decay",
+    "ngram_decay",
     "beta2",
     "grad_clip",
     "recompute",

@@ -1,5 +1,6 @@
 //! The components of a transformer block: GPT-2's, and newer ones.
 
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 /// The position encoding.
@@ -40,6 +41,15 @@ pub enum Activation {
     Swiglu,
 }
 
+/// Tokens of the widest convolution.
+const MAX_CONVOLUTION: usize = 16;
+
+/// Rows of the largest n-gram table.
+const MAX_NGRAM_ROWS: usize = 1 << 24;
+
+/// Tokens of the longest n-grams.
+const MAX_NGRAM_SIZE: usize = 8;
+
 /// The components of a transformer: one choice for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,6 +68,15 @@ pub struct Components {
     pub tie_head: bool,
     /// Key/value heads, each shared by a group of query heads (Ainslie et al. 2023); `None`: one for each query head.
     pub kv_heads: Option<usize>,
+    /// Tokens that the causal convolution before each block takes in, the current one included (Allen-Zhu 2025); 0: none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub convolution: usize,
+    /// Rows of the n-gram table, a power of two; 0: no table.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ngram_rows: usize,
+    /// The longest n-grams of the table, in tokens: it has those of 2 tokens up to these. 0 without a table.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ngram_size: usize,
 }
 
 impl Components {
@@ -69,17 +88,63 @@ impl Components {
         activation: Activation::Gelu,
         tie_head: true,
         kv_heads: None,
+        convolution: 0,
+        ngram_rows: 0,
+        ngram_size: 0,
     };
 
-    /// The fastest to a given loss at small sizes. SwiGLU reaches a lower loss with slower steps.
+    /// The lowest loss at small sizes, by the search in `sweeps/modern.md`.
     pub const MODERN: Self = Self {
         position: Position::Rotary,
         norm: NormKind::Rms,
         qk_norm: true,
-        activation: Activation::Relu2,
+        activation: Activation::Gelu,
         tie_head: true,
         kv_heads: None,
+        convolution: 3,
+        ngram_rows: 1 << 15,
+        ngram_size: 3,
     };
+
+    /// Checks the sizes of the convolution and of the n-gram table.
+    ///
+    /// # Errors
+    /// One that is out of range, with a fix.
+    pub(super) fn validate(&self) -> Result<()> {
+        let Self {
+            convolution,
+            ngram_rows,
+            ngram_size,
+            ..
+        } = *self;
+        ensure!(
+            convolution != 1 && convolution <= MAX_CONVOLUTION,
+            "convolution is {convolution}; it must be 0 for none, or from 2 to {MAX_CONVOLUTION} tokens"
+        );
+        ensure!(
+            ngram_rows == 0 || (ngram_rows.is_power_of_two() && (2..=MAX_NGRAM_ROWS).contains(&ngram_rows)),
+            "ngram_rows is {ngram_rows}; it must be 0 for no table, or a power of two from 2 to {MAX_NGRAM_ROWS}, such as 32768"
+        );
+        ensure!(
+            if ngram_rows == 0 {
+                ngram_size == 0
+            } else {
+                (2..=MAX_NGRAM_SIZE).contains(&ngram_size)
+            },
+            "ngram_size is {ngram_size}; it must be from 2 to {MAX_NGRAM_SIZE} tokens, or 0 where ngram_rows is"
+        );
+        Ok(())
+    }
+
+    /// Sizes of the table's n-grams, in tokens: 2 up to the largest; none without a table.
+    pub fn ngram_sizes(&self) -> std::ops::RangeInclusive<usize> {
+        2..=self.ngram_size
+    }
+}
+
+/// What files of earlier versions don't have.
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// A boolean that is stored negated.

@@ -16,7 +16,7 @@ pub enum Architecture {
     /// GPT-2.
     #[default]
     Gpt2,
-    /// GPT-2 with newer components: rotary positions, RMS norms, QK-norm, squared ReLU.
+    /// GPT-2 with newer components: rotary positions, RMS norms, QK-norm, a convolution, n-gram embeddings.
     Modern,
     /// A bigram table: the next-token logits depend on the last token alone.
     Bigram,
@@ -256,6 +256,7 @@ impl ModelConfig {
             "rotary positions need an even number of channels per head, and these heads have {}; choose other --heads or --embd",
             self.embd / self.heads
         );
+        self.components.validate()?;
         ensure!(
             (self.components == Components::GPT2) != (self.architecture == Architecture::Modern),
             "the components are not those of the architecture {}; leave --arch out",

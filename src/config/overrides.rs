@@ -30,7 +30,7 @@ pub struct StartCheckpoint {
 const FINETUNE_MIN_PARAMETERS: usize = 50_000_000;
 
 /// The keys that a checkpoint determines.
-const ARCHITECTURE_KEYS: [&str; 10] = [
+const ARCHITECTURE_KEYS: [&str; 13] = [
     "arch",
     "layers",
     "heads",
@@ -41,6 +41,9 @@ const ARCHITECTURE_KEYS: [&str; 10] = [
     "activation",
     "tie_head",
     "kv_heads",
+    "convolution",
+    "ngram_rows",
+    "ngram_size",
 ];
 
 impl From<Table> for ConfigOverrides {

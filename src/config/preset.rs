@@ -29,8 +29,11 @@ pub enum Preset {
     Gpt2Xl,
 }
 
+/// Decay of the n-gram table in a pass over the training text, where there is a table: the best of those in `sweeps/modern.md`.
+const NGRAM_DECAY: f32 = 1.0;
+
 impl TrainConfig {
-    /// Sets the components of the model.
+    /// Sets the components of the model, and the decay that they train best with.
     pub fn set_components(&mut self, components: Components) {
         self.position = components.position;
         self.norm = components.norm;
@@ -38,6 +41,10 @@ impl TrainConfig {
         self.activation = components.activation;
         self.tie_head = components.tie_head;
         self.kv_heads = components.kv_heads;
+        self.convolution = components.convolution;
+        self.ngram_rows = components.ngram_rows;
+        self.ngram_size = components.ngram_size;
+        self.ngram_decay = if components.ngram_rows == 0 { 0.0 } else { NGRAM_DECAY };
     }
 
     /// Selects an architecture, with its components and the sizes that it fixes.
@@ -152,6 +159,10 @@ impl Preset {
             activation: model.components.activation,
             tie_head: model.components.tie_head,
             kv_heads: model.components.kv_heads,
+            convolution: model.components.convolution,
+            ngram_rows: model.components.ngram_rows,
+            ngram_size: model.components.ngram_size,
+            ngram_decay: 0.0,
             layers: model.layers,
             heads: model.heads,
             embd: model.embd,

@@ -132,6 +132,23 @@ pub struct TrainConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(skip))]
     pub kv_heads: Option<usize>,
+    /// Tokens that the causal convolution before each block takes in; 0: none.
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(skip))]
+    pub convolution: usize,
+    /// Rows of the n-gram table, a power of two; 0: no table.
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(skip))]
+    pub ngram_rows: usize,
+    /// The longest n-grams of the table, in tokens.
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(skip))]
+    pub ngram_size: usize,
+    /// Decay of the n-gram table: in each pass over the training text, its rows are multiplied by exp(-ngram_decay), whatever
+    /// the learning rate; 0: none. AdamW's weight decay does not apply to it.
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(skip))]
+    pub ngram_decay: f32,
     /// Transformer blocks
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", help_heading = "Model"))]
     pub layers: usize,
@@ -353,6 +370,10 @@ impl TrainConfig {
             activation: self.activation,
             tie_head: self.tie_head,
             kv_heads: self.kv_heads.filter(|&kv_heads| kv_heads != self.heads),
+            convolution: self.convolution,
+            ngram_rows: self.ngram_rows,
+            // Without a table, a size means nothing.
+            ngram_size: if self.ngram_rows == 0 { 0 } else { self.ngram_size },
         };
         ModelConfig {
             // A single different component makes it another architecture than GPT-2.

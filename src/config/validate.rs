@@ -90,6 +90,7 @@ impl TrainConfig {
             ("min-lr", self.min_lr),
             ("muon-lr", self.muon_lr),
             ("weight-decay", self.weight_decay),
+            ("ngram_decay", self.ngram_decay),
             ("grad-clip", self.grad_clip),
         ] {
             ensure!(

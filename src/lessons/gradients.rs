@@ -79,6 +79,7 @@ pub fn in_parts(model: &ModelConfig, batch: &Batch, parts: usize) -> Vec<MicroBa
             rows: batch.rows / parts,
         },
         dropout_keys: vec![0; 2 * Dropout::sites(model.layers)],
+        ngram_rows: Vec::new(),
     };
     halves.map(part).collect()
 }

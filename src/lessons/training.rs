@@ -37,6 +37,7 @@ pub fn library_adamw(
     let adamw = AdamW {
         beta2: config.beta2,
         weight_decay: config.weight_decay,
+        lr_factor: 1.0,
     };
     let correction = |beta: f32| Array::from_f32((1.0 / (1.0 - f64::from(beta).powi(t))) as f32);
     let scalars = Scalars {

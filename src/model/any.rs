@@ -47,6 +47,14 @@ impl Model {
         }
     }
 
+    /// As [`Gpt::with_ngram_rows`]; models without blocks are unchanged.
+    pub fn with_ngram_rows(self, rows: &[Array]) -> Self {
+        match self {
+            Self::Gpt2(gpt) => Self::Gpt2(gpt.with_ngram_rows(rows)),
+            other => other,
+        }
+    }
+
     /// As [`Gpt::forward`]: ids `[B, T]` to logits `[B, T, V]`.
     pub fn forward(&self, ids: &Array, dropout: Option<&Dropout>) -> Result<Array> {
         match self {

@@ -4,6 +4,7 @@ use mlx_rs::Array;
 use mlx_rs::error::Result;
 
 use super::attention::Attention;
+use super::convolution::Convolution;
 use super::dropout::Dropout;
 use super::kv_cache::LayerCache;
 use super::mlp::Mlp;
@@ -13,6 +14,8 @@ use crate::config::ModelConfig;
 
 /// Attention and MLP, each a residual branch with a norm of its own before it.
 pub struct Block {
+    /// Only newer components have one.
+    conv: Option<Convolution>,
     ln_1: Norm,
     attn: Attention,
     ln_2: Norm,
@@ -26,6 +29,7 @@ impl Block {
     /// A missing parameter.
     pub fn new(parameters: &Scope, config: &ModelConfig) -> Result<Self> {
         Ok(Self {
+            conv: Convolution::new(&parameters.under("conv"), config)?,
             ln_1: Norm::new(config.components.norm, &parameters.under("ln_1"))?,
             attn: Attention::new(&parameters.under("attn"), config)?,
             ln_2: Norm::new(config.components.norm, &parameters.under("ln_2"))?,
@@ -34,13 +38,22 @@ impl Block {
     }
 
     /// `[B, T, C]` to `[B, T, C]`.
-    pub fn forward(&self, x: &Array, dropout: Option<&Dropout>, cache: Option<&mut LayerCache>) -> Result<Array> {
-        let x = x.add(self.attn.forward(&self.ln_1.forward(x)?, dropout, cache)?)?;
+    pub fn forward(&self, x: &Array, dropout: Option<&Dropout>, mut cache: Option<&mut LayerCache>) -> Result<Array> {
+        let x = self.convolved(x, cache.as_deref_mut())?;
+        let x = x.add(self.attn.forward(&self.ln_1.forward(&x)?, dropout, cache)?)?;
         x.add(self.mlp.forward(&self.ln_2.forward(&x)?, dropout)?)
     }
 
     /// Attention weights of each head: x `[B, T, C]` to `[B, H, T, T]`, query by key, each row summing to one.
     pub fn attention_weights(&self, x: &Array) -> Result<Array> {
-        self.attn.weights(&self.ln_1.forward(x)?)
+        self.attn.weights(&self.ln_1.forward(&self.convolved(x, None)?)?)
+    }
+
+    /// x `[B, T, C]`, after the convolution if there is one.
+    fn convolved(&self, x: &Array, cache: Option<&mut LayerCache>) -> Result<Array> {
+        match &self.conv {
+            Some(conv) => conv.forward(x, cache),
+            None => Ok(x.clone()),
+        }
     }
 }

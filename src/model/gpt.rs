@@ -9,6 +9,7 @@ use super::dropout::{self, Dropout};
 use super::embeddings::{Embedding, Embeddings};
 use super::kv_cache::KvCache;
 use super::loss::negative_log_likelihood;
+use super::ngrams::{self, NgramEmbedding};
 use super::norm::Norm;
 use super::parameters::Parameters;
 use super::recomputed::RecomputedBlock;
@@ -17,6 +18,8 @@ use crate::config::ModelConfig;
 /// GPT-2, with the components that its configuration names.
 pub struct Gpt {
     embeddings: Embeddings,
+    /// Only newer components have them.
+    ngrams: Option<NgramEmbedding>,
     h: Vec<Block>,
     /// The same blocks, where a loss recomputes them.
     recomputed: Vec<RecomputedBlock>,
@@ -35,6 +38,7 @@ impl Gpt {
     pub fn new(config: &ModelConfig, parameters: &Parameters) -> Result<Self> {
         Ok(Self {
             embeddings: Embeddings::new(config, parameters)?,
+            ngrams: NgramEmbedding::new(config, parameters)?,
             h: (0..config.layers)
                 .map(|layer| Block::new(&parameters.under(&format!("h.{layer}")), config))
                 .collect::<Result<_>>()?,
@@ -57,6 +61,12 @@ impl Gpt {
         self
     }
 
+    /// The same model over some rows of its n-gram table: as [`NgramEmbedding::with_rows`].
+    pub fn with_ngram_rows(mut self, rows: &[Array]) -> Self {
+        self.ngrams = self.ngrams.map(|ngrams| ngrams.with_rows(rows));
+        self
+    }
+
     /// Token ids `[B, T]`, T at most the context, to the logits `[B, T, V]` of the token after each.
     pub fn forward(&self, ids: &Array, dropout: Option<&Dropout>) -> Result<Array> {
         self.logits(&self.residual_stream(ids, dropout)?)
@@ -64,9 +74,10 @@ impl Gpt {
 
     /// Token ids `[B, T]` to the residual stream after the last block, `[B, T, C]`.
     fn residual_stream(&self, ids: &Array, dropout: Option<&Dropout>) -> Result<Array> {
-        let mut x = dropout::maybe(dropout, self.embeddings.forward(ids, 0)?)?;
+        let (x, ngrams) = self.embed(ids, None)?;
+        let mut x = dropout::maybe(dropout, x)?;
         for block in &self.h {
-            x = block.forward(&x, dropout, None)?;
+            x = block.forward(&plus(x, ngrams.as_ref())?, dropout, None)?;
         }
         Ok(x)
     }
@@ -83,17 +94,19 @@ impl Gpt {
 
     /// As [`residual_stream`](Self::residual_stream), with blocks that are recomputed in the backward pass.
     fn recomputed_stream(&self, ids: &Array, dropout: Option<&Dropout>) -> Result<Array> {
-        let x = dropout::maybe(dropout, self.embeddings.forward(ids, 0)?)?;
+        let (x, ngrams) = self.embed(ids, None)?;
+        let x = dropout::maybe(dropout, x)?;
         let mut blocks = self.recomputed.iter();
-        blocks.try_fold(x, |x, block| block.forward(&x, dropout))
+        blocks.try_fold(x, |x, block| block.forward(&plus(x, ngrams.as_ref())?, dropout))
     }
 
     /// Attention weights of each head: token ids `[B, T]`, T at most the context, to a `[B, H, T, T]` for each layer, query by key, each row summing
     /// to one. For inspection; [`forward`](Self::forward) without dropout does not materialise them.
     pub fn attention_weights(&self, ids: &Array) -> Result<Vec<Array>> {
-        let mut x = self.embeddings.forward(ids, 0)?;
+        let (mut x, ngrams) = self.embed(ids, None)?;
         let mut weights = Vec::with_capacity(self.h.len());
         for block in &self.h {
+            x = plus(x, ngrams.as_ref())?;
             weights.push(block.attention_weights(&x)?);
             x = block.forward(&x, None, None)?;
         }
@@ -106,12 +119,28 @@ impl Gpt {
     /// # Errors
     /// More tokens in all than the context.
     pub fn forward_cached(&self, ids: &Array, cache: &mut KvCache) -> Result<Array> {
-        let (start, caches) = cache.advance(ids.dim(1));
-        let mut x = self.embeddings.forward(ids, start)?;
+        let (mut x, ngrams) = self.embed(ids, Some(&mut *cache))?;
+        let (_, caches) = cache.advance(ids.dim(1));
         for (block, cache) in self.h.iter().zip(caches) {
-            x = block.forward(&x, None, Some(cache))?;
+            x = block.forward(&plus(x, ngrams.as_ref())?, None, Some(cache))?;
         }
         self.logits(&x.try_index((.., -1))?)
+    }
+
+    /// Token ids `[B, T]`, after those in `cache`, to the residual stream and to the n-gram vectors that are added to it before
+    /// each block, where there are any; both `[B, T, C]`.
+    fn embed(&self, ids: &Array, cache: Option<&mut KvCache>) -> Result<(Array, Option<Array>)> {
+        let start = cache.as_deref().map_or(0, KvCache::len) as i32;
+        let x = self.embeddings.forward(ids, start)?;
+        let Some(ngrams) = &self.ngrams else {
+            return Ok((x, None));
+        };
+        let before = ngrams.tokens_before();
+        let tokens = match cache {
+            Some(cache) => cache.extend_tokens(ids, before)?,
+            None => ngrams::marked(ids, before)?,
+        }; // [B, before + T]
+        Ok((x, Some(ngrams.forward(&tokens)?)))
     }
 
     /// The residual stream `[…, C]` to logits `[…, V]`.
@@ -122,5 +151,13 @@ impl Gpt {
     /// The output projection: the token embedding, unless the model has another.
     fn output(&self) -> &Embedding {
         self.lm_head.as_ref().unwrap_or(self.embeddings.wte())
+    }
+}
+
+/// x plus the n-gram vectors, where there are any; both `[B, T, C]`.
+fn plus(x: Array, ngrams: Option<&Array>) -> Result<Array> {
+    match ngrams {
+        Some(ngrams) => x.add(ngrams),
+        None => Ok(x),
     }
 }

@@ -4,6 +4,7 @@ use mlx_rs::error::Result;
 use mlx_rs::{Array, random};
 
 use super::linear::lora;
+use super::ngrams;
 use super::parameters::Parameters;
 use crate::config::{Activation, Architecture, LINEAR_LAYERS, ModelConfig, NormKind, Position};
 
@@ -44,7 +45,7 @@ impl ParameterSpec {
 ///
 /// Initialisation is GPT-2's (Radford et al. 2019, section 2.3, and OpenAI's code): N(0, 0.02) for matrices and
 /// embeddings, with the projections back into the residual stream scaled down by √(2 · layers), as that many branches
-/// add up there; zero biases.
+/// add up there; zero biases. Convolutions and n-gram vectors are zero at first.
 pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
     let [c, v, t] = [config.embd, config.vocab_size, config.context].map(|n| n as i32);
     let normal = Init::Normal { std: 0.02 };
@@ -77,6 +78,13 @@ pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
         }
         return specs;
     }
+    if config.components.ngram_rows > 0 {
+        add(
+            ngrams::TABLE.into(),
+            &[config.components.ngram_rows as i32, c],
+            Init::Zeros,
+        );
+    }
     let kv = c / config.heads as i32 * config.kv_heads() as i32;
     let hidden = config.mlp_hidden() as i32;
     let gated = config.components.activation == Activation::Swiglu;
@@ -88,6 +96,14 @@ pub fn layout(config: &ModelConfig) -> Vec<ParameterSpec> {
             (c, if gated { 2 * hidden } else { hidden }, normal), // mlp.c_fc
             (hidden, c, residual),                                // mlp.c_proj
         ];
+        if config.components.convolution > 0 {
+            // Nothing at first: the block's input passes unchanged.
+            add(
+                format!("h.{layer}.conv.weight"),
+                &[config.components.convolution as i32, c],
+                Init::Zeros,
+            );
+        }
         for norm in ["ln_1", "ln_2"].into_iter().filter(|_| has_gains) {
             add(format!("h.{layer}.{norm}.weight"), &[c], Init::Ones);
             add(format!("h.{layer}.{norm}.bias"), &[c], Init::Zeros);

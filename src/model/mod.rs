@@ -1,5 +1,5 @@
-//! GPT-2, from small to large: [`linear`], [`norm`], [`embeddings`], [`attention`], [`mlp`], [`block`], [`gpt`]; and the
-//! simpler models of the lessons: [`bigram`], [`averaging`], [`shallow`].
+//! GPT-2, from small to large: [`linear`], [`norm`], [`embeddings`], [`attention`], [`mlp`], [`block`], [`gpt`]; what newer
+//! components add: [`ngrams`], [`convolution`]; and the simpler models of the lessons: [`bigram`], [`averaging`], [`shallow`].
 //!
 //! A model is a [`ModelConfig`](crate::config::ModelConfig) and a set of named arrays ([`Parameters`]). Layers are plain
 //! structs of arrays taken from that set by GPT-2's own names, and a forward pass is a pure function of them, which is
@@ -29,6 +29,7 @@ pub mod attention;
 pub mod averaging;
 pub mod bigram;
 pub mod block;
+pub mod convolution;
 pub mod dropout;
 pub mod embeddings;
 pub mod gpt;
@@ -37,6 +38,7 @@ pub mod kv_cache;
 pub mod linear;
 pub mod loss;
 pub mod mlp;
+pub mod ngrams;
 pub mod norm;
 pub mod parameters;
 pub mod recomputed;

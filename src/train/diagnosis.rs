@@ -219,6 +219,7 @@ mod tests {
             step,
             train_loss,
             val_loss,
+            accuracy: None,
         });
         Facts {
             evaluations: evaluations.collect(),

@@ -79,7 +79,7 @@ fn ensure_plain(config: &TrainConfig) -> Result<()> {
         (config.grad_clip == 0.0, "--grad-clip above 0"),
         (
             config.model_config(1).architecture != Architecture::Gpt2,
-            "GPT-2's components (position, norm, qk_norm, activation, tie_head, kv_heads)",
+            "GPT-2's components (position, norm, qk_norm, activation, tie_head, kv_heads, convolution, ngram_rows)",
         ),
         (config.recompute, "no --recompute"),
     ];

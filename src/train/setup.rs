@@ -150,7 +150,11 @@ impl Setup {
     /// # Errors
     /// A thread cannot be started.
     pub fn stepper(&self, config: &TrainConfig) -> Result<Stepper> {
-        let mut stepper = Stepper::new(config, &self.model, &self.state.parameters, &self.state.frozen)?;
+        let stepper = Stepper::new(config, &self.model, &self.state.parameters, &self.state.frozen)?;
+        let mut stepper = match self.train.tokens() {
+            Some(tokens) => stepper.with_training_tokens(tokens.len()),
+            None => stepper,
+        };
         stepper.set_retry(self.state.retry);
         Ok(stepper)
     }

@@ -13,10 +13,13 @@ use tempfile::TempDir;
 /// Another processor sums in another order.
 const TOLERANCE: f64 = 1e-4;
 
-/// A folder with both runs, as they were left.
+/// The runs of an earlier version.
+const RUNS: [&str; 3] = ["run", "lora", "modern"];
+
+/// A folder with all of them, as they were left.
 fn old_runs() -> TempDir {
     let folder = folder();
-    for run in ["run", "lora"] {
+    for run in RUNS {
         let (from, to) = (stored().join(run), folder.path().join(run));
         fs::create_dir_all(to.join("step-000010")).unwrap();
         for inside in ["", "step-000010"] {
@@ -56,7 +59,7 @@ fn close(what: &str, ours: &Value, theirs: &Value) {
 #[test]
 fn they_load_and_generate_what_they_did() {
     let folder = old_runs();
-    for run in ["run", "lora"] {
+    for run in RUNS {
         let expected = expected(run);
         let evaluation = json(folder.path(), &["eval", "--checkpoint", run]);
         close(run, &evaluation["loss"], &expected["eval_loss"]);
@@ -77,7 +80,7 @@ fn they_load_and_generate_what_they_did() {
 #[test]
 fn they_resume_to_where_they_would_have_come() {
     let folder = old_runs();
-    for run in ["run", "lora"] {
+    for run in RUNS {
         let said = stderr(&succeed(mlx_gpt(folder.path()).args(["train", "--resume", run])));
         assert!(said.contains("resuming after step 10"), "{said}");
         assert!(!said.contains("changed"), "nothing is another setting: {said}");

@@ -180,6 +180,7 @@ fn a_float16_step_is_tried_again_with_a_smaller_loss() {
         let batch = MicroBatch {
             batch: fixture.batch.clone(),
             dropout_keys: vec![0; 20],
+            ngram_rows: Vec::new(),
         };
         let report = stepper.step(&mut state, vec![batch]).unwrap();
         assert!(!report.found_inf && state.step == 1 && state.skipped == 0);
@@ -213,6 +214,7 @@ fn halves(whole: MicroBatch, parts: usize) -> Vec<MicroBatch> {
             rows: whole.batch.rows / parts,
         },
         dropout_keys: whole.dropout_keys.clone(),
+        ngram_rows: Vec::new(),
     };
     pieces.map(part).collect()
 }
@@ -253,6 +255,7 @@ fn a_skipped_step_changes_nothing() {
         let batch = MicroBatch {
             batch: fixture.batch.clone(),
             dropout_keys: vec![0; 20],
+            ngram_rows: Vec::new(),
         };
         let report = stepper.step(&mut state, halves(batch, grad_accum)).unwrap();
         assert!(report.found_inf && state.skipped == 1);

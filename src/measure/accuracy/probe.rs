@@ -134,6 +134,7 @@ impl Probe {
             dropout_keys: (0..2 * Dropout::sites(self.model.layers))
                 .map(|_| rng.random())
                 .collect(),
+            ngram_rows: Vec::new(),
         }
     }
 

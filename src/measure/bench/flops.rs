@@ -2,13 +2,17 @@
 
 use crate::config::ModelConfig;
 use crate::model::init::{ParameterSpec, layout};
+use crate::model::ngrams;
 
-/// Parameters used for every token: all except embedding tables, of which only one row is read. The token embedding counts
+/// Parameters used for every token: all except embedding tables, of which a few rows are read. The token embedding counts
 /// where it is the output projection too.
 pub fn parameters_per_token(model: &ModelConfig) -> usize {
     layout(model)
         .iter()
-        .filter(|spec| spec.name != "wpe.weight" && (spec.name != "wte.weight" || model.components.tie_head))
+        .filter(|spec| {
+            !["wpe.weight", ngrams::TABLE].contains(&spec.name.as_str())
+                && (spec.name != "wte.weight" || model.components.tie_head)
+        })
         .map(ParameterSpec::count)
         .sum()
 }

@@ -15,6 +15,8 @@ pub struct AdamW {
     pub beta2: f32,
     /// Decoupled weight decay, a factor of the learning rate.
     pub weight_decay: f32,
+    /// Factor of the run's learning rate.
+    pub lr_factor: f32,
 }
 
 /// The values of a step, the same for all parameters: scalars, float32.
@@ -55,6 +57,10 @@ impl AdamW {
         if old.ndim() >= 2 {
             step = step.add(old.multiply(Array::from_f32(self.weight_decay))?)?;
         }
-        old.subtract(step.multiply(&scalars.lr)?)
+        let lr = match self.lr_factor {
+            1.0 => scalars.lr.clone(),
+            factor => scalars.lr.multiply(Array::from_f32(factor))?,
+        };
+        old.subtract(step.multiply(lr)?)
     }
 }

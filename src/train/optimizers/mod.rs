@@ -2,9 +2,11 @@
 
 pub mod adamw;
 pub mod muon;
+pub mod ngram_decay;
 pub mod schedule;
 
 use crate::config::{ModelConfig, Optimizer, TrainConfig};
+use crate::model::ngrams;
 use adamw::AdamW;
 use muon::Muon;
 
@@ -17,17 +19,24 @@ pub enum ParameterOptimizer {
     Muon(Muon),
 }
 
+/// Factor of the learning rate for the n-gram table: AdamW moves a number by about the rate, and most rows are in a few of the
+/// steps only.
+const NGRAM_LR_FACTOR: f32 = 16.0;
+
 /// Cost of updating one element, which is bound by memory, in FLOPs of a matrix product of the same duration.
 const FLOPS_PER_ELEMENT: u64 = 300;
 
 impl ParameterOptimizer {
     /// The optimizer of a parameter. Muon updates the matrices of the blocks; AdamW updates embeddings, the output
-    /// projection, biases and norms (Jordan et al. 2024).
+    /// projection, convolutions, biases and norms (Jordan et al. 2024).
     pub fn new(config: &TrainConfig, model: &ModelConfig, name: &str, shape: &[i32]) -> Self {
         if uses_adamw(config.optimizer, name, shape) {
+            let is_table = name == ngrams::TABLE;
             return Self::AdamW(AdamW {
                 beta2: config.beta2,
-                weight_decay: config.weight_decay,
+                // The table has a decay of its own, `ngram_decay`.
+                weight_decay: if is_table { 0.0 } else { config.weight_decay },
+                lr_factor: if is_table { NGRAM_LR_FACTOR } else { 1.0 },
             });
         }
         Self::Muon(Muon {

@@ -36,9 +36,12 @@ pub struct Scalars {
     pub clip_coefficient: Array,
 }
 
+/// A block's convolution has a weight for each channel: two dimensions, but no matrix.
+const CONVOLUTION: &str = ".conv.weight";
+
 /// Whether a parameter is a matrix of a block.
 pub fn applies_to(name: &str, shape: &[i32]) -> bool {
-    name.starts_with("h.") && shape.len() == 2
+    name.starts_with("h.") && shape.len() == 2 && !name.ends_with(CONVOLUTION)
 }
 
 impl Scalars {

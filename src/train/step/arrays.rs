@@ -23,6 +23,9 @@ pub struct WorkerBatch {
     pub targets: Array,
     /// Which targets count, if not all of the step's.
     pub loss_mask: Option<LossMask>,
+    /// For each n-gram size the row of the n-gram table for each token, `[rows, T]`, among the rows that the step has. None if
+    /// it has the whole table, or the model has none.
+    pub ngram_rows: Vec<Array>,
     /// Random keys of the dropout masks, `[sites, 2]`.
     pub dropout_keys: Array,
     /// Factor of the loss before the backward pass, a scalar: 1, but in float16.
@@ -134,7 +137,7 @@ pub struct UpdateInputs {
 
 array_tree! {
     ParameterState { parameter, m, v }
-    WorkerBatch { inputs, targets, loss_mask, dropout_keys, loss_scale }
+    WorkerBatch { inputs, targets, loss_mask, ngram_rows, dropout_keys, loss_scale }
     LossMask { counted, inverse_count }
     Gradients { loss, gradients }
     StepScalars { updates, lr, muon_lr, m_correction, v_correction }

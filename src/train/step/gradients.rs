@@ -18,6 +18,8 @@ pub struct MicroBatch {
     pub batch: Batch,
     /// `[sites, 2]`, row-major.
     pub dropout_keys: Vec<u32>,
+    /// As in [`WorkerBatch`]: set by the [`Stepper`](super::Stepper), empty before.
+    pub ngram_rows: Vec<Vec<u32>>,
 }
 
 /// The loss function whose gradients are computed: the same in every step of a run.
@@ -74,7 +76,11 @@ impl StepBatch {
 
     /// The rows of a micro-batch from `first` up to, but not including, `end`.
     pub fn worker_batch(&self, micro_batch: &MicroBatch, [first, end]: [usize; 2], loss_scale: f32) -> WorkerBatch {
-        let MicroBatch { batch, dropout_keys } = micro_batch;
+        let MicroBatch {
+            batch,
+            dropout_keys,
+            ngram_rows,
+        } = micro_batch;
         let context = batch.context();
         let shape = [(end - first) as i32, context as i32];
         let tokens = |ids: &[u32]| Array::from_slice(&ids[first * context..end * context], &shape);
@@ -93,6 +99,7 @@ impl StepBatch {
                 Some(_) => tokens(&batch.indexable_targets()),
             },
             loss_mask,
+            ngram_rows: ngram_rows.iter().map(|rows| tokens(rows)).collect(),
             dropout_keys: Array::from_slice(dropout_keys, &[dropout_keys.len() as i32 / 2, 2]),
             loss_scale: Array::from_f32(loss_scale),
         }
@@ -157,7 +164,7 @@ impl LossAndGradFn {
                 first_row as i32,
             )
         });
-        let mut model = Model::new(&self.model, &parameters)?;
+        let mut model = Model::new(&self.model, &parameters)?.with_ngram_rows(&batch.ngram_rows);
         if self.recompute {
             model = model.with_recompute(&self.model, &parameters);
         }

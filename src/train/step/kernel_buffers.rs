@@ -51,6 +51,7 @@ fn kernels(config: &TrainConfig) -> Result<Vec<[usize; 2]>> {
             rows: config.batch_size,
         },
         dropout_keys: vec![3; 2 * Dropout::sites(model.layers)],
+        ngram_rows: Vec::new(),
     };
     let batch = StepBatch::new(vec![micro_batch])?;
     let mut step = compiled(move |inputs| fused(&gradients, &update, inputs));

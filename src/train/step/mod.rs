@@ -1,6 +1,7 @@
 //! One optimizer step, as one compiled function or on the threads of [`workers`].
 //!
-//! To be read in this order: [`arrays`] (what goes in and comes out), `state` (what a step changes), [`gradients`], [`control`]
+//! To be read in this order: [`arrays`] (what goes in and comes out), `state` (what a step changes), [`table`] (of the n-gram
+//! table), [`gradients`], [`control`]
 //! (clipping, skipped steps), the [optimizers](super::optimizers), `update`, `loss_scale` (for float16), then [`Stepper`] here,
 //! and last [`workers`]:
 //!
@@ -22,6 +23,7 @@ pub mod gradients;
 mod kernel_buffers;
 mod loss_scale;
 mod state;
+pub mod table;
 mod update;
 pub mod workers;
 
@@ -29,12 +31,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use mlx_rs::Array;
 use mlx_rs::error::{Exception, Result as MlxResult};
-use mlx_rs::transforms::async_eval;
+use mlx_rs::transforms::{async_eval, eval};
+use mlx_rs::{Array, ops};
 use rand::RngExt;
 
 use super::optimizers::adamw::BETA1;
+use super::optimizers::ngram_decay;
 use super::optimizers::schedule::{learning_rate, muon_learning_rate};
 use super::own::{OwnStep, OwnTraining};
 use crate::compute::compiled::{Compiled, compiled};
@@ -42,11 +45,14 @@ use crate::config::{ModelConfig, OnNan, Precision, TrainConfig};
 use crate::data::batches::{self, Batch};
 use crate::data::source::Source;
 use crate::model::dropout::Dropout;
+use crate::model::ngrams;
 use crate::model::parameters::Parameters;
 use arrays::{StepInputs, StepMetrics, StepOutputs, StepScalars, UpdateInputs};
 use control::StepControl;
 use gradients::{LossAndGradFn, MicroBatch, StepBatch};
 pub use state::TrainState;
+use state::{TakenStates, put_back_rows};
+use table::{TableAccess, TableRows};
 use update::UpdateFn;
 use workers::{GradientWorkers, UpdateWorkers};
 
@@ -94,7 +100,18 @@ pub struct Stepper {
     dropout_sites: usize,
     vocab_size: usize,
     batch_seed: u64,
+    /// Of the n-gram table, if it is trained.
+    table: Option<TableAccess>,
+    /// Tokens of the training text, if its n-gram table decays.
+    training_tokens: Option<usize>,
     functions: StepFunctions,
+}
+
+/// What a step computes on.
+struct StepBatches {
+    batch: Arc<StepBatch>,
+    /// The rows of the n-gram table that they need, if it is trained.
+    table_rows: Option<TableRows>,
 }
 
 /// The step's compiled functions.
@@ -111,43 +128,63 @@ enum StepFunctions {
 }
 
 impl StepFunctions {
-    fn new(gradients: LossAndGradFn, update: UpdateFn, parameters: &Parameters, threads: usize) -> Result<Self> {
+    /// For parameters of these costs.
+    fn new(gradients: LossAndGradFn, update: UpdateFn, costs: &[u64], threads: usize) -> Result<Self> {
         if threads <= 1 && gradients.micro_batches == 1 {
             return Ok(Self::Fused(compiled(move |inputs| fused(&gradients, &update, inputs))));
         }
         Ok(Self::Split {
-            update: UpdateWorkers::new(&update, &update.costs(parameters), threads)?,
+            update: UpdateWorkers::new(&update, costs, threads)?,
             gradients: GradientWorkers::new(&gradients, threads)?,
         })
     }
 
-    /// Replaces parameters and moments in `state` with those after the step; lazily, on one thread.
+    /// Replaces parameters and moments in `state` with those after the step; lazily, on one thread. The n-gram table is then
+    /// multiplied by `decay`, unless the step is skipped.
     fn call(
         &mut self,
         state: &mut TrainState,
-        batch: &Arc<StepBatch>,
+        StepBatches { batch, table_rows }: &StepBatches,
         loss_scale: f32,
         scalars: StepScalars,
+        decay: Option<f32>,
     ) -> Result<StepMetrics> {
-        let outputs = match self {
+        let table_rows = table_rows.as_ref();
+        let (mut outputs, table) = match self {
             Self::Fused(function) => {
                 let micro_batch = only(batch)?;
-                function(StepInputs {
+                let TakenStates { states, table } = state.take_states(table_rows)?;
+                let inputs = StepInputs {
                     frozen: state.frozen.arrays().to_vec(),
-                    states: state.take_states(),
+                    states,
                     batch: batch.worker_batch(micro_batch, [0, micro_batch.batch.rows], loss_scale),
                     scalars,
-                })?
+                };
+                (function(inputs)?, table)
             }
             Self::Split { gradients, update } => {
-                let (parameters, frozen) = (state.parameters.arrays(), state.frozen.arrays());
-                let gradients = gradients.compute(parameters, frozen, batch, loss_scale)?;
-                update.update(state.take_states(), gradients, &scalars)?
+                let TakenStates { states, table } = state.take_states(table_rows)?;
+                if let Some((index, _)) = table {
+                    // A graph belongs to its thread's stream: worker threads need evaluated arrays.
+                    let rows = &states[index];
+                    eval([&rows.parameter, &rows.m].into_iter().chain(&rows.v))?;
+                }
+                let parameters: Vec<Array> = states.iter().map(|state| state.parameter.clone()).collect();
+                let gradients = gradients.compute(&parameters, state.frozen.arrays(), batch, loss_scale)?;
+                drop(parameters);
+                (update.update(states, gradients, &scalars)?, table)
             }
             Self::Own(own) => {
                 return call_own(&mut **own, state, &only(batch)?.batch, &scalars);
             }
         };
+        if let (Some(table), Some(rows)) = (table, table_rows) {
+            let decay = decay.map(|factor| {
+                let [one, factor] = [1.0, factor].map(Array::from_f32);
+                ops::select(&outputs.metrics.found_inf, &one, &factor)
+            });
+            put_back_rows(&mut outputs.states, table, rows, decay.transpose()?)?;
+        }
         state.restore(outputs.states)?;
         Ok(outputs.metrics)
     }
@@ -233,13 +270,27 @@ impl Stepper {
             row_tokens: config.context,
         };
         let update = UpdateFn::new(config, model, parameters);
+        let trains_table = parameters.get(ngrams::TABLE).is_ok();
+        let table = trains_table.then(|| TableAccess::new(config, model.components));
+        let costs = update.costs(parameters, table.map(|table| table.capacity()));
         Ok(Self {
             config: config.clone(),
             dropout_sites: Dropout::sites(model.layers),
             vocab_size: model.vocab_size,
             batch_seed: config.seed,
-            functions: StepFunctions::new(gradients, update, parameters, config.compute_threads())?,
+            table,
+            training_tokens: None,
+            functions: StepFunctions::new(gradients, update, &costs, config.compute_threads())?,
         })
+    }
+
+    /// For a training text of that many tokens: its n-gram table, if there is one, decays by the configuration's `ngram_decay`
+    /// in a pass over them.
+    pub fn with_training_tokens(self, tokens: usize) -> Self {
+        Self {
+            training_tokens: Some(tokens),
+            ..self
+        }
     }
 
     /// Number of threads that compute gradients.
@@ -271,6 +322,7 @@ impl Stepper {
             .map(|batch| MicroBatch {
                 batch,
                 dropout_keys: (0..2 * self.dropout_sites).map(|_| rng.random()).collect(),
+                ngram_rows: Vec::new(),
             })
             .collect()
     }
@@ -308,14 +360,26 @@ impl Stepper {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn begin(&mut self, state: &mut TrainState, micro_batches: Vec<MicroBatch>) -> Result<PendingStep> {
-        let batch = self.step_batch(micro_batches)?;
+        let batches = self.prepare(micro_batches)?;
         let pending = if self.config.dtype == Precision::Float16 {
-            self.begin_scaled(state, &batch)?
+            self.begin_scaled(state, &batches)?
         } else {
-            self.dispatch(state, &batch, 1.0, true)?
+            self.dispatch(state, &batches, 1.0, true)?
         };
         state.step += 1;
         Ok(pending)
+    }
+
+    /// Checks micro-batches, and finds the rows of the n-gram table that they need.
+    fn prepare(&self, mut micro_batches: Vec<MicroBatch>) -> Result<StepBatches> {
+        for micro_batch in &micro_batches {
+            micro_batch.batch.check(self.vocab_size)?;
+        }
+        let table_rows = self.table.map(|table| table.find(&mut micro_batches));
+        Ok(StepBatches {
+            batch: Arc::new(StepBatch::new(micro_batches)?),
+            table_rows,
+        })
     }
 
     /// Counts the step if it was skipped.
@@ -326,10 +390,10 @@ impl Stepper {
     }
 
     /// With the largest loss scale at which the gradients are finite.
-    fn begin_scaled(&mut self, state: &mut TrainState, batch: &Arc<StepBatch>) -> Result<PendingStep> {
+    fn begin_scaled(&mut self, state: &mut TrainState, batches: &StepBatches) -> Result<PendingStep> {
         let mut loss_scale = state.loss_scale.unwrap_or_default();
         loop {
-            let pending = self.dispatch(state, batch, loss_scale.scale, true)?;
+            let pending = self.dispatch(state, batches, loss_scale.scale, true)?;
             let report = pending.report()?;
             match loss_scale.backed_off() {
                 Some(lower) if report.loss.is_finite() && report.found_inf => loss_scale = lower,
@@ -343,20 +407,12 @@ impl Stepper {
         }
     }
 
-    /// Checks the micro-batches of a step.
-    fn step_batch(&self, micro_batches: Vec<MicroBatch>) -> Result<Arc<StepBatch>> {
-        for micro_batch in &micro_batches {
-            micro_batch.batch.check(self.vocab_size)?;
-        }
-        Ok(Arc::new(StepBatch::new(micro_batches)?))
-    }
-
     /// Starts computing a step, its losses multiplied by `loss_scale`, and leaves the step count as it is. Parameters and
     /// moments change if `updates` is true and loss and gradients are finite.
     fn dispatch(
         &mut self,
         state: &mut TrainState,
-        batch: &Arc<StepBatch>,
+        batches: &StepBatches,
         loss_scale: f32,
         updates: bool,
     ) -> Result<PendingStep> {
@@ -370,7 +426,11 @@ impl Stepper {
             m_correction: correction(BETA1),
             v_correction: correction(self.config.beta2),
         };
-        let metrics = self.functions.call(state, batch, loss_scale, scalars)?;
+        let decay = match self.training_tokens {
+            Some(tokens) if updates => ngram_decay::factor(&self.config, tokens, state.step + 1),
+            _ => None,
+        };
+        let metrics = self.functions.call(state, batches, loss_scale, scalars, decay)?;
         let changed = [&state.parameters, &state.m, &state.v]
             .into_iter()
             .flat_map(Parameters::arrays);
@@ -395,9 +455,9 @@ impl Stepper {
             let mut batches = self.micro_batches(source, state.step);
             batches.truncate(measured);
             let started = Instant::now();
-            let batch = self.step_batch(batches)?;
             let loss_scale = state.loss_scale.unwrap_or_default().scale;
-            self.dispatch(state, &batch, loss_scale, false)?.report()?;
+            let batches = self.prepare(batches)?;
+            self.dispatch(state, &batches, loss_scale, false)?.report()?;
             time = started.elapsed();
         }
         Ok(time * grad_accum as u32 / measured as u32)

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use mlx_rs::error::Result as MlxResult;
-use mlx_rs::ops;
 use mlx_rs::transforms::eval;
+use mlx_rs::{Array, ops};
 
 use super::arrays::ParameterState;
+use super::table::TableRows;
 use crate::checkpoint::{LossLevel, LossScale};
 use crate::config::Optimizer;
+use crate::model::ngrams;
 use crate::model::parameters::Parameters;
 use crate::train::optimizers::uses_adamw;
 
@@ -66,19 +68,28 @@ impl TrainState {
         self.parameters.union(&self.frozen)
     }
 
-    /// Takes trainable parameters and moments, so that a step can write into their buffers.
-    pub(super) fn take_states(&mut self) -> Vec<ParameterState> {
-        let both = self.parameters.iter().zip(self.m.arrays());
-        let states = both.map(|((name, parameter), m)| ParameterState {
-            parameter: parameter.clone(),
-            m: m.clone(),
-            v: self.v.get(name).ok().cloned(),
-        });
-        let states = states.collect();
+    /// Takes trainable parameters and moments, so that a step can write into their buffers. Of the n-gram table, if it is
+    /// trained, it takes `rows`; the whole is returned beside them.
+    pub(super) fn take_states(&mut self, rows: Option<&TableRows>) -> MlxResult<TakenStates> {
+        let (mut states, mut table) = (Vec::with_capacity(self.m.arrays().len()), None);
+        for ((name, parameter), m) in self.parameters.iter().zip(self.m.arrays()) {
+            let state = ParameterState {
+                parameter: parameter.clone(),
+                m: m.clone(),
+                v: self.v.get(name).ok().cloned(),
+            };
+            match rows.filter(|_| name == ngrams::TABLE) {
+                Some(rows) => {
+                    states.push(rows.gather(&state)?);
+                    table = Some((states.len() - 1, state));
+                }
+                None => states.push(state),
+            }
+        }
         for part in [&mut self.parameters, &mut self.m, &mut self.v] {
             part.drop_arrays();
         }
-        states
+        Ok(TakenStates { states, table })
     }
 
     /// Puts parameters and moments back after the step.
@@ -94,4 +105,28 @@ impl TrainState {
         }
         Ok(())
     }
+}
+
+/// What a step takes of the state.
+pub(super) struct TakenStates {
+    /// What its functions get: of the n-gram table only the rows that it needs.
+    pub states: Vec<ParameterState>,
+    /// The whole n-gram table, and its index in `states`.
+    pub table: Option<(usize, ParameterState)>,
+}
+
+/// Writes the step's rows into the whole n-gram table, `(index, table)`, in whose place they are in `states`, and multiplies
+/// it by `decay`, a scalar.
+pub(super) fn put_back_rows(
+    states: &mut [ParameterState],
+    (index, table): (usize, ParameterState),
+    rows: &TableRows,
+    decay: Option<Array>,
+) -> MlxResult<()> {
+    let mut table = rows.scatter(table, &states[index])?;
+    if let Some(decay) = decay {
+        table.parameter = table.parameter.multiply(decay)?;
+    }
+    states[index] = table;
+    Ok(())
 }
