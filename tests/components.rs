@@ -209,6 +209,7 @@ fn logits_and_gradients_are_those_of_pytorch() {
             precision: Precision::Float32,
             recompute: false,
             batch_rows: ROWS,
+            mean_rows: ROWS,
             micro_batches: 1,
             row_tokens: CONTEXT,
         };

@@ -18,6 +18,7 @@ mod doctor;
 mod eval;
 mod export;
 mod generate;
+mod hosts;
 mod import;
 #[cfg(feature = "lessons")]
 mod lesson;

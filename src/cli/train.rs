@@ -2,21 +2,26 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::SystemTime;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
+use signal_hook::low_level::exit;
 
 use super::clock::stamp;
 use super::config_args::ConfigArgs;
+use super::hosts;
 use super::signals::Signals;
 use super::training_report::TrainingReport;
 use crate::checkpoint::run::Run;
 use crate::checkpoint::runs::{self, RUNS};
+use crate::compute::ranks::{Backend, Ranks};
 use crate::config::{ConfigOverrides, Preset, TrainConfig};
 use crate::data::dataset::Dataset;
-use crate::terminal::console::{quoted, say};
-use crate::train::{Outcome, OwnTraining, Session, configure, configure_resumed, train};
+use crate::error::line;
+use crate::terminal::console::{quoted, say, say_over_bar};
+use crate::train::{Outcome, OwnTraining, Session, configure, configure_resumed, follow, train};
 
 /// Train a GPT, from scratch or from a checkpoint
 ///
@@ -76,6 +81,18 @@ pub struct Options {
     /// Configuration file: the options below as TOML keys, such as a run's config.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// How the processes that train together are connected
+    #[arg(
+        long,
+        value_enum,
+        value_name = "BACKEND",
+        default_value = "any",
+        help_heading = "Several machines"
+    )]
+    distributed: Backend,
+    /// Start a process on each host of this file, [{"ssh": "mac1", "ips": ["10.0.0.1"]}, …], and train on all together
+    #[arg(long, value_name = "FILE", help_heading = "Several machines")]
+    hosts: Option<PathBuf>,
     #[command(flatten)]
     overrides: ConfigArgs,
 }
@@ -87,13 +104,66 @@ pub fn run(options: Options) -> Result<ExitCode> {
 /// The same with a model and an optimizer of one's own, if any.
 pub fn train_with(options: Options, own: Option<Box<dyn OwnTraining>>) -> Result<ExitCode> {
     let signals = Signals::register()?;
+    if let Some(file) = &options.hosts {
+        return hosts::launch(file, &signals);
+    }
+    hosts::heed_launcher()?;
+    let Some(ranks) = Ranks::join(options.distributed, on_lost)? else {
+        return train_among(None, options, own, &signals);
+    };
+    let ranks = Rc::new(ranks);
+    let result = train_among(Some(Rc::clone(&ranks)), options, own, &signals);
+    match &result {
+        Ok(_) => ranks.leave(),
+        Err(error) => ranks.fail(&line(error)),
+    }
+    match result {
+        Err(_) if !ranks.is_first() && is_launched() => Ok(ExitCode::FAILURE), // rank 0 says why
+        Err(error) if !ranks.is_first() => Err(error.context(format!("rank {}", ranks.rank()))),
+        result => result,
+    }
+}
+
+/// Whether another process's `--hosts` has started this one, whose messages are beside those of rank 0.
+fn is_launched() -> bool {
+    std::env::var_os(hosts::LAUNCHED).is_some()
+}
+
+/// Ends the process when another rank is lost; the main thread may be blocked in MLX for ever.
+fn on_lost(why: &str, said_by_first: bool) {
+    if !(said_by_first && is_launched()) {
+        say_over_bar(format_args!("error: {why}"));
+    }
+    exit(1);
+}
+
+/// As one rank of several, if there are any.
+fn train_among(
+    ranks: Option<Rc<Ranks>>,
+    options: Options,
+    own: Option<Box<dyn OwnTraining>>,
+    signals: &Signals,
+) -> Result<ExitCode> {
     let file = match &options.config {
         Some(path) => ConfigOverrides::read(path)?,
         None => ConfigOverrides::default(),
     };
     let given = options.overrides.overrides()?;
+    if let Some(ranks) = &ranks {
+        let resumes = options.resume.is_some();
+        let settings = format!("{:?} {resumes} {} {}", options.preset, given.shared(), file.shared());
+        ranks
+            .ensure_same("other options", settings)
+            .context("start all with the same options")?;
+        if !ranks.is_first() {
+            return Ok(match follow(ranks, &given, signals)? {
+                Outcome::Finished => ExitCode::SUCCESS,
+                Outcome::Stopped => signals.code_or_of_others(),
+            });
+        }
+    }
     let mut session = match &options.resume {
-        Some(folder) => resume(folder.as_deref().or(options.out.as_deref()), &given)?,
+        Some(folder) => resume(ranks, folder.as_deref().or(options.out.as_deref()), &given)?,
         None => {
             let (mut config, preset) = configure(&given, &file, options.preset)?;
             config.device.select()?;
@@ -105,19 +175,19 @@ pub fn train_with(options: Options, own: Option<Box<dyn OwnTraining>>) -> Result
             let folder = options
                 .out
                 .unwrap_or_else(|| default_folder(&dataset.name(), preset, SystemTime::now()));
-            Session::start(config, &dataset, &folder)?
+            Session::start_among(ranks, config, &dataset, &folder)?
         }
     };
     if let Some(own) = own {
         session = session.with_own(own)?;
     }
-    Ok(match train(&mut session, &mut TrainingReport::new(&signals))? {
+    Ok(match train(&mut session, &mut TrainingReport::new(signals))? {
         Outcome::Finished => ExitCode::SUCCESS,
-        Outcome::Stopped => signals.code(),
+        Outcome::Stopped => signals.code_or_of_others(),
     })
 }
 
-fn resume(folder: Option<&Path>, overrides: &ConfigOverrides) -> Result<Session> {
+fn resume(ranks: Option<Rc<Ranks>>, folder: Option<&Path>, overrides: &ConfigOverrides) -> Result<Session> {
     let run = match folder {
         Some(folder) => open_run(folder)?,
         None => runs::newest(Path::new(RUNS))?,
@@ -125,7 +195,7 @@ fn resume(folder: Option<&Path>, overrides: &ConfigOverrides) -> Result<Session>
     let config = configure_resumed(overrides, &run.config()?)?;
     config.device.select()?;
     let dataset = open_dataset(&config)?;
-    Session::resume(run, config, &dataset)
+    Session::resume_among(ranks, run, config, &dataset)
 }
 
 /// A run's folder, or its newest checkpoint's.

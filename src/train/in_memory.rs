@@ -56,7 +56,7 @@ impl InMemoryRun {
         Ok(Self {
             config: config.clone(),
             context: setup.model.context,
-            stepper: setup.stepper(config)?,
+            stepper: setup.stepper(config, None)?,
             evaluator: setup.evaluator(config)?,
             state: setup.state,
             train_tokens: setup.train_tokens,

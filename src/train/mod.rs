@@ -15,6 +15,7 @@
 
 mod configure;
 pub mod freeze;
+mod handover;
 mod in_memory;
 mod log;
 pub mod metrics;
@@ -28,6 +29,7 @@ mod saving;
 mod session;
 mod setup;
 pub mod step;
+mod together;
 
 pub use configure::{absolute_corpus, configure, configure_resumed};
 pub use in_memory::InMemoryRun;
@@ -35,6 +37,7 @@ pub use log::LOG_EVERY;
 pub use observer::{Interrupt, NoopObserver, Observer};
 pub use own::{OwnStep, OwnTraining};
 pub use session::{Session, time_of_step};
+pub use together::follow;
 
 use anyhow::{Result, bail, ensure};
 
@@ -88,8 +91,9 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
     let mut pending = None;
     while session.state.step < session.config.steps {
         observer.set_unsaved_work(Some(session.unsaved_steps()));
-        if observer.requested() {
+        if session.stopping(observer) {
             report_pending(session, &mut log, observer, pending.take())?;
+            session.meet()?;
             session.save()?;
             observer.stopped(session);
             return Ok(Outcome::Stopped);
@@ -106,6 +110,7 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
             evaluate(session, &log, observer)?;
         }
         if save {
+            session.meet()?;
             match session.save() {
                 Err(error) if !last => observer.warning(&format!("{error:#}; training continues")),
                 saved => saved?,

@@ -4,7 +4,9 @@ use std::io;
 
 use anyhow::Result;
 
+use super::observer::Observer;
 use super::session::Session;
+use super::together::ensure_same_parameters;
 use crate::checkpoint::{Checkpoint, CheckpointState, Moments};
 use crate::config::{OnNan, TrainConfig};
 use crate::disk::bytes::Bytes;
@@ -16,6 +18,25 @@ use crate::terminal::shell::quoted;
 pub(super) const SAMPLE_TOKENS: usize = 300;
 
 impl Session {
+    /// Whether the run is to stop now: on several machines after the step whose sums have passed on that one of them was asked
+    /// to.
+    pub(super) fn stopping(&self, interrupt: &dyn Observer) -> bool {
+        let Some(ranks) = &self.ranks else {
+            return interrupt.requested();
+        };
+        ranks.set_wants_stop(interrupt.requested());
+        ranks.stopping()
+    }
+
+    /// What all ranks do before the first one saves for all: they compare what they have learned. To be called by all after the
+    /// same step.
+    pub(super) fn meet(&self) -> Result<()> {
+        let Some(ranks) = &self.ranks else {
+            return Ok(());
+        };
+        ensure_same_parameters(ranks, &self.state)
+    }
+
     /// Saves a checkpoint of this step, unless there is one, and deletes those that are not kept.
     ///
     /// # Errors

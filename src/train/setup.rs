@@ -1,6 +1,7 @@
 //! The initial state of a run: random weights, those of a checkpoint, or its own newest checkpoint.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::{Result, ensure};
 
@@ -11,6 +12,7 @@ use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{self, Checkpoint, CheckpointState, Moments, WEIGHTS_FILE};
 use crate::compute::memory;
+use crate::compute::ranks::Ranks;
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
@@ -151,18 +153,18 @@ impl Setup {
         })
     }
 
-    /// The optimizer steps of a run from here.
+    /// The optimizer steps of a run from here, taken together with other `ranks`, if there are any.
     ///
     /// # Errors
-    /// A thread cannot be started.
-    pub fn stepper(&self, config: &TrainConfig) -> Result<Stepper> {
-        Stepper::new(config, &self.model, &self.state.parameters, &self.state.frozen)
+    /// A thread cannot be started; there are fewer rows than ranks.
+    pub fn stepper(&self, config: &TrainConfig, ranks: Option<&Rc<Ranks>>) -> Result<Stepper> {
+        Stepper::among(ranks, config, &self.model, &self.state.parameters, &self.state.frozen)
     }
 
     /// What evaluates the run's losses.
     ///
     /// # Errors
-    /// As [`stepper`](Self::stepper).
+    /// A thread cannot be started.
     pub fn evaluator(&self, config: &TrainConfig) -> Result<Evaluator> {
         Evaluator::new(
             &self.model,
@@ -234,7 +236,7 @@ fn ensure_fits(config: &TrainConfig, model: &ModelConfig, begun: bool) -> Result
 }
 
 /// The tokens of the training and the validation split; each must have at least one row and the token after it.
-fn tokenize(config: &TrainConfig, tokenizer: &Tokenizer, dataset: &Dataset) -> Result<(Tokens, Tokens)> {
+pub(super) fn tokenize(config: &TrainConfig, tokenizer: &Tokenizer, dataset: &Dataset) -> Result<(Tokens, Tokens)> {
     let tokens_of = |name: &str, split| {
         let tokens = dataset.tokens_with(tokenizer, split, config.special)?.tokens;
         ensure!(

@@ -2,11 +2,12 @@
 //!
 //! To be read in this order: [`arrays`] (what goes in and comes out), `state` (what a step changes), [`gradients`], [`control`]
 //! (clipping, skipped steps), the [optimizers](super::optimizers), `update`, `loss_scale` (for float16), then [`Stepper`] here,
-//! and last [`workers`]:
+//! [`workers`], and last `reduce` (several machines):
 //!
 //! ```text
 //! step ─┬─ begin ── dispatch ── StepFunctions::call ─┬─ Fused:  gradients and update in one function
 //!       │                                            └─ Split:  workers' gradients, all-reduce, workers' updates
+//!       │                                                       (over other ranks too, if there are any)
 //!       └─ report: waits for the loss
 //! ```
 //!
@@ -21,10 +22,12 @@ pub mod gradients;
 #[cfg(test)]
 mod kernel_buffers;
 mod loss_scale;
+mod reduce;
 mod state;
 mod update;
 pub mod workers;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,6 +42,7 @@ use super::optimizers::adamw::BETA1;
 use super::optimizers::schedule::{learning_rate, muon_learning_rate};
 use super::own::{OwnStep, OwnTraining};
 use crate::compute::compiled::{Compiled, compiled};
+use crate::compute::ranks::Ranks;
 use crate::config::{ModelConfig, OnNan, Precision, TrainConfig};
 use crate::data::batches::{self, Batch};
 use crate::data::tokens::Tokens;
@@ -47,6 +51,7 @@ use crate::model::parameters::Parameters;
 use arrays::{StepInputs, StepMetrics, StepOutputs, StepScalars, UpdateInputs};
 use control::StepControl;
 use gradients::{LossAndGradFn, MicroBatch};
+pub use reduce::RankReduce;
 pub use state::TrainState;
 use update::UpdateFn;
 use workers::{GradientWorkers, UpdateWorkers};
@@ -104,6 +109,8 @@ enum StepFunctions {
     /// A function for the gradients of each micro-batch and one for the update, or several threads for either.
     Split {
         gradients: GradientWorkers,
+        /// Where there are other ranks, with whose gradients this one's are summed.
+        reduce: Option<RankReduce>,
         update: UpdateWorkers,
     },
     /// Code of the library's user.
@@ -111,13 +118,24 @@ enum StepFunctions {
 }
 
 impl StepFunctions {
-    fn new(gradients: LossAndGradFn, update: UpdateFn, parameters: &Parameters, threads: usize) -> Result<Self> {
-        if threads <= 1 && gradients.micro_batches == 1 {
+    fn new(
+        gradients: LossAndGradFn,
+        update: UpdateFn,
+        parameters: &Parameters,
+        threads: usize,
+        ranks: Option<&Rc<Ranks>>,
+    ) -> Result<Self> {
+        if threads <= 1 && gradients.micro_batches == 1 && ranks.is_none() {
             return Ok(Self::Fused(compiled(move |inputs| fused(&gradients, &update, inputs))));
         }
+        let rows = match ranks {
+            None => [0, gradients.batch_rows],
+            Some(ranks) => ranks.share(gradients.batch_rows)?,
+        };
         Ok(Self::Split {
             update: UpdateWorkers::new(&update, &update.costs(parameters), threads)?,
-            gradients: GradientWorkers::new(&gradients, threads)?,
+            reduce: ranks.map(|ranks| RankReduce::new(Rc::clone(ranks), parameters)),
+            gradients: GradientWorkers::of_rows(&gradients, rows, threads)?,
         })
     }
 
@@ -141,9 +159,16 @@ impl StepFunctions {
                     scalars,
                 })?
             }
-            Self::Split { gradients, update } => {
+            Self::Split {
+                gradients,
+                reduce,
+                update,
+            } => {
                 let (parameters, frozen) = (state.parameters.arrays(), state.frozen.arrays());
-                let gradients = gradients.compute(parameters, frozen, micro_batches, loss_scale)?;
+                let mut gradients = gradients.compute(parameters, frozen, micro_batches, loss_scale)?;
+                if let Some(reduce) = reduce {
+                    gradients = vec![reduce.sum(gradients)?];
+                }
                 update.update(state.take_states(), gradients, &scalars)?
             }
             Self::Own(own) => {
@@ -219,6 +244,20 @@ impl Stepper {
         parameters: &Parameters,
         frozen: &Parameters,
     ) -> Result<Self> {
+        Self::among(None, config, model, parameters, frozen)
+    }
+
+    /// The same with other `ranks`, if there are any, which share each batch's rows.
+    ///
+    /// # Errors
+    /// A thread cannot be started; there are fewer rows than ranks.
+    pub fn among(
+        ranks: Option<&Rc<Ranks>>,
+        config: &TrainConfig,
+        model: &ModelConfig,
+        parameters: &Parameters,
+        frozen: &Parameters,
+    ) -> Result<Self> {
         let gradients = LossAndGradFn {
             model: model.clone(),
             trainable_names: Arc::clone(parameters.names()),
@@ -226,6 +265,7 @@ impl Stepper {
             precision: config.dtype,
             recompute: config.recompute,
             batch_rows: config.batch_size,
+            mean_rows: config.batch_size,
             micro_batches: config.grad_accum,
             row_tokens: config.context,
         };
@@ -234,7 +274,7 @@ impl Stepper {
             config: config.clone(),
             dropout_sites: Dropout::sites(model.layers),
             vocab_size: model.vocab_size,
-            functions: StepFunctions::new(gradients, update, parameters, config.compute_threads())?,
+            functions: StepFunctions::new(gradients, update, parameters, config.compute_threads(), ranks)?,
         })
     }
 
