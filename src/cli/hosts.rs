@@ -25,8 +25,8 @@ pub const LAUNCHED: &str = "MLX_GPT_LAUNCHED";
 
 /// The first port of machines elsewhere, as mlx.launch chooses it.
 const FIRST_PORT: u16 = 32323;
-/// Until ranks are killed that have not ended after another one has: longer than they take to find that out.
-const END_TIME: Duration = Duration::from_secs(30);
+/// Until ranks are killed that have not ended after another one has failed: they are told at once, unless they hang.
+const END_TIME: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 
 /// A rank's machine: how ssh reaches it, and the addresses that it has for the others.
@@ -184,8 +184,7 @@ struct Ranks(Vec<Child>);
 impl Ranks {
     fn wait(&mut self, signals: &Signals) -> Result<ExitCode> {
         let mut ended: Vec<Option<ExitStatus>> = vec![None; self.0.len()];
-        let mut first_failure: Option<(usize, ExitStatus)> = None;
-        let mut since: Option<Instant> = None;
+        let mut first_failure: Option<(usize, ExitStatus, Instant)> = None;
         while ended.iter().any(Option::is_none) {
             if signals.requested() {
                 self.0.iter_mut().for_each(|child| drop(child.stdin.take())); // asks each to save and stop
@@ -195,13 +194,12 @@ impl Ranks {
                     && let Some(status) = child.try_wait()?
                 {
                     *ended = Some(status);
-                    since.get_or_insert_with(Instant::now);
                     if !status.success() {
-                        first_failure.get_or_insert((rank, status));
+                        first_failure.get_or_insert((rank, status, Instant::now()));
                     }
                 }
             }
-            let late = since.is_some_and(|since| since.elapsed() > END_TIME) && first_failure.is_some();
+            let late = first_failure.is_some_and(|(_, _, since)| since.elapsed() > END_TIME);
             if late && !signals.requested() {
                 let left: Vec<String> = (0..ended.len())
                     .filter(|rank| ended[*rank].is_none())
@@ -223,7 +221,7 @@ impl Ranks {
             (Some(_), Some(status)) if status.code().is_some_and(|code| code != 0) => {
                 Ok(ExitCode::from(status.code().unwrap_or(1) as u8))
             }
-            (Some((rank, status)), _) => bail!("rank {rank} ended with {status}"),
+            (Some((rank, status, _)), _) => bail!("rank {rank} ended with {status}"),
         }
     }
 }

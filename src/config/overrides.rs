@@ -53,7 +53,7 @@ impl From<Table> for ConfigOverrides {
 }
 
 impl TrainConfig {
-    /// The configuration of a run that another machine leads, with the text and the threads of this one.
+    /// The configuration of a run that another machine leads, with the text and the threads that this one was given.
     ///
     /// # Errors
     /// An invalid value.
@@ -62,7 +62,10 @@ impl TrainConfig {
         if let Some(corpus) = own.get("corpus", &none)? {
             self.corpus = corpus;
         }
-        self.threads = own.get("threads", &none)?.unwrap_or(default_threads(self.device));
+        // Of another number a resumed run would differ in the last digits, so that all have rank 0's unless told otherwise.
+        if let Some(threads) = own.get("threads", &none)? {
+            self.threads = threads;
+        }
         Ok(self)
     }
 }
