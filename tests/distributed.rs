@@ -300,7 +300,11 @@ fn a_rank_that_is_killed_or_hangs_ends_all_and_is_named() {
         let mut stopped = (how == "-STOP").then(|| Ranks(vec![ranks.0.remove(lost)]));
         let codes = ranks.codes();
         drop(stopped.take());
-        assert_eq!(codes.iter().filter(|code| **code == Some(1)).count(), count - 1, "{codes:?}");
+        assert_eq!(
+            codes.iter().filter(|code| **code == Some(1)).count(),
+            count - 1,
+            "{codes:?}"
+        );
         for rank in (0..count).filter(|rank| *rank != lost) {
             let said = said(path, rank);
             let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
@@ -312,7 +316,8 @@ fn a_rank_that_is_killed_or_hangs_ends_all_and_is_named() {
             .filter(|name| name.starts_with("step-"))
             .count();
         assert!((1..=3).contains(&steps), "{:?}", common::names(&path.join("run")));
-        succeed(mlx_gpt(path).args(["eval", "--device", "cpu", "--checkpoint", "run"]));
+        let newest = path.join("run/latest").canonicalize().unwrap();
+        mlx_gpt::checkpoint::verify(&newest).unwrap();
     }
 }
 
@@ -435,4 +440,41 @@ fn float16_and_muon_keep_all_ranks_the_same() {
         "{}",
         said(path, 0)
     );
+}
+
+#[test]
+fn ranks_that_train_apart_resume_to_the_bit_and_with_another_number() {
+    let folder = folder();
+    let path = folder.path();
+    let options = [
+        "--sync-every",
+        "5",
+        "--save-every",
+        "10",
+        "--eval-every",
+        "10",
+        "--schedule-steps",
+        "20",
+        "--optimizer",
+        "muon",
+    ];
+    let apart = |run: &Path| fs::read(run.join("latest/apart.safetensors")).unwrap();
+    succeed_in_ring(path, 2, &[&options[..], &["--steps", "20", "--out", "whole"]].concat());
+    succeed_in_ring(path, 2, &[&options[..], &["--steps", "10", "--out", "half"]].concat());
+    common::copy(&path.join("half"), &path.join("four"));
+    succeed_in_ring(path, 2, &["--resume", "half", "--steps", "20"]);
+    let (whole, half) = (path.join("whole"), path.join("half"));
+    assert!(
+        weights(&whole) == weights(&half) && apart(&whole) == apart(&half),
+        "to the bit"
+    );
+    let (first, last) = (losses(&whole)[0].1, losses(&whole).last().unwrap().1);
+    assert!(last < first - 0.1, "they learn together: {first} {last}");
+
+    succeed_in_ring(path, 4, &["--resume", "four", "--steps", "20"]);
+    assert!(said(path, 0).contains("ranks 2 is now 4"), "{}", said(path, 0));
+
+    let alone = common::fail(&mut train_tiny(path, &[&options[..], &["--out", "alone"]].concat()));
+    assert!(alone.contains("sync-every 5 is for several machines"), "{alone}");
+    assert!(!path.join("alone").join("config.toml").exists());
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::setup::{Setup, tokenize};
 use super::step::TrainState;
-use crate::checkpoint::LossScale;
+use crate::checkpoint::{Apart, LossScale};
 use crate::compute::ranks::Ranks;
 use crate::config::{ConfigOverrides, ModelConfig, TrainConfig};
 use crate::data::dataset::Dataset;
@@ -35,6 +35,8 @@ struct Plan {
     frozen: Vec<Entry>,
     /// The parameters that have a second moment.
     v: Vec<Entry>,
+    /// Where ranks train apart: the number of ranks but the first whose moments the checkpoint has.
+    apart: Option<usize>,
 }
 
 /// What another rank trains with.
@@ -43,6 +45,7 @@ pub struct Taken {
     pub model: ModelConfig,
     pub train_tokens: Tokens,
     pub state: TrainState,
+    pub apart: Option<Apart>,
 }
 
 /// Rank 0's part.
@@ -61,6 +64,7 @@ pub fn give(ranks: &Ranks, config: &TrainConfig, setup: &Setup) -> Result<()> {
         trainable: entries(&state.parameters),
         frozen: entries(&state.frozen),
         v: entries(&state.v),
+        apart: setup.apart.as_ref().map(|apart| apart.others.len()),
     };
     ranks.broadcast_bytes(&serde_json::to_vec(&plan)?)?;
     ensure_same_text(ranks, &setup.saved.corpus)?;
@@ -71,6 +75,12 @@ pub fn give(ranks: &Ranks, config: &TrainConfig, setup: &Setup) -> Result<()> {
     if state.step > 0 {
         ranks.broadcast(state.m.arrays())?;
         ranks.broadcast(state.v.arrays())?;
+    }
+    if let Some(apart) = &setup.apart {
+        ranks.broadcast(apart.momentum.arrays())?;
+        for part in apart.others.iter().flatten() {
+            ranks.broadcast(part.arrays())?;
+        }
     }
     Ok(())
 }
@@ -101,7 +111,7 @@ pub fn take(ranks: &Rc<Ranks>, own: &ConfigOverrides) -> Result<Taken> {
         })
     };
     let begun = plan.step > 0;
-    let state = TrainState {
+    let mut state = TrainState {
         step: plan.step,
         parameters: received(&plan.trainable, true)?,
         frozen: received(&plan.frozen, true)?,
@@ -110,8 +120,25 @@ pub fn take(ranks: &Rc<Ranks>, own: &ConfigOverrides) -> Result<Taken> {
         skipped: plan.skipped,
         loss_scale: plan.loss_scale,
     };
+    let mut apart = None;
+    if let Some(others) = plan.apart {
+        let momentum = received(&plan.trainable, true)?;
+        // Rank 0's moments are the state's; each other rank takes its own, or those of one that is no more.
+        let own = ranks.rank() % (others + 1);
+        for other in 1..=others {
+            let (m, v) = (received(&plan.trainable, true)?, received(&plan.v, true)?);
+            if other == own {
+                (state.m, state.v) = (m, v);
+            }
+        }
+        apart = Some(Apart {
+            momentum,
+            others: Vec::new(),
+        });
+    }
     state.evaluate()?;
     Ok(Taken {
+        apart,
         config,
         model: plan.model,
         train_tokens,

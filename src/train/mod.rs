@@ -100,6 +100,7 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
         }
         let batches = session.stepper.micro_batches(&session.train_tokens, session.state.step);
         let begun = session.stepper.begin(&mut session.state, batches)?;
+        session.join()?;
         report_pending(session, &mut log, observer, pending.replace(begun))?;
 
         let now = session.state.step;

@@ -55,7 +55,7 @@ impl Session {
     fn begin_with(&mut self, own: &mut dyn OwnTraining) -> Result<()> {
         ensure_plain(&self.config)?;
         ensure!(
-            self.ranks.is_none(),
+            self.together.is_none(),
             "a model and an optimizer of your own are trained on one machine; start one process"
         );
         own.prepare(&self.config, &self.model)?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::observer::Observer;
 use super::session::Session;
-use super::together::ensure_same_parameters;
+use super::together::Together;
 use crate::checkpoint::{Checkpoint, CheckpointState, Moments};
 use crate::config::{OnNan, TrainConfig};
 use crate::disk::bytes::Bytes;
@@ -21,20 +21,10 @@ impl Session {
     /// Whether the run is to stop now: on several machines after the step whose sums have passed on that one of them was asked
     /// to.
     pub(super) fn stopping(&self, interrupt: &dyn Observer) -> bool {
-        let Some(ranks) = &self.ranks else {
-            return interrupt.requested();
-        };
-        ranks.set_wants_stop(interrupt.requested());
-        ranks.stopping()
-    }
-
-    /// What all ranks do before the first one saves for all: they compare what they have learned. To be called by all after the
-    /// same step.
-    pub(super) fn meet(&self) -> Result<()> {
-        let Some(ranks) = &self.ranks else {
-            return Ok(());
-        };
-        ensure_same_parameters(ranks, &self.state)
+        match &self.together {
+            None => interrupt.requested(),
+            Some(together) => together.stopping(interrupt.requested()),
+        }
     }
 
     /// Saves a checkpoint of this step, unless there is one, and deletes those that are not kept.
@@ -120,6 +110,7 @@ impl Session {
         let moments = Moments {
             m: self.state.m.clone(),
             v: self.state.v.clone(),
+            apart: self.together.as_ref().and_then(Together::apart),
         };
         self.metrics.sync(&self.run)?;
         checkpoint.save(&moments, &state, &self.sample)?;

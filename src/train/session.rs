@@ -10,6 +10,7 @@ use super::handover;
 use super::metrics::{ChangesRecord, Metrics, Record};
 use super::setup::Setup;
 use super::step::{Stepper, TrainState};
+use super::together::{Together, rows};
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{Best, CheckpointState, Losses, base, read_state};
 use crate::compute::numerics::{self, NumericsFingerprint};
@@ -45,7 +46,7 @@ pub struct Session {
     /// Sample of the last evaluation.
     pub(super) sample: String,
     /// The other machines that it is trained on with this one.
-    pub(super) ranks: Option<Rc<Ranks>>,
+    pub(super) together: Option<Together>,
     /// Options that changed on resume, one line each.
     changes: Vec<String>,
 }
@@ -156,17 +157,20 @@ impl Session {
     /// A thread cannot be started, or the metrics cannot be opened. A new run is gone then.
     fn assemble(ranks: Option<Rc<Ranks>>, config: TrainConfig, run: Run, setup: Setup) -> Result<Self> {
         let parts = || {
+            rows(&config, ranks.as_deref())?; // before the others are told of it
             if let Some(ranks) = &ranks {
-                ranks.share(config.batch_size)?; // before the others are told of it
                 handover::give(ranks, &config, &setup)?;
             }
+            let of = |ranks| Together::new(ranks, &config, &setup.state, setup.apart.clone());
+            let together = ranks.as_ref().map(of).transpose()?;
             anyhow::Ok((
                 setup.stepper(&config, ranks.as_ref())?,
+                together,
                 setup.evaluator(&config)?,
                 Metrics::open(&run, setup.state.step)?,
             ))
         };
-        let (stepper, evaluator, metrics) = parts().inspect_err(|_| run.discard())?;
+        let (stepper, together, evaluator, metrics) = parts().inspect_err(|_| run.discard())?;
         let numerics = numerics_of(&config, ranks.as_deref());
         if let Some(ranks) = &ranks {
             ranks.set_remedy(format!(
@@ -179,7 +183,7 @@ impl Session {
             evaluator,
             metrics,
             config,
-            ranks,
+            together,
             run,
             model: setup.model,
             tokenizer: setup.tokenizer,
@@ -194,6 +198,22 @@ impl Session {
             sample: setup.sample,
             changes: Vec::new(),
         })
+    }
+
+    /// Where ranks train apart, joins them if it is time to: to be called after each step.
+    pub(super) fn join(&mut self) -> Result<()> {
+        match &mut self.together {
+            Some(together) => together.after_step(&mut self.state),
+            None => Ok(()),
+        }
+    }
+
+    /// What all ranks do before the first one saves for all; see [`Together::before_save`].
+    pub(super) fn meet(&mut self) -> Result<()> {
+        match &mut self.together {
+            Some(together) => together.before_save(&self.state),
+            None => Ok(()),
+        }
     }
 
     /// Estimates the time of a step.

@@ -10,7 +10,7 @@ use super::optimizers::uses_adamw;
 use super::session::less_memory;
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
-use crate::checkpoint::{self, Checkpoint, CheckpointState, Moments, WEIGHTS_FILE};
+use crate::checkpoint::{self, Apart, Checkpoint, CheckpointState, Moments, WEIGHTS_FILE};
 use crate::compute::memory;
 use crate::compute::ranks::Ranks;
 use crate::config::{ModelConfig, TrainConfig};
@@ -39,6 +39,8 @@ pub struct Setup {
     pub base: Option<PathBuf>,
     /// Sample of the last evaluation.
     pub sample: String,
+    /// What the checkpoint has of ranks that train apart.
+    pub apart: Option<Apart>,
 }
 
 impl Setup {
@@ -89,6 +91,7 @@ impl Setup {
             saved: CheckpointState::new(config.seed, dataset.record()?, hash),
             base,
             sample: String::new(),
+            apart: None,
         })
     }
 
@@ -103,7 +106,7 @@ impl Setup {
         let mut checkpoint = Checkpoint::load(&folder)?;
         let (trainable, frozen) = freeze::partition(config, &checkpoint.parameters)?;
         let (with_v, _) = trainable.partition(|name, array| uses_adamw(config.optimizer, name, array.shape()));
-        let (saved, Moments { m, v }) = checkpoint.load_state(&trainable, &with_v)?;
+        let (saved, Moments { m, v, apart }) = checkpoint.load_state(&trainable, &with_v)?;
         ensure!(
             saved.corpus == dataset.record()?,
             "corpus {} is not the text that the run was trained on; restore that text, give its path with --corpus, or start a new run with --init-from {}",
@@ -150,6 +153,7 @@ impl Setup {
             },
             saved,
             base: checkpoint.base,
+            apart,
         })
     }
 

@@ -2,6 +2,7 @@
 
 pub mod adamw;
 pub mod muon;
+pub mod outer;
 pub mod schedule;
 
 use crate::config::{ModelConfig, Optimizer, TrainConfig};

@@ -41,6 +41,7 @@ use rand_chacha::ChaCha8Rng;
 use super::optimizers::adamw::BETA1;
 use super::optimizers::schedule::{learning_rate, muon_learning_rate};
 use super::own::{OwnStep, OwnTraining};
+use super::together::rows;
 use crate::compute::compiled::{Compiled, compiled};
 use crate::compute::ranks::Ranks;
 use crate::config::{ModelConfig, OnNan, Precision, TrainConfig};
@@ -123,18 +124,15 @@ impl StepFunctions {
         update: UpdateFn,
         parameters: &Parameters,
         threads: usize,
-        ranks: Option<&Rc<Ranks>>,
+        rows: [usize; 2],
+        reduce: Option<RankReduce>,
     ) -> Result<Self> {
-        if threads <= 1 && gradients.micro_batches == 1 && ranks.is_none() {
+        if threads <= 1 && gradients.micro_batches == 1 && reduce.is_none() && rows == [0, gradients.batch_rows] {
             return Ok(Self::Fused(compiled(move |inputs| fused(&gradients, &update, inputs))));
         }
-        let rows = match ranks {
-            None => [0, gradients.batch_rows],
-            Some(ranks) => ranks.share(gradients.batch_rows)?,
-        };
         Ok(Self::Split {
             update: UpdateWorkers::new(&update, &update.costs(parameters), threads)?,
-            reduce: ranks.map(|ranks| RankReduce::new(Rc::clone(ranks), parameters)),
+            reduce,
             gradients: GradientWorkers::of_rows(&gradients, rows, threads)?,
         })
     }
@@ -258,6 +256,7 @@ impl Stepper {
         parameters: &Parameters,
         frozen: &Parameters,
     ) -> Result<Self> {
+        let (rows, mean_rows) = rows(config, ranks.map(|ranks| &**ranks))?;
         let gradients = LossAndGradFn {
             model: model.clone(),
             trainable_names: Arc::clone(parameters.names()),
@@ -265,16 +264,18 @@ impl Stepper {
             precision: config.dtype,
             recompute: config.recompute,
             batch_rows: config.batch_size,
-            mean_rows: config.batch_size,
+            mean_rows,
             micro_batches: config.grad_accum,
             row_tokens: config.context,
         };
         let update = UpdateFn::new(config, model, parameters);
+        let reduce = ranks.filter(|_| config.sync_every == 0);
+        let reduce = reduce.map(|ranks| RankReduce::new(Rc::clone(ranks), parameters, "step"));
         Ok(Self {
             config: config.clone(),
             dropout_sites: Dropout::sites(model.layers),
             vocab_size: model.vocab_size,
-            functions: StepFunctions::new(gradients, update, parameters, config.compute_threads(), ranks)?,
+            functions: StepFunctions::new(gradients, update, parameters, config.compute_threads(), rows, reduce)?,
         })
     }
 

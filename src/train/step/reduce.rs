@@ -28,14 +28,14 @@ pub struct RankReduce {
 }
 
 impl RankReduce {
-    /// For gradients of the shapes of `parameters`.
-    pub fn new(ranks: Rc<Ranks>, parameters: &Parameters) -> Self {
+    /// For gradients of the shapes of `parameters`, summed as often as `every` says.
+    pub fn new(ranks: Rc<Ranks>, parameters: &Parameters, every: &str) -> Self {
         let shapes: Vec<Vec<i32>> = parameters.arrays().iter().map(|array| array.shape().to_vec()).collect();
         let sizes: Vec<usize> = parameters.arrays().iter().map(Array::size).collect();
         let buckets = buckets(&sizes, BUCKET_NUMBERS);
         if ranks.is_first() {
             log::info!(
-                "{} ranks; the gradients are summed in {} message(s) a step, {} together",
+                "{} ranks, joined every {every} by {} message(s), {} together",
                 ranks.size(),
                 buckets.len(),
                 Bytes(4 * (sizes.iter().sum::<usize>() + 2) as u64)
