@@ -31,7 +31,7 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// A rank's machine: how ssh reaches it, and the addresses that it has for the others.
 #[derive(Debug, PartialEq, Deserialize)]
-struct Host {
+pub struct Host {
     ssh: String,
     #[serde(default)]
     ips: Vec<String>,
@@ -49,13 +49,12 @@ enum HostFile {
     Addresses(Vec<Vec<String>>),
 }
 
-/// Starts a rank for each host of the file, with this command's other options, and waits for all.
+/// Starts a rank on each host, with this command's other options, and waits for all.
 ///
 /// # Errors
-/// A host file that cannot be used, no ssh, or a rank that cannot be started.
-pub fn launch(file: &Path, signals: &Signals) -> Result<ExitCode> {
-    let hosts = read(file)?;
-    let addresses = addresses(&hosts)?;
+/// No ssh, or a rank that cannot be started.
+pub fn launch(hosts: &[Host], signals: &Signals) -> Result<ExitCode> {
+    let addresses = addresses(hosts)?;
     let ring = serde_json::to_string(&addresses.iter().map(|address| [address]).collect::<Vec<_>>())?;
     let folder = tempfile::tempdir().context("no temporary folder can be made for the host file")?;
     let ring_file = folder.path().join("ring.json");
@@ -102,7 +101,20 @@ fn start_error(error: &io::Error, rank: usize, host: &Host) -> anyhow::Error {
     anyhow::anyhow!("rank {rank} on {ssh} could not be started: {error}")
 }
 
-fn read(file: &Path) -> Result<Vec<Host>> {
+/// That many ranks on this machine.
+pub fn here(ranks: usize) -> Vec<Host> {
+    let host = |_| Host {
+        ssh: "127.0.0.1".into(),
+        ips: Vec::new(),
+    };
+    (0..ranks).map(host).collect()
+}
+
+/// Reads a host file of MLX's, in any of its forms.
+///
+/// # Errors
+/// It cannot be read, is of another form, or lacks a host.
+pub fn read(file: &Path) -> Result<Vec<Host>> {
     let name = file.display();
     let text = fs::read_to_string(file).with_context(|| format!("host file {name} cannot be read"))?;
     let parsed: HostFile = serde_json::from_str(&text).map_err(|_| {
@@ -292,15 +304,13 @@ mod tests {
 
     #[test]
     fn ranks_on_one_machine_get_ports_of_their_own() {
-        let local = || Host {
-            ssh: "127.0.0.1".into(),
-            ips: vec![],
-        };
         let far = Host {
             ssh: "mac2".into(),
             ips: vec!["10.0.0.2".into()],
         };
-        let addresses = addresses(&[local(), local(), far]).unwrap();
+        let mut hosts = here(2);
+        hosts.push(far);
+        let addresses = addresses(&hosts).unwrap();
         assert!(addresses[0].starts_with("127.0.0.1:") && addresses[0] != addresses[1]);
         assert_eq!(addresses[2], "10.0.0.2:32325");
     }

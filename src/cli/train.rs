@@ -7,20 +7,18 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use signal_hook::low_level::exit;
 
 use super::clock::stamp;
 use super::config_args::ConfigArgs;
-use super::hosts;
 use super::signals::Signals;
 use super::training_report::TrainingReport;
+use super::{hosts, ranks};
 use crate::checkpoint::run::Run;
 use crate::checkpoint::runs::{self, RUNS};
 use crate::compute::ranks::{Backend, Ranks};
 use crate::config::{ConfigOverrides, Preset, TrainConfig};
 use crate::data::dataset::Dataset;
-use crate::error::line;
-use crate::terminal::console::{quoted, say, say_over_bar};
+use crate::terminal::console::{quoted, say};
 use crate::train::{Outcome, OwnTraining, Session, configure, configure_resumed, follow, train};
 
 /// Train a GPT, from scratch or from a checkpoint
@@ -105,36 +103,15 @@ pub fn run(options: Options) -> Result<ExitCode> {
 pub fn train_with(options: Options, own: Option<Box<dyn OwnTraining>>) -> Result<ExitCode> {
     let signals = Signals::register()?;
     if let Some(file) = &options.hosts {
-        return hosts::launch(file, &signals);
+        return hosts::launch(&hosts::read(file)?, &signals);
     }
-    hosts::heed_launcher()?;
-    let Some(ranks) = Ranks::join(options.distributed, on_lost)? else {
-        return train_among(None, options, own, &signals);
-    };
-    let ranks = Rc::new(ranks);
-    let result = train_among(Some(Rc::clone(&ranks)), options, own, &signals);
-    match &result {
-        Ok(_) => ranks.leave(),
-        Err(error) => ranks.fail(&line(error)),
+    match ranks::join(options.distributed)? {
+        None => train_among(None, options, own, &signals),
+        Some(ranks) => {
+            let result = train_among(Some(Rc::clone(&ranks)), options, own, &signals);
+            ranks::finish(&ranks, result)
+        }
     }
-    match result {
-        Err(_) if !ranks.is_first() && is_launched() => Ok(ExitCode::FAILURE), // rank 0 says why
-        Err(error) if !ranks.is_first() => Err(error.context(format!("rank {}", ranks.rank()))),
-        result => result,
-    }
-}
-
-/// Whether another process's `--hosts` has started this one, whose messages are beside those of rank 0.
-fn is_launched() -> bool {
-    std::env::var_os(hosts::LAUNCHED).is_some()
-}
-
-/// Ends the process when another rank is lost; the main thread may be blocked in MLX for ever.
-fn on_lost(why: &str, said_by_first: bool) {
-    if !(said_by_first && is_launched()) {
-        say_over_bar(format_args!("error: {why}"));
-    }
-    exit(1);
 }
 
 /// As one rank of several, if there are any.
