@@ -240,6 +240,7 @@ fn logits_and_gradients_are_those_of_pytorch() {
             precision: Precision::Float32,
             recompute: false,
             batch_rows: ROWS,
+            mean_rows: ROWS,
             micro_batches: 1,
             row_tokens: CONTEXT,
         };
@@ -293,7 +294,7 @@ fn a_table_trains_row_by_row_as_in_pytorch() {
         };
         // As many tokens of a text per token of a step, so that the table decays as much.
         let stepper = Stepper::new(&config, &model, &table, &rest).unwrap();
-        let mut stepper = stepper.with_training_tokens(1000 * grad_accum);
+        let mut stepper = stepper.with_training_tokens(Some(1000 * grad_accum));
         let mut state = TrainState::new(table.clone(), rest.clone(), config.optimizer).unwrap();
         for step in 0..STEPS as usize {
             let row = step % ROWS * CONTEXT..(step % ROWS + 1) * CONTEXT;

@@ -73,6 +73,7 @@ fn micro_batches(batch: &Batch, parts: usize) -> Vec<MicroBatch> {
                 rows: ROWS / parts,
             },
             dropout_keys: vec![0; 14],
+            ngram_rows: Vec::new(),
         })
         .collect()
 }
@@ -91,6 +92,7 @@ fn loss_and_every_gradient_are_those_of_pytorch_however_the_batch_is_divided() {
             precision: Precision::Float32,
             recompute: false,
             batch_rows: ROWS / parts,
+            mean_rows: ROWS / parts,
             micro_batches: parts,
             row_tokens: CONTEXT,
         };

@@ -77,6 +77,7 @@ fn every_gradient_is_that_of_pytorch() {
             precision: Precision::Float32,
             recompute: false,
             batch_rows: 12,
+            mean_rows: 12,
             micro_batches: 1,
             row_tokens: 24,
         };

@@ -93,6 +93,7 @@ fn gradients(case: &Case, recompute: bool) -> Vec<(String, Vec<f32>)> {
         precision: case.precision,
         recompute,
         batch_rows: ROWS,
+        mean_rows: ROWS,
         micro_batches: case.micro_batches,
         row_tokens: CONTEXT,
     };

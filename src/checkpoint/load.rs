@@ -16,8 +16,8 @@ use anyhow::{Result, bail, ensure};
 use super::formats::{hugging_face, peft};
 use super::tensors::{self, ExpectedTensors, TensorFile, TensorSpec};
 use super::{
-    Checkpoint, CheckpointState, MODEL_CONFIG, Moments, OPTIMIZER, SAMPLE, base, hashes, read_state, runs, unsupported,
-    weights,
+    APART, Apart, Checkpoint, CheckpointState, MODEL_CONFIG, Moments, OPTIMIZER, SAMPLE, base, hashes, read_state,
+    runs, unsupported, weights,
 };
 use crate::config::ModelConfig;
 use crate::error::{self, Error, ErrorKind, OfKind};
@@ -27,7 +27,7 @@ use crate::terminal::shell::quoted;
 use crate::tokenizer::Tokenizer;
 
 /// Files that are only needed to resume training.
-const ONLY_FOR_TRAINING: [&str; 2] = [OPTIMIZER, SAMPLE];
+const ONLY_FOR_TRAINING: [&str; 3] = [OPTIMIZER, APART, SAMPLE];
 
 impl LanguageModel {
     /// Loads the model of a checkpoint's folder, or of a run's newest checkpoint, and checks it against its configuration and
@@ -169,11 +169,9 @@ impl Checkpoint {
                 .filter_map(|(name, array)| Some((name.strip_prefix(prefix)?.to_owned(), array.clone())));
             Parameters::from_entries(entries.collect())
         };
-        let moments = Moments {
-            m: part("m."),
-            v: part("v."),
-        };
-        Ok((state, moments))
+        let (m, v) = (part("m."), part("v."));
+        let apart = Apart::read(&self.folder, &m, &v)?;
+        Ok((state, Moments { m, v, apart }))
     }
 }
 

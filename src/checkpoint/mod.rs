@@ -25,6 +25,7 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
+mod apart;
 pub mod base;
 mod bos_eos;
 pub mod formats;
@@ -42,6 +43,7 @@ mod tensors;
 mod unsupported;
 mod weights;
 
+pub use apart::Apart;
 pub use hashes::{has_hashes, verify};
 pub use state::{Best, CheckpointState, LossLevel, LossScale, Losses, Moments, read_state, read_state_if_any};
 pub use weights::WEIGHTS_FILE;
@@ -62,6 +64,8 @@ use crate::tokenizer::folder::{MODEL_CONFIG, TOKENIZER, TOKENIZER_CONFIG};
 
 /// The optimizer's moments, in a checkpoint's folder.
 const OPTIMIZER: &str = "optimizer.safetensors";
+/// What ranks that train apart have of their own.
+const APART: &str = "apart.safetensors";
 /// The text that the model generated when it was saved.
 const SAMPLE: &str = "sample.txt";
 

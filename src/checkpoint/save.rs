@@ -49,6 +49,9 @@ impl Checkpoint {
                 Precision::Float32,
                 both.iter().map(|(name, array)| (name.clone(), array)),
             )?;
+            if let Some(apart) = &moments.apart {
+                apart.write(temp)?;
+            }
             fs::write(temp.join(SAMPLE), sample)?;
             state.write(temp)
         })

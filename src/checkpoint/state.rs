@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::Apart;
 use super::hashes;
 use crate::compute::numerics::NumericsFingerprint;
 use crate::config::TrainConfig;
@@ -112,6 +113,8 @@ pub struct Moments {
     pub m: Parameters,
     /// Second moments.
     pub v: Parameters,
+    /// What ranks that train apart have besides.
+    pub apart: Option<Apart>,
 }
 
 /// The record of an imported checkpoint: its origin, and the hashes.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use super::{scaling, speedrun, sweep};
+use super::{distributed, scaling, speedrun, sweep};
 use crate::compute::kernels::{self, BlasThroughput, Compiler, NO_COMPILER};
 use crate::config::{Device, Preset, default_threads};
 use crate::measure::bench::timing::Rounds;
@@ -41,7 +41,8 @@ Examples:
     mlx-gpt bench --only training --threads 1    only training, on one thread
     mlx-gpt bench scaling                        how step time scales with batch, context, width and vocabulary
     mlx-gpt bench sweep sweeps/muon.toml         which learning rates are best
-    mlx-gpt bench speedrun sweeps/speedrun.toml  time of recipes to a target loss"
+    mlx-gpt bench speedrun sweeps/speedrun.toml  time of recipes to a target loss
+    mlx-gpt bench distributed                    messages between two processes, and training on up to 64 machines"
 )]
 pub struct Options {
     #[command(subcommand)]
@@ -55,6 +56,7 @@ enum Command {
     Scaling(scaling::Options),
     Sweep(sweep::Options),
     Speedrun(speedrun::Options),
+    Distributed(distributed::Options),
 }
 
 #[derive(Args)]
@@ -112,6 +114,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         Some(Command::Scaling(options)) => scaling::run(options),
         Some(Command::Sweep(options)) => sweep::run(options),
         Some(Command::Speedrun(options)) => speedrun::run(options),
+        Some(Command::Distributed(options)) => distributed::run(options),
         None => speed(&options.speed),
     }
 }

@@ -14,15 +14,18 @@ mod command;
 mod completions;
 mod config_args;
 mod data;
+mod distributed;
 mod doctor;
 mod eval;
 mod export;
 mod generate;
+mod hosts;
 mod import;
 #[cfg(feature = "lessons")]
 mod lesson;
 mod messages;
 mod output;
+mod ranks;
 mod recipes;
 mod runs;
 mod scaling;

@@ -97,6 +97,15 @@ impl Signals {
         }
     }
 
+    /// The exit code after a run was stopped: that of Ctrl-C, if another machine received the signal.
+    pub fn code_or_of_others(&self) -> ExitCode {
+        if self.requested() {
+            self.code()
+        } else {
+            ExitCode::from(code(SIGINT) as u8)
+        }
+    }
+
     /// The exit code after a signal, as shells define it: 128 + the first signal's number.
     pub fn code(&self) -> ExitCode {
         ExitCode::from(code(self.0.first.load(Ordering::Relaxed)) as u8)

@@ -2,21 +2,24 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::SystemTime;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use super::clock::stamp;
 use super::config_args::ConfigArgs;
 use super::signals::Signals;
 use super::training_report::TrainingReport;
+use super::{hosts, ranks};
 use crate::checkpoint::run::Run;
 use crate::checkpoint::runs::{self, RUNS};
+use crate::compute::ranks::{Backend, Ranks};
 use crate::config::{ConfigOverrides, Preset, TrainConfig};
 use crate::data::dataset::Dataset;
 use crate::terminal::console::{quoted, say};
-use crate::train::{Outcome, OwnTraining, Session, configure, configure_resumed, train};
+use crate::train::{Outcome, OwnTraining, Session, configure, configure_resumed, follow, train};
 
 /// Train a GPT, from scratch or from a checkpoint
 ///
@@ -81,6 +84,18 @@ pub struct Options {
     /// Configuration file: the options below as TOML keys, such as a run's config.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// How the processes that train together are connected
+    #[arg(
+        long,
+        value_enum,
+        value_name = "BACKEND",
+        default_value = "any",
+        help_heading = "Several machines"
+    )]
+    distributed: Backend,
+    /// Start a process on each host of this file, [{"ssh": "mac1", "ips": ["10.0.0.1"]}, …], and train on all together
+    #[arg(long, value_name = "FILE", help_heading = "Several machines")]
+    hosts: Option<PathBuf>,
     #[command(flatten)]
     overrides: ConfigArgs,
 }
@@ -92,13 +107,45 @@ pub fn run(options: Options) -> Result<ExitCode> {
 /// The same with a model and an optimizer of one's own, if any.
 pub fn train_with(options: Options, own: Option<Box<dyn OwnTraining>>) -> Result<ExitCode> {
     let signals = Signals::register()?;
+    if let Some(file) = &options.hosts {
+        return hosts::launch(&hosts::read(file)?, &signals);
+    }
+    match ranks::join(options.distributed)? {
+        None => train_among(None, options, own, &signals),
+        Some(ranks) => {
+            let result = train_among(Some(Rc::clone(&ranks)), options, own, &signals);
+            ranks::finish(&ranks, result)
+        }
+    }
+}
+
+/// As one rank of several, if there are any.
+fn train_among(
+    ranks: Option<Rc<Ranks>>,
+    options: Options,
+    own: Option<Box<dyn OwnTraining>>,
+    signals: &Signals,
+) -> Result<ExitCode> {
     let file = match &options.config {
         Some(path) => ConfigOverrides::read(path)?,
         None => ConfigOverrides::default(),
     };
     let given = options.overrides.overrides()?;
+    if let Some(ranks) = &ranks {
+        let resumes = options.resume.is_some();
+        let settings = format!("{:?} {resumes} {} {}", options.preset, given.shared(), file.shared());
+        ranks
+            .ensure_same("other options", settings)
+            .context("start all with the same options")?;
+        if !ranks.is_first() {
+            return Ok(match follow(ranks, &given, signals)? {
+                Outcome::Finished => ExitCode::SUCCESS,
+                Outcome::Stopped => signals.code_or_of_others(),
+            });
+        }
+    }
     let mut session = match &options.resume {
-        Some(folder) => resume(folder.as_deref().or(options.out.as_deref()), &given)?,
+        Some(folder) => resume(ranks, folder.as_deref().or(options.out.as_deref()), &given)?,
         None => {
             let (mut config, preset) = configure(&given, &file, options.preset)?;
             config.device.select()?;
@@ -110,19 +157,19 @@ pub fn train_with(options: Options, own: Option<Box<dyn OwnTraining>>) -> Result
             let folder = options
                 .out
                 .unwrap_or_else(|| default_folder(&dataset.name(), preset, SystemTime::now()));
-            Session::start(config, &dataset, &folder)?
+            Session::start_among(ranks, config, &dataset, &folder)?
         }
     };
     if let Some(own) = own {
         session = session.with_own(own)?;
     }
-    Ok(match train(&mut session, &mut TrainingReport::new(&signals))? {
+    Ok(match train(&mut session, &mut TrainingReport::new(signals))? {
         Outcome::Finished => ExitCode::SUCCESS,
-        Outcome::Stopped => signals.code(),
+        Outcome::Stopped => signals.code_or_of_others(),
     })
 }
 
-fn resume(folder: Option<&Path>, overrides: &ConfigOverrides) -> Result<Session> {
+fn resume(ranks: Option<Rc<Ranks>>, folder: Option<&Path>, overrides: &ConfigOverrides) -> Result<Session> {
     let run = match folder {
         Some(folder) => open_run(folder)?,
         None => runs::newest(Path::new(RUNS))?,
@@ -130,7 +177,7 @@ fn resume(folder: Option<&Path>, overrides: &ConfigOverrides) -> Result<Session>
     let config = configure_resumed(overrides, &run.config()?)?;
     config.device.select()?;
     let dataset = open_dataset(&config)?;
-    Session::resume(run, config, &dataset)
+    Session::resume_among(ranks, run, config, &dataset)
 }
 
 /// A run's folder, or its newest checkpoint's.

@@ -18,6 +18,7 @@ mod limits;
 pub mod memory;
 pub mod numerics;
 pub mod operations;
+pub mod ranks;
 mod raw;
 pub mod recompute;
 pub mod workers;

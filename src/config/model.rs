@@ -28,7 +28,7 @@ pub enum Architecture {
 
 /// The configuration of a model. In GPT-2's `config.json` and nanoGPT, `embd`, `layers`, `heads` and `context` are called
 /// `n_embd`, `n_layer`, `n_head`, and `n_positions` or `block_size`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
     /// Which network it is.
     pub architecture: Architecture,
@@ -55,7 +55,7 @@ pub struct ModelConfig {
 }
 
 /// The ids of the bos and eos tokens, if the model's files name them; otherwise the tokenizer's are used.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BosEos {
     /// The token that begins a text.
     pub bos: Option<u32>,
@@ -65,7 +65,7 @@ pub struct BosEos {
 
 /// Low-rank adapters (Hu et al. 2021, section 4.1): a linear layer `x W + b` becomes `x W + b + alpha/rank · x Aᵀ Bᵀ`, of
 /// which only A and B are trained.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Lora {
     /// Rows of A and columns of B.
     pub rank: usize,

@@ -46,9 +46,30 @@ const ARCHITECTURE_KEYS: [&str; 13] = [
     "ngram_size",
 ];
 
+/// The keys that may differ between machines that train together: paths, and what a machine has.
+const MACHINE_KEYS: [&str; 4] = ["corpus", "tokenizer", "init_from", "threads"];
+
 impl From<Table> for ConfigOverrides {
     fn from(table: Table) -> Self {
         Self(table)
+    }
+}
+
+impl TrainConfig {
+    /// The configuration of a run that another machine leads, with the text and the threads that this one was given.
+    ///
+    /// # Errors
+    /// An invalid value.
+    pub fn on_this_machine(mut self, own: &ConfigOverrides) -> Result<Self> {
+        let none = ConfigOverrides::default();
+        if let Some(corpus) = own.get("corpus", &none)? {
+            self.corpus = corpus;
+        }
+        // Of another number a resumed run would differ in the last digits, so that all have rank 0's unless told otherwise.
+        if let Some(threads) = own.get("threads", &none)? {
+            self.threads = threads;
+        }
+        Ok(self)
     }
 }
 
@@ -74,6 +95,13 @@ impl ConfigOverrides {
     /// Whether the key is set.
     pub fn has(&self, key: &str) -> bool {
         self.0.contains_key(key)
+    }
+
+    /// The settings that are the same on all machines that train together, as text to compare.
+    pub fn shared(&self) -> String {
+        let mut table = self.0.clone();
+        MACHINE_KEYS.iter().for_each(|key| drop(table.remove(*key)));
+        table.to_string()
     }
 
     /// The value of that key, here or else in `fallback`.

@@ -193,6 +193,7 @@ impl Preset {
             device,
             threads: default_threads(device),
             seed: 1337,
+            sync_every: 0,
             eval_every: every,
             eval_batches: 20,
             save_every: every,

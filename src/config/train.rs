@@ -273,6 +273,12 @@ pub struct TrainConfig {
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", help_heading = "Hardware"))]
     pub threads: usize,
 
+    /// Let each machine train this many steps on its own rows before they join by an outer step (DiLoCo), for slow networks; 0:
+    /// they sum their gradients at each step [default: 0]
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "H", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Several machines"))]
+    pub sync_every: u64,
+
     /// Steps between evaluations, which estimate the loss on both splits
     #[cfg_attr(
         feature = "cli",

@@ -43,6 +43,14 @@ impl TrainConfig {
             self.grad_accum
         );
         self.ensure_no_batch_ramp("the configuration", "remove those lines from it")?;
+        for (name, every) in [("eval-every", self.eval_every), ("save-every", self.save_every)] {
+            ensure!(
+                self.sync_every == 0 || every.is_multiple_of(self.sync_every),
+                "{name} {every} is no multiple of sync-every {}, between which machines have no common model; choose {}",
+                self.sync_every,
+                every.next_multiple_of(self.sync_every)
+            );
+        }
         if self.lora_rank > 0 {
             ensure!(
                 self.optimizer == Optimizer::Adamw,

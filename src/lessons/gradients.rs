@@ -30,6 +30,7 @@ pub fn gradients(model: &ModelConfig, parameters: &Parameters, batch: &Batch, pa
         precision: Precision::Float32,
         recompute: false,
         batch_rows: batch.rows / parts,
+        mean_rows: batch.rows / parts,
         micro_batches: parts,
         row_tokens: batch.context(),
     };

@@ -57,7 +57,7 @@ impl InMemoryRun {
         Ok(Self {
             config: config.clone(),
             context: setup.model.context,
-            stepper: setup.stepper(config)?,
+            stepper: setup.stepper(config, None)?,
             evaluator: setup.evaluator(config)?,
             state: setup.state,
             train: setup.train,

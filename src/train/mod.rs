@@ -16,6 +16,7 @@
 mod configure;
 mod diagnosis;
 pub mod freeze;
+mod handover;
 mod in_memory;
 mod log;
 pub mod metrics;
@@ -30,6 +31,7 @@ mod session;
 mod setup;
 mod spike;
 pub mod step;
+mod together;
 
 pub use configure::{absolute_corpus, configure, configure_resumed};
 pub use diagnosis::diagnose;
@@ -38,6 +40,7 @@ pub use log::LOG_EVERY;
 pub use observer::{Interrupt, NoopObserver, Observer};
 pub use own::{OwnStep, OwnTraining};
 pub use session::{Session, time_of_step};
+pub use together::follow;
 
 use anyhow::{Result, bail, ensure};
 
@@ -91,14 +94,16 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
     let mut pending = None;
     while session.state.step < session.config.steps {
         observer.set_unsaved_work(Some(session.unsaved_steps()));
-        if observer.requested() {
+        if session.stopping(observer) {
             report_pending(session, &mut log, observer, pending.take())?;
+            session.meet()?;
             session.save()?;
             observer.stopped(session);
             return Ok(Outcome::Stopped);
         }
         let batches = session.stepper.micro_batches(&session.train, session.state.step);
         let begun = session.stepper.begin(&mut session.state, batches)?;
+        session.join()?;
         let mut spike = report_pending(session, &mut log, observer, pending.replace(begun))?;
 
         let now = session.state.step;
@@ -119,6 +124,7 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
             evaluate(session, &log, observer)?;
         }
         if save {
+            session.meet()?;
             match session.save() {
                 Err(error) if !last => observer.warning(&format!("{error:#}; training continues")),
                 saved => saved?,

@@ -54,6 +54,10 @@ impl Session {
 
     fn begin_with(&mut self, own: &mut dyn OwnTraining) -> Result<()> {
         ensure_plain(&self.config)?;
+        ensure!(
+            self.together.is_none(),
+            "a model and an optimizer of your own are trained on one machine; start one process"
+        );
         own.prepare(&self.config, &self.model)?;
         if self.state.step == 0 {
             let parameters = own.initialize()?;

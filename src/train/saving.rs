@@ -4,7 +4,9 @@ use std::io;
 
 use anyhow::Result;
 
+use super::observer::Observer;
 use super::session::Session;
+use super::together::Together;
 use crate::checkpoint::{Checkpoint, CheckpointState, Moments};
 use crate::config::{OnNan, TrainConfig};
 use crate::disk::bytes::Bytes;
@@ -16,6 +18,15 @@ use crate::terminal::shell::quoted;
 pub(super) const SAMPLE_TOKENS: usize = 300;
 
 impl Session {
+    /// Whether the run is to stop now: on several machines after the step whose sums have passed on that one of them was asked
+    /// to.
+    pub(super) fn stopping(&self, interrupt: &dyn Observer) -> bool {
+        match &self.together {
+            None => interrupt.requested(),
+            Some(together) => together.stopping(interrupt.requested()),
+        }
+    }
+
     /// Saves a checkpoint of this step, unless there is one, and deletes those that are not kept.
     ///
     /// # Errors
@@ -101,6 +112,7 @@ impl Session {
         let moments = Moments {
             m: self.state.m.clone(),
             v: self.state.v.clone(),
+            apart: self.together.as_ref().and_then(Together::apart),
         };
         self.metrics.sync(&self.run)?;
         checkpoint.save(&moments, &state, &self.sample)?;

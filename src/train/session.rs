@@ -1,17 +1,21 @@
 //! A training run: started new, or resumed from its newest checkpoint.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Result;
 
+use super::handover;
 use super::metrics::{ChangesRecord, Metrics, Record};
 use super::saving::SAMPLE_TOKENS;
 use super::setup::Setup;
 use super::step::{Stepper, TrainState};
+use super::together::{Together, rows};
 use crate::checkpoint::run::Run;
 use crate::checkpoint::{Best, CheckpointState, Losses, base, read_state};
-use crate::compute::numerics;
+use crate::compute::numerics::{self, NumericsFingerprint};
+use crate::compute::ranks::Ranks;
 use crate::config::{Architecture, ModelConfig, TrainConfig};
 use crate::data::dataset::Dataset;
 use crate::data::source::Source;
@@ -52,6 +56,8 @@ pub struct Session {
     pub(super) sample: String,
     /// Of the last evaluation, for a task.
     pub(super) accuracy: Option<f64>,
+    /// The other machines that it is trained on with this one.
+    pub(super) together: Option<Together>,
     /// Options that changed on resume, one line each.
     changes: Vec<String>,
 }
@@ -62,7 +68,7 @@ pub struct Session {
 /// A configuration or a corpus that cannot be trained with.
 pub fn time_of_step(config: &TrainConfig, dataset: &Dataset) -> Result<Duration> {
     let mut setup = Setup::new(config, dataset)?;
-    setup.stepper(config)?.time_step(&mut setup.state, &setup.train)
+    setup.stepper(config, None)?.time_step(&mut setup.state, &setup.train)
 }
 
 impl Session {
@@ -72,13 +78,26 @@ impl Session {
     /// A configuration, corpus or checkpoint that cannot be trained with; a folder that already holds a run. Nothing
     /// is left behind.
     pub fn start(config: TrainConfig, dataset: &Dataset, folder: &Path) -> Result<Self> {
+        Self::start_among(None, config, dataset, folder)
+    }
+
+    /// The same on several machines, of whose ranks this is the first; the others [`follow`](super::follow).
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); a rank that reads another text.
+    pub fn start_among(
+        ranks: Option<Rc<Ranks>>,
+        config: TrainConfig,
+        dataset: &Dataset,
+        folder: &Path,
+    ) -> Result<Self> {
         let mut setup = Setup::new(&config, dataset)?;
         if let Some(note) = dataset.special_token_note(&setup.tokenizer, config.special) {
             log::info!("corpus {}: {note}", config.corpus);
         }
         let run = Run::create(folder, &config)?;
         keep_base(&run, &mut setup).inspect_err(|_| run.discard())?;
-        Self::assemble(config, run, setup)
+        Self::assemble(ranks, config, run, setup)
     }
 
     /// Resumes a run from its newest checkpoint, with `config` from now on. A run without a checkpoint restarts at step 0, with
@@ -87,7 +106,20 @@ impl Session {
     /// # Errors
     /// An option that cannot change on resume, a damaged checkpoint, another corpus than it was trained on, or another
     /// process that trains it.
-    pub fn resume(mut run: Run, config: TrainConfig, dataset: &Dataset) -> Result<Self> {
+    pub fn resume(run: Run, config: TrainConfig, dataset: &Dataset) -> Result<Self> {
+        Self::resume_among(None, run, config, dataset)
+    }
+
+    /// The same on several machines, of whose ranks this is the first; the others [`follow`](super::follow).
+    ///
+    /// # Errors
+    /// As [`resume`](Self::resume); a rank that reads another text.
+    pub fn resume_among(
+        ranks: Option<Rc<Ranks>>,
+        mut run: Run,
+        config: TrainConfig,
+        dataset: &Dataset,
+    ) -> Result<Self> {
         ensure_no_batch_ramp(&run, &config)?;
         config.validate()?;
         run.lock()?;
@@ -111,9 +143,9 @@ impl Session {
         }
         changes.extend(numerics::changes(
             &setup.saved.numerics,
-            &numerics::current(config.device),
+            &numerics_of(&config, ranks.as_deref()),
         ));
-        let mut session = Self::assemble(config, run, setup)?;
+        let mut session = Self::assemble(ranks, config, run, setup)?;
         session.record(changes)?;
         Ok(session)
     }
@@ -132,21 +164,35 @@ impl Session {
 
     /// # Errors
     /// A thread cannot be started, or the metrics cannot be opened. A new run is gone then.
-    fn assemble(config: TrainConfig, run: Run, setup: Setup) -> Result<Self> {
-        let device = config.device;
+    fn assemble(ranks: Option<Rc<Ranks>>, config: TrainConfig, run: Run, setup: Setup) -> Result<Self> {
         let parts = || {
+            rows(&config, ranks.as_deref())?; // before the others are told of it
+            if let Some(ranks) = &ranks {
+                handover::give(ranks, &config, &setup)?;
+            }
+            let of = |ranks| Together::new(ranks, &config, &setup.state, setup.apart.clone());
+            let together = ranks.as_ref().map(of).transpose()?;
             anyhow::Ok((
-                setup.stepper(&config)?,
+                setup.stepper(&config, ranks.as_ref())?,
+                together,
                 setup.evaluator(&config)?,
                 Metrics::open(&run, setup.state.step)?,
             ))
         };
-        let (stepper, evaluator, metrics) = parts().inspect_err(|_| run.discard())?;
+        let (stepper, together, evaluator, metrics) = parts().inspect_err(|_| run.discard())?;
+        let numerics = numerics_of(&config, ranks.as_deref());
+        if let Some(ranks) = &ranks {
+            ranks.set_remedy(format!(
+                "; go on from the last checkpoint with --resume {}",
+                quoted(&run.folder)
+            ));
+        }
         Ok(Self {
             stepper,
             evaluator,
             metrics,
             config,
+            together,
             run,
             model: setup.model,
             tokenizer: setup.tokenizer,
@@ -156,13 +202,29 @@ impl Session {
             accuracy: None,
             state: setup.state,
             saved: CheckpointState {
-                numerics: numerics::current(device),
+                numerics,
                 ..setup.saved
             },
             base: setup.base,
             sample: setup.sample,
             changes: Vec::new(),
         })
+    }
+
+    /// Where ranks train apart, joins them if it is time to: to be called after each step.
+    pub(super) fn join(&mut self) -> Result<()> {
+        match &mut self.together {
+            Some(together) => together.after_step(&mut self.state),
+            None => Ok(()),
+        }
+    }
+
+    /// What all ranks do before the first one saves for all; see [`Together::before_save`].
+    pub(super) fn meet(&mut self) -> Result<()> {
+        match &mut self.together {
+            Some(together) => together.before_save(&self.state),
+            None => Ok(()),
+        }
     }
 
     /// Estimates the time of a step.
@@ -295,6 +357,13 @@ pub(super) fn less_memory(config: &TrainConfig, begun: bool) -> String {
     }
 }
 
+/// What determines rounding, the number of ranks too, as each sums its own rows first.
+fn numerics_of(config: &TrainConfig, ranks: Option<&Ranks>) -> NumericsFingerprint {
+    let mut numerics = numerics::current(config.device);
+    numerics.insert("ranks".into(), ranks.map_or(1, Ranks::size).to_string());
+    numerics
+}
+
 /// Copies the base model of the adapters into the run.
 fn keep_base(run: &Run, setup: &mut Setup) -> Result<()> {
     if let Some(found) = &setup.base {
@@ -372,7 +441,7 @@ mod tests {
         let (path, metrics) = (run.config_path(), run.metrics_path());
         std::fs::create_dir(&metrics).unwrap(); // it cannot be opened as a file
         assert!(path.exists());
-        assert!(Session::assemble(config, run, setup).is_err());
+        assert!(Session::assemble(None, config, run, setup).is_err());
         assert!(!path.exists(), "the next start finds no run");
     }
 }

@@ -1,6 +1,7 @@
 //! The initial state of a run: random weights, those of a checkpoint, or its own newest checkpoint.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::{Result, ensure};
 
@@ -9,13 +10,15 @@ use super::optimizers::uses_adamw;
 use super::session::less_memory;
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
-use crate::checkpoint::{self, Checkpoint, CheckpointState, Moments, WEIGHTS_FILE};
+use crate::checkpoint::{self, Apart, Checkpoint, CheckpointState, Moments, WEIGHTS_FILE};
 use crate::compute::memory;
+use crate::compute::ranks::Ranks;
 use crate::config::{ModelConfig, TrainConfig};
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
 use crate::data::source::Source;
 use crate::data::tasks::TaskData;
+use crate::data::tokens::Tokens;
 use crate::evaluate::Evaluator;
 use crate::model::init;
 use crate::terminal::shell::quoted;
@@ -40,6 +43,8 @@ pub struct Setup {
     pub base: Option<PathBuf>,
     /// Sample of the last evaluation.
     pub sample: String,
+    /// What the checkpoint has of ranks that train apart.
+    pub apart: Option<Apart>,
 }
 
 impl Setup {
@@ -91,6 +96,7 @@ impl Setup {
             saved: CheckpointState::new(config.seed, dataset.record()?, hash),
             base,
             sample: String::new(),
+            apart: None,
         })
     }
 
@@ -102,7 +108,7 @@ impl Setup {
         config.device.select()?;
         let folder = run.newest_checkpoint()?;
         checkpoint::verify(&folder)?;
-        let (mut checkpoint, saved, state) = load(config, &folder)?;
+        let (mut checkpoint, saved, state, apart) = load(config, &folder)?;
         ensure!(
             saved.corpus == dataset.record()?,
             "corpus {} is not the text that the run was trained on; restore that text, give its path with --corpus, or start a new run with --init-from {}",
@@ -142,19 +148,17 @@ impl Setup {
             state,
             saved,
             base: checkpoint.base,
+            apart,
         })
     }
 
-    /// The optimizer steps of a run from here.
+    /// The optimizer steps of a run from here, taken together with other `ranks`, if there are any.
     ///
     /// # Errors
-    /// A thread cannot be started.
-    pub fn stepper(&self, config: &TrainConfig) -> Result<Stepper> {
-        let stepper = Stepper::new(config, &self.model, &self.state.parameters, &self.state.frozen)?;
-        let mut stepper = match self.train.tokens() {
-            Some(tokens) => stepper.with_training_tokens(tokens.len()),
-            None => stepper,
-        };
+    /// A thread cannot be started; there are fewer rows than ranks.
+    pub fn stepper(&self, config: &TrainConfig, ranks: Option<&Rc<Ranks>>) -> Result<Stepper> {
+        let stepper = Stepper::among(ranks, config, &self.model, &self.state.parameters, &self.state.frozen)?;
+        let mut stepper = stepper.with_training_tokens(self.train.tokens().map(Tokens::len));
         stepper.set_retry(self.state.retry);
         Ok(stepper)
     }
@@ -162,7 +166,7 @@ impl Setup {
     /// What evaluates the run's losses.
     ///
     /// # Errors
-    /// As [`stepper`](Self::stepper).
+    /// A thread cannot be started.
     pub fn evaluator(&self, config: &TrainConfig) -> Result<Evaluator> {
         Evaluator::new(
             &self.model,
@@ -172,15 +176,18 @@ impl Setup {
     }
 }
 
-/// A checkpoint of a run, and the state of the training there.
+/// A checkpoint of a run, and the state of the training there, also that of ranks that train apart.
 ///
 /// # Errors
 /// A checkpoint that training did not write, or is damaged.
-pub(super) fn load(config: &TrainConfig, folder: &Path) -> Result<(Checkpoint, CheckpointState, TrainState)> {
+pub(super) fn load(
+    config: &TrainConfig,
+    folder: &Path,
+) -> Result<(Checkpoint, CheckpointState, TrainState, Option<Apart>)> {
     let checkpoint = Checkpoint::load(folder)?;
     let (parameters, frozen) = freeze::partition(config, &checkpoint.parameters)?;
     let (with_v, _) = parameters.partition(|name, array| uses_adamw(config.optimizer, name, array.shape()));
-    let (saved, Moments { m, v }) = checkpoint.load_state(&parameters, &with_v)?;
+    let (saved, Moments { m, v, apart }) = checkpoint.load_state(&parameters, &with_v)?;
     let state = TrainState {
         step: saved.step,
         parameters,
@@ -192,7 +199,7 @@ pub(super) fn load(config: &TrainConfig, folder: &Path) -> Result<(Checkpoint, C
         retry: saved.retry,
         loss_level: saved.loss_level,
     };
-    Ok((checkpoint, saved, state))
+    Ok((checkpoint, saved, state, apart))
 }
 
 /// # Errors
@@ -257,7 +264,7 @@ fn ensure_fits(config: &TrainConfig, model: &ModelConfig, begun: bool) -> Result
 }
 
 /// The training and the validation split; of a text, each must have at least one row and the token after it.
-fn sources(config: &TrainConfig, tokenizer: &Tokenizer, dataset: &Dataset) -> Result<(Source, Source)> {
+pub(super) fn sources(config: &TrainConfig, tokenizer: &Tokenizer, dataset: &Dataset) -> Result<(Source, Source)> {
     let source_of = |name: &str, split| {
         let source = dataset.source(tokenizer, split, config.special)?;
         let Some(tokens) = source.tokens() else {

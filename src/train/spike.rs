@@ -43,8 +43,8 @@ impl LossLevel {
     }
 }
 
-/// Returns to the last checkpoint before a spike that `step` completes, and says whether it did. Without one the run goes on,
-/// with a warning, from the level that the loss has now.
+/// Returns to the last checkpoint before a spike that `step` completes, and says whether it did. Without one, and on several
+/// machines, the run goes on, with a warning, from the level that the loss has now.
 ///
 /// # Errors
 /// The run returned before; a checkpoint that cannot be read.
@@ -57,10 +57,14 @@ pub(super) fn recover(session: &mut Session, observer: &mut dyn Observer, step: 
     // A checkpoint of the step before the first high loss has the weights that gave it.
     let before = now.saturating_sub(u64::from(IN_A_ROW));
     let checkpoint = session.run.steps()?.into_iter().rfind(|&saved| saved < before);
-    let Some(checkpoint) = checkpoint else {
+    let reason = match &session.together {
+        Some(_) => "a run on several machines does not return to a checkpoint by itself",
+        None => "no checkpoint is from before",
+    };
+    let Some(checkpoint) = checkpoint.filter(|_| session.together.is_none()) else {
         session.state.loss_level = LossLevel::default();
         observer.warning(&format!(
-            "{rise}; no checkpoint is from before, so training continues; a lower --lr may prevent it"
+            "{rise}; {reason}, so training continues; a lower --lr may prevent it"
         ));
         return Ok(false);
     };
@@ -92,7 +96,7 @@ impl Session {
     fn return_to(&mut self, step: u64) -> Result<()> {
         let folder = self.run.step_folder(step);
         checkpoint::verify(&folder)?;
-        let (checkpoint, saved, mut state) = setup::load(&self.config, &folder)?;
+        let (checkpoint, saved, mut state, _) = setup::load(&self.config, &folder)?;
         state.retry = self.state.retry + 1;
         self.run.update_links(&saved)?;
         self.run.remove_checkpoints_after(step)?;

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::bail;
 use crate::common::{folder, mlx_gpt, random_checkpoint, saved, stdout, succeed, train_tiny};
+use anyhow::bail;
 use mlx_gpt::checkpoint::Checkpoint;
 use mlx_gpt::checkpoint::formats::Dtype;
 use mlx_gpt::checkpoint::formats::gguf::Gguf;

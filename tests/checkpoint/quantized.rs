@@ -244,7 +244,10 @@ fn quantized_numbers_are_within_a_step() {
                 .fold((0f32, 0f32), |(low, high), &x| (low.min(x), high.max(x)));
             // MLX moves the scale a little so that zero is a step: a group can be off by one step at its far end.
             let step = (high - low) / steps;
-            assert!(crate::common::largest_difference(group, theirs) <= 1.01 * step, "{bits} bits");
+            assert!(
+                crate::common::largest_difference(group, theirs) <= 1.01 * step,
+                "{bits} bits"
+            );
         }
     }
 }

@@ -68,6 +68,7 @@ fn save(checkpoint: &Checkpoint) {
     let moments = Moments {
         m: checkpoint.parameters.clone(),
         v: checkpoint.parameters.clone(),
+        apart: None,
     };
     let corpus = CorpusRecord {
         sha256: String::new(),

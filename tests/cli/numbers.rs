@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use clap::ValueEnum;
 use crate::common::learned::{Learned, learned};
 use crate::common::{Fixture, fail, folder, mlx_gpt, stderr, succeed, train_tiny};
+use clap::ValueEnum;
 use mlx_gpt::checkpoint::{Checkpoint, LossScale};
 use mlx_gpt::config::{OnNan, Optimizer, Precision, TrainConfig};
 use mlx_gpt::data::batches::{Batch, row_starts, step_rng};

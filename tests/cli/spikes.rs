@@ -8,12 +8,30 @@ use crate::common::{copy, fail, folder, mlx_gpt, says, succeed, train_tiny, wait
 
 /// A run of 160 steps, and the options that let it diverge from there.
 fn ordinary(folder: &Path) {
-    let options = ["--optimizer", "adamw", "--steps", "160", "--save-every", "20", "--eval-every", "200"];
+    let options = [
+        "--optimizer",
+        "adamw",
+        "--steps",
+        "160",
+        "--save-every",
+        "20",
+        "--eval-every",
+        "200",
+    ];
     let options = [&options[..], &["--keep-last", "0", "--out", "run"]].concat();
     succeed(&mut train_tiny(folder, &options));
 }
 
-const DIVERGE: [&str; 8] = ["train", "--resume", "run", "--steps", "400", "--lr", "3", "--schedule-steps=400"];
+const DIVERGE: [&str; 8] = [
+    "train",
+    "--resume",
+    "run",
+    "--steps",
+    "400",
+    "--lr",
+    "3",
+    "--schedule-steps=400",
+];
 
 #[test]
 fn a_run_that_diverges_returns_once_also_if_it_is_killed_then() {
@@ -23,16 +41,25 @@ fn a_run_that_diverges_returns_once_also_if_it_is_killed_then() {
     copy(&home.path().join("run"), &other.path().join("run"));
 
     let said = fail(mlx_gpt(home.path()).args(DIVERGE));
-    assert!(said.contains("training continues after step 160 with other batches"), "{said}");
+    assert!(
+        said.contains("training continues after step 160 with other batches"),
+        "{said}"
+    );
     let error = said.lines().last().unwrap();
     assert!(
-        error.starts_with("error: step ") && error.contains("again after the run returned") && error.contains("with a --lr below 3"),
+        error.starts_with("error: step ")
+            && error.contains("again after the run returned")
+            && error.contains("with a --lr below 3"),
         "{said}"
     );
 
     // Killed after it returned.
     let output = other.path().join("said");
-    let mut child = mlx_gpt(other.path()).args(DIVERGE).stderr(fs::File::create(&output).unwrap()).spawn().unwrap();
+    let mut child = mlx_gpt(other.path())
+        .args(DIVERGE)
+        .stderr(fs::File::create(&output).unwrap())
+        .spawn()
+        .unwrap();
     wait_until("its return", &mut child, || says(&output, "with other batches"));
     child.kill().unwrap();
     child.wait().unwrap();

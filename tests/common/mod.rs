@@ -308,6 +308,7 @@ pub fn saved(checkpoint: Checkpoint) -> Checkpoint {
     let moments = Moments {
         m: checkpoint.parameters.clone(),
         v: checkpoint.parameters.clone(),
+        apart: None,
     };
     checkpoint
         .save(&moments, &CheckpointState::new(1, corpus, None), "")

@@ -163,6 +163,7 @@ impl Probe {
             precision,
             recompute: false,
             batch_rows: self.rows,
+            mean_rows: self.rows,
             micro_batches: 1,
             row_tokens: self.model.context,
         };

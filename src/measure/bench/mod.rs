@@ -4,6 +4,7 @@
 //! each token reads every weight once. Both bounds are measured in the same process, through MLX, with as many threads as
 //! training uses.
 
+pub mod distributed;
 pub mod flops;
 pub mod generation;
 pub mod machine;

@@ -3,6 +3,7 @@
 pub mod adamw;
 pub mod muon;
 pub mod ngram_decay;
+pub mod outer;
 pub mod schedule;
 
 use crate::config::{ModelConfig, Optimizer, TrainConfig};

@@ -106,6 +106,14 @@ pub struct GradientInputs {
     pub batch: WorkerBatch,
 }
 
+/// What a rank adds to the sum over all ranks.
+pub struct RankGradients {
+    /// Of each of its workers.
+    pub workers: Vec<Gradients>,
+    /// Its vote to stop, `[1]`.
+    pub votes: Array,
+}
+
 /// Inputs of the all-reduce of some parameters' gradients.
 pub struct AllReduceInputs {
     /// By gradient worker, then by parameter.
@@ -145,6 +153,7 @@ array_tree! {
     StepInputs { states, frozen, batch, scalars }
     StepOutputs { metrics, states }
     GradientInputs { accumulated, parameters, frozen, batch }
+    RankGradients { workers, votes }
     AllReduceInputs { gradients }
     AllReduceOutputs { gradients, squared_norms }
     UpdateInputs { losses, squared_norms, gradients, states, scalars }

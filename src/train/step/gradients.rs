@@ -35,8 +35,10 @@ pub struct LossAndGradFn {
     pub precision: Precision,
     /// Gradient checkpointing of the blocks.
     pub recompute: bool,
-    /// Rows of a micro-batch.
+    /// Rows of a micro-batch, on all ranks together.
     pub batch_rows: usize,
+    /// Rows of a micro-batch that the loss is the mean of: all, but where this rank trains apart from the others.
+    pub mean_rows: usize,
     /// Micro-batches of a step.
     pub micro_batches: usize,
     /// Tokens of a row; at most the model's context.
@@ -174,7 +176,7 @@ impl LossAndGradFn {
             let losses = ops::select(&mask.counted, &losses, Array::from_f32(0.0))?;
             return losses.sum(None)?.multiply(&mask.inverse_count);
         }
-        let tokens = self.batch_rows * self.micro_batches * self.row_tokens;
+        let tokens = self.mean_rows * self.micro_batches * self.row_tokens;
         losses.sum(None)?.multiply(Array::from_f32(1.0 / tokens as f32))
     }
 }

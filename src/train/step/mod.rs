@@ -3,11 +3,12 @@
 //! To be read in this order: [`arrays`] (what goes in and comes out), `state` (what a step changes), [`table`] (of the n-gram
 //! table), [`gradients`], [`control`]
 //! (clipping, skipped steps), the [optimizers](super::optimizers), `update`, `loss_scale` (for float16), then [`Stepper`] here,
-//! and last [`workers`]:
+//! [`workers`], and last `reduce` (several machines):
 //!
 //! ```text
 //! step ─┬─ begin ── dispatch ── StepFunctions::call ─┬─ Fused:  gradients and update in one function
 //!       │                                            └─ Split:  workers' gradients, all-reduce, workers' updates
+//!       │                                                       (over other ranks too, if there are any)
 //!       └─ report: waits for the loss
 //! ```
 //!
@@ -22,11 +23,13 @@ pub mod gradients;
 #[cfg(test)]
 mod kernel_buffers;
 mod loss_scale;
+mod reduce;
 mod state;
 pub mod table;
 mod update;
 pub mod workers;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,7 +43,9 @@ use super::optimizers::adamw::BETA1;
 use super::optimizers::ngram_decay;
 use super::optimizers::schedule::{learning_rate, muon_learning_rate};
 use super::own::{OwnStep, OwnTraining};
+use super::together::rows;
 use crate::compute::compiled::{Compiled, compiled};
+use crate::compute::ranks::Ranks;
 use crate::config::{ModelConfig, OnNan, Precision, TrainConfig};
 use crate::data::batches::{self, Batch};
 use crate::data::source::Source;
@@ -50,6 +55,7 @@ use crate::model::parameters::Parameters;
 use arrays::{StepInputs, StepMetrics, StepOutputs, StepScalars, UpdateInputs};
 use control::StepControl;
 use gradients::{LossAndGradFn, MicroBatch, StepBatch};
+pub use reduce::RankReduce;
 pub use state::TrainState;
 use state::{TakenStates, put_back_rows};
 use table::{TableAccess, TableRows};
@@ -121,6 +127,8 @@ enum StepFunctions {
     /// A function for the gradients of each micro-batch and one for the update, or several threads for either.
     Split {
         gradients: GradientWorkers,
+        /// Where there are other ranks, with whose gradients this one's are summed.
+        reduce: Option<RankReduce>,
         update: UpdateWorkers,
     },
     /// Code of the library's user.
@@ -129,13 +137,21 @@ enum StepFunctions {
 
 impl StepFunctions {
     /// For parameters of these costs.
-    fn new(gradients: LossAndGradFn, update: UpdateFn, costs: &[u64], threads: usize) -> Result<Self> {
-        if threads <= 1 && gradients.micro_batches == 1 {
+    fn new(
+        gradients: LossAndGradFn,
+        update: UpdateFn,
+        costs: &[u64],
+        threads: usize,
+        rows: [usize; 2],
+        reduce: Option<RankReduce>,
+    ) -> Result<Self> {
+        if threads <= 1 && gradients.micro_batches == 1 && reduce.is_none() && rows == [0, gradients.batch_rows] {
             return Ok(Self::Fused(compiled(move |inputs| fused(&gradients, &update, inputs))));
         }
         Ok(Self::Split {
             update: UpdateWorkers::new(&update, costs, threads)?,
-            gradients: GradientWorkers::new(&gradients, threads)?,
+            reduce,
+            gradients: GradientWorkers::of_rows(&gradients, rows, threads)?,
         })
     }
 
@@ -162,7 +178,11 @@ impl StepFunctions {
                 };
                 (function(inputs)?, table)
             }
-            Self::Split { gradients, update } => {
+            Self::Split {
+                gradients,
+                reduce,
+                update,
+            } => {
                 let TakenStates { states, table } = state.take_states(table_rows)?;
                 if let Some((index, _)) = table {
                     // A graph belongs to its thread's stream: worker threads need evaluated arrays.
@@ -170,8 +190,11 @@ impl StepFunctions {
                     eval([&rows.parameter, &rows.m].into_iter().chain(&rows.v))?;
                 }
                 let parameters: Vec<Array> = states.iter().map(|state| state.parameter.clone()).collect();
-                let gradients = gradients.compute(&parameters, state.frozen.arrays(), batch, loss_scale)?;
+                let mut gradients = gradients.compute(&parameters, state.frozen.arrays(), batch, loss_scale)?;
                 drop(parameters);
+                if let Some(reduce) = reduce {
+                    gradients = vec![reduce.sum(gradients)?];
+                }
                 (update.update(states, gradients, &scalars)?, table)
             }
             Self::Own(own) => {
@@ -248,6 +271,15 @@ fn fused(gradients: &LossAndGradFn, update: &UpdateFn, inputs: StepInputs) -> Ml
     })
 }
 
+/// The shapes of the gradients of `parameters`: of the n-gram table, of the rows that a step has.
+fn gradient_shapes(parameters: &Parameters, table: Option<TableAccess>) -> Vec<Vec<i32>> {
+    let shape = |(name, array): (&str, &Array)| match table {
+        Some(table) if name == ngrams::TABLE => vec![table.capacity() as i32, array.dim(1)],
+        _ => array.shape().to_vec(),
+    };
+    parameters.iter().map(shape).collect()
+}
+
 impl Stepper {
     /// For the trainable `parameters` and the `frozen` ones.
     ///
@@ -259,6 +291,21 @@ impl Stepper {
         parameters: &Parameters,
         frozen: &Parameters,
     ) -> Result<Self> {
+        Self::among(None, config, model, parameters, frozen)
+    }
+
+    /// The same with other `ranks`, if there are any, which share each batch's rows.
+    ///
+    /// # Errors
+    /// A thread cannot be started; there are fewer rows than ranks.
+    pub fn among(
+        ranks: Option<&Rc<Ranks>>,
+        config: &TrainConfig,
+        model: &ModelConfig,
+        parameters: &Parameters,
+        frozen: &Parameters,
+    ) -> Result<Self> {
+        let (rows, mean_rows) = rows(config, ranks.map(|ranks| &**ranks))?;
         let gradients = LossAndGradFn {
             model: model.clone(),
             trainable_names: Arc::clone(parameters.names()),
@@ -266,13 +313,18 @@ impl Stepper {
             precision: config.dtype,
             recompute: config.recompute,
             batch_rows: config.batch_size,
+            mean_rows,
             micro_batches: config.grad_accum,
             row_tokens: config.context,
         };
         let update = UpdateFn::new(config, model, parameters);
         let trains_table = parameters.get(ngrams::TABLE).is_ok();
         let table = trains_table.then(|| TableAccess::new(config, model.components));
-        let costs = update.costs(parameters, table.map(|table| table.capacity()));
+        let shapes = gradient_shapes(parameters, table);
+        let costs = update.costs(&shapes);
+        let reduce = ranks
+            .filter(|_| config.sync_every == 0)
+            .map(|ranks| RankReduce::new(Rc::clone(ranks), shapes, "step"));
         Ok(Self {
             config: config.clone(),
             dropout_sites: Dropout::sites(model.layers),
@@ -280,15 +332,15 @@ impl Stepper {
             batch_seed: config.seed,
             table,
             training_tokens: None,
-            functions: StepFunctions::new(gradients, update, &costs, config.compute_threads())?,
+            functions: StepFunctions::new(gradients, update, &costs, config.compute_threads(), rows, reduce)?,
         })
     }
 
-    /// For a training text of that many tokens: its n-gram table, if there is one, decays by the configuration's `ngram_decay`
-    /// in a pass over them.
-    pub fn with_training_tokens(self, tokens: usize) -> Self {
+    /// For a training text of that many tokens, if there is a text: the n-gram table, if there is one, decays by the
+    /// configuration's `ngram_decay` in a pass over them.
+    pub fn with_training_tokens(self, training_tokens: Option<usize>) -> Self {
         Self {
-            training_tokens: Some(tokens),
+            training_tokens,
             ..self
         }
     }

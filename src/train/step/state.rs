@@ -57,10 +57,17 @@ impl TrainState {
             retry: 0,
             loss_level: LossLevel::default(),
         };
-        // A graph belongs to its thread's stream: worker threads need evaluated arrays.
-        let arrays = [&state.parameters, &state.m, &state.v, &state.frozen];
-        eval(arrays.into_iter().flat_map(Parameters::arrays))?;
+        state.evaluate()?;
         Ok(state)
+    }
+
+    /// Evaluates all arrays: a graph belongs to its thread's stream, so that worker threads need numbers.
+    ///
+    /// # Errors
+    /// If MLX fails (out of memory, device error).
+    pub fn evaluate(&self) -> MlxResult<()> {
+        let arrays = [&self.parameters, &self.m, &self.v, &self.frozen];
+        eval(arrays.into_iter().flat_map(Parameters::arrays))
     }
 
     /// All parameters of the model.

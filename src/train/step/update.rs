@@ -6,7 +6,6 @@ use mlx_rs::error::{Exception, Result};
 use super::arrays::{ParameterState, StepOutputs, StepScalars, UpdateInputs};
 use super::control::{StepControl, sum_of_squares};
 use crate::config::{ModelConfig, TrainConfig};
-use crate::model::ngrams;
 use crate::model::parameters::Parameters;
 use crate::train::optimizers::{ParameterOptimizer, adamw, muon};
 
@@ -31,15 +30,10 @@ impl UpdateFn {
         }
     }
 
-    /// Approximate cost of each parameter's update, in FLOPs of a matrix product; of the n-gram table, the cost of
-    /// `table_rows`.
-    pub fn costs(&self, parameters: &Parameters, table_rows: Option<usize>) -> Vec<u64> {
-        let pairs = self.optimizers.iter().zip(parameters.iter());
-        let cost = |(optimizer, (name, array)): (&ParameterOptimizer, (&str, &Array))| match table_rows {
-            Some(rows) if name == ngrams::TABLE => optimizer.cost(&[rows as i32, array.dim(1)]),
-            _ => optimizer.cost(array.shape()),
-        };
-        pairs.map(cost).collect()
+    /// Approximate cost of the update by each gradient of these shapes, in FLOPs of a matrix product.
+    pub fn costs(&self, shapes: &[Vec<i32>]) -> Vec<u64> {
+        let pairs = self.optimizers.iter().zip(shapes);
+        pairs.map(|(optimizer, shape)| optimizer.cost(shape)).collect()
     }
 
     /// The optimizers of the parameters of those indices.

@@ -28,13 +28,25 @@ struct GradientTask {
 }
 
 impl GradientWorkers {
-    /// On as many of the run's `threads` as pay off, or on the caller's thread if the run has one.
+    /// For all rows, on as many of the run's `threads` as pay off, or on the caller's thread if the run has one.
     ///
     /// # Errors
     /// A thread cannot be started.
     pub fn new(loss_and_grad: &LossAndGradFn, threads: usize) -> Result<Self> {
-        let (loss_and_grad, count) = (loss_and_grad.clone(), worker_count(loss_and_grad, threads));
-        let work = move |index: usize| gradient_work(loss_and_grad.clone(), index, count);
+        Self::of_rows(loss_and_grad, [0, loss_and_grad.batch_rows], threads)
+    }
+
+    /// For the rows of a micro-batch from the first up to, but not including, the second.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn of_rows(loss_and_grad: &LossAndGradFn, rows: [usize; 2], threads: usize) -> Result<Self> {
+        let loss_and_grad = loss_and_grad.clone();
+        let count = worker_count(&loss_and_grad, rows[1] - rows[0], threads);
+        let work = move |index: usize| {
+            let part = [index, index + 1].map(|index| rows[0] + index * (rows[1] - rows[0]) / count);
+            gradient_work(loss_and_grad.clone(), part)
+        };
         Ok(Self(match threads {
             0 | 1 => Workers::inline(work(0)),
             _ => Workers::threads("gradients", count, work)?,
@@ -68,19 +80,18 @@ impl GradientWorkers {
     }
 }
 
-/// Number of workers for the rows of a micro-batch.
+/// Number of workers for that many rows of a micro-batch.
 ///
 /// Each worker holds a full set of gradients and reads every matrix for its rows only, so it needs at least one row and
 /// embd / 2 tokens to pay off. With fewer workers, the BLAS uses the other cores inside each matrix product.
-fn worker_count(step: &LossAndGradFn, threads: usize) -> usize {
-    let tokens = step.batch_rows * step.row_tokens;
-    threads.min(step.batch_rows).min(2 * tokens / step.model.embd).max(1)
+fn worker_count(step: &LossAndGradFn, rows: usize, threads: usize) -> usize {
+    let tokens = rows * step.row_tokens;
+    threads.min(rows).min(2 * tokens / step.model.embd).max(1)
 }
 
-/// The function of the worker of that `index`: the gradients of its rows, summed over all micro-batches. They are evaluated
-/// after each micro-batch, so that memory does not grow with their number.
-fn gradient_work(loss_and_grad: LossAndGradFn, index: usize, count: usize) -> Work<GradientTask, Gradients> {
-    let rows = [index, index + 1].map(|index| index * loss_and_grad.batch_rows / count);
+/// The function of a worker: the gradients of its rows, summed over all micro-batches. They are evaluated after each
+/// micro-batch, so that memory does not grow with their number.
+fn gradient_work(loss_and_grad: LossAndGradFn, rows: [usize; 2]) -> Work<GradientTask, Gradients> {
     let accumulates = loss_and_grad.micro_batches > 1;
     let mut gradients = compiled(move |inputs: GradientInputs| {
         let new = loss_and_grad.gradients(rows[0], &inputs.parameters, &inputs.frozen, &inputs.batch)?;
