@@ -7,6 +7,7 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use super::block::Block;
 use super::dropout::{self, Dropout};
 use super::embeddings::{Embedding, Embeddings};
+use super::hooks::{Hook, within};
 use super::kv_cache::KvCache;
 use super::loss::negative_log_likelihood;
 use super::norm::Norm;
@@ -88,15 +89,27 @@ impl Gpt {
         blocks.try_fold(x, |x, block| block.forward(&x, dropout))
     }
 
-    /// Attention weights of each head: token ids `[B, T]`, T at most the context, to a `[B, H, T, T]` for each layer, query by key, each row summing
-    /// to one. For inspection; [`forward`](Self::forward) without dropout does not materialise them.
-    pub fn attention_weights(&self, ids: &Array) -> Result<Vec<Array>> {
-        let mut x = self.embeddings.forward(ids, 0)?;
-        let mut weights = Vec::with_capacity(self.h.len());
-        for block in &self.h {
-            weights.push(block.attention_weights(&x)?);
-            x = block.forward(&x, None, None)?;
+    /// As [`forward`](Self::forward) without dropout, through `hook`, which sees each activation by its name, and gives the one to
+    /// go on with. [`hooks`](super::hooks) lists the names.
+    pub fn forward_hooked(&self, ids: &Array, hook: &mut Hook) -> Result<Array> {
+        let mut x = self.embeddings.forward_hooked(ids, hook)?;
+        for (layer, block) in self.h.iter().enumerate() {
+            x = block.forward_hooked(&x, &mut within(&format!("blocks.{layer}."), hook))?;
         }
+        let x = hook("ln_final.normalized", self.ln_f.forward(&x)?)?;
+        self.output().logits(&x)
+    }
+
+    /// Attention weights of each head: token ids `[B, T]`, T at most the context, to a `[B, H, T, T]` for each layer, query by key, each row summing
+    /// to one.
+    pub fn attention_weights(&self, ids: &Array) -> Result<Vec<Array>> {
+        let mut weights = Vec::with_capacity(self.h.len());
+        self.forward_hooked(ids, &mut |name, x| {
+            if name.ends_with(".attn.pattern") {
+                weights.push(x.clone());
+            }
+            Ok(x)
+        })?;
         Ok(weights)
     }
 
@@ -114,8 +127,9 @@ impl Gpt {
         self.logits(&x.try_index((.., -1))?)
     }
 
-    /// The residual stream `[…, C]` to logits `[…, V]`.
-    fn logits(&self, x: &Array) -> Result<Array> {
+    /// The residual stream `[…, C]` to logits `[…, V]`: after the last block those of the model, after an earlier one what it would
+    /// say if it ended there (the logit lens; nostalgebraist 2020).
+    pub fn logits(&self, x: &Array) -> Result<Array> {
         self.output().logits(&self.ln_f.forward(x)?)
     }
 

@@ -32,6 +32,7 @@ pub mod block;
 pub mod dropout;
 pub mod embeddings;
 pub mod gpt;
+pub mod hooks;
 pub mod init;
 pub mod kv_cache;
 pub mod linear;
