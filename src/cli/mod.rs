@@ -26,6 +26,8 @@ mod output;
 mod recipes;
 mod runs;
 mod scaling;
+#[cfg(feature = "studio")]
+mod serve;
 mod signals;
 mod speedrun;
 mod sweep;
@@ -75,6 +77,8 @@ enum Command {
     Data(data::Options),
     Tokenizer(tokenizer::Options),
     Runs(runs::Options),
+    #[cfg(feature = "studio")]
+    Serve(serve::Options),
     Bench(bench::Options),
     Doctor(doctor::Options),
     Completions(completions::Options),
@@ -99,6 +103,8 @@ pub fn main() -> ExitCode {
         Command::Data(options) => data::run(&options),
         Command::Tokenizer(options) => tokenizer::run(&options),
         Command::Runs(options) => runs::run(&options),
+        #[cfg(feature = "studio")]
+        Command::Serve(options) => serve::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Completions(options) => completions::run(&options),
