@@ -30,6 +30,8 @@ mod scaling;
 mod serve;
 mod signals;
 mod speedrun;
+#[cfg(feature = "studio")]
+mod studio;
 mod sweep;
 mod tokenizer;
 mod train;
@@ -79,6 +81,8 @@ enum Command {
     Runs(runs::Options),
     #[cfg(feature = "studio")]
     Serve(serve::Options),
+    #[cfg(feature = "studio")]
+    Studio(studio::Options),
     Bench(bench::Options),
     Doctor(doctor::Options),
     Completions(completions::Options),
@@ -105,6 +109,8 @@ pub fn main() -> ExitCode {
         Command::Runs(options) => runs::run(&options),
         #[cfg(feature = "studio")]
         Command::Serve(options) => serve::run(&options),
+        #[cfg(feature = "studio")]
+        Command::Studio(options) => studio::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Completions(options) => completions::run(&options),

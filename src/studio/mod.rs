@@ -6,6 +6,8 @@
 //! | `engine/` | the one thread that uses MLX, with a queue |
 //! | `http/` | who may ask, bodies, answers |
 //! | `openai/` | the endpoints of OpenAI's interface |
+//! | `api/` | what the pages ask for |
+//! | `pages.rs`, `pages/` | the pages |
 //! | `server.rs` | routes; listening |
 //!
 //! ```
@@ -17,10 +19,12 @@
 //! }
 //! ```
 
+mod api;
 pub mod catalog;
 pub mod engine;
 mod http;
 mod openai;
+mod pages;
 pub mod server;
 
 use std::path::{Path, PathBuf};

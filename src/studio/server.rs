@@ -13,12 +13,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::runtime;
 
-use super::Studio;
+use super::api::{course, inside, play, runs, tokens, training};
 use super::catalog::Catalog;
 use super::engine::Engine;
 use super::http::access::Access;
 use super::http::answer::Failure;
 use super::openai;
+use super::{Studio, pages};
 use crate::config::Device;
 
 /// Where to listen, and what to serve.
@@ -38,6 +39,7 @@ pub struct Server {
     listener: TcpListener,
     studio: Arc<Studio>,
     url: String,
+    pages: bool,
 }
 
 impl Server {
@@ -61,12 +63,18 @@ impl Server {
                 access,
             }),
             listener,
+            pages: false,
         })
     }
 
     /// The address to open, with the token where it is needed.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The same server with the pages.
+    pub fn with_pages(self) -> Self {
+        Self { pages: true, ..self }
     }
 
     /// Answers requests until the process ends.
@@ -78,14 +86,19 @@ impl Server {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(self.listener)?;
-            axum::serve(listener, router(self.studio)).await?;
+            axum::serve(listener, router(self.studio, self.pages)).await?;
             Ok(())
         })
     }
 }
 
-fn router(studio: Arc<Studio>) -> Router {
-    Router::new()
+fn router(studio: Arc<Studio>, with_pages: bool) -> Router {
+    let routes = match with_pages {
+        true => page_routes(),
+        // The printed address answers.
+        false => Router::new().route("/", get(openai::models)),
+    };
+    routes
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*id}", get(openai::model))
         .route("/v1/completions", post(openai::completions))
@@ -94,6 +107,28 @@ fn router(studio: Arc<Studio>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&studio), guard))
         .with_state(studio)
+}
+
+fn page_routes() -> Router<Arc<Studio>> {
+    Router::new()
+        .route("/", get(pages::index))
+        .route("/assets/{name}", get(pages::asset))
+        .route("/api/models", get(pages::models))
+        .route("/api/runs", get(runs::list).post(training::create))
+        .route("/api/runs/stop", post(runs::stop))
+        .route("/api/runs/resume", post(runs::resume))
+        .route("/api/metrics", get(runs::metrics))
+        .route("/api/samples", get(runs::samples))
+        .route("/api/log", get(runs::log))
+        .route("/api/generate", post(play::generate))
+        .route("/api/inside", post(inside::inside))
+        .route("/api/attention", post(inside::attention))
+        .route("/api/patch", post(inside::patch))
+        .route("/api/tokens", post(tokens::tokens))
+        .route("/api/merges", post(tokens::merges))
+        .route("/api/course", get(course::days))
+        .route("/api/course/{day}", get(course::chapter))
+        .route("/api/course/{day}/{picture}", get(course::picture))
 }
 
 async fn not_found(request: Request) -> Failure {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody, to_bytes};
 use axum::http::StatusCode;
 use serde_json::{Map, Value};
 
@@ -16,6 +16,14 @@ const TIME: Duration = Duration::from_secs(30);
 /// # Errors
 /// 413 for a longer body, 408 for one that takes too long, 400 for one that is no JSON object.
 pub async fn object(body: Body, limit: usize) -> Result<Map<String, Value>, Failure> {
+    let too_long = || {
+        let message = format!("the body is incomplete, or longer than {limit} bytes; send less");
+        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+    };
+    // A body that says that it is too long is not read.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_long());
+    }
     let read = tokio::time::timeout(TIME, to_bytes(body, limit)).await;
     let bytes = match read {
         Err(_) => {
@@ -24,10 +32,7 @@ pub async fn object(body: Body, limit: usize) -> Result<Map<String, Value>, Fail
                 "the body did not arrive in 30 seconds",
             ));
         }
-        Ok(Err(_)) => {
-            let message = format!("the body is incomplete, or longer than {limit} bytes; send less");
-            return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message));
-        }
+        Ok(Err(_)) => return Err(too_long()),
         Ok(Ok(bytes)) => bytes,
     };
     match serde_json::from_slice(&bytes) {

@@ -244,12 +244,12 @@ fn prompts(body: &Map<String, Value>) -> Result<Vec<Prompt>, Failure> {
         Some(Value::Array(items)) if items.iter().any(|item| item.is_string() || item.is_array()) => {
             items.iter().map(prompt).collect::<Result<_, _>>()?
         }
+        Some(Value::Array(items)) if items.is_empty() => {
+            return Err(Failure::param("prompt", "prompt is an empty list; give a text"));
+        }
         Some(one) => vec![prompt(one)?],
     };
-    match prompts.is_empty() {
-        true => Err(Failure::param("prompt", "prompt is an empty list; give a text")),
-        false => Ok(prompts),
-    }
+    Ok(prompts)
 }
 
 /// A prompt: a text or token ids.
