@@ -87,6 +87,7 @@ class Browser:
         """The page in both widths; nothing may stand out of it."""
         for width, dark in (WIDE, False), (NARROW, False), (WIDE, True):
             self.size(width, dark)
+            self.run("scrollTo(0, 0)")
             time.sleep(0.3)
             scrolls = self.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert scrolls <= 0, f"{name}: {scrolls} pixels too wide at {width}"
@@ -113,17 +114,18 @@ def runs(browser, folder):
     browser.click("//button[text()='Train']")
     browser.wait_for_text("step 40 of 40")
     browser.wait_for_text("Sample at step")
-    box = "//label[contains(., 'runs/first')]//input"
-    browser.click(box)
-    browser.wait("two runs over each other", lambda: browser.run("return document.querySelectorAll('svg.chart path').length") >= 3)
+    curves = "return document.querySelectorAll('svg.chart path').length"
+    browser.wait("two runs over each other", lambda: browser.run(curves) == 4)
     browser.run("location.reload()")
-    browser.wait_for_text("step 40 of 40")
-    browser.click(box)
+    browser.wait("the newest run alone, after a reload", lambda: browser.run(curves) == 2)
+    browser.click("//label[contains(., 'runs/first')]//input")
+    browser.wait("both again", lambda: browser.run(curves) == 4)
     browser.pictures(folder, "runs")
 
 
 def playground(browser, folder):
     browser.choose("Model", "runs/first")
+    browser.type("//textarea", "ROMEO:")
     browser.type("//label[contains(., 'Tokens')]//input", "40")
     browser.click("//button[text()='Generate']")
     count = "return document.querySelectorAll('button.token').length"
@@ -152,8 +154,10 @@ def playground(browser, folder):
 
 def inside(browser, folder):
     browser.choose("Model", "runs/first")
-    browser.click("//button[text()='Look']")
     browser.wait_for_text("Logit lens")
+    browser.type("//textarea", "To be, or not to be")
+    browser.click("//button[text()='Look']")
+    browser.wait_for_text("19 tokens")
     browser.wait_for_text("looks at")
     browser.click("(//div[@aria-label='Heads']//button)[2]")
     browser.wait_for_text("Head 0.1")

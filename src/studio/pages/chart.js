@@ -12,10 +12,10 @@ function svg(tag, attributes = {}, text) {
 }
 
 // Round numbers between two.
-function ticks(from, to, count) {
+function ticks(from, to, count, least = 0) {
   const rough = (to - from) / count || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);
+  const step = Math.max(least, [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough));
   const found = [];
   for (let at = Math.ceil(from / step) * step; at <= to + step * 1e-9; at += step) found.push(at);
   return found;
@@ -30,6 +30,7 @@ function thinned(points) {
 }
 
 // `curves`: {name, colour (of a CSS variable), dashed, points: [[x, y]…]}.
+// Marks of the x axis are whole numbers.
 export function chart({ title, x, y, curves }) {
   const shown = curves.map((curve) => ({ ...curve, points: thinned(curve.points.filter(([a, b]) => Number.isFinite(a) && Number.isFinite(b))) }))
     .filter((curve) => curve.points.length);
@@ -49,7 +50,7 @@ export function chart({ title, x, y, curves }) {
     picture.append(svg('line', { class: 'grid', x1: LEFT, x2: WIDTH - RIGHT, y1: toY(value), y2: toY(value) }));
     picture.append(svg('text', { x: LEFT - 6, y: toY(value) + 4, 'text-anchor': 'end' }, short(value)));
   }
-  for (const value of ticks(left, right, 6)) {
+  for (const value of ticks(left, right, 6, 1)) {
     picture.append(svg('text', { x: toX(value), y: HEIGHT - BOTTOM + 16, 'text-anchor': 'middle' }, short(value)));
   }
   picture.append(svg('text', { x: WIDTH - RIGHT, y: HEIGHT - 4, 'text-anchor': 'end' }, x));

@@ -11,6 +11,7 @@ export default async function course(page) {
     try {
       const chapter = await get(`/api/course/${day.day}`);
       shown.replaceChildren(typing(day), ...chapter.sections.flatMap((section) => show(day, section)));
+      shown.scrollIntoView({ block: 'nearest' });
     } catch (error) { say(error.message); }
   };
   list.append(...days.map((day) => {

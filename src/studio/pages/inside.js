@@ -1,6 +1,6 @@
 // Inside a model: attention, the logit lens, norms, channels, patching.
 import { chart } from './chart.js';
-import { element, field, modelChoice, percent, post, say, shade, visible } from './page.js';
+import { element, field, modelChoice, opening, percent, post, say, shade, visible } from './page.js';
 
 // A matrix of weights, a square for each, on a canvas.
 function matrix(weights, size, label) {
@@ -10,7 +10,8 @@ function matrix(weights, size, label) {
   drawing.fillStyle = style.getPropertyValue('--back');
   drawing.fillRect(0, 0, weights.length, weights.length);
   weights.forEach((row, query) => row.forEach((weight, key) => {
-    drawing.fillStyle = `rgba(${style.getPropertyValue('--shade')}, ${weight})`;
+    // The root, so that small weights are seen too.
+    drawing.fillStyle = `rgba(${style.getPropertyValue('--shade')}, ${Math.sqrt(weight)})`;
     drawing.fillRect(key, query, 1, 1);
   }));
   canvas.style.width = canvas.style.height = `${size}px`;
@@ -48,8 +49,8 @@ function lines(tokens, weights, selected) {
 }
 
 export default async function inside(page) {
-  const text = element('textarea', { value: 'To be, or not to be', 'aria-label': 'Text' });
   const model = await modelChoice('Model');
+  const text = element('textarea', { value: await opening(model.value, 'To be, or not to be', 24), 'aria-label': 'Text' });
   const shown = element('div');
   const look = async () => {
     if (!model.value) { say('There is no model yet; start a run first.'); return; }

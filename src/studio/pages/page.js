@@ -97,4 +97,14 @@ export const shade = (share) => `rgba(var(--shade), ${(0.08 + 0.62 * Math.max(0,
 export const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 2 : 1)} %`;
 
 // What a token looks like in a line of text.
-export const visible = (text) => (text === ' ' ? '␣' : text);
+export const visible = (text) => text.replace(/^ +/, (blanks) => '␣'.repeat(blanks.length));
+
+// A text that the model can surely read: the beginning of one that it wrote.
+export async function opening(model, otherwise, most) {
+  try {
+    const { samples } = await get('/api/samples', { run: model.split('/').slice(0, 2).join('/') });
+    return samples.at(-1)?.text.trim().slice(0, most) || otherwise;
+  } catch {
+    return otherwise;
+  }
+}

@@ -1,5 +1,5 @@
 // Playground: tokens as they come, what else each could have been, and branches.
-import { element, field, modelChoice, percent, say, shade, stream, visible } from './page.js';
+import { element, field, modelChoice, opening, percent, say, shade, stream, visible } from './page.js';
 
 // What may be drawn of alternatives [[id, text, logprob]…], most likely first, as the library's sampler does it: temperature, then
 // top-k, top-p, min-p. At temperature 1 shares are of the whole vocabulary; at others, of the tokens that were sent.
@@ -26,7 +26,7 @@ export function drawn(alternatives, { temperature, topK, topP, minP }) {
 const SHOWN = 12; // alternatives of a token
 
 export default async function playground(page) {
-  const prompt = element('textarea', { value: 'ROMEO:', 'aria-label': 'Prompt' });
+  const prompt = element('textarea', { placeholder: 'Empty: as a text begins', 'aria-label': 'Prompt' });
   const slider = (min, max, step, value) => element('input', { type: 'range', min, max, step, value });
   const controls = {
     temperature: ['Temperature', slider(0, 2, 0.05, 1)],
@@ -37,7 +37,9 @@ export default async function playground(page) {
   const settings = () => Object.fromEntries(Object.entries(controls).map(([name, [, input]]) => [name, Number(input.value)]));
   const seed = element('input', { type: 'number', min: 0, value: 1 });
   const length = element('input', { type: 'number', min: 1, max: 512, value: 60 });
-  const panes = [pane(await modelChoice('Model')), pane(await modelChoice('Second model', 'no second model'))];
+  const first = await modelChoice('Model');
+  prompt.value = await opening(first.value, '', 6);
+  const panes = [pane(first), pane(await modelChoice('Second model', 'no second model'))];
   const rows = Object.entries(controls).map(([, [label, input]]) => {
     const shown = element('output', { text: input.value });
     input.addEventListener('input', () => { shown.textContent = input.value; panes.forEach((each) => each.bars(settings())); });
@@ -63,7 +65,7 @@ export default async function playground(page) {
   function pane(model) {
     const text = element('div', { className: 'tokens', 'aria-label': 'Generated text' });
     const alternatives = element('div', {});
-    const section = element('section', { className: 'panel' }, field('Model', model), text, alternatives);
+    const section = element('section', { className: 'panel' }, field(model.getAttribute('aria-label'), model), text, alternatives);
     let [given, tokens, selected, aborter] = [[], [], null, null];
     const bars = (now) => {
       const token = tokens[selected];
@@ -89,13 +91,13 @@ export default async function playground(page) {
     const draw = () => {
       text.replaceChildren(
         ...given.map((token) => element('span', { className: 'quiet', text: token.text === '⏎' ? '⏎\n' : token.text })),
-        ...tokens.map((token, index) => {
+        ...tokens.flatMap((token, index) => {
           const made = element('button', {
             type: 'button', className: 'token', text: token.text, title: percent(Math.exp(token.logprob)),
             'aria-pressed': index === selected, click: () => { selected = index; draw(); bars(settings()); },
           });
           made.style.background = shade(Math.exp(token.logprob));
-          return made;
+          return token.text.endsWith('⏎') ? [made, element('br')] : [made];
         }));
     };
     let asked = () => ({});

@@ -156,10 +156,11 @@ export default async function runs(page) {
   page.append(
     element('h1', { text: 'Runs' }),
     element('div', { className: 'columns side' },
-      element('div', {}, element('section', { className: 'panel' }, element('h2', { text: 'All runs and lessons' }), names), form((id) => { current = id; awaited = id; shown.add(id); return tick(true); })),
-      element('div', {},
+      element('section', { className: 'panel' }, element('h2', { text: 'All runs and lessons' }), names),
+      element('div', { className: 'long' },
         element('section', { className: 'panel' }, element('div', { className: 'row' }, field('Curve', kind), field('Over', axis)), picture),
-        state)));
+        state),
+      form((id) => { current = id; awaited = id; shown.add(id); return tick(true); })));
   await tick(true);
   const timer = setInterval(() => tick(false).catch(() => {}), EVERY);
   return () => clearInterval(timer);
