@@ -292,6 +292,20 @@ fn the_inside_of_a_model_is_the_librarys() {
     }
 }
 
+/// A bigram model has nothing to look into, but its tokens can be played with.
+#[test]
+fn a_model_without_blocks_says_so() {
+    let folder = folder();
+    let sizes = ["--layers", "1", "--heads", "1", "--embd", "1", "--dropout", "0"];
+    let options = [&["--out", "runs/table", "--steps", "2", "--arch", "bigram"][..], &sizes].concat();
+    succeed(&mut train_tiny(folder.path(), &options));
+    let server = Server::start(folder.path(), "studio", &["--no-open"]);
+    let error = refused(&server, "/api/inside", json!({"text": "a"}), 400);
+    assert!(error.contains("bigram") && error.contains("without blocks"), "{error}");
+    let answer = server.post_as_page("/api/generate", &json!({"prompt": "a", "max_tokens": 2}));
+    assert_eq!(answer.events().len(), 3, "{answer:?}");
+}
+
 #[test]
 fn tokens_and_merges_are_those_of_the_tokenizers() {
     let folder = with_run();

@@ -1,6 +1,5 @@
 //! The days: what is done, the chapters with the figures that this machine has computed, and what to type.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use axum::extract::Path as Parts;
@@ -9,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::course::{LESSONS, find};
+use crate::disk::files;
 use crate::lessons::Lesson;
 use crate::lessons::chapter::{Section, figures, sections};
 use crate::lessons::results::Results;
@@ -54,7 +54,9 @@ pub async fn chapter(Parts(day): Parts<String>) -> Result<Response, Failure> {
     let show = |section: Section| match section {
         Section::Text(markdown) => json!({"markdown": markdown}),
         Section::Figure { before, name, after } => {
-            let figure = fs::read_to_string(figure_path(lesson, name)).ok();
+            let figure = files::read(&figure_path(lesson, name))
+                .ok()
+                .map(|text| String::from_utf8_lossy(&text).into_owned());
             json!({"before": before, "name": name, "after": after, "figure": figure})
         }
         Section::Picture { caption, name } => {
@@ -76,7 +78,7 @@ pub async fn picture(Parts((day, name)): Parts<(String, String)>) -> Result<Resp
     let unknown = || Failure::bad(format!("day {} has no picture {name:?} yet", lesson.day)).not_found();
     // Only a name that the chapter has becomes a path.
     let own = figures(lesson.chapter).find(|own| *own == name && own.ends_with(".svg"));
-    let picture = own.and_then(|own| fs::read(figure_path(lesson, own)).ok());
+    let picture = own.and_then(|own| files::read(&figure_path(lesson, own)).ok());
     Ok(([(header::CONTENT_TYPE, "image/svg+xml")], picture.ok_or_else(unknown)?).into_response())
 }
 

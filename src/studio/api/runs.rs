@@ -1,11 +1,10 @@
 //! The runs, and what they log: a page asks for what is new since it last asked.
 
-use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use axum::extract::Request;
 use axum::response::Response;
 use serde_json::{Value, json};
@@ -15,6 +14,7 @@ use super::{BODY_BYTES, query};
 use crate::checkpoint::run::Run;
 use crate::checkpoint::runs::{self, RUNS};
 use crate::checkpoint::{Checkpoint, read_state_if_any};
+use crate::disk::files;
 use crate::lessons::workspace::LESSONS_FOLDER;
 use crate::studio::http::answer::{self, Failure};
 use crate::studio::http::body;
@@ -95,9 +95,10 @@ pub async fn metrics(request: Request) -> Result<Response, Failure> {
 }
 
 fn new_lines(path: &Path, from: u64, known: Option<u64>) -> Result<Value> {
-    let Ok(mut file) = File::open(path) else {
+    if !path.exists() {
         return Ok(json!({"lines": "", "next": 0, "file": 0, "start": true})); // nothing is logged yet
-    };
+    }
+    let mut file = files::open(path)?;
     let metadata = file.metadata()?;
     let start = known != Some(metadata.ino()) || from > metadata.len();
     let from = if start { 0 } else { from };
@@ -122,8 +123,8 @@ pub async fn samples(request: Request) -> Result<Response, Failure> {
     let run = asked_run(&query(request.uri().query()))?;
     let steps = run.steps().unwrap_or_default();
     let sample = |&step: &u64| {
-        let text = fs::read_to_string(Checkpoint::sample_path(&run.step_folder(step))).ok()?;
-        Some(json!({"step": step, "text": text}))
+        let text = files::read(&Checkpoint::sample_path(&run.step_folder(step))).ok()?;
+        Some(json!({"step": step, "text": String::from_utf8_lossy(&text)}))
     };
     Ok(answer::ok(
         &json!({"samples": steps.iter().filter_map(sample).collect::<Vec<_>>()}),
@@ -141,7 +142,7 @@ pub async fn log(request: Request) -> Result<Response, Failure> {
 }
 
 fn end_of(path: &PathBuf) -> Result<String> {
-    let mut file = File::open(path).context("no log")?;
+    let mut file = files::open(path)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(LOG_BYTES)))?;
     let mut bytes = Vec::new();
@@ -173,6 +174,8 @@ pub async fn resume(request: Request) -> Result<Response, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -176,10 +176,7 @@ fn work_without_dropping(models: &Models, incoming: &Receiver<Job>, queue: &mut 
                 Ok(job) => Some(job),
                 Err(_) => return false,
             },
-            (false, true) => match incoming.recv_timeout(READERS_BEHIND) {
-                Ok(job) => Some(job),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-            },
+            (false, true) => incoming.recv_timeout(READERS_BEHIND).ok(),
             (false, false) => None,
         };
         queue.extend(first.into_iter().chain(incoming.try_iter()));
