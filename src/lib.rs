@@ -20,6 +20,7 @@
 //! | [`measure`] | benchmarks, comparisons of training recipes, numerical accuracy, checks of the machine |
 //! | [`lessons`] | what runs the days of the course, keeps their results and draws their pictures |
 //! | [`course`] | the ten-day course: a program a day |
+//! | [`studio`] | the server of completions and of the pages that show runs and models |
 //! | [`cli`] | the command line |
 //!
 //! A module uses only modules above it in this list: the training loop comes late because it saves checkpoints,
@@ -54,6 +55,8 @@ pub mod lessons;
 #[cfg(feature = "cli")]
 pub mod measure;
 pub mod model;
+#[cfg(feature = "studio")]
+pub mod studio;
 mod terminal;
 pub mod tokenizer;
 pub mod train;

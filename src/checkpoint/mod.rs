@@ -49,7 +49,7 @@ pub use state::{Best, CheckpointState, LossLevel, LossScale, Losses, Moments, re
 pub use weights::WEIGHTS_FILE;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
@@ -117,7 +117,12 @@ impl Checkpoint {
 
     /// The sample that was saved with it, or an empty string.
     pub fn load_sample(&self) -> String {
-        fs::read_to_string(self.folder.join(SAMPLE)).unwrap_or_default()
+        fs::read_to_string(Self::sample_path(&self.folder)).unwrap_or_default()
+    }
+
+    /// Where a checkpoint's sample is.
+    pub fn sample_path(folder: &Path) -> PathBuf {
+        folder.join(SAMPLE)
     }
 
     /// The same model with further special tokens in its vocabulary: in the tokenizer, and as rows of the embedding and the head,

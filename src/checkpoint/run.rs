@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, ensure};
 
 use super::CheckpointState;
-use super::run_lock::{LOCK, RunLock};
+use super::run_lock::{self, LOCK, RunLock};
 use crate::config::TrainConfig;
 use crate::disk::durable;
 use crate::disk::files;
@@ -100,6 +100,11 @@ impl Run {
     pub fn lock(&mut self) -> Result<()> {
         self.lock = Some(RunLock::acquire(&self.folder, self.created_here)?);
         Ok(())
+    }
+
+    /// The process that trains the run now, if one does.
+    pub fn trainer(&self) -> Option<u32> {
+        run_lock::holder(&self.folder)
     }
 
     /// Finds the locked folder again, which may have been renamed. Returns the previous path if it changed.
@@ -286,7 +291,7 @@ impl Run {
     }
 
     /// The time of its last write.
-    pub(super) fn modified(&self) -> SystemTime {
+    pub fn modified(&self) -> SystemTime {
         [self.metrics_path(), self.config_path()]
             .iter()
             .filter_map(|path| fs::metadata(path).ok()?.modified().ok())

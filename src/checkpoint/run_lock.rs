@@ -5,10 +5,27 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, bail, ensure};
+use rustix::process::Pid;
 
 use crate::disk::files::path_of_folder;
 use crate::disk::hint::with_hint;
 use crate::disk::unfinished::is_at;
+
+/// The process that trains the run in `folder`, if one does.
+pub(super) fn holder(folder: &Path) -> Option<u32> {
+    let path = folder.join(LOCK);
+    let number = pid_in(&path)?;
+    let pid = Pid::from_raw(i32::try_from(number).ok()?)?;
+    // The lock is only tried where that process lives, so that no training that begins finds it taken by this one.
+    let lives = rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH);
+    let held = lives && matches!(File::open(&path).ok()?.try_lock_shared(), Err(TryLockError::WouldBlock));
+    held.then_some(number)
+}
+
+/// The number that the holder of a lock wrote into it.
+fn pid_in(lock: &Path) -> Option<u32> {
+    fs::read_to_string(lock).ok()?.trim().parse().ok()
+}
 
 pub(super) const LOCK: &str = ".lock";
 
@@ -35,7 +52,7 @@ impl RunLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let number: Option<u32> = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+                let number = pid_in(&path);
                 bail!(
                     "run {} is being trained by another process{}; wait for it to finish, or stop it",
                     folder.display(),

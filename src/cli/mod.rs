@@ -29,8 +29,12 @@ mod ranks;
 mod recipes;
 mod runs;
 mod scaling;
+#[cfg(feature = "studio")]
+mod serve;
 mod signals;
 mod speedrun;
+#[cfg(feature = "studio")]
+mod studio;
 mod sweep;
 mod tokenizer;
 mod train;
@@ -78,6 +82,10 @@ enum Command {
     Data(data::Options),
     Tokenizer(tokenizer::Options),
     Runs(runs::Options),
+    #[cfg(feature = "studio")]
+    Serve(serve::Options),
+    #[cfg(feature = "studio")]
+    Studio(studio::Options),
     Bench(bench::Options),
     Doctor(doctor::Options),
     Completions(completions::Options),
@@ -102,6 +110,10 @@ pub fn main() -> ExitCode {
         Command::Data(options) => data::run(&options),
         Command::Tokenizer(options) => tokenizer::run(&options),
         Command::Runs(options) => runs::run(&options),
+        #[cfg(feature = "studio")]
+        Command::Serve(options) => serve::run(&options),
+        #[cfg(feature = "studio")]
+        Command::Studio(options) => studio::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Completions(options) => completions::run(&options),

@@ -169,6 +169,34 @@ impl Sampling {
     }
 }
 
+/// A token that could have been sampled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Alternative {
+    /// The token.
+    pub id: u32,
+    /// Natural logarithm of its probability under the model.
+    pub logprob: f32,
+}
+
+/// The `count` most likely tokens of `logits`, `[V]`, the likeliest first; fewer where there are fewer.
+pub fn most_likely(logits: &[f32], count: usize) -> Vec<Alternative> {
+    let count = count.min(logits.len());
+    if count == 0 {
+        return Vec::new();
+    }
+    let by_logit = |&a: &u32, &b: &u32| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b));
+    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+    ids.select_nth_unstable_by(count - 1, by_logit);
+    ids.truncate(count);
+    ids.sort_unstable_by(by_logit);
+    let log_total = log_sum_exp(logits);
+    let alternative = |id: u32| Alternative {
+        id,
+        logprob: logits[id as usize] - log_total,
+    };
+    ids.into_iter().map(alternative).collect()
+}
+
 /// Most likely first; of equal ones, the lower id.
 fn by_likelihood(a: &WeightedToken, b: &WeightedToken) -> std::cmp::Ordering {
     b.weight.total_cmp(&a.weight).then(a.id.cmp(&b.id))

@@ -63,7 +63,11 @@ impl Results {
         })
     }
 
-    pub(super) fn read(run: &Path) -> Result<Self> {
+    /// The results that a day left in its run's folder.
+    ///
+    /// # Errors
+    /// There are none, or they cannot be read.
+    pub fn read(run: &Path) -> Result<Self> {
         let path = run.join(FILE);
         let text =
             fs::read(&path).with_context(|| format!("{} cannot be read; run the lesson again", path.display()))?;

@@ -6,6 +6,7 @@ use mlx_rs::fast::{ScaledDotProductAttentionMask, rope, scaled_dot_product_atten
 use mlx_rs::ops;
 
 use super::dropout::{self, Dropout};
+use super::hooks::Hook;
 use super::kv_cache::LayerCache;
 use super::linear::Linear;
 use super::norm::rms_norm;
@@ -77,6 +78,21 @@ impl Attention {
         attention_weights(&q, &self.repeat_kv(&k)?)
     }
 
+    /// As [`forward`](Self::forward) without dropout and cache, through `hook`: `q`, `k` and `v`, `[B, T, H, D]` (keys and values
+    /// `[B, T, K, D]`), `scores` with −∞ for the future and `pattern`, `[B, H, T, T]`, and `z`, `[B, T, H, D]`.
+    pub fn forward_hooked(&self, x: &Array, hook: &mut Hook) -> Result<Array> {
+        let [q, k, v] = self.queries_keys_values(x, 0)?;
+        let mut by_position = |name: &str, x: &Array| -> Result<Array> {
+            let x = hook(name, x.transpose_axes(&[0, 2, 1, 3])?)?; // [B, T, H, D]
+            x.transpose_axes(&[0, 2, 1, 3])
+        };
+        let (q, k, v) = (by_position("q", &q)?, by_position("k", &k)?, by_position("v", &v)?);
+        let scores = hook("scores", causal_scores(&q, &self.repeat_kv(&k)?)?)?;
+        let pattern = hook("pattern", ops::softmax_axis(&scores, -1, true)?)?;
+        let z = pattern.matmul(self.repeat_kv(&v)?)?.transpose_axes(&[0, 2, 1, 3])?; // [B, T, H, D]
+        self.c_proj.forward(&hook("z", z)?.reshape(x.shape())?)
+    }
+
     // ANCHOR: heads
     /// x `[B, T, C]`, at positions from `start` on, to queries `[B, H, T, D]`, and keys and values `[B, K, T, D]`.
     fn queries_keys_values(&self, x: &Array, start: i32) -> Result<[Array; 3]> {
@@ -122,6 +138,11 @@ fn scale(q: &Array) -> f32 {
 ///
 /// The fused kernel never holds the weights; dropout on them needs them.
 fn attention_weights(q: &Array, k: &Array) -> Result<Array> {
+    ops::softmax_axis(causal_scores(q, k)?, -1, true)
+}
+
+/// `q kᵀ / √D`, −∞ where the key comes after the query: q and k `[B, H, T, D]` to `[B, H, T, T]`.
+fn causal_scores(q: &Array, k: &Array) -> Result<Array> {
     let t = q.dim(-2);
     let position = ops::arange::<_, i32>(None, t, None)?; // [T]
     let future = ops::lt(position.reshape(&[t, 1])?, &position)?; // [T, T]
@@ -129,5 +150,5 @@ fn attention_weights(q: &Array, k: &Array) -> Result<Array> {
         .multiply(Array::from_f32(scale(q)).as_dtype(q.dtype())?)?
         .matmul(k.swap_axes(-1, -2)?)?; // [B, H, T, T]
     let minus_infinity = Array::from_f32(f32::NEG_INFINITY).as_dtype(q.dtype())?;
-    ops::softmax_axis(ops::select(&future, &minus_infinity, &scores)?, -1, true)
+    ops::select(&future, &minus_infinity, &scores)
 }

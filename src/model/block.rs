@@ -6,6 +6,7 @@ use mlx_rs::error::Result;
 use super::attention::Attention;
 use super::convolution::Convolution;
 use super::dropout::Dropout;
+use super::hooks::{Hook, within};
 use super::kv_cache::LayerCache;
 use super::mlp::Mlp;
 use super::norm::Norm;
@@ -44,9 +45,17 @@ impl Block {
         x.add(self.mlp.forward(&self.ln_2.forward(&x)?, dropout)?)
     }
 
-    /// Attention weights of each head: x `[B, T, C]` to `[B, H, T, T]`, query by key, each row summing to one.
-    pub fn attention_weights(&self, x: &Array) -> Result<Array> {
-        self.attn.weights(&self.ln_1.forward(&self.convolved(x, None)?)?)
+    /// As [`forward`](Self::forward) without dropout and cache, through `hook`, with the names that [`hooks`](super::hooks) lists.
+    pub fn forward_hooked(&self, x: &Array, hook: &mut Hook) -> Result<Array> {
+        let x = self.convolved(&hook("resid_pre", x.clone())?, None)?;
+        let normalized = hook("ln1.normalized", self.ln_1.forward(&x)?)?;
+        let attn = self.attn.forward_hooked(&normalized, &mut within("attn.", hook))?;
+        let attn = hook("attn_out", attn)?;
+        let x = hook("resid_mid", x.add(attn)?)?;
+        let normalized = hook("ln2.normalized", self.ln_2.forward(&x)?)?;
+        let mlp = self.mlp.forward_hooked(&normalized, &mut within("mlp.", hook))?;
+        let mlp = hook("mlp_out", mlp)?;
+        hook("resid_post", x.add(mlp)?)
     }
 
     /// x `[B, T, C]`, after the convolution if there is one.

@@ -4,6 +4,7 @@ use mlx_rs::Array;
 use mlx_rs::error::Result;
 use mlx_rs::ops;
 
+use super::hooks::Hook;
 use super::linear::matrix::Matrix;
 use super::parameters::{Parameters, Scope};
 use crate::config::{ModelConfig, Position};
@@ -71,6 +72,18 @@ impl Embeddings {
         tokens.add(wpe.take_axis(&positions, 0)?) // + [T, C]
     }
     // ANCHOR_END: embeddings
+
+    /// As [`forward`](Self::forward) from position 0 on, through `hook`: `embed`, `[B, T, C]`, and `pos_embed`, `[B, T, C]`, where
+    /// positions are learned.
+    pub fn forward_hooked(&self, ids: &Array, hook: &mut Hook) -> Result<Array> {
+        let tokens = hook("embed", self.wte.forward(ids)?)?;
+        let Some(wpe) = &self.wpe else {
+            return Ok(tokens);
+        };
+        let positions = ops::arange::<_, i32>(0, ids.dim(1), None)?; // [T]
+        let positions = ops::broadcast_to(wpe.take_axis(&positions, 0)?, tokens.shape())?; // [B, T, C]
+        tokens.add(hook("pos_embed", positions)?)
+    }
 
     /// The token embedding, which is GPT-2's output projection as well.
     pub fn wte(&self) -> &Embedding {

@@ -7,6 +7,7 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use super::block::Block;
 use super::dropout::{self, Dropout};
 use super::embeddings::{Embedding, Embeddings};
+use super::hooks::{Hook, within};
 use super::kv_cache::KvCache;
 use super::loss::negative_log_likelihood;
 use super::ngrams::{self, NgramEmbedding};
@@ -100,16 +101,29 @@ impl Gpt {
         blocks.try_fold(x, |x, block| block.forward(&plus(x, ngrams.as_ref())?, dropout))
     }
 
-    /// Attention weights of each head: token ids `[B, T]`, T at most the context, to a `[B, H, T, T]` for each layer, query by key, each row summing
-    /// to one. For inspection; [`forward`](Self::forward) without dropout does not materialise them.
-    pub fn attention_weights(&self, ids: &Array) -> Result<Vec<Array>> {
-        let (mut x, ngrams) = self.embed(ids, None)?;
-        let mut weights = Vec::with_capacity(self.h.len());
-        for block in &self.h {
+    /// As [`forward`](Self::forward) without dropout, through `hook`, which sees each activation by its name, and gives the one to
+    /// go on with. [`hooks`](super::hooks) lists the names.
+    pub fn forward_hooked(&self, ids: &Array, hook: &mut Hook) -> Result<Array> {
+        let mut x = self.embeddings.forward_hooked(ids, hook)?;
+        let ngrams = self.ngram_vectors(ids, None)?;
+        for (layer, block) in self.h.iter().enumerate() {
             x = plus(x, ngrams.as_ref())?;
-            weights.push(block.attention_weights(&x)?);
-            x = block.forward(&x, None, None)?;
+            x = block.forward_hooked(&x, &mut within(&format!("blocks.{layer}."), hook))?;
         }
+        let x = hook("ln_final.normalized", self.ln_f.forward(&x)?)?;
+        self.output().logits(&x)
+    }
+
+    /// Attention weights of each head: token ids `[B, T]`, T at most the context, to a `[B, H, T, T]` for each layer, query by key, each row summing
+    /// to one.
+    pub fn attention_weights(&self, ids: &Array) -> Result<Vec<Array>> {
+        let mut weights = Vec::with_capacity(self.h.len());
+        self.forward_hooked(ids, &mut |name, x| {
+            if name.ends_with(".attn.pattern") {
+                weights.push(x.clone());
+            }
+            Ok(x)
+        })?;
         Ok(weights)
     }
 
@@ -132,19 +146,24 @@ impl Gpt {
     fn embed(&self, ids: &Array, cache: Option<&mut KvCache>) -> Result<(Array, Option<Array>)> {
         let start = cache.as_deref().map_or(0, KvCache::len) as i32;
         let x = self.embeddings.forward(ids, start)?;
+        Ok((x, self.ngram_vectors(ids, cache)?))
+    }
+
+    fn ngram_vectors(&self, ids: &Array, cache: Option<&mut KvCache>) -> Result<Option<Array>> {
         let Some(ngrams) = &self.ngrams else {
-            return Ok((x, None));
+            return Ok(None);
         };
         let before = ngrams.tokens_before();
         let tokens = match cache {
             Some(cache) => cache.extend_tokens(ids, before)?,
             None => ngrams::marked(ids, before)?,
         }; // [B, before + T]
-        Ok((x, Some(ngrams.forward(&tokens)?)))
+        ngrams.forward(&tokens).map(Some)
     }
 
-    /// The residual stream `[…, C]` to logits `[…, V]`.
-    fn logits(&self, x: &Array) -> Result<Array> {
+    /// The residual stream `[…, C]` to logits `[…, V]`: after the last block those of the model, after an earlier one what it would
+    /// say if it ended there (the logit lens; nostalgebraist 2020).
+    pub fn logits(&self, x: &Array) -> Result<Array> {
         self.output().logits(&self.ln_f.forward(x)?)
     }
 

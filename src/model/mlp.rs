@@ -5,6 +5,7 @@ use mlx_rs::error::Result;
 use mlx_rs::ops;
 
 use super::dropout::{self, Dropout};
+use super::hooks::Hook;
 use super::linear::Linear;
 use super::parameters::Scope;
 use crate::config::{Activation, ModelConfig};
@@ -33,13 +34,24 @@ impl Mlp {
 
     /// `[B, T, C]` to `[B, T, C]`.
     pub fn forward(&self, x: &Array, dropout: Option<&Dropout>) -> Result<Array> {
-        let x = self.c_fc.forward(x)?;
-        let x = match self.activation {
-            Activation::Gelu => gelu(&x)?,
-            Activation::Relu2 => relu2(&x)?,
-            Activation::Swiglu => swiglu(&x)?,
-        }; // [B, T, hidden]
+        let x = self.activate(&self.c_fc.forward(x)?)?; // [B, T, hidden]
         dropout::maybe(dropout, self.c_proj.forward(&x)?)
+    }
+
+    /// As [`forward`](Self::forward) without dropout, through `hook`: `pre` and `post`, the hidden channels before and after the
+    /// activation.
+    pub fn forward_hooked(&self, x: &Array, hook: &mut Hook) -> Result<Array> {
+        let pre = hook("pre", self.c_fc.forward(x)?)?;
+        let post = hook("post", self.activate(&pre)?)?;
+        self.c_proj.forward(&post)
+    }
+
+    fn activate(&self, x: &Array) -> Result<Array> {
+        match self.activation {
+            Activation::Gelu => gelu(x),
+            Activation::Relu2 => relu2(x),
+            Activation::Swiglu => swiglu(x),
+        }
     }
 }
 

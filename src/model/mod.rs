@@ -33,6 +33,7 @@ pub mod convolution;
 pub mod dropout;
 pub mod embeddings;
 pub mod gpt;
+pub mod hooks;
 pub mod init;
 pub mod kv_cache;
 pub mod linear;

@@ -250,6 +250,34 @@ impl Bpe {
         Ok(ids)
     }
 
+    /// How each chunk of `text` is merged: the ids at first, a byte each, and after each merge. Special tokens in it are ordinary
+    /// text.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn merge_steps(&self, text: &str) -> Result<Vec<Vec<Vec<u32>>>> {
+        let chunks = self.pre_tokenizer.chunks(text)?;
+        Ok(chunks
+            .into_iter()
+            .map(|chunk| self.steps_of(chunk.as_bytes()))
+            .collect())
+    }
+
+    fn steps_of(&self, chunk: &[u8]) -> Vec<Vec<u32>> {
+        let byte = |&byte: &u8| self.ranks.get(&[byte]);
+        let mut ids: Vec<u32> = chunk.iter().filter_map(byte).collect();
+        let mut steps = vec![ids.clone()];
+        let bytes = |id: u32| self.token_bytes(id).unwrap_or_default();
+        loop {
+            let pairs = ids.windows(2).enumerate();
+            let merged =
+                pairs.filter_map(|(at, pair)| Some((self.ranks.get(&[bytes(pair[0]), bytes(pair[1])].concat())?, at)));
+            let Some((id, at)) = merged.min() else { return steps };
+            ids.splice(at..at + 2, [id]);
+            steps.push(ids.clone());
+        }
+    }
+
     /// The bytes of `ids`, which need not be UTF-8.
     ///
     /// # Errors

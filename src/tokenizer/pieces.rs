@@ -81,7 +81,8 @@ fn characters(bytes: &[u8]) -> Vec<(usize, usize, char)> {
     characters
 }
 
-fn shown(bytes: &[u8]) -> String {
+/// The text of a token's bytes, with what can't be seen escaped.
+pub fn shown(bytes: &[u8]) -> String {
     let mut shown = String::new();
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {

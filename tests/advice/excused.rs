@@ -167,4 +167,58 @@ pub const EXCUSED: &[Excused] = &[
         "",
     ),
     excused("a prompt is empty or longer than", "problems of a task fit", ""),
+    // What the server answers is tried in tests/serve.rs and tests/studio.rs: no command says it.
+    excused(
+        "cannot be listened on",
+        "a port that another program has",
+        "a_signal_ends_it_and_a_missing_model_is_said_before",
+    ),
+    excused(
+        "use /v1/completions",
+        "the server's",
+        "what_is_wrong_is_named_in_openais_shape",
+    ),
+    excused(
+        "completions are being generated already",
+        "the server's",
+        "a_client_that_goes_away_stops_its_generation",
+    ),
+    excused(
+        "is not supported; leave it out",
+        "the server's",
+        "what_is_wrong_is_named_in_openais_shape",
+    ),
+    excused(
+        "prompt is an empty list",
+        "the server's",
+        "what_is_wrong_is_named_in_openais_shape",
+    ),
+    excused(
+        "bytes; take less of it",
+        "the server's",
+        "bodies_and_prompts_are_bounded",
+    ),
+    excused(
+        "there is a run {} already",
+        "the server's",
+        "a_run_is_started_watched_stopped_and_resumed",
+    ),
+    excused(
+        "the text has no tokens",
+        "the server's",
+        "the_inside_of_a_model_is_the_librarys",
+    ),
+    excused(
+        "tokens; take at most",
+        "the server's",
+        "the_inside_of_a_model_is_the_librarys",
+    ),
+    excused(
+        "without blocks to look into",
+        "the server's",
+        "a_model_without_blocks_says_so",
+    ),
+    excused("stop one first", "the server's, with five trainings", ""),
+    excused("the tokenizer leaves nothing of it", "a tokenizer that drops text", ""),
+    excused("the thread for models has ended", "an error of the program", ""),
 ];

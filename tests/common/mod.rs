@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
 pub mod disk;
+pub mod http;
 pub mod learned;
 pub mod place;
 pub mod source;
