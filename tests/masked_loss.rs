@@ -141,18 +141,20 @@ fn step(stored: &Stored, batch: &Batch, parts: usize, threads: usize, dtype: Pre
 }
 
 #[test]
-fn whole_steps_report_the_loss_of_pytorch_in_every_division_and_format() {
+fn whole_steps_report_the_loss_of_pytorch() {
     let stored = Stored::load();
     let expected = stored.numbers("loss")[0];
-    for (parts, threads) in DIVISIONS {
+    // As one function, and in parts on two threads.
+    for (parts, threads) in [(1, 1), (2, 2)] {
         let report = step(&stored, &stored.batch(), parts, threads, Precision::Float32).unwrap();
         assert!((report.loss - expected).abs() <= 1e-5 * expected, "{report:?}");
     }
-    for (dtype, tolerance) in [(Precision::Bfloat16, 0.05), (Precision::Float16, 0.01)] {
-        let report = step(&stored, &stored.batch(), 3, 2, dtype).unwrap();
-        assert!((report.loss - expected).abs() <= tolerance, "{dtype:?}: {report:?}");
-        assert!(!report.found_inf);
-    }
+    // The format whose losses are scaled; it has three digits.
+    let report = step(&stored, &stored.batch(), 2, 2, Precision::Float16).unwrap();
+    assert!(
+        (report.loss - expected).abs() <= 0.01 && !report.found_inf,
+        "{report:?}"
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ use mlx_gpt::data::batches::{Batch, IGNORE_INDEX, step_rng};
 use mlx_gpt::data::corpus::Split;
 use mlx_gpt::data::dataset::Dataset;
 use mlx_gpt::data::source::Source;
-use mlx_gpt::data::tasks::{Part, Problem, TaskData};
+use mlx_gpt::data::tasks::{Part, Problem, TaskData, calculator};
 use mlx_gpt::evaluate::task::Answers;
 use mlx_gpt::generate::sampler::Sampling;
 use mlx_gpt::{CompletionOptions, Tokenizer};
@@ -248,6 +248,110 @@ fn a_task_is_trained_evaluated_and_exported_without_a_text() {
     }
 }
 
+/// Every step of the working is right, and every result is that of arithmetic; checked by a reader of the grammar that shares
+/// no code with what writes it.
+#[test]
+fn the_calculators_working_is_right() {
+    let task = task("task = \"calculator\"");
+    let context = config("task = \"calculator\"").context;
+    let mut rng = step_rng(1, 0);
+    let (mut longest, mut operators) = (0, HashSet::new());
+    for _ in 0..20_000 {
+        let problem = task.sample(&mut rng, Part::Train);
+        let shown = format!("{}{}", problem.prompt, problem.answer);
+        longest = longest.max(shown.len());
+        operators.insert(problem.category.to_string());
+        for step in problem.answer.split(' ').filter(|step| step.contains('=')) {
+            let (terms, result) = step.split_once('=').unwrap();
+            let numbers: Vec<i64> = terms
+                .split(['+', '-', '*', '/'])
+                .map(|term| term.parse().unwrap())
+                .collect();
+            let symbols: String = terms.chars().filter(|symbol| !symbol.is_ascii_digit()).collect();
+            let expected = match (&symbols[..], &numbers[..]) {
+                ("++", [a, b, c]) => format!("{:02}", a + b + c),
+                ("*+", [a, b, c]) => format!("{:02}", a * b + c),
+                ("--", [a, b, c]) if a - b - c < 0 => format!("1{}", 10 + a - b - c),
+                ("--", [a, b, c]) => format!("0{}", a - b - c),
+                ("/", [a, b]) => format!("{}r{}", a / b, a % b),
+                _ => panic!("{shown}: {step}"),
+            };
+            assert_eq!(result, expected, "{shown}");
+        }
+        let split = problem.prompt.find(['+', '-', '*', '/']).unwrap();
+        let a: i64 = problem.prompt[..split].parse().unwrap();
+        let b: i64 = problem.prompt[split + 1..].trim_end_matches('=').parse().unwrap();
+        let expected = match problem.prompt.as_bytes()[split] {
+            b'+' => (a + b).to_string(),
+            b'-' => (a - b).to_string(),
+            b'*' => (a * b).to_string(),
+            _ => format!("{}r{}", a / b, a % b),
+        };
+        assert_eq!(problem.result(), expected, "{shown}");
+        assert!(problem.is_right(&format!("another way #{expected}")));
+        assert!(!problem.is_right(&problem.answer[..problem.answer.len() - 1]));
+    }
+    assert_eq!(operators.len(), 4);
+    let right = |problem: Problem| (problem.clone(), problem.answer);
+    let answers = Answers {
+        answers: task.held_out(40).into_iter().map(right).collect(),
+    };
+    let operators: Vec<String> = answers.by_category().keys().map(ToString::to_string).collect();
+    assert_eq!(operators, ["+", "-", "*", "/"], "the accuracy is listed by operator");
+    assert!(longest <= context, "{longest} characters in a context of {context}");
+    let most = calculator::parse("999*99").unwrap();
+    assert_eq!(
+        most.prompt.len() + most.answer.len(),
+        context,
+        "the new line is only predicted"
+    );
+}
+
+#[test]
+fn calculate_shows_the_working_and_refuses_what_it_cannot_take() {
+    let folder = folder();
+    let options = [
+        "--task",
+        "calculator",
+        "--context",
+        "124",
+        "--steps",
+        "2",
+        "--out",
+        "run",
+    ];
+    succeed(&mut train_tiny(folder.path(), &options));
+    let calculate = |problem: &str, more: &[&str]| {
+        let mut command = mlx_gpt(folder.path());
+        command.args(["calculate", problem, "--device", "cpu"]).args(more);
+        command
+    };
+    let report = succeed(&mut calculate("100 ÷ 7", &["--checkpoint", "run", "--json"]));
+    let report: Value = serde_json::from_str(&stdout(&report)).unwrap();
+    assert_eq!(report["problem"], "100/7");
+    assert!(report["working"].is_string() && report["result"].is_string() && report["correct"].is_boolean());
+    let output = succeed(&mut calculate("12-345", &["--checkpoint", "run"]));
+    assert!(stdout(&output).starts_with("12-345=\n"));
+    assert!(
+        stderr(&output).contains("the result is -333"),
+        "two steps teach nothing"
+    );
+    for (problem, expected) in [
+        ("nonsense", "write it like 347*28"),
+        ("-5+3", "write it like 347*28"),
+        ("12345+1", "the calculator takes"),
+        ("5/0", "cannot be divided by zero"),
+    ] {
+        let said = fail(&mut calculate(problem, &["--checkpoint", "run"]));
+        assert!(said.contains(expected), "{problem}: {said}");
+    }
+    succeed(&mut train_tiny(
+        folder.path(),
+        &["--task", "addition", "--steps", "1", "--out", "sums"],
+    ));
+    assert!(fail(&mut calculate("1+2", &["--checkpoint", "sums"])).contains("is not of a run of task calculator"));
+}
+
 #[test]
 fn what_a_task_cannot_be_is_said_in_one_line() {
     let folder = folder();
@@ -269,6 +373,7 @@ fn what_a_task_cannot_be_is_said_in_one_line() {
         ),
         (&["--task", "addition", "--tokenizer", "gpt2"], "omit --tokenizer gpt2"),
         (&["--digits", "3"], "digits is for a task"),
+        (&["--task", "calculator", "--digits", "3"], "are for task addition"),
         (&["--config", "masked.toml"], "mask_prompt is for a task"),
     ] {
         let said = fail(

@@ -9,6 +9,7 @@
 //! ```
 
 mod bench;
+mod calculate;
 mod clock;
 mod command;
 mod completions;
@@ -75,6 +76,7 @@ enum Command {
     Train(Box<train::Options>),
     Generate(generate::Options),
     Eval(eval::Options),
+    Calculate(calculate::Options),
     Export(export::Options),
     Import(import::Options),
     #[cfg(feature = "lessons")]
@@ -103,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Train(options) => train::run(*options),
         Command::Generate(options) => generate::run(&options),
         Command::Eval(options) => eval::run(&options),
+        Command::Calculate(options) => calculate::run(&options),
         Command::Export(options) => export::run(&options),
         Command::Import(options) => import::run(&options),
         #[cfg(feature = "lessons")]

@@ -12,6 +12,8 @@ use super::TrainConfig;
 pub enum Task {
     /// Sums of two numbers of up to --digits digits
     Addition,
+    /// Sums, differences, products and quotients, with written working
+    Calculator,
 }
 
 /// Digits of the numbers to add, unless told otherwise.
@@ -24,6 +26,7 @@ impl Task {
     pub fn name(self) -> &'static str {
         match self {
             Self::Addition => "addition",
+            Self::Calculator => "calculator",
         }
     }
 
@@ -31,9 +34,13 @@ impl Task {
     pub fn context(self, digits: usize) -> usize {
         match self {
             Self::Addition => 3 * digits + 3, // a + b = sum, of one digit more
+            Self::Calculator => CALCULATOR_CONTEXT,
         }
     }
 }
+
+/// The largest product of three digits by two, with its working.
+const CALCULATOR_CONTEXT: usize = 124;
 
 impl TrainConfig {
     /// Selects a task, with a context that its longest problem just fits into. With `recipe`, sizes and steps are those that
@@ -50,7 +57,11 @@ impl TrainConfig {
         self.context = task.context(self.digits().min(MAX_DIGITS));
         if recipe {
             match task {
-                Task::Addition => (self.steps, self.batch_size) = (2000, 64),
+                Task::Addition => (self.steps, self.batch_size) = (2500, 64),
+                Task::Calculator => {
+                    (self.steps, self.batch_size) = (6000, 16);
+                    (self.eval_every, self.save_every) = (500, 500);
+                }
             }
         }
     }
@@ -80,6 +91,12 @@ impl TrainConfig {
             "task {name} makes its problems itself and reads no text; leave out corpus {} or --task",
             self.corpus
         );
+        if task == Task::Calculator {
+            ensure!(
+                self.digits.is_none() && self.reverse_digits.is_none(),
+                "digits and reverse-digits are for task addition; leave them out"
+            );
+        }
         ensure!(
             (1..=MAX_DIGITS).contains(&self.digits()),
             "digits is {}; it must be from 1 to {MAX_DIGITS}",

@@ -33,11 +33,11 @@ impl Addition {
         self.problem(rng.random_range(0..end), rng.random_range(0..end))
     }
 
-    /// Half of the problems as [`sample`](Self::sample); the others with numbers of any length, short ones as often as long
+    /// Four problems in five as [`sample`](Self::sample); the others with numbers of any length, short ones as often as long
     /// ones. Of uniform numbers up to 999, one in ten thousand sums has two single digits, too few to learn where their digits
     /// are.
     pub fn sample_for_training(&self, rng: &mut ChaCha8Rng) -> Problem {
-        if rng.random() {
+        if rng.random_bool(0.8) {
             return self.sample(rng);
         }
         let mut number = || {

@@ -14,6 +14,7 @@
 //! ```
 
 mod addition;
+pub mod calculator;
 mod rows;
 mod split;
 
@@ -27,11 +28,15 @@ use super::batches::step_rng;
 use crate::config::{Task, TrainConfig};
 use crate::tokenizer::CharTokenizer;
 use addition::Addition;
+use calculator::Operator;
 pub use rows::TaskRows;
 pub use split::Part;
 
 /// The character that ends a problem.
 pub const END: char = '\n';
+
+/// The character before a result, where there is working.
+const RESULT: char = '#';
 
 /// A problem with its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,12 +53,12 @@ pub struct Problem {
 impl Problem {
     /// The result, without any working.
     pub fn result(&self) -> &str {
-        &self.answer
+        result(&self.answer)
     }
 
-    /// Whether `answer` has the right result.
+    /// Whether `answer` has the right result, whatever its working.
     pub fn is_right(&self, answer: &str) -> bool {
-        answer == self.result()
+        result(answer) == self.result()
     }
 }
 
@@ -62,6 +67,8 @@ impl Problem {
 pub enum Category {
     /// Sums with that number of carries.
     Carries(usize),
+    /// Problems of an operator.
+    Operator(Operator),
 }
 
 impl Display for Category {
@@ -69,6 +76,7 @@ impl Display for Category {
         match self {
             Self::Carries(1) => f.write_str("1 carry"),
             Self::Carries(count) => write!(f, "{count} carries"),
+            Self::Operator(operator) => write!(f, "{}", operator.symbol()),
         }
     }
 }
@@ -84,6 +92,7 @@ pub struct TaskData {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     Addition(Addition),
+    Calculator,
 }
 
 impl TaskData {
@@ -100,6 +109,7 @@ impl TaskData {
                     digits: config.digits(),
                     reversed: config.reverse_digits.unwrap_or(true),
                 }),
+                Task::Calculator => Kind::Calculator,
             },
             mask_prompt: config.mask_prompt.unwrap_or(true),
         }))
@@ -109,6 +119,7 @@ impl TaskData {
     pub fn name(&self) -> &'static str {
         match self.kind {
             Kind::Addition(_) => Task::Addition.name(),
+            Kind::Calculator => Task::Calculator.name(),
         }
     }
 
@@ -116,6 +127,7 @@ impl TaskData {
     pub fn summary(&self) -> String {
         match &self.kind {
             Kind::Addition(addition) => addition.summary(),
+            Kind::Calculator => calculator::SUMMARY.into(),
         }
     }
 
@@ -137,6 +149,7 @@ impl TaskData {
     pub fn characters(&self) -> &'static str {
         match self.kind {
             Kind::Addition(_) => addition::CHARACTERS,
+            Kind::Calculator => calculator::CHARACTERS,
         }
     }
 
@@ -149,11 +162,12 @@ impl TaskData {
     pub fn sample(&self, rng: &mut ChaCha8Rng, part: Part) -> Problem {
         of_part(part, || match &self.kind {
             Kind::Addition(addition) => addition.sample_for_training(rng),
+            Kind::Calculator => calculator::sample(rng),
         })
     }
 
-    /// `count` different held-out problems, or as many as there are, always the same and in the same order. The numbers of
-    /// sums are uniform.
+    /// `count` different held-out problems, or as many as there are, always the same and in the same order. Sums of task
+    /// addition have uniform numbers.
     pub fn held_out(&self, count: usize) -> Vec<Problem> {
         /// Draws for each problem, before there seem to be no more of them.
         const DRAWS: usize = 20;
@@ -165,6 +179,7 @@ impl TaskData {
             }
             let problem = of_part(Part::HeldOut, || match &self.kind {
                 Kind::Addition(addition) => addition.sample(&mut rng),
+                Kind::Calculator => calculator::sample(&mut rng),
             });
             if seen.insert(problem.prompt.clone()) {
                 problems.push(problem);
@@ -182,6 +197,11 @@ fn of_part(part: Part, mut draw: impl FnMut() -> Problem) -> Problem {
             return problem;
         }
     }
+}
+
+/// The result of an answer: what follows the last mark, or all of it.
+pub fn result(answer: &str) -> &str {
+    answer.rsplit(RESULT).next().unwrap_or(answer)
 }
 
 /// The random numbers of the problems that a model is evaluated on, the same for every seed of a run.
