@@ -55,7 +55,7 @@ VARIANTS = {
     "grouped": dict(kv_heads=2, rotary=True, qk_norm=True),
     "convolution": dict(convolution=3),
     "ngrams": NGRAMS,
-    "modern": dict(rotary=True, rms=True, qk_norm=True, convolution=3) | NGRAMS,
+    "modern": dict(rotary=True, rms=True, qk_norm=True, convolution=3) | NGRAMS | dict(ngram_size=4),
 }
 
 
