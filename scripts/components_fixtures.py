@@ -55,7 +55,7 @@ VARIANTS = {
     "grouped": dict(kv_heads=2, rotary=True, qk_norm=True),
     "convolution": dict(convolution=3),
     "ngrams": NGRAMS,
-    "modern": dict(rotary=True, rms=True, qk_norm=True, convolution=3) | NGRAMS,
+    "modern": dict(rotary=True, rms=True, qk_norm=True, convolution=3) | NGRAMS | dict(ngram_size=4),
 }
 
 
@@ -83,7 +83,10 @@ def ngram_rows(parts, x):
 
     def row(ids, place, size):
         tokens = (multiplier(size, back) * (ids[place - back] + 1) for back in range(min(size, place + 1)))
-        return (sum(tokens) % 2**32) >> (32 - (parts["ngram_rows"].bit_length() - 1))
+        bits = sum(tokens) % 2**32
+        for shift, factor in (15, 0x85EBCA6B), (13, 0xC2B2AE35):
+            bits = (bits + (bits >> shift)) * factor % 2**32
+        return bits >> (32 - (parts["ngram_rows"].bit_length() - 1))
 
     sizes = range(2, parts["ngram_size"] + 1)
     return torch.tensor([[[row(ids, t, n) for n in sizes] for t in range(len(ids))] for ids in x.tolist()])

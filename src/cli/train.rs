@@ -69,7 +69,7 @@ Presets:
     kv_heads = 2 (key/value heads, each shared by a group of query heads)
     convolution = 3 (tokens that the convolution before each block takes in; 0: none)
     ngram_rows = 32768 (of the table of hashed n-grams, a power of two; 0: none)
-    ngram_size = 3 (tokens of the longest n-grams)
+    ngram_size = 4 (tokens of the longest n-grams)
     ngram_decay = 1.0 (of the table, in a pass over the training text; 0: none)"
 )]
 pub struct Options {

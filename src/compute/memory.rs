@@ -105,13 +105,15 @@ pub fn training_step_bytes(config: &TrainConfig, model: &ModelConfig, parameters
         Precision::Bfloat16 | Precision::Float16 => FLOAT32 / 2.0,
     };
     let (parameters, trainable) = (parameters as f64, trainable as f64);
+    // Of an n-gram table a step has the gradient of a few rows.
+    let table = (model.components.ngram_rows * model.embd) as f64;
     // The gradient and the moments of a trainable number. Muon's matrices have one moment; its embeddings and biases have
     // AdamW's two, which a lower bound can leave out.
     let kept = match config.optimizer {
-        Optimizer::Adamw => 3.0,
-        Optimizer::Muon => 2.0,
+        Optimizer::Adamw => 3.0 * trainable - table,
+        Optimizer::Muon => 2.0 * trainable,
     };
-    let state = FLOAT32 * (parameters + kept * trainable);
+    let state = FLOAT32 * (parameters + kept);
     let tokens = (config.batch_size * config.context) as f64;
     // The early architectures have less than a block.
     let blocks = match model.architecture {

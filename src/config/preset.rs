@@ -29,7 +29,7 @@ pub enum Preset {
     Gpt2Xl,
 }
 
-/// Decay of the n-gram table in a pass over the training text, where there is a table: the best of those in `sweeps/modern.md`.
+/// Decay of the n-gram table in a pass over the training text, where there is a table.
 const NGRAM_DECAY: f32 = 1.0;
 
 impl TrainConfig {

@@ -1,14 +1,17 @@
 //! Hashed n-gram embeddings: vectors for the last 2, 3, … tokens, added to the residual stream before each block.
 //!
-//! One table serves all n-grams. The row of the n tokens `t₁ … tₙ` comes from multiply-shift hashing (Dietzfelbinger et al.
-//! 1997, "A reliable randomized algorithm for the closest-pair problem"): with an odd number of 32 bits `aₙᵢ` for each place
-//! in an n-gram of each size,
+//! One table serves all n-grams. The row of the n tokens `t₁ … tₙ` is a hash in numbers of 32 bits: a sum of products with an odd
+//! number `aₙᵢ` for each place in an n-gram of each size, mixed by two multiplications of its bits, the upper of which are the row
+//! (multiply-shift; Dietzfelbinger et al. 1997, "A reliable randomized algorithm for the closest-pair problem"):
 //!
 //! ```text
-//! row = (aₙ₁ (t₁ + 1) + … + aₙₙ (tₙ + 1) mod 2³²) >> (32 - log₂ rows)
+//! h = aₙ₁ (t₁ + 1) + … + aₙₙ (tₙ + 1)
+//! h = (h + (h >> 15)) · 0x85ebca6b
+//! h = (h + (h >> 13)) · 0xc2b2ae35
+//! row = h >> (32 - log₂ rows)
 //! ```
 //!
-//! where a token before the first counts as -1. N-grams that meet in one row share its vector; frequent ones prevail there.
+//! where a token before the first counts as -1. Without the mixing, bigrams of few tokens leave many rows out. N-grams that meet in one row share its vector; frequent ones prevail there.
 //! The multipliers are constants of the program: a checkpoint depends on them.
 
 use mlx_rs::error::Result;
@@ -102,6 +105,10 @@ fn hashed_rows(components: &Components, tokens: &Array) -> Result<Vec<Array>> {
             let token = tokens.try_index((.., before - back..end - back))?; // [B, T]
             sum = sum.add(token.multiply(number(multiplier(size, back as usize)))?)?;
         }
+        for (bits, factor) in MIXING {
+            let upper = ops::floor_divide(&sum, number(1 << bits))?;
+            sum = sum.add(upper)?.multiply(number(factor))?;
+        }
         ops::floor_divide(sum, number(1 << shift(components)))
     };
     components.ngram_sizes().map(row).collect()
@@ -116,6 +123,9 @@ pub fn rows_of(components: &Components, ids: &[u32], length: usize) -> Vec<Vec<u
             let token = ids[place - back].wrapping_add(1);
             sum = sum.wrapping_add(token.wrapping_mul(multiplier(size, back)));
         }
+        for (bits, factor) in MIXING {
+            sum = sum.wrapping_add(sum >> bits).wrapping_mul(factor);
+        }
         sum >> shift
     };
     let rows = |size: usize| {
@@ -127,13 +137,16 @@ pub fn rows_of(components: &Components, ids: &[u32], length: usize) -> Vec<Vec<u
     components.ngram_sizes().map(rows).collect()
 }
 
+/// Shift and factor of each step of the mixing; the factors are those of MurmurHash3's finaliser (Appleby 2011).
+const MIXING: [(u32, u32); 2] = [(15, 0x85eb_ca6b), (13, 0xc2b2_ae35)];
+
 /// Bits of a hash that are not part of the row.
 fn shift(components: &Components) -> u32 {
     u32::BITS - components.ngram_rows.ilog2()
 }
 
 /// The odd multiplier of the token `back` places before the current one, in n-grams of `size` tokens: the finaliser of
-/// MurmurHash3 (Appleby 2011) of a number for both.
+/// MurmurHash3 of a number for both.
 fn multiplier(size: usize, back: usize) -> u32 {
     let mut bits = (16 * size + back) as u32;
     bits = (bits ^ (bits >> 16)).wrapping_mul(0x85eb_ca6b);
