@@ -348,10 +348,11 @@ fn ranks_wait_for_a_late_one_and_say_what_differs() {
     let corpus = |rank| vec!["--corpus", if rank == 0 { "text.txt" } else { "other.txt" }];
     let steps = |rank| vec!["--steps", if rank == 0 { "2" } else { "3" }];
     let none = |rank| vec!["--corpus", if rank == 0 { "text.txt" } else { "missing.txt" }];
-    let differ: [(&dyn Fn(usize) -> Vec<&'static str>, &str); 3] = [
-        (&corpus, "rank 1 has another text"),
-        (&steps, "rank 1 has other options"),
-        (&none, "corpus missing.txt"),
+    type Options = Box<dyn Fn(usize) -> Vec<&'static str>>;
+    let differ: [(Options, &str); 3] = [
+        (Box::new(corpus), "rank 1 has another text"),
+        (Box::new(steps), "rank 1 has other options"),
+        (Box::new(none), "corpus missing.txt"),
     ];
     for (number, (more, named)) in differ.into_iter().enumerate() {
         let out = ["--out", ["a", "b", "c"][number]];
@@ -477,4 +478,19 @@ fn ranks_that_train_apart_resume_to_the_bit_and_with_another_number() {
     let alone = common::fail(&mut train_tiny(path, &[&options[..], &["--out", "alone"]].concat()));
     assert!(alone.contains("sync-every 5 is for several machines"), "{alone}");
     assert!(!path.join("alone").join("config.toml").exists());
+    let apart = common::fail(&mut train_tiny(
+        path,
+        &["--sync-every", "4", "--save-every", "8", "--eval-every", "10"],
+    ));
+    assert!(
+        apart.contains("eval-every 10 is no multiple of sync-every 4") && apart.ends_with("choose 12"),
+        "{apart}"
+    );
+    let uneven = [&options[..], &["--batch-size", "7", "--out", "uneven"]].concat();
+    assert_eq!(run_ring(path, 2, &uneven), [Some(1); 2]);
+    assert!(
+        said(path, 0).contains("choose a --batch-size of 8"),
+        "{}",
+        said(path, 0)
+    );
 }

@@ -182,7 +182,7 @@ fn remote(rank: usize, ring: &str, program: &Path, options: &[String]) -> Result
     let folder = std::env::current_dir().context("the current folder is not known")?;
     let options: Vec<String> = options.iter().map(|option| quoted(Path::new(option))).collect();
     Ok(format!(
-        "cd {} && file=$(mktemp) && printf %s {} > \"$file\" && MLX_RANK={rank} MLX_HOSTFILE=\"$file\" {LAUNCHED}=1 {} {}; code=$?; rm -f \"$file\"; exit $code",
+        "cd {} && file=$(mktemp) && printf %s {} > \"$file\" && MLX_RANK={rank} MLX_HOSTFILE=\"$file\" {LAUNCHED}=1 {} {}; code=$?; unlink \"$file\"; exit $code",
         quoted(&folder),
         quoted(Path::new(ring)),
         quoted(program),

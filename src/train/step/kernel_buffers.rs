@@ -40,6 +40,7 @@ fn kernels(config: &TrainConfig) -> Result<Vec<[usize; 2]>> {
         precision: config.dtype,
         recompute: config.recompute,
         batch_rows: config.batch_size,
+        mean_rows: config.batch_size,
         micro_batches: 1,
         row_tokens: config.context,
     };

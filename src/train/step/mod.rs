@@ -22,6 +22,7 @@ pub mod gradients;
 #[cfg(test)]
 mod kernel_buffers;
 mod loss_scale;
+mod own;
 mod reduce;
 mod state;
 mod update;
@@ -33,14 +34,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use mlx_rs::Array;
-use mlx_rs::error::{Exception, Result as MlxResult};
+use mlx_rs::error::Result as MlxResult;
 use mlx_rs::transforms::async_eval;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::optimizers::adamw::BETA1;
 use super::optimizers::schedule::{learning_rate, muon_learning_rate};
-use super::own::{OwnStep, OwnTraining};
+use super::own::OwnTraining;
 use super::together::rows;
 use crate::compute::compiled::{Compiled, compiled};
 use crate::compute::ranks::Ranks;
@@ -50,9 +51,8 @@ use crate::data::tokens::Tokens;
 use crate::model::dropout::Dropout;
 use crate::model::parameters::Parameters;
 use arrays::{StepInputs, StepMetrics, StepOutputs, StepScalars, UpdateInputs};
-use control::StepControl;
 use gradients::{LossAndGradFn, MicroBatch};
-pub use reduce::RankReduce;
+pub use reduce::{BUCKET_BYTES, RankReduce};
 pub use state::TrainState;
 use update::UpdateFn;
 use workers::{GradientWorkers, UpdateWorkers};
@@ -169,47 +169,16 @@ impl StepFunctions {
                 }
                 update.update(state.take_states(), gradients, &scalars)?
             }
-            Self::Own(own) => {
+            Self::Own(training) => {
                 let [micro_batch] = &micro_batches[..] else {
                     bail!("a step of one micro-batch was given {}", micro_batches.len());
                 };
-                return call_own(&mut **own, state, &micro_batch.batch, &scalars);
+                return own::call(&mut **training, state, &micro_batch.batch, &scalars);
             }
         };
         state.restore(outputs.states)?;
         Ok(outputs.metrics)
     }
-}
-
-/// A step of one's own; it changes nothing where it is not finite, or only timed.
-fn call_own(
-    own: &mut dyn OwnTraining,
-    state: &mut TrainState,
-    batch: &Batch,
-    scalars: &StepScalars,
-) -> Result<StepMetrics> {
-    let old = [&state.parameters, &state.m, &state.v];
-    let OwnStep {
-        loss,
-        grad_norm,
-        state: new,
-    } = own.step(old, batch, state.step + 1)?;
-    let control = StepControl::new(&[loss], &[grad_norm.square()?], scalars, 0.0)?;
-    let [parameters, m, v] = [0, 1, 2].map(|part| -> MlxResult<Parameters> {
-        let pairs = old[part].iter().map(|(name, old)| {
-            let new = new[part].get(name)?;
-            if new.shape() != old.shape() {
-                let (new, old) = (new.shape(), old.shape());
-                return Err(Exception::custom(format!(
-                    "the step made {name} {old:?} an array {new:?}"
-                )));
-            }
-            Ok((name.to_owned(), control.select(old, new)?))
-        });
-        Ok(Parameters::from_entries(pairs.collect::<MlxResult<_>>()?))
-    });
-    (state.parameters, state.m, state.v) = (parameters?, m?, v?);
-    Ok(control.metrics)
 }
 
 /// Gradients and update in one function.
