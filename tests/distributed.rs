@@ -159,7 +159,7 @@ fn losses(run: &Path) -> Vec<(u64, f64)> {
 /// 80 steps are given 2e-3, of what a wrong row or mask would make 1e-1.
 fn assert_same_training(one: &Path, other: &Path) {
     let (one, other) = (losses(one), losses(other));
-    assert!(other.len() >= 7, "{other:?}");
+    assert!(other.len() >= 6, "{other:?}");
     for (a, b) in one.iter().zip(&other) {
         let allowed = if a.0 <= 10 { 1e-5 } else { 2e-3 };
         assert!(a.0 == b.0 && (a.1 - b.1).abs() <= allowed, "{a:?} {b:?}");
@@ -189,7 +189,7 @@ fn ranks_learn_what_one_process_does_to_the_bit_again_and_resumed() {
     succeed_in_ring(path, 2, &["--resume", "again", "--steps", "80"]);
     assert!(weights(&path.join("two")) == weights(&path.join("again")), "to the bit");
 
-    succeed_in_ring(path, 4, &["--resume", "four", "--steps", "60"]);
+    succeed_in_ring(path, 4, &["--resume", "four", "--steps", "50"]);
     assert!(said(path, 0).contains("ranks 2 is now 4"), "{}", said(path, 0));
     assert_same_training(&path.join("one"), &path.join("four"));
 }

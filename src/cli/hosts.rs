@@ -41,12 +41,12 @@ pub struct Host {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum HostFile {
+    /// Of the ring itself. It comes first: a list of texts would pass for a host.
+    Addresses(Vec<Vec<String>>),
     /// Of mlx.launch.
     Hosts(Vec<Host>),
     /// Of mlx.launch, with settings.
     WithSettings { hosts: Vec<Host> },
-    /// Of the ring itself.
-    Addresses(Vec<Vec<String>>),
 }
 
 /// Starts a rank on each host, with this command's other options, and waits for all.
