@@ -41,12 +41,12 @@ pub struct Host {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum HostFile {
+    /// Of the ring itself. It comes first: a list of texts would pass for a host.
+    Addresses(Vec<Vec<String>>),
     /// Of mlx.launch.
     Hosts(Vec<Host>),
     /// Of mlx.launch, with settings.
     WithSettings { hosts: Vec<Host> },
-    /// Of the ring itself.
-    Addresses(Vec<Vec<String>>),
 }
 
 /// Starts a rank on each host, with this command's other options, and waits for all.
@@ -182,7 +182,7 @@ fn remote(rank: usize, ring: &str, program: &Path, options: &[String]) -> Result
     let folder = std::env::current_dir().context("the current folder is not known")?;
     let options: Vec<String> = options.iter().map(|option| quoted(Path::new(option))).collect();
     Ok(format!(
-        "cd {} && file=$(mktemp) && printf %s {} > \"$file\" && MLX_RANK={rank} MLX_HOSTFILE=\"$file\" {LAUNCHED}=1 {} {}; code=$?; rm -f \"$file\"; exit $code",
+        "cd {} && file=$(mktemp) && printf %s {} > \"$file\" && MLX_RANK={rank} MLX_HOSTFILE=\"$file\" {LAUNCHED}=1 {} {}; code=$?; unlink \"$file\"; exit $code",
         quoted(&folder),
         quoted(Path::new(ring)),
         quoted(program),

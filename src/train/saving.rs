@@ -4,7 +4,6 @@ use std::io;
 
 use anyhow::Result;
 
-use super::observer::Observer;
 use super::session::Session;
 use super::together::Together;
 use crate::checkpoint::{Checkpoint, CheckpointState, Moments};
@@ -18,15 +17,6 @@ use crate::terminal::shell::quoted;
 pub(super) const SAMPLE_TOKENS: usize = 300;
 
 impl Session {
-    /// Whether the run is to stop now: on several machines after the step whose sums have passed on that one of them was asked
-    /// to.
-    pub(super) fn stopping(&self, interrupt: &dyn Observer) -> bool {
-        match &self.together {
-            None => interrupt.requested(),
-            Some(together) => together.stopping(interrupt.requested()),
-        }
-    }
-
     /// Saves a checkpoint of this step, unless there is one, and deletes those that are not kept.
     ///
     /// # Errors

@@ -211,22 +211,6 @@ impl Session {
         })
     }
 
-    /// Where ranks train apart, joins them if it is time to: to be called after each step.
-    pub(super) fn join(&mut self) -> Result<()> {
-        match &mut self.together {
-            Some(together) => together.after_step(&mut self.state),
-            None => Ok(()),
-        }
-    }
-
-    /// What all ranks do before the first one saves for all; see [`Together::before_save`].
-    pub(super) fn meet(&mut self) -> Result<()> {
-        match &mut self.together {
-            Some(together) => together.before_save(&self.state),
-            None => Ok(()),
-        }
-    }
-
     /// Estimates the time of a step.
     pub(super) fn estimate_step_time(&mut self) -> Result<Duration> {
         self.stepper.time_step(&mut self.state, &self.train)

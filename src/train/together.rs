@@ -10,14 +10,15 @@ use sha2::{Digest, Sha256};
 
 use super::Outcome;
 use super::handover::{self, Taken};
-use super::observer::Interrupt;
+use super::observer::{Interrupt, Observer};
 use super::optimizers::outer;
+use super::session::Session;
 use super::step::arrays::Gradients;
 use super::step::{RankReduce, Stepper, TrainState};
 use crate::checkpoint::Apart;
 use crate::compute::memory;
 use crate::compute::ranks::Ranks;
-use crate::config::{ConfigOverrides, OnNan, TrainConfig};
+use crate::config::{ConfigOverrides, OnNan, Precision, TrainConfig};
 use crate::data::tokens::Tokens;
 use crate::model::parameters::Parameters;
 
@@ -33,6 +34,8 @@ struct Joins {
     every: u64,
     /// After the last step, too.
     last: u64,
+    /// Loss scaling is rank 0's after a join, as the checkpoint has that alone.
+    float16: bool,
     reduce: RankReduce,
     /// The parameters that all ranks began with after the last join.
     start: Parameters,
@@ -57,6 +60,7 @@ impl Together {
             anyhow::Ok(Joins {
                 every: config.sync_every,
                 last: config.steps,
+                float16: config.dtype == Precision::Float16,
                 reduce: RankReduce::new(Rc::clone(ranks), shapes.collect(), &every),
                 start: parameters.clone(),
                 apart: Apart {
@@ -84,7 +88,7 @@ impl Together {
     pub fn after_step(&mut self, state: &mut TrainState) -> Result<()> {
         match &mut self.joins {
             Some(joins) if state.step.is_multiple_of(joins.every) || state.step == joins.last => {
-                joins.join(self.ranks.size(), state)
+                joins.join(&self.ranks, state)
             }
             _ => Ok(()),
         }
@@ -127,9 +131,9 @@ impl Together {
 }
 
 impl Joins {
-    fn join(&mut self, ranks: usize, state: &mut TrainState) -> Result<()> {
+    fn join(&mut self, ranks: &Ranks, state: &mut TrainState) -> Result<()> {
         let both = self.start.arrays().iter().zip(state.parameters.arrays());
-        let share = Array::from_f32(1.0 / ranks as f32);
+        let share = Array::from_f32(1.0 / ranks.size() as f32);
         let differences = both.map(|(start, now)| start.subtract(now)?.multiply(&share));
         let mean = self.reduce.sum(vec![Gradients {
             loss: Array::from_f32(0.0),
@@ -144,7 +148,38 @@ impl Joins {
         self.apart.momentum = Parameters::new(self.start.names(), momentum)?;
         self.start = Parameters::new(self.start.names(), parameters)?;
         state.parameters = self.start.clone();
+        if self.float16 {
+            let scale = serde_json::to_vec(&state.loss_scale)?;
+            state.loss_scale = serde_json::from_slice(&ranks.broadcast_bytes(&scale)?)?;
+        }
         Ok(())
+    }
+}
+
+impl Session {
+    /// Whether the run is to stop now: on several machines after the step whose sums have passed on that one of them was asked
+    /// to.
+    pub(super) fn stopping(&self, interrupt: &dyn Observer) -> bool {
+        match &self.together {
+            None => interrupt.requested(),
+            Some(together) => together.stopping(interrupt.requested()),
+        }
+    }
+
+    /// As [`Together::after_step`].
+    pub(super) fn join(&mut self) -> Result<()> {
+        match &mut self.together {
+            Some(together) => together.after_step(&mut self.state),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Together::before_save`].
+    pub(super) fn meet(&mut self) -> Result<()> {
+        match &mut self.together {
+            Some(together) => together.before_save(&self.state),
+            None => Ok(()),
+        }
     }
 }
 

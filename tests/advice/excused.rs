@@ -14,6 +14,7 @@ const fn excused(words: &'static str, why: &'static str, test: &'static str) -> 
 const FAULTS: &str = "a_fault_at_any_call_of_any_command_loses_nothing";
 const PAIRS: &str = "two_commands_at_once_share_a_folder";
 const SET_UP: &str = "all_parts_are_made_once";
+const RANKS: &str = "it takes several processes";
 const GPU: &str = "it takes a GPU that is full";
 
 pub const EXCUSED: &[Excused] = &[
@@ -140,6 +141,75 @@ pub const EXCUSED: &[Excused] = &[
         "a run of an earlier version",
         "a_configuration_that_is_not_the_runs_is_refused",
     ),
+    // Several processes.
+    excused(
+        "there is no ssh here to start it with",
+        RANKS,
+        "an_address_that_cannot_be_used_is_named_in_a_line",
+    ),
+    excused(
+        "start all with the same options",
+        RANKS,
+        "ranks_wait_for_a_late_one_and_say_what_differs",
+    ),
+    excused(
+        "counted from 0; correct one of them",
+        RANKS,
+        "a_host_file_that_cannot_be_used_is_named",
+    ),
+    excused(
+        "start the same program everywhere",
+        RANKS,
+        "a_rank_of_another_start_is_named_to_all",
+    ),
+    excused(
+        "give all the same host file",
+        RANKS,
+        "a_rank_of_another_start_is_named_to_all",
+    ),
+    excused(
+        "give each rank a number of its own",
+        RANKS,
+        "a_rank_of_another_start_is_named_to_all",
+    ),
+    excused(
+        "choose another port in the host file",
+        RANKS,
+        "an_address_that_cannot_be_used_is_named_in_a_line",
+    ),
+    excused(
+        "is no address of this machine; correct",
+        RANKS,
+        "an_address_that_cannot_be_used_is_named_in_a_line",
+    ),
+    excused(
+        "of rank 0 leads nowhere; correct",
+        RANKS,
+        "an_address_that_is_taken_or_elsewhere_is_named",
+    ),
+    excused(
+        "cannot be shared among {ranks} ranks",
+        RANKS,
+        "float16_and_muon_keep_all_ranks_the_same",
+    ),
+    excused(
+        "is no multiple of sync-every",
+        RANKS,
+        "ranks_that_train_apart_resume_to_the_bit_and_with_another_number",
+    ),
+    excused(
+        "give each rank the same text",
+        RANKS,
+        "ranks_wait_for_a_late_one_and_say_what_differs",
+    ),
+    excused(
+        "ranks must have equally many of the",
+        RANKS,
+        "ranks_that_train_apart_resume_to_the_bit_and_with_another_number",
+    ),
+    excused("start it, or correct the host file", "a wait of minutes", ""),
+    excused("One rank sends no messages", RANKS, ""),
+    excused("are trained on one machine; start one process", RANKS, ""),
     // Callers of the library.
     excused("give a run's folder or a checkpoint's", "the library alone", ""),
     excused("give at least one token", "the library alone", ""),

@@ -323,5 +323,7 @@ mod tests {
         );
         let error = listen("192.0.2.1:4000", 1).unwrap_err().to_string(); // an address for documentation
         assert!(error.contains("is no address of this machine"), "{error}");
+        let error = find_first("nowhere.invalid:1", &hello(1, 2)).unwrap_err().to_string();
+        assert!(error.contains("leads nowhere; correct the host file"), "{error}");
     }
 }

@@ -20,7 +20,7 @@ use crate::data::source::Source;
 use crate::data::tokens::Tokens;
 use crate::model::Parameters;
 use crate::model::init::initialize;
-use crate::train::step::{Stepper, TrainState};
+use crate::train::step::{BUCKET_BYTES, Stepper, TrainState};
 
 /// Sizes of the messages that are timed, in KiB.
 const MESSAGE_KIB: [usize; 5] = [4, 64, 1024, 8 << 10, 32 << 10];
@@ -35,7 +35,7 @@ const WARM_UP: usize = 2;
 pub struct Message {
     /// Its size.
     pub bytes: usize,
-    /// Median time of its sum over all ranks.
+    /// The shortest time of its sum over all ranks: whatever else goes on only adds to it.
     pub milliseconds: f64,
 }
 
@@ -106,7 +106,9 @@ impl Network {
             xx += weight * bytes * bytes;
             xy += weight * bytes * seconds;
         }
-        let per_byte = ((w * xy - x * y) / (w * xx - x * x)).max(f64::MIN_POSITIVE);
+        let slope = (w * xy - x * y) / (w * xx - x * x);
+        // On a busy machine times may not grow with sizes at all; then all of them is taken for the bytes.
+        let per_byte = if slope > 0.0 { slope } else { y / x };
         let start = ((y - per_byte * x) / w).max(0.0);
         let hops = 2.0 * (ranks as f64 - 1.0);
         Self {
@@ -125,10 +127,10 @@ impl Network {
 impl Computation {
     /// From the milliseconds of a step of `rows` rows, and of `fewer` rows.
     fn fit(whole: f64, rows: usize, part: f64, fewer: usize) -> Self {
-        let row = ((whole - part) / (rows - fewer) as f64).max(0.0);
+        let row = ((whole - part) / (rows - fewer) as f64).clamp(0.0, whole / rows as f64);
         Self {
             row,
-            fixed: (whole - row * rows as f64).max(0.0),
+            fixed: whole - row * rows as f64,
         }
     }
 
@@ -138,7 +140,8 @@ impl Computation {
 }
 
 fn predict(network: &Network, computation: &Computation, rows: usize, bytes: usize, ranks: usize) -> Prediction {
-    let message = network.sum(bytes, ranks);
+    let messages = bytes.div_ceil(BUCKET_BYTES).max(1);
+    let message = network.sum(bytes, ranks) + (messages - 1) as f64 * network.sum(0, ranks);
     let whole = computation.step(rows as f64);
     Prediction {
         ranks,
@@ -171,7 +174,7 @@ impl Distributed {
             let times: Vec<Duration> = rounds.repeat(sum)?;
             messages.push(Message {
                 bytes,
-                milliseconds: milliseconds(median(times)),
+                milliseconds: milliseconds(times.into_iter().min().unwrap_or_default()),
             });
         }
         let rows = config.batch_size;
@@ -292,5 +295,7 @@ mod tests {
             "{two:?}"
         );
         assert_eq!(predict(16).same_batch, None);
+        // Half the rows in less than half the time: it is all for rows, and a whole step still takes what it took.
+        assert_eq!(Computation::fit(50.0, 8, 20.0, 4).step(8.0), 50.0);
     }
 }

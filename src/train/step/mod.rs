@@ -23,6 +23,7 @@ pub mod gradients;
 #[cfg(test)]
 mod kernel_buffers;
 mod loss_scale;
+mod own;
 mod reduce;
 mod state;
 pub mod table;
@@ -34,7 +35,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use mlx_rs::error::{Exception, Result as MlxResult};
+use mlx_rs::error::Result as MlxResult;
 use mlx_rs::transforms::{async_eval, eval};
 use mlx_rs::{Array, ops};
 use rand::RngExt;
@@ -42,20 +43,19 @@ use rand::RngExt;
 use super::optimizers::adamw::BETA1;
 use super::optimizers::ngram_decay;
 use super::optimizers::schedule::{learning_rate, muon_learning_rate};
-use super::own::{OwnStep, OwnTraining};
+use super::own::OwnTraining;
 use super::together::rows;
 use crate::compute::compiled::{Compiled, compiled};
 use crate::compute::ranks::Ranks;
 use crate::config::{ModelConfig, OnNan, Precision, TrainConfig};
-use crate::data::batches::{self, Batch};
+use crate::data::batches;
 use crate::data::source::Source;
 use crate::model::dropout::Dropout;
 use crate::model::ngrams;
 use crate::model::parameters::Parameters;
 use arrays::{StepInputs, StepMetrics, StepOutputs, StepScalars, UpdateInputs};
-use control::StepControl;
 use gradients::{LossAndGradFn, MicroBatch, StepBatch};
-pub use reduce::RankReduce;
+pub use reduce::{BUCKET_BYTES, RankReduce};
 pub use state::TrainState;
 use state::{TakenStates, put_back_rows};
 use table::{TableAccess, TableRows};
@@ -197,8 +197,8 @@ impl StepFunctions {
                 }
                 (update.update(states, gradients, &scalars)?, table)
             }
-            Self::Own(own) => {
-                return call_own(&mut **own, state, &only(batch)?.batch, &scalars);
+            Self::Own(training) => {
+                return own::call(&mut **training, state, &only(batch)?.batch, &scalars);
             }
         };
         if let (Some(table), Some(rows)) = (table, table_rows) {
@@ -219,37 +219,6 @@ fn only(batch: &StepBatch) -> Result<&MicroBatch> {
         [micro_batch] => Ok(micro_batch),
         several => bail!("a step of one micro-batch was given {}", several.len()),
     }
-}
-
-/// A step of one's own; it changes nothing where it is not finite, or only timed.
-fn call_own(
-    own: &mut dyn OwnTraining,
-    state: &mut TrainState,
-    batch: &Batch,
-    scalars: &StepScalars,
-) -> Result<StepMetrics> {
-    let old = [&state.parameters, &state.m, &state.v];
-    let OwnStep {
-        loss,
-        grad_norm,
-        state: new,
-    } = own.step(old, batch, state.step + 1)?;
-    let control = StepControl::new(&[loss], &[grad_norm.square()?], scalars, 0.0)?;
-    let [parameters, m, v] = [0, 1, 2].map(|part| -> MlxResult<Parameters> {
-        let pairs = old[part].iter().map(|(name, old)| {
-            let new = new[part].get(name)?;
-            if new.shape() != old.shape() {
-                let (new, old) = (new.shape(), old.shape());
-                return Err(Exception::custom(format!(
-                    "the step made {name} {old:?} an array {new:?}"
-                )));
-            }
-            Ok((name.to_owned(), control.select(old, new)?))
-        });
-        Ok(Parameters::from_entries(pairs.collect::<MlxResult<_>>()?))
-    });
-    (state.parameters, state.m, state.v) = (parameters?, m?, v?);
-    Ok(control.metrics)
 }
 
 /// Gradients and update in one function.

@@ -12,9 +12,10 @@ use crate::compute::compiled::{Compiled, compiled, tree_eval};
 use crate::compute::ranks::Ranks;
 use crate::disk::bytes::Bytes;
 
-/// Numbers of a message at most, unless one gradient has more: 32 MiB. Larger ones gain nothing, as sending takes much longer
+/// Bytes of a message at most, unless one gradient has more: 32 MiB. Larger ones gain nothing, as sending takes much longer
 /// than starting to, and each needs its size again in memory.
-const BUCKET_NUMBERS: usize = 8 << 20;
+pub const BUCKET_BYTES: usize = 32 << 20;
+const BUCKET_NUMBERS: usize = BUCKET_BYTES / 4;
 
 /// All-reduce over the ranks.
 ///
