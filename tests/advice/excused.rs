@@ -151,7 +151,7 @@ pub const EXCUSED: &[Excused] = &[
         "a tokenizer that drops text",
         "errors_have_a_kind_and_say_what_to_do",
     ),
-    // What the server answers is tried in tests/serve.rs and tests/studio.rs: no command says it.
+    // What the server answers is tried in tests/serve.rs and tests/studio/: no command says it.
     excused(
         "cannot be listened on",
         "a port that another program has",
