@@ -267,6 +267,28 @@ fn tokens_and_merges_are_those_of_the_tokenizers() {
         .collect();
     let ids = mlx_gpt::Tokenizer::gpt2().unwrap().encode("tokenization").unwrap();
     assert_eq!(last, ids.into_iter().map(u64::from).collect::<Vec<_>>());
+    // Whatever is merged, it ends where the tokenizer does.
+    for (name, tokenizer) in [
+        ("gpt2", mlx_gpt::Tokenizer::gpt2()),
+        ("cl100k", mlx_gpt::Tokenizer::cl100k()),
+    ] {
+        let tokenizer = tokenizer.unwrap();
+        for text in [
+            "",
+            "a",
+            " the  theatre\n\n",
+            "don't 12345678",
+            "größer 日本語 😀",
+            "aaaaaaaaaaaaaaaa",
+            "SolidGoldMagikarp",
+        ] {
+            let merged = asked(&server, "/api/merges", json!({"text": text, "tokenizer": name}));
+            let chunks = merged["chunks"].as_array().unwrap().iter();
+            let ends = chunks.flat_map(|steps| steps.as_array().unwrap().last().unwrap().as_array().unwrap());
+            let ends: Vec<u32> = ends.map(|token| token[0].as_u64().unwrap() as u32).collect();
+            assert_eq!(ends, tokenizer.encode(text).unwrap(), "{name} {text:?}");
+        }
+    }
     let without = asked(&server, "/api/merges", json!({"text": "a", "tokenizer": "runs/tiny"}));
     assert!(without["failed"].is_string(), "{without}");
 }
@@ -308,4 +330,9 @@ fn the_course_shows_what_this_machine_has_computed() {
     assert_eq!(scores["figure"], "1 2 3");
     let shown = server.get(&format!("/api/course/4/{picture}"));
     assert_eq!((shown.status, shown.body.as_str()), (200, "<svg/>"));
+
+    // With a workbook, what is to be written there is left out.
+    assert!(!server.get("/api/course/4").body.contains("todo!()"));
+    succeed(common::mlx_gpt(folder.path()).args(["lesson", "start"]));
+    assert!(server.get("/api/course/4").body.contains("todo!()"));
 }
