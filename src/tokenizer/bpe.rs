@@ -272,10 +272,13 @@ impl Bpe {
             let pairs = ids.windows(2).enumerate();
             let merged =
                 pairs.filter_map(|(at, pair)| Some((self.ranks.get(&[bytes(pair[0]), bytes(pair[1])].concat())?, at)));
-            let Some((id, at)) = merged.min() else { return steps };
+            let Some((id, at)) = merged.min() else { break };
             ids.splice(at..at + 2, [id]);
             steps.push(ids.clone());
         }
+        // A chunk that is a token is that token, also where its merges lead elsewhere.
+        steps.extend(self.ranks.get(chunk).map(|id| vec![id]).filter(|whole| *whole != ids));
+        steps
     }
 
     /// The bytes of `ids`, which need not be UTF-8.

@@ -237,7 +237,7 @@ pub const EXCUSED: &[Excused] = &[
         "",
     ),
     excused("a prompt is empty or longer than", "problems of a task fit", ""),
-    // What the server answers is tried in tests/serve.rs and tests/studio.rs: no command says it.
+    // What the server answers is tried in tests/serve.rs and tests/studio/: no command says it.
     excused(
         "cannot be listened on",
         "a port that another program has",

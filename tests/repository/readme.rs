@@ -54,7 +54,7 @@ fn every_command_runs() {
         .path();
     let cache = folder.path().join("cache");
     put_into_cache(&cache, &run.join("latest"));
-    // What a learner wrote is checked by workbook/tests/check.rs, and the studio, which does not end by itself, by tests/studio.rs.
+    // What a learner wrote is checked by workbook/tests/check.rs, and the studio, which does not end by itself, by tests/studio/.
     let elsewhere = |words: &Vec<String>| words.contains(&"--mine".into()) || words[0] == "studio";
     for words in commands.into_iter().filter(|words| !elsewhere(words)) {
         let mut command = mlx_gpt(folder.path());

@@ -12,6 +12,7 @@ use crate::disk::files;
 use crate::lessons::Lesson;
 use crate::lessons::chapter::{Section, figures, sections};
 use crate::lessons::results::Results;
+use crate::lessons::workbook::{WORKBOOK_FOLDER, Workbook, without_bodies};
 use crate::lessons::workspace::LESSONS_FOLDER;
 use crate::studio::http::answer::{self, Failure};
 
@@ -51,7 +52,12 @@ fn describe(lesson: &Lesson) -> Value {
 /// There is no such day.
 pub async fn chapter(Parts(day): Parts<String>) -> Result<Response, Failure> {
     let lesson = lesson(&day)?;
+    // What is the learner's to write is left out, as `lesson` does.
+    let has_workbook = Workbook::open(Path::new(WORKBOOK_FOLDER)).is_ok();
     let show = |section: Section| match section {
+        Section::Text(markdown) if has_workbook => {
+            json!({"markdown": without_bodies(&markdown).unwrap_or(markdown)})
+        }
         Section::Text(markdown) => json!({"markdown": markdown}),
         Section::Figure { before, name, after } => {
             let figure = files::read(&figure_path(lesson, name))

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use axum::extract::Request;
@@ -141,7 +141,7 @@ pub async fn log(request: Request) -> Result<Response, Failure> {
     Ok(answer::ok(&json!({"log": end_of(&path).unwrap_or_default()})))
 }
 
-fn end_of(path: &PathBuf) -> Result<String> {
+fn end_of(path: &Path) -> Result<String> {
     let mut file = files::open(path)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(LOG_BYTES)))?;

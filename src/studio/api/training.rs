@@ -123,7 +123,7 @@ fn plain_name(name: &str) -> Result<&str, Failure> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     let fits = (1..=NAME_BYTES).contains(&name.len()) && name.chars().all(plain) && !name.starts_with('-');
     fits.then_some(name)
-        .ok_or_else(|| Failure::param("name", "name must be letters, digits, - and _, at most 64 of them"))
+        .ok_or_else(|| Failure::param("name", "the name must be letters, digits, - and _, at most 64 of them"))
 }
 
 fn ensure_few() -> Result<(), Failure> {

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use super::models::Loaded;
 use crate::compute::memory;
 use crate::config::SpecialTokens;
+use crate::error::{Error, ErrorKind};
 use crate::generate::sampler::{Alternative, most_likely};
 use crate::generate::{CompletionBuilder, CompletionOptions, DecodeBatch, FinishReason, StopCriteria, sample_rng};
 
@@ -64,7 +65,7 @@ pub enum Event {
         /// Index of the completion.
         index: usize,
         /// Why it could not go on.
-        error: Option<crate::Error>,
+        error: Option<Error>,
     },
 }
 
@@ -103,7 +104,7 @@ impl<'m> Generation<'m> {
                 (sent.is_ok() && !nothing).then_some(generation)
             }
             Err(error) => {
-                let error = Some(crate::Error::new(crate::ErrorKind::Text, error));
+                let error = Some(Error::new(ErrorKind::Text, error));
                 let _ = events.try_send(Event::Ended { index, error });
                 None
             }
@@ -151,7 +152,7 @@ impl<'m> Generation<'m> {
             Err(error) => {
                 place.send(Event::Ended {
                     index: self.request.index,
-                    error: Some(crate::Error::new(crate::ErrorKind::Compute, error)),
+                    error: Some(Error::new(ErrorKind::Compute, error)),
                 });
                 Turn::Ended
             }

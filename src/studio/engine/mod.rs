@@ -24,6 +24,7 @@ use models::{Missing, Models, resolve};
 
 use crate::compute::memory;
 use crate::config::Device;
+use crate::error::{Error, ErrorKind};
 
 /// Completions that are generated or wait, in all.
 pub const MAX_COMPLETIONS: usize = 64;
@@ -258,7 +259,7 @@ fn admit<'m>(models: &'m Models, job: Job, active: &mut Vec<Active<'m>>) -> Admi
         (Task::Generate { request, events, .. }, Err(error)) => {
             let _ = events.try_send(Event::Ended {
                 index: request.index,
-                error: Some(crate::Error::new(crate::ErrorKind::Checkpoint, error)),
+                error: Some(Error::new(ErrorKind::Checkpoint, error)),
             });
         }
     }

@@ -10,7 +10,7 @@ use futures_core::Stream;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::ErrorKind;
+use crate::error::{Error, ErrorKind};
 
 /// A request that is refused or fails.
 #[derive(Debug)]
@@ -82,9 +82,9 @@ impl Failure {
     }
 }
 
-impl From<crate::Error> for Failure {
+impl From<Error> for Failure {
     /// 400 where the request is to blame, 500 where the model or MLX is.
-    fn from(error: crate::Error) -> Self {
+    fn from(error: Error) -> Self {
         let status = match error.kind() {
             ErrorKind::Text | ErrorKind::Options => StatusCode::BAD_REQUEST,
             ErrorKind::NotFound => StatusCode::NOT_FOUND,

@@ -220,8 +220,9 @@ fn boolean(body: &Map<String, Value>, name: &str) -> Result<bool, Failure> {
 
 fn stops(body: &Map<String, Value>) -> Result<Vec<String>, Failure> {
     let wrong = || {
-        let message =
-            format!("stop must be a text or up to {STOPS} texts, none empty or longer than {STOP_BYTES} bytes");
+        let message = format!(
+            "the parameter stop must be a text or up to {STOPS} texts, none empty or longer than {STOP_BYTES} bytes"
+        );
         Failure::param("stop", message)
     };
     let stops: Vec<String> = match body.get("stop") {
