@@ -87,6 +87,11 @@ impl TrainConfig {
         };
         let name = task.name();
         ensure!(
+            self.sync_every == 0,
+            "task {name} is trained with a sum over all machines in each step; leave out sync-every {} or --task",
+            self.sync_every
+        );
+        ensure!(
             self.corpus.is_empty(),
             "task {name} makes its problems itself and reads no text; leave out corpus {} or --task",
             self.corpus
