@@ -18,6 +18,7 @@ use super::catalog::Catalog;
 use super::engine::Engine;
 use super::http::access::Access;
 use super::http::answer::Failure;
+use super::http::connections;
 use super::openai;
 use super::{Studio, pages};
 use crate::config::Device;
@@ -86,8 +87,7 @@ impl Server {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(self.listener)?;
-            axum::serve(listener, router(self.studio, self.pages)).await?;
-            Ok(())
+            connections::accept(listener, router(self.studio, self.pages)).await
         })
     }
 }
