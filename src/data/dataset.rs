@@ -191,7 +191,7 @@ impl Dataset {
                 } else {
                     Part::Train
                 };
-                Source::Task(TaskRows::new(task, part, tokenizer)?)
+                Source::Task(Box::new(TaskRows::new(task, part, tokenizer)?))
             }
             _ => Source::Text(self.tokens_with(tokenizer, split, special)?.tokens),
         })
@@ -267,7 +267,7 @@ impl Dataset {
             },
             Self::Tokens(folder) => folder.record()?,
             Self::Task(task) => CorpusRecord {
-                sha256: sha256(&task.identity()),
+                sha256: sha256(task.identity()),
                 split_offset: 0,
             },
         })

@@ -12,7 +12,7 @@ pub enum Source {
     /// Rows that begin anywhere in a text.
     Text(Tokens),
     /// Rows of problems that are made on the fly.
-    Task(TaskRows),
+    Task(Box<TaskRows>),
 }
 
 impl Source {

@@ -41,10 +41,8 @@ impl Generator {
     fn greedy_batch(&self, prompts: &[Vec<u32>], batch: &[usize], end: u32, answers: &mut [Vec<u32>]) -> Result<()> {
         let length = prompts[batch[0]].len();
         let mut sequences = DecodeBatch::new(&self.model, &self.config, batch.len())?;
-        for position in 0..length {
-            let ids: Vec<u32> = batch.iter().map(|&prompt| prompts[prompt][position]).collect();
-            sequences.push(&ids);
-        }
+        let column = |position: usize| -> Vec<u32> { batch.iter().map(|&prompt| prompts[prompt][position]).collect() };
+        (0..length).for_each(|position| sequences.push(&column(position)));
         let mut rows = batch.to_vec(); // prompts of the rows that are computed
         let mut finished = vec![false; prompts.len()];
         let mut rng = sample_rng(0, 0); // greedy sampling draws nothing
