@@ -114,7 +114,8 @@ fn hashed_rows(components: &Components, tokens: &Array) -> Result<Vec<Array>> {
     components.ngram_sizes().map(row).collect()
 }
 
-/// As [`hashed_rows`], on the host, for consecutive rows of `length` ids each: for each n-gram size the row for each id.
+/// The rows of the n-grams that [`NgramEmbedding::forward`] finds, found on the host: for consecutive rows of `length` ids each,
+/// for each n-gram size the row for each id.
 pub fn rows_of(components: &Components, ids: &[u32], length: usize) -> Vec<Vec<u32>> {
     let shift = shift(components);
     let row = |size: usize, ids: &[u32], place: usize| {
