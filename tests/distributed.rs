@@ -494,3 +494,19 @@ fn ranks_that_train_apart_resume_to_the_bit_and_with_another_number() {
         said(path, 0)
     );
 }
+
+#[test]
+fn messages_and_steps_are_measured_and_predicted() {
+    let folder = folder();
+    let options = ["--json", "--steps", "2", "--batch-size", "2", "--device", "cpu"];
+    let output = succeed(mlx_gpt(folder.path()).args(["bench", "distributed"]).args(options));
+    let found: Value = serde_json::from_str(&common::stdout(&output)).unwrap();
+    assert_eq!((found["ranks"].as_u64(), found["rows"].as_u64()), (Some(2), Some(2)));
+    assert_eq!(found["messages"].as_array().unwrap().len(), 5);
+    let predictions = found["predictions"].as_array().unwrap();
+    let ranks: Vec<u64> = predictions.iter().map(|of| of["ranks"].as_u64().unwrap()).collect();
+    assert_eq!(ranks, [1, 2, 4, 8, 16, 32, 64]);
+    assert!(predictions[1]["same_batch"].is_f64() && predictions[2]["same_batch"].is_null());
+    let grown = |index: usize| predictions[index]["grown_batch"].as_f64().unwrap();
+    assert!(grown(0) <= grown(1) && grown(1) <= grown(6), "{found}");
+}
