@@ -133,7 +133,10 @@ fn only(batch: &StepBatch) -> Result<&MicroBatch> {
 }
 
 /// Gradients and update in one function.
-fn fused(gradients: &LossAndGradFn, update: &UpdateFn, inputs: StepInputs) -> MlxResult<StepOutputs> {
+///
+/// # Errors
+/// If MLX fails (out of memory, device error).
+pub fn fused(gradients: &LossAndGradFn, update: &UpdateFn, inputs: StepInputs) -> MlxResult<StepOutputs> {
     let StepInputs {
         states,
         frozen,

@@ -10,7 +10,7 @@ use mlx_rs::Array;
 use mlx_rs::transforms::eval;
 
 use super::arrays::{ParameterState, StepInputs, StepScalars};
-use super::fused;
+use super::functions::fused;
 use super::gradients::{LossAndGradFn, MicroBatch, StepBatch};
 use super::update::UpdateFn;
 use crate::compute::compiled::compiled;
