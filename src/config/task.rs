@@ -57,7 +57,7 @@ impl TrainConfig {
         self.context = task.context(self.digits().min(MAX_DIGITS));
         if recipe {
             match task {
-                Task::Addition => (self.steps, self.batch_size) = (2500, 64),
+                Task::Addition => (self.steps, self.batch_size) = (2000, 64),
                 Task::Calculator => {
                     (self.steps, self.batch_size) = (6000, 16);
                     (self.eval_every, self.save_every) = (500, 500);
