@@ -157,13 +157,16 @@ mod tests {
         assert!((0..30).all(|_| !learned_by_heart.observe(0.1)), "a tenth of a nat");
     }
 
+    /// Steps, and the inputs that they were computed with.
+    type Batches = Vec<(u64, Vec<u32>)>;
+
     /// Training code whose loss is what a script says.
     struct Scripted {
         model: Option<ModelConfig>,
         calls: u64,
         /// Loss by step and call.
         loss: fn(u64, u64) -> f32,
-        inputs: Rc<RefCell<Vec<(u64, Vec<u32>)>>>,
+        inputs: Rc<RefCell<Batches>>,
     }
 
     impl OwnTraining for Scripted {
@@ -203,13 +206,7 @@ mod tests {
         }
     }
 
-    type Trained = (
-        Result<Outcome>,
-        Vec<String>,
-        Vec<(u64, Vec<u32>)>,
-        Vec<Record>,
-        Vec<u64>,
-    );
+    type Trained = (Result<Outcome>, Vec<String>, Batches, Vec<Record>, Vec<u64>);
 
     /// A training of 240 steps with these losses; its result, warnings, batches, metrics and checkpoints.
     fn trained(save_every: u64, loss: fn(u64, u64) -> f32) -> Trained {
