@@ -14,6 +14,7 @@
 //! ```
 
 mod configure;
+#[cfg(feature = "cli")]
 mod diagnosis;
 pub mod freeze;
 mod handover;
@@ -34,6 +35,7 @@ pub mod step;
 mod together;
 
 pub use configure::{absolute_corpus, configure, configure_resumed};
+#[cfg(feature = "cli")]
 pub use diagnosis::diagnose;
 pub use in_memory::InMemoryRun;
 pub use log::LOG_EVERY;
