@@ -193,6 +193,14 @@ impl Metrics {
         })
     }
 
+    /// The lines of resumes with changed options.
+    pub fn changes(&self) -> impl Iterator<Item = &ChangesRecord> {
+        self.lines.iter().filter_map(|line| match line {
+            Record::Changes(line) => Some(line),
+            _ => None,
+        })
+    }
+
     /// The lines of evaluations.
     pub fn evaluations(&self) -> impl Iterator<Item = &EvaluationRecord> {
         self.lines.iter().filter_map(|line| match line {

@@ -151,7 +151,7 @@ impl Session {
     }
 
     /// Stores and logs the options that changed.
-    fn record(&mut self, changes: Vec<String>) -> Result<()> {
+    pub(super) fn record(&mut self, changes: Vec<String>) -> Result<()> {
         self.changes.clone_from(&changes);
         if changes.is_empty() {
             return Ok(());

@@ -101,6 +101,11 @@ impl Session {
         self.run.update_links(&saved)?;
         self.run.remove_checkpoints_after(step)?;
         self.metrics = Metrics::open(&self.run, step)?;
+        let changes = self.changes().to_vec();
+        self.state.step = step;
+        if !self.metrics.changes().any(|line| line.changes == changes) {
+            self.record(changes)?; // since this process goes on from here with them
+        }
         self.sample = checkpoint.load_sample();
         self.saved = saved.with_numerics_of(&self.saved);
         self.stepper.set_retry(state.retry);

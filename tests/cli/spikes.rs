@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::common::learned::learned;
-use crate::common::{copy, fail, folder, mlx_gpt, says, succeed, train_tiny, wait_until};
+use crate::common::{copy, folder, mlx_gpt, says, stderr, succeed, train_tiny, wait_until};
 
 /// A run of 160 steps, and the options that let it diverge from there.
 fn ordinary(folder: &Path) {
@@ -33,6 +33,13 @@ const DIVERGE: [&str; 8] = [
     "--schedule-steps=400",
 ];
 
+/// What a run that fails says.
+fn failing(folder: &Path) -> String {
+    let output = mlx_gpt(folder).args(DIVERGE).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    stderr(&output)
+}
+
 #[test]
 fn a_run_that_diverges_returns_once_also_if_it_is_killed_then() {
     let home = folder();
@@ -40,7 +47,7 @@ fn a_run_that_diverges_returns_once_also_if_it_is_killed_then() {
     let other = folder();
     copy(&home.path().join("run"), &other.path().join("run"));
 
-    let said = fail(mlx_gpt(home.path()).args(DIVERGE));
+    let said = failing(home.path());
     assert!(
         said.contains("training continues after step 160 with other batches"),
         "{said}"
@@ -63,7 +70,10 @@ fn a_run_that_diverges_returns_once_also_if_it_is_killed_then() {
     wait_until("its return", &mut child, || says(&output, "with other batches"));
     child.kill().unwrap();
     child.wait().unwrap();
-    let said = fail(mlx_gpt(other.path()).args(DIVERGE));
+    let said = failing(other.path());
     assert!(said.contains("again after the run returned"), "{said}");
-    assert!(learned(&other.path().join("run")) == learned(&home.path().join("run")));
+    let (ours, theirs) = (learned(&other.path().join("run")), learned(&home.path().join("run")));
+    assert!(ours == theirs);
+    let changes = ours.lines.iter().filter(|line| !line["changes"].is_null());
+    assert_eq!(changes.count(), 1, "what changed on the resume stays recorded");
 }
