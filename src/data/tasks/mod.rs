@@ -4,12 +4,15 @@
 //! depend on the seed; `a+b` and `b+a` are one problem.
 //!
 //! ```
+//! use mlx_gpt::config::{ConfigOverrides, Device};
 //! use mlx_gpt::data::batches::step_rng;
 //! use mlx_gpt::data::tasks::{Part, TaskData};
 //!
-//! let task = TaskData::addition(3, true)?; // digits, sums reversed
+//! let file: ConfigOverrides = toml::from_str("task = 'addition'\ndigits = 3")?;
+//! let (config, _) = ConfigOverrides::default().resolve(&file, None, Device::Cpu, None)?;
+//! let task = TaskData::of_config(&config)?.ok_or_else(|| anyhow::anyhow!("no task"))?;
 //! let problem = task.sample(&mut step_rng(1337, 0), Part::Train);
-//! println!("{}{}", problem.prompt, problem.answer); // such as 123+456=975
+//! println!("{}{}", problem.prompt, problem.answer); // such as 123+456=975: the sum begins with its last digit
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
