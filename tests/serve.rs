@@ -7,27 +7,9 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::http::{Server, read};
+use common::http::{Server, read, with_run};
 use common::{fail, folder, generate, mlx_gpt, signal, stdout, succeed, train_tiny};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-
-/// A folder with the run `runs/tiny`, of a few steps.
-fn with_run() -> TempDir {
-    let folder = folder();
-    let options = [
-        "--out",
-        "runs/tiny",
-        "--steps",
-        "20",
-        "--save-every",
-        "10",
-        "--dropout",
-        "0",
-    ];
-    succeed(&mut train_tiny(folder.path(), &options));
-    folder
-}
 
 fn complete(server: &Server, body: Value) -> Value {
     let answer = server.post("/v1/completions", &body);

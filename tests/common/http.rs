@@ -7,8 +7,9 @@ use std::process::Child;
 use std::time::Duration;
 
 use serde_json::Value;
+use tempfile::TempDir;
 
-use super::{Start, mlx_gpt};
+use super::{Start, folder, mlx_gpt, succeed, train_tiny};
 
 /// A server that ends with the test.
 pub struct Server {
@@ -151,4 +152,21 @@ fn unchunked(mut body: &str) -> String {
         }
     }
     whole
+}
+
+/// A folder with the run `runs/tiny`, of a few steps.
+pub fn with_run() -> TempDir {
+    let folder = folder();
+    let options = [
+        "--out",
+        "runs/tiny",
+        "--steps",
+        "20",
+        "--save-every",
+        "10",
+        "--dropout",
+        "0",
+    ];
+    succeed(&mut train_tiny(folder.path(), &options));
+    folder
 }

@@ -9,27 +9,10 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::http::Server;
-use common::{folder, succeed, train_tiny};
+use common::http::{Server, with_run};
+use common::{folder, succeed};
 use mlx_gpt::LanguageModel;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-
-fn with_run() -> TempDir {
-    let folder = folder();
-    let options = [
-        "--out",
-        "runs/tiny",
-        "--steps",
-        "20",
-        "--save-every",
-        "10",
-        "--dropout",
-        "0",
-    ];
-    succeed(&mut train_tiny(folder.path(), &options));
-    folder
-}
 
 fn asked(server: &Server, path: &str, body: Value) -> Value {
     let answer = server.post_as_page(path, &body);
