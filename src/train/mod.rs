@@ -27,6 +27,7 @@ mod own;
 mod phases;
 #[cfg(feature = "plots")]
 pub mod plot;
+mod resumed;
 mod saving;
 mod session;
 mod setup;

@@ -8,12 +8,13 @@ use anyhow::Result;
 
 use super::handover;
 use super::metrics::{ChangesRecord, Metrics, Record};
+use super::resumed::{ensure_no_batch_ramp, last_trained_config, report_restart, with_run_base};
 use super::saving::SAMPLE_TOKENS;
 use super::setup::Setup;
 use super::step::{Stepper, TrainState};
 use super::together::{Together, rows};
 use crate::checkpoint::run::Run;
-use crate::checkpoint::{Best, CheckpointState, Losses, base, read_state};
+use crate::checkpoint::{Best, CheckpointState, Losses, base};
 use crate::compute::numerics::{self, NumericsFingerprint};
 use crate::compute::ranks::Ranks;
 use crate::config::{Architecture, ModelConfig, TrainConfig};
@@ -355,53 +356,6 @@ fn keep_base(run: &Run, setup: &mut Setup) -> Result<()> {
         setup.base = Some(run.base_folder());
     }
     Ok(())
-}
-
-/// `config`, starting from the base model that the run keeps, as the original may be gone.
-fn with_run_base(run: &Run, config: &TrainConfig) -> TrainConfig {
-    let base = run.base_folder();
-    let kept = config.lora_rank > 0 && base.is_dir();
-    TrainConfig {
-        init_from: match kept {
-            true => Some(base.to_string_lossy().into_owned()),
-            false => config.init_from.clone(),
-        },
-        ..config.clone()
-    }
-}
-
-/// The configuration that the run was trained with up to its newest checkpoint.
-fn last_trained_config(run: &Run) -> Result<TrainConfig> {
-    let recorded = match run.newest_checkpoint() {
-        Ok(folder) => read_state(&folder)?.config,
-        Err(_) => None,
-    };
-    match recorded {
-        Some(config) => Ok(config),
-        None => run.config(),
-    }
-}
-
-fn ensure_no_batch_ramp(run: &Run, config: &TrainConfig) -> Result<()> {
-    config.ensure_no_batch_ramp(
-        &format!("run {}", run.folder.display()),
-        &format!(
-            "start a new run from its weights with --init-from {}",
-            quoted(&run.folder)
-        ),
-    )
-}
-
-/// Logs that a run without checkpoints restarts.
-fn report_restart(run: &Run) {
-    let folder = run.folder.display();
-    match run.latest() {
-        Some(latest) => log::warn!(
-            "the checkpoints of run {folder} are gone ({} was the newest): it restarts at step 0",
-            latest.display()
-        ),
-        None => log::info!("run {folder} has no checkpoint yet: it restarts at step 0"),
-    }
 }
 
 #[cfg(test)]
