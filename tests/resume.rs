@@ -192,6 +192,25 @@ fn every_kind_of_run_resumes_to_the_bit() {
     }
 }
 
+/// A run on a text makes its table decay: without that it learns another one.
+#[test]
+fn the_table_of_a_run_decays() {
+    let folder = folder();
+    let tables = ["0.0", "500.0"].map(|decay| {
+        let keys = format!("arch = \"modern\"\nngram_rows = 1024\nngram_decay = {decay}\n");
+        std::fs::write(folder.path().join("table.toml"), keys).unwrap();
+        let options = ["--steps", "40", "--config", "table.toml", "--out", decay];
+        succeed(&mut train_tiny(folder.path(), &options));
+        let weights = folder.path().join(decay).join("latest/model.safetensors");
+        let table = mlx_rs::Array::load_safetensors(&weights)
+            .unwrap()
+            .remove("ngrams.weight")
+            .unwrap();
+        table.square().unwrap().sum(None).unwrap().item_exact::<f32>()
+    });
+    assert!(tables[1] < 0.9 * tables[0], "{tables:?}");
+}
+
 /// The n-gram table decays after step 32: before a resume, or after it.
 #[test]
 fn a_run_whose_table_decays_resumes_to_the_bit() {
