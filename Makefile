@@ -61,8 +61,9 @@ lint: setup ## check formatting, clippy and documentation, also of the library w
 	cargo clippy --lib --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps
 
-fuzz: setup ## read a million broken files (40,000 per parser; FUZZ_CASES=n, FUZZ_SEED=n to repeat)
+fuzz: setup ## read a million broken files (FUZZ_CASES=n per parser, FUZZ_SEED=n), send 100,000 broken requests (BODIES=n, SEED=n)
 	FUZZ_CASES=$${FUZZ_CASES:-40000} cargo test --test hostile_files -- --nocapture --test-threads 1
+	BODIES=$${BODIES:-100000} cargo test --test studio bodies -- --nocapture
 
 mac-check: setup ## on Linux: cross-compile for macOS and link with its MLX library (20 minutes the first time, 3 GB)
 	@bash scripts/macos/cross/check.sh

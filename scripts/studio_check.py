@@ -69,7 +69,7 @@ class Browser:
             if value:
                 return value
             time.sleep(0.1)
-        raise AssertionError(f"still waiting for: {what}\n{self.text()}")
+        raise AssertionError(f"{self.text()}\n\nstill waiting for: {what}")
 
     def wait_for_text(self, text):
         self.wait(text, lambda: text in self.text())
@@ -99,13 +99,13 @@ class Browser:
 def unnamed(browser):
     """Controls without a name for a screen reader."""
     return browser.run("""
-        const named = (e) => e.getAttribute('aria-label') || e.labels?.length || e.textContent.trim() || e.title;
+        const named = (e) => e.getAttribute('aria-label') || e.labels?.length || e.textContent.trim() || e.title || e.closest('[role=img]')?.getAttribute('aria-label');
         return [...document.querySelectorAll('button, input, select, textarea, canvas')].filter((e) => !named(e)).map((e) => e.outerHTML)""")
 
 
 def runs(browser, folder):
     browser.wait_for_text("runs/first")
-    browser.wait("a curve", lambda: browser.run("return document.querySelectorAll('svg.chart path').length") >= 1)
+    browser.wait("a curve", lambda: browser.run("return document.querySelectorAll('.curves canvas').length") == 1)
     # A new run from a text; the page follows it to its end.
     browser.type("//textarea", "the cat sat on the mat. " * 60)
     browser.wait_for_text("different characters")
@@ -114,7 +114,7 @@ def runs(browser, folder):
     browser.click("//button[text()='Train']")
     browser.wait_for_text("step 40 of 40")
     browser.wait_for_text("Sample at step")
-    curves = "return document.querySelectorAll('svg.chart path').length"
+    curves = "return Number(document.querySelector('.curves').dataset.curves)"
     browser.wait("two runs over each other", lambda: browser.run(curves) == 4)
     browser.run("location.reload()")
     browser.wait("the newest run alone, after a reload", lambda: browser.run(curves) == 2)
@@ -165,6 +165,9 @@ def inside(browser, folder):
     browser.wait_for_text("(position 3) looks at")
     browser.click("//button[text()='Patch']")
     browser.wait_for_text("blocks.0.resid_pre")
+    # The vectors: T has neighbours, which are not T itself.
+    neighbours = browser.run("return document.querySelector(\"table[aria-label='Neighbours']\").innerText")
+    assert re.search(r"\d\.\d\d ·", neighbours), neighbours
     browser.pictures(folder, "inside")
 
 
@@ -183,6 +186,17 @@ def course(browser, folder):
     browser.wait_for_text("What to type" if "What to type" in browser.text() else "not yet")
     browser.click("//ul[@class='days']//li[5]//button")
     browser.wait_for_text("mlx-gpt lesson check 4")
+    # Without the division by its square root, a large head chooses one key.
+    largest = lambda: float(re.search(r"largest weight ([\d.]+) %", browser.text())[1])
+    browser.wait_for_text("largest weight")
+    divided = largest()
+    browser.click("//label[contains(., 'divide by')]//input")
+    browser.wait("a softmax that has become a choice", lambda: largest() > 1.5 * divided)
+    for day, text in (5, "[B, H, T, D] = [32, 4, 64, 16]"), (9, "would say after"):
+        browser.click(f"//ul[@class='days']//li[{day + 1}]//button")
+        browser.wait_for_text(text)
+    browser.click("//ul[@class='days']//li[9]//button")
+    browser.wait("both ways down", lambda: browser.run("return document.querySelector('.live .curves')?.dataset.curves") == "2")
     browser.pictures(folder, "course")
 
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use anyhow::Result;
-use mlx_rs::{Array, Dtype, ops};
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::{Array, Device, Dtype, linalg, ops, with_device};
 
 use crate::data::batches::Batch;
 use crate::tokenizer::Tokenizer;
@@ -34,6 +35,16 @@ pub fn table(labels: &[String], array: &Array, decimals: usize) -> Result<String
         text.push('\n');
     }
     Ok(text)
+}
+
+/// Vectors `[V, C]` in the plane of their first two principal components, the two directions in which they differ most: `[V, 2]`.
+///
+/// # Errors
+/// If MLX fails (out of memory, device error).
+pub fn principal_plane(vectors: &Array) -> Result<Array> {
+    let centred = vectors.subtract(vectors.mean_axis(0, true)?)?; // [V, C]
+    let (_, _, directions) = with_device(Device::cpu(), || linalg::svd(&centred))?;
+    Ok(centred.matmul(directions.try_index(..2)?.transpose()?)?)
 }
 
 /// The largest absolute difference between two arrays of equal, arbitrary shape.

@@ -1,11 +1,10 @@
 //! Plots and heat maps, as SVG.
 
 use anyhow::Result;
-use mlx_rs::ops::indexing::TryIndexOp;
-use mlx_rs::{Array, Device, linalg, with_device};
+use mlx_rs::Array;
 use plotters::prelude::*;
 
-use super::arrays::rows;
+use super::arrays::{principal_plane, rows};
 pub use crate::terminal::plot::Axes;
 use crate::terminal::plot::{self, Area, COLOURS, FONT, LETTER, TITLE, WIDTH, drawing, range};
 
@@ -60,10 +59,7 @@ const KINDS: [(&str, IsKind); 4] = [
 /// # Errors
 /// If MLX fails (out of memory, device error).
 pub fn principal_components(title: &str, labels: Vec<String>, vectors: &Array) -> Result<String> {
-    let centred = vectors.subtract(vectors.mean_axis(0, true)?)?; // [V, C]
-    let (_, _, directions) = with_device(Device::cpu(), || linalg::svd(&centred))?;
-    let flat = centred.matmul(directions.try_index(..2)?.transpose()?)?; // [V, 2]
-    let named = labels.into_iter().zip(rows(&flat)?);
+    let named = labels.into_iter().zip(rows(&principal_plane(vectors)?)?);
     let named: Vec<_> = named
         .map(|(label, place)| (label, f64::from(place[0]), f64::from(place[1])))
         .collect();

@@ -85,6 +85,11 @@ impl Embeddings {
         tokens.add(hook("pos_embed", positions)?)
     }
 
+    /// Position embeddings, `[context, C]`, where they are learned.
+    pub fn wpe(&self) -> Option<&Array> {
+        self.wpe.as_ref()
+    }
+
     /// The token embedding, which is GPT-2's output projection as well.
     pub fn wte(&self) -> &Embedding {
         &self.wte

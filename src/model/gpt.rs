@@ -114,6 +114,11 @@ impl Gpt {
         self.output().logits(&x)
     }
 
+    /// Its token and position embeddings.
+    pub fn embeddings(&self) -> &Embeddings {
+        &self.embeddings
+    }
+
     /// Attention weights of each head: token ids `[B, T]`, T at most the context, to a `[B, H, T, T]` for each layer, query by key, each row summing
     /// to one.
     pub fn attention_weights(&self, ids: &Array) -> Result<Vec<Array>> {

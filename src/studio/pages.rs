@@ -1,4 +1,4 @@
-//! The pages, which are in the binary: plain HTML, CSS and JavaScript, nothing fetched from elsewhere.
+//! The pages, which are in the binary: plain HTML, CSS and JavaScript, with uPlot for curves; nothing fetched from elsewhere.
 
 use std::sync::Arc;
 
@@ -14,20 +14,27 @@ use super::http::answer::{self, Failure};
 const INDEX: &str = include_str!("pages/index.html");
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
 
 /// The files of the pages: name, type, contents.
-const ASSETS: [(&str, &str, &str); 11] = [
+const ASSETS: [(&str, &str, &str); 17] = [
     ("icon.svg", "image/svg+xml", include_str!("pages/icon.svg")),
-    ("style.css", "text/css; charset=utf-8", include_str!("pages/style.css")),
+    ("style.css", CSS, include_str!("pages/style.css")),
     ("app.js", JAVASCRIPT, include_str!("pages/app.js")),
     ("page.js", JAVASCRIPT, include_str!("pages/page.js")),
+    ("uplot.css", CSS, include_str!("pages/vendor/uplot.css")),
+    ("uplot.js", JAVASCRIPT, include_str!("pages/vendor/uplot.js")),
     ("chart.js", JAVASCRIPT, include_str!("pages/chart.js")),
     ("markdown.js", JAVASCRIPT, include_str!("pages/markdown.js")),
     ("runs.js", JAVASCRIPT, include_str!("pages/runs.js")),
     ("playground.js", JAVASCRIPT, include_str!("pages/playground.js")),
+    ("sampling.js", JAVASCRIPT, include_str!("pages/sampling.js")),
     ("inside.js", JAVASCRIPT, include_str!("pages/inside.js")),
+    ("matrix.js", JAVASCRIPT, include_str!("pages/matrix.js")),
+    ("vectors.js", JAVASCRIPT, include_str!("pages/vectors.js")),
     ("tokens.js", JAVASCRIPT, include_str!("pages/tokens.js")),
     ("course.js", JAVASCRIPT, include_str!("pages/course.js")),
+    ("live.js", JAVASCRIPT, include_str!("pages/live.js")),
 ];
 
 /// `GET /`.

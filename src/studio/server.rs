@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::runtime;
 
-use super::api::{course, inside, play, runs, tokens, training};
+use super::api::{course, inside, play, runs, tokens, training, vectors};
 use super::catalog::Catalog;
 use super::engine::Engine;
 use super::http::access::Access;
@@ -124,6 +124,7 @@ fn page_routes() -> Router<Arc<Studio>> {
         .route("/api/inside", post(inside::inside))
         .route("/api/attention", post(inside::attention))
         .route("/api/patch", post(inside::patch))
+        .route("/api/vectors", post(vectors::vectors))
         .route("/api/tokens", post(tokens::tokens))
         .route("/api/merges", post(tokens::merges))
         .route("/api/course", get(course::days))

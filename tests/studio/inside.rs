@@ -87,6 +87,57 @@ fn the_inside_of_a_model_is_the_librarys() {
     }
 }
 
+#[test]
+fn neighbours_are_nearest_by_cosine() {
+    let folder = with_run();
+    let server = Server::start(folder.path(), "studio", &["--no-open"]);
+    let shown = asked(&server, "/api/vectors", json!({"model": "runs/tiny", "text": "abba"}));
+    let path = mlx_gpt::checkpoint::runs::find_checkpoint(Some(&folder.path().join("runs/tiny"))).unwrap();
+    let checkpoint = Checkpoint::load(&path).unwrap();
+    let vectors = |name: &str| -> Vec<Vec<f64>> {
+        let table = checkpoint.parameters.get(name).unwrap();
+        let numbers: Vec<f32> = table.reshape(&[-1]).unwrap().to_vec_exact().unwrap();
+        let rows = numbers.chunks(table.dim(1) as usize);
+        rows.map(|row| row.iter().map(|&x| f64::from(x)).collect()).collect()
+    };
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let cosine = |a: &[f64], b: &[f64]| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
+    let wte = vectors("wte.weight");
+    let tokens = shown["tokens"].as_array().unwrap();
+    assert_eq!(tokens.len(), 2, "a and b, once each");
+    for token in tokens {
+        let id = token["id"].as_u64().unwrap() as usize;
+        let mut expected: Vec<f64> = (0..wte.len())
+            .filter(|&other| other != id)
+            .map(|other| cosine(&wte[id], &wte[other]))
+            .collect();
+        expected.sort_by(|a, b| b.total_cmp(a));
+        let found = token["neighbours"].as_array().unwrap();
+        assert_eq!(found.len(), 6);
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(
+                (found[1].as_f64().unwrap() - expected).abs() < 1e-5,
+                "{found} {expected}"
+            );
+        }
+    }
+    assert!(
+        shown["plane"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|point| point["own"] == true)
+            .count()
+            == 2
+    );
+    let wpe = vectors("wpe.weight");
+    for (row, query) in shown["positions"].as_array().unwrap().iter().zip(&wpe) {
+        for (found, key) in row.as_array().unwrap().iter().zip(&wpe) {
+            assert!((found.as_f64().unwrap() - cosine(query, key)).abs() < 1e-5);
+        }
+    }
+}
+
 /// A bigram model has nothing to look into, but its tokens can be played with.
 #[test]
 fn a_model_without_blocks_says_so() {

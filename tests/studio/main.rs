@@ -1,6 +1,7 @@
 //! `mlx-gpt studio`: what its pages ask for, and what is refused.
 
 mod attacks;
+mod bodies;
 #[path = "../common/mod.rs"]
 mod common;
 mod inside;
@@ -51,7 +52,11 @@ fn the_pages_are_in_the_program_and_name_nothing_elsewhere() {
     );
     assert!(!page.body.contains("{{"), "{}", page.body);
     let mut bytes = page.body.len();
-    let mut files = vec!["style.css".to_owned(), "icon.svg".to_owned(), "app.js".to_owned()];
+    let named = page.body.match_indices("/assets/").map(|(at, _)| {
+        let rest = &page.body[at + "/assets/".len()..];
+        rest[..rest.find('"').unwrap()].to_owned()
+    });
+    let mut files: Vec<String> = named.collect();
     let mut next = 0;
     while next < files.len() {
         let answer = server.get(&format!("/assets/{}", files[next]));
@@ -68,15 +73,18 @@ fn the_pages_are_in_the_program_and_name_nothing_elsewhere() {
         }
         let addresses = answer.body.match_indices("http").map(|(at, _)| &answer.body[at..]);
         let elsewhere = addresses.filter(|rest| rest.starts_with("http://") || rest.starts_with("https://"));
-        // The name of SVG is no address that anything is fetched from.
+        // The name of SVG, and the home of a library in its first comment, are no addresses that anything is fetched from.
+        let harmless = ["http://www.w3.org/", "https://github.com/leeoniya/uPlot (v"];
         assert!(
-            elsewhere.clone().all(|rest| rest.starts_with("http://www.w3.org/")),
+            elsewhere
+                .clone()
+                .all(|rest| harmless.iter().any(|name| rest.starts_with(name))),
             "{}",
             files[next]
         );
         next += 1;
     }
-    assert_eq!(files.len(), 11, "{files:?}");
+    assert_eq!(files.len(), 17, "{files:?}");
     assert!(bytes < 400_000, "{bytes}");
     // Without runs, the pages have nothing to show, and say so.
     assert_eq!(server.get("/api/runs").json(), json!({"runs": []}));
@@ -85,6 +93,25 @@ fn the_pages_are_in_the_program_and_name_nothing_elsewhere() {
         refused(&server, "/api/generate", json!({}), 404),
         "there is no model \"\"; /v1/models lists them"
     );
+}
+
+/// What is not the project's own is what `scripts/studio_vendor.sh` fetched.
+#[test]
+fn vendored_files_have_their_hashes() {
+    let vendor = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/studio/pages/vendor");
+    let sums = fs::read_to_string(vendor.join("SHA256SUMS")).unwrap();
+    let mut named: Vec<String> = vec!["SHA256SUMS".into()];
+    for line in sums.lines() {
+        let (hash, name) = line.split_once("  ").unwrap();
+        assert_eq!(
+            mlx_gpt::disk::hash::sha256(&fs::read(vendor.join(name)).unwrap()),
+            hash,
+            "{name}"
+        );
+        named.push(name.into());
+    }
+    named.sort();
+    assert_eq!(common::names(&vendor), named);
 }
 
 #[test]
@@ -314,8 +341,17 @@ fn the_course_shows_what_this_machine_has_computed() {
     let shown = server.get(&format!("/api/course/4/{picture}"));
     assert_eq!((shown.status, shown.body.as_str()), (200, "<svg/>"));
 
-    // With a workbook, what is to be written there is left out.
+    // With a workbook, what is to be written there is left out, and what is right of it is counted.
     assert!(!server.get("/api/course/4").body.contains("todo!()"));
+    assert_eq!(days[4]["right"], Value::Null);
     succeed(common::mlx_gpt(folder.path()).args(["lesson", "start"]));
     assert!(server.get("/api/course/4").body.contains("todo!()"));
+    fs::write(
+        folder.path().join("my-gpt/progress.json"),
+        r#"{"days": {"4": ["scale", "scores"]}}"#,
+    )
+    .unwrap();
+    let day = server.get("/api/course").json()["days"][4].clone();
+    assert_eq!(day["right"], 2);
+    assert!(day["exercises"].as_u64().unwrap() >= 2, "{day}");
 }

@@ -12,17 +12,22 @@ use crate::disk::files;
 use crate::lessons::Lesson;
 use crate::lessons::chapter::{Section, figures, sections};
 use crate::lessons::results::Results;
-use crate::lessons::workbook::{WORKBOOK_FOLDER, Workbook, without_bodies};
+use crate::lessons::workbook::{Progress, WORKBOOK_FOLDER, Workbook, exercises, without_bodies};
 use crate::lessons::workspace::LESSONS_FOLDER;
 use crate::studio::http::answer::{self, Failure};
 
-/// `GET /api/course`: the days with their models.
+/// `GET /api/course`: the days with their models, and how many of their exercises were right when the workbook was last checked (null
+/// without a workbook).
 pub async fn days() -> Response {
-    let days: Vec<Value> = LESSONS.iter().map(|lesson| describe(lesson)).collect();
+    let progress = Workbook::open(Path::new(WORKBOOK_FOLDER)).map(|workbook| workbook.progress());
+    let days: Vec<Value> = LESSONS
+        .iter()
+        .map(|lesson| describe(lesson, progress.as_ref().ok()))
+        .collect();
     answer::ok(&json!({ "days": days }))
 }
 
-fn describe(lesson: &Lesson) -> Value {
+fn describe(lesson: &Lesson, progress: Option<&Progress>) -> Value {
     let models = lesson.models.iter().map(|recipe| {
         let results = Results::read(&Path::new(LESSONS_FOLDER).join(recipe.folder)).ok();
         json!({
@@ -38,6 +43,8 @@ fn describe(lesson: &Lesson) -> Value {
     json!({
         "day": lesson.day, "title": lesson.title, "teaches": lesson.teaches,
         "models": models.collect::<Vec<Value>>(), "figures": all, "computed": computed,
+        "exercises": exercises(lesson.day).map_or(0, |names| names.len()),
+        "right": progress.map(|progress| progress.right(lesson.day)),
         "type": [
             format!("mlx-gpt lesson {}", lesson.day),
             format!("mlx-gpt lesson check {}", lesson.day),

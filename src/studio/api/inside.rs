@@ -27,7 +27,7 @@ use crate::tokenizer::pieces::shown;
 pub const TOKENS: usize = 64;
 
 /// Longest text.
-const TEXT_BYTES: usize = 4096;
+pub(super) const TEXT_BYTES: usize = 4096;
 
 /// Tokens that a layer would say, and channels that are shown of its MLP.
 const SAID: usize = 5;
@@ -80,13 +80,13 @@ pub async fn patch(State(studio): State<Arc<Studio>>, request: Request) -> Resul
     .await
 }
 
-async fn asked(studio: &Studio, request: Request) -> Result<(Map<String, Value>, PathBuf), Failure> {
+pub(super) async fn asked(studio: &Studio, request: Request) -> Result<(Map<String, Value>, PathBuf), Failure> {
     let body = body::object(request.into_body(), BODY_BYTES).await?;
     let (_, folder) = studio.find_model(openai::model_name(&body)?)?;
     Ok((body, folder))
 }
 
-async fn look(
+pub(super) async fn look(
     studio: &Studio,
     folder: PathBuf,
     look: impl FnOnce(Looked) -> Result<Value> + Send + 'static,
@@ -96,9 +96,9 @@ async fn look(
 }
 
 /// A model that is looked into.
-struct Looked<'a> {
+pub(super) struct Looked<'a> {
     loaded: &'a Loaded,
-    gpt: &'a Gpt,
+    pub(super) gpt: &'a Gpt,
 }
 
 impl<'a> Looked<'a> {
@@ -112,8 +112,8 @@ impl<'a> Looked<'a> {
         }
     }
 
-    /// The tokens of a text, `[1, T]`.
-    fn ids(&self, text: &str) -> Result<Vec<u32>> {
+    /// The tokens of a text.
+    pub(super) fn ids(&self, text: &str) -> Result<Vec<u32>> {
         let most = TOKENS.min(self.loaded.checkpoint.model.context);
         let ids = self.loaded.checkpoint.tokenizer.encode(text).map_err(asker)?;
         let fits = || -> Result<()> {
@@ -129,7 +129,13 @@ impl<'a> Looked<'a> {
         Ok(ids)
     }
 
-    fn text(&self, id: u32) -> String {
+    /// Tokens of the model's vocabulary.
+    pub(super) fn vocabulary(&self) -> usize {
+        self.loaded.checkpoint.model.vocab_size
+    }
+
+    /// A token as text.
+    pub(super) fn text(&self, id: u32) -> String {
         shown(&self.loaded.checkpoint.tokenizer.token_bytes(id).unwrap_or_default())
     }
 

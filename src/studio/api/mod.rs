@@ -6,6 +6,7 @@ pub mod play;
 pub mod runs;
 pub mod tokens;
 pub mod training;
+pub mod vectors;
 
 use std::collections::HashMap;
 

@@ -1,5 +1,6 @@
 // Course: the days, what is done, and their chapters with this machine's figures.
 import { blocks } from './markdown.js';
+import { live } from './live.js';
 import { element, get, say } from './page.js';
 
 export default async function course(page) {
@@ -10,16 +11,18 @@ export default async function course(page) {
     for (const button of list.querySelectorAll('button')) button.setAttribute('aria-pressed', button.value === String(day.day));
     try {
       const chapter = await get(`/api/course/${day.day}`);
-      shown.replaceChildren(typing(day), ...chapter.sections.flatMap((section) => show(day, section)));
+      const parts = await Promise.all(chapter.sections.map(async (section) => [...show(day, section), ...await live(day.day, section.name)]));
+      shown.replaceChildren(typing(day), ...parts.flat());
       shown.scrollIntoView({ block: 'nearest' });
     } catch (error) { say(error.message); }
   };
   list.append(...days.map((day) => {
     const done = day.computed === day.figures && day.models.every((model) => model.val_loss !== null);
+    const written = day.right === null || !day.exercises ? '' : ` · ${day.right} of ${day.exercises} exercises right`;
     const state = done ? 'done' : day.computed ? `${day.computed} of ${day.figures} figures` : 'not yet';
     return element('li', {}, element('button', { value: day.day, 'aria-pressed': false, click: () => open(day) },
       element('strong', { text: `${day.day}  ${day.title}` }), element('br'),
-      element('span', { className: 'quiet', text: `${state} · ${day.teaches}` })));
+      element('span', { className: 'quiet', text: `${state}${written} · ${day.teaches}` })));
   }));
   page.append(element('h1', { text: 'Course' }), element('div', { className: 'columns side' }, element('section', { className: 'panel' }, list), shown));
 }

@@ -1,22 +1,8 @@
 // Inside a model: attention, the logit lens, norms, channels, patching.
 import { chart } from './chart.js';
+import { matrix } from './matrix.js';
+import { vectors } from './vectors.js';
 import { element, field, modelChoice, opening, percent, post, say, shade, visible } from './page.js';
-
-// A matrix of weights, a square for each, on a canvas.
-function matrix(weights, size, label) {
-  const canvas = element('canvas', { width: weights.length, height: weights.length, role: 'img', 'aria-label': label });
-  const drawing = canvas.getContext('2d');
-  const style = getComputedStyle(document.documentElement);
-  drawing.fillStyle = style.getPropertyValue('--back');
-  drawing.fillRect(0, 0, weights.length, weights.length);
-  weights.forEach((row, query) => row.forEach((weight, key) => {
-    // The root, so that small weights are seen too.
-    drawing.fillStyle = `rgba(${style.getPropertyValue('--shade')}, ${Math.sqrt(weight)})`;
-    drawing.fillRect(key, query, 1, 1);
-  }));
-  canvas.style.width = canvas.style.height = `${size}px`;
-  return canvas;
-}
 
 // Lines from each query (right) to the keys (left) that it attends to.
 function lines(tokens, weights, selected) {
@@ -24,7 +10,7 @@ function lines(tokens, weights, selected) {
   const [height, width] = [22, 420];
   const picture = document.createElementNS(SVG, 'svg');
   picture.setAttribute('viewBox', `0 0 ${width} ${tokens.length * height + 8}`);
-  picture.setAttribute('class', 'chart');
+  picture.setAttribute('class', 'lines');
   picture.style.maxWidth = `${width}px`;
   picture.setAttribute('role', 'img');
   picture.setAttribute('aria-label', 'lines from each token to those that it attends to');
@@ -126,7 +112,8 @@ async function sections(asked, found) {
   update.push(drawSaid);
 
   // Norms and channels.
-  const norms = chart({ title: 'Norm of the residual stream by layer', x: 'layers before it', y: 'norm', curves: tokens.slice(0, 12).map((token, index) => ({
+  const norms = chart();
+  norms.show({ title: 'Norm of the residual stream by layer', x: 'layers before it', y: 'norm', curves: tokens.slice(0, 12).map((token, index) => ({
     name: `${visible(token.text)} ${index}`, colour: `--c${index % 6}`, points: found.norms.map((list, depth) => [depth, list[index]]),
   })) });
   const channels = element('table', {});
@@ -141,9 +128,10 @@ async function sections(asked, found) {
     element('section', { className: 'panel' }, element('h2', { text: 'Attention' }), element('div', { className: 'row' }, field('Layer', layer)), grid, large),
     element('section', { className: 'panel' }, element('h2', { text: 'Logit lens: what each layer would already say comes next' }), element('div', { className: 'scroll' }, lens), said),
     element('div', { className: 'columns two' },
-      element('section', { className: 'panel' }, element('h2', { text: 'Residual stream: norm by layer' }), norms),
+      element('section', { className: 'panel' }, element('h2', { text: 'Residual stream: norm by layer' }), norms.element),
       element('section', { className: 'panel' }, element('h2', { text: 'MLP: strongest channels' }), element('div', { className: 'scroll' }, channels))),
     patching(asked, tokens),
+    ...await vectors(asked),
   ];
 }
 

@@ -56,7 +56,7 @@ export default async function runs(page) {
   const names = element('ul', { className: 'runs', 'aria-label': 'Runs' });
   const axis = element('select', {}, element('option', { value: 'step', text: 'steps' }), element('option', { value: 'seconds', text: 'seconds of training' }));
   const kind = element('select', {}, ...Object.entries(CURVES).map(([value, curve]) => element('option', { value, text: curve.title })));
-  const picture = element('div', { className: 'scroll' });
+  const picture = chart();
   const state = element('div', { className: 'panel' });
   const draw = () => {
     const { title, y, of } = CURVES[kind.value];
@@ -70,7 +70,7 @@ export default async function runs(page) {
         curves.push({ name: `${short} validation`, colour, dashed: true, points: points.filter(([, line]) => line.val_loss).map(([x, line]) => [x, line.val_loss]) });
       }
     });
-    picture.replaceChildren(chart({ title, x: axis.value === 'seconds' ? 'seconds' : 'step', y, curves }));
+    picture.show({ title, x: axis.value === 'seconds' ? 'seconds' : 'step', y, curves });
   };
   const act = async (path, run, done) => {
     try {
@@ -158,7 +158,7 @@ export default async function runs(page) {
     element('div', { className: 'columns side' },
       element('section', { className: 'panel' }, element('h2', { text: 'All runs and lessons' }), names),
       element('div', { className: 'long' },
-        element('section', { className: 'panel' }, element('div', { className: 'row' }, field('Curve', kind), field('Over', axis)), picture),
+        element('section', { className: 'panel' }, element('div', { className: 'row' }, field('Curve', kind), field('Over', axis)), picture.element),
         state),
       form((id) => { current = id; awaited = id; shown.add(id); return tick(true); })));
   await tick(true);
