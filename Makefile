@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build install train generate eval lessons book test package try-library faults fuzz lint workbook-check mac-check deny docs interop interop-llama studio-check bench bench-kernels bench-scaling bench-tokenizer speedrun gpu-bundle gpu-smoke
+.PHONY: help setup build install train generate eval lessons book test package try-library faults fuzz lint workbook-check mac-check deny docs interop interop-llama studio-check distributed-check bench bench-kernels bench-scaling bench-tokenizer speedrun gpu-bundle gpu-smoke
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ interop-llama: setup ## build llama.cpp, so that `make interop` also runs GGUF f
 
 studio-check: build ## use each page of the studio in Chromium and take screenshots of it (installs Debian's chromium)
 	@bash scripts/studio_check.sh
+
+distributed-check: build ## as root on Linux: train in network namespaces over a slow network, with 50 faults (ARGS="--faults 9 --seed 2 --speed")
+	python3 scripts/distributed_check.py target/debug/mlx-gpt $(ARGS)
 
 bench: setup ## benchmark speed and memory against PyTorch and Python MLX (ROUNDS=n, ONLY_NANO=1 for a quick look)
 	bash scripts/bench.sh
