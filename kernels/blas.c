@@ -1,19 +1,14 @@
 // Dispatches matrix products of MLX and this folder to OpenBLAS; a row times a matrix, and large products, on all cores.
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <linux/futex.h>
-#include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "override.h"
+#include "parts.h"
 
-enum { max_parts = 8 }; // of a row times a matrix, and cores used
 enum { row_major = 101, no_transpose = 111, transpose = 112 }; // cblas.h
 
 typedef void gemm(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a, int lda, const float *b,
@@ -36,101 +31,6 @@ __attribute__((constructor)) static void find_openblas(void) {
   times_vector = (gemv *)mlx_gpt_find("cblas_sgemv", "cblas_sgemv");
   void (*set_threads)(int) = (void (*)(int))dlsym(RTLD_NEXT, "openblas_set_num_threads");
   if (set_threads && !getenv("OPENBLAS_NUM_THREADS")) set_threads(1);
-}
-
-// Worker threads for one product at a time, one per further core. The calling thread takes parts too, so that workers without
-// a core, because other programs are running, only leave more work to it. (OpenBLAS's threads wait for each other: beside a
-// busy program, the same product took 70 times as long.)
-struct job {
-  void (*compute_part)(const void *product, int part);
-  const void *product;
-  int parts;
-};
-static struct job job;
-static _Atomic uint64_t next_part; // job number, 32 bits; number of parts, 16 bits; next part, 16 bits
-static atomic_int finished_parts;
-static _Atomic uint32_t jobs;
-static atomic_int sleeping;
-static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
-static int workers = -1;
-
-static void take_parts(uint32_t number) {
-  for (;;) {
-    uint64_t next = atomic_load(&next_part);
-    int part = next & 0xffff, all = next >> 16 & 0xffff;
-    if (next >> 32 != number || part >= all) return;
-    if (!atomic_compare_exchange_weak(&next_part, &next, next + 1)) continue;
-    job.compute_part(job.product, part); // safe: the job does not end before this part has finished
-    atomic_fetch_add(&finished_parts, 1);
-  }
-}
-
-static void pause_briefly(void) {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#else
-  __asm__ volatile("yield");
-#endif
-}
-
-static void *work(void *unused) {
-  (void)unused;
-  uint32_t seen = 0;
-  for (;;) {
-    // Spin first: the next product usually follows within 0.1 ms, about the cost of sleeping and waking.
-    for (int i = 0; i < 4000 && atomic_load(&jobs) == seen; i++) pause_briefly();
-    while (atomic_load(&jobs) == seen) {
-      atomic_fetch_add(&sleeping, 1);
-      syscall(SYS_futex, &jobs, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
-      atomic_fetch_sub(&sleeping, 1);
-    }
-    seen = atomic_load(&jobs);
-    take_parts(seen);
-  }
-  return NULL;
-}
-
-// Number of cores for products, at most max_parts.
-static int usable_cores(void) {
-  static atomic_int known;
-  if (known) return known;
-  cpu_set_t usable;
-  const char *blas_threads = getenv("OPENBLAS_NUM_THREADS");
-  int cores = sched_getaffinity(0, sizeof usable, &usable) == 0 ? CPU_COUNT(&usable) : 1;
-  if (blas_threads && atoi(blas_threads) < cores) cores = atoi(blas_threads);
-  return known = cores < 1 ? 1 : cores < max_parts ? cores : max_parts;
-}
-
-static void start_workers(void) {
-  int cores = usable_cores();
-  workers = 0;
-  for (int core = 1; core < cores; core++) {
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, work, NULL) != 0) break;
-    pthread_detach(thread);
-    workers++;
-  }
-}
-
-// Computes all parts, with the workers unless another thread is using them.
-static void compute_parts(struct job wanted, int with_workers) {
-  if (wanted.parts == 1 || !with_workers || pthread_mutex_trylock(&one_at_a_time) != 0) {
-    for (int part = 0; part < wanted.parts; part++) wanted.compute_part(wanted.product, part);
-    return;
-  }
-  if (workers < 0) start_workers();
-  job = wanted;
-  atomic_store(&finished_parts, 0);
-  uint32_t number = atomic_load(&jobs) + 1;
-  atomic_store(&next_part, (uint64_t)number << 32 | (uint64_t)job.parts << 16);
-  atomic_store(&jobs, number);
-  if (atomic_load(&sleeping)) syscall(SYS_futex, &jobs, FUTEX_WAKE_PRIVATE, workers, NULL, NULL, 0);
-  take_parts(number);
-  for (int i = 0; atomic_load(&finished_parts) < wanted.parts; i++) {
-    if (i < 4000) pause_briefly();
-    else usleep(0); // the thread with the last part was preempted: yield to it
-  }
-  pthread_mutex_unlock(&one_at_a_time);
 }
 
 // A row times a matrix, `y = alpha x B + beta y`. B is [k, n], or [n, k] if transposed.
@@ -180,10 +80,10 @@ struct large_product {
 };
 
 // One part per core. Every part packs the shorter operand again, so parts must be long. Where parts begin affects rounding;
-// their number therefore depends only on the size and on usable_cores(): the CPU affinity and OPENBLAS_NUM_THREADS.
+// their number therefore depends only on the size and on mlx_gpt_cores(): the CPU affinity and OPENBLAS_NUM_THREADS.
 static int large_parts(int longer_side) {
   enum { min_part = 192 };
-  int most = longer_side / min_part, cores = usable_cores();
+  int most = longer_side / min_part, cores = mlx_gpt_cores();
   return most < 1 ? 1 : cores < most ? cores : most;
 }
 
@@ -209,18 +109,6 @@ static void compute_large_part(const void *large, int part) {
   product(row_major, p->transpose_a, p->transpose_b, m, n, p->k, p->alpha, a, p->lda, b, p->ldb, p->beta, c, p->ldc);
 }
 
-// Whether only this thread has requested large products for a while. If several do, all cores are busy already.
-static int is_alone(void) {
-  static _Atomic uintptr_t last;
-  static _Atomic int64_t alone_since;
-  static _Thread_local char self;
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  int64_t microseconds = now.tv_sec * 1000000 + now.tv_nsec / 1000;
-  if (atomic_exchange(&last, (uintptr_t)&self) != (uintptr_t)&self) atomic_store(&alone_since, microseconds);
-  return microseconds - atomic_load(&alone_since) >= 20000;
-}
-
 static void multiply_row(struct row_product *p) {
   enum { min_part = 1 << 14 }; // multiplications
   int64_t parts = (int64_t)p->n * p->k / min_part;
@@ -233,7 +121,7 @@ static void multiply_row(struct row_product *p) {
     if (!sums) abort();
   }
   p->sums = sums;
-  compute_parts((struct job){compute_row_part, p, p->parts}, 1);
+  mlx_gpt_compute_parts((struct job){compute_row_part, p, p->parts}, 1);
   if (!p->transposed) add_sums(p);
 }
 
@@ -249,7 +137,7 @@ void mlx_gpt_sgemm(int order, int transpose_a, int transpose_b, int m, int n, in
     multiply_row(&p);
   } else if (order == row_major && (int64_t)m * n * k >= large) {
     struct large_product p = {transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, large_parts(m > n ? m : n)};
-    compute_parts((struct job){compute_large_part, &p, p.parts}, is_alone());
+    mlx_gpt_compute_parts((struct job){compute_large_part, &p, p.parts}, mlx_gpt_is_alone());
   } else {
     product(order, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
   }

@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 // Valid names in MLX_GPT_KERNELS_WITHOUT.
-static const char *const names[] = {"scaled_dot_product_attention", "layer_norm", "rms_norm",  "addmm",      "matmul",
-                                    "take",                         "logsumexp",  "scheduler", "cblas_sgemm"};
+static const char *const names[] = {"scaled_dot_product_attention", "layer_norm", "rms_norm",  "addmm",       "matmul",
+                                    "quantized_matmul",             "take",       "logsumexp", "scheduler",   "cblas_sgemm"};
 static struct override *first;
 
 // Runs before `main`, when nothing needs cleanup.

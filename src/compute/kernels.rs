@@ -137,9 +137,12 @@ pub fn run_all() -> Result<()> {
             numbers(&[5])?,
         );
         let (gain, heads) = (numbers(&[4])?, x.reshape(&[1, 2, 3, 4])?);
+        let columns = numbers(&[6, 32])?;
+        let (packed, scales, biases) = ops::quantize(&columns, 32, 8)?;
         Ok(vec![
             ops::addmm(&bias, &x, &weight, None, None)?,
             x.matmul(head.transpose()?)?,
+            ops::quantized_matmul(&columns, &packed, &scales, &biases, true, 32, 8)?,
             x.matmul(x.transpose_axes(&[0, 2, 1])?)?, // a product that MLX itself passes to the BLAS
             fast::layer_norm(&x, &gain, &gain, 1e-5)?,
             fast::rms_norm(&x, None, 1e-5)?,

@@ -9,7 +9,7 @@ use super::{doctor, line};
 use crate::common::{fail, folder, mlx_gpt, stderr, stdout, succeed, train_tiny};
 
 /// All that is replaced, as MLX's sources call it.
-const REPLACED: [&str; 11] = [
+const REPLACED: [&str; 12] = [
     "Scheduler::enqueue",
     "Scheduler::signal_event",
     "Scheduler::wait_event",
@@ -20,6 +20,7 @@ const REPLACED: [&str; 11] = [
     "fast::scaled_dot_product_attention",
     "logsumexp",
     "matmul",
+    "quantized_matmul",
     "take",
 ];
 
@@ -50,7 +51,7 @@ fn doctor_says_which_are_in_effect() {
     let folder = folder();
     let said = stdout(&succeed(&mut doctor(folder.path())));
     let on = line(&said, "kernels");
-    assert!(on.contains(" on: 11 of MLX's CPU functions are replaced"), "{on}");
+    assert!(on.contains(" on: 12 of MLX's CPU functions are replaced"), "{on}");
     let said = stdout(&succeed(doctor(folder.path()).env("MLX_GPT_KERNELS", "off")));
     let off = line(&said, "kernels");
     assert!(off.contains(" off ") && off.contains("MLX's own"), "{off}");
@@ -58,7 +59,7 @@ fn doctor_says_which_are_in_effect() {
         doctor(folder.path()).env("MLX_GPT_KERNELS_WITHOUT", "take,scheduler"),
     ));
     let some = line(&said, "kernels");
-    assert!(some.contains(" on without scheduler, take: 7 of"), "{some}");
+    assert!(some.contains(" on without scheduler, take: 8 of"), "{some}");
 }
 
 #[test]
