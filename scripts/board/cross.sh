@@ -57,7 +57,7 @@ fi
 
 # 4. The C interface and the kernels.
 . $here/interface.sh
-want=$(cat scripts/setup/*.sh scripts/board/*.sh $here/*.* kernels/*.[ch]* "$requirements" | sha256sum | cut -d" " -f1)
+want=$(cat scripts/setup/*.sh scripts/board/cross.sh $here/*.* kernels/*.[ch]* "$requirements" | sha256sum | cut -d" " -f1)
 if [ "$(cat "$mlx/complete" 2>/dev/null)" != "$want" ]; then
   say "compiling the C interface and the kernels for $machine"
   making=$mlx/making.c
@@ -70,7 +70,11 @@ if [ "$(cat "$mlx/complete" 2>/dev/null)" != "$want" ]; then
   put "$making/lib" "$mlx/lib"
   printf '%s' "$want" | write "$mlx/complete"
 fi
+# This crate is optimised as much as for `make train`: MLX computes.
 printf '%s\n' "# Written by scripts/board/cross.sh.
+[profile.release.package.mlx-gpt]
+opt-level = 1
+
 [env]
 MLX_GPT_RPATH = \"$mlx/mlx/lib\"
 

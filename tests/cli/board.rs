@@ -177,6 +177,15 @@ fn kept(folder: &Path) -> Option<Vec<u8>> {
     fs::read(folder.join("home/mlx-gpt/frame-2.13.pbm")).ok()
 }
 
+/// Waits for the driver, which outlives a program that is killed until it has read what came.
+fn until_asleep(folder: &Path) {
+    let told = folder.join("told");
+    while !says(&told, "asleep") {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    fs::remove_file(told).unwrap();
+}
+
 #[test]
 fn killed_at_any_instant_the_next_start_shows_a_whole_frame() {
     let folder = folder();
@@ -193,12 +202,14 @@ fn killed_at_any_instant_the_next_start_shows_a_whole_frame() {
         std::thread::sleep(std::time::Duration::from_millis(7 * kill));
         child.kill().unwrap();
         child.wait().unwrap();
+        until_asleep(path);
         let frame = kept(path).unwrap();
         assert_eq!(frame.len(), "P4\n# mlx-gpt\n250 122\n".len() + 3904);
-        fs::remove_file(path.join("panel")).unwrap();
+        let _ = fs::remove_file(path.join("panel"));
         // What it shows first it shows without a model.
         let elsewhere = [&ON_DRIVER[..], &["--checkpoint", "nowhere"]].concat();
         assert!(fail(&mut board(path, &elsewhere)).contains("nowhere"));
+        until_asleep(path);
         assert!(frame.ends_with(&fs::read(path.join("panel")).unwrap()));
     }
     let home = crate::common::names(&path.join("home/mlx-gpt"));
