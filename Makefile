@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build install train generate eval lessons book test package try-library faults fuzz lint workbook-check mac-check deny docs interop interop-llama studio-check distributed-check bench bench-kernels bench-scaling bench-tokenizer speedrun gpu-bundle gpu-smoke
+.PHONY: help setup build install train generate eval lessons book test package try-library faults fuzz lint workbook-check mac-check deny docs interop interop-llama studio-check distributed-check bench bench-kernels bench-scaling bench-tokenizer speedrun gpu-bundle gpu-smoke board board-check
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -113,3 +113,9 @@ gpu-smoke: setup ## test scripts/gpu.sh with tiny sizes on the CPU
 	cargo test --quiet --no-run --test components
 	rm -rf gpu-results-smoke*
 	bash scripts/gpu.sh --smoke
+
+board: setup ## on Linux: pack the program and a model for a board with arm64 Linux and an e-ink panel, in board/ (MODEL=DIR; docs/board.md)
+	@bash scripts/board/bundle.sh
+
+board-check: setup ## run what `make board` packed under emulation, in a tree of Debian for arm64 (as root; TESTS="parity resume")
+	@bash scripts/board/emulate.sh

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`disk`] | atomic writes, bounded reads of untrusted files, hashes, number formats |
 //! | `terminal` | results and messages, escaped control characters, progress, plots |
+//! | [`frame`] | text on small one-bit panels: layout, fonts, pictures, the driver's process; no MLX |
 //! | [`config`] | configurations of models and runs: plain structs, presets, validation |
 //! | [`compute`] | MLX's devices, memory, threads and compiled functions |
 //! | [`tokenizer`] | text to token ids and back; no MLX |
@@ -49,6 +50,8 @@ pub mod data;
 pub mod disk;
 mod error;
 pub mod evaluate;
+#[cfg(feature = "cli")]
+pub mod frame;
 pub mod generate;
 #[cfg(feature = "lessons")]
 pub mod lessons;

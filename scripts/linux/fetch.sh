@@ -1,10 +1,11 @@
 # Sourced by setup.sh: downloads MLX and its dependencies from the Python package index.
 
-# Downloads packages with pip and unpacks them into FOLDER. REQUIREMENTS has versions and hashes.
+# Downloads packages with pip and unpacks them into FOLDER. REQUIREMENTS has versions and hashes; `platforms` are pip's options for
+# another processor than this machine's (../board/cross.sh), which `machine` names as `uname -m` does.
 fetch() { # REQUIREMENTS FOLDER
   local wheel
   step "$(names "$1") could not be fetched" python3 -m pip download --quiet --disable-pip-version-check --retries 2 --no-deps \
-    --only-binary=:all: --require-hashes -r "$1" -d "$2"
+    --only-binary=:all: --require-hashes "${platforms[@]}" -r "$1" -d "$2"
   for wheel in "$2"/*.whl; do
     step "$(basename "$wheel") could not be unpacked" python3 -m zipfile -e "$wheel" "$2"
     rm "$wheel"
@@ -33,14 +34,14 @@ fetch_mlx() { # FOLDER
 # which each function is a jump.
 pass_blas_on() { # LIBRARIES FOLDER
   local jump reference
-  case $(uname -m) in aarch64 | arm64) jump='b scipy_&' ;; *) jump='jmp scipy_&@PLT' ;; esac
+  case ${machine:-$(uname -m)} in aarch64 | arm64) jump='b scipy_&' ;; *) jump='jmp scipy_&@PLT' ;; esac
   reference=$(ls "$1"/libblas-*)
-  comm -12 <({ nm -D --defined-only "$reference" | sed -n 's/.* T //p' && printf 'openblas_%s\n' get_config get_corename set_num_threads; } | sort) \
-    <(nm -D --defined-only "$1/libscipy_openblas.so" | sed -n 's/.* T scipy_//p' | sort) |
+  comm -12 <({ "${cross:-}nm" -D --defined-only "$reference" | sed -n 's/.* T //p' && printf 'openblas_%s\n' get_config get_corename set_num_threads; } | sort) \
+    <("${cross:-}nm" -D --defined-only "$1/libscipy_openblas.so" | sed -n 's/.* T scipy_//p' | sort) |
     sed "s/.*/.globl &\n.type &, %function\n&: $jump/" | { cat && printf '.section .note.GNU-stack, "", %%progbits\n'; } | write "$2/blas.s"
   grep -q cblas_sgemm: "$2/blas.s" && grep -q openblas_set_num_threads: "$2/blas.s" ||
     die "OpenBLAS has not the functions that it should; is $requirements another version's?"
-  step "the library between MLX and OpenBLAS did not link" gcc -shared -nostdlib -Wl,-soname,"$(basename "$reference")" \
+  step "the library between MLX and OpenBLAS did not link" "${cross:-}gcc" -shared -nostdlib -Wl,-soname,"$(basename "$reference")" \
     -Wl,-rpath,"\$ORIGIN" "$2/blas.s" -L"$1" -lscipy_openblas -o "$2/blas.so"
   mv "$2/blas.so" "$reference"
 }

@@ -1,7 +1,7 @@
 # Sourced by setup.sh: installs the system's packages.
 
-install_packages() {
-  local packages=() as_root=()
+install_packages() { # PACKAGES…, besides those of every build
+  local packages=("$@") as_root=()
   # bindgen reads mlx-c's headers, {fmt} stands in for std::format before GCC 13.
   command -v g++ >/dev/null || packages+=(g++)
   command -v bindgen >/dev/null || packages+=(bindgen)

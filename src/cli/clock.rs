@@ -1,14 +1,62 @@
-//! Time stamps for the names of runs.
+//! Dates: time stamps for the names of runs, and the day's slots of `board`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const DAY: u64 = 86_400; // seconds
 
 /// A time as `20261127-090512`, in UTC.
 pub fn stamp(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (days, second) = (seconds / DAY, seconds % DAY);
     let (year, month, day) = civil(days);
     let [hours, minutes, seconds] = [second / 3600, second / 60 % 60, second % 60];
     format!("{year:04}{month:02}{day:02}-{hours:02}{minutes:02}{seconds:02}")
+}
+
+/// A part of a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// The date in UTC, as the number 20261127.
+    pub day: u64,
+    /// Its number in the day, from 0.
+    pub number: u64,
+}
+
+/// Divides each day, in UTC, into slots of some minutes; the last one may be shorter.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// Seconds of a slot.
+    slot: u64,
+}
+
+impl Clock {
+    /// No day has more slots.
+    pub const MOST_SLOTS: u64 = DAY / 60;
+
+    /// Slots of that many minutes, at least one.
+    pub fn every_minutes(minutes: u64) -> Self {
+        Self {
+            slot: 60 * minutes.max(1),
+        }
+    }
+
+    /// The slot of a time.
+    pub fn slot(self, time: SystemTime) -> Slot {
+        let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let (year, month, day) = civil(seconds / DAY);
+        Slot {
+            day: 10_000 * year + 100 * month + day,
+            number: seconds % DAY / self.slot,
+        }
+    }
+
+    /// The time until the next slot begins, never 0.
+    pub fn until_next(self, time: SystemTime) -> Duration {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let second = since.as_secs() % DAY;
+        let end = (self.slot * (second / self.slot + 1)).min(DAY);
+        Duration::from_secs(end - second) - Duration::from_nanos(since.subsec_nanos().into())
+    }
 }
 
 /// Year, month and day of a number of days after 1 January 1970, in years that begin with March, so that a leap day is the
@@ -26,9 +74,38 @@ fn civil(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    #[test]
+    fn slots_follow_each_other_through_the_day() {
+        for minutes in [1, 7, 60, 1440] {
+            let clock = Clock::every_minutes(minutes);
+            let mut time = UNIX_EPOCH + Duration::from_millis(1_798_761_599_500); // half a second before 2027
+            let mut slot = clock.slot(time);
+            assert_eq!(slot.day, 20_261_231);
+            time += clock.until_next(time);
+            for number in 0..1440_u64.div_ceil(minutes) {
+                slot = clock.slot(time);
+                assert_eq!(
+                    slot,
+                    Slot {
+                        day: 20_270_101,
+                        number
+                    }
+                );
+                assert!(slot.number < Clock::MOST_SLOTS);
+                time += clock.until_next(time);
+            }
+            assert_eq!(
+                clock.slot(time),
+                Slot {
+                    day: 20_270_102,
+                    number: 0
+                },
+                "{slot:?}"
+            );
+        }
+    }
 
     /// The right answers are those of `date --utc`.
     #[test]

@@ -9,12 +9,14 @@
 //! ```
 
 mod bench;
+mod board;
 mod calculate;
 mod clock;
 mod command;
 mod completions;
 mod config_args;
 mod data;
+mod display;
 mod distributed;
 mod doctor;
 mod eval;
@@ -77,6 +79,7 @@ enum Command {
     Generate(generate::Options),
     Eval(eval::Options),
     Calculate(calculate::Options),
+    Board(board::Options),
     Export(export::Options),
     Import(import::Options),
     #[cfg(feature = "lessons")]
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Generate(options) => generate::run(&options),
         Command::Eval(options) => eval::run(&options),
         Command::Calculate(options) => calculate::run(&options),
+        Command::Board(options) => board::run(&options),
         Command::Export(options) => export::run(&options),
         Command::Import(options) => import::run(&options),
         #[cfg(feature = "lessons")]

@@ -120,6 +120,7 @@ pub const EXCUSED: &[Excused] = &[
         "what_comes_damaged_is_not_imported_and_fetched_again",
     ),
     excused("by a fault of this program's", "a fault that is not known", ""),
+    excused("set XDG_DATA_HOME to a folder", "a user without a home", ""),
     // What takes too long for a row.
     excused("is a folder; give the name of a file", "a minute or more", ""),
     excused("install Rust from https://rustup.rs", "Rust builds this test", ""),

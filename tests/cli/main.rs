@@ -7,6 +7,7 @@ mod accuracy;
 mod architectures;
 mod bad_input;
 mod bench;
+mod board;
 mod commands;
 mod data;
 mod docs;

@@ -25,7 +25,7 @@ pub struct Writer {
 const TRAIN: &str = "train --layers 1 --heads 2 --embd 64 --context 16 --batch-size 4 --eval-batches 2 --warmup 1 \
                      --device cpu --threads 2 --corpus text.txt";
 
-pub const WRITERS: [Writer; 17] = [
+pub const WRITERS: [Writer; 18] = [
     Writer {
         name: "train",
         arguments: "TRAIN --steps 4 --save-every 2 --out trained",
@@ -103,6 +103,12 @@ pub const WRITERS: [Writer; 17] = [
         name: "tokenizer show --html",
         arguments: "tokenizer show --tokenizer tok.json --html pages/tokens.html winter",
         out: "pages/tokens.html",
+        goes_on: false,
+    },
+    Writer {
+        name: "board --display png",
+        arguments: "board --checkpoint run --device cpu --display png:frame.png --frames 1 --seed 1 --max-new-tokens 9",
+        out: "frame.png",
         goes_on: false,
     },
     Writer {

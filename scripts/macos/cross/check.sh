@@ -47,7 +47,7 @@ mlx=$mac/wheels/mlx
 # 2. The scripts that run on a Mac: shellcheck, then features that bash 3.2 and BSD's tools lack. If BASH32 names such a bash, it
 #    must be able to parse them.
 scripts=()
-while IFS= read -r script; do scripts+=("$script"); done < <(git ls-files '*.sh' | grep -v -e scripts/linux/ -e scripts/gpu/ -e scripts/macos/cross/)
+while IFS= read -r script; do scripts+=("$script"); done < <(git ls-files '*.sh' | grep -v -e scripts/linux/ -e scripts/gpu/ -e scripts/board/ -e scripts/macos/cross/)
 "$mac/wheels/shellcheck" -x -S warning "${scripts[@]}" "$here/check.sh" "$here/cc" || die "shellcheck found faults in scripts, see above"
 python3 "$here/portable.py" "${scripts[@]}" || die "scripts use features that a Mac lacks, see above"
 [ -z "${BASH32:-}" ] || for script in "${scripts[@]}"; do "$BASH32" -n "$script" || die "$BASH32 cannot parse $script"; done

@@ -13,12 +13,14 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
+use super::display::DisplayOptions;
 use super::tokenizer::read_text;
 use crate::checkpoint::{Checkpoint, runs};
 use crate::config::{Device, SpecialTokens};
+use crate::frame::Target;
 use crate::generate::{CompletionOptions, LanguageModel};
 use crate::terminal::console::say;
-use sampling::SamplingOptions;
+pub use sampling::SamplingOptions;
 
 /// Generate text with a trained model
 ///
@@ -34,6 +36,7 @@ Examples:
     mlx-gpt generate --prompt 'ROMEO:' --stop $'\\n\\n'       one speech: up to an empty line
     mlx-gpt generate --prompt '<|endoftext|>' --special allow   from the end-of-text token
     mlx-gpt generate --interactive                          take turns with the model
+    mlx-gpt generate --max-new-tokens 99 --display term     as a frame of an e-ink panel
     mlx-gpt generate --samples 3 --seed 1 --json            for programs")]
 pub struct Options {
     /// A run, or one of its step folders [default: the newest run below runs/]
@@ -78,6 +81,8 @@ pub struct Options {
     /// (length, stop or end_of_text)
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    display: DisplayOptions,
     /// Where MLX computes [default: its GPU where there is one]
     #[arg(long, value_enum)]
     device: Option<Device>,
@@ -127,6 +132,14 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             "--interactive reads standard input itself; give --prompt-file a file"
         );
     }
+    if let Some(display) = &options.display.display {
+        ensure!(!options.interactive, "--interactive has no frame; leave --display out");
+        ensure!(options.samples == 1, "a frame holds one text; leave --samples out");
+        ensure!(
+            !options.json || *display != Target::Terminal,
+            "--json prints nothing else; give --display a file or a device"
+        );
+    }
     Device::select_or_current(options.device)?;
     let prompt = match (&options.prompt, &options.prompt_file) {
         (None, Some(file)) => Some(read_text(file, MAX_PROMPT_BYTES).context("prompt")?),
@@ -150,7 +163,13 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if options.interactive {
         interactive::run(request)
     } else {
-        samples::run(&request, options.samples, options.json)
+        let display = options
+            .display
+            .display
+            .as_ref()
+            .map(|_| options.display.open())
+            .transpose()?;
+        samples::run(&request, options.samples, options.json, display)
     }
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::in_order::OrderedOutput;
 use super::speed::TokenRate;
 use super::{Request, special_token_note};
+use crate::frame::{Display, draw};
 use crate::generate::Completion;
 use crate::terminal::console::{self, say};
 
@@ -18,7 +19,7 @@ struct Output {
     seed: u64,
 }
 
-pub fn run(request: &Request, samples: u64, json: bool) -> Result<ExitCode> {
+pub fn run(request: &Request, samples: u64, json: bool, display: Option<Display>) -> Result<ExitCode> {
     ensure!(
         request.prompt.as_deref() != Some(""),
         "the prompt is empty; give at least one character, or leave it out"
@@ -50,6 +51,10 @@ pub fn run(request: &Request, samples: u64, json: bool) -> Result<ExitCode> {
         }
     })?;
     say(&speed);
+    if let (Some(mut display), Some(completion)) = (display, written.first()) {
+        let text = prompt.to_owned() + &completion.text;
+        display.show(&draw(&text, display.panel()))?;
+    }
     if json {
         let output = Output {
             samples: written,
