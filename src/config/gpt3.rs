@@ -99,7 +99,10 @@ mod tests {
         ] {
             let config = preset.train_config(Device::Cpu);
             config.validate().unwrap();
-            assert!((config.tokens_per_step() as f64 / tokens - 1.0).abs() < 0.002, "{preset:?}");
+            assert!(
+                (config.tokens_per_step() as f64 / tokens - 1.0).abs() < 0.002,
+                "{preset:?}"
+            );
             assert_eq!(config.steps, steps);
             assert!(config.warmup < config.schedule_steps() && config.schedule_steps() < steps);
         }

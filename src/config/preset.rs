@@ -143,7 +143,12 @@ impl Preset {
     /// The model's configuration, with a vocabulary of that size.
     pub fn model_config(self, vocab_size: usize) -> ModelConfig {
         let (layers, heads, embd, context, dropout) = match (self, self.gpt3()) {
-            (_, Some(Gpt3 { layers, heads, embd, .. })) => (layers, heads, embd, gpt3::CONTEXT, 0.0),
+            (
+                _,
+                Some(Gpt3 {
+                    layers, heads, embd, ..
+                }),
+            ) => (layers, heads, embd, gpt3::CONTEXT, 0.0),
             (Self::Nano, _) => (4, 4, 128, 64, 0.0),
             (Self::Baby, _) => (6, 6, 384, 256, 0.2),
             (Self::Gpt2Medium, _) => (24, 16, 1024, 1024, 0.0),

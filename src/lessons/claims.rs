@@ -60,7 +60,11 @@ pub fn losses_in_bands(lesson: &Lesson, workspace: &Workspace) -> Result<Vec<Che
         Ok(Check {
             statement: format!(
                 "the {} of {} is from {low} to {high}",
-                if recipe.is_task() { "accuracy" } else { "validation loss" },
+                if recipe.is_task() {
+                    "accuracy"
+                } else {
+                    "validation loss"
+                },
                 recipe.what
             ),
             result: loss_in_band(recipe, workspace)?,
@@ -109,7 +113,10 @@ fn loss_in_band(recipe: &Recipe, workspace: &Workspace) -> Result<CheckResult> {
     }
     let checkpoint = workspace.load(recipe.folder)?;
     let measured = match TaskData::of_config(&workspace.config(recipe)?)? {
-        Some(task) => Accuracy::of(&checkpoint, &task, workspace.problems())?.0.total.accuracy(),
+        Some(task) => Accuracy::of(&checkpoint, &task, workspace.problems())?
+            .0
+            .total
+            .accuracy(),
         None => workspace.measure(&checkpoint)?.0,
     };
     let (low, high) = recipe.band;

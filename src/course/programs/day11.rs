@@ -116,7 +116,11 @@ fn program(page: &mut Page, workspace: &Workspace) -> Result<()> {
     let shape = [batch.rows as i32, batch.context() as i32]; // [B, T]
     let ids = Array::from_slice(&batch.inputs, &shape);
     let targets = Array::from_slice(&batch.indexable_targets(), &shape);
-    let counting: Vec<f32> = batch.targets.iter().map(|&id| f32::from(u8::from(id != IGNORE_INDEX))).collect();
+    let counting: Vec<f32> = batch
+        .targets
+        .iter()
+        .map(|&id| f32::from(u8::from(id != IGNORE_INDEX)))
+        .collect();
     let counts = Array::from_slice(&counting, &shape);
     let logits = gpt(&ids, &Weights::from(&parameters), &Shape::from(&model))?; // [B, T, V]
     let masked = masked_cross_entropy(&logits, &targets, &counts)?;
@@ -156,7 +160,10 @@ fn program(page: &mut Page, workspace: &Workspace) -> Result<()> {
             let mut rng = step_rng(workspace.seed(), 3);
             let seen = (0..20_000).filter(|_| either.contains_key(&task.sample(&mut rng, Part::Train).prompt));
             let count = seen.count();
-            let measured = format!("{count} of 20000 problems of training are among {} or turned round", held_out.len());
+            let measured = format!(
+                "{count} of 20000 problems of training are among {} or turned round",
+                held_out.len()
+            );
             Ok(CheckResult::passes_if(count == 0, measured))
         },
     )?;
@@ -262,7 +269,9 @@ fn carries_table(ways: &[Way]) -> Result<String> {
             row[column].problems += score.problems;
         }
     }
-    let mut text = String::from("            reversed           in plain order\n            answers      all   answers      all\n");
+    let mut text = String::from(
+        "            reversed           in plain order\n            answers      all   answers      all\n",
+    );
     for (name, scores) in table {
         write!(text, "{name:<10}")?;
         for score in scores {
@@ -304,7 +313,13 @@ fn calculator_accuracy(workspace: &Workspace) -> Result<String> {
     let steps = step.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut text = format!("{steps}, {} unseen problems\n\n", accuracy.total.problems);
     for (name, score) in &accuracy.categories {
-        writeln!(text, "{name}  {:>7.4}  {} of {}", score.accuracy(), score.correct, score.problems)?;
+        writeln!(
+            text,
+            "{name}  {:>7.4}  {} of {}",
+            score.accuracy(),
+            score.correct,
+            score.problems
+        )?;
     }
     Ok(text + "\n" + &sample)
 }

@@ -156,7 +156,9 @@ fn program(page: &mut Page, workspace: &Workspace) -> Result<()> {
             durable::write_file(&path, text.as_bytes())?;
         }
         let tokenizer = workspace.tokenizer()?;
-        Ok(workspace.train_on_corpus(&PRETRAINED, &path, Some(tokenizer))?.summary())
+        Ok(workspace
+            .train_on_corpus(&PRETRAINED, &path, Some(tokenizer))?
+            .summary())
     })?;
     page.figure("finetuning.txt", || Ok(workspace.train(&FINETUNED)?.summary()))?;
     page.figure("comparison.txt", || {
@@ -182,7 +184,11 @@ fn program(page: &mut Page, workspace: &Workspace) -> Result<()> {
         },
     )?;
     page.figure("losses.svg", || {
-        let axes = Axes::new("Validation loss on the small text", "step on the small text", "nats per token");
+        let axes = Axes::new(
+            "Validation loss on the small text",
+            "step on the small text",
+            "nats per token",
+        );
         let series = [
             ("finetuned", FINETUNED.folder),
             ("from scratch", SCRATCH.folder),
@@ -201,9 +207,14 @@ fn program(page: &mut Page, workspace: &Workspace) -> Result<()> {
     })?;
 
     page.figure("gpt3.txt", || {
-        let mut out = String::from("             layers  width  heads  head  in the paper     parameters  tokens a step   rate\n");
+        let mut out = String::from(
+            "             layers  width  heads  head  in the paper     parameters  tokens a step   rate\n",
+        );
         for (name, preset, published) in GPT3 {
-            let (model, config) = (preset.model_config(50257), preset.train_config(crate::config::Device::Cpu));
+            let (model, config) = (
+                preset.model_config(50257),
+                preset.train_config(crate::config::Device::Cpu),
+            );
             let count = parameter_count(&Shape::from(&model));
             writeln!(
                 out,
@@ -241,7 +252,10 @@ fn large_text(workspace: &Workspace) -> Result<String> {
     let path: PathBuf = workspace.folder(TEXT);
     let text = match path.exists() {
         true => fs::read_to_string(&path).with_context(|| {
-            format!("{} cannot be read; make it again with scripts/pretraining_text.py", path.display())
+            format!(
+                "{} cannot be read; make it again with scripts/pretraining_text.py",
+                path.display()
+            )
         })?,
         false => STAND_IN.to_owned(),
     };
@@ -277,7 +291,10 @@ fn comparison(workspace: &Workspace) -> Result<String> {
 /// The last training and validation losses of pretraining, and of the longer training on the small text.
 fn gap(workspace: &Workspace) -> Result<String> {
     let mut out = String::from("                                     training  validation  difference\n");
-    for (name, recipe) in [("on the larger text", &PRETRAINED), ("on the small text, as much time", &LONGER)] {
+    for (name, recipe) in [
+        ("on the larger text", &PRETRAINED),
+        ("on the small text, as much time", &LONGER),
+    ] {
         let mut last = None;
         for line in metrics::read(&Run::open(&workspace.folder(recipe.folder))?)? {
             if let Record::Evaluation(line) = line {
