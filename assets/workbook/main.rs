@@ -17,7 +17,9 @@ mod day10;
 mod day11;
 mod day12;
 
-use mlx_gpt_workbook::{Answers, Day00, Day01, Day02, Day03, Day04, Day05, Day06, Day07, Day08, Day09, Day10, Day11, Day12};
+use mlx_gpt_workbook::{
+    Answers, Day00, Day01, Day02, Day03, Day04, Day05, Day06, Day07, Day08, Day09, Day10, Day11, Day12,
+};
 
 fn main() -> std::process::ExitCode {
     mlx_gpt_workbook::main(&Answers {

@@ -25,9 +25,9 @@ impl Day11 {
             Exercise::new::<(Array, Array, Array)>(
                 "masked_cross_entropy",
                 |draw| {
-                    let counts = draw.ids(&[2, 4], 2).as_slice::<i32>().iter().map(|&count| count as f32);
-                    // One that counts and one that does not.
-                    let counts: Vec<f32> = [1.0, 0.0].into_iter().chain(counts.skip(2)).collect();
+                    // One that counts and one that does not, and six of either kind.
+                    let mut counts = vec![1.0, 0.0];
+                    counts.extend((0..6).map(|_| draw.size(0, 1) as f32));
                     let counts = Array::from_slice(&counts, &[2, 4]);
                     Ok((draw.normal(&[2, 4, VOCAB])?, draw.ids(&[2, 4], VOCAB), counts))
                 },
