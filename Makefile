@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build install train generate eval lessons book test package try-library faults fuzz lint workbook-check mac-check deny docs interop interop-llama studio-check distributed-check bench bench-kernels bench-scaling bench-tokenizer speedrun gpu-bundle gpu-smoke board board-check
+.PHONY: help setup build install train generate eval lessons book test package try-library faults fuzz lint workbook-check mac-check deny docs interop interop-llama studio-check distributed-check bench bench-kernels bench-scaling bench-tokenizer speedrun gpu-bundle gpu-smoke board board-check lessons-long
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,15 @@ eval: build ## exact loss of the newest run
 lessons: build ## run all ten days, and print a table of their models
 	@for day in 1 2 3 4 5 6 7 8 9 10; do \
 	  echo "day      $$day of 10" >&2; \
+	  cargo run --quiet -- lesson $$day $(ARGS) > /dev/null || exit; \
+	done
+	@cargo run --quiet -- lesson compare $(ARGS)
+
+lessons-long: build ## run the days after the tenth: about half an hour, of which the calculator takes most (day 12 fetches a text)
+	@[ -e lessons/day-12-text.txt ] || python3 scripts/pretraining_text.py
+	@bash scripts/train_to_end.sh lessons/day-11-calculator --task calculator
+	@for day in 11 12; do \
+	  echo "day      $$day" >&2; \
 	  cargo run --quiet -- lesson $$day $(ARGS) > /dev/null || exit; \
 	done
 	@cargo run --quiet -- lesson compare $(ARGS)

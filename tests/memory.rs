@@ -89,6 +89,10 @@ fn training_that_no_memory_can_hold_is_refused_and_leaves_nothing() {
             &["--preset", "gpt2-xl", "--tokenizer", "char", "--batch-size", "100000"],
             "100000 rows of 1024 tokens",
         ),
+        (
+            &["--preset", "gpt3-175b", "--tokenizer", "char"],
+            "4 rows of 2048 tokens through 96 layers of width 12288",
+        ),
     ] {
         let said = fail(
             mlx_gpt(folder.path())

@@ -1,4 +1,4 @@
-//! My GPT-2. I write `day00.rs` to `day10.rs`; this file only hands their functions to the checks. `mlx-gpt lesson check 4 --mine`
+//! My GPT-2. I write `day00.rs` to `day12.rs`; this file only hands their functions to the checks. `mlx-gpt lesson check 4 --mine`
 //! says of each function of day 4 whether it is right.
 
 #![allow(unused, reason = "a function that is not written yet uses nothing")]
@@ -14,8 +14,12 @@ mod day07;
 mod day08;
 mod day09;
 mod day10;
+mod day11;
+mod day12;
 
-use mlx_gpt_workbook::{Answers, Day00, Day01, Day02, Day03, Day04, Day05, Day06, Day07, Day08, Day09, Day10};
+use mlx_gpt_workbook::{
+    Answers, Day00, Day01, Day02, Day03, Day04, Day05, Day06, Day07, Day08, Day09, Day10, Day11, Day12,
+};
 
 fn main() -> std::process::ExitCode {
     mlx_gpt_workbook::main(&Answers {
@@ -115,6 +119,13 @@ fn main() -> std::process::ExitCode {
             from_linear: day10::from_linear,
             lora: day10::lora,
             merge_lora: day10::merge_lora,
+        },
+        day11: Day11 {
+            masked_cross_entropy: day11::masked_cross_entropy,
+            reversed_sum: day11::reversed_sum,
+        },
+        day12: Day12 {
+            shared_windows: day12::shared_windows,
         },
     })
 }

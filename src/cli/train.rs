@@ -51,10 +51,20 @@ Presets:
     gpt2-medium     24     16  1024     1024    4x8   600000 6e-4..6e-5   0
     gpt2-large      36     20  1280     1024    4x8   600000 6e-4..6e-5   0
     gpt2-xl         48     25  1600     1024    4x8   600000 6e-4..6e-5   0
+    gpt3-small      12     12   768     2048    4x61  600000 6e-4..6e-5   0
+    gpt3-medium     24     16  1024     2048    4x61  600000 3e-4..3e-5   0
+    gpt3-large      24     16  1536     2048    4x61  600000 2.5e-4..     0
+    gpt3-xl         24     16  2048     2048    4x122 300000 2e-4..2e-5   0
+    gpt3-2.7b       32     32  2560     2048    4x122 300000 1.6e-4..     0
+    gpt3-6.7b       32     32  4096     2048    4x244 150000 1.2e-4..     0
+    gpt3-13b        40     40  5120     2048    4x244 150000 1e-4..1e-5   0
+    gpt3-175b       96     96 12288     2048    4x391  93750 6e-5..6e-6   0
 
+    gpt3-*: table 2.1 of Brown et al. 2020, without attention in bands; warm-up of 375 million tokens,
+    cosine to a tenth of the rate over 260 of 300 billion tokens; 175b needs terabytes of memory.
     All: weight decay 0.1, gradients clipped to norm 1, seed 1337.
     nano and baby: characters, warm-up 100 steps, beta2 0.99, evaluated and saved every 250 steps;
-    the others: GPT-2's tokenizer, 2000, 0.95, 1000.
+    the others: GPT-2's tokenizer, 2000 (gpt3-*: 375 million tokens), 0.95, 1000.
     nano: Muon at 0.02 for the blocks' matrices, AdamW as above for the rest, warm-up 20. With
     --optimizer adamw it is nanoGPT's recipe for CPUs, 1e-3..1e-4, warm-up 100.
 

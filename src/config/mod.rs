@@ -16,6 +16,7 @@
 mod changes;
 mod components;
 mod device;
+mod gpt3;
 mod model;
 mod overrides;
 mod preset;

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::gpt3::{self, Gpt3};
 use super::train::{default_decay_share, default_lora_alpha, default_lora_targets, default_muon_lr, default_threads};
 use super::{
     Architecture, BatchRamp, BosEos, Components, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Precision, Schedule,
@@ -27,6 +28,30 @@ pub enum Preset {
     Gpt2Large,
     /// 1.56 billion parameters.
     Gpt2Xl,
+    /// GPT-3's smallest size: 125 million parameters.
+    Gpt3Small,
+    /// 356 million parameters.
+    Gpt3Medium,
+    /// 760 million parameters.
+    Gpt3Large,
+    /// 1.3 billion parameters.
+    Gpt3Xl,
+    /// 2.7 billion parameters.
+    #[serde(rename = "gpt3-2.7b")]
+    #[cfg_attr(feature = "cli", value(name = "gpt3-2.7b"))]
+    Gpt3B2_7,
+    /// 6.7 billion parameters.
+    #[serde(rename = "gpt3-6.7b")]
+    #[cfg_attr(feature = "cli", value(name = "gpt3-6.7b"))]
+    Gpt3B6_7,
+    /// 13 billion parameters.
+    #[serde(rename = "gpt3-13b")]
+    #[cfg_attr(feature = "cli", value(name = "gpt3-13b"))]
+    Gpt3B13,
+    /// 175 billion parameters.
+    #[serde(rename = "gpt3-175b")]
+    #[cfg_attr(feature = "cli", value(name = "gpt3-175b"))]
+    Gpt3B175,
 }
 
 /// Decay of the n-gram table in a pass over the training text, where there is a table.
@@ -100,15 +125,36 @@ impl Preset {
         }
     }
 
+    /// The row of GPT-3's table, if it is one.
+    fn gpt3(self) -> Option<Gpt3> {
+        match self {
+            Self::Gpt3Small => Some(gpt3::SMALL),
+            Self::Gpt3Medium => Some(gpt3::MEDIUM),
+            Self::Gpt3Large => Some(gpt3::LARGE),
+            Self::Gpt3Xl => Some(gpt3::XL),
+            Self::Gpt3B2_7 => Some(gpt3::B2_7),
+            Self::Gpt3B6_7 => Some(gpt3::B6_7),
+            Self::Gpt3B13 => Some(gpt3::B13),
+            Self::Gpt3B175 => Some(gpt3::B175),
+            _ => None,
+        }
+    }
+
     /// The model's configuration, with a vocabulary of that size.
     pub fn model_config(self, vocab_size: usize) -> ModelConfig {
-        let (layers, heads, embd, context, dropout) = match self {
-            Self::Nano => (4, 4, 128, 64, 0.0),
-            Self::Baby => (6, 6, 384, 256, 0.2),
-            Self::Gpt2 => (12, 12, 768, 1024, 0.0),
-            Self::Gpt2Medium => (24, 16, 1024, 1024, 0.0),
-            Self::Gpt2Large => (36, 20, 1280, 1024, 0.0),
-            Self::Gpt2Xl => (48, 25, 1600, 1024, 0.0),
+        let (layers, heads, embd, context, dropout) = match (self, self.gpt3()) {
+            (
+                _,
+                Some(Gpt3 {
+                    layers, heads, embd, ..
+                }),
+            ) => (layers, heads, embd, gpt3::CONTEXT, 0.0),
+            (Self::Nano, _) => (4, 4, 128, 64, 0.0),
+            (Self::Baby, _) => (6, 6, 384, 256, 0.2),
+            (Self::Gpt2Medium, _) => (24, 16, 1024, 1024, 0.0),
+            (Self::Gpt2Large, _) => (36, 20, 1280, 1024, 0.0),
+            (Self::Gpt2Xl, _) => (48, 25, 1600, 1024, 0.0),
+            _ => (12, 12, 768, 1024, 0.0), // gpt2
         };
         ModelConfig {
             architecture: Architecture::Gpt2,
@@ -143,7 +189,7 @@ impl Preset {
             _ => (600_000, 4, 8),
         };
         let every = if character_level { 250 } else { 1000 };
-        TrainConfig {
+        let mut config = TrainConfig {
             special: SpecialTokens::default(),
             corpus: DEFAULT_CORPUS.into(),
             tokenizer: if character_level { "char" } else { "gpt2" }.into(),
@@ -200,6 +246,10 @@ impl Preset {
             keep_last: if character_level { 0 } else { 3 },
             keep_every: 0,
             on_nan: OnNan::Stop,
+        };
+        if let Some(gpt3) = self.gpt3() {
+            gpt3.set_recipe(&mut config);
         }
+        config
     }
 }

@@ -43,6 +43,12 @@ impl Task {
 const CALCULATOR_CONTEXT: usize = 124;
 
 impl TrainConfig {
+    /// Trains on a task, with the context, the steps and the batches that it is learned with.
+    pub fn with_task(mut self, task: Task) -> Self {
+        self.set_task(task, None, true);
+        self
+    }
+
     /// Selects a task, with a context that its longest problem just fits into. With `recipe`, sizes and steps are those that
     /// it is learned with.
     pub(super) fn set_task(&mut self, task: Task, digits: Option<usize>, recipe: bool) {

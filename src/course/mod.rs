@@ -1,4 +1,4 @@
-//! The ten-day course: a file a day with the functions that it teaches, and a program that shows and checks them.
+//! The course: ten days to GPT-2, and longer ones after them; a file a day with the functions that it teaches, and a program that shows and checks them.
 //!
 //! A day's file uses MLX and the days before it, nothing else of the library: the learner's workbook is made from it.
 //!
@@ -25,6 +25,8 @@ pub mod day07;
 pub mod day08;
 pub mod day09;
 pub mod day10;
+pub mod day11;
+pub mod day12;
 pub mod overview;
 pub mod programs;
 
@@ -52,6 +54,8 @@ pub const LESSONS: &[&Lesson] = &[
     &programs::day08::LESSON,
     &programs::day09::LESSON,
     &programs::day10::LESSON,
+    &programs::day11::LESSON,
+    &programs::day12::LESSON,
 ];
 
 /// The lesson of a day.

@@ -66,10 +66,20 @@ pub fn compare(workspace: &Workspace, prompt: &str) -> Result<()> {
             let Ok(results) = workspace.results(recipe.folder) else {
                 continue;
             };
-            let sample = workspace.sample(&workspace.load(recipe.folder)?, prompt, SAMPLE)?;
+            let (measured, sample) = match &results.accuracy {
+                None => (
+                    format!("{:>8.4} {:>9.4}", results.val_loss, results.bits_per_byte),
+                    workspace.sample(&workspace.load(recipe.folder)?, prompt, SAMPLE)?,
+                ),
+                // It knows no text that could be continued.
+                Some(accuracy) => (
+                    format!("{:>8} {:>9.4}", "accuracy", accuracy.total.accuracy()),
+                    results.sample.lines().next().unwrap_or_default().to_owned(),
+                ),
+            };
             table += &format!(
-                "{:<4} {:<34} {:>10} {:>8.4} {:>9.4} {:>8.1}\n",
-                lesson.day, results.what, results.parameters, results.val_loss, results.bits_per_byte, results.seconds,
+                "{:<4} {:<34} {:>10} {measured} {:>8.1}\n",
+                lesson.day, results.what, results.parameters, results.seconds,
             );
             samples += &format!("{:<4} {}\n", lesson.day, one_line(&sample));
             // A model trained on another text was validated on that text during training.

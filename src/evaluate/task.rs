@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
 use crate::data::tasks::{Category, END, Problem};
 use crate::generate::Generator;
 use crate::tokenizer::Tokenizer;
 
 /// How many problems have right answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Score {
     /// Problems with a right answer.
     pub correct: usize,

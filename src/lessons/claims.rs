@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
+use super::results::Accuracy;
 use super::workspace::Workspace;
 use super::{Lesson, Recipe};
-use crate::checkpoint::Checkpoint;
+use crate::data::tasks::TaskData;
 
 /// A claim that was checked.
 pub struct Check {
@@ -57,12 +58,21 @@ pub fn losses_in_bands(lesson: &Lesson, workspace: &Workspace) -> Result<Vec<Che
     let check = |recipe: &Recipe| {
         let (low, high) = recipe.band;
         Ok(Check {
-            statement: format!("the validation loss of {} is from {low} to {high}", recipe.what),
+            statement: format!(
+                "the {} of {} is from {low} to {high}",
+                if recipe.is_task() {
+                    "accuracy"
+                } else {
+                    "validation loss"
+                },
+                recipe.what
+            ),
             result: loss_in_band(recipe, workspace)?,
             hint: "the model's layers, or how it is trained; `git diff` shows what was changed",
         })
     };
-    lesson.models.iter().map(check).collect()
+    let expected = |recipe: &&Recipe| recipe.band.1.is_finite();
+    lesson.models.iter().filter(expected).map(check).collect()
 }
 
 /// Whether the model of `better` has a lower loss than that of `worse`; skipped until both are fully trained.
@@ -86,7 +96,7 @@ pub fn lower_loss(workspace: &Workspace, better: &Recipe, worse: &Recipe) -> Res
     })
 }
 
-/// Measures the loss again, because the recorded one may be older than the code.
+/// Measures the loss or the accuracy again, because the recorded one may be older than the code.
 fn loss_in_band(recipe: &Recipe, workspace: &Workspace) -> Result<CheckResult> {
     let results = workspace.results(recipe.folder)?;
     if !workspace.is_fully_trained(recipe)? {
@@ -101,10 +111,17 @@ fn loss_in_band(recipe: &Recipe, workspace: &Workspace) -> Result<CheckResult> {
             results.val_loss
         )));
     }
-    let (loss, _) = workspace.measure(&Checkpoint::load(&workspace.checkpoint(recipe.folder)?)?)?;
+    let checkpoint = workspace.load(recipe.folder)?;
+    let measured = match TaskData::of_config(&workspace.config(recipe)?)? {
+        Some(task) => Accuracy::of(&checkpoint, &task, workspace.problems())?
+            .0
+            .total
+            .accuracy(),
+        None => workspace.measure(&checkpoint)?.0,
+    };
     let (low, high) = recipe.band;
     Ok(CheckResult::passes_if(
-        (low..=high).contains(&loss),
-        format!("{loss:.4}"),
+        (low..=high).contains(&measured),
+        format!("{measured:.4}"),
     ))
 }

@@ -45,7 +45,7 @@ pub mod workspace;
 
 use anyhow::Result;
 
-use crate::config::TrainConfig;
+use crate::config::{Device, Preset, TrainConfig};
 use chapter::answers;
 use page::Page;
 use screen::Screen;
@@ -79,8 +79,16 @@ pub struct Recipe {
     pub change: fn(TrainConfig) -> TrainConfig,
     /// The folder of the checkpoint that it starts from.
     pub starts_from: Option<&'static str>,
-    /// Expected range of the exact validation loss after all steps, with the preset nano and the built-in corpus, for any seed.
+    /// Expected range of the exact validation loss after all steps, with the preset nano and the built-in corpus, for any seed; of
+    /// a task, of the accuracy. Up to infinity where none is expected.
     pub band: (f64, f64),
+}
+
+impl Recipe {
+    /// Whether it trains on a task, not on a text.
+    pub fn is_task(&self) -> bool {
+        (self.change)(Preset::Nano.train_config(Device::Cpu)).task.is_some()
+    }
 }
 
 /// Shows a day's exercises with their answers.

@@ -6,17 +6,21 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::Recipe;
 use super::workspace::Workspace;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::run::Run;
+use crate::data::tasks::TaskData;
 use crate::disk::durable;
+use crate::evaluate::task::{Answers, Score};
 use crate::train::metrics::{self, Record};
 
 const FILE: &str = "lesson.json";
 
 /// Characters of the sample that a table shows.
 const SAMPLE: usize = 200;
+
+/// Problems of a task among the sample.
+const SAMPLE_PROBLEMS: usize = 6;
 
 /// The results of a day's model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,37 +33,81 @@ pub struct Results {
     pub steps: u64,
     /// Time of the steps, without evaluation and saving.
     pub seconds: f64,
-    /// Exact, on the validation text, in nats per token.
+    /// Exact, on the validation text, in nats per token; of a task, that of the last evaluation, on held-out problems.
     pub val_loss: f64,
     /// The same in bits per byte of text.
     pub bits_per_byte: f64,
-    /// A completion of a line break.
+    /// A completion of a line break; of a task, held-out problems with the model's answers.
     pub sample: String,
+    /// Of a task: how many held-out problems are solved.
+    #[serde(default)]
+    pub accuracy: Option<Accuracy>,
+}
+
+/// How many held-out problems of a task a model solves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Accuracy {
+    /// Of all.
+    pub total: Score,
+    /// Of each category, such as the number of carries.
+    pub categories: Vec<(String, Score)>,
+}
+
+impl Accuracy {
+    /// A model's accuracy, and some of its answers.
+    ///
+    /// # Errors
+    /// A tokenizer without the task's characters, or an error of MLX's.
+    pub fn of(checkpoint: &Checkpoint, task: &TaskData, problems: usize) -> Result<(Self, String)> {
+        let generator = checkpoint.generator()?;
+        let answers = Answers::of(&generator, &checkpoint.tokenizer, task.held_out(problems), |_| ())?;
+        let categories = answers.by_category().into_iter();
+        let accuracy = Self {
+            total: answers.score(),
+            categories: categories.map(|(name, score)| (name.to_string(), score)).collect(),
+        };
+        Ok((accuracy, answers.sample(SAMPLE_PROBLEMS)))
+    }
 }
 
 impl Results {
-    /// Measures the results of a recipe's model.
-    pub(super) fn of(workspace: &Workspace, recipe: &Recipe) -> Result<Self> {
-        let run = Run::open(&workspace.folder(recipe.folder))?;
+    /// Measures the results of the run in that folder, whose model is called `what`.
+    pub(super) fn of(workspace: &Workspace, folder: &str, what: &str) -> Result<Self> {
+        let run = Run::open(&workspace.folder(folder))?;
         let checkpoint = Checkpoint::load(&run.newest_checkpoint()?)?;
-        let (val_loss, bits_per_byte) = workspace.measure(&checkpoint)?;
         let config = run.config()?;
         let tokens = config.tokens_per_step() as f64;
-        let (mut before, mut seconds) = (0, 0.0);
+        let (mut before, mut seconds, mut last_loss) = (0, 0.0, f64::NAN);
         for line in metrics::read(&run)? {
-            if let Record::Step(line) = line {
-                seconds += (line.step - before) as f64 * tokens / line.tokens_per_second;
-                before = line.step;
+            match line {
+                Record::Step(line) => {
+                    seconds += (line.step - before) as f64 * tokens / line.tokens_per_second;
+                    before = line.step;
+                }
+                Record::Evaluation(line) => last_loss = line.val_loss,
+                _ => {}
             }
         }
+        let ((val_loss, bits_per_byte), accuracy, sample) = match TaskData::of_config(&config)? {
+            None => (
+                workspace.measure(&checkpoint)?,
+                None,
+                workspace.sample(&checkpoint, "\n", SAMPLE)?,
+            ),
+            Some(task) => {
+                let (accuracy, sample) = Accuracy::of(&checkpoint, &task, workspace.problems())?;
+                ((last_loss, last_loss / std::f64::consts::LN_2), Some(accuracy), sample)
+            }
+        };
         Ok(Self {
-            what: recipe.what.into(),
+            what: what.into(),
             parameters: checkpoint.parameters.count(),
             steps: before,
             seconds,
             val_loss,
             bits_per_byte,
-            sample: workspace.sample(&checkpoint, "\n", SAMPLE)?,
+            sample,
+            accuracy,
         })
     }
 
@@ -80,14 +128,25 @@ impl Results {
 
     /// A few lines for a chapter.
     pub fn summary(&self) -> String {
+        let measured = match &self.accuracy {
+            None => format!(
+                "validation loss {:.4} nats per token, {:.4} bits per byte",
+                self.val_loss, self.bits_per_byte
+            ),
+            Some(Accuracy { total, .. }) => format!(
+                "accuracy {:.4}: {} of {} unseen problems; validation loss {:.4} nats per character of an answer",
+                total.accuracy(),
+                total.correct,
+                total.problems,
+                self.val_loss
+            ),
+        };
         format!(
-            "{}: {} parameters, {} steps in {:.0} s\nvalidation loss {:.4} nats per token, {:.4} bits per byte\n\n{}\n",
+            "{}: {} parameters, {} steps in {:.0} s\n{measured}\n\n{}\n",
             self.what,
             self.parameters,
             self.steps,
             self.seconds,
-            self.val_loss,
-            self.bits_per_byte,
             self.sample.trim_matches('\n')
         )
     }

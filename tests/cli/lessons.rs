@@ -189,6 +189,23 @@ fn chapters_name_what_is_there() {
     }
 }
 
+/// The first ten days are `make lessons`, the others `make lessons-long`.
+#[test]
+fn make_runs_every_day() {
+    let makefile = include_str!("../../Makefile");
+    let (_, rules) = makefile.split_once("\nlessons: ").unwrap();
+    let (short, rest) = rules.split_once("\nlessons-long: ").unwrap();
+    let long = rest.split("\n\n").next().unwrap();
+    let days = |rule: &str| -> Vec<u8> {
+        let (_, list) = rule.split_once("for day in ").unwrap();
+        let list = list.split(';').next().unwrap();
+        list.split_whitespace().map(|day| day.parse().unwrap()).collect()
+    };
+    assert_eq!(days(short), (1..=10).collect::<Vec<u8>>());
+    let last = LESSONS.last().unwrap().day;
+    assert_eq!(days(long), (11..=last).collect::<Vec<u8>>());
+}
+
 /// All days from nothing, in order, and each one's claims: every equality that a lesson states is computed here. Losses
 /// are open with so few steps.
 #[test]
@@ -264,8 +281,8 @@ fn wrong_lessons_are_refused() {
         stderr(&unfit)
     );
     let folder = folder();
-    let error = fail(&mut lesson(folder.path(), &["11"]));
-    assert!(error.contains("there is no day 11"), "{error}");
+    let error = fail(&mut lesson(folder.path(), &["99"]));
+    assert!(error.contains("there is no day 99"), "{error}");
     let error = fail(&mut lesson(folder.path(), &["check", "3"]));
     assert!(error.contains("lesson 3"), "{error}");
     let error = fail(&mut lesson(folder.path(), &["compare"]));

@@ -27,6 +27,8 @@ mod day07;
 mod day08;
 mod day09;
 mod day10;
+mod day11;
+mod day12;
 mod exercise;
 mod input;
 mod training;
@@ -49,6 +51,8 @@ pub use day07::Day07;
 pub use day08::Day08;
 pub use day09::Day09;
 pub use day10::Day10;
+pub use day11::Day11;
+pub use day12::Day12;
 use exercise::{Exercise, Outcome};
 pub use mlx_gpt::course::day07::Shape;
 pub use mlx_gpt::course::day08::Hyperparameters;
@@ -80,6 +84,10 @@ pub struct Answers {
     pub day09: Day09,
     /// Other programs' weights, and adapters.
     pub day10: Day10,
+    /// A loss on some of the tokens, and sums.
+    pub day11: Day11,
+    /// Contamination.
+    pub day12: Day12,
 }
 
 impl Answers {
@@ -97,6 +105,8 @@ impl Answers {
             8 => self.day08.exercises(),
             9 => self.day09.exercises(),
             10 => self.day10.exercises(),
+            11 => self.day11.exercises(),
+            12 => self.day12.exercises(),
             _ => Vec::new(),
         }
     }

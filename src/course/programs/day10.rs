@@ -123,7 +123,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> anyhow::Result<()> {
         let path = workspace.folder("day-10-rust.txt");
         let _made = durable::make_parents(&path)?;
         durable::write_file(&path, RUST.as_bytes())?;
-        let results = workspace.train_on_corpus(&BASE, &path)?;
+        let results = workspace.train_on_corpus(&BASE, &path, None)?;
         Ok(format!(
             "learned from {}, {} bytes\n{} parameters, {} steps in {:.0} s\n\n{}\n",
             path.display(),

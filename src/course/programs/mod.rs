@@ -11,6 +11,8 @@ pub mod day07;
 pub mod day08;
 pub mod day09;
 pub mod day10;
+pub mod day11;
+pub mod day12;
 mod drawings;
 mod encoder_decoder;
 mod fitting;

@@ -126,6 +126,11 @@ impl Workspace {
         self.settings.steps.map_or(whole, |steps| steps.min(whole))
     }
 
+    /// Held-out problems of a task that a lesson's model is measured on: fewer after fewer steps, which solve none.
+    pub fn problems(&self) -> usize {
+        self.settings.steps.map_or(2000, |steps| steps.clamp(20, 2000) as usize)
+    }
+
     /// The corpus's character tokenizer.
     ///
     /// # Errors

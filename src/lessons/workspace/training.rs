@@ -4,12 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::{Interrupted, Workspace};
 use crate::checkpoint::run::Run;
 use crate::config::{DEFAULT_CORPUS, Preset, TrainConfig};
 use crate::data::dataset::Dataset;
+use crate::data::tasks::TaskData;
 use crate::disk::durable;
 use crate::lessons::Recipe;
 use crate::lessons::results::Results;
@@ -51,7 +52,11 @@ impl Workspace {
     /// A corpus that cannot be trained with.
     pub fn estimate(&self, recipe: &Recipe) -> Result<Duration> {
         let config = self.config_without_init(recipe);
-        Ok(time_of_step(&config, &self.dataset)? * config.steps as u32)
+        let step = match TaskData::of_config(&config)? {
+            Some(task) => time_of_step(&config, &Dataset::Task(task))?,
+            None => time_of_step(&config, &self.dataset)?,
+        };
+        Ok(step * config.steps as u32)
     }
 
     /// Whether the lessons' expected losses apply to this corpus and preset.
@@ -77,7 +82,27 @@ impl Workspace {
     /// # Errors
     /// Those of training; a folder that holds a run with different options; [`Interrupted`].
     pub fn train(&self, recipe: &Recipe) -> Result<Results> {
-        self.train_on(self.config(recipe)?, recipe, &self.dataset)
+        let config = self.config(recipe)?;
+        match TaskData::of_config(&config)? {
+            Some(task) => self.train_on(config, recipe.folder, recipe.what, &Dataset::Task(task)),
+            None => self.train_on(config, recipe.folder, recipe.what, &self.dataset),
+        }
+    }
+
+    /// Trains on a task in a folder below that of all days, for a small experiment; returns what it left there if it was done
+    /// before.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train), or a configuration without a task.
+    pub fn train_on_task(&self, folder: &str, what: &str, config: TrainConfig) -> Result<Results> {
+        if let Ok(results) = Results::read(&self.folder(folder))
+            && results.steps >= config.steps
+        {
+            return Ok(results);
+        }
+        let task = TaskData::of_config(&config)?.context("there is no task to train on")?;
+        let _made = durable::make_parents(&self.folder(folder))?;
+        self.train_on(config, folder, what, &Dataset::Task(task))
     }
 
     /// The same with another tokenizer, which is written to a file, for a small experiment: `--steps` only makes it shorter.
@@ -85,33 +110,41 @@ impl Workspace {
     /// # Errors
     /// As [`train`](Self::train), or the tokenizer cannot be written.
     pub fn train_with_tokenizer(&self, recipe: &Recipe, tokenizer: &Tokenizer) -> Result<Results> {
-        let path = self.folder("tokenizers").join(recipe.folder).with_extension("json");
-        let _made = durable::make_parents(&path)?;
-        durable::write_file(&path, &serde_json::to_vec(&tokenizer.to_json())?)?;
         let config = TrainConfig {
-            tokenizer: fs::canonicalize(path)?.to_string_lossy().into_owned(),
+            tokenizer: self.tokenizer_file(recipe, tokenizer)?,
             steps: self.at_most(self.whole(recipe).steps),
             ..self.config(recipe)?
         };
-        self.train_on(config, recipe, &self.dataset)
+        self.train_on(config, recipe.folder, recipe.what, &self.dataset)
     }
 
-    /// The same on another text; the results are measured on the lesson's corpus.
+    /// Writes a recipe's tokenizer, and returns the path.
+    fn tokenizer_file(&self, recipe: &Recipe, tokenizer: &Tokenizer) -> Result<String> {
+        let path = self.folder("tokenizers").join(recipe.folder).with_extension("json");
+        let _made = durable::make_parents(&path)?;
+        durable::write_file(&path, &serde_json::to_vec(&tokenizer.to_json())?)?;
+        Ok(fs::canonicalize(path)?.to_string_lossy().into_owned())
+    }
+
+    /// The same on another text, with another tokenizer if one is given; the results are measured on the lesson's corpus.
     ///
     /// # Errors
     /// As [`train`](Self::train), or that text cannot be read.
-    pub fn train_on_corpus(&self, recipe: &Recipe, corpus: &Path) -> Result<Results> {
+    pub fn train_on_corpus(&self, recipe: &Recipe, corpus: &Path, tokenizer: Option<&Tokenizer>) -> Result<Results> {
         let corpus = fs::canonicalize(corpus)?.to_string_lossy().into_owned();
         let dataset = Dataset::open(&corpus)?;
-        let config = TrainConfig {
+        let mut config = TrainConfig {
             corpus,
             ..self.config(recipe)?
         };
-        self.train_on(config, recipe, &dataset)
+        if let Some(tokenizer) = tokenizer {
+            config.tokenizer = self.tokenizer_file(recipe, tokenizer)?;
+        }
+        self.train_on(config, recipe.folder, recipe.what, &dataset)
     }
 
-    fn train_on(&self, config: TrainConfig, recipe: &Recipe, dataset: &Dataset) -> Result<Results> {
-        let folder = self.folder(recipe.folder);
+    fn train_on(&self, config: TrainConfig, name: &str, what: &str, dataset: &Dataset) -> Result<Results> {
+        let folder = self.folder(name);
         let mut session = match Run::open(&folder) {
             Ok(run) => {
                 let before = run.config()?;
@@ -144,14 +177,14 @@ impl Workspace {
             }
             Err(_) => Session::start(config, dataset, &folder)?,
         };
-        say(format_args!("training {}", recipe.what));
+        say(format_args!("training {what}"));
         // If the last step was interrupted, the training is complete, but the day is not.
         let mut observer = self.observer.borrow_mut();
         if train(&mut session, &mut **observer)? == Outcome::Stopped || observer.requested() {
             return Err(Interrupted.into());
         }
         drop(session);
-        let results = Results::of(self, recipe)?;
+        let results = Results::of(self, name, what)?;
         results.write(&folder)?;
         Ok(results)
     }
