@@ -26,6 +26,7 @@ mod import;
 mod lesson;
 mod messages;
 mod output;
+mod plan;
 mod ranks;
 mod recipes;
 mod runs;
@@ -74,6 +75,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Train(Box<train::Options>),
+    Plan(plan::Options),
     Generate(generate::Options),
     Eval(eval::Options),
     Calculate(calculate::Options),
@@ -103,6 +105,7 @@ pub fn main() -> ExitCode {
     signals::outlive_file_limits();
     let result = match command {
         Command::Train(options) => train::run(*options),
+        Command::Plan(options) => plan::run(&options),
         Command::Generate(options) => generate::run(&options),
         Command::Eval(options) => eval::run(&options),
         Command::Calculate(options) => calculate::run(&options),
