@@ -79,6 +79,8 @@ pub struct Pace {
     pub done: f32,
     /// Steps in all.
     pub steps: u64,
+    /// Time that an evaluation and its checkpoint took last; 0 before the first.
+    pub evaluation_milliseconds: u64,
     /// Time of the run up to this checkpoint.
     pub milliseconds: u64,
 }

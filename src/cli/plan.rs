@@ -94,7 +94,9 @@ pub fn plan(
         config.tokenizer = own;
     }
     let sizes = given(options, file, preset.is_some(), &config);
-    say(format_args!("plan     measuring this machine with the text, for some seconds"));
+    say(format_args!(
+        "plan     measuring this machine with the text, for some seconds"
+    ));
     let survey = survey(&config, sizes, &dataset, minutes, || started.elapsed())?;
     let best = survey.best.with_context(|| {
         format!("{minutes} minutes are too few to train anything with on this machine; give more --minutes")
@@ -146,7 +148,9 @@ impl Planned {
         let Some(best) = self.best() else {
             return String::new();
         };
-        let bits = self.bytes_per_token.map(|bytes| best.loss / std::f64::consts::LN_2 / bytes);
+        let bits = self
+            .bytes_per_token
+            .map(|bytes| best.loss / std::f64::consts::LN_2 / bytes);
         format!(
             "{} minutes: {} layers, {} heads, {} wide, context {}, about {} steps of {} tokens ({:.1} passes), dropout {}; expected validation loss {:.2} ± {:.2}. {}",
             self.minutes,

@@ -34,7 +34,8 @@ use crate::train::{Outcome, OwnTraining, Session, configure, configure_resumed, 
 Examples:
 
     mlx-gpt train                                   a small GPT on Shakespeare, in minutes
-    mlx-gpt train --corpus notes/ --steps 5000      on your own text
+    mlx-gpt train --corpus notes/ --minutes 30      the best model for your own text in that time
+    mlx-gpt train --corpus notes/ --steps 5000      for so many steps
     mlx-gpt train --task addition --digits 3        on sums that are made on the fly
     mlx-gpt train --task calculator                 on problems with their working
     mlx-gpt train --layers 6 --embd 192 --heads 6   another shape
@@ -71,7 +72,8 @@ Presets:
     convolution = 3 (tokens that the convolution before each block takes in; 0: none)
     ngram_rows = 32768 (of the table of hashed n-grams, a power of two; 0: none)
     ngram_size = 4 (tokens of the longest n-grams)
-    ngram_decay = 1.0 (of the table, in a pass over the training text; 0: none)"
+    ngram_decay = 1.0 (of the table, in a pass over the training text; 0: none)
+    windows = \"shuffled\" or \"random\" (rows of batches: passes over the text, or from anywhere in it)"
 )]
 pub struct Options {
     /// Size and recipe to start from [default: nano on a CPU, baby on a GPU]
@@ -87,7 +89,13 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Hours instead of --minutes
-    #[arg(long, value_name = "H", conflicts_with = "minutes", allow_negative_numbers = true, help_heading = "Training")]
+    #[arg(
+        long,
+        value_name = "H",
+        conflicts_with = "minutes",
+        allow_negative_numbers = true,
+        help_heading = "Training"
+    )]
     hours: Option<f64>,
     /// How the processes that train together are connected
     #[arg(

@@ -100,7 +100,7 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
         evaluate(session, &log, observer)?;
     }
     log.start_clock();
-    session.start_deadline();
+    session.continue_deadline();
     // The previous step: its result is read while the GPU computes the next one.
     let mut pending = None;
     while session.state.step < session.total_steps() {
@@ -137,14 +137,17 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
             last |= session.out_of_patience();
             save |= last || session.keeps_lowest();
         }
+        session.follow_deadline(evaluates);
         if save {
             session.meet()?;
-            match session.save() {
+            match session.save_timed() {
                 Err(error) if !last => observer.warning(&format!("{error:#}; training continues")),
                 saved => saved?,
             }
         }
-        session.follow_deadline(evaluates);
+        if evaluates {
+            session.continue_deadline();
+        }
         if pending.is_none() {
             log.start_clock(); // what evaluations and checkpoints take is not counted
         }

@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
+
 use super::session::Session;
 use crate::checkpoint::Pace;
 
@@ -42,6 +44,7 @@ impl Pace {
             from: 0,
             done: 0.0,
             steps,
+            evaluation_milliseconds: 0,
             milliseconds: 0,
         }
     }
@@ -76,10 +79,10 @@ pub struct Deadline {
     limit: f64,
     /// Step and seconds at the end of the last evaluation.
     since: (u64, f64),
-    /// Seconds when the evaluation began that is under way.
+    /// Seconds when the last evaluation began.
     pause: f64,
-    /// Of the last evaluation and the steps before it, once there were any.
-    measured: Option<Speed>,
+    /// Seconds of the last checkpoint.
+    save: f64,
 }
 
 impl Deadline {
@@ -92,7 +95,7 @@ impl Deadline {
             limit: 60.0 * minutes,
             since: (0, 0.0),
             pause: 0.0,
-            measured: None,
+            save: 0.0,
         }
     }
 
@@ -100,29 +103,35 @@ impl Deadline {
         self.before + (self.clock)().as_secs_f64()
     }
 
-    /// The plan after `step`, if it changes: of an evaluation that has just ended, or between two.
-    fn planned(&mut self, pace: Pace, step: u64, eval_every: u64, evaluated: bool) -> Option<Pace> {
+    /// The plan after `step`: at an evaluation, before its checkpoint, or between two. It depends on `pace` and on what was measured
+    /// since the last evaluation, nothing else.
+    fn planned(&self, mut pace: Pace, step: u64, eval_every: u64, evaluated: bool) -> Pace {
         let now = self.seconds();
-        let until = if evaluated { self.pause } else { now };
         let taken = step.saturating_sub(self.since.0);
-        let mut speed = self.measured.unwrap_or(Speed {
-            step: 0.0,
-            evaluation: 0.0,
-        });
-        if taken > 0 {
-            speed.step = (until - self.since.1) / taken as f64;
-        }
         if evaluated {
-            speed.evaluation = now - self.pause;
-            (self.since, self.measured) = ((step, now), (taken > 0).then_some(speed));
+            pace.evaluation_milliseconds = (1e3 * (now - self.pause + self.save)) as u64;
         }
-        if taken == 0 || step >= pace.steps {
-            return None;
+        // Before the first evaluation it is not known what one takes.
+        if taken == 0 || step >= pace.steps || pace.evaluation_milliseconds == 0 {
+            return pace;
         }
-        let left = self.limit - now;
-        let steps = step + speed.steps_within(left, eval_every);
+        let until = if evaluated { self.pause } else { now };
+        let speed = Speed {
+            step: (until - self.since.1) / taken as f64,
+            evaluation: pace.evaluation_milliseconds as f64 / 1e3,
+        };
+        let save = if evaluated { self.save } else { 0.0 }; // which follows
+        let steps = step + speed.steps_within(self.limit - now - save, eval_every);
         let change = (steps as f64 - pace.steps as f64).abs() * speed.step;
-        (steps != pace.steps && (evaluated || change > TOLERANCE * self.limit)).then(|| pace.with_steps(step, steps))
+        if steps != pace.steps && (evaluated || change > TOLERANCE * self.limit) {
+            pace = pace.with_steps(step, steps);
+        }
+        pace
+    }
+
+    /// Steps begin, or go on after an evaluation and its checkpoint.
+    fn steps_begin(&mut self, step: u64) {
+        self.since = (step, self.seconds());
     }
 }
 
@@ -148,13 +157,6 @@ impl Session {
         })
     }
 
-    /// Steps begin.
-    pub(super) fn start_deadline(&mut self) {
-        if let Some(deadline) = &mut self.deadline {
-            deadline.since = (self.state.step, deadline.seconds());
-        }
-    }
-
     /// An evaluation begins.
     pub(super) fn pause_deadline(&mut self) {
         if let Some(deadline) = &mut self.deadline {
@@ -162,16 +164,34 @@ impl Session {
         }
     }
 
-    /// After each step, and after its evaluation and checkpoint if it was `evaluated`: plans how many there will be.
+    /// Plans how many steps there will be: after each step, and if there is an evaluation, after that.
     pub(super) fn follow_deadline(&mut self, evaluated: bool) {
-        let (Some(deadline), Some(pace)) = (&mut self.deadline, self.state.pace) else {
+        let (Some(deadline), Some(pace)) = (&self.deadline, self.state.pace) else {
             return;
         };
-        let every = self.config.eval_every;
-        if evaluated || self.state.step.is_multiple_of((every / CHECKS).max(1)) {
-            let planned = deadline.planned(pace, self.state.step, every, evaluated);
-            self.state.pace = planned.or(self.state.pace);
+        let (step, every) = (self.state.step, self.config.eval_every);
+        if evaluated || step.is_multiple_of((every / CHECKS).max(1)) {
+            self.state.pace = Some(deadline.planned(pace, step, every, evaluated));
         }
+    }
+
+    /// Steps begin, or go on after an evaluation and its checkpoint.
+    pub(super) fn continue_deadline(&mut self) {
+        if let Some(deadline) = &mut self.deadline {
+            deadline.steps_begin(self.state.step);
+        }
+    }
+
+    /// Saves, and keeps in mind how long that takes.
+    pub(super) fn save_timed(&mut self) -> Result<()> {
+        let seconds = |session: &Self| session.deadline.as_ref().map_or(0.0, Deadline::seconds);
+        let begun = seconds(self);
+        let saved = self.save();
+        let took = seconds(self) - begun;
+        if let Some(deadline) = &mut self.deadline {
+            deadline.save = took;
+        }
+        saved
     }
 }
 
@@ -181,11 +201,20 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
+    use crate::checkpoint::Losses;
+    use crate::checkpoint::run::Run;
+    use crate::config::{Device, Preset, TrainConfig};
+    use crate::data::dataset::Dataset;
+    use crate::train::step::StepReport;
+    use crate::train::{Interrupt, Observer, train};
 
     #[test]
     fn the_schedule_goes_on_where_it_was_and_ends_with_the_steps() {
         let pace = Pace::new(1000);
-        assert_eq!((pace.fraction(0), pace.fraction(500), pace.fraction(1000)), (0.0, 0.5, 1.0));
+        assert_eq!(
+            (pace.fraction(0), pace.fraction(500), pace.fraction(1000)),
+            (0.0, 0.5, 1.0)
+        );
         let longer = pace.with_steps(500, 2000);
         assert_eq!(longer.fraction(500), 0.5);
         assert_eq!(longer.fraction(1250), 0.75);
@@ -210,11 +239,17 @@ mod tests {
             let evaluated = step.is_multiple_of(every) || step == pace.steps;
             if evaluated {
                 deadline.pause = deadline.seconds();
-                time.set(time.get() + evaluation);
+                time.set(time.get() + evaluation / 2.0);
             }
-            if let Some(planned) = deadline.planned(pace, step, every, evaluated) {
-                pace = planned;
+            let before = pace;
+            pace = deadline.planned(pace, step, every, evaluated);
+            if pace.steps != before.steps {
                 plans.push(pace.steps);
+            }
+            if evaluated {
+                time.set(time.get() + evaluation / 2.0);
+                deadline.save = evaluation / 2.0;
+                deadline.steps_begin(step);
             }
             assert!(pace.fraction(step) >= fraction, "the schedule never goes back");
             fraction = pace.fraction(step);
@@ -242,6 +277,76 @@ mod tests {
     fn a_run_that_has_no_time_left_takes_one_more_step() {
         let (end, _) = run(500, 50, 0.5, |step| if step == 100 { 70.0 } else { 0.1 });
         assert!((80.0..81.5).contains(&end), "{end}");
+    }
+
+    /// Steps of an eighth of a second, and of two after the twentieth; evaluations of half a second.
+    struct Scripted {
+        eighths: Rc<Cell<u64>>,
+    }
+
+    impl Interrupt for Scripted {
+        fn requested(&self) -> bool {
+            false
+        }
+    }
+
+    impl Observer for Scripted {
+        fn step(&mut self, session: &Session, _: &StepReport, _: f64) {
+            let slow = session.step() > 20;
+            self.eighths.set(self.eighths.get() + if slow { 2 } else { 1 });
+        }
+
+        fn evaluated(&mut self, _: &Session, _: Losses, _: f64) {
+            self.eighths.set(self.eighths.get() + 4);
+        }
+    }
+
+    /// Trains to the end; the logged losses and rates, the plan, and the weights.
+    fn trained(mut session: Session) -> (Vec<(u64, f32, f32)>, Option<Pace>, Vec<Vec<f32>>) {
+        let eighths = Rc::new(Cell::new(0));
+        let clock = Rc::clone(&eighths);
+        session.use_clock(Box::new(move || Duration::from_millis(125 * clock.get())));
+        train(&mut session, &mut Scripted { eighths }).unwrap();
+        let steps = session.metrics.steps().map(|line| (line.step, line.loss, line.lr));
+        let weights = session.state.parameters.arrays().iter();
+        let weights = weights.map(|array| array.try_as_slice::<f32>().unwrap().to_vec());
+        (steps.collect(), session.state.pace, weights.collect())
+    }
+
+    #[test]
+    fn a_run_that_was_killed_goes_on_with_the_plan_that_it_had() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = TrainConfig {
+            minutes: Some(0.2), // 96 eighths of a second
+            layers: 1,
+            heads: 1,
+            embd: 8,
+            context: 8,
+            batch_size: 2,
+            steps: 200,
+            eval_every: 8,
+            save_every: 8,
+            eval_batches: 1,
+            threads: 1,
+            ..Preset::Nano.train_config(Device::Cpu)
+        };
+        let dataset = Dataset::open(&config.corpus).unwrap();
+        let path = folder.path().join("run");
+        let whole = trained(Session::start(config.clone(), &dataset, &path).unwrap());
+        let pace = whole.1.unwrap();
+        assert!(pace.steps < 60 && pace.from > 8, "{pace:?}");
+        let last = whole.0.last().unwrap();
+        assert!(
+            last.0 == pace.steps && last.2 < 0.2 * config.lr,
+            "the rate has come down: {last:?}"
+        );
+
+        // Killed after its third checkpoint.
+        let run = Run::open(&path).unwrap();
+        run.remove_checkpoints_after(24).unwrap();
+        assert_eq!(run.steps().unwrap().last(), Some(&24));
+        let resumed = trained(Session::resume(run, config, &dataset).unwrap());
+        assert_eq!(resumed, whole, "the same to the bit");
     }
 
     #[test]

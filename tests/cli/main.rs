@@ -15,6 +15,7 @@ mod generate;
 mod hostile;
 mod interactive;
 mod lessons;
+mod minutes;
 mod numbers;
 mod places;
 mod runs;

@@ -268,7 +268,10 @@ mod tests {
         for candidate in candidates {
             let evaluation = EVALUATION.0 * candidate.step_seconds + EVALUATION.1;
             let takes = candidate.steps as f64 * candidate.step_seconds + candidate.evaluations as f64 * evaluation;
-            assert!((290.0..=300.0).contains(&takes) || candidate.step_seconds > 1.0, "{takes} {candidate:?}");
+            assert!(
+                (290.0..=300.0).contains(&takes) || candidate.step_seconds > 1.0,
+                "{takes} {candidate:?}"
+            );
         }
     }
 
@@ -285,7 +288,10 @@ mod tests {
 
     #[test]
     fn nothing_is_chosen_where_there_is_no_time_for_anything() {
-        assert_eq!(measured(1e6, 1_000_000).choose(60.0, Given::default()), (Vec::new(), None));
+        assert_eq!(
+            measured(1e6, 1_000_000).choose(60.0, Given::default()),
+            (Vec::new(), None)
+        );
     }
 
     #[test]
@@ -295,7 +301,8 @@ mod tests {
             is_fitted_device: false,
             ..cpu.clone()
         };
-        let band = |measured: &Measured, seconds| measured.candidate(sizes(Given::default())[0], seconds, Given::default());
+        let band =
+            |measured: &Measured, seconds| measured.candidate(sizes(Given::default())[0], seconds, Given::default());
         let (narrow, wide) = (band(&cpu, 60.0).unwrap(), band(&gpu, 60.0).unwrap());
         assert_eq!(wide.band, 2.0 * narrow.band);
         assert!(band(&cpu, 6000.0).unwrap().band > narrow.band);

@@ -5,7 +5,9 @@ pub fn quality(bits_per_byte: f64) -> &'static str {
     match bits_per_byte {
         ..1.0 => "Samples will likely read like the text for a sentence or two, and repeat parts of it.",
         ..1.8 => "Samples will likely have real words in sentences that mostly hold together, without going anywhere.",
-        ..2.4 => "Samples will likely have the text's layout and mostly real words, in sentences that make little sense.",
+        ..2.4 => {
+            "Samples will likely have the text's layout and mostly real words, in sentences that make little sense."
+        }
         ..3.0 => "Samples will likely have the text's layout and many invented words.",
         _ => "Samples will likely have the text's letters and word lengths, and few real words.",
     }
