@@ -45,7 +45,7 @@ mod weights;
 
 pub use apart::Apart;
 pub use hashes::{has_hashes, verify};
-pub use state::{Best, CheckpointState, LossLevel, LossScale, Losses, Moments, read_state, read_state_if_any};
+pub use state::{Best, CheckpointState, LossLevel, LossScale, Losses, Moments, Pace, read_state, read_state_if_any};
 pub use weights::WEIGHTS_FILE;
 
 use std::fs;

@@ -60,11 +60,29 @@ pub struct CheckpointState {
     /// The level of the training loss, by which spikes are noticed.
     #[serde(default)]
     pub loss_level: LossLevel,
+    /// The plan of a run that ends at a given time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Pace>,
     /// SHA-256 of the adapters' base weights, if only adapters are trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
     /// SHA-256 of each other file of the folder.
     pub files: BTreeMap<String, String>,
+}
+
+/// How many steps a run takes that ends at a given time, and how far its schedule is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pace {
+    /// Steps done when this was planned.
+    pub from: u64,
+    /// Fraction of the schedule that was done then.
+    pub done: f32,
+    /// Steps in all.
+    pub steps: u64,
+    /// Time that an evaluation and its checkpoint took last; 0 before the first.
+    pub evaluation_milliseconds: u64,
+    /// Time of the run up to this checkpoint.
+    pub milliseconds: u64,
 }
 
 /// Moving averages of the training loss, in nats.
@@ -155,6 +173,7 @@ impl CheckpointState {
             loss_scale: None,
             retry: 0,
             loss_level: LossLevel::default(),
+            pace: None,
             base,
             files: BTreeMap::new(),
         }

@@ -13,8 +13,8 @@ const SHORT_OPTIONS: [(&str, char); 5] = [
     ("max-new-tokens", 'n'),
 ];
 
-/// The options of `train` that `-h` lists; `--help` lists them all.
-const TRAIN_SHORT_HELP: [&str; 16] = [
+/// The options of `train` and `plan` that `-h` lists; `--help` lists them all.
+const TRAIN_SHORT_HELP: [&str; 19] = [
     "preset",
     "corpus",
     "tokenizer",
@@ -22,6 +22,8 @@ const TRAIN_SHORT_HELP: [&str; 16] = [
     "out",
     "resume",
     "config",
+    "minutes",
+    "hours",
     "steps",
     "batch-size",
     "context",
@@ -30,6 +32,7 @@ const TRAIN_SHORT_HELP: [&str; 16] = [
     "embd",
     "lr",
     "device",
+    "json",
     "help",
 ];
 
@@ -38,7 +41,8 @@ const TEMPLATE: &str = "{about-with-newline}\n{usage-heading} {usage}\n\n{before
 
 /// The command line as a `clap` command.
 pub fn command() -> Command {
-    apply_conventions(Cli::command().mut_subcommand("train", list_few_in_short_help))
+    let few = Cli::command().mut_subcommand("train", list_few_in_short_help);
+    apply_conventions(few.mut_subcommand("plan", list_few_in_short_help))
 }
 
 /// A command with the options of `train`, by the same conventions.

@@ -28,6 +28,7 @@ mod import;
 mod lesson;
 mod messages;
 mod output;
+mod plan;
 mod ranks;
 mod recipes;
 mod runs;
@@ -76,6 +77,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Train(Box<train::Options>),
+    Plan(plan::Options),
     Generate(generate::Options),
     Eval(eval::Options),
     Calculate(calculate::Options),
@@ -106,6 +108,7 @@ pub fn main() -> ExitCode {
     signals::outlive_file_limits();
     let result = match command {
         Command::Train(options) => train::run(*options),
+        Command::Plan(options) => plan::run(&options),
         Command::Generate(options) => generate::run(&options),
         Command::Eval(options) => eval::run(&options),
         Command::Calculate(options) => calculate::run(&options),

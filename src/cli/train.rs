@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use super::clock::stamp;
 use super::config_args::ConfigArgs;
+use super::plan::plan;
 use super::signals::Signals;
 use super::training_report::TrainingReport;
 use super::{hosts, ranks};
@@ -33,7 +34,8 @@ use crate::train::{Outcome, OwnTraining, Session, configure, configure_resumed, 
 Examples:
 
     mlx-gpt train                                   a small GPT on Shakespeare, in minutes
-    mlx-gpt train --corpus notes/ --steps 5000      on your own text
+    mlx-gpt train --corpus notes/ --minutes 30      the best model for your own text in that time
+    mlx-gpt train --corpus notes/ --steps 5000      for so many steps
     mlx-gpt train --task addition --digits 3        on sums that are made on the fly
     mlx-gpt train --task calculator                 on problems with their working
     mlx-gpt train --layers 6 --embd 192 --heads 6   another shape
@@ -80,7 +82,8 @@ Presets:
     convolution = 3 (tokens that the convolution before each block takes in; 0: none)
     ngram_rows = 32768 (of the table of hashed n-grams, a power of two; 0: none)
     ngram_size = 4 (tokens of the longest n-grams)
-    ngram_decay = 1.0 (of the table, in a pass over the training text; 0: none)"
+    ngram_decay = 1.0 (of the table, in a pass over the training text; 0: none)
+    windows = \"shuffled\" or \"random\" (rows of batches: passes over the text, or from anywhere in it)"
 )]
 pub struct Options {
     /// Size and recipe to start from [default: nano on a CPU, baby on a GPU]
@@ -95,6 +98,15 @@ pub struct Options {
     /// Configuration file: the options below as TOML keys, such as a run's config.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Hours instead of --minutes
+    #[arg(
+        long,
+        value_name = "H",
+        conflicts_with = "minutes",
+        allow_negative_numbers = true,
+        help_heading = "Training"
+    )]
+    hours: Option<f64>,
     /// How the processes that train together are connected
     #[arg(
         long,
@@ -117,14 +129,15 @@ pub fn run(options: Options) -> Result<ExitCode> {
 
 /// The same with a model and an optimizer of one's own, if any.
 pub fn train_with(options: Options, own: Option<Box<dyn OwnTraining>>) -> Result<ExitCode> {
+    let started = Instant::now();
     let signals = Signals::register()?;
     if let Some(file) = &options.hosts {
         return hosts::launch(&hosts::read(file)?, &signals);
     }
     match ranks::join(options.distributed)? {
-        None => train_among(None, options, own, &signals),
+        None => train_among(None, options, own, &signals, started),
         Some(ranks) => {
-            let result = train_among(Some(Rc::clone(&ranks)), options, own, &signals);
+            let result = train_among(Some(Rc::clone(&ranks)), options, own, &signals, started);
             ranks::finish(&ranks, result)
         }
     }
@@ -136,12 +149,21 @@ fn train_among(
     options: Options,
     own: Option<Box<dyn OwnTraining>>,
     signals: &Signals,
+    started: Instant,
 ) -> Result<ExitCode> {
     let file = match &options.config {
         Some(path) => ConfigOverrides::read(path)?,
         None => ConfigOverrides::default(),
     };
-    let given = options.overrides.overrides()?;
+    let mut given = options.overrides.overrides()?;
+    if let Some(hours) = options.hours {
+        given.set_default("minutes", 60.0 * hours);
+    }
+    let on_time = given.has("minutes") || file.has("minutes");
+    ensure!(
+        !on_time || (ranks.is_none() && own.is_none()),
+        "--minutes are for one machine and its own models; give --steps"
+    );
     if let Some(ranks) = &ranks {
         let resumes = options.resume.is_some();
         let settings = format!("{:?} {resumes} {} {}", options.preset, given.shared(), file.shared());
@@ -157,6 +179,15 @@ fn train_among(
     }
     let mut session = match &options.resume {
         Some(folder) => resume(ranks, folder.as_deref().or(options.out.as_deref()), &given)?,
+        None if on_time => {
+            let (planned, dataset) = plan(&mut given, &file, options.preset, started)?;
+            planned.say();
+            let preset = options.preset.unwrap_or(Preset::Nano);
+            let folder = options
+                .out
+                .unwrap_or_else(|| default_folder(&dataset.name(), preset, SystemTime::now()));
+            Session::start(planned.config, &dataset, &folder)?
+        }
         None => {
             let (mut config, preset) = configure(&given, &file, options.preset)?;
             config.device.select()?;
@@ -171,6 +202,7 @@ fn train_among(
             Session::start_among(ranks, config, &dataset, &folder)?
         }
     };
+    session.use_clock(Box::new(move || started.elapsed()));
     if let Some(own) = own {
         session = session.with_own(own)?;
     }
@@ -205,7 +237,7 @@ fn open_run(folder: &Path) -> Result<Run> {
     Ok(run)
 }
 
-fn open_dataset(config: &TrainConfig) -> Result<Dataset> {
+pub fn open_dataset(config: &TrainConfig) -> Result<Dataset> {
     let dataset = Dataset::of_config(config)?;
     for note in dataset.notes() {
         say(format_args!("note     corpus {}: {note}", config.corpus));

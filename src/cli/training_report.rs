@@ -109,7 +109,7 @@ impl Observer for TrainingReport {
 
     fn starting(&mut self, session: &Session, step: Duration) {
         self.spinner = None;
-        let left = session.config().steps.saturating_sub(session.step());
+        let left = session.total_steps().saturating_sub(session.step());
         let saves = session.checkpoints_left();
         let peak = mlx_rs::memory::peak_memory().unwrap_or_default() as u64;
         let gpu = memory::gpu_memory().filter(|_| session.config().device == Device::Gpu);
@@ -132,7 +132,7 @@ impl Observer for TrainingReport {
             say(format_args!("resuming after step {}", session.step()));
         }
         if std::io::stderr().is_terminal() {
-            self.bar = ProgressBar::new(session.config().steps);
+            self.bar = ProgressBar::new(session.total_steps());
             if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len}  {wide_msg}") {
                 self.bar.set_style(style);
             }
@@ -144,7 +144,7 @@ impl Observer for TrainingReport {
 
     fn step(&mut self, session: &Session, step: &StepReport, tokens_per_second: f64) {
         let config = session.config();
-        let left = config.steps.saturating_sub(step.step) as f64 * config.tokens_per_step() as f64;
+        let left = session.total_steps().saturating_sub(step.step) as f64 * config.tokens_per_step() as f64;
         let state = format!(
             "loss {:.4}  {:.1}k tokens/s  {} left",
             step.loss,
@@ -152,11 +152,12 @@ impl Observer for TrainingReport {
             HumanDuration(Duration::try_from_secs_f64(left / tokens_per_second).unwrap_or(Duration::MAX))
         );
         if self.lines.as_ref().is_some_and(RateLimiter::is_due) {
-            say(format_args!("step {:>6}/{}  {state}", step.step, config.steps));
+            say(format_args!("step {:>6}/{}  {state}", step.step, session.total_steps()));
         }
         if step.step == 1 || step.step.is_multiple_of(LOG_EVERY) {
             self.bar.set_message(state);
         }
+        self.bar.set_length(session.total_steps());
         self.bar.set_position(step.step);
     }
 
@@ -175,7 +176,7 @@ impl Observer for TrainingReport {
         let line = format!(
             "step {:>6}/{}  train {:.4}  validation {:.4}{accuracy}{speed}",
             session.step(),
-            session.config().steps,
+            session.total_steps(),
             losses.train,
             losses.val
         );
@@ -220,6 +221,13 @@ impl Observer for TrainingReport {
             say(format_args!(
                 "best     validation loss {:.4} after step {}",
                 best.val_loss, best.step
+            ));
+        }
+        if session.out_of_patience() {
+            say(format_args!(
+                "patience the validation loss has not fallen for {} evaluations, so the run ends after step {}",
+                session.config().patience,
+                session.step()
             ));
         }
         for finding in diagnose(session) {

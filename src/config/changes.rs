@@ -26,6 +26,7 @@ const MUTABLE_ON_RESUME: &[&str] = &[
     "device",
     "threads",
     "eval_every",
+    "patience",
     "eval_batches",
     "save_every",
     "keep_last",

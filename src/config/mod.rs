@@ -35,7 +35,7 @@ pub use preset::Preset;
 pub use removed::BatchRamp;
 pub use special::SpecialTokens;
 pub use task::Task;
-pub use train::{OnNan, Optimizer, Schedule, TrainConfig, default_threads};
+pub use train::{OnNan, Optimizer, Schedule, TrainConfig, Windows, default_threads};
 
 /// The name of the built-in corpus in a configuration. A file of that name is `./builtin:shakespeare`.
 pub const DEFAULT_CORPUS: &str = "builtin:shakespeare";

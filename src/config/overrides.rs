@@ -92,6 +92,11 @@ impl ConfigOverrides {
         Ok(overrides)
     }
 
+    /// Sets a key that is not set.
+    pub fn set_default(&mut self, key: &str, value: impl Into<Value>) {
+        self.0.entry(key).or_insert_with(|| value.into());
+    }
+
     /// Whether the key is set.
     pub fn has(&self, key: &str) -> bool {
         self.0.contains_key(key)

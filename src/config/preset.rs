@@ -6,7 +6,7 @@ use super::gpt3::{self, Gpt3};
 use super::train::{default_decay_share, default_lora_alpha, default_lora_targets, default_muon_lr, default_threads};
 use super::{
     Architecture, BatchRamp, BosEos, Components, DEFAULT_CORPUS, ModelConfig, OnNan, Optimizer, Precision, Schedule,
-    SpecialTokens, TrainConfig,
+    SpecialTokens, TrainConfig, Windows,
 };
 use crate::config::Device;
 
@@ -81,6 +81,11 @@ impl TrainConfig {
         } else {
             Components::GPT2
         });
+        self.windows = if arch == Architecture::Modern {
+            Windows::Shuffled
+        } else {
+            Windows::Random
+        };
         self.layers = layers.unwrap_or(self.layers);
         self.heads = heads.unwrap_or(self.heads);
         self.embd = embd.unwrap_or(self.embd);
@@ -214,6 +219,8 @@ impl Preset {
             embd: model.embd,
             context: model.context,
             dropout: model.dropout,
+            windows: Windows::Random,
+            minutes: None,
             steps,
             batch_size,
             batch_start: BatchRamp::default(),
@@ -241,6 +248,7 @@ impl Preset {
             seed: 1337,
             sync_every: 0,
             eval_every: every,
+            patience: 0,
             eval_batches: 20,
             save_every: every,
             keep_last: if character_level { 0 } else { 3 },

@@ -34,6 +34,23 @@ pub enum Schedule {
     Linear,
 }
 
+/// Which rows of a text a step learns from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Windows {
+    /// Rows that begin anywhere, as nanoGPT's
+    #[default]
+    Random,
+    /// Passes over the text, each with all of its windows once, shuffled
+    Shuffled,
+}
+
+impl Windows {
+    fn is_random(&self) -> bool {
+        *self == Self::Random
+    }
+}
+
 /// The configuration of a training run. The fields are the keys of its `config.toml` and, except those marked
 /// `arg(skip)`, the options `--key` of `train`; their doc comments are the options' help.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -168,6 +185,18 @@ pub struct TrainConfig {
     )]
     pub dropout: f32,
 
+    /// Which rows of a text a step learns from. It has no option: the architecture sets it, or the configuration file.
+    #[serde(default, skip_serializing_if = "Windows::is_random")]
+    #[cfg_attr(feature = "cli", arg(skip))]
+    pub windows: Windows,
+    /// Minutes from start to exit: size, batch, context, steps, rates and regularisation are chosen for them, from what this
+    /// machine does in a few seconds; what is given besides is kept
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_name = "M", allow_negative_numbers = true, help_heading = "Training")
+    )]
+    pub minutes: Option<f64>,
     /// Total optimizer steps, including those before a resume
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Training"))]
     pub steps: u64,
@@ -285,6 +314,10 @@ pub struct TrainConfig {
         arg(long, value_name = "N", help_heading = "Evaluation and checkpoints")
     )]
     pub eval_every: u64,
+    /// End the run when the validation loss has not fallen for N evaluations; 0: never [default: 0]
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Evaluation and checkpoints"))]
+    pub patience: u64,
     /// Batches of each split per evaluation
     #[cfg_attr(
         feature = "cli",
@@ -325,6 +358,10 @@ pub enum OnNan {
     Stop,
     /// Skip and count the step, and continue with the next batch
     Skip,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn yes() -> bool {

@@ -42,6 +42,11 @@ impl TrainConfig {
             self.context,
             self.grad_accum
         );
+        ensure!(
+            self.minutes.is_none_or(|minutes| (0.1..=1e6).contains(&minutes)),
+            "minutes is {}; it must be a number from 0.1 to 1000000",
+            self.minutes.unwrap_or_default()
+        );
         self.ensure_no_batch_ramp("the configuration", "remove those lines from it")?;
         for (name, every) in [("eval-every", self.eval_every), ("save-every", self.save_every)] {
             ensure!(

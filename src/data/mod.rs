@@ -1,6 +1,6 @@
 //! Training data, without MLX: a text is split for training and validation ([`corpus`]) or written as token shards
 //! ([`prepare`], [`manifest`]); these, or token files of other programs, are read as tokens ([`dataset`]), which are cut into
-//! training batches ([`batches`]) and evaluation windows ([`windows`]). Other data than text, such as problems that are made on
+//! training batches ([`batches`], [`passes`]) and evaluation windows ([`windows`]). Other data than text, such as problems that are made on
 //! the fly ([`tasks`]), is another source of the same batches ([`source`]).
 //!
 //! ```
@@ -19,6 +19,7 @@ pub mod batches;
 pub mod corpus;
 pub mod dataset;
 pub mod manifest;
+pub mod passes;
 mod pickle;
 pub mod prepare;
 pub mod source;

@@ -9,6 +9,7 @@
 
 pub mod accuracy;
 pub mod bench;
+pub mod budget;
 pub mod contest;
 pub mod doctor;
 pub mod statistics;

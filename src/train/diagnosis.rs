@@ -52,10 +52,10 @@ pub fn diagnose(session: &Session) -> Vec<String> {
         retries: session.state.retry,
         skipped: session.steps_skipped(),
         lr: config.lr,
-        steps: config.steps,
+        steps: session.step(),
         parameters: (trainable == all && config.init_from.is_none()).then_some(all),
         train_tokens: train.len(),
-        seen_tokens: config.steps as f64 * config.tokens_per_step() as f64,
+        seen_tokens: session.step() as f64 * config.tokens_per_step() as f64,
         repeated: repeated(train, val),
         run: quoted(&session.run().folder),
     };
@@ -107,7 +107,7 @@ impl Facts {
 
     fn overfitting(&self, best: &EvaluationRecord, last: &EvaluationRecord) -> String {
         format!(
-            "it overfits since step {}: the validation loss was {:.2} then and is {:.2} now, while the training loss fell from {:.2} to {:.2}; --checkpoint {}/best is the model of then; --dropout 0.2 or fewer --steps keep it from that",
+            "it overfits since step {}: the validation loss was {:.2} then and is {:.2} now, while the training loss fell from {:.2} to {:.2}; generate and other commands use the model of then, {}/best; --dropout 0.2 or fewer --steps keep it from that",
             best.step, best.val_loss, last.val_loss, best.train_loss, last.train_loss, self.run
         )
     }

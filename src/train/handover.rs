@@ -123,6 +123,7 @@ pub fn take(ranks: &Rc<Ranks>, own: &ConfigOverrides) -> Result<Taken> {
         loss_scale: plan.loss_scale,
         retry: plan.retry,
         loss_level: LossLevel::default(), // rank 0 watches it
+        pace: None,
     };
     let mut apart = None;
     if let Some(others) = plan.apart {

@@ -50,7 +50,7 @@ impl StepLogger {
     /// If MLX fails (out of memory, device error).
     pub fn step(&mut self, session: &mut Session, step: &StepReport) -> Result<()> {
         self.count(session);
-        let (now, last) = (step.step, session.config.steps);
+        let (now, last) = (step.step, session.total_steps());
         if now == 1 || now.is_multiple_of(LOG_EVERY) || now == last {
             self.log(session, step)?;
         }

@@ -24,7 +24,11 @@ pub mod metrics;
 mod observer;
 pub mod optimizers;
 mod own;
+mod pace;
+mod patience;
 mod phases;
+#[cfg(feature = "cli")]
+mod pilot;
 #[cfg(feature = "plots")]
 pub mod plot;
 mod resumed;
@@ -42,6 +46,9 @@ pub use in_memory::InMemoryRun;
 pub use log::LOG_EVERY;
 pub use observer::{Interrupt, NoopObserver, Observer};
 pub use own::{OwnStep, OwnTraining};
+pub use pace::{Clock, Speed};
+#[cfg(feature = "cli")]
+pub use pilot::Pilot;
 pub use session::{Session, time_of_step};
 pub use together::follow;
 
@@ -72,7 +79,7 @@ pub enum Outcome {
 /// A step or an evaluation that is not finite, unless such steps are skipped; a last checkpoint that cannot be saved; a GPU
 /// that runs out of memory, with advice on using less.
 pub fn train(session: &mut Session, observer: &mut dyn Observer) -> Result<Outcome> {
-    if session.state.step == session.config.steps {
+    if session.state.step == session.total_steps() || session.out_of_patience() {
         draw_curve(session, observer)?; // an earlier full disk may have prevented it
         observer.nothing_to_do(session);
         return Ok(Outcome::Finished);
@@ -93,9 +100,10 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
         evaluate(session, &log, observer)?;
     }
     log.start_clock();
+    session.continue_deadline();
     // The previous step: its result is read while the GPU computes the next one.
     let mut pending = None;
-    while session.state.step < session.config.steps {
+    while session.state.step < session.total_steps() {
         observer.set_unsaved_work(Some(session.unsaved_steps()));
         if session.stopping(observer) {
             report_pending(session, &mut log, observer, pending.take())?;
@@ -110,8 +118,8 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
         let mut spike = report_pending(session, &mut log, observer, pending.replace(begun))?;
 
         let now = session.state.step;
-        let last = now == session.config.steps;
-        let save = now.is_multiple_of(session.config.save_every) || last;
+        let mut last = now == session.total_steps();
+        let mut save = now.is_multiple_of(session.config.save_every) || last;
         let evaluates = save || now.is_multiple_of(session.config.eval_every);
         if evaluates && spike.is_none() {
             spike = report_pending(session, &mut log, observer, pending.take())?;
@@ -124,17 +132,27 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
             continue;
         }
         if evaluates {
+            session.pause_deadline();
             evaluate(session, &log, observer)?;
+            last |= session.out_of_patience();
+            save |= last || session.keeps_lowest();
         }
+        session.follow_deadline(evaluates);
         if save {
             session.meet()?;
-            match session.save() {
+            match session.save_timed() {
                 Err(error) if !last => observer.warning(&format!("{error:#}; training continues")),
                 saved => saved?,
             }
         }
+        if evaluates {
+            session.continue_deadline();
+        }
         if pending.is_none() {
             log.start_clock(); // what evaluations and checkpoints take is not counted
+        }
+        if last {
+            break;
         }
     }
     observer.finished(session);

@@ -85,6 +85,7 @@ impl Session {
             loss_scale: self.state.loss_scale,
             retry: self.state.retry,
             loss_level: self.state.loss_level,
+            pace: self.pace_now(),
             ..self.saved.at_step(step, evaluation)
         };
         let checkpoint = Checkpoint {

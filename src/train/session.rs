@@ -8,13 +8,14 @@ use anyhow::Result;
 
 use super::handover;
 use super::metrics::{ChangesRecord, Metrics, Record};
+use super::pace::Deadline;
 use super::resumed::{ensure_no_batch_ramp, last_trained_config, report_restart, with_run_base};
 use super::saving::SAMPLE_TOKENS;
 use super::setup::Setup;
 use super::step::{Stepper, TrainState};
 use super::together::{Together, rows};
 use crate::checkpoint::run::Run;
-use crate::checkpoint::{Best, CheckpointState, Losses, base};
+use crate::checkpoint::{Best, CheckpointState, Losses, Pace, base};
 use crate::compute::numerics::{self, NumericsFingerprint};
 use crate::compute::ranks::Ranks;
 use crate::config::{Architecture, ModelConfig, TrainConfig};
@@ -59,6 +60,8 @@ pub struct Session {
     pub(super) accuracy: Option<f64>,
     /// The other machines that it is trained on with this one.
     pub(super) together: Option<Together>,
+    /// When it ends, if that is given.
+    pub(super) deadline: Option<Deadline>,
     /// Options that changed on resume, one line each.
     changes: Vec<String>,
 }
@@ -165,7 +168,7 @@ impl Session {
 
     /// # Errors
     /// A thread cannot be started, or the metrics cannot be opened. A new run is gone then.
-    fn assemble(ranks: Option<Rc<Ranks>>, config: TrainConfig, run: Run, setup: Setup) -> Result<Self> {
+    fn assemble(ranks: Option<Rc<Ranks>>, config: TrainConfig, run: Run, mut setup: Setup) -> Result<Self> {
         let parts = || {
             rows(&config, ranks.as_deref())?; // before the others are told of it
             if let Some(ranks) = &ranks {
@@ -188,9 +191,14 @@ impl Session {
                 quoted(&run.folder)
             ));
         }
+        let deadline = config.minutes.map(|minutes| {
+            let pace = setup.state.pace.get_or_insert(Pace::new(config.steps));
+            Deadline::new(minutes, pace)
+        });
         Ok(Self {
             stepper,
             evaluator,
+            deadline,
             metrics,
             config,
             together,

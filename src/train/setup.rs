@@ -117,7 +117,7 @@ impl Setup {
         );
         ensure_same_tokenizer(config, &saved, dataset, &checkpoint.tokenizer)?;
         ensure!(
-            config.steps >= saved.step,
+            config.steps >= saved.step || saved.pace.is_some(),
             "steps {} are fewer than the {} that the run has done; give more, or leave --steps out",
             config.steps,
             saved.step
@@ -198,6 +198,7 @@ pub(super) fn load(
         loss_scale: saved.loss_scale,
         retry: saved.retry,
         loss_level: saved.loss_level,
+        pace: saved.pace,
     };
     Ok((checkpoint, saved, state, apart))
 }

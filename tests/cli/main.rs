@@ -16,6 +16,7 @@ mod generate;
 mod hostile;
 mod interactive;
 mod lessons;
+mod minutes;
 mod numbers;
 mod places;
 mod runs;

@@ -7,25 +7,35 @@ use crate::config::{Schedule, TrainConfig};
 /// The learning rate of `step` (from 0): linear warm-up to `lr`, then decay by the schedule to `min_lr`, which is reached one
 /// step after the schedule's last and kept from there on.
 pub fn learning_rate(config: &TrainConfig, step: u64) -> f32 {
-    scheduled(config, step, config.lr.into(), config.min_lr.into()) as f32
+    learning_rate_at(config, step as f64)
+}
+
+/// The learning rate at a position of the schedule, in steps: between two steps where a run takes another number of them.
+pub fn learning_rate_at(config: &TrainConfig, position: f64) -> f32 {
+    scheduled(config, position, config.lr.into(), config.min_lr.into()) as f32
+}
+
+/// Muon's learning rate at a position, proportional to [`learning_rate_at`].
+pub fn muon_learning_rate_at(config: &TrainConfig, position: f64) -> f32 {
+    (f64::from(config.muon_lr) * lr_factor(config, position)) as f32
 }
 
 /// The learning rate as a fraction of `lr`, for optimizers with a learning rate of their own.
-pub fn lr_factor(config: &TrainConfig, step: u64) -> f64 {
+fn lr_factor(config: &TrainConfig, position: f64) -> f64 {
     let (lr, min_lr) = (f64::from(config.lr), f64::from(config.min_lr));
-    scheduled(config, step, 1.0, if lr > 0.0 { min_lr / lr } else { 0.0 })
+    scheduled(config, position, 1.0, if lr > 0.0 { min_lr / lr } else { 0.0 })
 }
 
 /// Linear warm-up to `max`, then decay to `min`.
-fn scheduled(config: &TrainConfig, step: u64, max: f64, min: f64) -> f64 {
-    if step < config.warmup {
-        return max * (step + 1) as f64 / (config.warmup + 1) as f64;
+fn scheduled(config: &TrainConfig, position: f64, max: f64, min: f64) -> f64 {
+    if position < config.warmup as f64 {
+        return max * (position + 1.0) / (config.warmup + 1) as f64;
     }
-    min + remaining_decay(config, step) * (max - min)
+    min + remaining_decay(config, position) * (max - min)
 }
 
 /// Remaining fraction of the decay: 1 after warm-up, 0 at the schedule's end.
-fn remaining_decay(config: &TrainConfig, step: u64) -> f64 {
+fn remaining_decay(config: &TrainConfig, position: f64) -> f64 {
     let steps = config.schedule_steps();
     let after_warmup = steps.saturating_sub(config.warmup);
     let decay_steps = match config.schedule {
@@ -33,16 +43,11 @@ fn remaining_decay(config: &TrainConfig, step: u64) -> f64 {
         Schedule::Wsd => after_warmup.min((f64::from(config.decay_share) * steps as f64).round() as u64),
     };
     let decay_start = steps.max(config.warmup) - decay_steps;
-    let progress = (step.saturating_sub(decay_start) as f64 / decay_steps.max(1) as f64).min(1.0);
+    let progress = ((position - decay_start as f64).max(0.0) / decay_steps.max(1) as f64).min(1.0);
     match config.schedule {
         Schedule::Cosine => 0.5 * (1.0 + (PI * progress).cos()),
         Schedule::Wsd | Schedule::Linear => 1.0 - progress,
     }
-}
-
-/// Muon's learning rate of `step`, proportional to [`learning_rate`].
-pub fn muon_learning_rate(config: &TrainConfig, step: u64) -> f32 {
-    (f64::from(config.muon_lr) * lr_factor(config, step)) as f32
 }
 
 #[cfg(test)]
@@ -63,7 +68,7 @@ mod tests {
         for &(step, expected) in expected {
             let lr = f64::from(learning_rate(&config, step));
             assert!((lr - expected).abs() < 1e-9, "{schedule:?}, step {step}: {lr}");
-            let factor = lr_factor(&config, step);
+            let factor = lr_factor(&config, step as f64);
             // Half a unit in the last place of a float32.
             assert!(
                 (1e-3 * factor / expected - 1.0).abs() < 1e-7,

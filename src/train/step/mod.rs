@@ -42,13 +42,15 @@ use rand::RngExt;
 
 use super::optimizers::adamw::BETA1;
 use super::optimizers::ngram_decay;
-use super::optimizers::schedule::{learning_rate, muon_learning_rate};
+use super::optimizers::schedule::{learning_rate_at, muon_learning_rate_at};
 use super::own::OwnTraining;
 use super::together::rows;
 use crate::compute::ranks::Ranks;
-use crate::config::{ModelConfig, OnNan, Precision, TrainConfig};
-use crate::data::batches;
+use crate::config::{ModelConfig, OnNan, Precision, TrainConfig, Windows};
+use crate::data::batches::{self, Batch};
+use crate::data::passes;
 use crate::data::source::Source;
+use crate::data::tokens::Tokens;
 use crate::model::dropout::Dropout;
 use crate::model::ngrams;
 use crate::model::parameters::Parameters;
@@ -208,7 +210,10 @@ impl Stepper {
     pub fn micro_batches(&self, source: &Source, step: u64) -> Vec<MicroBatch> {
         let config = &self.config;
         let mut rng = batches::step_rng(self.batch_seed, step);
-        let batch = source.batch(&mut rng, self.step_rows(), config.context);
+        let batch = match self.shuffled_starts(source, step) {
+            Some((tokens, starts)) => Batch::gather(tokens, &starts, config.context),
+            None => source.batch(&mut rng, self.step_rows(), config.context),
+        };
         batch
             .split(config.batch_size)
             .map(|batch| MicroBatch {
@@ -221,8 +226,20 @@ impl Stepper {
 
     /// Offsets of the step's rows in the training tokens, if these are a text.
     pub fn rows(&self, source: &Source, step: u64) -> Vec<usize> {
+        if let Some((_, starts)) = self.shuffled_starts(source, step) {
+            return starts;
+        }
         let mut rng = batches::step_rng(self.batch_seed, step);
         source.row_starts(&mut rng, self.step_rows(), self.config.context)
+    }
+
+    /// The text and where the step's rows begin in it, if they are windows of a pass.
+    fn shuffled_starts<'a>(&self, source: &'a Source, step: u64) -> Option<(&'a Tokens, Vec<usize>)> {
+        let tokens = source.tokens().filter(|_| self.config.windows == Windows::Shuffled)?;
+        let (rows, context) = (self.step_rows(), self.config.context);
+        let first = step * rows as u64;
+        let starts = passes::shuffled_starts(self.batch_seed, first, rows, tokens.len(), context);
+        Some((tokens, starts))
     }
 
     /// Rows of all micro-batches.
@@ -308,13 +325,17 @@ impl Stepper {
         loss_scale: f32,
         updates: bool,
     ) -> Result<PendingStep> {
-        let lr = learning_rate(&self.config, state.step);
+        let position = match state.pace {
+            Some(pace) => pace.fraction(state.step) * self.config.schedule_steps() as f64,
+            None => state.step as f64,
+        };
+        let lr = learning_rate_at(&self.config, position);
         let t = i32::try_from(state.step + 1).unwrap_or(i32::MAX); // the powers are 0 long before
         let correction = |beta: f32| Array::from_f32((1.0 / (1.0 - f64::from(beta).powi(t))) as f32);
         let scalars = StepScalars {
             updates: Array::from_bool(updates),
             lr: Array::from_f32(lr),
-            muon_lr: Array::from_f32(muon_learning_rate(&self.config, state.step)),
+            muon_lr: Array::from_f32(muon_learning_rate_at(&self.config, position)),
             m_correction: correction(BETA1),
             v_correction: correction(self.config.beta2),
         };

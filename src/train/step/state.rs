@@ -9,7 +9,7 @@ use mlx_rs::{Array, ops};
 
 use super::arrays::ParameterState;
 use super::table::TableRows;
-use crate::checkpoint::{LossLevel, LossScale};
+use crate::checkpoint::{LossLevel, LossScale, Pace};
 use crate::config::Optimizer;
 use crate::model::ngrams;
 use crate::model::parameters::Parameters;
@@ -36,6 +36,8 @@ pub struct TrainState {
     pub retry: u32,
     /// The level of the losses, by which spikes are noticed.
     pub loss_level: LossLevel,
+    /// The plan, if the run ends at a given time.
+    pub pace: Option<Pace>,
 }
 
 impl TrainState {
@@ -56,6 +58,7 @@ impl TrainState {
             loss_scale: None,
             retry: 0,
             loss_level: LossLevel::default(),
+            pace: None,
         };
         state.evaluate()?;
         Ok(state)
