@@ -2,7 +2,7 @@
 //!
 //! To be read in this order: [`arrays`] (what goes in and comes out), `state` (what a step changes), [`table`] (the rows of the
 //! n-gram table), [`gradients`], [`control`] (clipping, skipped steps), the [optimizers](super::optimizers), `update`,
-//! `loss_scale` (for float16), `functions` (all that in compiled functions), then [`Stepper`] here, [`workers`], and last
+//! [`objective`] (losses beside the next token's), `loss_scale` (for float16), `functions` (all that in compiled functions), then [`Stepper`] here, [`workers`], and last
 //! `reduce` (several machines):
 //!
 //! ```text
@@ -24,6 +24,7 @@ pub mod gradients;
 #[cfg(test)]
 mod kernel_buffers;
 mod loss_scale;
+pub mod objective;
 mod own;
 mod reduce;
 mod state;
@@ -39,7 +40,9 @@ use anyhow::Result;
 use mlx_rs::Array;
 use mlx_rs::transforms::async_eval;
 use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
 
+use super::metrics::{AnswersRecord, ObjectiveRecord};
 use super::optimizers::adamw::BETA1;
 use super::optimizers::ngram_decay;
 use super::optimizers::schedule::{learning_rate, muon_learning_rate};
@@ -47,7 +50,7 @@ use super::own::OwnTraining;
 use super::together::rows;
 use crate::compute::ranks::Ranks;
 use crate::config::{ModelConfig, OnNan, Precision, TrainConfig};
-use crate::data::batches;
+use crate::data::batches::{self, Batch};
 use crate::data::source::Source;
 use crate::model::dropout::Dropout;
 use crate::model::ngrams;
@@ -73,6 +76,8 @@ pub struct StepReport {
     pub lr: f32,
     /// The loss or a gradient was not finite: the step was skipped.
     pub found_inf: bool,
+    /// What an objective tells beside its loss.
+    pub objective: Option<ObjectiveRecord>,
 }
 
 /// A dispatched step, which may still be computing.
@@ -80,9 +85,16 @@ pub struct PendingStep {
     step: u64,
     lr: f32,
     metrics: StepMetrics,
+    /// How the answers were that the step learns from, if it sampled any.
+    answers: Option<AnswersRecord>,
 }
 
 impl PendingStep {
+    /// With what is known of the answers that it learns from.
+    pub fn with_answers(self, answers: Option<AnswersRecord>) -> Self {
+        Self { answers, ..self }
+    }
+
     /// Waits for the step.
     ///
     /// # Errors
@@ -94,7 +106,16 @@ impl PendingStep {
             grad_norm: self.metrics.grad_norm.try_item_exact()?,
             lr: self.lr,
             found_inf: self.metrics.found_inf.try_item_exact()?,
+            objective: self.objective_record()?,
         })
+    }
+}
+
+impl PendingStep {
+    fn objective_record(&self) -> Result<Option<ObjectiveRecord>> {
+        let terms = self.metrics.terms.iter().map(|term| Ok(term.try_item_exact()?));
+        let terms: Vec<f32> = terms.collect::<Result<_>>()?;
+        Ok(ObjectiveRecord::new(self.answers, &terms))
     }
 }
 
@@ -156,6 +177,7 @@ impl Stepper {
             mean_rows,
             micro_batches: config.grad_accum,
             row_tokens: config.context,
+            objective: config.objective(),
         };
         let update = UpdateFn::new(config, model, parameters);
         let trains_table = parameters.get(ngrams::TABLE).is_ok();
@@ -206,23 +228,32 @@ impl Stepper {
 
     /// The micro-batches of a step, with the keys of their dropout masks.
     pub fn micro_batches(&self, source: &Source, step: u64) -> Vec<MicroBatch> {
-        let config = &self.config;
-        let mut rng = batches::step_rng(self.batch_seed, step);
-        let batch = source.batch(&mut rng, self.step_rows(), config.context);
+        let mut rng = self.rng(step);
+        let batch = source.batch(&mut rng, self.step_rows(), self.config.context);
+        self.divide(&mut rng, batch)
+    }
+
+    /// Rows as micro-batches, with the keys of their dropout masks.
+    pub fn divide(&self, rng: &mut ChaCha8Rng, batch: Batch) -> Vec<MicroBatch> {
         batch
-            .split(config.batch_size)
+            .split(self.config.batch_size)
             .map(|batch| MicroBatch {
                 batch,
                 dropout_keys: (0..2 * self.dropout_sites).map(|_| rng.random()).collect(),
                 ngram_rows: Vec::new(),
+                objective: None,
             })
             .collect()
     }
 
+    /// The random numbers of a step.
+    pub fn rng(&self, step: u64) -> ChaCha8Rng {
+        batches::step_rng(self.batch_seed, step)
+    }
+
     /// Offsets of the step's rows in the training tokens, if these are a text.
     pub fn rows(&self, source: &Source, step: u64) -> Vec<usize> {
-        let mut rng = batches::step_rng(self.batch_seed, step);
-        source.row_starts(&mut rng, self.step_rows(), self.config.context)
+        source.row_starts(&mut self.rng(step), self.step_rows(), self.config.context)
     }
 
     /// Rows of all micro-batches.
@@ -331,6 +362,7 @@ impl Stepper {
             step: state.step + 1,
             lr,
             metrics,
+            answers: None,
         })
     }
 
@@ -340,13 +372,28 @@ impl Stepper {
     /// # Errors
     /// Those of [`step`](Self::step).
     pub fn time_step(&mut self, state: &mut TrainState, source: &Source) -> Result<Duration> {
+        self.time_step_of(state, |stepper, state, count| {
+            let mut batches = stepper.micro_batches(source, state.step);
+            batches.truncate(count);
+            Ok(batches)
+        })
+    }
+
+    /// The same, with the time that `make` takes for that many micro-batches.
+    ///
+    /// # Errors
+    /// Those of [`step`](Self::step) and of `make`.
+    pub fn time_step_of(
+        &mut self,
+        state: &mut TrainState,
+        mut make: impl FnMut(&Self, &TrainState, usize) -> Result<Vec<MicroBatch>>,
+    ) -> Result<Duration> {
         let grad_accum = self.config.grad_accum;
         let measured = grad_accum.min(2);
         let mut time = Duration::ZERO;
         for _ in 0..2 {
-            let mut batches = self.micro_batches(source, state.step);
-            batches.truncate(measured);
             let started = Instant::now();
+            let batches = make(self, state, measured)?;
             let loss_scale = state.loss_scale.unwrap_or_default().scale;
             let batches = self.prepare(batches)?;
             self.dispatch(state, &batches, loss_scale, false)?.report()?;
