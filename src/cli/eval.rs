@@ -92,9 +92,22 @@ pub struct Options {
 }
 
 impl Options {
-    /// Whether what the run was trained on is to be evaluated.
-    fn asks_for_nothing(&self) -> bool {
-        self.hellaswag.is_none() && self.corpus.is_none()
+    /// # Errors
+    /// An option for texts was given, but the run was trained on something else.
+    fn ensure_none_of_a_text(&self, checkpoint: &Checkpoint, trained_on: &str) -> Result<()> {
+        for (option, given) in [
+            ("corpus", self.corpus.is_some()),
+            ("split", self.split.is_some()),
+            ("stride", self.stride.is_some()),
+            ("special", self.special.is_some()),
+        ] {
+            ensure!(
+                !given,
+                "{} was trained on {trained_on}, not on a text, so {option} does not apply; leave --{option} out",
+                checkpoint.folder.display()
+            );
+        }
+        Ok(())
     }
 }
 
@@ -107,11 +120,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let config = state.as_ref().and_then(|state| state.config.as_ref());
     let task = config.map(TaskData::of_config).transpose()?.flatten();
     let own_pairs = config.and_then(|config| config.preferences.as_deref()).map(Path::new);
-    if let Some(file) = options
-        .preferences
-        .as_deref()
-        .or(own_pairs.filter(|_| options.asks_for_nothing()))
-    {
+    let own_pairs = own_pairs.filter(|_| options.hellaswag.is_none() && options.corpus.is_none());
+    if let Some(file) = options.preferences.as_deref().or(own_pairs) {
+        options.ensure_none_of_a_text(&checkpoint, "preference pairs")?;
         measure_preferences(&checkpoint, state.as_ref(), file, options.json)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -125,19 +136,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 /// The fraction of held-out problems of the task that the model solves.
 fn measure_accuracy(checkpoint: &Checkpoint, task: &TaskData, options: &Options) -> Result<()> {
-    for (option, given) in [
-        ("corpus", options.corpus.is_some()),
-        ("split", options.split.is_some()),
-        ("stride", options.stride.is_some()),
-        ("special", options.special.is_some()),
-    ] {
-        ensure!(
-            !given,
-            "{} was trained on task {}, not on a text, so {option} does not apply; leave --{option} out",
-            checkpoint.folder.display(),
-            task.name()
-        );
-    }
+    options.ensure_none_of_a_text(checkpoint, &format!("task {}", task.name()))?;
     let problems = task.held_out(PROBLEMS);
     let bar = Progress::new("solving", problems.len() as u64, Unit::Of("problems"));
     let generator = checkpoint.generator()?;

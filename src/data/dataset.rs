@@ -142,10 +142,7 @@ impl Dataset {
             ),
             Self::Tokens(folder) => folder.characters(),
             Self::Task(task) => Ok(task.tokenizer()),
-            Self::Preferences(pairs) => bail!(
-                "{} is for a trained model, which has a tokenizer; omit --tokenizer",
-                pairs.name
-            ),
+            Self::Preferences(pairs) => bail!("{} has no tokenizer of its own", pairs.name),
         })?;
         self.check(&tokenizer)?;
         Ok(tokenizer)
@@ -262,10 +259,7 @@ impl Dataset {
                 "task {} makes problems and has no text; give a text with --corpus",
                 task.name()
             ),
-            Self::Preferences(pairs) => bail!(
-                "{} has preference pairs and no text; give a text with --corpus",
-                pairs.name
-            ),
+            Self::Preferences(pairs) => bail!("{} has preference pairs and no text", pairs.name),
         }
     }
 

@@ -225,14 +225,6 @@ impl Session {
         })
     }
 
-    /// Estimates the time of a step.
-    pub(super) fn estimate_step_time(&mut self) -> Result<Duration> {
-        let (learner, source) = (&mut self.learner, &self.train);
-        self.stepper.time_step_of(&mut self.state, |stepper, state, count| {
-            Ok(learner.step_data(stepper, state, source, count)?.0)
-        })
-    }
-
     /// The losses over `count` training batches' worth of windows of each split, always the same, with as many rows at once as
     /// keep MLX busy.
     pub(super) fn estimate_losses(&mut self, count: usize) -> Result<Losses> {
@@ -317,11 +309,6 @@ impl Session {
     /// The task that it learns, if it is one.
     pub fn task(&self) -> Option<&TaskData> {
         self.task.as_ref()
-    }
-
-    /// The numbers of training and of held-out preference pairs, if it learns from these.
-    pub fn pair_counts(&self) -> Option<[usize; 2]> {
-        Some([self.train.pairs()?.len(), self.val.pairs()?.len()])
     }
 
     /// The fraction of held-out problems that the last evaluation found right, or of held-out pairs whose chosen answer is

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::freeze;
 use super::optimizers::uses_adamw;
@@ -119,8 +119,15 @@ impl Setup {
         let folder = run.newest_checkpoint()?;
         checkpoint::verify(&folder)?;
         let (mut checkpoint, saved, state, apart) = load(config, &folder)?;
+        let same = saved.corpus == dataset.record()?;
+        if let (Some(file), false) = (&config.preferences, same) {
+            bail!(
+                "{file} has not the pairs that the run was trained on; restore that file, give its path with --preferences, or start a new run with --init-from {}",
+                quoted(&folder)
+            );
+        }
         ensure!(
-            saved.corpus == dataset.record()?,
+            same,
             "corpus {} is not the text that the run was trained on; restore that text, give its path with --corpus, or start a new run with --init-from {}",
             config.corpus,
             quoted(&folder)

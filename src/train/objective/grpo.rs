@@ -158,7 +158,7 @@ impl Grpo {
             let given = answer.prompt.len();
             ensure!(
                 !answer.tokens.is_empty(),
-                "a problem leaves no room for an answer; give a larger --context"
+                "a problem leaves no room for an answer in a row"
             );
             let row = inputs.len();
             let sampled = answer.tokens.iter().map(|token| token.id);

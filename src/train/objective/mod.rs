@@ -4,6 +4,8 @@
 mod dpo;
 mod grpo;
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 
 use super::metrics::AnswersRecord;
@@ -85,6 +87,19 @@ impl Learner {
 }
 
 impl Session {
+    /// The numbers of training and of held-out preference pairs, if it learns from these.
+    pub fn pair_counts(&self) -> Option<[usize; 2]> {
+        Some([self.train.pairs()?.len(), self.val.pairs()?.len()])
+    }
+
+    /// Estimates the time of a step.
+    pub(super) fn estimate_step_time(&mut self) -> Result<Duration> {
+        let (learner, source) = (&mut self.learner, &self.train);
+        self.stepper.time_step_of(&mut self.state, |stepper, state, count| {
+            Ok(learner.step_data(stepper, state, source, count)?.0)
+        })
+    }
+
     /// The micro-batches of the next step, and how the answers in them are, if they were sampled.
     pub(super) fn next_batches(&mut self) -> Result<StepData> {
         let count = self.config.grad_accum;

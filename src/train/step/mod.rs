@@ -27,6 +27,7 @@ mod loss_scale;
 pub mod objective;
 mod own;
 mod reduce;
+mod report;
 mod state;
 pub mod table;
 mod update;
@@ -42,7 +43,6 @@ use mlx_rs::transforms::async_eval;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::metrics::{AnswersRecord, ObjectiveRecord};
 use super::optimizers::adamw::BETA1;
 use super::optimizers::ngram_decay;
 use super::optimizers::schedule::{learning_rate, muon_learning_rate};
@@ -55,69 +55,14 @@ use crate::data::source::Source;
 use crate::model::dropout::Dropout;
 use crate::model::ngrams;
 use crate::model::parameters::Parameters;
-use arrays::{StepMetrics, StepScalars};
+use arrays::StepScalars;
 use functions::{StepBatches, StepFunctions};
 use gradients::{LossAndGradFn, MicroBatch, StepBatch};
 pub use reduce::{BUCKET_BYTES, RankReduce};
+pub use report::{PendingStep, StepReport};
 pub use state::TrainState;
 use table::TableAccess;
 use update::UpdateFn;
-
-/// A computed step.
-#[derive(Clone, Copy, Debug)]
-pub struct StepReport {
-    /// Steps done with it.
-    pub step: u64,
-    /// Mean over the step's targets that are not ignored, before the update, in nats.
-    pub loss: f32,
-    /// Global norm of the gradient before clipping.
-    pub grad_norm: f32,
-    /// Learning rate of the step.
-    pub lr: f32,
-    /// The loss or a gradient was not finite: the step was skipped.
-    pub found_inf: bool,
-    /// What an objective tells beside its loss.
-    pub objective: Option<ObjectiveRecord>,
-}
-
-/// A dispatched step, which may still be computing.
-pub struct PendingStep {
-    step: u64,
-    lr: f32,
-    metrics: StepMetrics,
-    /// How the answers were that the step learns from, if it sampled any.
-    answers: Option<AnswersRecord>,
-}
-
-impl PendingStep {
-    /// With what is known of the answers that it learns from.
-    pub fn with_answers(self, answers: Option<AnswersRecord>) -> Self {
-        Self { answers, ..self }
-    }
-
-    /// Waits for the step.
-    ///
-    /// # Errors
-    /// If MLX fails (out of memory, device error).
-    pub fn report(&self) -> Result<StepReport> {
-        Ok(StepReport {
-            step: self.step,
-            loss: self.metrics.loss.try_item_exact()?,
-            grad_norm: self.metrics.grad_norm.try_item_exact()?,
-            lr: self.lr,
-            found_inf: self.metrics.found_inf.try_item_exact()?,
-            objective: self.objective_record()?,
-        })
-    }
-}
-
-impl PendingStep {
-    fn objective_record(&self) -> Result<Option<ObjectiveRecord>> {
-        let terms = self.metrics.terms.iter().map(|term| Ok(term.try_item_exact()?));
-        let terms: Vec<f32> = terms.collect::<Result<_>>()?;
-        Ok(ObjectiveRecord::new(self.answers, &terms))
-    }
-}
 
 /// Computes the optimizer steps of a run.
 pub struct Stepper {
@@ -357,7 +302,8 @@ impl Stepper {
         let changed = [&state.parameters, &state.m, &state.v]
             .into_iter()
             .flat_map(Parameters::arrays);
-        async_eval(changed.chain([&metrics.loss, &metrics.grad_norm, &metrics.found_inf]))?;
+        let reported = [&metrics.loss, &metrics.grad_norm, &metrics.found_inf];
+        async_eval(changed.chain(reported).chain(&metrics.terms))?;
         Ok(PendingStep {
             step: state.step + 1,
             lr,
