@@ -11,8 +11,8 @@ use clap::ValueEnum;
 use common::{assert_usable, fail, folder, largest_difference, mlx_gpt, succeed, train_tiny};
 use mlx_gpt::checkpoint::Checkpoint;
 use mlx_gpt::config::{
-    Activation, Architecture, BosEos, Components, ModelConfig, NormKind, Optimizer, Position, Precision, Preset,
-    TrainConfig,
+    Activation, Architecture, BosEos, Components, ModelConfig, NormKind, Objective, Optimizer, Position, Precision,
+    Preset, TrainConfig,
 };
 use mlx_gpt::data::batches::Batch;
 use mlx_gpt::model::Model;
@@ -243,11 +243,13 @@ fn logits_and_gradients_are_those_of_pytorch() {
             mean_rows: ROWS,
             micro_batches: 1,
             row_tokens: CONTEXT,
+            objective: Objective::NextToken,
         };
         let micro_batch = MicroBatch {
             batch: batch.clone(),
             dropout_keys: vec![0; 14],
             ngram_rows: Vec::new(),
+            objective: None,
         };
         let batch = Arc::new(StepBatch::new(vec![micro_batch]).unwrap());
         let mut workers = GradientWorkers::new(&loss_and_grad, 1).unwrap();
@@ -306,6 +308,7 @@ fn a_table_trains_row_by_row_as_in_pytorch() {
                 },
                 dropout_keys: vec![0; 14],
                 ngram_rows: Vec::new(),
+                objective: None,
             };
             stepper.step(&mut state, vec![micro_batch; grad_accum]).unwrap();
         }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use common::largest_difference;
-use mlx_gpt::config::{Device, ModelConfig, Optimizer, Precision, Preset, TrainConfig};
+use mlx_gpt::config::{Device, ModelConfig, Objective, Optimizer, Precision, Preset, TrainConfig};
 use mlx_gpt::data::batches::{Batch, IGNORE_INDEX};
 use mlx_gpt::evaluate::Evaluator;
 use mlx_gpt::model::init::layout;
@@ -74,6 +74,7 @@ fn micro_batches(batch: &Batch, parts: usize) -> Vec<MicroBatch> {
             },
             dropout_keys: vec![0; 14],
             ngram_rows: Vec::new(),
+            objective: None,
         })
         .collect()
 }
@@ -95,6 +96,7 @@ fn loss_and_every_gradient_are_those_of_pytorch_however_the_batch_is_divided() {
             mean_rows: ROWS / parts,
             micro_batches: parts,
             row_tokens: CONTEXT,
+            objective: Objective::NextToken,
         };
         let batch = Arc::new(StepBatch::new(micro_batches(&stored.batch(), parts)).unwrap());
         let mut workers = GradientWorkers::new(&loss_and_grad, threads).unwrap();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use common::{Fixture, largest_difference};
-use mlx_gpt::config::{DEFAULT_CORPUS, Device, Optimizer, Precision, Preset, TrainConfig};
+use mlx_gpt::config::{DEFAULT_CORPUS, Device, Objective, Optimizer, Precision, Preset, TrainConfig};
 use mlx_gpt::data::batches::{Batch, step_rng};
 use mlx_gpt::data::corpus::{Corpus, Split};
 use mlx_gpt::data::source::Source;
@@ -47,6 +47,7 @@ fn micro_batches(batch: &Batch, parts: usize, dropout_keys: &[u32]) -> Vec<Micro
                 },
                 dropout_keys: dropout_keys.to_vec(),
                 ngram_rows: Vec::new(),
+                objective: None,
             }
         })
         .collect()
@@ -80,6 +81,7 @@ fn every_gradient_is_that_of_pytorch() {
             mean_rows: 12,
             micro_batches: 1,
             row_tokens: 24,
+            objective: Objective::NextToken,
         };
         let mut workers = GradientWorkers::new(&loss_and_grad, threads).unwrap();
         let batches = Arc::new(StepBatch::new(micro_batches(&fixture.batch, 1, &[0; 20])).unwrap());

@@ -5,7 +5,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 
 use common::{fail, folder, mlx_gpt, stderr, succeed, train_tiny};
-use mlx_gpt::config::{Components, Device, Lora, ModelConfig, Optimizer, Precision, Preset, TrainConfig};
+use mlx_gpt::config::{Components, Device, Lora, ModelConfig, Objective, Optimizer, Precision, Preset, TrainConfig};
 use mlx_gpt::data::batches::Batch;
 use mlx_gpt::data::source::Source;
 use mlx_gpt::data::tokens::Tokens;
@@ -96,6 +96,7 @@ fn gradients(case: &Case, recompute: bool) -> Vec<(String, Vec<f32>)> {
         mean_rows: ROWS,
         micro_batches: case.micro_batches,
         row_tokens: CONTEXT,
+        objective: Objective::NextToken,
     };
     let micro_batch = |index: usize| {
         let ids = |shift: usize| {
@@ -113,6 +114,7 @@ fn gradients(case: &Case, recompute: bool) -> Vec<(String, Vec<f32>)> {
                 .map(|n| (n * 977 + index) as u32)
                 .collect(),
             ngram_rows: Vec::new(),
+            objective: None,
         }
     };
     let batches = Arc::new(StepBatch::new((0..case.micro_batches).map(micro_batch).collect()).unwrap());

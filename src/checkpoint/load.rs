@@ -16,8 +16,8 @@ use anyhow::{Result, bail, ensure};
 use super::formats::{hugging_face, peft};
 use super::tensors::{self, ExpectedTensors, TensorFile, TensorSpec};
 use super::{
-    APART, Apart, Checkpoint, CheckpointState, MODEL_CONFIG, Moments, OPTIMIZER, SAMPLE, base, hashes, read_state,
-    runs, unsupported, weights,
+    APART, Apart, Checkpoint, CheckpointState, MODEL_CONFIG, Moments, OPTIMIZER, PAIRS, SAMPLE, base, hashes,
+    read_state, runs, unsupported, weights,
 };
 use crate::config::ModelConfig;
 use crate::error::{self, Error, ErrorKind, OfKind};
@@ -27,7 +27,7 @@ use crate::terminal::shell::quoted;
 use crate::tokenizer::Tokenizer;
 
 /// Files that are only needed to resume training.
-const ONLY_FOR_TRAINING: [&str; 3] = [OPTIMIZER, APART, SAMPLE];
+const ONLY_FOR_TRAINING: [&str; 4] = [OPTIMIZER, APART, PAIRS, SAMPLE];
 
 impl LanguageModel {
     /// Loads the model of a checkpoint's folder, or of a run's newest checkpoint, and checks it against its configuration and
@@ -171,7 +171,13 @@ impl Checkpoint {
         };
         let (m, v) = (part("m."), part("v."));
         let apart = Apart::read(&self.folder, &m, &v)?;
-        Ok((state, Moments { m, v, apart }))
+        let moments = Moments {
+            m,
+            v,
+            apart,
+            pair_logprobs: None,
+        };
+        Ok((state, moments))
     }
 }
 

@@ -11,6 +11,7 @@
 //! | `weights.rs`, `tensors.rs`, `bos_eos.rs` | what both read and write: tensors by name, in safetensors files; bos and eos ids |
 //! | `state.rs`, `hashes.rs` | `state.json`: what resuming needs; the hashes that verify all files |
 //! | `base.rs` | the base model of low-rank adapters |
+//! | `reference.rs`, `pair_logprobs.rs` | the model that a run is tuned from by rewards or preferences, and what it says of its pairs |
 //! | `import.rs`, `hub.rs`, `formats/`, `unsupported.rs` | models of other programs |
 //!
 //! ```no_run
@@ -34,6 +35,8 @@ mod hashes;
 pub mod hub;
 pub mod import;
 mod load;
+mod pair_logprobs;
+pub mod reference;
 pub mod run;
 mod run_lock;
 pub mod runs;
@@ -45,6 +48,7 @@ mod weights;
 
 pub use apart::Apart;
 pub use hashes::{has_hashes, verify};
+pub use pair_logprobs::PairLogprobs;
 pub use state::{Best, CheckpointState, LossLevel, LossScale, Losses, Moments, Pace, read_state, read_state_if_any};
 pub use weights::WEIGHTS_FILE;
 
@@ -66,10 +70,13 @@ use crate::tokenizer::folder::{MODEL_CONFIG, TOKENIZER, TOKENIZER_CONFIG};
 const OPTIMIZER: &str = "optimizer.safetensors";
 /// What ranks that train apart have of their own.
 const APART: &str = "apart.safetensors";
+/// Log-probabilities of preference pairs under the reference model.
+const PAIRS: &str = "pairs.safetensors";
 /// The text that the model generated when it was saved.
 const SAMPLE: &str = "sample.txt";
 
 /// A trained model: its configuration, its parameters and its tokenizer.
+#[derive(Clone)]
 pub struct Checkpoint {
     /// Its path.
     pub folder: PathBuf,

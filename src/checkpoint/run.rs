@@ -22,6 +22,8 @@ const LATEST: &str = "latest";
 const BEST: &str = "best";
 /// The folder of the base model, beside those of the steps.
 pub(super) const BASE: &str = "base";
+/// The folder of the reference model, beside those of the steps.
+pub(super) const REFERENCE: &str = "reference";
 
 /// A run on disk.
 #[derive(Debug)]
@@ -89,6 +91,7 @@ impl Run {
                 let _ = fs::remove_file(self.folder.join(name));
             }
             let _ = fs::remove_dir_all(self.base_folder());
+            let _ = fs::remove_dir_all(self.reference_folder());
             let _ = fs::remove_dir(&self.folder); // only if it is empty
         }
     }
@@ -182,6 +185,11 @@ impl Run {
     /// The run's own copy (or hard link) of the adapters' base model, so that it does not depend on the original path.
     pub fn base_folder(&self) -> PathBuf {
         self.folder.join(BASE)
+    }
+
+    /// Where the run keeps the model that it is tuned from by rewards or preferences.
+    pub fn reference_folder(&self) -> PathBuf {
+        self.folder.join(REFERENCE)
     }
 
     /// The folder of a step's checkpoint.

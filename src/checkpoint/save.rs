@@ -52,6 +52,9 @@ impl Checkpoint {
             if let Some(apart) = &moments.apart {
                 apart.write(temp)?;
             }
+            if let Some(logprobs) = &moments.pair_logprobs {
+                logprobs.write(temp)?;
+            }
             fs::write(temp.join(SAMPLE), sample)?;
             state.write(temp)
         })

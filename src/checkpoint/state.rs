@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::Apart;
 use super::hashes;
+use super::{Apart, PairLogprobs};
 use crate::compute::numerics::NumericsFingerprint;
 use crate::config::TrainConfig;
 use crate::data::dataset::CorpusRecord;
@@ -66,6 +66,9 @@ pub struct CheckpointState {
     /// SHA-256 of the adapters' base weights, if only adapters are trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
+    /// SHA-256 of the reference model's weights, if the run is tuned by rewards or preferences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
     /// SHA-256 of each other file of the folder.
     pub files: BTreeMap<String, String>,
 }
@@ -133,6 +136,8 @@ pub struct Moments {
     pub v: Parameters,
     /// What ranks that train apart have besides.
     pub apart: Option<Apart>,
+    /// What the reference model says of preference pairs; written only: [`PairLogprobs::read`] reads it.
+    pub pair_logprobs: Option<PairLogprobs>,
 }
 
 /// The record of an imported checkpoint: its origin, and the hashes.
@@ -175,6 +180,7 @@ impl CheckpointState {
             loss_level: LossLevel::default(),
             pace: None,
             base,
+            reference: None,
             files: BTreeMap::new(),
         }
     }

@@ -8,18 +8,21 @@ use clap::Args;
 use serde_json::json;
 
 use crate::checkpoint::runs::{self, run_of};
-use crate::checkpoint::{Checkpoint, read_state_if_any};
-use crate::config::{Device, SpecialTokens};
+use crate::checkpoint::{Checkpoint, CheckpointState, read_state_if_any, reference};
+use crate::config::{Device, Objective, SpecialTokens, TrainConfig};
 use crate::data::corpus::Split;
 use crate::data::dataset::{CorpusRecord, Dataset};
+use crate::data::preferences::PreferenceData;
 use crate::data::tasks::TaskData;
+use crate::evaluate::Evaluator;
 use crate::evaluate::hellaswag::{self, score};
+use crate::evaluate::preferences::{PreferenceScore, pair_logprobs};
 use crate::evaluate::task::{Answers, Score};
 use crate::evaluate::text::evaluate_checkpoint;
 use crate::terminal::console::{self, say};
 use crate::terminal::progress::{Progress, Unit};
 
-/// Evaluate a model's exact loss on a text, or its accuracy on a task or on HellaSwag
+/// Evaluate a model's exact loss on a text, or its accuracy on a task, on preference pairs or on HellaSwag
 ///
 /// Reads the text in windows of the model's context, so that every token but the first is predicted exactly once. The
 /// loss is in nats per token; bits per byte also compare models with different tokenizers.
@@ -30,6 +33,10 @@ use crate::terminal::progress::{Progress, Unit};
 ///
 /// A model of `train --task` needs no text: it solves 10,000 problems that were never trained on (or all there are) by
 /// greedy decoding, and `accuracy` is the fraction of exactly right answers.
+///
+/// With --preferences, or of a model of `train --preferences`, `accuracy` is the fraction of pairs whose chosen answer is
+/// preferred to the rejected one: by its log-ratio to the model that the run was tuned from, or where there is none, by its
+/// log-probability. Of the file that the run was trained on, only held-out pairs count.
 ///
 /// With --hellaswag, the model chooses the most likely of several endings of a text. An ending's loss is the sum of its
 /// tokens' negative log-likelihoods (completion style, as in Karpathy's build-nanogpt and llm.c). `accuracy` is the
@@ -45,6 +52,7 @@ Examples:
     mlx-gpt eval --corpus other.txt --json           on another text, for programs
     mlx-gpt eval --stride 16                         in windows that start 16 tokens apart
     mlx-gpt eval --checkpoint runs/addition --json   accuracy on a task
+    mlx-gpt eval --preferences pairs.jsonl           share of preferred answers
     mlx-gpt eval --hellaswag assets/endings.jsonl    multiple-choice accuracy")]
 pub struct Options {
     /// A run, or one of its step folders [default: the newest run below runs/]
@@ -65,6 +73,9 @@ pub struct Options {
     /// How to encode the text of special tokens [default: as in the run]
     #[arg(long, value_enum)]
     special: Option<SpecialTokens>,
+    /// Evaluate which of two answers the model prefers instead, on a file of pairs: JSON lines with prompt, chosen and rejected
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["corpus", "split", "stride", "special", "hellaswag"])]
+    preferences: Option<PathBuf>,
     /// Evaluate multiple-choice accuracy instead, on a file in HellaSwag's format
     ///
     /// One JSON object per line, with `ctx` (the start of a text), `endings` (possible continuations) and `label` (the
@@ -80,6 +91,26 @@ pub struct Options {
     device: Option<Device>,
 }
 
+impl Options {
+    /// # Errors
+    /// An option for texts was given, but the run was trained on something else.
+    fn ensure_none_of_a_text(&self, checkpoint: &Checkpoint, trained_on: &str) -> Result<()> {
+        for (option, given) in [
+            ("corpus", self.corpus.is_some()),
+            ("split", self.split.is_some()),
+            ("stride", self.stride.is_some()),
+            ("special", self.special.is_some()),
+        ] {
+            ensure!(
+                !given,
+                "{} was trained on {trained_on}, not on a text, so {option} does not apply; leave --{option} out",
+                checkpoint.folder.display()
+            );
+        }
+        Ok(())
+    }
+}
+
 pub fn run(options: &Options) -> Result<ExitCode> {
     Device::select_or_current(options.device)?;
     let (checkpoint, state) = runs::read_checkpoint(options.checkpoint.as_deref(), |folder| {
@@ -88,6 +119,13 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     })?;
     let config = state.as_ref().and_then(|state| state.config.as_ref());
     let task = config.map(TaskData::of_config).transpose()?.flatten();
+    let own_pairs = config.and_then(|config| config.preferences.as_deref()).map(Path::new);
+    let own_pairs = own_pairs.filter(|_| options.hellaswag.is_none() && options.corpus.is_none());
+    if let Some(file) = options.preferences.as_deref().or(own_pairs) {
+        options.ensure_none_of_a_text(&checkpoint, "preference pairs")?;
+        measure_preferences(&checkpoint, state.as_ref(), file, options.json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     match (&options.hellaswag, task) {
         (Some(file), _) => evaluate_hellaswag(&checkpoint, file, options.json)?,
         (None, Some(task)) => measure_accuracy(&checkpoint, &task, options)?,
@@ -98,19 +136,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 /// The fraction of held-out problems of the task that the model solves.
 fn measure_accuracy(checkpoint: &Checkpoint, task: &TaskData, options: &Options) -> Result<()> {
-    for (option, given) in [
-        ("corpus", options.corpus.is_some()),
-        ("split", options.split.is_some()),
-        ("stride", options.stride.is_some()),
-        ("special", options.special.is_some()),
-    ] {
-        ensure!(
-            !given,
-            "{} was trained on task {}, not on a text, so {option} does not apply; leave --{option} out",
-            checkpoint.folder.display(),
-            task.name()
-        );
-    }
+    options.ensure_none_of_a_text(checkpoint, &format!("task {}", task.name()))?;
     let problems = task.held_out(PROBLEMS);
     let bar = Progress::new("solving", problems.len() as u64, Unit::Of("problems"));
     let generator = checkpoint.generator()?;
@@ -140,6 +166,63 @@ fn measure_accuracy(checkpoint: &Checkpoint, task: &TaskData, options: &Options)
         "accuracy       {} held-out problems\n{}",
         of(score),
         lines.collect::<String>()
+    ))
+}
+
+/// The fraction of pairs whose chosen answer is preferred.
+fn measure_preferences(
+    checkpoint: &Checkpoint,
+    state: Option<&CheckpointState>,
+    file: &Path,
+    json: bool,
+) -> Result<()> {
+    let data = PreferenceData::read(file)?;
+    let records = match state {
+        Some(state) if state.corpus.sha256 == data.sha256 => data.split(Split::Val)?,
+        _ => data.split(Split::All)?,
+    };
+    let context = checkpoint.model.context;
+    let pairs = data.pairs(&records, &checkpoint.tokenizer, context)?;
+    let reference = match (
+        state.and_then(|state| state.reference.as_deref()),
+        run_of(&checkpoint.folder),
+    ) {
+        (Some(hash), Some(run)) => Some(reference::load(&run, hash)?),
+        _ => None,
+    };
+    let all: Vec<usize> = (0..pairs.len()).collect();
+    let models = 1 + usize::from(reference.is_some());
+    let bar = Progress::new("measuring", (models * pairs.len()) as u64, Unit::Of("pairs"));
+    let logprobs = |model: &Checkpoint| {
+        let mut evaluator = Evaluator::of_checkpoint(model)?;
+        pair_logprobs(&mut evaluator, &model.parameters, &pairs, &all, context, |count| {
+            bar.inc(count as u64)
+        })
+    };
+    let of_model = logprobs(checkpoint)?;
+    let of_reference = reference.as_ref().map(&logprobs).transpose()?;
+    let beta = match state
+        .and_then(|state| state.config.as_ref())
+        .map(TrainConfig::objective)
+    {
+        Some(Objective::Dpo { beta }) => beta,
+        _ => 1.0, // as log-ratios
+    };
+    let score = PreferenceScore::of(&of_model, of_reference.as_deref().map(|reference| (reference, beta)));
+    drop(bar);
+    if json {
+        return console::print(serde_json::to_string(&score)? + "\n");
+    }
+    let loss = score
+        .loss
+        .map_or(String::new(), |loss| format!("loss      {loss:.4}\n"));
+    let how = match reference {
+        Some(_) => "by log-ratios to the reference model",
+        None => "by log-probabilities",
+    };
+    console::print(format_args!(
+        "accuracy  {:.4} of {} pairs, {how}\nmargin    {:.4} nats\n{loss}",
+        score.accuracy, score.pairs, score.margin
     ))
 }
 

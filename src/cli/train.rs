@@ -38,6 +38,10 @@ Examples:
     mlx-gpt train --corpus notes/ --steps 5000      for so many steps
     mlx-gpt train --task addition --digits 3        on sums that are made on the fly
     mlx-gpt train --task calculator                 on problems with their working
+    mlx-gpt train --init-from runs/x --task calculator --rl grpo
+                                                    reward right answers
+    mlx-gpt train --init-from runs/x --preferences pairs.jsonl
+                                                    prefer chosen answers to rejected ones
     mlx-gpt train --layers 6 --embd 192 --heads 6   another shape
     mlx-gpt train --init-from models/gpt2 --lora-rank 8 --corpus notes/
                                                     fine-tune OpenAI's GPT-2 with low-rank adapters
@@ -73,6 +77,10 @@ Presets:
     With --init-from and no --preset, a model of 50 million parameters or more is fine-tuned: 200 steps of
     4 x 256 tokens, lr 1e-4..1e-5 (low-rank adapters 2e-4..2e-5), warm-up 20, evaluated every 50 and saved
     every 100 steps.
+
+    --rl and --preferences: 200 steps with AdamW, no weight decay and no dropout, warm-up 10, evaluated and saved
+    every 50 steps; --rl: 16 problems of --group-size answers a step, lr 2e-4..2e-5; --preferences: 8 pairs,
+    1e-4..1e-5. clip_range = 0.2 is set in the file of --config.
 
     The single components of --arch modern are set in the file of --config, not by options:
 

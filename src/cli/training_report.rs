@@ -9,13 +9,14 @@ use super::signals::Signals;
 use crate::checkpoint::Losses;
 use crate::compute::kernels::{self, Compiler, NO_COMPILER};
 use crate::compute::memory;
-use crate::config::{DEFAULT_CORPUS, Device};
+use crate::config::{DEFAULT_CORPUS, Device, Objective};
 use crate::disk::bytes::Bytes;
 use crate::terminal::amount::amount;
 use crate::terminal::console::{program, quoted, say, say_unbroken, warn};
 use crate::terminal::escape::visible;
 use crate::terminal::layout::{stderr_columns, truncate, width};
 use crate::terminal::progress::{RateLimiter, Spinner};
+use crate::train::metrics::ObjectiveRecord;
 use crate::train::step::StepReport;
 use crate::train::{Interrupt, LOG_EVERY, Observer, Session, diagnose};
 
@@ -47,6 +48,15 @@ impl TrainingReport {
     }
 }
 
+/// What a step tells of its progress.
+fn progress_of(step: &StepReport) -> String {
+    match &step.objective {
+        Some(ObjectiveRecord::Grpo(of)) => format!("reward {:.3}  KL {:.4}", of.answers.reward, of.kl),
+        Some(ObjectiveRecord::Dpo(of)) => format!("loss {:.4}  margin {:.3}", step.loss, of.margin),
+        None => format!("loss {:.4}", step.loss),
+    }
+}
+
 impl Interrupt for TrainingReport {
     fn requested(&self) -> bool {
         self.signals.requested()
@@ -69,6 +79,16 @@ impl Observer for TrainingReport {
         if let Some(task) = session.task() {
             let (name, summary) = (task.name(), task.summary());
             say(format_args!("task     {name}: {summary}, vocabulary {vocabulary}"));
+        }
+        if let Objective::Grpo { kl_coef, .. } = config.objective() {
+            let (group, answers) = (config.group_size(), config.batch_size * config.grad_accum);
+            say(format_args!(
+                "rl       grpo: {group} answers to each of {} problems in a step, KL coefficient {kl_coef}",
+                answers / group
+            ));
+        }
+        if let (Some([train, val]), Some(file)) = (session.pair_counts(), &config.preferences) {
+            say(format_args!("pairs    {file}: {train} to train on, {val} held out"));
         }
         if let Some([train, val]) = session.token_counts() {
             let corpus = match config.corpus.as_str() {
@@ -146,8 +166,8 @@ impl Observer for TrainingReport {
         let config = session.config();
         let left = session.total_steps().saturating_sub(step.step) as f64 * config.tokens_per_step() as f64;
         let state = format!(
-            "loss {:.4}  {:.1}k tokens/s  {} left",
-            step.loss,
+            "{}  {:.1}k tokens/s  {} left",
+            progress_of(step),
             tokens_per_second / 1e3,
             HumanDuration(Duration::try_from_secs_f64(left / tokens_per_second).unwrap_or(Duration::MAX))
         );

@@ -32,9 +32,10 @@ const MUTABLE_ON_RESUME: &[&str] = &[
     "keep_last",
     "keep_every",
     "on_nan",
-    "corpus",    // a path: the text itself is compared
-    "tokenizer", // a path: the tokenizer itself is compared
-    "init_from", // a path: read when the run starts, and again if it has no checkpoint yet
+    "preferences", // a path: the pairs themselves are compared
+    "corpus",      // a path: the text itself is compared
+    "tokenizer",   // a path: the tokenizer itself is compared
+    "init_from",   // a path: read when the run starts, and again if it has no checkpoint yet
 ];
 
 impl TrainConfig {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::{Device, ModelConfig, Optimizer, Preset, Task, TrainConfig, default_threads};
+use super::{Device, ModelConfig, Objective, Optimizer, Preset, Task, TrainConfig, default_threads};
 use crate::disk::files;
 
 /// Values for some of the keys of [`TrainConfig`], which override others.
@@ -187,12 +187,18 @@ impl ConfigOverrides {
             finetunes = chosen.is_none() && start.parameters >= FINETUNE_MIN_PARAMETERS;
         }
         let adapts = self.get("lora_rank", file)?.is_some_and(|rank: usize| rank > 0);
+        (base.rl, base.preferences) = (self.get("rl", file)?, self.get("preferences", file)?);
+        base.group_size = self.get("group_size", file)?;
+        let tunes = base.objective() != Objective::NextToken;
+        if tunes {
+            base.tune(base.objective());
+        }
         base = base.with_optimizer(match self.get("optimizer", file)? {
             Some(optimizer) => optimizer,
-            None if adapts || finetunes => Optimizer::Adamw,
+            None if adapts || finetunes || tunes => Optimizer::Adamw,
             None => preset.optimizer(),
         });
-        if finetunes {
+        if finetunes && !tunes {
             base.finetune(adapts);
         }
         let mut before = file.applied_to(&base)?;

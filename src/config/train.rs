@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Activation, Architecture, BatchRamp, BosEos, Components, Device, Lora, ModelConfig, NormKind, Position,
+    Activation, Architecture, BatchRamp, BosEos, Components, Device, Lora, ModelConfig, NormKind, Position, Rl,
     SpecialTokens, Task,
 };
 use crate::disk::floats::Precision;
@@ -120,6 +120,54 @@ pub struct TrainConfig {
         arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "Fine-tuning")
     )]
     pub lora_targets: Vec<String>,
+
+    /// Tune the model of --init-from on --task by reinforcement learning: it answers problems, and right answers are rewarded
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_enum, help_heading = "Rewards and preferences"))]
+    pub rl: Option<Rl>,
+    /// Answers to each problem, which --rl compares with each other; --batch-size counts answers [default: 8]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_name = "N", help_heading = "Rewards and preferences")
+    )]
+    pub group_size: Option<usize>,
+    /// Weight of the KL divergence from the model of --init-from, for --rl [default: 0.04]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "cli",
+        arg(
+            long,
+            value_name = "X",
+            allow_negative_numbers = true,
+            help_heading = "Rewards and preferences"
+        )
+    )]
+    pub kl_coef: Option<f32>,
+    /// How far --rl lets the ratio of probabilities go from 1. It has no option: it is set in the configuration file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(skip))]
+    pub clip_range: Option<f32>,
+    /// Tune the model of --init-from by direct preference optimisation (DPO) on this file: JSON lines with prompt, chosen and
+    /// rejected
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_name = "FILE", help_heading = "Rewards and preferences")
+    )]
+    pub preferences: Option<String>,
+    /// DPO's β: the higher, the closer to the model of --init-from [default: 0.1]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "cli",
+        arg(
+            long,
+            value_name = "X",
+            allow_negative_numbers = true,
+            help_heading = "Rewards and preferences"
+        )
+    )]
+    pub dpo_beta: Option<f32>,
 
     /// Architecture: GPT-2, GPT-2 with newer components (modern), or one of the lessons' simpler models
     #[serde(default)]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::corpus::{Corpus, Split};
 use super::manifest::{Manifest, open_shards};
+use super::preferences::PreferenceData;
 use super::source::Source;
 use super::tasks::{Part, TaskData, TaskRows};
 use super::token_folder::TokenFolder;
@@ -31,6 +32,8 @@ pub enum Dataset {
     Tokens(TokenFolder),
     /// Problems that are made on the fly.
     Task(TaskData),
+    /// Preference pairs.
+    Preferences(PreferenceData),
 }
 
 /// Identifies the text that a run was trained on.
@@ -52,11 +55,14 @@ pub struct SplitTokens {
 }
 
 impl Dataset {
-    /// What a configuration trains on: its task, or its corpus.
+    /// What a configuration trains on: its task, its preference pairs, or its corpus.
     ///
     /// # Errors
-    /// As [`open`](Self::open), or a task with options that are not valid.
+    /// As [`open`](Self::open) and [`PreferenceData::read`], or a task with options that are not valid.
     pub fn of_config(config: &TrainConfig) -> Result<Self> {
+        if let (Some(file), None) = (&config.preferences, config.task) {
+            return Ok(Self::Preferences(PreferenceData::read(Path::new(file))?));
+        }
         match TaskData::of_config(config)? {
             Some(task) => Ok(Self::Task(task)),
             None => Self::open(&config.corpus),
@@ -92,6 +98,10 @@ impl Dataset {
         let folder = match self {
             Self::Text(corpus) => return corpus.name.clone(),
             Self::Task(task) => return task.name().into(),
+            Self::Preferences(pairs) => {
+                let stem = Path::new(&pairs.name).file_stem();
+                return stem.unwrap_or_default().to_string_lossy().into_owned();
+            }
             Self::Prepared { folder, .. } | Self::Tokens(TokenFolder { folder, .. }) => folder,
         };
         let name = folder.file_name().unwrap_or(folder.as_os_str());
@@ -102,7 +112,7 @@ impl Dataset {
     pub fn notes(&self) -> &[String] {
         match self {
             Self::Text(corpus) => &corpus.notes,
-            Self::Prepared { .. } | Self::Task(_) => &[],
+            Self::Prepared { .. } | Self::Task(_) | Self::Preferences(_) => &[],
             Self::Tokens(folder) => folder.notes(),
         }
     }
@@ -132,6 +142,7 @@ impl Dataset {
             ),
             Self::Tokens(folder) => folder.characters(),
             Self::Task(task) => Ok(task.tokenizer()),
+            Self::Preferences(pairs) => bail!("{} has no tokenizer of its own", pairs.name),
         })?;
         self.check(&tokenizer)?;
         Ok(tokenizer)
@@ -141,7 +152,7 @@ impl Dataset {
     /// tasks, whose default it is.
     pub fn own_tokenizer(&self) -> Option<String> {
         match self {
-            Self::Text(_) | Self::Task(_) => None,
+            Self::Text(_) | Self::Task(_) | Self::Preferences(_) => None,
             Self::Prepared { folder, .. } => Some(folder.join(TOKENIZER).to_string_lossy().into_owned()),
             Self::Tokens(folder) => Some(folder.own_tokenizer().into()),
         }
@@ -248,6 +259,7 @@ impl Dataset {
                 "task {} makes problems and has no text; give a text with --corpus",
                 task.name()
             ),
+            Self::Preferences(pairs) => bail!("{} has preference pairs and no text", pairs.name),
         }
     }
 
@@ -268,6 +280,10 @@ impl Dataset {
             Self::Tokens(folder) => folder.record()?,
             Self::Task(task) => CorpusRecord {
                 sha256: sha256(task.identity()),
+                split_offset: 0,
+            },
+            Self::Preferences(pairs) => CorpusRecord {
+                sha256: pairs.sha256.clone(),
                 split_offset: 0,
             },
         })

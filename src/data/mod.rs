@@ -1,7 +1,7 @@
 //! Training data, without MLX: a text is split for training and validation ([`corpus`]) or written as token shards
 //! ([`prepare`], [`manifest`]); these, or token files of other programs, are read as tokens ([`dataset`]), which are cut into
-//! training batches ([`batches`], [`passes`]) and evaluation windows ([`windows`]). Other data than text, such as problems that are made on
-//! the fly ([`tasks`]), is another source of the same batches ([`source`]).
+//! training batches ([`batches`], [`passes`]) and evaluation windows ([`windows`]). Other data than text, such as problems that are made
+//! on the fly ([`tasks`]) or pairs of answers ([`preferences`]), is another source of the same batches ([`source`]).
 //!
 //! ```
 //! use mlx_gpt::data::batches::{Batch, row_starts, step_rng};
@@ -21,6 +21,7 @@ pub mod dataset;
 pub mod manifest;
 pub mod passes;
 mod pickle;
+pub mod preferences;
 pub mod prepare;
 pub mod source;
 pub mod tasks;

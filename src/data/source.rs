@@ -4,6 +4,7 @@
 use rand_chacha::ChaCha8Rng;
 
 use super::batches::{self, Batch};
+use super::preferences::Pairs;
 use super::tasks::TaskRows;
 use super::tokens::Tokens;
 
@@ -13,6 +14,8 @@ pub enum Source {
     Text(Tokens),
     /// Rows of problems that are made on the fly.
     Task(Box<TaskRows>),
+    /// Preference pairs, a row for each answer.
+    Pairs(Pairs),
 }
 
 impl Source {
@@ -24,6 +27,7 @@ impl Source {
                 Batch::gather(tokens, &starts, context)
             }
             Self::Task(problems) => problems.batch(rng, rows, context),
+            Self::Pairs(pairs) => pairs.batch(&pairs.draw(rng, rows / 2), context),
         }
     }
 
@@ -31,7 +35,7 @@ impl Source {
     pub fn row_starts(&self, rng: &mut ChaCha8Rng, rows: usize, context: usize) -> Vec<usize> {
         match self {
             Self::Text(tokens) => batches::row_starts(rng, rows, tokens.len(), context),
-            Self::Task(_) => Vec::new(),
+            Self::Task(_) | Self::Pairs(_) => Vec::new(),
         }
     }
 
@@ -40,6 +44,19 @@ impl Source {
         match self {
             Self::Text(tokens) => batches::eval_batches(tokens, count, rows, context).collect(),
             Self::Task(problems) => problems.eval_batches(count, rows, context),
+            Self::Pairs(pairs) => {
+                let chosen = pairs.evenly_spaced(count / 2);
+                let batches = chosen.chunks((rows / 2).max(1));
+                batches.map(|indices| pairs.batch(indices, context)).collect()
+            }
+        }
+    }
+
+    /// Its preference pairs, if it has any.
+    pub fn pairs(&self) -> Option<&Pairs> {
+        match self {
+            Self::Pairs(pairs) => Some(pairs),
+            Self::Text(_) | Self::Task(_) => None,
         }
     }
 
@@ -47,7 +64,7 @@ impl Source {
     pub fn tokens(&self) -> Option<&Tokens> {
         match self {
             Self::Text(tokens) => Some(tokens),
-            Self::Task(_) => None,
+            Self::Task(_) | Self::Pairs(_) => None,
         }
     }
 }

@@ -1,5 +1,5 @@
 //! How well a model predicts: its exact loss on a text ([`text`]), which ending of a text it finds the likeliest
-//! ([`hellaswag`]), and how many problems of a task it solves ([`task`]).
+//! ([`hellaswag`]), how many problems of a task it solves ([`task`]), and which of two answers it prefers ([`preferences`]).
 //!
 //! ```no_run
 //! use mlx_gpt::checkpoint::Checkpoint;
@@ -16,6 +16,7 @@
 //! ```
 
 pub mod hellaswag;
+pub mod preferences;
 pub mod task;
 pub mod text;
 

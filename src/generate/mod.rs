@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `sampler.rs` | from logits to one token; arithmetic |
 //! | `window.rs`, `decode_batch.rs` | the tokens that the model looks at; rows of them with their key-value cache |
-//! | `greedy.rs` | the likeliest continuations of many prompts |
+//! | `continuations.rs` | continuations of many prompts, the likeliest or sampled ones |
 //! | `bos_eos.rs` | bos and eos tokens |
 //! | `stop.rs`, `completion.rs` | text up to a stop string; tokens to text, and when it ends |
 //! | `options.rs`, `token_stream.rs`, `language_model.rs` | text in, text out: the interface for programs |
@@ -20,8 +20,8 @@
 
 pub mod bos_eos;
 mod completion;
+mod continuations;
 mod decode_batch;
-mod greedy;
 mod language_model;
 mod options;
 pub mod sampler;

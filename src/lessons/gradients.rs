@@ -9,7 +9,7 @@ use mlx_rs::error::Result as MlxResult;
 use mlx_rs::transforms::value_and_grad_with_argnums;
 
 use super::arrays::{larger, largest_difference};
-use crate::config::{ModelConfig, Precision};
+use crate::config::{ModelConfig, Objective, Precision};
 use crate::data::batches::Batch;
 use crate::model::Parameters;
 use crate::model::dropout::Dropout;
@@ -33,6 +33,7 @@ pub fn gradients(model: &ModelConfig, parameters: &Parameters, batch: &Batch, pa
         mean_rows: batch.rows / parts,
         micro_batches: parts,
         row_tokens: batch.context(),
+        objective: Objective::NextToken,
     };
     let parts = Arc::new(StepBatch::new(in_parts(model, batch, parts))?);
     let computed = GradientWorkers::new(&spec, 1)?.compute(parameters.arrays(), &[], &parts, 1.0)?;
@@ -81,6 +82,7 @@ pub fn in_parts(model: &ModelConfig, batch: &Batch, parts: usize) -> Vec<MicroBa
         },
         dropout_keys: vec![0; 2 * Dropout::sites(model.layers)],
         ngram_rows: Vec::new(),
+        objective: None,
     };
     halves.map(part).collect()
 }

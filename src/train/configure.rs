@@ -25,9 +25,10 @@ pub fn configure(
     };
     let start = options.init_from(file)?.map(|path| start_from(Path::new(&path)));
     let (mut config, preset) = options.resolve(file, preset, device, start.transpose()?.as_ref())?;
-    if config.task.is_none() {
+    if config.task.is_none() && config.preferences.is_none() {
         config.corpus = absolute_corpus(&config.corpus)?;
     }
+    config.preferences = absolute_preferences(config.preferences)?;
     config.tokenizer = absolute_tokenizer(&config.tokenizer)?;
     Ok((config, preset))
 }
@@ -40,6 +41,9 @@ pub fn configure_resumed(options: &ConfigOverrides, before: &TrainConfig) -> Res
     let mut config = options.resume(before)?;
     if options.has("corpus") {
         config.corpus = absolute_corpus(&config.corpus)?;
+    }
+    if options.has("preferences") {
+        config.preferences = absolute_preferences(config.preferences)?;
     }
     // Otherwise it is read from the checkpoint.
     if options.has("tokenizer") {
@@ -67,6 +71,10 @@ pub fn absolute_corpus(corpus: &str) -> Result<String> {
         return Ok(corpus.into());
     }
     absolute(Path::new(corpus), "corpus")
+}
+
+fn absolute_preferences(file: Option<String>) -> Result<Option<String>> {
+    file.map(|file| absolute(Path::new(&file), "preferences")).transpose()
 }
 
 fn absolute_tokenizer(tokenizer: &str) -> Result<String> {

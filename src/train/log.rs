@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::metrics::{Record, StepRecord};
 use super::session::Session;
 use super::step::StepReport;
+use crate::config::Objective;
 
 /// Interval between logged steps; the first and the last are logged too.
 pub const LOG_EVERY: u64 = 10;
@@ -51,7 +52,12 @@ impl StepLogger {
     pub fn step(&mut self, session: &mut Session, step: &StepReport) -> Result<()> {
         self.count(session);
         let (now, last) = (step.step, session.total_steps());
-        if now == 1 || now.is_multiple_of(LOG_EVERY) || now == last {
+        // Steps that sample answers are few and slow.
+        let every = match session.config.objective() {
+            Objective::NextToken => LOG_EVERY,
+            _ => 1,
+        };
+        if now == 1 || now.is_multiple_of(every) || now == last {
             self.log(session, step)?;
         }
         Ok(())
@@ -70,6 +76,7 @@ impl StepLogger {
             grad_norm: step.grad_norm,
             tokens_per_second: self.tokens_per_second,
             memory: mlx_rs::memory::active_memory()? + mlx_rs::memory::cache_memory()?,
+            objective: step.objective,
         }))?;
         (self.clock, self.tokens_since) = (Duration::ZERO, 0);
         Ok(())

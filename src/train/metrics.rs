@@ -43,6 +43,100 @@ pub struct StepRecord {
     pub tokens_per_second: f64,
     /// Bytes that MLX holds, its cache of free buffers included.
     pub memory: usize,
+    /// What an objective tells beside its loss.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<ObjectiveRecord>,
+}
+
+/// What an objective tells of a step beside its loss.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ObjectiveRecord {
+    /// Of GRPO.
+    Grpo(GrpoRecord),
+    /// Of DPO.
+    Dpo(DpoRecord),
+}
+
+/// How the answers were that a step sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AnswersRecord {
+    /// Mean reward: the fraction of right answers.
+    pub reward: f32,
+    /// Mean of the groups' standard deviations of rewards.
+    pub reward_std: f32,
+    /// Fraction of the groups whose answers all have one reward, which have no gradient but that of the KL divergence.
+    pub equal_groups: f32,
+    /// Estimated from the answers: the mean of -log π over their tokens, in nats.
+    pub entropy: f32,
+    /// Mean length of an answer, in tokens.
+    pub answer_tokens: f32,
+}
+
+/// Of a step of GRPO; means over tokens are means over answers of the mean of their tokens, as in its loss.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GrpoRecord {
+    /// Of the sampled answers.
+    #[serde(flatten)]
+    pub answers: AnswersRecord,
+    /// KL divergence from the reference model, in nats per token (Schulman's k3).
+    pub kl: f32,
+    /// Fraction of tokens whose ratio is clipped.
+    pub clip_fraction: f32,
+}
+
+/// Of a step of DPO, with trl's names: means over pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DpoRecord {
+    /// β · log(π / π_ref) of the chosen answers.
+    #[serde(rename = "rewards/chosen")]
+    pub chosen_reward: f32,
+    /// Of the rejected answers.
+    #[serde(rename = "rewards/rejected")]
+    pub rejected_reward: f32,
+    /// Their difference.
+    #[serde(rename = "rewards/margins")]
+    pub margin: f32,
+    /// Fraction of pairs whose chosen answer has the higher reward.
+    #[serde(rename = "rewards/accuracies")]
+    pub accuracy: f32,
+    /// Log-probability of the chosen answers, in nats.
+    #[serde(rename = "logps/chosen")]
+    pub chosen_logprob: f32,
+    /// Of the rejected answers.
+    #[serde(rename = "logps/rejected")]
+    pub rejected_logprob: f32,
+}
+
+impl ObjectiveRecord {
+    /// From the terms of a step's loss, in their order, and from what is known of its answers, if it sampled any.
+    pub fn new(answers: Option<AnswersRecord>, terms: &[f32]) -> Option<Self> {
+        match (answers, terms) {
+            (Some(answers), &[kl, clip_fraction]) => Some(Self::Grpo(GrpoRecord {
+                answers,
+                kl,
+                clip_fraction,
+            })),
+            (
+                None,
+                &[
+                    chosen_reward,
+                    rejected_reward,
+                    accuracy,
+                    chosen_logprob,
+                    rejected_logprob,
+                ],
+            ) => Some(Self::Dpo(DpoRecord {
+                chosen_reward,
+                rejected_reward,
+                margin: chosen_reward - rejected_reward,
+                accuracy,
+                chosen_logprob,
+                rejected_logprob,
+            })),
+            _ => None,
+        }
+    }
 }
 
 /// Losses of the model after `step` steps, in nats per token, estimated from evenly spaced batches of each split.

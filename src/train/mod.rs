@@ -21,6 +21,7 @@ mod handover;
 mod in_memory;
 mod log;
 pub mod metrics;
+mod objective;
 mod observer;
 pub mod optimizers;
 mod own;
@@ -55,7 +56,7 @@ pub use together::follow;
 use anyhow::{Result, bail, ensure};
 
 use crate::compute::memory;
-use crate::config::OnNan;
+use crate::config::{Objective, OnNan};
 #[cfg(feature = "plots")]
 use crate::disk::durable;
 use log::StepLogger;
@@ -112,8 +113,7 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
             observer.stopped(session);
             return Ok(Outcome::Stopped);
         }
-        let batches = session.stepper.micro_batches(&session.train, session.state.step);
-        let begun = session.stepper.begin(&mut session.state, batches)?;
+        let begun = session.begin_step()?;
         session.join()?;
         let mut spike = report_pending(session, &mut log, observer, pending.replace(begun))?;
 
@@ -177,7 +177,9 @@ fn report_pending(
     }
     log.step(session, &step)?;
     observer.step(session, &step, log.tokens_per_second());
-    Ok(session.state.loss_level.observe(step.loss).then_some(step))
+    // Other losses than the next token's have no level: GRPO's is about 0 whatever the model has learned.
+    let has_level = session.config.objective() == Objective::NextToken;
+    Ok((has_level && session.state.loss_level.observe(step.loss)).then_some(step))
 }
 
 /// Records the batch of a step that is not finite, and ends the run unless such steps are skipped.

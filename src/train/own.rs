@@ -79,6 +79,7 @@ fn ensure_plain(config: &TrainConfig) -> Result<()> {
         (config.dropout != 0.0, "--dropout 0"),
         (config.lora_rank > 0, "no --lora-rank"),
         (config.init_from.is_some(), "no --init-from"),
+        (config.preferences.is_some(), "no --preferences"),
         (config.task.is_some(), "no --task"), // its targets are in part ignored
         (!config.freeze.is_empty(), "no --freeze"),
         (config.grad_clip == 0.0, "--grad-clip above 0"),

@@ -21,7 +21,7 @@ impl Session {
     /// If MLX fails (out of memory, device error).
     pub fn time_step(&mut self) -> Result<(Duration, Duration)> {
         let started = Instant::now();
-        let batches = self.stepper.micro_batches(&self.train, self.state.step);
+        let (batches, _) = self.next_batches()?;
         let data = started.elapsed();
         let started = Instant::now();
         self.stepper.step(&mut self.state, batches)?;
@@ -57,6 +57,7 @@ impl Session {
             grad_norm: 1.0,
             lr: self.config.lr,
             found_inf: false,
+            objective: None,
         };
         let started = Instant::now();
         for _ in 0..TIMED_LINES {

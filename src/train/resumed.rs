@@ -7,10 +7,13 @@ use crate::checkpoint::run::Run;
 use crate::config::TrainConfig;
 use crate::terminal::shell::quoted;
 
-/// `config`, starting from the base model that the run keeps, as the original may be gone.
+/// `config`, starting from the base or the reference model that the run keeps, as the original may be gone.
 pub fn with_run_base(run: &Run, config: &TrainConfig) -> TrainConfig {
-    let base = run.base_folder();
-    let kept = config.lora_rank > 0 && base.is_dir();
+    let base = match config.lora_rank {
+        0 => run.reference_folder(),
+        _ => run.base_folder(),
+    };
+    let kept = base.is_dir();
     TrainConfig {
         init_from: match kept {
             true => Some(base.to_string_lossy().into_owned()),

@@ -104,6 +104,7 @@ impl Session {
             m: self.state.m.clone(),
             v: self.state.v.clone(),
             apart: self.together.as_ref().and_then(Together::apart),
+            pair_logprobs: self.learner.pair_logprobs(),
         };
         self.metrics.sync(&self.run)?;
         checkpoint.save(&moments, &state, &self.sample)?;

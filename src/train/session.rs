@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use super::handover;
 use super::metrics::{ChangesRecord, Metrics, Record};
+use super::objective::Learner;
 use super::pace::Deadline;
 use super::resumed::{ensure_no_batch_ramp, last_trained_config, report_restart, with_run_base};
 use super::saving::SAMPLE_TOKENS;
@@ -48,6 +49,8 @@ pub struct Session {
     pub(super) run: Run,
     pub(super) state: TrainState,
     pub(super) stepper: Stepper,
+    /// What the steps learn from.
+    pub(super) learner: Learner,
     pub(super) evaluator: Evaluator,
     /// Training state of the last checkpoint.
     pub(super) saved: CheckpointState,
@@ -56,7 +59,7 @@ pub struct Session {
     pub(super) base: Option<PathBuf>,
     /// Sample of the last evaluation.
     pub(super) sample: String,
-    /// Of the last evaluation, for a task.
+    /// Of the last evaluation, for a task or preference pairs.
     pub(super) accuracy: Option<f64>,
     /// The other machines that it is trained on with this one.
     pub(super) together: Option<Together>,
@@ -72,7 +75,12 @@ pub struct Session {
 /// A configuration or a corpus that cannot be trained with.
 pub fn time_of_step(config: &TrainConfig, dataset: &Dataset) -> Result<Duration> {
     let mut setup = Setup::new(config, dataset)?;
-    setup.stepper(config, None)?.time_step(&mut setup.state, &setup.train)
+    let mut learner = Learner::new(config, &setup)?;
+    let (state, source) = (&mut setup.state, &setup.train);
+    let mut stepper = Stepper::new(config, &setup.model, &state.parameters, &state.frozen)?;
+    stepper.time_step_of(state, |stepper, state, count| {
+        Ok(learner.step_data(stepper, state, source, count)?.0)
+    })
 }
 
 impl Session {
@@ -100,7 +108,9 @@ impl Session {
             log::info!("corpus {}: {note}", config.corpus);
         }
         let run = Run::create(folder, &config)?;
-        keep_base(&run, &mut setup).inspect_err(|_| run.discard())?;
+        keep_base(&run, &mut setup)
+            .and_then(|()| setup.keep_reference(&run))
+            .inspect_err(|_| run.discard())?;
         Self::assemble(ranks, config, run, setup)
     }
 
@@ -139,6 +149,7 @@ impl Session {
             Setup::resume(&run, &config, dataset)?
         };
         keep_base(&run, &mut setup)?;
+        setup.keep_reference(&run)?;
         if config != run.config()? {
             run.write_config(&config)?;
         }
@@ -178,12 +189,13 @@ impl Session {
             let together = ranks.as_ref().map(of).transpose()?;
             anyhow::Ok((
                 setup.stepper(&config, ranks.as_ref())?,
+                Learner::new(&config, &setup)?,
                 together,
                 setup.evaluator(&config)?,
                 Metrics::open(&run, setup.state.step)?,
             ))
         };
-        let (stepper, together, evaluator, metrics) = parts().inspect_err(|_| run.discard())?;
+        let (stepper, learner, together, evaluator, metrics) = parts().inspect_err(|_| run.discard())?;
         let numerics = numerics_of(&config, ranks.as_deref());
         if let Some(ranks) = &ranks {
             ranks.set_remedy(format!(
@@ -197,6 +209,7 @@ impl Session {
         });
         Ok(Self {
             stepper,
+            learner,
             evaluator,
             deadline,
             metrics,
@@ -220,16 +233,15 @@ impl Session {
         })
     }
 
-    /// Estimates the time of a step.
-    pub(super) fn estimate_step_time(&mut self) -> Result<Duration> {
-        self.stepper.time_step(&mut self.state, &self.train)
-    }
-
     /// The losses over `count` training batches' worth of windows of each split, always the same, with as many rows at once as
     /// keep MLX busy.
     pub(super) fn estimate_losses(&mut self, count: usize) -> Result<Losses> {
         let context = self.config.context;
         let (all, rows) = (count * self.config.batch_size, self.evaluator.rows(context));
+        if let Some((losses, accuracy)) = self.estimate_preferences(all)? {
+            self.accuracy = Some(accuracy);
+            return Ok(losses);
+        }
         let parameters = self.state.model_parameters();
         let mut estimate = |source: &Source| {
             let batches = source.eval_batches(all, rows, context);
@@ -307,7 +319,8 @@ impl Session {
         self.task.as_ref()
     }
 
-    /// The fraction of held-out problems that the last evaluation found right.
+    /// The fraction of held-out problems that the last evaluation found right, or of held-out pairs whose chosen answer is
+    /// preferred.
     pub fn accuracy(&self) -> Option<f64> {
         self.accuracy
     }

@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::freeze;
 use super::optimizers::uses_adamw;
 use super::session::less_memory;
 use super::step::{Stepper, TrainState};
 use crate::checkpoint::run::Run;
-use crate::checkpoint::{self, Apart, Checkpoint, CheckpointState, Moments, WEIGHTS_FILE};
+use crate::checkpoint::{self, Apart, Checkpoint, CheckpointState, Moments, PairLogprobs, WEIGHTS_FILE, reference};
 use crate::compute::memory;
 use crate::compute::ranks::Ranks;
-use crate::config::{ModelConfig, TrainConfig};
+use crate::config::{ModelConfig, Objective, TrainConfig};
 use crate::data::corpus::Split;
 use crate::data::dataset::Dataset;
 use crate::data::source::Source;
@@ -45,6 +45,10 @@ pub struct Setup {
     pub sample: String,
     /// What the checkpoint has of ranks that train apart.
     pub apart: Option<Apart>,
+    /// The model that the run is tuned from by rewards or preferences.
+    pub reference: Option<Checkpoint>,
+    /// What that says of the pairs, of a resumed run.
+    pub pair_logprobs: Option<PairLogprobs>,
 }
 
 impl Setup {
@@ -55,6 +59,7 @@ impl Setup {
     pub fn new(config: &TrainConfig, dataset: &Dataset) -> Result<Self> {
         config.validate()?;
         config.device.select()?;
+        let mut reference = None;
         let (model, tokenizer, parameters, base) = match &config.init_from {
             None => {
                 let tokenizer = dataset.tokenizer(&config.tokenizer)?;
@@ -63,6 +68,9 @@ impl Setup {
             }
             Some(path) => {
                 let (checkpoint, base) = starting_point(config, Path::new(path))?;
+                if config.objective() != Objective::NextToken {
+                    reference = Some(checkpoint.clone());
+                }
                 let model = ModelConfig {
                     dropout: config.dropout,
                     lora: config.lora(),
@@ -97,6 +105,8 @@ impl Setup {
             base,
             sample: String::new(),
             apart: None,
+            reference,
+            pair_logprobs: None,
         })
     }
 
@@ -109,8 +119,15 @@ impl Setup {
         let folder = run.newest_checkpoint()?;
         checkpoint::verify(&folder)?;
         let (mut checkpoint, saved, state, apart) = load(config, &folder)?;
+        let same = saved.corpus == dataset.record()?;
+        if let (Some(file), false) = (&config.preferences, same) {
+            bail!(
+                "{file} has not the pairs that the run was trained on; restore that file, give its path with --preferences, or start a new run with --init-from {}",
+                quoted(&folder)
+            );
+        }
         ensure!(
-            saved.corpus == dataset.record()?,
+            same,
             "corpus {} is not the text that the run was trained on; restore that text, give its path with --corpus, or start a new run with --init-from {}",
             config.corpus,
             quoted(&folder)
@@ -138,6 +155,15 @@ impl Setup {
         );
         ensure_fits(config, model, true)?;
         let (train, val) = sources(config, &checkpoint.tokenizer, dataset)?;
+        let reference = saved
+            .reference
+            .as_deref()
+            .map(|hash| reference::load(run, hash))
+            .transpose()?;
+        let pair_logprobs = match (train.pairs(), val.pairs()) {
+            (Some(train), Some(val)) => Some(PairLogprobs::read(&folder, [train.len(), val.len()])?),
+            _ => None,
+        };
         Ok(Self {
             sample: checkpoint.load_sample(),
             model: checkpoint.model,
@@ -149,7 +175,20 @@ impl Setup {
             saved,
             base: checkpoint.base,
             apart,
+            reference,
+            pair_logprobs,
         })
+    }
+
+    /// Keeps the reference model in the run, if there is one and no checkpoint yet.
+    ///
+    /// # Errors
+    /// The disk is full or cannot be written.
+    pub fn keep_reference(&mut self, run: &Run) -> Result<()> {
+        if let (Some(reference), 0) = (&self.reference, self.saved.step) {
+            self.saved.reference = Some(reference::keep(run, reference)?);
+        }
+        Ok(())
     }
 
     /// The optimizer steps of a run from here, taken together with other `ranks`, if there are any.
@@ -187,7 +226,7 @@ pub(super) fn load(
     let checkpoint = Checkpoint::load(folder)?;
     let (parameters, frozen) = freeze::partition(config, &checkpoint.parameters)?;
     let (with_v, _) = parameters.partition(|name, array| uses_adamw(config.optimizer, name, array.shape()));
-    let (saved, Moments { m, v, apart }) = checkpoint.load_state(&parameters, &with_v)?;
+    let (saved, Moments { m, v, apart, .. }) = checkpoint.load_state(&parameters, &with_v)?;
     let state = TrainState {
         step: saved.step,
         parameters,
@@ -267,6 +306,13 @@ fn ensure_fits(config: &TrainConfig, model: &ModelConfig, begun: bool) -> Result
 /// The training and the validation split; of a text, each must have at least one row and the token after it.
 pub(super) fn sources(config: &TrainConfig, tokenizer: &Tokenizer, dataset: &Dataset) -> Result<(Source, Source)> {
     let source_of = |name: &str, split| {
+        if let Dataset::Preferences(data) = dataset {
+            return Ok(Source::Pairs(data.pairs(
+                &data.split(split)?,
+                tokenizer,
+                config.context,
+            )?));
+        }
         let source = dataset.source(tokenizer, split, config.special)?;
         let Some(tokens) = source.tokens() else {
             return Ok(source);

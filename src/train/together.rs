@@ -18,7 +18,7 @@ use super::step::{RankReduce, Stepper, TrainState};
 use crate::checkpoint::Apart;
 use crate::compute::memory;
 use crate::compute::ranks::Ranks;
-use crate::config::{ConfigOverrides, OnNan, Precision, TrainConfig};
+use crate::config::{ConfigOverrides, Objective, OnNan, Precision, TrainConfig};
 use crate::data::tokens::Tokens;
 use crate::model::parameters::Parameters;
 
@@ -137,6 +137,7 @@ impl Joins {
         let differences = both.map(|(start, now)| start.subtract(now)?.multiply(&share));
         let mean = self.reduce.sum(vec![Gradients {
             loss: Array::from_f32(0.0),
+            terms: Vec::new(),
             gradients: differences.collect::<MlxResult<_>>()?,
         }])?;
         let old = self.start.arrays().iter().zip(self.apart.momentum.arrays());
@@ -196,6 +197,10 @@ pub(super) fn rows(config: &TrainConfig, ranks: Option<&Ranks>) -> Result<([usiz
         );
         return Ok(([0, config.batch_size], config.batch_size));
     };
+    ensure!(
+        config.objective() == Objective::NextToken,
+        "rl and preferences are trained on one machine; start one process, without --hosts or mpirun"
+    );
     let rows = ranks.share(config.batch_size)?;
     if config.sync_every == 0 {
         return Ok((rows, config.batch_size));

@@ -40,6 +40,7 @@ const ROOMS: [(&str, &str); 10] = [
     ("export", include_str!("export.txt")),
     ("generate", include_str!("generate.txt")),
     ("lessons", include_str!("lessons.txt")),
+    ("preferences", include_str!("preferences.txt")),
     ("runs", include_str!("runs.txt")),
     ("tokenizer", include_str!("tokenizer.txt")),
 ];

@@ -56,6 +56,7 @@ impl Template {
             fs::write(folder.join(name), contents).unwrap();
         }
         fs::write(folder.join("bytes.tiktoken"), bytes()).unwrap();
+        fs::write(folder.join("pairs.jsonl"), pairs()).unwrap();
         for arguments in MADE_BY {
             let mut command = Command::new(place::program());
             command.args(arguments.split(' ')).current_dir(&folder);
@@ -104,6 +105,24 @@ impl Template {
             changed.iter().map(|(name, _)| name).collect::<Vec<_>>()
         );
     }
+}
+
+/// Preference pairs with enough prompts for some to be held out.
+fn pairs() -> String {
+    let words = [
+        "Now is",
+        "the winter",
+        "of our",
+        "discontent",
+        "Made",
+        "glorious",
+        "summer",
+        "by this",
+    ];
+    let prompts = words.iter().flat_map(|a| words.iter().map(move |b| format!("{a} {b}")));
+    prompts
+        .map(|prompt| format!("{{\"prompt\": \"{prompt}\", \"chosen\": \" sun\", \"rejected\": \" York\"}}\n"))
+        .collect()
 }
 
 /// A `.tiktoken` file of the 256 bytes: each in base64, and its rank.

@@ -69,6 +69,7 @@ fn save(checkpoint: &Checkpoint) {
         m: checkpoint.parameters.clone(),
         v: checkpoint.parameters.clone(),
         apart: None,
+        pair_logprobs: None,
     };
     let corpus = CorpusRecord {
         sha256: String::new(),

@@ -181,6 +181,7 @@ fn a_float16_step_is_tried_again_with_a_smaller_loss() {
             batch: fixture.batch.clone(),
             dropout_keys: vec![0; 20],
             ngram_rows: Vec::new(),
+            objective: None,
         };
         let report = stepper.step(&mut state, vec![batch]).unwrap();
         assert!(!report.found_inf && state.step == 1 && state.skipped == 0);
@@ -215,6 +216,7 @@ fn halves(whole: MicroBatch, parts: usize) -> Vec<MicroBatch> {
         },
         dropout_keys: whole.dropout_keys.clone(),
         ngram_rows: Vec::new(),
+        objective: None,
     };
     pieces.map(part).collect()
 }
@@ -256,6 +258,7 @@ fn a_skipped_step_changes_nothing() {
             batch: fixture.batch.clone(),
             dropout_keys: vec![0; 20],
             ngram_rows: Vec::new(),
+            objective: None,
         };
         let report = stepper.step(&mut state, halves(batch, grad_accum)).unwrap();
         assert!(report.found_inf && state.skipped == 1);

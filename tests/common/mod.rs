@@ -310,6 +310,7 @@ pub fn saved(checkpoint: Checkpoint) -> Checkpoint {
         m: checkpoint.parameters.clone(),
         v: checkpoint.parameters.clone(),
         apart: None,
+        pair_logprobs: None,
     };
     checkpoint
         .save(&moments, &CheckpointState::new(1, corpus, None), "")

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use mlx_gpt::config::SpecialTokens;
-use mlx_gpt::data::batches::eval_batches;
+use mlx_gpt::data::batches::{IGNORE_INDEX, eval_batches};
 use mlx_gpt::data::corpus::{Corpus, Split};
 use mlx_gpt::data::dataset::Dataset;
+use mlx_gpt::data::preferences::PreferenceData;
 use mlx_gpt::data::prepare::prepare;
 use mlx_gpt::evaluate::hellaswag;
 use mlx_gpt::tokenizer::{Bpe, CharTokenizer, Pattern, Tokenizer};
@@ -69,6 +70,30 @@ fn examples_with_endings() {
         &read,
     )
     .run(&folder());
+}
+
+#[test]
+fn preference_pairs() {
+    let _alone = alone();
+    let tokenizer: Tokenizer = CharTokenizer::from_text(" abcdefghij").into();
+    let read = |folder: &Path| {
+        let data = PreferenceData::read(&folder.join("pairs.jsonl"))?;
+        let pairs = data.pairs(&data.records, &tokenizer, 16)?;
+        let all: Vec<usize> = (0..pairs.len()).collect();
+        let batch = pairs.batch(&all, 16);
+        batch.check(tokenizer.vocab_size())?;
+        assert_eq!(batch.inputs.len(), 2 * 16 * data.records.len());
+        for targets in batch.targets.chunks(16) {
+            assert!(
+                targets.iter().any(|&id| id != IGNORE_INDEX),
+                "each answer has a token to learn"
+            );
+        }
+        Ok(())
+    };
+    let lines = "{\"prompt\": \"abc\", \"chosen\": \"d\", \"rejected\": \"hij\"}\n\n{\"prompt\": \"a b\", \"chosen\": \"c\", \"rejected\": \"d\", \"x\": [1]}\n";
+    let one = lines.lines().next().unwrap();
+    target("pairs.jsonl", "pairs.jsonl", &[lines.as_bytes(), one.as_bytes()], &read).run(&folder());
 }
 
 /// Tokens of the tokenizer that token files are read with here.

@@ -43,6 +43,19 @@ impl TaskRows {
         })
     }
 
+    /// A random problem of the part, and the tokens of its prompt.
+    pub fn prompt(&self, rng: &mut ChaCha8Rng) -> (Problem, Vec<u32>) {
+        let problem = self.task.sample(rng, self.part);
+        let ids = problem.prompt.chars().map(|character| self.ids[character as usize]);
+        let ids = ids.collect();
+        (problem, ids)
+    }
+
+    /// The token that ends an answer.
+    pub fn end(&self) -> u32 {
+        self.ids[END as usize]
+    }
+
     /// Random rows of `context` tokens.
     pub fn batch(&self, rng: &mut ChaCha8Rng, rows: usize, context: usize) -> Batch {
         let (mut inputs, mut targets) = (Vec::with_capacity(rows * context), Vec::with_capacity(rows * context));

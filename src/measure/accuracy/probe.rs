@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::tolerance::Tolerance;
 use crate::compute::compiled::compiled;
-use crate::config::{Device, ModelConfig, Precision, Preset, TrainConfig, default_threads};
+use crate::config::{Device, ModelConfig, Objective, Precision, Preset, TrainConfig, default_threads};
 use crate::data::batches::Batch;
 use crate::generate::Generator;
 use crate::model::Model;
@@ -135,6 +135,7 @@ impl Probe {
                 .map(|_| rng.random())
                 .collect(),
             ngram_rows: Vec::new(),
+            objective: None,
         }
     }
 
@@ -166,6 +167,7 @@ impl Probe {
             mean_rows: self.rows,
             micro_batches: 1,
             row_tokens: self.model.context,
+            objective: Objective::NextToken,
         };
         let mut workers = GradientWorkers::new(&loss_and_grad, threads()?)?;
         let batches = Arc::new(StepBatch::new(vec![self.micro_batch(0)])?);

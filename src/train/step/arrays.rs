@@ -2,6 +2,7 @@
 
 use mlx_rs::Array;
 
+use super::objective::ObjectiveArrays;
 use crate::compute::compiled::array_tree;
 
 /// A trainable parameter of any shape, and its moments of the same shape.
@@ -23,6 +24,8 @@ pub struct WorkerBatch {
     pub targets: Array,
     /// Which targets count, if not all of the step's.
     pub loss_mask: Option<LossMask>,
+    /// What the loss depends on, if it is not that of the next token.
+    pub objective: Option<ObjectiveArrays>,
     /// For each n-gram size the row of the n-gram table for each token, `[rows, T]`, among the rows that the step has. None if
     /// it has the whole table, or the model has none.
     pub ngram_rows: Vec<Array>,
@@ -45,6 +48,8 @@ pub struct Gradients {
     /// Sum over the rows, divided by the targets of the whole step: the losses of micro-batches and workers add up to the
     /// step's, in nats per token. A scalar.
     pub loss: Array,
+    /// What an objective tells beside its loss, scalars that add up to the step's as the losses do.
+    pub terms: Vec<Array>,
     /// Of the shapes of their parameters.
     pub gradients: Vec<Array>,
 }
@@ -72,6 +77,8 @@ pub struct StepMetrics {
     pub grad_norm: Array,
     /// Whether the loss or a gradient is not finite: then parameters and moments do not change.
     pub found_inf: Array,
+    /// What an objective tells beside its loss.
+    pub terms: Vec<Array>,
 }
 
 /// Inputs of the whole step as one function.
@@ -132,6 +139,8 @@ pub struct AllReduceOutputs {
 pub struct UpdateInputs {
     /// The loss of each gradient worker.
     pub losses: Vec<Array>,
+    /// The terms of each gradient worker.
+    pub terms: Vec<Vec<Array>>,
     /// The squared norms of the gradients of all parameters, those of other workers too. None where one function updates
     /// all parameters: it computes them.
     pub squared_norms: Option<Vec<Array>>,
@@ -145,16 +154,16 @@ pub struct UpdateInputs {
 
 array_tree! {
     ParameterState { parameter, m, v }
-    WorkerBatch { inputs, targets, loss_mask, ngram_rows, dropout_keys, loss_scale }
+    WorkerBatch { inputs, targets, loss_mask, objective, ngram_rows, dropout_keys, loss_scale }
     LossMask { counted, inverse_count }
-    Gradients { loss, gradients }
+    Gradients { loss, terms, gradients }
     StepScalars { updates, lr, muon_lr, m_correction, v_correction }
-    StepMetrics { loss, grad_norm, found_inf }
+    StepMetrics { loss, grad_norm, found_inf, terms }
     StepInputs { states, frozen, batch, scalars }
     StepOutputs { metrics, states }
     GradientInputs { accumulated, parameters, frozen, batch }
     RankGradients { workers, votes }
     AllReduceInputs { gradients }
     AllReduceOutputs { gradients, squared_norms }
-    UpdateInputs { losses, squared_norms, gradients, states, scalars }
+    UpdateInputs { losses, terms, squared_norms, gradients, states, scalars }
 }

@@ -36,6 +36,7 @@ impl StepControl {
                 found_inf: finite.logical_not()?,
                 loss,
                 grad_norm,
+                terms: Vec::new(),
             },
         })
     }
@@ -69,7 +70,7 @@ pub fn global_norm(squared_norms: &[Array]) -> Result<Array> {
 }
 
 /// The sum of scalars.
-fn total(scalars: &[Array]) -> Result<Array> {
+pub fn total(scalars: &[Array]) -> Result<Array> {
     let zero = Array::from_f32(0.0);
     scalars.iter().try_fold(zero, |sum, scalar| sum.add(scalar))
 }

@@ -147,6 +147,7 @@ pub fn fused(gradients: &LossAndGradFn, update: &UpdateFn, inputs: StepInputs) -
     let computed = gradients.gradients(0, &parameters, &frozen, &batch)?;
     update.update(UpdateInputs {
         losses: vec![computed.loss],
+        terms: vec![computed.terms],
         squared_norms: None,
         gradients: computed.gradients,
         states,

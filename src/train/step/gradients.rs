@@ -5,7 +5,8 @@ use mlx_rs::transforms::value_and_grad_with_argnums;
 use mlx_rs::{Array, Dtype, ops};
 
 use super::arrays::{Gradients, LossMask, WorkerBatch};
-use crate::config::{ModelConfig, Precision};
+use super::objective::ObjectiveRows;
+use crate::config::{ModelConfig, Objective, Precision};
 use crate::data::batches::{Batch, IGNORE_INDEX};
 use crate::model::Model;
 use crate::model::dropout::Dropout;
@@ -20,6 +21,8 @@ pub struct MicroBatch {
     pub dropout_keys: Vec<u32>,
     /// As in [`WorkerBatch`]: set by the [`Stepper`](super::Stepper), empty before.
     pub ngram_rows: Vec<Vec<u32>>,
+    /// What the loss depends on, if it is not that of the next token.
+    pub objective: Option<ObjectiveRows>,
 }
 
 /// The loss function whose gradients are computed: the same in every step of a run.
@@ -43,6 +46,8 @@ pub struct LossAndGradFn {
     pub micro_batches: usize,
     /// Tokens of a row; at most the model's context.
     pub row_tokens: usize,
+    /// What is minimised.
+    pub objective: Objective,
 }
 
 /// The micro-batches of a step.
@@ -82,6 +87,7 @@ impl StepBatch {
             batch,
             dropout_keys,
             ngram_rows,
+            objective,
         } = micro_batch;
         let context = batch.context();
         let shape = [(end - first) as i32, context as i32];
@@ -101,6 +107,7 @@ impl StepBatch {
                 Some(_) => tokens(&batch.indexable_targets()),
             },
             loss_mask,
+            objective: objective.as_ref().map(|rows| rows.arrays([first, end], context)),
             ngram_rows: ngram_rows.iter().map(|rows| tokens(rows)).collect(),
             dropout_keys: Array::from_slice(dropout_keys, &[dropout_keys.len() as i32 / 2, 2]),
             loss_scale: Array::from_f32(loss_scale),
@@ -126,12 +133,11 @@ impl LossAndGradFn {
     ) -> Result<Gradients> {
         let scaled = self.precision == Precision::Float16;
         let loss = |parameters: &[Array]| -> Result<Vec<Array>> {
-            let loss = self.loss(first_row, parameters, frozen, batch)?;
-            Ok(vec![if scaled {
-                loss.multiply(&batch.loss_scale)?
-            } else {
-                loss
-            }])
+            let mut losses = self.losses(first_row, parameters, frozen, batch)?;
+            if scaled {
+                losses[0] = losses[0].multiply(&batch.loss_scale)?;
+            }
+            Ok(losses) // the gradients are those of the first
         };
         let every: Vec<i32> = (0..parameters.len() as i32).collect();
         let (losses, gradients) = value_and_grad_with_argnums(loss, every.as_slice())(parameters)?;
@@ -144,12 +150,19 @@ impl LossAndGradFn {
         };
         Ok(Gradients {
             loss: unscaled(&losses[0])?,
+            terms: losses[1..].to_vec(),
             gradients: gradients.iter().map(unscaled).collect::<Result<_>>()?,
         })
     }
 
-    /// The contribution of these rows to the step's mean loss, a scalar.
-    fn loss(&self, first_row: usize, parameters: &[Array], frozen: &[Array], batch: &WorkerBatch) -> Result<Array> {
+    /// The contribution of these rows to the step's mean loss, then to its terms if the objective has any; scalars.
+    fn losses(
+        &self,
+        first_row: usize,
+        parameters: &[Array],
+        frozen: &[Array],
+        batch: &WorkerBatch,
+    ) -> Result<Vec<Array>> {
         let dtype = match self.precision {
             Precision::Float32 => Dtype::Float32,
             Precision::Bfloat16 => Dtype::Bfloat16,
@@ -171,13 +184,16 @@ impl LossAndGradFn {
             model = model.with_recompute(&self.model, &parameters);
         }
         let losses = model.losses(&batch.inputs, &batch.targets, dropout.as_ref())?; // [rows, T]
+        if let Some(rows) = &batch.objective {
+            return rows.losses(self.objective, &losses.negative()?);
+        }
         if let Some(mask) = &batch.loss_mask {
             // Selected, not multiplied: a loss that is not finite is ignored, too.
             let losses = ops::select(&mask.counted, &losses, Array::from_f32(0.0))?;
-            return losses.sum(None)?.multiply(&mask.inverse_count);
+            return Ok(vec![losses.sum(None)?.multiply(&mask.inverse_count)?]);
         }
         let tokens = self.mean_rows * self.micro_batches * self.row_tokens;
-        losses.sum(None)?.multiply(Array::from_f32(1.0 / tokens as f32))
+        Ok(vec![losses.sum(None)?.multiply(Array::from_f32(1.0 / tokens as f32))?])
     }
 }
 
@@ -190,6 +206,12 @@ impl Gradients {
         let pairs = self.gradients.iter().zip(&other.gradients);
         Ok(Self {
             loss: self.loss.add(&other.loss)?,
+            terms: self
+                .terms
+                .iter()
+                .zip(&other.terms)
+                .map(|(a, b)| a.add(b))
+                .collect::<Result<_>>()?,
             gradients: pairs.map(|(a, b)| a.add(b)).collect::<Result<_>>()?,
         })
     }

@@ -15,7 +15,7 @@ use super::gradients::{LossAndGradFn, MicroBatch, StepBatch};
 use super::update::UpdateFn;
 use crate::compute::compiled::compiled;
 use crate::compute::raw_graph;
-use crate::config::{Architecture, Device, Optimizer, Precision, Preset, TrainConfig};
+use crate::config::{Architecture, Device, Objective, Optimizer, Precision, Preset, TrainConfig};
 use crate::data::batches::Batch;
 use crate::model::dropout::Dropout;
 use crate::model::init;
@@ -43,6 +43,7 @@ fn kernels(config: &TrainConfig) -> Result<Vec<[usize; 2]>> {
         mean_rows: config.batch_size,
         micro_batches: 1,
         row_tokens: config.context,
+        objective: Objective::NextToken,
     };
     let update = UpdateFn::new(config, &model, &parameters);
     let micro_batch = MicroBatch {
@@ -53,6 +54,7 @@ fn kernels(config: &TrainConfig) -> Result<Vec<[usize; 2]>> {
         },
         dropout_keys: vec![3; 2 * Dropout::sites(model.layers)],
         ngram_rows: Vec::new(),
+        objective: None,
     };
     let batch = StepBatch::new(vec![micro_batch])?;
     let mut step = compiled(move |inputs| fused(&gradients, &update, inputs));

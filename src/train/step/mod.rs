@@ -2,7 +2,7 @@
 //!
 //! To be read in this order: [`arrays`] (what goes in and comes out), `state` (what a step changes), [`table`] (the rows of the
 //! n-gram table), [`gradients`], [`control`] (clipping, skipped steps), the [optimizers](super::optimizers), `update`,
-//! `loss_scale` (for float16), `functions` (all that in compiled functions), then [`Stepper`] here, [`workers`], and last
+//! [`objective`] (losses beside the next token's), `loss_scale` (for float16), `functions` (all that in compiled functions), then [`Stepper`] here, [`workers`], and last
 //! `reduce` (several machines):
 //!
 //! ```text
@@ -24,8 +24,10 @@ pub mod gradients;
 #[cfg(test)]
 mod kernel_buffers;
 mod loss_scale;
+pub mod objective;
 mod own;
 mod reduce;
+mod report;
 mod state;
 pub mod table;
 mod update;
@@ -39,6 +41,7 @@ use anyhow::Result;
 use mlx_rs::Array;
 use mlx_rs::transforms::async_eval;
 use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
 
 use super::optimizers::adamw::BETA1;
 use super::optimizers::ngram_decay;
@@ -54,51 +57,14 @@ use crate::data::tokens::Tokens;
 use crate::model::dropout::Dropout;
 use crate::model::ngrams;
 use crate::model::parameters::Parameters;
-use arrays::{StepMetrics, StepScalars};
+use arrays::StepScalars;
 use functions::{StepBatches, StepFunctions};
 use gradients::{LossAndGradFn, MicroBatch, StepBatch};
 pub use reduce::{BUCKET_BYTES, RankReduce};
+pub use report::{PendingStep, StepReport};
 pub use state::TrainState;
 use table::TableAccess;
 use update::UpdateFn;
-
-/// A computed step.
-#[derive(Clone, Copy, Debug)]
-pub struct StepReport {
-    /// Steps done with it.
-    pub step: u64,
-    /// Mean over the step's targets that are not ignored, before the update, in nats.
-    pub loss: f32,
-    /// Global norm of the gradient before clipping.
-    pub grad_norm: f32,
-    /// Learning rate of the step.
-    pub lr: f32,
-    /// The loss or a gradient was not finite: the step was skipped.
-    pub found_inf: bool,
-}
-
-/// A dispatched step, which may still be computing.
-pub struct PendingStep {
-    step: u64,
-    lr: f32,
-    metrics: StepMetrics,
-}
-
-impl PendingStep {
-    /// Waits for the step.
-    ///
-    /// # Errors
-    /// If MLX fails (out of memory, device error).
-    pub fn report(&self) -> Result<StepReport> {
-        Ok(StepReport {
-            step: self.step,
-            loss: self.metrics.loss.try_item_exact()?,
-            grad_norm: self.metrics.grad_norm.try_item_exact()?,
-            lr: self.lr,
-            found_inf: self.metrics.found_inf.try_item_exact()?,
-        })
-    }
-}
 
 /// Computes the optimizer steps of a run.
 pub struct Stepper {
@@ -158,6 +124,7 @@ impl Stepper {
             mean_rows,
             micro_batches: config.grad_accum,
             row_tokens: config.context,
+            objective: config.objective(),
         };
         let update = UpdateFn::new(config, model, parameters);
         let trains_table = parameters.get(ngrams::TABLE).is_ok();
@@ -208,20 +175,30 @@ impl Stepper {
 
     /// The micro-batches of a step, with the keys of their dropout masks.
     pub fn micro_batches(&self, source: &Source, step: u64) -> Vec<MicroBatch> {
-        let config = &self.config;
-        let mut rng = batches::step_rng(self.batch_seed, step);
+        let mut rng = self.rng(step);
         let batch = match self.shuffled_starts(source, step) {
-            Some((tokens, starts)) => Batch::gather(tokens, &starts, config.context),
-            None => source.batch(&mut rng, self.step_rows(), config.context),
+            Some((tokens, starts)) => Batch::gather(tokens, &starts, self.config.context),
+            None => source.batch(&mut rng, self.step_rows(), self.config.context),
         };
+        self.divide(&mut rng, batch)
+    }
+
+    /// Rows as micro-batches, with the keys of their dropout masks.
+    pub fn divide(&self, rng: &mut ChaCha8Rng, batch: Batch) -> Vec<MicroBatch> {
         batch
-            .split(config.batch_size)
+            .split(self.config.batch_size)
             .map(|batch| MicroBatch {
                 batch,
                 dropout_keys: (0..2 * self.dropout_sites).map(|_| rng.random()).collect(),
                 ngram_rows: Vec::new(),
+                objective: None,
             })
             .collect()
+    }
+
+    /// The random numbers of a step.
+    pub fn rng(&self, step: u64) -> ChaCha8Rng {
+        batches::step_rng(self.batch_seed, step)
     }
 
     /// Offsets of the step's rows in the training tokens, if these are a text.
@@ -229,8 +206,7 @@ impl Stepper {
         if let Some((_, starts)) = self.shuffled_starts(source, step) {
             return starts;
         }
-        let mut rng = batches::step_rng(self.batch_seed, step);
-        source.row_starts(&mut rng, self.step_rows(), self.config.context)
+        source.row_starts(&mut self.rng(step), self.step_rows(), self.config.context)
     }
 
     /// The text and where the step's rows begin in it, if they are windows of a pass.
@@ -347,11 +323,13 @@ impl Stepper {
         let changed = [&state.parameters, &state.m, &state.v]
             .into_iter()
             .flat_map(Parameters::arrays);
-        async_eval(changed.chain([&metrics.loss, &metrics.grad_norm, &metrics.found_inf]))?;
+        let reported = [&metrics.loss, &metrics.grad_norm, &metrics.found_inf];
+        async_eval(changed.chain(reported).chain(&metrics.terms))?;
         Ok(PendingStep {
             step: state.step + 1,
             lr,
             metrics,
+            answers: None,
         })
     }
 
@@ -361,13 +339,28 @@ impl Stepper {
     /// # Errors
     /// Those of [`step`](Self::step).
     pub fn time_step(&mut self, state: &mut TrainState, source: &Source) -> Result<Duration> {
+        self.time_step_of(state, |stepper, state, count| {
+            let mut batches = stepper.micro_batches(source, state.step);
+            batches.truncate(count);
+            Ok(batches)
+        })
+    }
+
+    /// The same, with the time that `make` takes for that many micro-batches.
+    ///
+    /// # Errors
+    /// Those of [`step`](Self::step) and of `make`.
+    pub fn time_step_of(
+        &mut self,
+        state: &mut TrainState,
+        mut make: impl FnMut(&Self, &TrainState, usize) -> Result<Vec<MicroBatch>>,
+    ) -> Result<Duration> {
         let grad_accum = self.config.grad_accum;
         let measured = grad_accum.min(2);
         let mut time = Duration::ZERO;
         for _ in 0..2 {
-            let mut batches = self.micro_batches(source, state.step);
-            batches.truncate(measured);
             let started = Instant::now();
+            let batches = make(self, state, measured)?;
             let loss_scale = state.loss_scale.unwrap_or_default().scale;
             let batches = self.prepare(batches)?;
             self.dispatch(state, &batches, loss_scale, false)?.report()?;

@@ -4,7 +4,7 @@ use mlx_rs::Array;
 use mlx_rs::error::{Exception, Result};
 
 use super::arrays::{ParameterState, StepOutputs, StepScalars, UpdateInputs};
-use super::control::{StepControl, sum_of_squares};
+use super::control::{StepControl, sum_of_squares, total};
 use crate::config::{ModelConfig, TrainConfig};
 use crate::model::parameters::Parameters;
 use crate::train::optimizers::{ParameterOptimizer, adamw, muon};
@@ -53,7 +53,16 @@ impl UpdateFn {
             Some(squared_norms) => squared_norms,
             None => inputs.gradients.iter().map(sum_of_squares).collect::<Result<_>>()?,
         };
-        let control = StepControl::new(&inputs.losses, &squared_norms, &inputs.scalars, self.grad_clip)?;
+        let mut control = StepControl::new(&inputs.losses, &squared_norms, &inputs.scalars, self.grad_clip)?;
+        let count = inputs.terms.first().map_or(0, Vec::len);
+        let of_all = |term: usize| {
+            inputs
+                .terms
+                .iter()
+                .map(|worker| worker[term].clone())
+                .collect::<Vec<_>>()
+        };
+        control.metrics.terms = (0..count).map(|term| total(&of_all(term))).collect::<Result<_>>()?;
         Ok(StepOutputs {
             states: self.next_states(&inputs.states, &inputs.gradients, &control, &inputs.scalars)?,
             metrics: control.metrics,

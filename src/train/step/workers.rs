@@ -43,8 +43,10 @@ impl GradientWorkers {
     pub fn of_rows(loss_and_grad: &LossAndGradFn, rows: [usize; 2], threads: usize) -> Result<Self> {
         let loss_and_grad = loss_and_grad.clone();
         let count = worker_count(&loss_and_grad, rows[1] - rows[0], threads);
+        let unit = loss_and_grad.objective.rows_of_example();
+        let examples = (rows[1] - rows[0]) / unit;
         let work = move |index: usize| {
-            let part = [index, index + 1].map(|index| rows[0] + index * (rows[1] - rows[0]) / count);
+            let part = [index, index + 1].map(|index| rows[0] + unit * (index * examples / count));
             gradient_work(loss_and_grad.clone(), part)
         };
         Ok(Self(match threads {
@@ -86,7 +88,8 @@ impl GradientWorkers {
 /// embd / 2 tokens to pay off. With fewer workers, the BLAS uses the other cores inside each matrix product.
 fn worker_count(step: &LossAndGradFn, rows: usize, threads: usize) -> usize {
     let tokens = rows * step.row_tokens;
-    threads.min(rows).min(2 * tokens / step.model.embd).max(1)
+    let examples = rows / step.objective.rows_of_example();
+    threads.min(examples).min(2 * tokens / step.model.embd).max(1)
 }
 
 /// The function of a worker: the gradients of its rows, summed over all micro-batches. They are evaluated after each
@@ -176,6 +179,7 @@ impl UpdateWorkers {
         scalars: &StepScalars,
     ) -> Result<StepOutputs> {
         let losses: Vec<Array> = gradients.iter().map(|worker| worker.loss.clone()).collect();
+        let terms: Vec<Vec<Array>> = gradients.iter().map(|worker| worker.terms.clone()).collect();
         let ReducedByWorker {
             gradients,
             squared_norms,
@@ -187,6 +191,7 @@ impl UpdateWorkers {
             .zip(gradients)
             .map(|(indices, gradients)| UpdateInputs {
                 losses: losses.clone(),
+                terms: terms.clone(),
                 squared_norms: squared_norms.clone(),
                 gradients,
                 states: indices.iter().filter_map(|&index| states[index].take()).collect(),
