@@ -70,6 +70,11 @@ impl Observer for TrainingReport {
             let (name, summary) = (task.name(), task.summary());
             say(format_args!("task     {name}: {summary}, vocabulary {vocabulary}"));
         }
+        if let (Some(chat), Some([train, val])) = (&config.chat, session.conversation_counts()) {
+            say(format_args!(
+                "chat     {chat}: {train} training conversations, {val} validation conversations, vocabulary {vocabulary}"
+            ));
+        }
         if let Some([train, val]) = session.token_counts() {
             let corpus = match config.corpus.as_str() {
                 DEFAULT_CORPUS => "Shakespeare's plays (built in)",

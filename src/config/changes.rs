@@ -32,6 +32,7 @@ const MUTABLE_ON_RESUME: &[&str] = &[
     "keep_every",
     "on_nan",
     "corpus",    // a path: the text itself is compared
+    "chat",      // as corpus
     "tokenizer", // a path: the tokenizer itself is compared
     "init_from", // a path: read when the run starts, and again if it has no checkpoint yet
 ];

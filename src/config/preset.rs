@@ -151,6 +151,7 @@ impl Preset {
             digits: None,
             reverse_digits: None,
             mask_prompt: None,
+            chat: None,
             init_from: None,
             arch: model.architecture,
             position: model.components.position,

@@ -13,6 +13,7 @@ impl TrainConfig {
     pub fn validate(&self) -> Result<()> {
         self.validate_training()?;
         self.validate_task()?;
+        self.validate_chat()?;
         // A model that is loaded has sizes of its own.
         if self.init_from.is_none() {
             self.model_config(1).validate()?; // of any vocabulary

@@ -1,10 +1,11 @@
-//! A dataset in any form: text, prepared token shards, token files of other programs, or a task.
+//! A dataset in any form: text, prepared token shards, token files of other programs, a task, or conversations.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::conversations::{ConversationRows, Conversations};
 use super::corpus::{Corpus, Split};
 use super::manifest::{Manifest, open_shards};
 use super::source::Source;
@@ -13,6 +14,7 @@ use super::token_folder::TokenFolder;
 use super::tokens::Tokens;
 use crate::config::{SpecialTokens, TrainConfig};
 use crate::disk::hash::sha256;
+use crate::tokenizer::chat::ChatTemplate;
 use crate::tokenizer::folder::TOKENIZER;
 use crate::tokenizer::{CharTokenizer, Tokenizer};
 
@@ -31,12 +33,15 @@ pub enum Dataset {
     Tokens(TokenFolder),
     /// Problems that are made on the fly.
     Task(TaskData),
+    /// Conversations.
+    Chat(Conversations),
 }
 
 /// Identifies the text that a run was trained on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CorpusRecord {
-    /// SHA-256 of the normalised text; for token files of other programs, of their hashes; for a task, of its description.
+    /// SHA-256 of the normalised text; for token files of other programs, of their hashes; for a task, of its description; for
+    /// conversations, of their file.
     pub sha256: String,
     /// The byte at which the validation split begins; for token files of other programs, the size of the training files.
     #[serde(rename = "cut")]
@@ -52,14 +57,15 @@ pub struct SplitTokens {
 }
 
 impl Dataset {
-    /// What a configuration trains on: its task, or its corpus.
+    /// What a configuration trains on: its task, its conversations, or its corpus.
     ///
     /// # Errors
     /// As [`open`](Self::open), or a task with options that are not valid.
     pub fn of_config(config: &TrainConfig) -> Result<Self> {
-        match TaskData::of_config(config)? {
-            Some(task) => Ok(Self::Task(task)),
-            None => Self::open(&config.corpus),
+        match (TaskData::of_config(config)?, &config.chat) {
+            (Some(task), _) => Ok(Self::Task(task)),
+            (None, Some(chat)) => Ok(Self::Chat(Conversations::read(chat)?)),
+            (None, None) => Self::open(&config.corpus),
         }
     }
 
@@ -92,6 +98,7 @@ impl Dataset {
         let folder = match self {
             Self::Text(corpus) => return corpus.name.clone(),
             Self::Task(task) => return task.name().into(),
+            Self::Chat(conversations) => return conversations.name(),
             Self::Prepared { folder, .. } | Self::Tokens(TokenFolder { folder, .. }) => folder,
         };
         let name = folder.file_name().unwrap_or(folder.as_os_str());
@@ -102,7 +109,7 @@ impl Dataset {
     pub fn notes(&self) -> &[String] {
         match self {
             Self::Text(corpus) => &corpus.notes,
-            Self::Prepared { .. } | Self::Task(_) => &[],
+            Self::Prepared { .. } | Self::Task(_) | Self::Chat(_) => &[],
             Self::Tokens(folder) => folder.notes(),
         }
     }
@@ -132,16 +139,17 @@ impl Dataset {
             ),
             Self::Tokens(folder) => folder.characters(),
             Self::Task(task) => Ok(task.tokenizer()),
+            Self::Chat(conversations) => Ok(CharTokenizer::from_text(&conversations.characters())),
         })?;
         self.check(&tokenizer)?;
         Ok(tokenizer)
     }
 
-    /// The tokenizer of the tokens, as a name for [`tokenizer`](Self::tokenizer); `None` for text, which any can encode, and for
-    /// tasks, whose default it is.
+    /// The tokenizer of the tokens, as a name for [`tokenizer`](Self::tokenizer); `None` for text and conversations, which any can
+    /// encode, and for tasks, whose default it is.
     pub fn own_tokenizer(&self) -> Option<String> {
         match self {
-            Self::Text(_) | Self::Task(_) => None,
+            Self::Text(_) | Self::Task(_) | Self::Chat(_) => None,
             Self::Prepared { folder, .. } => Some(folder.join(TOKENIZER).to_string_lossy().into_owned()),
             Self::Tokens(folder) => Some(folder.own_tokenizer().into()),
         }
@@ -178,12 +186,19 @@ impl Dataset {
         self.tokens_with(tokenizer, split, SpecialTokens::Text)
     }
 
-    /// A split as a source of training rows, with special tokens in a text encoded according to `special`. The validation
-    /// split of a task has its held-out problems.
+    /// A split as a source of the training rows of `config`. The validation split of a task has its held-out problems;
+    /// conversations are written by the model's `template`.
     ///
     /// # Errors
-    /// As [`tokens_with`](Self::tokens_with); a tokenizer without the characters of the task.
-    pub fn source(&self, tokenizer: &Tokenizer, split: Split, special: SpecialTokens) -> Result<Source> {
+    /// As [`tokens_with`](Self::tokens_with); a tokenizer without the characters of the task; conversations that the template
+    /// refuses, or without one.
+    pub fn source(
+        &self,
+        tokenizer: &Tokenizer,
+        template: Option<&ChatTemplate>,
+        split: Split,
+        config: &TrainConfig,
+    ) -> Result<Source> {
         Ok(match self {
             Self::Task(task) => {
                 let part = if split == Split::Val {
@@ -193,7 +208,12 @@ impl Dataset {
                 };
                 Source::Task(Box::new(TaskRows::new(task, part, tokenizer)?))
             }
-            _ => Source::Text(self.tokens_with(tokenizer, split, special)?.tokens),
+            Self::Chat(conversations) => {
+                let template = template.context("the model has no chat template to write conversations with")?;
+                let rows = ConversationRows::new(conversations, split, template, tokenizer, config.context)?;
+                Source::Chat(rows)
+            }
+            _ => Source::Text(self.tokens_with(tokenizer, split, config.special)?.tokens),
         })
     }
 
@@ -248,6 +268,10 @@ impl Dataset {
                 "task {} makes problems and has no text; give a text with --corpus",
                 task.name()
             ),
+            Self::Chat(conversations) => bail!(
+                "{} has conversations and no text; give a text with --corpus",
+                conversations.path
+            ),
         }
     }
 
@@ -268,6 +292,10 @@ impl Dataset {
             Self::Tokens(folder) => folder.record()?,
             Self::Task(task) => CorpusRecord {
                 sha256: sha256(task.identity()),
+                split_offset: 0,
+            },
+            Self::Chat(conversations) => CorpusRecord {
+                sha256: conversations.sha256().into(),
                 split_offset: 0,
             },
         })

@@ -4,6 +4,7 @@
 use rand_chacha::ChaCha8Rng;
 
 use super::batches::{self, Batch};
+use super::conversations::ConversationRows;
 use super::tasks::TaskRows;
 use super::tokens::Tokens;
 
@@ -13,6 +14,8 @@ pub enum Source {
     Text(Tokens),
     /// Rows of problems that are made on the fly.
     Task(Box<TaskRows>),
+    /// Conversations, each of which is a row.
+    Chat(ConversationRows),
 }
 
 impl Source {
@@ -24,6 +27,7 @@ impl Source {
                 Batch::gather(tokens, &starts, context)
             }
             Self::Task(problems) => problems.batch(rng, rows, context),
+            Self::Chat(conversations) => conversations.batch(rng, rows, context),
         }
     }
 
@@ -31,7 +35,7 @@ impl Source {
     pub fn row_starts(&self, rng: &mut ChaCha8Rng, rows: usize, context: usize) -> Vec<usize> {
         match self {
             Self::Text(tokens) => batches::row_starts(rng, rows, tokens.len(), context),
-            Self::Task(_) => Vec::new(),
+            Self::Task(_) | Self::Chat(_) => Vec::new(),
         }
     }
 
@@ -40,6 +44,7 @@ impl Source {
         match self {
             Self::Text(tokens) => batches::eval_batches(tokens, count, rows, context).collect(),
             Self::Task(problems) => problems.eval_batches(count, rows, context),
+            Self::Chat(conversations) => conversations.eval_batches(count, rows, context),
         }
     }
 
@@ -47,7 +52,15 @@ impl Source {
     pub fn tokens(&self) -> Option<&Tokens> {
         match self {
             Self::Text(tokens) => Some(tokens),
-            Self::Task(_) => None,
+            Self::Task(_) | Self::Chat(_) => None,
+        }
+    }
+
+    /// Its conversations, if it has any.
+    pub fn conversations(&self) -> Option<&ConversationRows> {
+        match self {
+            Self::Chat(conversations) => Some(conversations),
+            Self::Text(_) | Self::Task(_) => None,
         }
     }
 }

@@ -80,6 +80,7 @@ fn ensure_plain(config: &TrainConfig) -> Result<()> {
         (config.lora_rank > 0, "no --lora-rank"),
         (config.init_from.is_some(), "no --init-from"),
         (config.task.is_some(), "no --task"), // its targets are in part ignored
+        (config.chat.is_some(), "no --chat"), // as well
         (!config.freeze.is_empty(), "no --freeze"),
         (config.grad_clip == 0.0, "--grad-clip above 0"),
         (
