@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::json;
 
+use super::eval_chat::ChatEvaluation;
 use crate::checkpoint::runs::{self, run_of};
 use crate::checkpoint::{Checkpoint, read_state_if_any};
 use crate::config::{Device, SpecialTokens};
@@ -19,7 +20,7 @@ use crate::evaluate::text::evaluate_checkpoint;
 use crate::terminal::console::{self, say};
 use crate::terminal::progress::{Progress, Unit};
 
-/// Evaluate a model's exact loss on a text, or its accuracy on a task or on HellaSwag
+/// Evaluate a model's exact loss on a text or on conversations, or its accuracy on a task or on HellaSwag
 ///
 /// Reads the text in windows of the model's context, so that every token but the first is predicted exactly once. The
 /// loss is in nats per token; bits per byte also compare models with different tokenizers.
@@ -30,6 +31,10 @@ use crate::terminal::progress::{Progress, Unit};
 ///
 /// A model of `train --task` needs no text: it solves 10,000 problems that were never trained on (or all there are) by
 /// greedy decoding, and `accuracy` is the fraction of exactly right answers.
+///
+/// Of a model of `train --chat`, or with --chat, the loss is that of the assistant's answers alone, each with the token that ends
+/// it. With --accuracy, the model also answers the last question of each conversation by greedy decoding, and `accuracy` is
+/// the fraction of answers that are exactly those of the file.
 ///
 /// With --hellaswag, the model chooses the most likely of several endings of a text. An ending's loss is the sum of its
 /// tokens' negative log-likelihoods (completion style, as in Karpathy's build-nanogpt and llm.c). `accuracy` is the
@@ -45,6 +50,7 @@ Examples:
     mlx-gpt eval --corpus other.txt --json           on another text, for programs
     mlx-gpt eval --stride 16                         in windows that start 16 tokens apart
     mlx-gpt eval --checkpoint runs/addition --json   accuracy on a task
+    mlx-gpt eval --chat test.jsonl --accuracy        loss on answers, and how many are right
     mlx-gpt eval --hellaswag assets/endings.jsonl    multiple-choice accuracy")]
 pub struct Options {
     /// A run, or one of its step folders [default: the newest run below runs/]
@@ -53,6 +59,12 @@ pub struct Options {
     /// Text to evaluate on [default: the run's corpus]
     #[arg(long, value_name = "PATH")]
     corpus: Option<String>,
+    /// Conversations to evaluate on, in JSONL as for train [default: the run's, if it was trained on some]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["corpus", "stride", "special", "hellaswag"])]
+    chat: Option<String>,
+    /// Also compare the model's answer to the last question of each conversation
+    #[arg(long)]
+    accuracy: bool,
     /// Which part of the text: val is its last tenth; a token folder has its own splits [default: val of the run's
     /// corpus, all of another]
     #[arg(long, value_enum)]
@@ -88,8 +100,22 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     })?;
     let config = state.as_ref().and_then(|state| state.config.as_ref());
     let task = config.map(TaskData::of_config).transpose()?.flatten();
+    let chat = ChatEvaluation {
+        given: options.chat.as_deref(),
+        trained_on: config.and_then(|config| config.chat.as_deref()),
+        record: state.as_ref().map(|state| &state.corpus),
+        split: options.split,
+        accuracy: options.accuracy,
+        json: options.json,
+    };
+    let is_chat = chat.given.is_some() || (chat.trained_on.is_some() && options.corpus.is_none());
+    ensure!(
+        !options.accuracy || (is_chat && options.hellaswag.is_none()),
+        "accuracy is for conversations; give some with --chat, or leave --accuracy out"
+    );
     match (&options.hellaswag, task) {
         (Some(file), _) => evaluate_hellaswag(&checkpoint, file, options.json)?,
+        (None, _) if is_chat => chat.run(&checkpoint)?,
         (None, Some(task)) => measure_accuracy(&checkpoint, &task, options)?,
         (None, None) => measure_loss(&checkpoint, state.map(|state| state.corpus), options)?,
     }

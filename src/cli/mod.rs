@@ -10,6 +10,7 @@
 
 mod bench;
 mod calculate;
+mod chat;
 mod clock;
 mod command;
 mod completions;
@@ -18,6 +19,7 @@ mod data;
 mod distributed;
 mod doctor;
 mod eval;
+mod eval_chat;
 mod export;
 mod generate;
 mod hosts;
@@ -75,6 +77,7 @@ pub struct Cli {
 enum Command {
     Train(Box<train::Options>),
     Generate(generate::Options),
+    Chat(chat::Options),
     Eval(eval::Options),
     Calculate(calculate::Options),
     Export(export::Options),
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
     let result = match command {
         Command::Train(options) => train::run(*options),
         Command::Generate(options) => generate::run(&options),
+        Command::Chat(options) => chat::run(&options),
         Command::Eval(options) => eval::run(&options),
         Command::Calculate(options) => calculate::run(&options),
         Command::Export(options) => export::run(&options),

@@ -36,6 +36,7 @@ Examples:
     mlx-gpt train --corpus notes/ --steps 5000      on your own text
     mlx-gpt train --task addition --digits 3        on sums that are made on the fly
     mlx-gpt train --task calculator                 on problems with their working
+    mlx-gpt train --init-from runs/x --chat c.jsonl on conversations: finetune runs/x to chat
     mlx-gpt train --layers 6 --embd 192 --heads 6   another shape
     mlx-gpt train --init-from models/gpt2 --lora-rank 8 --corpus notes/
                                                     fine-tune OpenAI's GPT-2 with low-rank adapters

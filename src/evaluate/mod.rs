@@ -1,5 +1,5 @@
 //! How well a model predicts: its exact loss on a text ([`text`]), which ending of a text it finds the likeliest
-//! ([`hellaswag`]), and how many problems of a task it solves ([`task`]).
+//! ([`hellaswag`]), how many problems of a task it solves ([`task`]), and how it answers in conversations ([`chat`]).
 //!
 //! ```no_run
 //! use mlx_gpt::checkpoint::Checkpoint;
@@ -15,6 +15,7 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
+pub mod chat;
 pub mod hellaswag;
 pub mod task;
 pub mod text;
