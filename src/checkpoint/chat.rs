@@ -55,13 +55,21 @@ pub fn with_chat_tokens(tokenizer: &Tokenizer, characters: &str) -> Result<Token
         other => other.clone(),
     };
     let known = extended.special_tokens();
-    let new: Vec<&str> = CHAT_TOKENS.into_iter().filter(|&token| !known.contains_key(token)).collect();
+    let new: Vec<&str> = CHAT_TOKENS
+        .into_iter()
+        .filter(|&token| !known.contains_key(token))
+        .collect();
     extended.with_special_tokens(&new)
 }
 
 /// The token that ends a turn.
 pub fn end_of_turn(tokenizer: &Tokenizer) -> Vec<u32> {
-    tokenizer.special_tokens().get(END_OF_TURN).copied().into_iter().collect()
+    tokenizer
+        .special_tokens()
+        .get(END_OF_TURN)
+        .copied()
+        .into_iter()
+        .collect()
 }
 
 #[cfg(test)]

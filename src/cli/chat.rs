@@ -138,7 +138,9 @@ impl Conversation<'_> {
             "/help" => say(HELP),
             _ if command.starts_with('/') && !command.starts_with("//") => {
                 let unknown = || {
-                    bail!("unknown command {command}; /help lists the commands; to say a text that begins with /, write /{command}")
+                    bail!(
+                        "unknown command {command}; /help lists the commands; to say a text that begins with /, write /{command}"
+                    )
                 };
                 return Ok(unknown());
             }
@@ -157,7 +159,13 @@ impl Conversation<'_> {
     /// Appends the conversation to a file, which so loses nothing.
     fn save(&self, file: &Path) -> Result<()> {
         let line = format!("{}\n", json!({ "messages": self.messages }));
-        let append = || OpenOptions::new().create(true).append(true).open(file)?.write_all(line.as_bytes());
+        let append = || {
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(file)?
+                .write_all(line.as_bytes())
+        };
         append().with_context(|| format!("{} cannot be written", file.display()))?;
         say(format_args!("appended to {}", file.display()));
         Ok(())
@@ -213,7 +221,10 @@ impl Conversation<'_> {
         console::print("\n")?;
         let completion = self.text.completion();
         if completion.finish_reason == Some(FinishReason::Length) {
-            say(format_args!("note: the answer ends after {} tokens", completion.ids.len()));
+            say(format_args!(
+                "note: the answer ends after {} tokens",
+                completion.ids.len()
+            ));
         }
         self.messages.push(Message::new(Role::Assistant, &completion.text));
         Ok(())

@@ -42,7 +42,9 @@ impl ChatEvaluation<'_> {
             is_training_file || self.given.is_some(),
             "{path} has changed since the run was trained on it; give a file with --chat"
         );
-        let Dataset::Chat(conversations) = dataset else { return Ok(()) };
+        let Dataset::Chat(conversations) = dataset else {
+            return Ok(());
+        };
         ensure!(
             is_training_file || self.split.is_none_or(|split| split == Split::All) || self.record.is_none(),
             "{path} is not what the run was trained on, so it has no train/val split; leave --split out"
@@ -50,7 +52,10 @@ impl ChatEvaluation<'_> {
         let default = if is_training_file { Split::Val } else { Split::All };
         let split = self.split.unwrap_or(default);
         let rows = rows(checkpoint, &conversations, split)?;
-        ensure!(rows.count() > 0, "{path}: that part has no conversation; give --split all");
+        ensure!(
+            rows.count() > 0,
+            "{path}: that part has no conversation; give --split all"
+        );
         if let Some(note) = rows.note() {
             say(format_args!("note: {path}: {note}"));
         }

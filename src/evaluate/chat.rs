@@ -64,13 +64,17 @@ pub fn last_answers(
 ) -> Result<(Score, Vec<(usize, String)>)> {
     let (template, tokenizer) = (template(checkpoint)?, &checkpoint.tokenizer);
     let ends = checkpoint.eos_tokens();
-    let end = *ends.first().context("the model has no eos token, so that its answers have no end")?;
+    let end = *ends
+        .first()
+        .context("the model has no eos token, so that its answers have no end")?;
     let question = |conversation: &Conversation| {
         let ChatTokens { ids, answers } = template.encode_answers(tokenizer, &conversation.messages)?;
         let last = answers.last().cloned().unwrap_or_default();
         let expected: Vec<u32> = ids[last].iter().copied().take_while(|id| !ends.contains(id)).collect();
         let said = &conversation.messages;
-        let before = said.iter().rposition(|message| message.role == crate::tokenizer::chat::Role::Assistant);
+        let before = said
+            .iter()
+            .rposition(|message| message.role == crate::tokenizer::chat::Role::Assistant);
         let said = &said[..before.unwrap_or(0)];
         let context = checkpoint.model.context;
         // Room for the right answer; a wrong one may be longer than that.

@@ -125,6 +125,8 @@ fn text(source: Source) -> Result<Tokens> {
     match source {
         Source::Text(tokens) => Ok(tokens),
         Source::Task(_) => bail!("recipes are compared by their loss on a text, and a task has none; leave task out"),
-        Source::Chat(_) => bail!("recipes are compared by their loss on a text, not on conversations; leave chat out"),
+        Source::Chat(_) => {
+            bail!("recipes are compared by their loss on a text, and conversations are none; leave chat out")
+        }
     }
 }

@@ -119,8 +119,16 @@ impl Setup {
         let folder = run.newest_checkpoint()?;
         checkpoint::verify(&folder)?;
         let (mut checkpoint, saved, state, apart) = load(config, &folder)?;
+        let same = saved.corpus == dataset.record()?;
+        if let Some(chat) = &config.chat {
+            ensure!(
+                same,
+                "{chat} is not what the run was trained on; restore that file, give its path with --chat, or start a new run with --init-from {}",
+                quoted(&folder)
+            );
+        }
         ensure!(
-            saved.corpus == dataset.record()?,
+            same,
             "corpus {} is not the text that the run was trained on; restore that text, give its path with --corpus, or start a new run with --init-from {}",
             config.corpus,
             quoted(&folder)

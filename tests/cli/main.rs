@@ -7,6 +7,7 @@ mod accuracy;
 mod architectures;
 mod bad_input;
 mod bench;
+mod chat;
 mod commands;
 mod data;
 mod docs;

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
-use super::{Input, LineReader};
 use super::speed::TokenRate;
+use super::{Input, LineReader};
 use super::{MAX_PROMPT_BYTES, Request, special_token_note};
 use crate::generate::{CompletionOptions, LanguageModel, TokenStream};
 use crate::terminal::console::{self, say};

@@ -103,12 +103,18 @@ impl Conversations {
     /// Its name in the names of runs: the file's without extension.
     pub fn name(&self) -> String {
         let path = Path::new(&self.path);
-        path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+        path.file_stem()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy()
+            .into_owned()
     }
 
     /// Every character that is said, once.
     pub fn characters(&self) -> String {
-        let messages = self.conversations.iter().flat_map(|conversation| &conversation.messages);
+        let messages = self
+            .conversations
+            .iter()
+            .flat_map(|conversation| &conversation.messages);
         let characters: BTreeSet<char> = messages.flat_map(|message| message.content.chars()).collect();
         characters.into_iter().collect()
     }
@@ -145,7 +151,8 @@ mod tests {
             let conversations = Conversations::parse(&text, "c.jsonl").unwrap();
             let prompts = |split| -> BTreeSet<String> {
                 let of = conversations.of(split);
-                of.map(|conversation| conversation.messages[0].content.clone()).collect()
+                of.map(|conversation| conversation.messages[0].content.clone())
+                    .collect()
             };
             (prompts(Split::Train), prompts(Split::Val))
         };
@@ -167,22 +174,42 @@ mod tests {
             ("7", "neither messages nor prompt and completion"),
             ("{\"messages\": 7}", "messages: it is no list"),
             ("{\"messages\": []}", "no answer"),
-            ("{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}", "no answer"),
-            ("{\"messages\": [{\"role\": \"tool\", \"content\": \"a\"}]}", "messages[0]: its role is \"tool\""),
+            (
+                "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}",
+                "no answer",
+            ),
+            (
+                "{\"messages\": [{\"role\": \"tool\", \"content\": \"a\"}]}",
+                "messages[0]: its role is \"tool\"",
+            ),
             ("{\"messages\": [{\"content\": \"a\"}]}", "messages[0]: it has no role"),
-            ("{\"messages\": [{\"role\": \"user\", \"content\": null}]}", "messages[0]: its content is no text"),
+            (
+                "{\"messages\": [{\"role\": \"user\", \"content\": null}]}",
+                "messages[0]: its content is no text",
+            ),
             (
                 "{\"messages\": [{\"role\": \"user\", \"content\": \"\"}, {\"role\": \"system\", \"content\": \"\"}]}",
                 "messages[1]: its role is system",
             ),
             ("{\"prompt\": \"a\"}", "there is no text under \"completion\""),
-            ("{\"prompt\": [], \"completion\": \"b\"}", "there is no list under \"completion\""),
+            (
+                "{\"prompt\": [], \"completion\": \"b\"}",
+                "there is no list under \"completion\"",
+            ),
         ] {
             let error = Conversations::parse(&format!("{good}{line}"), "c.jsonl").unwrap_err();
             let error = format!("{error:#}");
-            assert!(error.starts_with("c.jsonl, line 3: ") && error.contains(expected), "{line}: {error}");
+            assert!(
+                error.starts_with("c.jsonl, line 3: ") && error.contains(expected),
+                "{line}: {error}"
+            );
         }
-        assert!(Conversations::parse("\n \n", "c.jsonl").unwrap_err().to_string().contains("is empty"));
+        assert!(
+            Conversations::parse("\n \n", "c.jsonl")
+                .unwrap_err()
+                .to_string()
+                .contains("is empty")
+        );
     }
 
     #[test]
@@ -191,9 +218,18 @@ mod tests {
         let conversations = Conversations::parse(text, "folder/c.jsonl").unwrap();
         let said: Vec<Vec<&str>> = conversations
             .of(Split::All)
-            .map(|conversation| conversation.messages.iter().map(|message| message.content.as_str()).collect())
+            .map(|conversation| {
+                conversation
+                    .messages
+                    .iter()
+                    .map(|message| message.content.as_str())
+                    .collect()
+            })
             .collect();
         assert_eq!(said, [vec!["s", "a", "b"], vec!["c", "d"]]);
-        assert_eq!((conversations.name().as_str(), conversations.characters().as_str()), ("c", "abcds"));
+        assert_eq!(
+            (conversations.name().as_str(), conversations.characters().as_str()),
+            ("c", "abcds")
+        );
     }
 }

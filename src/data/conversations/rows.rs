@@ -45,12 +45,18 @@ impl ConversationRows {
             left_out: 0,
         };
         let all = rows.conversations.len();
-        let longest = rows.conversations.iter().map(|tokens| tokens.ids.len()).max().unwrap_or(0);
+        let longest = rows
+            .conversations
+            .iter()
+            .map(|tokens| tokens.ids.len())
+            .max()
+            .unwrap_or(0);
         for tokens in &mut rows.conversations {
             rows.cut += usize::from(cut(tokens, context + 1));
         }
         // The first token is never predicted.
-        rows.conversations.retain(|tokens| tokens.answers.iter().any(|range| range.end > 1));
+        rows.conversations
+            .retain(|tokens| tokens.answers.iter().any(|range| range.end > 1));
         rows.left_out = all - rows.conversations.len();
         ensure!(
             all == 0 || !rows.conversations.is_empty(),
@@ -106,7 +112,10 @@ impl ConversationRows {
     /// Batches of at most `rows` rows, `count` rows in all or as many as there are, the same at every evaluation.
     pub fn eval_batches(&self, count: usize, rows: usize, context: usize) -> Vec<Batch> {
         let numbers = self.spread(count);
-        numbers.chunks(rows).map(|numbers| self.gather(numbers, context)).collect()
+        numbers
+            .chunks(rows)
+            .map(|numbers| self.gather(numbers, context))
+            .collect()
     }
 
     /// The numbers of up to `count` conversations, evenly spread.
@@ -157,7 +166,10 @@ mod tests {
 ";
 
     fn rows(context: usize) -> (ConversationRows, Tokenizer) {
-        let tokenizer: Tokenizer = CharTokenizer::from_text("abxy").with_special_tokens(&CHAT_TOKENS).unwrap().into();
+        let tokenizer: Tokenizer = CharTokenizer::from_text("abxy")
+            .with_special_tokens(&CHAT_TOKENS)
+            .unwrap()
+            .into();
         let conversations = Conversations::parse(FILE, "c.jsonl").unwrap();
         let template = ChatTemplate::own().unwrap();
         let rows = ConversationRows::new(&conversations, Split::All, &template, &tokenizer, context);
@@ -177,7 +189,10 @@ mod tests {
     #[test]
     fn each_row_is_a_conversation_of_which_answers_are_learned() {
         let (rows, _) = rows(20);
-        assert_eq!((rows.count(), rows.target_count(), rows.note()), (3, 3 + 2 + 7 + 2, None));
+        assert_eq!(
+            (rows.count(), rows.target_count(), rows.note()),
+            (3, 3 + 2 + 7 + 2, None)
+        );
         let batches = rows.eval_batches(10, 2, 20);
         assert_eq!(batches.iter().map(|batch| batch.rows).collect::<Vec<_>>(), [2, 1]);
         assert_eq!(shown(&batches[0], 0), ["UabEAxyEaaaaaaaaaaaa", "....xyE............."]);
@@ -191,10 +206,19 @@ mod tests {
         let (rows, _) = rows(12);
         assert_eq!((rows.count(), rows.target_count()), (2, 3 + 2 + 3));
         let note = rows.note().unwrap();
-        assert!(note.contains("2 of 3 conversations are longer") && note.contains("1 of them before"), "{note}");
-        assert_eq!(shown(&rows.eval_batches(2, 2, 12)[0], 1), ["UaEAxEUbEAyy", "...xE....yyy"]);
+        assert!(
+            note.contains("2 of 3 conversations are longer") && note.contains("1 of them before"),
+            "{note}"
+        );
+        assert_eq!(
+            shown(&rows.eval_batches(2, 2, 12)[0], 1),
+            ["UaEAxEUbEAyy", "...xE....yyy"]
+        );
         let questions = rows.questions(2);
-        assert_eq!((questions[0].0.len(), questions[0].1.len(), questions[1].1.len()), (5, 3, 3));
+        assert_eq!(
+            (questions[0].0.len(), questions[0].1.len(), questions[1].1.len()),
+            (5, 3, 3)
+        );
     }
 
     #[test]

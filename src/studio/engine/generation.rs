@@ -9,8 +9,8 @@ use crate::compute::memory;
 use crate::config::SpecialTokens;
 use crate::error::{Error, ErrorKind};
 use crate::generate::sampler::{Alternative, most_likely};
-use crate::tokenizer::chat::{Message, fit};
 use crate::generate::{CompletionBuilder, CompletionOptions, DecodeBatch, FinishReason, StopCriteria, sample_rng};
+use crate::tokenizer::chat::{Message, fit};
 
 /// The text to continue.
 #[derive(Clone, Debug)]

@@ -64,7 +64,10 @@ impl Parameters {
     /// As [`parse`](Self::parse).
     pub fn parse_chat(body: &Map<String, Value>) -> Result<Self, Failure> {
         for name in ["logprobs", "top_logprobs", "tools", "functions", "response_format"] {
-            if body.get(name).is_some_and(|value| !matches!(value, Value::Null | Value::Bool(false))) {
+            if body
+                .get(name)
+                .is_some_and(|value| !matches!(value, Value::Null | Value::Bool(false)))
+            {
                 return Err(Failure::param(name, format!("{name} is not supported; leave it out")));
             }
         }

@@ -75,11 +75,21 @@ mod tests {
         // Three tokens a message, and one where the answer begins.
         for (context, reserve, dropped, length) in [(30, 11, 0, 19), (30, 12, 2, 13), (23, 10, 2, 13), (20, 8, 4, 7)] {
             let prompt = prompt(context, reserve).unwrap();
-            assert_eq!((prompt.dropped, prompt.ids.len()), (dropped, length), "{context} {reserve}");
+            assert_eq!(
+                (prompt.dropped, prompt.ids.len()),
+                (dropped, length),
+                "{context} {reserve}"
+            );
             let text = tokenizer.decode(&prompt.ids).unwrap();
-            assert!(text.starts_with("<|system|>s") && text.ends_with("e<|end_of_turn|><|assistant|>"), "{text}");
+            assert!(
+                text.starts_with("<|system|>s") && text.ends_with("e<|end_of_turn|><|assistant|>"),
+                "{text}"
+            );
         }
         let error = prompt(10, 4).unwrap_err().to_string();
-        assert!(error.contains("takes 7 tokens") && error.contains("room for 6"), "{error}");
+        assert!(
+            error.contains("takes 7 tokens") && error.contains("room for 6"),
+            "{error}"
+        );
     }
 }

@@ -138,8 +138,15 @@ impl ChatTemplate {
             false => (source(&config["chat_template"]), &path),
         };
         let Some(source) = source else { return Ok(None) };
-        let content = |key: &str| config[key].as_str().or(config[key]["content"].as_str()).map(str::to_owned);
-        let tokens = TOKEN_KEYS.iter().filter_map(|&key| Some((key.to_owned(), content(key)?)));
+        let content = |key: &str| {
+            config[key]
+                .as_str()
+                .or(config[key]["content"].as_str())
+                .map(str::to_owned)
+        };
+        let tokens = TOKEN_KEYS
+            .iter()
+            .filter_map(|&key| Some((key.to_owned(), content(key)?)));
         let template = Self::new(source, tokens.collect());
         template.map(Some).with_context(|| shown.display().to_string())
     }
@@ -268,7 +275,8 @@ mod tests {
         let read = || ChatTemplate::read(folder.path());
         assert!(read().unwrap().is_none());
         // DialoGPT's, with white space around the tags, and a method of Python's.
-        let source = "{% for message in messages %}\n    {{ message['content'].strip() }}{{ eos_token }}\n{% endfor %}\n";
+        let source =
+            "{% for message in messages %}\n    {{ message['content'].strip() }}{{ eos_token }}\n{% endfor %}\n";
         let config = serde_json::json!({ "eos_token": { "content": "#" }, "chat_template": [
             { "name": "other", "template": "no" }, { "name": "default", "template": source }
         ]});
@@ -287,6 +295,9 @@ mod tests {
         }
         std::fs::write(folder.path().join(CHAT_TEMPLATE), "{% for %}").unwrap();
         let error = format!("{:#}", read().unwrap_err());
-        assert!(error.contains(CHAT_TEMPLATE) && error.contains("cannot be used"), "{error}");
+        assert!(
+            error.contains(CHAT_TEMPLATE) && error.contains("cannot be used"),
+            "{error}"
+        );
     }
 }
