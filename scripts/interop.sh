@@ -63,6 +63,12 @@ for dtype in float16 q8_0; do
   check gguf_file "$work/shards" "$work/$dtype.gguf"
 done
 
+section "Conversations in transformers, with the folder's chat template"
+quietly "$python" scripts/conversations.py --out "$work/world" --count 300 --test 100
+quietly "$mlx_gpt" train --device cpu --layers 2 --heads 2 --embd 64 --context 152 --steps 60 --eval-batches 2 \
+  --chat "$work/world/train.jsonl" --out "$work/chat"
+check chat "$work/chat/latest" "$work/world/test.jsonl"
+
 section "HellaSwag scores in transformers"
 for model in run/latest shards; do
   check hellaswag "$work/$model" assets/endings.jsonl

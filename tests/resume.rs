@@ -112,6 +112,43 @@ fn a_longer_run_goes_on_and_another_run_is_refused() {
     assert!(said.contains("is not the text that the run was trained on"), "{said}");
 }
 
+/// Some conversations in `chat.jsonl`, of different lengths.
+fn write_conversations(folder: &Path) {
+    let line = |n: usize| format!("{{\"prompt\": \"{}?\", \"completion\": \"{n}.\"}}\n", "a".repeat(n % 7));
+    let lines: String = (1..30).map(line).collect();
+    std::fs::write(folder.join("chat.jsonl"), lines).unwrap();
+}
+
+#[test]
+fn a_killed_run_on_conversations_goes_on() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    write_conversations(folder.path());
+    let options = [&SAVED_OFTEN[..], &["--chat", "chat.jsonl"]].concat();
+    let mut child = spawn(folder.path(), &options);
+    wait_until("step 20 saved", &mut child, || run.join("step-000020").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(
+        !run.join("step-000400").exists(),
+        "the kill came too late to show anything"
+    );
+    succeed(mlx_gpt(folder.path()).args(["train", "--resume", "run"]));
+    let whole = options
+        .iter()
+        .map(|&option| if option == "run" { "whole" } else { option });
+    succeed(&mut train_tiny(folder.path(), &whole.collect::<Vec<_>>()));
+    assert!(learned(&run) == learned(&folder.path().join("whole")));
+    // Another file is no way to go on.
+    std::fs::write(
+        folder.path().join("chat.jsonl"),
+        "{\"prompt\": \"a\", \"completion\": \"b\"}\n",
+    )
+    .unwrap();
+    let said = fail(mlx_gpt(folder.path()).args(["train", "--resume", "run", "--steps", "500"]));
+    assert!(said.contains("is not what the run was trained on"), "{said}");
+}
+
 /// What an option that is one of a few words may be.
 fn names<T: ValueEnum>() -> Vec<&'static str> {
     let names = T::value_variants()
@@ -126,6 +163,18 @@ fn every_kind_of_run_resumes_to_the_bit() {
     let folder = folder();
     succeed(&mut train_tiny(folder.path(), &["--steps", "2", "--out", "base"]));
     std::fs::write(folder.path().join("parts.toml"), "kv_heads = 1\n").unwrap();
+    write_conversations(folder.path());
+    let chat = [
+        "--chat",
+        "chat.jsonl",
+        "--init-from",
+        "base",
+        "--steps",
+        "2",
+        "--out",
+        "chat-base",
+    ];
+    succeed(&mut train_tiny(folder.path(), &chat));
     let mut kinds: Vec<(String, Vec<&str>)> = Vec::new();
     let mut add = |kind: &str, options: &[&'static str]| kinds.push((kind.to_owned(), options.to_vec()));
     for (kind, options) in [
@@ -142,6 +191,15 @@ fn every_kind_of_run_resumes_to_the_bit() {
         ("shared keys", &["--optimizer", "muon", "--config", "parts.toml"]),
         ("adapters", &["--init-from", "base", "--lora-rank", "2"]),
         ("a task", &["--task", "addition", "--grad-accum", "2"]),
+        ("conversations", &["--chat", "chat.jsonl", "--grad-accum", "2"]),
+        (
+            "conversations, finetuned",
+            &["--chat", "chat.jsonl", "--init-from", "base"],
+        ),
+        (
+            "conversations, adapters",
+            &["--chat", "chat.jsonl", "--init-from", "chat-base", "--lora-rank", "2"],
+        ),
         ("newer components", &["--arch", "modern"]),
         (
             "newer components, one thread",

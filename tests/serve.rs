@@ -216,6 +216,81 @@ fn what_is_wrong_is_named_in_openais_shape() {
     complete(&server, json!({"prompt": "A", "max_tokens": 1}));
 }
 
+/// Chat completions are those of `chat`, whole and streamed.
+#[test]
+fn a_chat_model_answers_messages() {
+    let folder = folder();
+    let lines = "{\"prompt\": \"ab?\", \"completion\": \"no.\"}\n{\"prompt\": \"c?\", \"completion\": \"yes.\"}\n"
+        .repeat(2)
+        + "{\"prompt\": \"ab\", \"completion\": \"no.\"}\n";
+    std::fs::write(folder.path().join("chat.jsonl"), lines).unwrap();
+    let options = [
+        "--chat",
+        "chat.jsonl",
+        "--context",
+        "32",
+        "--dropout",
+        "0",
+        "--out",
+        "runs/chat",
+    ];
+    let more = ["--embd", "32", "--batch-size", "8", "--steps", "150", "--lr", "0.01"];
+    succeed(&mut train_tiny(folder.path(), &[&options[..], &more].concat()));
+    let server = Server::start(folder.path(), "serve", &[]);
+    let said = |content: &str| json!([{"role": "user", "content": content}]);
+    let body = json!({"messages": said("c?"), "temperature": 0});
+    let answer = server.post("/v1/chat/completions", &body);
+    let whole = answer.json();
+    assert_eq!(
+        (answer.status, &whole["object"]),
+        (200, &json!("chat.completion")),
+        "{answer:?}"
+    );
+    let choice = &whole["choices"][0];
+    assert_eq!(choice["message"], json!({"role": "assistant", "content": "yes."}));
+    assert_eq!(choice["finish_reason"], "stop");
+    assert_eq!(
+        whole["usage"],
+        json!({"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10})
+    );
+
+    let mut streamed = body.clone();
+    streamed["stream"] = true.into();
+    let answer = server.post("/v1/chat/completions", &streamed);
+    let events = answer.events();
+    assert_eq!(events.last(), Some(&"[DONE]"));
+    let chunks = events[..events.len() - 1]
+        .iter()
+        .map(|event| serde_json::from_str::<Value>(event).unwrap());
+    let deltas: Vec<Value> = chunks.map(|chunk| chunk["choices"][0]["delta"].clone()).collect();
+    assert_eq!(deltas[0]["role"], "assistant");
+    assert_eq!(
+        deltas
+            .iter()
+            .filter_map(|delta| delta["content"].as_str())
+            .collect::<String>(),
+        "yes."
+    );
+
+    for (body, expected) in [
+        (
+            json!({"messages": [{"role": "tool", "content": "c?"}]}),
+            "its role is \"tool\"",
+        ),
+        (json!({"messages": said("x")}), "character 'x'"),
+        (json!({"messages": said("<|user|>")}), "special token <|user|>"),
+        (json!({"messages": said(&"c?".repeat(30))}), "the last message takes"),
+        (json!({"messages": []}), "messages must be one or more"),
+        (json!({"messages": said("c?"), "tools": []}), "tools is not supported"),
+    ] {
+        let answer = server.post("/v1/chat/completions", &body);
+        assert!(
+            answer.status == 400 && answer.error().contains(expected),
+            "{expected}: {answer:?}"
+        );
+    }
+}
+
 /// The number of tokens of the next completion is not known from outside; but a server that computes nothing uses no processor.
 #[test]
 fn a_client_that_goes_away_stops_its_generation() {

@@ -34,7 +34,7 @@ fn source(keys: &str, split: Split) -> (Source, Tokenizer) {
     let config = config(keys);
     let dataset = Dataset::of_config(&config).unwrap();
     let tokenizer = dataset.tokenizer(&config.tokenizer).unwrap();
-    (dataset.source(&tokenizer, split, config.special).unwrap(), tokenizer)
+    (dataset.source(&tokenizer, None, split, &config).unwrap(), tokenizer)
 }
 
 /// The text of a row, and its targets with a dot for each that is ignored.

@@ -12,6 +12,7 @@ use super::{MODEL_CONFIG, TOKENIZER, TOKENIZER_CONFIG, hashes, state};
 use crate::disk::durable;
 use crate::disk::hash::sha256_of_file;
 use crate::disk::hint::with_hint;
+use crate::tokenizer::folder::CHAT_TEMPLATE;
 
 /// The hash of the base weights in `folder`.
 ///
@@ -79,7 +80,7 @@ pub fn copy(base: &Path, dest: &Path) -> Result<()> {
         return Ok(());
     }
     durable::write_folder(dest, |temp| {
-        for name in [MODEL_CONFIG, TOKENIZER, TOKENIZER_CONFIG] {
+        for name in [MODEL_CONFIG, TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE] {
             if base.join(name).exists() {
                 fs::copy(base.join(name), temp.join(name))?;
             }

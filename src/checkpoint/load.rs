@@ -11,7 +11,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::formats::{hugging_face, peft};
 use super::tensors::{self, ExpectedTensors, TensorFile, TensorSpec};
@@ -25,6 +25,7 @@ use crate::generate::LanguageModel;
 use crate::model::parameters::Parameters;
 use crate::terminal::shell::quoted;
 use crate::tokenizer::Tokenizer;
+use crate::tokenizer::chat::ChatTemplate;
 
 /// Files that are only needed to resume training.
 const ONLY_FOR_TRAINING: [&str; 4] = [OPTIMIZER, APART, PAIRS, SAMPLE];
@@ -93,6 +94,7 @@ impl Checkpoint {
             parameters,
             model,
             tokenizer,
+            chat_template: ChatTemplate::read(folder).with_context(|| folder.display().to_string())?,
             base: None,
         })
     }
@@ -124,11 +126,13 @@ impl Checkpoint {
         );
         let (model, parameters) = peft::read(folder, base_model.model, &base_model.parameters)?;
         hashes::verify_files(folder, |name| !ONLY_FOR_TRAINING.contains(&name))?;
+        let own = ChatTemplate::read(folder).with_context(|| folder.display().to_string())?;
         Ok(Self {
             folder: folder.to_owned(),
             model,
             parameters,
             tokenizer: base_model.tokenizer,
+            chat_template: own.or(base_model.chat_template),
             base: Some(base),
         })
     }

@@ -8,6 +8,7 @@
 //! | `run.rs`, `run_lock.rs`, `runs.rs` | a run's folder; finding runs and checkpoints |
 //! | `load.rs` | from a path to a loaded model, in five steps |
 //! | `save.rs` | the reverse |
+//! | `chat.rs` | a chat template and its tokens for a model that has none |
 //! | `weights.rs`, `tensors.rs`, `bos_eos.rs` | what both read and write: tensors by name, in safetensors files; bos and eos ids |
 //! | `state.rs`, `hashes.rs` | `state.json`: what resuming needs; the hashes that verify all files |
 //! | `base.rs` | the base model of low-rank adapters |
@@ -29,6 +30,7 @@
 mod apart;
 pub mod base;
 mod bos_eos;
+mod chat;
 pub mod formats;
 mod hashes;
 #[cfg(feature = "hub")]
@@ -47,6 +49,7 @@ mod unsupported;
 mod weights;
 
 pub use apart::Apart;
+pub use chat::{end_of_turn, with_chat_tokens};
 pub use hashes::{has_hashes, verify};
 pub use pair_logprobs::PairLogprobs;
 pub use state::{Best, CheckpointState, LossLevel, LossScale, Losses, Moments, Pace, read_state, read_state_if_any};
@@ -64,6 +67,7 @@ use crate::model::linear::lora;
 use crate::model::parameters::Parameters;
 use crate::model::vocabulary;
 use crate::tokenizer::Tokenizer;
+use crate::tokenizer::chat::ChatTemplate;
 use crate::tokenizer::folder::{MODEL_CONFIG, TOKENIZER, TOKENIZER_CONFIG};
 
 /// The optimizer's moments, in a checkpoint's folder.
@@ -86,6 +90,8 @@ pub struct Checkpoint {
     pub parameters: Parameters,
     /// The tokenizer.
     pub tokenizer: Tokenizer,
+    /// How its conversations are written, if it is a chat model.
+    pub chat_template: Option<ChatTemplate>,
     /// The folder of the base weights, if the checkpoint holds adapters.
     pub base: Option<PathBuf>,
 }

@@ -83,6 +83,9 @@ impl Checkpoint {
         bos_eos::write(&mut config, &self.model, &self.tokenizer);
         let mut tokenizer_config = self.tokenizer.config_json(self.model.context);
         bos_eos::write_names(&mut tokenizer_config, &self.model, &self.tokenizer);
+        if let Some(template) = &self.chat_template {
+            tokenizer_config["chat_template"] = template.source().into();
+        }
         for (name, json) in [
             (MODEL_CONFIG, config),
             (TOKENIZER, self.tokenizer.to_json()),

@@ -153,7 +153,7 @@ fn info(folder: &Path) -> Result<()> {
     match Dataset::open(name)? {
         Dataset::Prepared { manifest, .. } => describe(&manifest, folder),
         Dataset::Tokens(tokens) => describe_tokens(&tokens),
-        Dataset::Text(_) | Dataset::Task(_) | Dataset::Preferences(_) => bail!(
+        Dataset::Text(_) | Dataset::Task(_) | Dataset::Preferences(_) | Dataset::Chat(_) => bail!(
             "{} holds text, not tokens; make a folder of tokens with: {} data prepare --corpus {} --out DIR",
             folder.display(),
             program(),

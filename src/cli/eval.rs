@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::json;
 
+use super::eval_chat::ChatEvaluation;
 use crate::checkpoint::runs::{self, run_of};
 use crate::checkpoint::{Checkpoint, CheckpointState, read_state_if_any, reference};
 use crate::config::{Device, Objective, SpecialTokens, TrainConfig};
@@ -22,7 +23,7 @@ use crate::evaluate::text::evaluate_checkpoint;
 use crate::terminal::console::{self, say};
 use crate::terminal::progress::{Progress, Unit};
 
-/// Evaluate a model's exact loss on a text, or its accuracy on a task, on preference pairs or on HellaSwag
+/// Evaluate a model's exact loss on a text or on conversations, or its accuracy on a task, on preference pairs or on HellaSwag
 ///
 /// Reads the text in windows of the model's context, so that every token but the first is predicted exactly once. The
 /// loss is in nats per token; bits per byte also compare models with different tokenizers.
@@ -37,6 +38,10 @@ use crate::terminal::progress::{Progress, Unit};
 /// With --preferences, or of a model of `train --preferences`, `accuracy` is the fraction of pairs whose chosen answer is
 /// preferred to the rejected one: by its log-ratio to the model that the run was tuned from, or where there is none, by its
 /// log-probability. Of the file that the run was trained on, only held-out pairs count.
+///
+/// Of a model of `train --chat`, or with --chat, the loss is that of the assistant's answers alone, each with the token that ends
+/// it. With --accuracy, the model also answers the last question of each conversation by greedy decoding, and `accuracy` is
+/// the fraction of answers that are exactly those of the file.
 ///
 /// With --hellaswag, the model chooses the most likely of several endings of a text. An ending's loss is the sum of its
 /// tokens' negative log-likelihoods (completion style, as in Karpathy's build-nanogpt and llm.c). `accuracy` is the
@@ -53,6 +58,7 @@ Examples:
     mlx-gpt eval --stride 16                         in windows that start 16 tokens apart
     mlx-gpt eval --checkpoint runs/addition --json   accuracy on a task
     mlx-gpt eval --preferences pairs.jsonl           share of preferred answers
+    mlx-gpt eval --chat test.jsonl --accuracy        loss on answers, and how many are right
     mlx-gpt eval --hellaswag assets/endings.jsonl    multiple-choice accuracy")]
 pub struct Options {
     /// A run, or one of its step folders [default: the newest run below runs/]
@@ -61,6 +67,12 @@ pub struct Options {
     /// Text to evaluate on [default: the run's corpus]
     #[arg(long, value_name = "PATH")]
     corpus: Option<String>,
+    /// Conversations to evaluate on, in JSONL as for train [default: the run's, if it was trained on some]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["corpus", "stride", "special", "hellaswag"])]
+    chat: Option<String>,
+    /// Also compare the model's answer to the last question of each conversation
+    #[arg(long)]
+    accuracy: bool,
     /// Which part of the text: val is its last tenth; a token folder has its own splits [default: val of the run's
     /// corpus, all of another]
     #[arg(long, value_enum)]
@@ -120,14 +132,29 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let config = state.as_ref().and_then(|state| state.config.as_ref());
     let task = config.map(TaskData::of_config).transpose()?.flatten();
     let own_pairs = config.and_then(|config| config.preferences.as_deref()).map(Path::new);
-    let own_pairs = own_pairs.filter(|_| options.hellaswag.is_none() && options.corpus.is_none());
+    let own_pairs =
+        own_pairs.filter(|_| options.hellaswag.is_none() && options.corpus.is_none() && options.chat.is_none());
     if let Some(file) = options.preferences.as_deref().or(own_pairs) {
         options.ensure_none_of_a_text(&checkpoint, "preference pairs")?;
         measure_preferences(&checkpoint, state.as_ref(), file, options.json)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let chat = ChatEvaluation {
+        given: options.chat.as_deref(),
+        trained_on: config.and_then(|config| config.chat.as_deref()),
+        record: state.as_ref().map(|state| &state.corpus),
+        split: options.split,
+        accuracy: options.accuracy,
+        json: options.json,
+    };
+    let is_chat = chat.given.is_some() || (chat.trained_on.is_some() && options.corpus.is_none());
+    ensure!(
+        !options.accuracy || (is_chat && options.hellaswag.is_none()),
+        "accuracy is for conversations; give some with --chat, or leave --accuracy out"
+    );
     match (&options.hellaswag, task) {
         (Some(file), _) => evaluate_hellaswag(&checkpoint, file, options.json)?,
+        (None, _) if is_chat => chat.run(&checkpoint)?,
         (None, Some(task)) => measure_accuracy(&checkpoint, &task, options)?,
         (None, None) => measure_loss(&checkpoint, state.map(|state| state.corpus), options)?,
     }

@@ -11,6 +11,7 @@
 mod bench;
 mod board;
 mod calculate;
+mod chat;
 mod clock;
 mod command;
 mod completions;
@@ -20,6 +21,7 @@ mod display;
 mod distributed;
 mod doctor;
 mod eval;
+mod eval_chat;
 mod export;
 mod generate;
 mod hosts;
@@ -79,6 +81,7 @@ enum Command {
     Train(Box<train::Options>),
     Plan(plan::Options),
     Generate(generate::Options),
+    Chat(chat::Options),
     Eval(eval::Options),
     Calculate(calculate::Options),
     Board(board::Options),
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Train(options) => train::run(*options),
         Command::Plan(options) => plan::run(&options),
         Command::Generate(options) => generate::run(&options),
+        Command::Chat(options) => chat::run(&options),
         Command::Eval(options) => eval::run(&options),
         Command::Calculate(options) => calculate::run(&options),
         Command::Board(options) => board::run(&options),

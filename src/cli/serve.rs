@@ -14,9 +14,9 @@ use crate::terminal::console::{self, say};
 
 /// Serve completions to other programs, as OpenAI's interface has them
 ///
-/// Endpoints: /v1/models, /v1/completions. Any client of OpenAI's takes the printed address, followed by v1, as its base
-/// address. Runs, lessons and imported models are served by their folders' names, each loaded when it is asked for; the first
-/// of /v1/models is the one of --checkpoint. Requests that come together share the model token by token. Ctrl-C ends it.
+/// Endpoints: /v1/models, /v1/completions, /v1/chat/completions. Any client of OpenAI's takes the printed address, followed
+/// by v1, as its base address. Runs, lessons and imported models are served by their folders' names, each loaded when it is
+/// asked for; the first of /v1/models is the one of --checkpoint. Requests that come together share the model token by token. Ctrl-C ends it.
 #[derive(Args)]
 #[command(before_long_help = "\
 Examples:

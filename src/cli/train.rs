@@ -42,6 +42,7 @@ Examples:
                                                     reward right answers
     mlx-gpt train --init-from runs/x --preferences pairs.jsonl
                                                     prefer chosen answers to rejected ones
+    mlx-gpt train --init-from runs/x --chat c.jsonl on conversations: finetune runs/x to chat
     mlx-gpt train --layers 6 --embd 192 --heads 6   another shape
     mlx-gpt train --init-from models/gpt2 --lora-rank 8 --corpus notes/
                                                     fine-tune OpenAI's GPT-2 with low-rank adapters

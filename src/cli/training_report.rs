@@ -90,6 +90,11 @@ impl Observer for TrainingReport {
         if let (Some([train, val]), Some(file)) = (session.pair_counts(), &config.preferences) {
             say(format_args!("pairs    {file}: {train} to train on, {val} held out"));
         }
+        if let (Some(chat), Some([train, val])) = (&config.chat, session.conversation_counts()) {
+            say(format_args!(
+                "chat     {chat}: {train} training conversations, {val} validation conversations, vocabulary {vocabulary}"
+            ));
+        }
         if let Some([train, val]) = session.token_counts() {
             let corpus = match config.corpus.as_str() {
                 DEFAULT_CORPUS => "Shakespeare's plays (built in)",

@@ -32,8 +32,9 @@ const MUTABLE_ON_RESUME: &[&str] = &[
     "keep_last",
     "keep_every",
     "on_nan",
-    "preferences", // a path: the pairs themselves are compared
     "corpus",      // a path: the text itself is compared
+    "chat",        // as corpus
+    "preferences", // as corpus
     "tokenizer",   // a path: the tokenizer itself is compared
     "init_from",   // a path: read when the run starts, and again if it has no checkpoint yet
 ];

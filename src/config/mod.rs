@@ -14,6 +14,7 @@
 //! ```
 
 mod changes;
+mod chat;
 mod components;
 mod device;
 mod gpt3;

@@ -47,7 +47,7 @@ const ARCHITECTURE_KEYS: [&str; 13] = [
 ];
 
 /// The keys that may differ between machines that train together: paths, and what a machine has.
-const MACHINE_KEYS: [&str; 4] = ["corpus", "tokenizer", "init_from", "threads"];
+const MACHINE_KEYS: [&str; 5] = ["corpus", "chat", "tokenizer", "init_from", "threads"];
 
 impl From<Table> for ConfigOverrides {
     fn from(table: Table) -> Self {
@@ -64,6 +64,9 @@ impl TrainConfig {
         let none = ConfigOverrides::default();
         if let Some(corpus) = own.get("corpus", &none)? {
             self.corpus = corpus;
+        }
+        if let Some(chat) = own.get("chat", &none)? {
+            self.chat = Some(chat);
         }
         // Of another number a resumed run would differ in the last digits, so that all have rank 0's unless told otherwise.
         if let Some(threads) = own.get("threads", &none)? {
@@ -167,6 +170,9 @@ impl ConfigOverrides {
         let mut finetunes = false;
         if let Some(task) = task {
             base.set_task(task, self.get("digits", file)?, chosen.is_none());
+        }
+        if self.get::<String>("chat", file)?.is_some() {
+            base.set_chat(chosen.is_none() && preset == Preset::Nano);
         }
         if let Some(start) = start {
             ensure!(

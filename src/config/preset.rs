@@ -202,6 +202,7 @@ impl Preset {
             digits: None,
             reverse_digits: None,
             mask_prompt: None,
+            chat: None,
             init_from: None,
             rl: None,
             group_size: None,

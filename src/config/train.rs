@@ -88,6 +88,11 @@ pub struct TrainConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(skip))]
     pub mask_prompt: Option<bool>,
+    /// Conversations to train on, instead of a text: JSONL with messages, or with prompt and completion; the loss is on the
+    /// assistant's answers alone
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "FILE", help_heading = "Data"))]
+    pub chat: Option<String>,
     /// Start from this checkpoint's weights, shape and tokenizer instead of random weights
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "cli", arg(long, value_name = "DIR", help_heading = "Data"))]

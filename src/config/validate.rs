@@ -14,6 +14,7 @@ impl TrainConfig {
         self.validate_training()?;
         self.validate_task()?;
         self.validate_objective()?;
+        self.validate_chat()?;
         // A model that is loaded has sizes of its own.
         if self.init_from.is_none() {
             self.model_config(1).validate()?; // of any vocabulary

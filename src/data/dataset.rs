@@ -1,10 +1,11 @@
-//! A dataset in any form: text, prepared token shards, token files of other programs, or a task.
+//! A dataset in any form: text, prepared token shards, token files of other programs, a task, or conversations.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::conversations::{ConversationRows, Conversations};
 use super::corpus::{Corpus, Split};
 use super::manifest::{Manifest, open_shards};
 use super::preferences::PreferenceData;
@@ -14,6 +15,7 @@ use super::token_folder::TokenFolder;
 use super::tokens::Tokens;
 use crate::config::{SpecialTokens, TrainConfig};
 use crate::disk::hash::sha256;
+use crate::tokenizer::chat::ChatTemplate;
 use crate::tokenizer::folder::TOKENIZER;
 use crate::tokenizer::{CharTokenizer, Tokenizer};
 
@@ -34,12 +36,15 @@ pub enum Dataset {
     Task(TaskData),
     /// Preference pairs.
     Preferences(PreferenceData),
+    /// Conversations.
+    Chat(Conversations),
 }
 
 /// Identifies the text that a run was trained on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CorpusRecord {
-    /// SHA-256 of the normalised text; for token files of other programs, of their hashes; for a task, of its description.
+    /// SHA-256 of the normalised text; for token files of other programs, of their hashes; for a task, of its description; for
+    /// conversations, of their file.
     pub sha256: String,
     /// The byte at which the validation split begins; for token files of other programs, the size of the training files.
     #[serde(rename = "cut")]
@@ -55,17 +60,16 @@ pub struct SplitTokens {
 }
 
 impl Dataset {
-    /// What a configuration trains on: its task, its preference pairs, or its corpus.
+    /// What a configuration trains on: its task, its conversations, its preference pairs, or its corpus.
     ///
     /// # Errors
     /// As [`open`](Self::open) and [`PreferenceData::read`], or a task with options that are not valid.
     pub fn of_config(config: &TrainConfig) -> Result<Self> {
-        if let (Some(file), None) = (&config.preferences, config.task) {
-            return Ok(Self::Preferences(PreferenceData::read(Path::new(file))?));
-        }
-        match TaskData::of_config(config)? {
-            Some(task) => Ok(Self::Task(task)),
-            None => Self::open(&config.corpus),
+        match (TaskData::of_config(config)?, &config.chat, &config.preferences) {
+            (Some(task), _, _) => Ok(Self::Task(task)),
+            (None, Some(chat), _) => Ok(Self::Chat(Conversations::read(chat)?)),
+            (None, None, Some(file)) => Ok(Self::Preferences(PreferenceData::read(Path::new(file))?)),
+            (None, None, None) => Self::open(&config.corpus),
         }
     }
 
@@ -102,6 +106,7 @@ impl Dataset {
                 let stem = Path::new(&pairs.name).file_stem();
                 return stem.unwrap_or_default().to_string_lossy().into_owned();
             }
+            Self::Chat(conversations) => return conversations.name(),
             Self::Prepared { folder, .. } | Self::Tokens(TokenFolder { folder, .. }) => folder,
         };
         let name = folder.file_name().unwrap_or(folder.as_os_str());
@@ -112,7 +117,7 @@ impl Dataset {
     pub fn notes(&self) -> &[String] {
         match self {
             Self::Text(corpus) => &corpus.notes,
-            Self::Prepared { .. } | Self::Task(_) | Self::Preferences(_) => &[],
+            Self::Prepared { .. } | Self::Task(_) | Self::Preferences(_) | Self::Chat(_) => &[],
             Self::Tokens(folder) => folder.notes(),
         }
     }
@@ -143,16 +148,17 @@ impl Dataset {
             Self::Tokens(folder) => folder.characters(),
             Self::Task(task) => Ok(task.tokenizer()),
             Self::Preferences(pairs) => bail!("{} has no tokenizer of its own", pairs.name),
+            Self::Chat(conversations) => Ok(CharTokenizer::from_text(&conversations.characters())),
         })?;
         self.check(&tokenizer)?;
         Ok(tokenizer)
     }
 
-    /// The tokenizer of the tokens, as a name for [`tokenizer`](Self::tokenizer); `None` for text, which any can encode, and for
-    /// tasks, whose default it is.
+    /// The tokenizer of the tokens, as a name for [`tokenizer`](Self::tokenizer); `None` for text and conversations, which any can
+    /// encode, and for tasks, whose default it is.
     pub fn own_tokenizer(&self) -> Option<String> {
         match self {
-            Self::Text(_) | Self::Task(_) | Self::Preferences(_) => None,
+            Self::Text(_) | Self::Task(_) | Self::Preferences(_) | Self::Chat(_) => None,
             Self::Prepared { folder, .. } => Some(folder.join(TOKENIZER).to_string_lossy().into_owned()),
             Self::Tokens(folder) => Some(folder.own_tokenizer().into()),
         }
@@ -189,12 +195,19 @@ impl Dataset {
         self.tokens_with(tokenizer, split, SpecialTokens::Text)
     }
 
-    /// A split as a source of training rows, with special tokens in a text encoded according to `special`. The validation
-    /// split of a task has its held-out problems.
+    /// A split as a source of the training rows of `config`. The validation split of a task has its held-out problems;
+    /// conversations are written by the model's `template`.
     ///
     /// # Errors
-    /// As [`tokens_with`](Self::tokens_with); a tokenizer without the characters of the task.
-    pub fn source(&self, tokenizer: &Tokenizer, split: Split, special: SpecialTokens) -> Result<Source> {
+    /// As [`tokens_with`](Self::tokens_with); a tokenizer without the characters of the task; conversations that the template
+    /// refuses, or without one.
+    pub fn source(
+        &self,
+        tokenizer: &Tokenizer,
+        template: Option<&ChatTemplate>,
+        split: Split,
+        config: &TrainConfig,
+    ) -> Result<Source> {
         Ok(match self {
             Self::Task(task) => {
                 let part = if split == Split::Val {
@@ -204,7 +217,12 @@ impl Dataset {
                 };
                 Source::Task(Box::new(TaskRows::new(task, part, tokenizer)?))
             }
-            _ => Source::Text(self.tokens_with(tokenizer, split, special)?.tokens),
+            Self::Chat(conversations) => {
+                let template = template.context("the model has no chat template to write conversations with")?;
+                let rows = ConversationRows::new(conversations, split, template, tokenizer, config.context)?;
+                Source::Chat(rows)
+            }
+            _ => Source::Text(self.tokens_with(tokenizer, split, config.special)?.tokens),
         })
     }
 
@@ -260,6 +278,10 @@ impl Dataset {
                 task.name()
             ),
             Self::Preferences(pairs) => bail!("{} has preference pairs and no text", pairs.name),
+            Self::Chat(conversations) => bail!(
+                "{} has conversations and no text; give a text with --corpus",
+                conversations.path
+            ),
         }
     }
 
@@ -284,6 +306,10 @@ impl Dataset {
             },
             Self::Preferences(pairs) => CorpusRecord {
                 sha256: pairs.sha256.clone(),
+                split_offset: 0,
+            },
+            Self::Chat(conversations) => CorpusRecord {
+                sha256: conversations.sha256().into(),
                 split_offset: 0,
             },
         })

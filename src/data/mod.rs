@@ -1,7 +1,8 @@
 //! Training data, without MLX: a text is split for training and validation ([`corpus`]) or written as token shards
 //! ([`prepare`], [`manifest`]); these, or token files of other programs, are read as tokens ([`dataset`]), which are cut into
 //! training batches ([`batches`], [`passes`]) and evaluation windows ([`windows`]). Other data than text, such as problems that are made
-//! on the fly ([`tasks`]) or pairs of answers ([`preferences`]), is another source of the same batches ([`source`]).
+//! on the fly ([`tasks`]), conversations ([`conversations`]) or pairs of answers ([`preferences`]), is another source of the same
+//! batches ([`source`]).
 //!
 //! ```
 //! use mlx_gpt::data::batches::{Batch, row_starts, step_rng};
@@ -16,6 +17,7 @@
 //! ```
 
 pub mod batches;
+pub mod conversations;
 pub mod corpus;
 pub mod dataset;
 pub mod manifest;

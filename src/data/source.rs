@@ -4,6 +4,7 @@
 use rand_chacha::ChaCha8Rng;
 
 use super::batches::{self, Batch};
+use super::conversations::ConversationRows;
 use super::preferences::Pairs;
 use super::tasks::TaskRows;
 use super::tokens::Tokens;
@@ -16,6 +17,8 @@ pub enum Source {
     Task(Box<TaskRows>),
     /// Preference pairs, a row for each answer.
     Pairs(Pairs),
+    /// Conversations, each of which is a row.
+    Chat(ConversationRows),
 }
 
 impl Source {
@@ -28,6 +31,7 @@ impl Source {
             }
             Self::Task(problems) => problems.batch(rng, rows, context),
             Self::Pairs(pairs) => pairs.batch(&pairs.draw(rng, rows / 2), context),
+            Self::Chat(conversations) => conversations.batch(rng, rows, context),
         }
     }
 
@@ -35,7 +39,7 @@ impl Source {
     pub fn row_starts(&self, rng: &mut ChaCha8Rng, rows: usize, context: usize) -> Vec<usize> {
         match self {
             Self::Text(tokens) => batches::row_starts(rng, rows, tokens.len(), context),
-            Self::Task(_) | Self::Pairs(_) => Vec::new(),
+            Self::Task(_) | Self::Pairs(_) | Self::Chat(_) => Vec::new(),
         }
     }
 
@@ -49,6 +53,7 @@ impl Source {
                 let batches = chosen.chunks((rows / 2).max(1));
                 batches.map(|indices| pairs.batch(indices, context)).collect()
             }
+            Self::Chat(conversations) => conversations.eval_batches(count, rows, context),
         }
     }
 
@@ -56,7 +61,7 @@ impl Source {
     pub fn pairs(&self) -> Option<&Pairs> {
         match self {
             Self::Pairs(pairs) => Some(pairs),
-            Self::Text(_) | Self::Task(_) => None,
+            Self::Text(_) | Self::Task(_) | Self::Chat(_) => None,
         }
     }
 
@@ -64,7 +69,15 @@ impl Source {
     pub fn tokens(&self) -> Option<&Tokens> {
         match self {
             Self::Text(tokens) => Some(tokens),
-            Self::Task(_) | Self::Pairs(_) => None,
+            Self::Task(_) | Self::Pairs(_) | Self::Chat(_) => None,
+        }
+    }
+
+    /// Its conversations, if it has any.
+    pub fn conversations(&self) -> Option<&ConversationRows> {
+        match self {
+            Self::Chat(conversations) => Some(conversations),
+            Self::Text(_) | Self::Task(_) | Self::Pairs(_) => None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! How well a model predicts: its exact loss on a text ([`text`]), which ending of a text it finds the likeliest
-//! ([`hellaswag`]), how many problems of a task it solves ([`task`]), and which of two answers it prefers ([`preferences`]).
+//! ([`hellaswag`]), how many problems of a task it solves ([`task`]), which of two answers it prefers ([`preferences`]), and how it
+//! answers in conversations ([`chat`]).
 //!
 //! ```no_run
 //! use mlx_gpt::checkpoint::Checkpoint;
@@ -15,6 +16,7 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
+pub mod chat;
 pub mod hellaswag;
 pub mod preferences;
 pub mod task;

@@ -30,7 +30,7 @@ impl Score {
         self.correct as f64 / self.problems as f64
     }
 
-    fn add(&mut self, correct: bool) {
+    pub(super) fn add(&mut self, correct: bool) {
         self.correct += usize::from(correct);
         self.problems += 1;
     }

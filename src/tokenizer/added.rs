@@ -97,6 +97,12 @@ pub struct AddedTokens {
     all: Matcher,
 }
 
+impl PartialEq for AddedTokens {
+    fn eq(&self, other: &Self) -> bool {
+        self.tokens == other.tokens // all else is made from them
+    }
+}
+
 impl AddedTokens {
     /// Builds the matchers of these tokens.
     ///

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::hf_tokenizer::HfTokenizer;
@@ -188,9 +188,8 @@ impl Tokenizer {
 
     /// The ids of the special tokens by their text.
     pub fn special_tokens(&self) -> &BTreeMap<String, u32> {
-        static NONE: BTreeMap<String, u32> = BTreeMap::new();
         match self {
-            Self::Char(_) => &NONE,
+            Self::Char(tokenizer) => tokenizer.added_tokens().specials(),
             Self::Bpe(tokenizer) => tokenizer.special_tokens(),
             Self::HuggingFace(tokenizer) => tokenizer.special_tokens(),
         }
@@ -199,7 +198,7 @@ impl Tokenizer {
     /// The same tokenizer with further special tokens, whose ids follow its highest one in the order given.
     ///
     /// # Errors
-    /// A tokenizer of characters; a token that is empty, or is one of its tokens already.
+    /// A token that is empty, or is one of its tokens already.
     pub fn with_special_tokens(&self, tokens: &[&str]) -> Result<Self> {
         let first = self.vocab_size() as u32;
         let new = tokens
@@ -207,9 +206,7 @@ impl Tokenizer {
             .zip(first..)
             .map(|(token, id)| AddedToken::special(token, id));
         match self {
-            Self::Char(_) => bail!(
-                "a tokenizer of characters has no special tokens; train a model with --tokenizer gpt2 or a tokenizer.json"
-            ),
+            Self::Char(characters) => Ok(characters.with_special_tokens(tokens)?.into()),
             Self::Bpe(bpe) => {
                 let ordinary = bpe.ordinary_tokens().map(|(id, token)| (token.into(), id));
                 let added = bpe.added_tokens().tokens().iter().cloned().chain(new);
@@ -268,7 +265,7 @@ impl Tokenizer {
     /// As [`encode`](Self::encode), or a disallowed special token in the text.
     pub fn encode_with(&self, text: &str, policy: &SpecialTokenPolicy) -> Result<Vec<u32>> {
         match self {
-            Self::Char(tokenizer) => tokenizer.encode(text),
+            Self::Char(tokenizer) => tokenizer.encode_with(text, policy),
             Self::Bpe(tokenizer) => tokenizer.encode_with(text, policy),
             Self::HuggingFace(tokenizer) => tokenizer.encode_with(text, policy),
         }
@@ -277,7 +274,7 @@ impl Tokenizer {
     /// The special tokens that occur in `text`, with their counts.
     pub fn special_tokens_in(&self, text: &str) -> BTreeMap<String, usize> {
         match self {
-            Self::Char(_) => BTreeMap::new(),
+            Self::Char(tokenizer) => tokenizer.added_tokens().count_specials(text),
             Self::Bpe(tokenizer) => tokenizer.added_tokens().count_specials(text),
             Self::HuggingFace(tokenizer) => tokenizer.added_tokens().count_specials(text),
         }

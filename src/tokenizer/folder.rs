@@ -29,17 +29,20 @@ const VOCAB: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 const ADDED_TOKENS: &str = "added_tokens.json";
+/// The file in which newer versions of `transformers` keep a chat template.
+pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
 /// The file of the model's configuration.
 pub const MODEL_CONFIG: &str = "config.json";
 
 /// The files with fixed names; others are recognised by their extensions.
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 7] = [
     TOKENIZER,
     VOCAB,
     MERGES,
     TOKENIZER_CONFIG,
     SPECIAL_TOKENS_MAP,
     ADDED_TOKENS,
+    CHAT_TEMPLATE,
 ];
 
 /// The keys of standard tokens, in the order in which `transformers` adds those that the vocabulary lacks.

@@ -22,6 +22,7 @@
 //! | `folder.rs` | tokenizers in several files, as `transformers` saves them |
 //! | `difference.rs` | whether two tokenizers give the same ids |
 //! | `pieces.rs` | token-by-token display of a text |
+//! | `chat/` | conversations as text and tokens, by a model's chat template |
 //! | `any.rs`, `stream.rs` | all kinds behind one type; streaming decoding |
 //!
 //! ```
@@ -39,6 +40,7 @@ mod base64;
 mod bpe;
 pub mod byte_unicode;
 mod char;
+pub mod chat;
 mod difference;
 pub mod folder;
 mod gaps;

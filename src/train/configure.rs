@@ -25,7 +25,9 @@ pub fn configure(
     };
     let start = options.init_from(file)?.map(|path| start_from(Path::new(&path)));
     let (mut config, preset) = options.resolve(file, preset, device, start.transpose()?.as_ref())?;
-    if config.task.is_none() && config.preferences.is_none() {
+    if let Some(chat) = &config.chat {
+        config.chat = Some(absolute(Path::new(chat), "chat")?);
+    } else if config.task.is_none() && config.preferences.is_none() {
         config.corpus = absolute_corpus(&config.corpus)?;
     }
     config.preferences = absolute_preferences(config.preferences)?;
@@ -44,6 +46,9 @@ pub fn configure_resumed(options: &ConfigOverrides, before: &TrainConfig) -> Res
     }
     if options.has("preferences") {
         config.preferences = absolute_preferences(config.preferences)?;
+    }
+    if let Some(chat) = config.chat.as_ref().filter(|_| options.has("chat")) {
+        config.chat = Some(absolute(Path::new(chat), "chat")?);
     }
     // Otherwise it is read from the checkpoint.
     if options.has("tokenizer") {

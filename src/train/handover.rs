@@ -18,6 +18,7 @@ use crate::data::dataset::Dataset;
 use crate::data::source::Source;
 use crate::model::parameters::Parameters;
 use crate::tokenizer::Tokenizer;
+use crate::tokenizer::chat::ChatTemplate;
 
 /// A parameter's name and shape.
 type Entry = (String, Vec<i32>);
@@ -28,6 +29,7 @@ struct Plan {
     config: TrainConfig,
     model: ModelConfig,
     tokenizer: Value,
+    chat_template: Option<ChatTemplate>,
     step: u64,
     skipped: u64,
     loss_scale: Option<LossScale>,
@@ -59,6 +61,7 @@ pub fn give(ranks: &Ranks, config: &TrainConfig, setup: &Setup) -> Result<()> {
         config: config.clone(),
         model: setup.model.clone(),
         tokenizer: setup.tokenizer.to_json(),
+        chat_template: setup.chat_template.clone(),
         step: state.step,
         skipped: state.skipped,
         loss_scale: state.loss_scale,
@@ -98,7 +101,7 @@ pub fn take(ranks: &Rc<Ranks>, own: &ConfigOverrides) -> Result<Taken> {
     let dataset = Dataset::of_config(&config)?;
     let tokenizer = Tokenizer::from_json(plan.tokenizer, Path::new("rank 0's tokenizer"))?;
     ensure_same_text(ranks, &dataset.record()?)?;
-    let (train, _) = sources(&config, &tokenizer, &dataset)?;
+    let (train, _) = sources(&config, &tokenizer, plan.chat_template.as_ref(), &dataset)?;
     let zeros = |entries: &[Entry]| -> Result<Parameters> {
         let arrays = entries
             .iter()

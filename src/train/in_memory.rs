@@ -126,5 +126,8 @@ fn text(source: Source) -> Result<Tokens> {
         Source::Text(tokens) => Ok(tokens),
         Source::Task(_) => bail!("recipes are compared by their loss on a text, and a task has none; leave task out"),
         Source::Pairs(_) => bail!("recipes are compared by their loss on a text, and preference pairs have none"),
+        Source::Chat(_) => {
+            bail!("recipes are compared by their loss on a text, and conversations are none; leave chat out")
+        }
     }
 }

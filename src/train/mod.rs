@@ -13,6 +13,7 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
+mod chat;
 mod configure;
 #[cfg(feature = "cli")]
 mod diagnosis;

@@ -81,6 +81,7 @@ fn ensure_plain(config: &TrainConfig) -> Result<()> {
         (config.init_from.is_some(), "no --init-from"),
         (config.preferences.is_some(), "no --preferences"),
         (config.task.is_some(), "no --task"), // its targets are in part ignored
+        (config.chat.is_some(), "no --chat"), // as well
         (!config.freeze.is_empty(), "no --freeze"),
         (config.grad_clip == 0.0, "--grad-clip above 0"),
         (

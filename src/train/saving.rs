@@ -93,6 +93,7 @@ impl Session {
             model: self.model.clone(),
             parameters: self.state.model_parameters(),
             tokenizer: self.tokenizer.clone(),
+            chat_template: self.chat_template.clone(),
             // The run may have been renamed.
             base: self
                 .base

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::chat;
 use super::handover;
 use super::metrics::{ChangesRecord, Metrics, Record};
 use super::objective::Learner;
@@ -28,6 +29,7 @@ use crate::evaluate::task::Answers;
 use crate::generate::{CompletionOptions, Generator, LanguageModel};
 use crate::terminal::shell::quoted;
 use crate::tokenizer::Tokenizer;
+use crate::tokenizer::chat::ChatTemplate;
 
 /// How to use less memory, other than `--recompute`.
 const LOWER: &str = "lower --batch-size (--grad-accum makes up for it) or --context, or choose a smaller --preset";
@@ -42,6 +44,7 @@ pub struct Session {
     pub(super) config: TrainConfig,
     pub(super) model: ModelConfig,
     pub(super) tokenizer: Tokenizer,
+    pub(super) chat_template: Option<ChatTemplate>,
     pub(super) train: Source,
     pub(super) val: Source,
     /// The task that it learns, if it is one.
@@ -218,6 +221,7 @@ impl Session {
             run,
             model: setup.model,
             tokenizer: setup.tokenizer,
+            chat_template: setup.chat_template,
             train: setup.train,
             val: setup.val,
             task: setup.task,
@@ -267,6 +271,11 @@ impl Session {
 
     /// The sample of the current model: text, or for a task, problems that it has solved, and how many are right.
     pub(super) fn sample_and_score(&mut self) -> Result<()> {
+        if let Some(conversations) = self.val.conversations() {
+            let parameters = self.state.model_parameters();
+            self.sample = chat::sample(&self.model, &parameters, &self.tokenizer, conversations)?;
+            return Ok(());
+        }
         let Some(task) = &self.task else {
             self.sample = self.write_sample(SAMPLE_TOKENS)?;
             return Ok(());
@@ -312,6 +321,11 @@ impl Session {
     /// The numbers of training and of validation tokens, if it learns from a text.
     pub fn token_counts(&self) -> Option<[usize; 2]> {
         Some([self.train.tokens()?.len(), self.val.tokens()?.len()])
+    }
+
+    /// The numbers of training and of validation conversations, if it learns from some.
+    pub fn conversation_counts(&self) -> Option<[usize; 2]> {
+        Some([self.train.conversations()?.count(), self.val.conversations()?.count()])
     }
 
     /// The task that it learns, if it is one.

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
+use super::chat;
 use super::freeze;
 use super::optimizers::uses_adamw;
 use super::session::less_memory;
@@ -23,12 +24,15 @@ use crate::evaluate::Evaluator;
 use crate::model::init;
 use crate::terminal::shell::quoted;
 use crate::tokenizer::Tokenizer;
+use crate::tokenizer::chat::ChatTemplate;
 
 /// The state of a run before its next step.
 pub struct Setup {
     pub model: ModelConfig,
     /// The tokenizer.
     pub tokenizer: Tokenizer,
+    /// How conversations are written, if the model has a chat template.
+    pub chat_template: Option<ChatTemplate>,
     /// The training split.
     pub train: Source,
     /// The validation split.
@@ -60,23 +64,28 @@ impl Setup {
         config.validate()?;
         config.device.select()?;
         let mut reference = None;
-        let (model, tokenizer, parameters, base) = match &config.init_from {
+        let (model, tokenizer, chat_template, parameters, base) = match &config.init_from {
             None => {
-                let tokenizer = dataset.tokenizer(&config.tokenizer)?;
-                let model = config.model_config(tokenizer.vocab_size());
-                (model, tokenizer, None, None)
+                let (tokenizer, chat_template) = chat::tokenizer(config, dataset)?;
+                let model = ModelConfig {
+                    bos_eos: chat::bos_eos(&tokenizer),
+                    ..config.model_config(tokenizer.vocab_size())
+                };
+                (model, tokenizer, chat_template, None, None)
             }
             Some(path) => {
                 let (checkpoint, base) = starting_point(config, Path::new(path))?;
                 if config.objective() != Objective::NextToken {
                     reference = Some(checkpoint.clone());
                 }
+                let checkpoint = chat::finetuned(config, checkpoint, dataset)?;
                 let model = ModelConfig {
                     dropout: config.dropout,
                     lora: config.lora(),
                     ..checkpoint.model
                 };
-                (model, checkpoint.tokenizer, Some(checkpoint.parameters), base)
+                let (tokenizer, chat_template) = (checkpoint.tokenizer, checkpoint.chat_template);
+                (model, tokenizer, chat_template, Some(checkpoint.parameters), base)
             }
         };
         model.validate()?;
@@ -87,7 +96,7 @@ impl Setup {
             model.context
         );
         ensure_fits(config, &model, false)?;
-        let (train, val) = sources(config, &tokenizer, dataset)?;
+        let (train, val) = sources(config, &tokenizer, chat_template.as_ref(), dataset)?;
         let parameters = match parameters {
             None => init::initialize(&model, config.seed)?,
             Some(parameters) => parameters.union(&init::initialize_adapters(&model, config.seed)?),
@@ -97,6 +106,7 @@ impl Setup {
         Ok(Self {
             model,
             tokenizer,
+            chat_template,
             train,
             val,
             task: dataset.task().cloned(),
@@ -120,9 +130,11 @@ impl Setup {
         checkpoint::verify(&folder)?;
         let (mut checkpoint, saved, state, apart) = load(config, &folder)?;
         let same = saved.corpus == dataset.record()?;
-        if let (Some(file), false) = (&config.preferences, same) {
-            bail!(
-                "{file} has not the pairs that the run was trained on; restore that file, give its path with --preferences, or start a new run with --init-from {}",
+        for (file, option) in [(&config.chat, "--chat"), (&config.preferences, "--preferences")] {
+            let Some(file) = file else { continue };
+            ensure!(
+                same,
+                "{file} is not what the run was trained on; restore that file, give its path with {option}, or start a new run with --init-from {}",
                 quoted(&folder)
             );
         }
@@ -154,7 +166,8 @@ impl Setup {
             folder.display()
         );
         ensure_fits(config, model, true)?;
-        let (train, val) = sources(config, &checkpoint.tokenizer, dataset)?;
+        let template = checkpoint.chat_template.as_ref();
+        let (train, val) = sources(config, &checkpoint.tokenizer, template, dataset)?;
         let reference = saved
             .reference
             .as_deref()
@@ -168,6 +181,7 @@ impl Setup {
             sample: checkpoint.load_sample(),
             model: checkpoint.model,
             tokenizer: checkpoint.tokenizer,
+            chat_template: checkpoint.chat_template,
             train,
             val,
             task: dataset.task().cloned(),
@@ -304,7 +318,12 @@ fn ensure_fits(config: &TrainConfig, model: &ModelConfig, begun: bool) -> Result
 }
 
 /// The training and the validation split; of a text, each must have at least one row and the token after it.
-pub(super) fn sources(config: &TrainConfig, tokenizer: &Tokenizer, dataset: &Dataset) -> Result<(Source, Source)> {
+pub(super) fn sources(
+    config: &TrainConfig,
+    tokenizer: &Tokenizer,
+    template: Option<&ChatTemplate>,
+    dataset: &Dataset,
+) -> Result<(Source, Source)> {
     let source_of = |name: &str, split| {
         if let Dataset::Preferences(data) = dataset {
             return Ok(Source::Pairs(data.pairs(
@@ -313,7 +332,10 @@ pub(super) fn sources(config: &TrainConfig, tokenizer: &Tokenizer, dataset: &Dat
                 config.context,
             )?));
         }
-        let source = dataset.source(tokenizer, split, config.special)?;
+        let source = dataset.source(tokenizer, template, split, config)?;
+        if let Some(conversations) = source.conversations() {
+            chat::ensure_any(config, name, conversations)?;
+        }
         let Some(tokens) = source.tokens() else {
             return Ok(source);
         };

@@ -31,8 +31,9 @@ use messages::{Message, advice, messages, messages_of_scripts};
 use rows::Row;
 use template::Template;
 
-const ROOMS: [(&str, &str); 10] = [
+const ROOMS: [(&str, &str); 12] = [
     ("bench", include_str!("bench.txt")),
+    ("chat", include_str!("chat.txt")),
     ("checkpoint", include_str!("checkpoint.txt")),
     ("config", include_str!("config.txt")),
     ("data", include_str!("data.txt")),

@@ -14,13 +14,14 @@ use crate::common::{TINY_TOML, folder, place, succeed, tiny_plan};
 pub type Tree = BTreeMap<String, Vec<u8>>;
 
 /// Made once, for all rows.
-const MADE_BY: [&str; 11] = [
+const MADE_BY: [&str; 12] = [
     "tokenizer train --corpus text.txt --vocab-size 260 --out tok.json",
     "tokenizer train --corpus text.txt --vocab-size 260 --special <|endoftext|> --out ends.json",
     "tokenizer train --kind char --corpus text.txt --out chars.json",
     "train --config tiny.toml --steps 2 --save-every 1 --out run",
     "train --config tiny.toml --tokenizer tok.json --out words",
     "train --config tiny.toml --init-from run --lora-rank 2 --out tuned",
+    "train --config chat.toml --chat chat.jsonl --out chat",
     "import run --out model",
     "export --checkpoint words --format hf --out hf",
     "export --checkpoint words --format mlx --out quantized",
@@ -46,6 +47,15 @@ impl Template {
             ("text.txt", verse("winter of our discontent")),
             ("other.txt", verse("summer of our discontent")),
             ("tiny.toml", format!("{TINY_TOML}eval_batches = 1\nsteps = 1\n")),
+            (
+                "chat.toml",
+                TINY_TOML.replace("corpus = \"text.txt\"\n", "") + "eval_batches = 1\nsteps = 1\n",
+            ),
+            (
+                "chat.jsonl",
+                "{\"prompt\": \"Hi\", \"completion\": \"Hello.\"}\n{\"prompt\": \"Who?\", \"completion\": \"I.\"}\n"
+                    .into(),
+            ),
             ("plan.toml", format!("{plan}[grid]\nlr = [1e-3, 1e-2]\n")),
             ("race.toml", format!("{plan}[[recipe]]\nname = \"plain\"\n")),
             (

@@ -59,6 +59,7 @@ fn checkpoint(folder: &Path) -> Checkpoint {
         model: fixture.model.clone(),
         parameters: fixture.parameters.clone(),
         tokenizer: CharTokenizer::from_text(Corpus::open(DEFAULT_CORPUS).unwrap().text(Split::All)).into(),
+        chat_template: None,
         base: None,
     }
 }

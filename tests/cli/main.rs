@@ -8,6 +8,7 @@ mod architectures;
 mod bad_input;
 mod bench;
 mod board;
+mod chat;
 mod commands;
 mod data;
 mod docs;

@@ -296,6 +296,7 @@ pub fn random_checkpoint(folder: &Path, tokenizer: Tokenizer, embd: usize, heads
         parameters: Parameters::from_entries(parameters),
         model,
         tokenizer,
+        chat_template: None,
         base: None,
     }
 }

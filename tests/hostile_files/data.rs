@@ -6,11 +6,13 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use mlx_gpt::config::SpecialTokens;
 use mlx_gpt::data::batches::{IGNORE_INDEX, eval_batches};
+use mlx_gpt::data::conversations::{ConversationRows, Conversations};
 use mlx_gpt::data::corpus::{Corpus, Split};
 use mlx_gpt::data::dataset::Dataset;
 use mlx_gpt::data::preferences::PreferenceData;
 use mlx_gpt::data::prepare::prepare;
 use mlx_gpt::evaluate::hellaswag;
+use mlx_gpt::tokenizer::chat::{CHAT_TOKENS, ChatTemplate, Message, Role};
 use mlx_gpt::tokenizer::{Bpe, CharTokenizer, Pattern, Tokenizer};
 
 use super::common::folder;
@@ -94,6 +96,61 @@ fn preference_pairs() {
     let lines = "{\"prompt\": \"abc\", \"chosen\": \"d\", \"rejected\": \"hij\"}\n\n{\"prompt\": \"a b\", \"chosen\": \"c\", \"rejected\": \"d\", \"x\": [1]}\n";
     let one = lines.lines().next().unwrap();
     target("pairs.jsonl", "pairs.jsonl", &[lines.as_bytes(), one.as_bytes()], &read).run(&folder());
+}
+
+#[test]
+fn conversations() {
+    let _alone = alone();
+    let tokenizer = CharTokenizer::from_text(" abcdefghij?.");
+    let tokenizer: Tokenizer = tokenizer.with_special_tokens(&CHAT_TOKENS).unwrap().into();
+    let template = ChatTemplate::own().unwrap();
+    let read = |folder: &Path| {
+        let conversations = Conversations::read(folder.join("chat.jsonl").to_str().unwrap())?;
+        for split in [Split::Train, Split::Val, Split::All] {
+            let rows = ConversationRows::new(&conversations, split, &template, &tokenizer, 24)?;
+            let batches = rows.eval_batches(100, 4, 24);
+            assert!(batches.iter().all(|batch| batch.check(tokenizer.vocab_size()).is_ok()));
+            assert!(batches.iter().all(|batch| batch.target_count() > 0));
+            assert!(
+                rows.questions(3)
+                    .iter()
+                    .all(|(prompt, answer)| prompt.len() + answer.len() <= 25)
+            );
+        }
+        Ok(())
+    };
+    let lines = "{\"messages\": [{\"role\": \"system\", \"content\": \"a\"}, {\"role\": \"user\", \"content\": \"b c?\"}, {\"role\": \"assistant\", \"content\": \"d.\"}]}\n\n{\"prompt\": \"a\", \"completion\": \"b\", \"x\": [1]}\n";
+    let other = "{\"prompt\": [{\"role\": \"user\", \"content\": \"a\"}], \"completion\": [{\"role\": \"assistant\", \"content\": \"b\"}]}";
+    target("chat.jsonl", "chat.jsonl", &[lines.as_bytes(), other.as_bytes()], &read).run(&folder());
+}
+
+#[test]
+fn chat_templates() {
+    let _alone = alone();
+    let said = [Message::new(Role::User, "a"), Message::new(Role::Assistant, "b")];
+    let read = |folder: &Path| {
+        if let Some(template) = ChatTemplate::read(folder)? {
+            template.render(&said, true)?;
+        }
+        Ok(())
+    };
+    let jinja = "{% for message in messages %}{% if loop.first %}{{ message.role.upper() }}{% endif %}{{ message['content'] | trim }}{{ eos_token }}{% endfor %}";
+    target(
+        "chat_template.jinja",
+        "chat_template.jinja",
+        &[jinja.as_bytes(), b"x"],
+        &read,
+    )
+    .run(&folder());
+    let config = format!("{{\"eos_token\": {{\"content\": \"e\"}}, \"chat_template\": \"{jinja}\"}}");
+    let list = "{\"chat_template\": [{\"name\": \"default\", \"template\": \"{{ messages }}\"}]}";
+    target(
+        "tokenizer_config.json",
+        "tokenizer_config.json",
+        &[config.as_bytes(), list.as_bytes()],
+        &read,
+    )
+    .run(&folder());
 }
 
 /// Tokens of the tokenizer that token files are read with here.

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod chat;
 mod commands;
 mod completion;
 mod files;

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
-use super::line_reader::{Input, LineReader};
 use super::speed::TokenRate;
+use super::{Input, LineReader};
 use super::{MAX_PROMPT_BYTES, Request, special_token_note};
 use crate::generate::{CompletionOptions, LanguageModel, TokenStream};
 use crate::terminal::console::{self, say};
@@ -65,18 +65,26 @@ pub fn run(mut request: Request) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A flag that says whether the model is idle: true at first. While it is, Ctrl-C ends the program; otherwise Ctrl-C sets it.
+///
+/// # Errors
+/// The system handles no signals.
+pub fn watch_interrupts() -> Result<Arc<AtomicBool>> {
+    let idle = Arc::new(AtomicBool::new(true));
+    // The conditional shutdown must be registered first: it runs first, and sees the flag as it was before the signal.
+    flag::register_conditional_shutdown(SIGINT, 128 + SIGINT, Arc::clone(&idle))
+        .and_then(|_| flag::register(SIGINT, Arc::clone(&idle)))
+        .context("signals cannot be handled")?;
+    Ok(idle)
+}
+
 impl<'a> Conversation<'a> {
     fn new(request: Request<'a>) -> Result<Self> {
-        let idle = Arc::new(AtomicBool::new(true));
-        // The conditional shutdown must be registered first: it runs first, and sees the flag as it was before the signal.
-        flag::register_conditional_shutdown(SIGINT, 128 + SIGINT, Arc::clone(&idle))
-            .and_then(|_| flag::register(SIGINT, Arc::clone(&idle)))
-            .context("signals cannot be handled")?;
         Ok(Self {
             model: request.model,
             text: request.model.interactive(&request.options)?,
             options: request.options,
-            idle,
+            idle: watch_interrupts()?,
         })
     }
 

@@ -7,6 +7,10 @@ mod samples;
 mod sampling;
 mod speed;
 
+pub use interactive::watch_interrupts;
+pub use line_reader::{Input, LineReader};
+pub use sampling::SamplingOptions;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,7 +24,6 @@ use crate::config::{Device, SpecialTokens};
 use crate::frame::Target;
 use crate::generate::{CompletionOptions, LanguageModel};
 use crate::terminal::console::say;
-pub use sampling::SamplingOptions;
 
 /// Generate text with a trained model
 ///
@@ -146,7 +149,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         (text, _) => text.clone(),
     };
     let checkpoint = runs::read_checkpoint(options.checkpoint.as_deref(), Checkpoint::load)?;
-    let seed = options.seed.unwrap_or_else(|| u64::from(rand_seed()));
+    let seed = options.seed.unwrap_or_else(|| u64::from(random_seed()));
     let request = Request {
         model: &checkpoint.language_model()?,
         prompt,
@@ -174,7 +177,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// A random seed, short enough to type.
-fn rand_seed() -> u32 {
+pub fn random_seed() -> u32 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0) as u32
 }

@@ -294,6 +294,7 @@ fn with_table(workspace: &Workspace, table: &Array) -> anyhow::Result<Checkpoint
         model: workspace.config(&BIGRAM)?.model_config(tokenizer.vocab_size()),
         parameters: Parameters::from_entries(vec![("wte.weight".into(), table.clone())]),
         tokenizer,
+        chat_template: None,
         base: None,
     })
 }

@@ -1,6 +1,6 @@
 //! One completion, a token at a time.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::mpsc;
 
@@ -10,6 +10,7 @@ use crate::config::SpecialTokens;
 use crate::error::{Error, ErrorKind};
 use crate::generate::sampler::{Alternative, most_likely};
 use crate::generate::{CompletionBuilder, CompletionOptions, DecodeBatch, FinishReason, StopCriteria, sample_rng};
+use crate::tokenizer::chat::{Message, fit};
 
 /// The text to continue.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub enum Prompt {
     Text(String),
     /// Tokens.
     Ids(Vec<u32>),
+    /// A conversation, which the model is to answer. Where the context has no room for the oldest turns, they are left out.
+    Chat(Vec<Message>),
 }
 
 /// What to generate.
@@ -111,9 +114,13 @@ impl<'m> Generation<'m> {
         }
     }
 
-    fn new(loaded: &'m Loaded, request: Request, events: mpsc::Sender<Event>) -> Result<(Self, Vec<u32>)> {
+    fn new(loaded: &'m Loaded, mut request: Request, events: mpsc::Sender<Event>) -> Result<(Self, Vec<u32>)> {
         request.options.sampling.validate()?;
-        let prompt = prompt_ids(loaded, &request.prompt)?;
+        let prompt = prompt_ids(loaded, &request)?;
+        if let Prompt::Chat(_) = request.prompt {
+            let room = loaded.checkpoint.model.context - prompt.len();
+            request.options.max_new_tokens = request.options.max_new_tokens.min(room);
+        }
         let mut sequence = loaded.generator.sequence()?;
         prompt.iter().for_each(|&id| sequence.push(&[id]));
         let tokenizer = &loaded.checkpoint.tokenizer;
@@ -183,9 +190,16 @@ impl<'m> Generation<'m> {
 ///
 /// # Errors
 /// A text that cannot be encoded, an id outside the vocabulary, or no token.
-fn prompt_ids(loaded: &Loaded, prompt: &Prompt) -> Result<Vec<u32>> {
+fn prompt_ids(loaded: &Loaded, request: &Request) -> Result<Vec<u32>> {
     let checkpoint = &loaded.checkpoint;
-    let ids = match prompt {
+    let ids = match &request.prompt {
+        Prompt::Chat(messages) => {
+            let template = checkpoint.chat_template.as_ref();
+            let template = template.context("the model has no chat template")?;
+            let context = checkpoint.model.context;
+            let reserve = request.options.max_new_tokens.min(context / 4);
+            fit(template, &checkpoint.tokenizer, messages, context, reserve)?.ids
+        }
         Prompt::Text(text) if text.is_empty() => checkpoint.default_prompt(),
         Prompt::Text(text) => checkpoint.tokenizer.encode_with(text, &SpecialTokens::Text.into())?,
         Prompt::Ids(ids) => ids.clone(),

@@ -12,8 +12,18 @@ use crate::studio::engine::Event;
 use crate::studio::http::answer::Failure;
 use crate::tokenizer::Tokenizer;
 
+/// Whose objects an answer has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `/v1/completions`.
+    Text,
+    /// `/v1/chat/completions`.
+    Chat,
+}
+
 /// What all objects of an answer begin with.
 pub struct Head {
+    form: Form,
     id: String,
     created: u64,
     model: String,
@@ -21,18 +31,29 @@ pub struct Head {
 
 impl Head {
     /// For an answer of that model, now.
-    pub fn new(model: String) -> Self {
+    pub fn new(model: String, form: Form) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let kind = match form {
+            Form::Text => "cmpl",
+            Form::Chat => "chatcmpl",
+        };
         Self {
-            id: format!("cmpl-{:x}", now.as_nanos()),
+            form,
+            id: format!("{kind}-{:x}", now.as_nanos()),
             created: now.as_secs(),
             model,
         }
     }
 
-    fn object(&self, choices: Value) -> Map<String, Value> {
+    /// The object of a whole answer, or of a chunk of it.
+    fn object(&self, choices: Value, whole: bool) -> Map<String, Value> {
+        let name = match (self.form, whole) {
+            (Form::Text, _) => "text_completion",
+            (Form::Chat, true) => "chat.completion",
+            (Form::Chat, false) => "chat.completion.chunk",
+        };
         let object = json!({
-            "id": self.id, "object": "text_completion", "created": self.created, "model": self.model, "choices": choices,
+            "id": self.id, "object": name, "created": self.created, "model": self.model, "choices": choices,
         });
         match object {
             Value::Object(object) => object,
@@ -59,6 +80,8 @@ struct Choice {
     logprobs: Logprobs,
     /// Characters of the prompt and of the tokens so far.
     offset: usize,
+    /// Whether a chunk of it was made.
+    begun: bool,
 }
 
 #[derive(Clone, Default)]
@@ -142,16 +165,23 @@ impl Answer {
         Some(shown)
     }
 
-    fn chunk(&self, index: usize, text: &str, logprobs: Option<Value>) -> Value {
+    fn chunk(&mut self, index: usize, text: &str, logprobs: Option<Value>) -> Value {
+        let begun = std::mem::replace(&mut self.choices[index].begun, true);
         let reason = finish_reason(self.choices[index].finish_reason);
-        let choice = json!({"text": text, "index": index, "logprobs": logprobs, "finish_reason": reason});
-        self.head.object(json!([choice])).into()
+        let choice = match (self.head.form, begun) {
+            (Form::Text, _) => json!({"text": text, "index": index, "logprobs": logprobs, "finish_reason": reason}),
+            (Form::Chat, false) => {
+                json!({"delta": {"role": "assistant", "content": text}, "index": index, "finish_reason": reason})
+            }
+            (Form::Chat, true) => json!({"delta": {"content": text}, "index": index, "finish_reason": reason}),
+        };
+        self.head.object(json!([choice]), false).into()
     }
 
     /// The chunk with the number of tokens, where it was asked for.
     pub fn usage_chunk(&self) -> Option<Value> {
         self.include_usage.then(|| {
-            let mut object = self.head.object(json!([]));
+            let mut object = self.head.object(json!([]), false);
             object.insert("usage".into(), self.usage());
             object.into()
         })
@@ -168,14 +198,19 @@ impl Answer {
     /// The whole answer.
     pub fn whole(&self) -> Value {
         let choice = |(index, choice): (usize, &Choice)| {
+            let reason = finish_reason(choice.finish_reason);
             let logprobs = self.with_logprobs.then(|| choice.logprobs.json());
-            json!({
-                "text": choice.text, "index": index, "logprobs": logprobs,
-                "finish_reason": finish_reason(choice.finish_reason),
-            })
+            match self.head.form {
+                Form::Text => {
+                    json!({"text": choice.text, "index": index, "logprobs": logprobs, "finish_reason": reason})
+                }
+                Form::Chat => json!({
+                    "message": {"role": "assistant", "content": choice.text}, "index": index, "finish_reason": reason,
+                }),
+            }
         };
         let choices: Vec<Value> = self.choices.iter().enumerate().map(choice).collect();
-        let mut object = self.head.object(choices.into());
+        let mut object = self.head.object(choices.into(), true);
         object.insert("usage".into(), self.usage());
         object.into()
     }

@@ -1,5 +1,4 @@
-//! The endpoints of OpenAI's interface: models, completions, and chat, whose answer is an error as long as no model has a chat
-//! template.
+//! The endpoints of OpenAI's interface: models, completions, and chat, for models that have a chat template.
 
 mod completion;
 mod parameters;
@@ -15,10 +14,10 @@ use tokio::sync::mpsc;
 
 use super::Studio;
 use super::catalog::Entry;
-use super::engine::{Busy, Event};
+use super::engine::{Busy, Event, Loaded};
 use super::http::answer::{self, Failure};
 use super::http::body;
-use completion::{Answer, Head};
+use completion::{Answer, Form, Head};
 use parameters::Parameters;
 pub use parameters::{integer, model as model_name, prompt, sampling};
 
@@ -47,16 +46,9 @@ fn describe(entry: &Entry) -> Value {
 /// `POST /v1/chat/completions`.
 ///
 /// # Errors
-/// Always: no model has a chat template.
+/// As [`completions`]; messages that are none, a model without a chat template.
 pub async fn chat(State(studio): State<Arc<Studio>>, request: Request) -> Result<Response, Failure> {
-    let request = body::object(request.into_body(), BODY_BYTES).await?;
-    let id = model_name(&request)?;
-    if !request.get("messages").is_some_and(Value::is_array) {
-        return Err(Failure::param("messages", "messages must be an array"));
-    }
-    studio.find_model(id)?;
-    let message = "the model has no chat template, so that it can't tell who says what; use /v1/completions";
-    Err(Failure::param("model", message).with_code("no_chat_template"))
+    complete(&studio, request.into_body(), Form::Chat).await
 }
 
 /// `POST /v1/completions`.
@@ -64,17 +56,27 @@ pub async fn chat(State(studio): State<Arc<Studio>>, request: Request) -> Result
 /// # Errors
 /// A body or a parameter that is wrong, an unknown model, too many requests, a model that cannot be loaded.
 pub async fn completions(State(studio): State<Arc<Studio>>, request: Request) -> Result<Response, Failure> {
-    complete(&studio, request.into_body()).await
+    complete(&studio, request.into_body(), Form::Text).await
 }
 
-async fn complete(studio: &Studio, body: Body) -> Result<Response, Failure> {
+async fn complete(studio: &Studio, body: Body, form: Form) -> Result<Response, Failure> {
     let request = body::object(body, BODY_BYTES).await?;
-    let parameters = Parameters::parse(&request)?;
-    let (id, folder) = studio.find_model(parameters.model.as_deref())?;
+    let (id, folder) = studio.find_model(model_name(&request)?)?;
+    let parameters = match form {
+        Form::Text => Parameters::parse(&request)?,
+        Form::Chat => Parameters::parse_chat(&request)?,
+    };
+    if form == Form::Chat {
+        let chats = |loaded: &Loaded| Ok(loaded.checkpoint.chat_template.is_some());
+        if !studio.look(&folder, chats).await? {
+            let message = "the model has no chat template, so that it can't tell who says what; use /v1/completions";
+            return Err(Failure::param("model", message).with_code("no_chat_template"));
+        }
+    }
     // Token ids become text in this thread.
     let tokenizer = studio.tokenizer(&folder).await?;
     let events = studio.generate(&folder, parameters.requests())?;
-    let answer = Answer::new(Head::new(id), tokenizer, &parameters);
+    let answer = Answer::new(Head::new(id, form), tokenizer, &parameters);
     match parameters.stream {
         true => Ok(stream(answer, events)),
         false => collect(answer, events).await,

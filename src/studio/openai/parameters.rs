@@ -6,6 +6,7 @@ use crate::generate::CompletionOptions;
 use crate::generate::sampler::Sampling;
 use crate::studio::engine::{Prompt, Request};
 use crate::studio::http::answer::Failure;
+use crate::tokenizer::chat::Message;
 
 /// Longest prompt in bytes, and in ids: the model looks at the last tokens that its context holds.
 pub const PROMPT_BYTES: usize = 1 << 18;
@@ -36,8 +37,6 @@ const WITHOUT_EFFECT: [(&str, &[&str]); 6] = [
 
 /// A completion's parameters.
 pub struct Parameters {
-    /// The model's name; the first of the list without one.
-    pub model: Option<String>,
     /// Whether the answer is streamed.
     pub stream: bool,
     /// Whether a stream ends with the number of tokens.
@@ -51,11 +50,44 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// Those of a request's body.
+    /// Those of the body of a request to continue texts.
     ///
     /// # Errors
     /// One that is of the wrong type or out of its range, or not supported.
     pub fn parse(body: &Map<String, Value>) -> Result<Self, Failure> {
+        Self::with_prompts(body, prompts(body)?, integer(body, "max_tokens", 16, 0..=MAX_TOKENS)?)
+    }
+
+    /// Those of the body of a request to answer in a conversation. An answer ends with its turn, or with the context.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_chat(body: &Map<String, Value>) -> Result<Self, Failure> {
+        for name in ["logprobs", "top_logprobs", "tools", "functions", "response_format"] {
+            if body
+                .get(name)
+                .is_some_and(|value| !matches!(value, Value::Null | Value::Bool(false)))
+            {
+                return Err(Failure::param(name, format!("{name} is not supported; leave it out")));
+            }
+        }
+        let messages = body.get("messages").filter(|messages| messages.is_array());
+        let messages = messages.ok_or_else(|| Failure::param("messages", "messages must be an array"))?;
+        let messages = Message::list(messages).map_err(|error| Failure::param("messages", format!("{error:#}")))?;
+        let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+        if messages.is_empty() || bytes > PROMPT_BYTES {
+            let message = format!("messages must be one or more, of at most {PROMPT_BYTES} bytes in all");
+            return Err(Failure::param("messages", message));
+        }
+        let name = match body.get("max_completion_tokens") {
+            None | Some(Value::Null) => "max_tokens",
+            Some(_) => "max_completion_tokens",
+        };
+        let most = integer(body, name, MAX_TOKENS, 0..=MAX_TOKENS)?;
+        Self::with_prompts(body, vec![Prompt::Chat(messages)], most)
+    }
+
+    fn with_prompts(body: &Map<String, Value>, prompts: Vec<Prompt>, max_tokens: u64) -> Result<Self, Failure> {
         for (name, values) in WITHOUT_EFFECT {
             let value = body.get(name).filter(|value| !value.is_null());
             if value.is_some_and(|value| !values.contains(&value.to_string().as_str())) {
@@ -63,7 +95,6 @@ impl Parameters {
             }
         }
         let n = integer(body, "n", 1, 1..=COMPLETIONS as u64)? as usize;
-        let prompts = prompts(body)?;
         if prompts.len() * n > COMPLETIONS {
             let message = format!(
                 "prompts times n is {}; it can be at most {COMPLETIONS}",
@@ -76,7 +107,6 @@ impl Parameters {
             Some(_) => Some(integer(body, "logprobs", 0, 0..=LOGPROBS)? as usize),
         };
         Ok(Self {
-            model: model(body)?.map(str::to_owned),
             stream: boolean(body, "stream")?,
             include_usage: match body.get("stream_options") {
                 None | Some(Value::Null) => false,
@@ -87,7 +117,7 @@ impl Parameters {
             n,
             prompts,
             options: CompletionOptions {
-                max_new_tokens: integer(body, "max_tokens", 16, 0..=MAX_TOKENS)? as usize,
+                max_new_tokens: max_tokens as usize,
                 sampling: sampling(body)?,
                 stop: stops(body)?,
                 ignore_eos: boolean(body, "ignore_eos")?,

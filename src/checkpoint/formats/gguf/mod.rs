@@ -55,6 +55,10 @@ impl<'a> Gguf<'a> {
         let tensors = tensors::of_model(&checkpoint.model, Encoding::of(dtype)).with_context(refused)?;
         let mut metadata = metadata(checkpoint, dtype);
         metadata.extend(vocabulary::metadata(checkpoint).with_context(refused)?);
+        if let Some(template) = &checkpoint.chat_template {
+            let source = template.source().to_owned();
+            metadata.push(("tokenizer.chat_template", MetadataValue::String(source)));
+        }
         Ok(Self {
             header: container::header(&metadata, tensors.iter().map(|tensor| &tensor.info)),
             tensors,
