@@ -110,7 +110,12 @@ def runs(browser, folder):
     browser.type("//textarea", "the cat sat on the mat. " * 60)
     browser.wait_for_text("different characters")
     browser.type("//label[contains(., 'Name')]//input", "from-page")
+    browser.run("""
+        const goal = [...document.querySelectorAll('label')].find((e) => e.textContent.startsWith('Train')).querySelector('select');
+        goal.value = 'nano'; goal.dispatchEvent(new Event('change'))""")
     browser.type("//label[contains(., 'Steps')]//input", "40")
+    browser.click("//button[text()='What would it need?']")
+    browser.wait_for_text("million parameters, ")
     browser.click("//button[text()='Train']")
     browser.wait_for_text("step 40 of 40")
     browser.wait_for_text("Sample at step")

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::runtime;
 
-use super::api::{course, inside, play, runs, tokens, training, vectors};
+use super::api::{course, inside, needs, play, runs, tokens, training, vectors};
 use super::catalog::Catalog;
 use super::engine::Engine;
 use super::http::access::Access;
@@ -115,6 +115,7 @@ fn page_routes() -> Router<Arc<Studio>> {
         .route("/assets/{name}", get(pages::asset))
         .route("/api/models", get(pages::models))
         .route("/api/runs", get(runs::list).post(training::create))
+        .route("/api/needs", post(needs::needs))
         .route("/api/runs/stop", post(runs::stop))
         .route("/api/runs/resume", post(runs::resume))
         .route("/api/metrics", get(runs::metrics))

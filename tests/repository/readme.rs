@@ -41,6 +41,8 @@ fn every_command_runs() {
         "A note to myself: measure first.\n".repeat(50),
     )
     .unwrap();
+    let talk = r#"{"prompt": "Hi", "completion": "Ho"}"#;
+    fs::write(folder.path().join("talks.jsonl"), format!("{talk}\n").repeat(4)).unwrap();
     let commands = commands();
     assert!(commands.len() >= 9, "the README lost its commands: {commands:?}");
     // Each in a folder with one run behind it, of the default corpus.
@@ -54,8 +56,10 @@ fn every_command_runs() {
         .path();
     let cache = folder.path().join("cache");
     put_into_cache(&cache, &run.join("latest"));
-    // What a learner wrote is checked by workbook/tests/check.rs, and the studio, which does not end by itself, by tests/studio/.
-    let elsewhere = |words: &Vec<String>| words.contains(&"--mine".into()) || words[0] == "studio";
+    // What a learner wrote is checked by workbook/tests/check.rs; the studio, which does not end by itself, by tests/studio/; what takes
+    // minutes by tests/cli/minutes.rs.
+    let has = |words: &[String], word: &str| words.iter().any(|other| other == word);
+    let elsewhere = |words: &Vec<String>| has(words, "--mine") || has(words, "--minutes") || words[0] == "studio";
     for words in commands.into_iter().filter(|words| !elsewhere(words)) {
         let mut command = mlx_gpt(folder.path());
         // A few steps show that it runs.
@@ -79,6 +83,9 @@ fn every_command_runs() {
             if !given("--steps") {
                 command.args(["--steps", "2"]);
             }
+        }
+        if words[0] == "chat" {
+            command.args(["--checkpoint", "elsewhere/train_--chat_talks.jsonl_--steps_2"]);
         }
         if words[0] == "lesson" && words[1] != "start" {
             command.args(["--steps", "2", "--device", "cpu"]);

@@ -43,6 +43,7 @@ fn bodies() -> Vec<(&'static str, Value)> {
             "/api/runs",
             json!({"name": "x", "text": "a", "preset": "none", "steps": 1}),
         ),
+        ("/api/needs", json!({"text": "a", "preset": "nano", "steps": 1})),
         ("/api/runs/stop", json!({"run": "runs/tiny"})),
     ]
 }

@@ -2,6 +2,7 @@
 
 pub mod course;
 pub mod inside;
+pub mod needs;
 pub mod play;
 pub mod runs;
 pub mod tokens;

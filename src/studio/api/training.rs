@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use super::text;
 use crate::checkpoint::run::Run;
 use crate::checkpoint::runs::{self, RUNS};
+use crate::config::Preset;
 use crate::disk::durable;
 use crate::studio::http::answer::{self, Failure};
 use crate::studio::http::body;
@@ -33,14 +34,52 @@ const STEPS: u64 = 1_000_000;
 /// Trainings at once, whoever started them: they share one machine.
 const TRAININGS: usize = 4;
 
-/// Presets that fit the machine of a page's user.
-const PRESETS: [&str; 2] = ["nano", "baby"];
+/// Most minutes of a training that a page may start: a day.
+const MINUTES: u64 = 24 * 60;
 
 /// Texts of trainings that pages started, and their messages, below the folder of runs.
 const TEXTS: &str = ".texts";
 const LOGS: &str = ".logs";
 
-/// `POST /api/runs` with `name`, `text` (empty: the built-in one), `preset` and `steps`: begins a training.
+/// How long a page's training is.
+#[derive(Clone, Copy)]
+pub(super) enum Goal {
+    /// The best model for its text in these minutes.
+    Minutes(u64),
+    /// A preset for so many steps.
+    Steps(Preset, u64),
+}
+
+impl Goal {
+    /// That of a body: its `minutes`, or `preset` and `steps`.
+    ///
+    /// # Errors
+    /// A number out of range, or a preset that a page does not offer.
+    pub(super) fn of(body: &Map<String, Value>) -> Result<Self, Failure> {
+        if body.contains_key("minutes") {
+            return Ok(Self::Minutes(integer(body, "minutes", 0, 1..=MINUTES)?));
+        }
+        // Those that fit the machine of a page's user.
+        let preset = match text(body, "preset", NAME_BYTES)? {
+            "nano" => Preset::Nano,
+            "baby" => Preset::Baby,
+            _ => return Err(Failure::param("preset", "preset must be one of nano, baby")),
+        };
+        Ok(Self::Steps(preset, integer(body, "steps", 2000, 1..=STEPS)?))
+    }
+
+    fn options(self) -> Vec<String> {
+        match self {
+            Self::Minutes(minutes) => vec!["--minutes".into(), minutes.to_string()],
+            Self::Steps(preset, steps) => {
+                let preset = if preset == Preset::Nano { "nano" } else { "baby" };
+                ["--preset", preset, "--steps", &steps.to_string()].map(str::to_owned).into()
+            }
+        }
+    }
+}
+
+/// `POST /api/runs` with `name`, `text` (empty: the built-in one), and `minutes`, or `preset` and `steps`: begins a training.
 ///
 /// # Errors
 /// A parameter that is wrong, a name that is taken, too many trainings, a disk that cannot be written.
@@ -55,30 +94,21 @@ pub async fn create(request: Request) -> Result<Response, Failure> {
 fn start(body: &Map<String, Value>) -> Result<String, Failure> {
     let name = plain_name(text(body, "name", NAME_BYTES)?)?;
     let corpus = text(body, "text", TEXT_BYTES)?;
-    let preset = text(body, "preset", NAME_BYTES)?;
-    if !PRESETS.contains(&preset) {
-        return Err(Failure::param(
-            "preset",
-            format!("preset must be one of {}", PRESETS.join(", ")),
-        ));
-    }
-    let steps = integer(body, "steps", 2000, 1..=STEPS)?;
+    let goal = Goal::of(body)?;
     let run = Path::new(RUNS).join(name);
     if run.exists() {
         let message = format!("there is a run {} already; choose another name", run.display());
         return Err(Failure::new(StatusCode::CONFLICT, message));
     }
     ensure_few()?;
-    let mut command = train()?;
+    let mut command = program("train")?;
     if !corpus.is_empty() {
         let path = Path::new(RUNS).join(TEXTS).join(format!("{name}.txt"));
         let written = durable::make_parents(&path).and_then(|_made| durable::write_file(&path, corpus.as_bytes()));
         written.map_err(failed)?;
         command.arg("--corpus").arg(path);
     }
-    command
-        .args(["--preset", preset, "--steps", &steps.to_string(), "--out"])
-        .arg(&run);
+    command.args(goal.options()).arg("--out").arg(&run);
     detach(command, name).map_err(failed)?;
     Ok(run.to_string_lossy().into_owned())
 }
@@ -92,7 +122,7 @@ pub fn resume(run: &Run) -> Result<(), Failure> {
         return Err(Failure::new(StatusCode::CONFLICT, "the run is being trained already"));
     }
     ensure_few()?;
-    let mut command = train()?;
+    let mut command = program("train")?;
     command.arg("--resume").arg(&run.folder);
     detach(command, &run.name()).map_err(failed)
 }
@@ -142,14 +172,14 @@ fn failed(error: anyhow::Error) -> Failure {
     Failure::new(StatusCode::INTERNAL_SERVER_ERROR, crate::error::line(&error))
 }
 
-/// This program's `train`.
-fn train() -> Result<Command, Failure> {
+/// A command of this program.
+pub(super) fn program(command: &str) -> Result<Command, Failure> {
     let program = std::env::current_exe()
         .context("the program's path is not known")
         .map_err(failed)?;
-    let mut command = Command::new(program);
-    command.arg("train");
-    Ok(command)
+    let mut program = Command::new(program);
+    program.arg(command);
+    Ok(program)
 }
 
 /// Starts a training that a Ctrl-C here does not reach, its messages in a file.

@@ -172,8 +172,30 @@ function form(started) {
   const facts = element('p', { className: 'quiet', role: 'status' });
   const file = element('input', { type: 'file', accept: '.txt,text/*', 'aria-label': 'A text file' });
   const name = element('input', { value: `mine-${new Date().toISOString().slice(0, 16).replace(/\D/g, '')}`, pattern: '[A-Za-z0-9_\\-]+', required: true, maxLength: 64 });
-  const preset = element('select', {}, element('option', { value: 'nano', text: 'nano: 0.8 million parameters' }), element('option', { value: 'baby', text: 'baby: 10.7 million' }));
+  const goal = element('select', {}, element('option', { value: 'minutes', text: 'the best model in these minutes' }),
+    element('option', { value: 'nano', text: 'nano: 0.8 million parameters' }), element('option', { value: 'baby', text: 'baby: 10.7 million' }));
+  const minutes = element('input', { type: 'number', min: 1, max: 1440, value: 10, required: true });
   const steps = element('input', { type: 'number', min: 1, max: 1000000, value: 2000, required: true });
+  const needs = element('p', { className: 'quiet', role: 'status' });
+  const asked = () => ({ text: text.value, ...(goal.value === 'minutes' ? { minutes: Number(minutes.value) } : { preset: goal.value, steps: Number(steps.value) }) });
+  const lengths = [field('Minutes', minutes), field('Steps', steps)];
+  const choose = () => {
+    lengths[0].hidden = goal.value !== 'minutes';
+    lengths[1].hidden = goal.value === 'minutes';
+    needs.textContent = '';
+  };
+  goal.addEventListener('change', choose);
+  choose();
+  const estimate = async () => {
+    needs.textContent = goal.value === 'minutes' ? 'Measuring this machine with the text, for up to half a minute…' : '';
+    try {
+      const found = await post('/api/needs', asked());
+      const size = `${(found.parameters / 1e6).toFixed(2)} million parameters, ${Math.ceil(found.memory / 2 ** 20).toLocaleString()} MiB of memory`;
+      needs.textContent = found.steps
+        ? `${found.layers} layers of ${found.embd}, context ${found.context}: ${size}; about ${found.steps.toLocaleString()} steps, ${found.passes.toFixed(1)} passes over the text; expected validation loss ${found.loss.toFixed(2)} ± ${found.band.toFixed(2)}`
+        : size;
+    } catch (error) { needs.textContent = ''; say(error.message); }
+  };
   const count = () => {
     const bytes = new TextEncoder().encode(text.value).length;
     const characters = new Set(text.value).size;
@@ -189,13 +211,13 @@ function form(started) {
   const submit = async (event) => {
     event.preventDefault();
     try {
-      const { run } = await post('/api/runs', { name: name.value, text: text.value, preset: preset.value, steps: Number(steps.value) });
+      const { run } = await post('/api/runs', { name: name.value, ...asked() });
       say(`${run} begins to train; it goes on if this page or the server ends.`);
       await started(run);
     } catch (error) { say(error.message); }
   };
   return element('form', { className: 'panel', submit },
     element('h2', { text: 'New run' }), drop,
-    element('div', { className: 'row' }, field('Name', name), field('Preset', preset), field('Steps', steps)),
-    element('p', {}, element('button', { className: 'primary', text: 'Train' })));
+    element('div', { className: 'row' }, field('Name', name), field('Train', goal), ...lengths), needs,
+    element('p', { className: 'row' }, element('button', { className: 'primary', text: 'Train' }), element('button', { type: 'button', text: 'What would it need?', click: estimate })));
 }
