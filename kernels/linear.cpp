@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "blas.h"
+#include "half.h"
 #include "primitive.h"
 #include "rows.h"
 
@@ -116,20 +117,21 @@ static Override<decltype(matmul)> replaced_matmul("matmul", "matmul", &matmul);
 
 array addmm(array c, array a, array b, const float &alpha, const float &beta, StreamOrDevice s) {
   Stream stream = to_stream(s);
-  if (is_supported(stream, {&a, &b, &c}) && alpha == 1 && beta == 1 && a.ndim() >= 2 && b.ndim() == 2 && a.shape(-1) == b.shape(0) &&
-      c.shape() == Shape{b.shape(1)} && replaced_addmm.use())
-    return linear(a, b, c, false, stream);
+  bool is_linear = alpha == 1 && beta == 1 && a.ndim() >= 2 && b.ndim() == 2 && a.shape(-1) == b.shape(0) && c.shape() == Shape{b.shape(1)};
+  if (is_linear && is_supported(stream, {&a, &b, &c}) && replaced_addmm.use()) return linear(a, b, c, false, stream);
+  if (auto y = is_linear && replaced_addmm.enabled ? half_product(a, b, c, false, stream) : std::nullopt) return *y;
   return replaced_addmm.mlx()(std::move(c), std::move(a), std::move(b), alpha, beta, s);
 }
 
 array matmul(const array &a, const array &b, StreamOrDevice s) {
   Stream stream = to_stream(s);
   bool transposed = b.ndim() == 2 && b.has_primitive() && std::strcmp(b.primitive().name(), "Transpose") == 0;
-  if (transposed && is_supported(stream, {&a, &b}) && a.ndim() >= 2 && a.shape(-1) == b.shape(0)) {
+  if (transposed && a.ndim() >= 2 && a.shape(-1) == b.shape(0)) {
     const array &weight = b.inputs()[0];
     // The transpose is known by its shape alone: of a square matrix, one that swaps no axes has the same.
-    if (weight.shape() == Shape{b.shape(1), b.shape(0)} && weight.shape() != b.shape() && replaced_matmul.use())
-      return linear(a, weight, std::nullopt, true, stream);
+    bool is_linear = weight.shape() == Shape{b.shape(1), b.shape(0)} && weight.shape() != b.shape();
+    if (is_linear && is_supported(stream, {&a, &b}) && replaced_matmul.use()) return linear(a, weight, std::nullopt, true, stream);
+    if (auto y = is_linear && replaced_matmul.enabled ? half_product(a, weight, std::nullopt, true, stream) : std::nullopt) return *y;
   }
   return replaced_matmul.mlx()(a, b, s);
 }

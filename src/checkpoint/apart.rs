@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use mlx_rs::Array;
 
-use super::tensors::{self, ExpectedTensors, TensorFile, TensorSpec};
+use super::tensors::{self, ExpectedTensors, Hold, TensorFile, TensorSpec};
 use super::{APART, hashes};
 use crate::disk::floats::Precision;
 use crate::model::parameters::Parameters;
@@ -65,7 +65,7 @@ impl Apart {
             expect(format!("m{rank}"), m);
             expect(format!("v{rank}"), v);
         }
-        let all = tensors::read(&[file], |name| Some(name.to_owned()), &expected)?;
+        let all = tensors::read(&[file], |name| Some(name.to_owned()), &expected, Hold::Copied)?;
         hashes::verify_files(folder, |name| name == APART)?;
         let part = |prefix: String| {
             let prefix = prefix + ".";

@@ -14,7 +14,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::formats::{hugging_face, peft};
-use super::tensors::{self, ExpectedTensors, TensorFile, TensorSpec};
+use super::tensors::{self, ExpectedTensors, Hold, TensorFile, TensorSpec};
 use super::{
     APART, Apart, Checkpoint, CheckpointState, MODEL_CONFIG, Moments, OPTIMIZER, PAIRS, SAMPLE, base, hashes,
     read_state, runs, unsupported, weights,
@@ -34,7 +34,7 @@ impl LanguageModel {
     /// Loads the model of a checkpoint's folder, or of a run's newest checkpoint, and checks it against its configuration and
     /// its recorded hashes.
     ///
-    /// This is [`Checkpoint::load`] and [`Checkpoint::language_model`] in one call. The program's commands make both, since they
+    /// This is [`Checkpoint::load_mapped`] and [`Checkpoint::language_model`] in one call. The program's commands make both, since they
     /// also use the weights or the folder.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ impl LanguageModel {
             );
             return Err(Error::new(ErrorKind::NotFound, missing));
         }
-        runs::read_checkpoint(Some(path), Checkpoint::load)
+        runs::read_checkpoint(Some(path), Checkpoint::load_mapped)
             .of_kind(ErrorKind::Checkpoint)?
             .language_model()
     }
@@ -65,18 +65,33 @@ impl Checkpoint {
         Self::load_with(folder, |_| Tokenizer::load(folder))
     }
 
+    /// As [`load`](Self::load), for text generation alone: where MLX can compute with them, weights stay in the pages of their
+    /// file, which must not be written to meanwhile, and, if they are stored in 16 bits, in those. (This program's files are
+    /// replaced and never written to.)
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_mapped(folder: &Path) -> Result<Self> {
+        ensure_is_model(folder)?;
+        let tokenizer = |_: &ModelConfig| Tokenizer::load(folder);
+        match peft::is_adapter_folder(folder) {
+            true => Self::load_adapters(folder, tokenizer), // they may be merged into the weights
+            false => Self::load_full(folder, tokenizer, Hold::Mapped),
+        }
+    }
+
     /// As [`load`](Self::load), with the tokenizer that `tokenizer` returns.
     pub(super) fn load_with(folder: &Path, tokenizer: impl FnOnce(&ModelConfig) -> Result<Tokenizer>) -> Result<Self> {
         ensure_is_model(folder)?;
         if peft::is_adapter_folder(folder) {
             Self::load_adapters(folder, tokenizer)
         } else {
-            Self::load_full(folder, tokenizer)
+            Self::load_full(folder, tokenizer, Hold::Copied)
         }
     }
 
     /// A folder with all of the model's weights.
-    fn load_full(folder: &Path, tokenizer: impl FnOnce(&ModelConfig) -> Result<Tokenizer>) -> Result<Self> {
+    fn load_full(folder: &Path, tokenizer: impl FnOnce(&ModelConfig) -> Result<Tokenizer>, hold: Hold) -> Result<Self> {
         let model = hugging_face::read_config(&folder.join(MODEL_CONFIG))?;
         let tokenizer = tokenizer(&model)?;
         ensure!(
@@ -86,7 +101,7 @@ impl Checkpoint {
             model.vocab_size,
             tokenizer.vocab_size()
         );
-        let parameters = weights::read(folder, &model)?;
+        let parameters = weights::read(folder, &model, hold)?;
         // After parsing, because a parse error is the more specific message.
         hashes::verify_files(folder, |name| !ONLY_FOR_TRAINING.contains(&name))?;
         Ok(Self {
@@ -110,14 +125,15 @@ impl Checkpoint {
             quoted(&base)
         );
         // A run saves the tokenizer with the adapters; `peft` leaves it with the base model.
-        let base_model = Self::load_full(&base, |model| {
+        let tokenizer = |model: &ModelConfig| {
             let only_base_has_one = !Tokenizer::is_in(folder) && Tokenizer::is_in(&base);
             if only_base_has_one {
                 Tokenizer::load(&base)
             } else {
                 tokenizer(model)
             }
-        })?;
+        };
+        let base_model = Self::load_full(&base, tokenizer, Hold::Copied)?;
         ensure!(
             base_model.model.quantization.is_none(),
             "the base model of the adapters in {} is quantized: {}; adapters cannot be added to it; name the checkpoint that it was exported from in adapter_config.json",
@@ -165,7 +181,7 @@ impl Checkpoint {
             })
             .collect();
         let file = TensorFile::open(&self.folder.join(OPTIMIZER))?;
-        let both = tensors::read(&[file], |name| Some(name.to_owned()), &expected)?;
+        let both = tensors::read(&[file], |name| Some(name.to_owned()), &expected, Hold::Copied)?;
         hashes::verify_files(&self.folder, |name| name == OPTIMIZER)?;
         let part = |prefix: &str| {
             let entries = both

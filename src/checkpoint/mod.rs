@@ -86,7 +86,7 @@ pub struct Checkpoint {
     pub folder: PathBuf,
     /// The model's configuration.
     pub model: ModelConfig,
-    /// The weights, float32 or quantized, with any adapters.
+    /// The weights, float32 or quantized, with any adapters; after [`load_mapped`](Self::load_mapped) also of 16 bits.
     pub parameters: Parameters,
     /// The tokenizer.
     pub tokenizer: Tokenizer,

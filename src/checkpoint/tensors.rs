@@ -11,6 +11,7 @@ use memmap2::Mmap;
 use mlx_rs::{Array, Dtype};
 use safetensors::tensor::{Dtype as Stored, Metadata, SafeTensors, TensorInfo, View};
 
+use crate::compute::mapped;
 use crate::config::{ModelConfig, Precision};
 use crate::disk::files;
 use crate::disk::floats;
@@ -33,8 +34,20 @@ pub struct TensorSpec {
 pub enum TensorKind {
     /// float32, float16 or bfloat16; read as float32.
     Float,
+    /// The same, which may stay in 16 bits where it is [mapped](Hold::Mapped).
+    Matrix,
     /// uint32, each packing several numbers of a quantized matrix.
     Packed,
+}
+
+/// How tensors are held in memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// In memory of their own.
+    Copied,
+    /// In the pages of their file, which must not change meanwhile, where MLX can compute with them. Pages that are written to
+    /// are copied.
+    Mapped,
 }
 
 impl TensorSpec {
@@ -121,6 +134,24 @@ impl TensorFile {
             .with_context(|| format!("{} has no tensor {name}", self.path.display()))
     }
 
+    /// A tensor as an array over the pages of the file. None where it has to be converted or copied.
+    fn mapped(&self, name: &str, TensorSpec { shape, kind }: &TensorSpec) -> Result<Option<Array>> {
+        let info = self.info(name)?;
+        let dtype = match (info.dtype, kind) {
+            (Stored::F32, _) => Dtype::Float32,
+            (Stored::U32, _) => Dtype::Uint32,
+            (Stored::F16, TensorKind::Matrix) => Dtype::Float16,
+            (Stored::BF16, TensorKind::Matrix) => Dtype::Bfloat16,
+            _ => return Ok(None),
+        };
+        let (from, to) = info.data_offsets;
+        // The file's header stands before the first.
+        let before = mapped::BYTES_BEFORE;
+        let pages = files::map_privately(&self.file, (self.data + from - before) as u64, to - from + before)
+            .with_context(|| format!("{} cannot be read", self.path.display()))?;
+        Ok(mapped::array_over(pages, shape, dtype))
+    }
+
     /// A tensor as an array of that shape: F32, F16 and BF16 become float32, U32 stays uint32.
     fn read(&self, name: &str, shape: &[i32]) -> Result<Array> {
         let bytes = self.bytes(name)?;
@@ -162,6 +193,7 @@ pub fn read(
     files: &[TensorFile],
     name_of: impl Fn(&str) -> Option<String>,
     expected: &ExpectedTensors,
+    hold: Hold,
 ) -> Result<Parameters> {
     let mut found: BTreeMap<String, (&TensorFile, String)> = BTreeMap::new();
     for file in files {
@@ -180,7 +212,8 @@ pub fn read(
         }
     }
     let mut located = Vec::with_capacity(expected.len());
-    for (name, TensorSpec { shape, kind }) in expected {
+    for (name, spec) in expected {
+        let TensorSpec { shape, kind } = spec;
         let (file, stored) = found.get(name).with_context(|| {
             let shown: Vec<_> = files.iter().map(|file| file.path.display().to_string()).collect();
             format!(
@@ -204,15 +237,20 @@ pub fn read(
             info.dtype,
             match kind {
                 TensorKind::Packed => "U32",
-                TensorKind::Float => "floating-point numbers",
+                TensorKind::Float | TensorKind::Matrix => "floating-point numbers",
             }
         );
-        located.push((name, file, stored, shape));
+        located.push((name, file, stored, spec));
     }
-    located.sort_by_key(|(.., shape)| std::cmp::Reverse(shape.iter().map(|&n| n as usize).product::<usize>()));
-    let entries = located
-        .into_iter()
-        .map(|(name, file, stored, shape)| Ok((name.clone(), file.read(stored, shape)?)));
+    located.sort_by_key(|(.., spec)| std::cmp::Reverse(spec.shape.iter().map(|&n| n as usize).product::<usize>()));
+    let entries = located.into_iter().map(|(name, file, stored, spec)| {
+        let mapped = match hold {
+            Hold::Mapped => file.mapped(stored, spec)?,
+            Hold::Copied => None,
+        };
+        let array = mapped.map_or_else(|| file.read(stored, &spec.shape), Ok)?;
+        Ok((name.clone(), array))
+    });
     Ok(Parameters::from_entries(entries.collect::<Result<_>>()?))
 }
 

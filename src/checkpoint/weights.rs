@@ -7,10 +7,12 @@ use anyhow::{Result, bail, ensure};
 use serde::Deserialize;
 
 use super::formats::{hugging_face, mlx_lm};
-use super::tensors::{self, TensorFile};
+use super::tensors::{self, Hold, TensorFile, TensorKind};
 use super::{MODEL_CONFIG, unsupported};
-use crate::config::ModelConfig;
+use crate::compute::operations;
+use crate::config::{Architecture, ModelConfig};
 use crate::disk::files;
+use crate::model::linear::linear_layer_of;
 use crate::model::linear::lora::is_adapter;
 use crate::model::parameters::Parameters;
 
@@ -34,7 +36,8 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// Reads the weights of `model`, without adapters.
+/// Reads the weights of `model`, without adapters. Those of GPT-2's matrices that are mapped stay in 16 bits, if they are stored
+/// so and MLX multiplies by them.
 ///
 /// A tied head may be stored in addition to the token embedding, or instead of it. Attention masks, which older versions of
 /// `transformers` wrote, are ignored.
@@ -42,11 +45,11 @@ struct Index {
 /// # Errors
 /// A file is missing, truncated or damaged; a tensor is missing, unexpected, of another shape or in another file than the
 /// index says; a stored head differs from the token embedding that it is tied to.
-pub fn read(folder: &Path, model: &ModelConfig) -> Result<Parameters> {
+pub fn read(folder: &Path, model: &ModelConfig, hold: Hold) -> Result<Parameters> {
     let files = open(folder)?;
-    let expected = tensors::of_layout(model, |name| !is_adapter(name));
+    let mut expected = tensors::of_layout(model, |name| !is_adapter(name));
     if expected.contains_key(HEAD) {
-        return tensors::read(&files, |stored| Some(stored.to_owned()), &expected);
+        return tensors::read(&files, |stored| Some(stored.to_owned()), &expected, hold);
     }
     check_head(&files)?;
     let has = |name: &str| find(&files, name).is_some();
@@ -57,7 +60,7 @@ pub fn read(folder: &Path, model: &ModelConfig) -> Result<Parameters> {
     };
     let stored = files.iter().flat_map(TensorFile::names).collect::<Vec<_>>();
     if stored.iter().any(|name| name.starts_with(mlx_lm::PREFIX)) {
-        let tensors = tensors::read(&files, name_of, &mlx_lm::expected(model, has))?;
+        let tensors = tensors::read(&files, name_of, &mlx_lm::expected(model, has), hold)?;
         return Ok(mlx_lm::to_native(model, tensors)?);
     }
     ensure!(
@@ -65,7 +68,14 @@ pub fn read(folder: &Path, model: &ModelConfig) -> Result<Parameters> {
         "{} has a quantization, which is only supported with mlx-lm's tensor names",
         folder.join(MODEL_CONFIG).display()
     );
-    tensors::read(&files, name_of, &expected)
+    if model.architecture == Architecture::Gpt2 && operations::multiplies_by_16_bits() {
+        for (name, spec) in &mut expected {
+            if name == EMBEDDING || linear_layer_of(name).is_some() {
+                spec.kind = TensorKind::Matrix;
+            }
+        }
+    }
+    tensors::read(&files, name_of, &expected, hold)
 }
 
 fn open(folder: &Path) -> Result<Vec<TensorFile>> {

@@ -15,6 +15,7 @@ pub mod compiled;
 pub mod device;
 pub mod kernels;
 mod limits;
+pub mod mapped;
 pub mod memory;
 pub mod numerics;
 pub mod operations;

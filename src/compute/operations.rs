@@ -5,6 +5,7 @@ use mlx_rs::error::Result;
 use mlx_rs::transforms::fallible_vjp;
 use mlx_rs::{Array, Dtype, ops};
 
+use super::kernels::{self, Kernel, KernelState};
 use super::raw::{self, GpuBackend};
 use crate::config::Device;
 
@@ -45,6 +46,13 @@ pub fn scale(x: &Array, weight: &Array) -> Result<Array> {
 /// kernel.
 pub fn scales_separately(x: &Array) -> bool {
     on_gpu() && rows_of(x) >= MIN_ROWS_FOR_MATMUL_SUM
+}
+
+/// Whether products of a few rows of float32 with matrices of 16 bits read those as they are. MLX itself converts the whole
+/// matrix for each product.
+pub fn multiplies_by_16_bits() -> bool {
+    let multiplies = |kernel: &Kernel| kernel.name == "addmm" && kernel.state != KernelState::Builtin;
+    !on_gpu() && kernels::replaced().iter().any(multiplies)
 }
 
 /// The rows of a table `[V, C]` by id: `[…]` to `[…, C]`.

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use memmap2::{Mmap, MmapOptions};
+use memmap2::{Mmap, MmapMut, MmapOptions};
 use rustix::process::{fchdir, getcwd};
 use serde::de::DeserializeOwned;
 
@@ -80,6 +80,26 @@ pub fn ensure_plain_name(name: &str, origin: &Path) -> Result<()> {
 /// The file is shorter, or cannot be mapped.
 #[allow(unsafe_code, reason = "the only way to map a file")]
 pub fn map(file: &File, from: u64, bytes: usize) -> Result<Mmap> {
+    let options = part_of(file, from, bytes)?;
+    // SAFETY: mapped bytes must not change while they are read. This program's files get their names when they are complete and
+    // are never written again; other programs' files are assumed not to change while they are read. Truncating one ends the
+    // process by a signal, without a wrong result.
+    Ok(unsafe { options.map(file) }?)
+}
+
+/// As [`map`], for writing too: pages that are written to are copied, and the file stays as it is.
+///
+/// # Errors
+/// As [`map`].
+#[allow(unsafe_code, reason = "the only way to map a file")]
+pub fn map_privately(file: &File, from: u64, bytes: usize) -> Result<MmapMut> {
+    let options = part_of(file, from, bytes)?;
+    // SAFETY: as for `map`.
+    Ok(unsafe { options.map_copy(file) }?)
+}
+
+/// That part of a file, to be mapped.
+fn part_of(file: &File, from: u64, bytes: usize) -> Result<MmapOptions> {
     let end = from.checked_add(bytes as u64);
     ensure!(
         end.is_some_and(|end| file.metadata().is_ok_and(|file| end <= file.len())),
@@ -87,10 +107,7 @@ pub fn map(file: &File, from: u64, bytes: usize) -> Result<Mmap> {
     );
     let mut options = MmapOptions::new();
     options.offset(from).len(bytes);
-    // SAFETY: mapped bytes must not change while they are read. This program's files get their names when they are complete and
-    // are never written again; other programs' files are assumed not to change while they are read. Truncating one ends the
-    // process by a signal, without a wrong result.
-    Ok(unsafe { options.map(file) }?)
+    Ok(options)
 }
 
 /// The current path of an open folder, which may have been renamed. On macOS, which has no `/proc`, the working directory of

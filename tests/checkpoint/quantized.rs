@@ -141,6 +141,54 @@ fn a_quantized_model_loses_little_and_is_small() {
     }
 }
 
+/// What `command` prints as JSON, with this program's kernels or MLX's own.
+fn with_kernels(folder: &Path, kernels: &str, command: &[&str]) -> Value {
+    let mut program = mlx_gpt(folder);
+    program.args(command).args(["--device", "cpu", "--json"]);
+    serde_json::from_slice(&succeed(program.env("MLX_GPT_KERNELS", kernels)).stdout).unwrap()
+}
+
+/// Many rows at a time, as in `eval`, and one at a time, as in `generate`; packed weights, and those of 16 bits, which are mapped
+/// from their file.
+#[test]
+fn losses_are_those_of_mlx_s_own_products() {
+    let folder = folder();
+    learned(folder.path());
+    let export = |options: &[&str], out: &str| {
+        let mut export = mlx_gpt(folder.path());
+        succeed(
+            export
+                .args(["export", "--checkpoint", "run", "--out", out])
+                .args(options),
+        );
+    };
+    for bits in ["8", "4"] {
+        export(&["--format", "mlx", "--bits", bits], bits);
+    }
+    for dtype in ["float16", "bfloat16"] {
+        export(&["--format", "hf", "--dtype", dtype], dtype);
+    }
+    for model in ["8", "4", "float16", "bfloat16"] {
+        let eval = ["eval", "--checkpoint", model, "--corpus", "text.txt"];
+        let [ours, own] =
+            ["on", "off"].map(|kernels| with_kernels(folder.path(), kernels, &eval)["loss"].as_f64().unwrap());
+        assert!((ours - own).abs() <= 1e-4, "{model}: {ours}, {own} by MLX's own");
+
+        let mut generate = vec!["generate", "--checkpoint", model, "--prompt", "The", "--seed", "1"];
+        generate.extend(["--temperature", "0", "--max-new-tokens", "60"]);
+        let [ours, own] =
+            ["on", "off"].map(|kernels| with_kernels(folder.path(), kernels, &generate)["samples"][0].clone());
+        assert_eq!(ours["ids"], own["ids"], "{model}");
+        let numbers = |sample: &Value| -> Vec<f32> { serde_json::from_value(sample["logprobs"].clone()).unwrap() };
+        let off = crate::common::largest_difference(&numbers(&ours), &numbers(&own));
+        assert!(off <= 1e-3, "{model}: log-probabilities are off by {off}");
+        assert_ne!(
+            ours["logprobs"], own["logprobs"],
+            "{model}: other kernels round otherwise"
+        );
+    }
+}
+
 #[test]
 fn widths_that_do_not_divide_are_refused() {
     let folder = folder();

@@ -9,6 +9,7 @@ mod blas;
 mod cache;
 mod compiler;
 mod missing;
+mod packed;
 mod switch;
 
 use std::path::{Path, PathBuf};

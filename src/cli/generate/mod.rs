@@ -148,7 +148,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         (None, Some(file)) => Some(read_text(file, MAX_PROMPT_BYTES).context("prompt")?),
         (text, _) => text.clone(),
     };
-    let checkpoint = runs::read_checkpoint(options.checkpoint.as_deref(), Checkpoint::load)?;
+    let checkpoint = runs::read_checkpoint(options.checkpoint.as_deref(), Checkpoint::load_mapped)?;
     let seed = options.seed.unwrap_or_else(|| u64::from(random_seed()));
     let request = Request {
         model: &checkpoint.language_model()?,

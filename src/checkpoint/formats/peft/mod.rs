@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::checkpoint::tensors::{self, TensorFile};
+use crate::checkpoint::tensors::{self, Hold, TensorFile};
 use crate::config::{Lora, ModelConfig, Precision};
 use crate::disk::files;
 use crate::model::linear::lora::is_adapter;
@@ -109,7 +109,12 @@ pub fn read(folder: &Path, model: ModelConfig, parameters: &Parameters) -> Resul
     );
     let file = TensorFile::open(&folder.join(ADAPTER_WEIGHTS))?;
     let canonical_name = |stored: &str| Some(stored.strip_prefix(PREFIX).unwrap_or(stored).to_owned());
-    let adapters = tensors::read(&[file], canonical_name, &tensors::of_layout(&model, is_adapter))?;
+    let adapters = tensors::read(
+        &[file],
+        canonical_name,
+        &tensors::of_layout(&model, is_adapter),
+        Hold::Copied,
+    )?;
     Ok((model, parameters.union(&adapters)))
 }
 
