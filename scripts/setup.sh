@@ -7,7 +7,7 @@
 # Linux   installs the build packages, fetches MLX from the Python package index (pinned, hashes checked), builds the C
 #         interface that mlx-sys expects, and tells Cargo where both are (.cargo/config.toml). BACKEND=cpu: MLX on the
 #         processor. BACKEND=cuda, if NVIDIA's driver is installed: MLX on an NVIDIA GPU.
-#         Tested on Debian 12 x86_64. arm64 uses the same scripts and is untested.
+#         Tested on Debian 12 x86_64. For arm64 the same functions are tested by scripts/board/cross.sh, and this script is not.
 #
 # BACKEND is remembered. A failure prints one line, and leaves a working installation as it was.
 set -euo pipefail

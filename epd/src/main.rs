@@ -18,10 +18,13 @@ use std::process::ExitCode;
 
 #[cfg(target_os = "linux")]
 fn main() -> ExitCode {
+    use std::io::Write;
+
     match panel::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            println!("error: {error:#}");
+            // Nobody may be there to read it.
+            let _ = writeln!(std::io::stdout(), "error: {error:#}");
             ExitCode::FAILURE
         }
     }

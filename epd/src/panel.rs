@@ -165,9 +165,12 @@ mod tests {
 
     use super::*;
 
-    /// What a panel is told: commands with their data.
+    /// Commands with their data.
+    type Told = Vec<(u8, Vec<u8>)>;
+
+    /// What a panel is told, and whether data is next.
     #[derive(Clone, Default)]
-    struct Wires(Rc<RefCell<(bool, Vec<(u8, Vec<u8>)>)>>);
+    struct Wires(Rc<RefCell<(bool, Told)>>);
 
     impl spi::ErrorType for Wires {
         type Error = Infallible;

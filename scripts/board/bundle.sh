@@ -63,7 +63,7 @@ for program in mlx-gpt mlx-gpt-epd; do "${tools}strip" -o "$to/bin/$program" "$b
 cp -r "$mlx/mlx_cpu.libs" "$to/share/mlx-gpt/"
 cp scripts/board/mlx-gpt-board.service LICENSE "$to/"
 # Debian 12 has version 2.36 of the C library, and its C++ library is GCC 12's.
-newest() { find "$to" -type f -exec "${tools}objdump" -T {} + 2>/dev/null | grep -o "$1_[0-9][0-9.]*" | sort -uV | tail -n 1; }
+newest() { { find "$to/bin" "$to/share" -type f -exec "${tools}objdump" -T {} + || true; } | grep -o "$1_[0-9][0-9.]*" | sort -uV | tail -n 1; }
 for library in GLIBC_2.36 GLIBCXX_3.4.30; do
   newest=$(newest "${library%_*}")
   [ "$(printf '%s\n' "$library" "$newest" | sort -V | tail -n 1)" = "$library" ] ||

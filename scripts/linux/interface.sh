@@ -36,4 +36,6 @@ build_interface() { # INCLUDE FOLDER
     --raw-line '#[repr(C)] #[derive(Debug, Default, Copy, Clone)] pub struct float16_t(pub u16);' \
     --raw-line 'pub type bfloat16_t = u16;' \
     "$2/all.h" -o "$2/lib/bindings.rs" -- "${target_flags[@]}" "-I$mlx_c" -include "$root/$here/half.h"
+  # mlx-rs takes C's characters for signed here, as on a Mac and on x86_64; on Linux's Arm they are not.
+  step "the declarations could not be changed" sed -i '/pub fn mlx_pad(/,/->/s/\*const ::std::os::raw::c_char/*const i8/' "$2/lib/bindings.rs"
 }

@@ -128,7 +128,7 @@ fn a_seed_fixes_the_texts_and_each_is_another() {
 
 /// A driver that writes the comments of frames into `folder/told` and keeps the last of them as `folder/panel`.
 fn driver(folder: &Path) -> PathBuf {
-    let script = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\necho \"$@\" > started\necho ready\n\
+    let script = "#!/bin/sh\ntrap '' PIPE\ncd \"$(dirname \"$0\")\"\necho \"$@\" > started\necho ready\n\
                   while read -r magic && read -r comment && read -r size; do\n\
                   head -c 3904 > panel.making && mv panel.making panel && echo \"$magic $comment $size\" >> told && echo shown\ndone\n\
                   echo asleep >> told\n";
@@ -180,9 +180,11 @@ fn kept(folder: &Path) -> Option<Vec<u8>> {
 /// Waits for the driver, which outlives a program that is killed until it has read what came.
 fn until_asleep(folder: &Path) {
     let told = folder.join("told");
-    while !says(&told, "asleep") {
+    let waits = (0..60_000).find(|_| {
         std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+        says(&told, "asleep")
+    });
+    assert!(waits.is_some(), "the driver goes on: {:?}", fs::read_to_string(&told));
     fs::remove_file(told).unwrap();
 }
 
