@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use common::http::{Server, with_run};
 use common::{folder, succeed};
 use mlx_gpt::LanguageModel;
+use mlx_gpt::course::LESSONS;
 use serde_json::{Value, json};
 
 fn asked(server: &Server, path: &str, body: Value) -> Value {
@@ -329,7 +330,7 @@ fn the_course_shows_what_this_machine_has_computed() {
     let server = Server::start(folder.path(), "studio", &["--no-open"]);
     let days = server.get("/api/course").json()["days"].clone();
     let days = days.as_array().unwrap();
-    assert_eq!(days.len(), 11);
+    assert_eq!(days.len(), LESSONS.len());
     assert_eq!(days[3]["type"][0], "mlx-gpt lesson 3");
     assert_eq!(days[3]["computed"], 0);
     let sections = server.get("/api/course/4").json()["sections"].clone();

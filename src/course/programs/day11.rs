@@ -216,7 +216,6 @@ fn ablation(workspace: &Workspace) -> Result<Vec<Way>> {
                 reverse_digits: Some(reversed),
                 mask_prompt: Some(masked),
                 steps,
-                warmup: config_warmup(workspace, steps)?,
                 eval_every: steps,
                 save_every: steps,
                 seed,
@@ -229,11 +228,6 @@ fn ablation(workspace: &Workspace) -> Result<Vec<Way>> {
         ways.push(Way { name, results });
     }
     Ok(ways)
-}
-
-/// The recipe's warm-up, or less in a shorter training.
-fn config_warmup(workspace: &Workspace, steps: u64) -> Result<u64> {
-    Ok(workspace.config(&ADDITION)?.warmup.min(steps / 10))
 }
 
 fn ablation_table(workspace: &Workspace, ways: &[Way]) -> Result<String> {
