@@ -301,8 +301,10 @@ mod tests {
         }
     }
 
+    type Trained = (Vec<(u64, f32, f32)>, Option<Pace>, Vec<Vec<f32>>);
+
     /// Trains to the end; the logged losses and rates, the plan, and the weights.
-    fn trained(mut session: Session) -> (Vec<(u64, f32, f32)>, Option<Pace>, Vec<Vec<f32>>) {
+    fn trained(mut session: Session) -> Trained {
         let eighths = Rc::new(Cell::new(0));
         let clock = Rc::clone(&eighths);
         session.use_clock(Box::new(move || Duration::from_millis(125 * clock.get())));
@@ -310,7 +312,7 @@ mod tests {
         let steps = session.metrics.steps().map(|line| (line.step, line.loss, line.lr));
         let weights = session.state.parameters.arrays().iter();
         let weights = weights.map(|array| array.try_as_slice::<f32>().unwrap().to_vec());
-        (steps.collect(), session.state.pace, weights.collect())
+        (steps.collect(), session.pace_now(), weights.collect())
     }
 
     #[test]

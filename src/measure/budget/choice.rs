@@ -29,14 +29,19 @@ const SHAPES: [[usize; 3]; 8] = [
     [12, 12, 768],
     [24, 16, 1024],
 ];
+/// Parameters of the first of them, which any text may have.
+const SMALLEST: f64 = 98_304.0;
 /// Contexts to choose from.
 const CONTEXTS: [usize; 3] = [64, 128, 256];
 /// Rows of a batch, as in nanoGPT's recipe for CPUs.
 const BATCH: usize = 12;
 /// Fewer steps than this are no training.
-const FEWEST_STEPS: u64 = 60;
+const FEWEST_STEPS: u64 = 100;
 /// The largest number of parameters of the blocks, and of tokens, that the law was fitted to. Beyond, the band is twice as wide.
 const FITTED: [f64; 2] = [2.7e6, 4e6];
+/// Parameters of the blocks for each token of the text, at most: larger models only learn it by heart sooner, which the law does not
+/// know. nanoGPT's recipe for GPUs has ten.
+const MOST_PARAMETERS: f64 = 12.0;
 /// The narrowest half band, in nats.
 const NARROWEST: f64 = 0.03;
 /// Steps that an evaluation takes as long as: 480 rows without a backward pass.
@@ -88,10 +93,15 @@ impl Size {
         self.batch_size * self.context
     }
 
+    /// Parameters of the blocks' matrices.
+    fn parameters(&self) -> f64 {
+        (12 * self.layers * self.embd * self.embd) as f64
+    }
+
     /// Seconds of an evaluation and its checkpoint, about, where a step takes so many.
     fn evaluation(&self, step: f64) -> f64 {
-        let parameters = self.layers * 12 * self.embd * self.embd + TABLE * self.embd;
-        EVALUATION_STEPS * step + SAMPLE + 12.0 * parameters as f64 / SAVED // with two moments of four bytes
+        let parameters = self.parameters() + (TABLE * self.embd) as f64;
+        EVALUATION_STEPS * step + SAMPLE + 12.0 * parameters / SAVED // with two moments of four bytes
     }
 
     /// Floating-point operations of a step, about (Kaplan et al. 2020, table 1, times three for the backward pass).
@@ -196,7 +206,11 @@ impl Measured {
 
     /// What each size comes to in so many `seconds`, and which of them has the lowest loss.
     pub fn choose(&self, seconds: f64, given: Given) -> (Vec<Candidate>, Option<usize>) {
-        let fits = |size: &Size| given.context.is_some() || size.context < self.shortest / 2;
+        let most = MOST_PARAMETERS * self.tokens as f64;
+        let fits = |size: &Size| {
+            (given.context.is_some() || size.context < self.shortest / 2)
+                && (given.shape.is_some() || size.parameters() <= most.max(SMALLEST))
+        };
         let sizes = sizes(given).into_iter().filter(fits);
         let candidates: Vec<Candidate> = sizes.filter_map(|size| self.candidate(size, seconds, given)).collect();
         let best = (0..candidates.len()).min_by(|&a, &b| candidates[a].loss.total_cmp(&candidates[b].loss));
