@@ -44,6 +44,7 @@ RUNS = [
     ("shakespeare", 20_000, TINY, 64, 12, 400, 0.0),
     ("shakespeare", ALL, WIDE, 64, 12, 80, 0.0),
     ("shakespeare", ALL, NANO, 128, 12, 120, 0.0),
+    ("shakespeare", 300_000, TINY, 64, 12, 150, 0.0),
     ("shakespeare", 300_000, TINY, 64, 12, 600, 0.0),
     ("shakespeare", ALL, TINY, 256, 12, 100, 0.0),
     ("shakespeare", 100_000, NANO, 64, 12, 300, 0.2),

@@ -168,11 +168,10 @@ fn train_among(
     if let Some(hours) = options.hours {
         given.set_default("minutes", 60.0 * hours);
     }
-    let on_time = given.has("minutes") || file.has("minutes");
-    ensure!(
-        !on_time || (ranks.is_none() && own.is_none()),
-        "--minutes are for one machine and its own models; give --steps"
-    );
+    // A run's config.toml has minutes and what they chose.
+    let chosen = file.has("minutes") && file.has("steps");
+    let on_time = given.has("minutes") || (file.has("minutes") && !chosen);
+    ensure!(!on_time || own.is_none(), "--minutes are for models of this program");
     if let Some(ranks) = &ranks {
         let resumes = options.resume.is_some();
         let settings = format!("{:?} {resumes} {} {}", options.preset, given.shared(), file.shared());

@@ -248,13 +248,7 @@ impl Observer for TrainingReport {
                 best.val_loss, best.step
             ));
         }
-        if session.out_of_patience() {
-            say(format_args!(
-                "patience the validation loss has not fallen for {} evaluations, so the run ends after step {}",
-                session.config().patience,
-                session.step()
-            ));
-        }
+        report_patience(session);
         for finding in diagnose(session) {
             say(format_args!("noticed  {finding}"));
         }
@@ -273,6 +267,9 @@ impl Observer for TrainingReport {
         for change in session.changes() {
             say(format_args!("changed  {change}"));
         }
+        if session.out_of_patience() {
+            return report_patience(session);
+        }
         say_unbroken(format_args!(
             "run {} is complete at step {}; train it longer, at min-lr, with: {} train --resume {} --steps {4} (--schedule-steps {4} also extends the schedule)",
             session.run().folder.display(),
@@ -280,6 +277,17 @@ impl Observer for TrainingReport {
             program(),
             quoted(&session.run().folder),
             2 * session.config().steps
+        ));
+    }
+}
+
+/// Says that patience ended the run, if it did.
+fn report_patience(session: &Session) {
+    if session.out_of_patience() {
+        say(format_args!(
+            "patience the validation loss has not fallen for {} evaluations, so the run ends after step {} (a resume with --patience 0 goes on)",
+            session.config().patience,
+            session.step()
         ));
     }
 }

@@ -368,7 +368,7 @@ pub struct TrainConfig {
     )]
     pub eval_every: u64,
     /// End the run when the validation loss has not fallen for N evaluations; 0: never [default: 0]
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default)]
     #[cfg_attr(feature = "cli", arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), help_heading = "Evaluation and checkpoints"))]
     pub patience: u64,
     /// Batches of each split per evaluation
@@ -411,10 +411,6 @@ pub enum OnNan {
     Stop,
     /// Skip and count the step, and continue with the next batch
     Skip,
-}
-
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 fn yes() -> bool {

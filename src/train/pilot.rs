@@ -28,7 +28,7 @@ impl Pilot {
     pub fn new(config: &TrainConfig, dataset: &Dataset) -> Result<Self> {
         let setup = Setup::new(config, dataset)?;
         if setup.train.tokens().is_none() {
-            bail!("minutes are for a text, and a task has none; leave --minutes or --task out");
+            bail!("a task has no text to measure with");
         }
         Ok(Self { setup })
     }

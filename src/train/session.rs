@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::chat;
 use super::handover;
@@ -185,6 +185,11 @@ impl Session {
     fn assemble(ranks: Option<Rc<Ranks>>, config: TrainConfig, run: Run, mut setup: Setup) -> Result<Self> {
         let parts = || {
             rows(&config, ranks.as_deref())?; // before the others are told of it
+            ensure!(
+                config.minutes.is_none() || ranks.is_none(),
+                "a run that ends after {} minutes is trained on one machine",
+                config.minutes.unwrap_or_default()
+            );
             if let Some(ranks) = &ranks {
                 handover::give(ranks, &config, &setup)?;
             }

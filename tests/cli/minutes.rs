@@ -10,6 +10,11 @@ fn state(step: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(step.join("state.json")).unwrap()).unwrap()
 }
 
+fn text(folder: &Path) {
+    let text = "to be or not to be, that is the question\n".repeat(40);
+    std::fs::write(folder.join("text.txt"), text).unwrap();
+}
+
 #[test]
 fn minutes_refuse_what_they_decide() {
     let folder = folder();
@@ -39,29 +44,9 @@ fn minutes_refuse_what_they_decide() {
 fn a_plan_trains_nothing_and_has_the_size_that_was_given() {
     let folder = folder();
     let plan = ["plan", "--minutes", "30", "--json", "--device", "cpu", "--threads", "1"];
-    let size = [
-        "--layers",
-        "1",
-        "--heads",
-        "2",
-        "--embd",
-        "32",
-        "--context",
-        "16",
-        "--batch-size",
-        "4",
-    ];
-    std::fs::write(
-        folder.path().join("text.txt"),
-        "to be or not to be, that is the question\n".repeat(40),
-    )
-    .unwrap();
-    let output = succeed(
-        mlx_gpt(folder.path())
-            .args(plan)
-            .args(size)
-            .args(["--corpus", "text.txt"]),
-    );
+    let size = "--layers 1 --heads 2 --embd 32 --context 16 --batch-size 4 --corpus text.txt";
+    text(folder.path());
+    let output = succeed(mlx_gpt(folder.path()).args(plan).args(size.split_whitespace()));
     let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
     let chosen = &plan["chosen"];
     assert_eq!(plan["sizes"].as_array().unwrap().len(), 1, "{plan}");
@@ -86,60 +71,45 @@ fn a_plan_trains_nothing_and_has_the_size_that_was_given() {
     );
 }
 
+/// With rates of 0, so that patience ends it at once, however long the minutes are.
 #[test]
-fn a_run_of_minutes_says_what_it_trains_and_ends_its_schedule() {
+fn a_run_of_minutes_says_what_it_trains() {
     let folder = folder();
-    let size = [
-        "--layers",
-        "1",
-        "--heads",
-        "2",
-        "--embd",
-        "16",
-        "--context",
-        "16",
-        "--batch-size",
-        "2",
-    ];
-    let cpu = [
-        "--device",
-        "cpu",
-        "--threads",
-        "1",
-        "--eval-batches",
-        "1",
-        "--out",
-        "run",
-    ];
-    let output = succeed(
-        mlx_gpt(folder.path())
-            .args(["train", "--minutes", "0.1", "--arch", "gpt2"])
-            .args(size)
-            .args(cpu),
-    );
-    let said = stderr(&output);
+    text(folder.path());
+    let options = "train --corpus text.txt --minutes 30 --lr 0 --min-lr 0 --muon-lr 0 --eval-every 1 --patience 1 --eval-batches 1 \
+                   --layers 1 --heads 2 --embd 32 --context 16 --batch-size 2 --device cpu --threads 1 --out run";
+    let said = stderr(&succeed(mlx_gpt(folder.path()).args(options.split_whitespace())));
+    assert!(said.contains("30 minutes: 1 layers, 2 heads, 32 wide"), "{said}");
     assert!(
-        said.contains("expected validation loss") && !said.contains("transformers"),
+        said.contains("expected validation loss") && said.contains("transformers does not open"),
         "{said}"
     );
-    let latest = folder.path().join("run").join("latest");
-    let state = state(&latest);
+    let config = std::fs::read_to_string(folder.path().join("run/config.toml")).unwrap();
+    let config: toml::Table = toml::from_str(&config).unwrap();
+    assert_eq!(config["minutes"].as_float(), Some(30.0));
     assert_eq!(
-        state["step"], state["pace"]["steps"],
-        "all steps of the plan were taken"
+        (config["arch"].as_str(), config["windows"].as_str()),
+        (Some("modern"), Some("shuffled"))
     );
-    // The rates of the last step are at the schedule's end, a tenth of the highest.
-    let metrics = std::fs::read_to_string(folder.path().join("run/metrics.jsonl")).unwrap();
-    let rates: Vec<f64> = metrics
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["lr"].as_f64())
-        .collect();
-    assert!(
-        rates.last().unwrap() < &(0.2 * rates.iter().copied().fold(0.0, f64::max)),
-        "{rates:?}"
-    );
-    let said = stdout(&succeed(mlx_gpt(folder.path()).args(["runs", "--json", "."])));
-    assert!(said.contains("\"complete\":true"), "{said}");
+}
+
+/// A run's config.toml has minutes and the steps that they came to. Of these steps, it takes as many as it has time for.
+#[test]
+fn a_run_of_minutes_takes_all_steps_of_its_plan() {
+    let folder = folder();
+    std::fs::write(
+        folder.path().join("run.toml"),
+        "minutes = 0.1\nsteps = 5000000\neval_every = 20\n",
+    )
+    .unwrap();
+    succeed(train_smallest(folder.path()).args(["--config", "run.toml", "--out", "run"]));
+    let state = state(&folder.path().join("run").join("latest"));
+    assert_eq!(state["step"], state["pace"]["steps"]);
+    assert!(state["step"].as_u64().unwrap() < 5_000_000);
+    let listed = stdout(&succeed(mlx_gpt(folder.path()).args(["runs", "--json", "."])));
+    assert!(listed.contains("\"complete\":true"), "{listed}");
+    let said = stderr(&succeed(mlx_gpt(folder.path()).args(["train", "--resume", "run"])));
+    assert!(said.contains("is complete"), "{said}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod common;
 
 mod book;
 mod examples;
+mod law;
 mod layout;
 mod promises;
 mod readme;

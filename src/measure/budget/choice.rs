@@ -29,19 +29,29 @@ const SHAPES: [[usize; 3]; 8] = [
     [12, 12, 768],
     [24, 16, 1024],
 ];
+/// Parameters of the first of them, which any text may have.
+const SMALLEST: f64 = 98_304.0;
 /// Contexts to choose from.
 const CONTEXTS: [usize; 3] = [64, 128, 256];
 /// Rows of a batch, as in nanoGPT's recipe for CPUs.
 const BATCH: usize = 12;
 /// Fewer steps than this are no training.
-const FEWEST_STEPS: u64 = 60;
+const FEWEST_STEPS: u64 = 100;
 /// The largest number of parameters of the blocks, and of tokens, that the law was fitted to. Beyond, the band is twice as wide.
 const FITTED: [f64; 2] = [2.7e6, 4e6];
+/// Parameters of the blocks for each token of the text, at most: larger models only learn it by heart sooner, which the law does not
+/// know. nanoGPT's recipe for GPUs has ten.
+const MOST_PARAMETERS: f64 = 12.0;
 /// The narrowest half band, in nats.
 const NARROWEST: f64 = 0.03;
-/// Time of an evaluation and its checkpoint, in steps and seconds: 480 rows without a backward pass; 300 tokens of a sample, hashes
-/// and a disk.
-const EVALUATION: (f64, f64) = (14.0, 1.0);
+/// Steps that an evaluation takes as long as: 480 rows without a backward pass.
+const EVALUATION_STEPS: f64 = 14.0;
+/// Seconds of its sample.
+const SAMPLE: f64 = 0.2;
+/// Bytes of a checkpoint that are hashed and written in a second.
+const SAVED: f64 = 1e8;
+/// Rows of the n-gram table: most parameters of a small `modern`.
+const TABLE: usize = 32_768;
 
 /// All sizes to choose from, from cheap to dear; `given` ones are not chosen.
 pub fn sizes(given: Given) -> Vec<Size> {
@@ -83,6 +93,17 @@ impl Size {
         self.batch_size * self.context
     }
 
+    /// Parameters of the blocks' matrices.
+    fn parameters(&self) -> f64 {
+        (12 * self.layers * self.embd * self.embd) as f64
+    }
+
+    /// Seconds of an evaluation and its checkpoint, about, where a step takes so many.
+    fn evaluation(&self, step: f64) -> f64 {
+        let parameters = self.parameters() + (TABLE * self.embd) as f64;
+        EVALUATION_STEPS * step + SAMPLE + 12.0 * parameters / SAVED // with two moments of four bytes
+    }
+
     /// Floating-point operations of a step, about (Kaplan et al. 2020, table 1, times three for the backward pass).
     pub fn flops(&self, vocabulary: usize) -> f64 {
         let [layers, embd, context] = [self.layers, self.embd, self.context].map(|n| n as f64);
@@ -96,6 +117,8 @@ impl Size {
 pub struct Measured {
     /// Tokens of the training text.
     pub tokens: usize,
+    /// Tokens of the shorter split.
+    pub shortest: usize,
     /// Size of the vocabulary.
     pub vocabulary: usize,
     /// Loss of the pilot training, in nats.
@@ -150,10 +173,10 @@ impl Measured {
     /// What a size comes to in so many `seconds`; none if that is hardly a step.
     pub fn candidate(&self, size: Size, seconds: f64, given: Given) -> Option<Candidate> {
         let (step, measured) = self.step_seconds(&size);
-        let evaluations = (seconds / 12.0).clamp(4.0, 20.0) as u64;
+        let evaluations = (seconds / 12.0).clamp(2.0, 20.0) as u64;
         let speed = Speed {
             step,
-            evaluation: EVALUATION.0 * step + EVALUATION.1,
+            evaluation: size.evaluation(step),
         };
         // Evaluations but the last one are taken off before, as their interval follows from the steps.
         let left = seconds - (evaluations - 1) as f64 * speed.evaluation;
@@ -183,7 +206,11 @@ impl Measured {
 
     /// What each size comes to in so many `seconds`, and which of them has the lowest loss.
     pub fn choose(&self, seconds: f64, given: Given) -> (Vec<Candidate>, Option<usize>) {
-        let fits = |size: &Size| size.context < self.tokens / 2;
+        let most = MOST_PARAMETERS * self.tokens as f64;
+        let fits = |size: &Size| {
+            (given.context.is_some() || size.context < self.shortest / 2)
+                && (given.shape.is_some() || size.parameters() <= most.max(SMALLEST))
+        };
         let sizes = sizes(given).into_iter().filter(fits);
         let candidates: Vec<Candidate> = sizes.filter_map(|size| self.candidate(size, seconds, given)).collect();
         let best = (0..candidates.len()).min_by(|&a, &b| candidates[a].loss.total_cmp(&candidates[b].loss));
@@ -213,6 +240,7 @@ mod tests {
         let nano = sizes(Given::default())[0];
         Measured {
             tokens,
+            shortest: tokens / 9,
             vocabulary: 65,
             pilot_loss: 1.9,
             pilot: Training {
@@ -266,7 +294,7 @@ mod tests {
     fn the_steps_of_a_candidate_take_its_time() {
         let (candidates, _) = measured(2e10, 1_000_000).choose(300.0, Given::default());
         for candidate in candidates {
-            let evaluation = EVALUATION.0 * candidate.step_seconds + EVALUATION.1;
+            let evaluation = candidate.size.evaluation(candidate.step_seconds);
             let takes = candidate.steps as f64 * candidate.step_seconds + candidate.evaluations as f64 * evaluation;
             assert!(
                 (290.0..=300.0).contains(&takes) || candidate.step_seconds > 1.0,
@@ -282,7 +310,7 @@ mod tests {
         assert!(small.iter().any(|candidate| candidate.dropout > 0.0));
         let (large, _) = measured(2e10, 100_000_000).choose(1200.0, Given::default());
         assert!(large.iter().all(|candidate| candidate.dropout == 0.0));
-        let (tiny, _) = measured(2e10, 300).choose(60.0, Given::default());
+        let (tiny, _) = measured(2e10, 2_700).choose(60.0, Given::default());
         assert!(tiny.iter().all(|candidate| candidate.size.context < 150));
     }
 

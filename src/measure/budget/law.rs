@@ -14,21 +14,21 @@
 pub const PILOT_STEPS: u64 = 150;
 
 /// Fitted constants.
-pub const E: f64 = 1.0;
+pub const E: f64 = 1.077;
 /// See [`E`].
-pub const A: f64 = 0.05;
+pub const A: f64 = 0.0567;
 /// See [`E`].
-pub const ALPHA: f64 = 0.5;
+pub const ALPHA: f64 = 0.2014;
 /// See [`E`].
-pub const B: f64 = 0.4;
+pub const B: f64 = 0.4196;
 /// See [`E`].
-pub const BETA: f64 = 0.3;
+pub const BETA: f64 = 0.2381;
 /// See [`E`].
-pub const C: f64 = 4.0;
+pub const C: f64 = 1.332;
 /// See [`E`]: passes over a text after which more of them are worth little.
-pub const R: f64 = 4.0;
+pub const R: f64 = 0.4398;
 /// Two thirds of the fitted runs are nearer than this, in nats; the band has twice that on either side.
-pub const DEVIATION: f64 = 0.025;
+pub const DEVIATION: f64 = 0.0311;
 
 /// A training, as far as the law knows it.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -31,7 +31,7 @@ use law::{PILOT_STEPS, Training};
 const SURVEY: f64 = 0.08;
 const MOST: Duration = Duration::from_secs(30);
 /// Seconds from the choice to the first step: the text is read and the step compiled once more.
-const START: f64 = 2.0;
+const START: f64 = 1.0;
 /// Checkpoints that are kept beside the best one.
 const KEEP_LAST: usize = 2;
 /// Width up to which the rates of preset nano are right; beyond they fall with the width.
@@ -98,10 +98,11 @@ pub fn survey(
 ) -> Result<Survey> {
     let limit = Duration::from_secs_f64(60.0 * minutes);
     let (begun, most) = (Instant::now(), limit.mul_f64(SURVEY).min(MOST));
-    let pilot = Pilot::new(config, dataset)?;
-    let shortest = pilot.training_tokens().min(pilot.validation_tokens());
     let small = sizes(Given::default())[0];
-    let context = small.context.min(shortest.saturating_sub(1).max(1));
+    // The text is read before it is known how long a context it has room for.
+    let pilot = Pilot::new(&with_size(config, &Size { context: 1, ..small }), dataset)?;
+    let shortest = pilot.training_tokens().min(pilot.validation_tokens());
+    let context = small.context.min(shortest - 1);
     let steps = ((minutes * PILOT_STEPS as f64 / 2.0) as u64).clamp(20, PILOT_STEPS);
     let small = Size { context, ..small };
     let pilot_config = TrainConfig {
@@ -113,6 +114,7 @@ pub fn survey(
     let (pilot_loss, step) = pilot.train(&pilot_config)?;
     let mut measured = Measured {
         tokens: pilot.training_tokens(),
+        shortest,
         vocabulary: pilot.vocabulary(),
         pilot_loss,
         pilot: Training {
@@ -135,12 +137,6 @@ pub fn survey(
         measured.steps.push((chosen.size, seconds));
         (candidates, best) = measured.choose(left(), given);
     }
-    let fits = |candidate: &Candidate| candidate.size.context < shortest;
-    ensure!(
-        best.is_none_or(|best| fits(&candidates[best])),
-        "corpus {} is too short for minutes to choose a context; give a shorter one with --context",
-        config.corpus
-    );
     Ok(Survey {
         measured,
         candidates,
