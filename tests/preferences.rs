@@ -488,11 +488,8 @@ fn preferences_are_learned_and_evaluated() {
             .nth(place)
             .unwrap()
     };
-    assert_eq!(
-        step(0)["rewards/margins"],
-        0.0,
-        "the first step's model is the reference"
-    );
+    let first = step(0)["rewards/margins"].as_f64().unwrap();
+    assert!(first.abs() < 1e-6, "the first step's model is the reference: {first}");
     assert!((step(0)["loss"].as_f64().unwrap() - 2f64.ln()).abs() < 1e-6);
     assert!(step(79)["rewards/margins"].as_f64().unwrap() > 0.5, "{}", step(79));
     assert!(step(79)["loss"].as_f64().unwrap() < 0.5, "{}", step(79));

@@ -31,7 +31,7 @@ use messages::{Message, advice, messages, messages_of_scripts};
 use rows::Row;
 use template::Template;
 
-const ROOMS: [(&str, &str); 10] = [
+const ROOMS: [(&str, &str); 11] = [
     ("bench", include_str!("bench.txt")),
     ("checkpoint", include_str!("checkpoint.txt")),
     ("config", include_str!("config.txt")),
