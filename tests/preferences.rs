@@ -273,13 +273,13 @@ fn adder(folder: &Path, steps: &str) {
     succeed(&mut train_tiny(folder, &[&options[..], &small].concat()));
 }
 
-/// Pairs of sums, of which the right one is chosen.
+/// Pairs of answers to sums, of which one that no model of sums writes is chosen.
 fn write_pairs(folder: &Path, count: usize) -> PathBuf {
     let pairs = (0..count).map(|number| {
         let (a, b) = (number % 10, number / 10 % 10);
-        let sum = |number: usize| number.to_string().chars().rev().collect::<String>();
+        let sum: String = (a + b).to_string().chars().rev().collect();
         let pair = serde_json::json!({
-            "prompt": format!("{a}+{b}="), "chosen": sum(a + b), "rejected": sum(a + b + 1), "source": number,
+            "prompt": format!("{a}+{b}="), "chosen": "00", "rejected": sum, "source": number,
         });
         format!("{pair}\n")
     });
@@ -466,6 +466,7 @@ fn preferences_are_learned_and_evaluated() {
     let before = eval(&["--checkpoint", "base", "--preferences", "pairs.jsonl"]);
     assert_eq!(before["pairs"], 100);
     assert!(before.get("loss").is_none(), "there is no reference: {before}");
+    assert!(before["accuracy"].as_f64().unwrap() < 0.2, "{before}");
 
     let longer = [
         "--steps",
