@@ -240,11 +240,16 @@ const TUNED: [&str; 10] = [
     "run",
 ];
 
-/// `train` from `base` with more options.
+/// `train` from `base` with more options: pairs of a key and its value, of which the last of each key counts.
 fn tune(folder: &Path, options: &[&str]) -> std::process::Command {
     let mut command = mlx_gpt(folder);
     command.args(["train", "--device", "cpu", "--init-from", "base"]);
-    command.args(TUNED).args(options);
+    let all: Vec<&[&str]> = TUNED.chunks(2).chain(options.chunks(2)).collect();
+    for (place, pair) in all.iter().enumerate() {
+        if all[place + 1..].iter().all(|later| later[0] != pair[0]) {
+            command.args(*pair);
+        }
+    }
     command
 }
 
@@ -268,13 +273,13 @@ fn adder(folder: &Path, steps: &str) {
     succeed(&mut train_tiny(folder, &[&options[..], &small].concat()));
 }
 
-/// Pairs of sums, of which the right one is chosen.
+/// Pairs of answers to sums, of which one that no model of sums writes is chosen.
 fn write_pairs(folder: &Path, count: usize) -> PathBuf {
     let pairs = (0..count).map(|number| {
         let (a, b) = (number % 10, number / 10 % 10);
-        let sum = |number: usize| number.to_string().chars().rev().collect::<String>();
+        let sum: String = (a + b).to_string().chars().rev().collect();
         let pair = serde_json::json!({
-            "prompt": format!("{a}+{b}="), "chosen": sum(a + b), "rejected": sum(a + b + 1), "source": number,
+            "prompt": format!("{a}+{b}="), "chosen": "00", "rejected": sum, "source": number,
         });
         format!("{pair}\n")
     });
@@ -369,11 +374,18 @@ fn a_killed_run_samples_the_same_answers_when_it_is_resumed() {
     let folder = folder();
     let folder = folder.path();
     adder(folder, "20");
-    let options = [&REWARDED[..], &["--threads", "2"]].concat();
-    let longer = ["--steps", "60", "--save-every", "5", "--eval-every", "30"];
-    let mut command = tune(folder, &options);
-    let mut child = command
-        .args(longer)
+    let longer = [
+        "--threads",
+        "2",
+        "--steps",
+        "60",
+        "--save-every",
+        "5",
+        "--eval-every",
+        "30",
+    ];
+    let options = [&REWARDED[..], &longer].concat();
+    let mut child = tune(folder, &options)
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
@@ -388,33 +400,32 @@ fn a_killed_run_samples_the_same_answers_when_it_is_resumed() {
     succeed(mlx_gpt(folder).args(["train", "--resume", "run"]));
     let resumed = learned(&run);
     fs::remove_dir_all(&run).unwrap();
-    succeed(tune(folder, &options).args(longer));
+    succeed(&mut tune(folder, &options));
     assert!(learned(&run) == resumed);
 }
 
-/// Rewards rise with a model that adds single digits wrongly half of the time at first.
+/// A model that is right about half of the time gets better by the rewards of its own answers alone. With the seeds 1, 2 and 3 its
+/// reward rises by 0.25 to 0.28 in 100 steps, so that a tenth is far from chance and from any processor's rounding.
 #[test]
 fn rewards_raise_the_share_of_right_answers() {
     let folder = folder();
     let folder = folder.path();
     adder(folder, "150");
     let longer = [
-        "--steps",
-        "60",
-        "--eval-every",
-        "60",
-        "--save-every",
-        "60",
-        "--lr",
-        "0.003",
-        "--batch-size",
-        "64",
+        ["--steps", "100"],
+        ["--eval-every", "100"],
+        ["--save-every", "100"],
+        ["--lr", "0.002"],
+        ["--schedule-steps", "200"],
+        ["--warmup", "10"],
+        ["--batch-size", "128"],
+        ["--group-size", "8"],
     ];
-    succeed(tune(folder, &REWARDED).args(longer));
+    succeed(&mut tune(folder, &[&REWARDED[..], longer.as_flattened()].concat()));
     let run = folder.join("run");
     let rewards: Vec<f64> = lines(&run).iter().filter_map(|line| line["reward"].as_f64()).collect();
     let mean = |rewards: &[f64]| rewards.iter().sum::<f64>() / rewards.len() as f64;
-    let (first, last) = (mean(&rewards[..10]), mean(&rewards[50..]));
+    let (first, last) = (mean(&rewards[..10]), mean(&rewards[90..]));
     assert!(last > first + 0.1, "{first} {last}: {rewards:?}");
     let step = lines(&run)
         .into_iter()
@@ -455,6 +466,7 @@ fn preferences_are_learned_and_evaluated() {
     let before = eval(&["--checkpoint", "base", "--preferences", "pairs.jsonl"]);
     assert_eq!(before["pairs"], 100);
     assert!(before.get("loss").is_none(), "there is no reference: {before}");
+    assert!(before["accuracy"].as_f64().unwrap() < 0.2, "{before}");
 
     let longer = [
         "--steps",
@@ -466,7 +478,8 @@ fn preferences_are_learned_and_evaluated() {
         "--lr",
         "0.003",
     ];
-    let said = stderr(&succeed(tune(folder, &["--preferences", "pairs.jsonl"]).args(longer)));
+    let options = [&["--preferences", "pairs.jsonl"], &longer[..]].concat();
+    let said = stderr(&succeed(&mut tune(folder, &options)));
     assert!(said.contains("to train on") && said.contains("held out"), "{said}");
     let run = folder.join("run");
     let all = lines(&run);
@@ -476,11 +489,8 @@ fn preferences_are_learned_and_evaluated() {
             .nth(place)
             .unwrap()
     };
-    assert_eq!(
-        step(0)["rewards/margins"],
-        0.0,
-        "the first step's model is the reference"
-    );
+    let first = step(0)["rewards/margins"].as_f64().unwrap();
+    assert!(first.abs() < 1e-6, "the first step's model is the reference: {first}");
     assert!((step(0)["loss"].as_f64().unwrap() - 2f64.ln()).abs() < 1e-6);
     assert!(step(79)["rewards/margins"].as_f64().unwrap() > 0.5, "{}", step(79));
     assert!(step(79)["loss"].as_f64().unwrap() < 0.5, "{}", step(79));

@@ -122,7 +122,9 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
         let mut last = now == session.total_steps();
         let mut save = now.is_multiple_of(session.config.save_every) || last;
         let evaluates = save || now.is_multiple_of(session.config.eval_every);
-        if evaluates && spike.is_none() {
+        // A step that samples answers waits for the one before anyway; each is logged, with its own time.
+        let waits = evaluates || session.config.objective() != Objective::NextToken;
+        if waits && spike.is_none() {
             spike = report_pending(session, &mut log, observer, pending.take())?;
         }
         if let Some(spike) = spike
