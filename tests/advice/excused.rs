@@ -231,6 +231,11 @@ pub const EXCUSED: &[Excused] = &[
         "commands ask first whether it is a task",
         "",
     ),
+    excused(
+        "has conversations and no text",
+        "commands ask first whether it is conversations",
+        "",
+    ),
     excused("a prompt is empty or longer than", "problems of a task fit", ""),
     // What the server answers is tried in tests/serve.rs and tests/studio/: no command says it.
     excused(
