@@ -65,7 +65,7 @@ done
 
 section "Conversations in transformers, with the folder's chat template"
 quietly "$python" scripts/conversations.py --out "$work/world" --count 300 --test 100
-quietly "$mlx_gpt" train --device cpu --layers 2 --heads 2 --embd 64 --context 152 --steps 60 --eval-batches 2 \
+quietly "$mlx_gpt" train --device cpu --layers 2 --heads 2 --embd 64 --context 256 --steps 60 --eval-batches 2 \
   --chat "$work/world/train.jsonl" --out "$work/chat"
 check chat "$work/chat/latest" "$work/world/test.jsonl"
 

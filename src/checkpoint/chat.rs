@@ -1,9 +1,8 @@
 //! What a model needs to be finetuned on conversations: a chat template, and the tokens of it.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use super::Checkpoint;
-use crate::model::vocabulary;
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::chat::{CHAT_TOKENS, ChatTemplate, END_OF_TURN};
 
@@ -18,25 +17,11 @@ impl Checkpoint {
         if self.chat_template.is_some() {
             return Ok(self);
         }
-        ensure!(
-            self.base.is_none(),
-            "{} holds adapters; merge them before tokens are added: mlx-gpt export --format hf",
-            self.folder.display()
-        );
         let tokenizer = with_chat_tokens(&self.tokenizer, characters)?;
-        let (first, count) = (self.tokenizer.vocab_size(), tokenizer.vocab_size());
-        let (mut model, parameters) = match count - first {
-            0 => (self.model, self.parameters),
-            new => vocabulary::add_tokens(&self.model, &self.parameters, first, new)?,
-        };
-        model.bos_eos.eos = end_of_turn(&tokenizer);
-        Ok(Self {
-            model,
-            parameters,
-            tokenizer,
-            chat_template: Some(ChatTemplate::own()?),
-            ..self
-        })
+        let mut extended = self.with_tokens_of(tokenizer)?;
+        extended.model.bos_eos.eos = end_of_turn(&extended.tokenizer);
+        extended.chat_template = Some(ChatTemplate::own()?);
+        Ok(extended)
     }
 }
 

@@ -144,14 +144,22 @@ impl Checkpoint {
     /// # Errors
     /// As [`Tokenizer::with_special_tokens`] and [`vocabulary::add_tokens`]; adapters, which belong to another folder's weights.
     pub fn with_special_tokens(self, tokens: &[&str]) -> Result<Self> {
+        let tokenizer = self.tokenizer.with_special_tokens(tokens)?;
+        self.with_tokens_of(tokenizer)
+    }
+
+    /// The same with the tokens that `tokenizer` has beyond its own.
+    fn with_tokens_of(self, tokenizer: Tokenizer) -> Result<Self> {
         ensure!(
             self.base.is_none(),
             "{} holds adapters; merge them before tokens are added: mlx-gpt export --format hf",
             self.folder.display()
         );
-        let tokenizer = self.tokenizer.with_special_tokens(tokens)?;
         let first = self.tokenizer.vocab_size();
-        let (model, parameters) = vocabulary::add_tokens(&self.model, &self.parameters, first, tokens.len())?;
+        let (model, parameters) = match tokenizer.vocab_size() - first {
+            0 => (self.model, self.parameters),
+            new => vocabulary::add_tokens(&self.model, &self.parameters, first, new)?,
+        };
         Ok(Self {
             model,
             parameters,

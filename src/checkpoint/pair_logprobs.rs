@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use mlx_rs::Array;
 
-use super::tensors::{self, TensorFile};
+use super::tensors::{self, Hold, TensorFile};
 use super::{PAIRS, hashes};
 use crate::disk::floats::Precision;
 
@@ -34,7 +34,7 @@ impl PairLogprobs {
         let shapes = ["train", "val"].into_iter().zip(pairs);
         let expected = shapes.map(|(name, count)| (name.to_owned(), tensors::TensorSpec::float(vec![count as i32, 2])));
         let file = TensorFile::open(&folder.join(PAIRS))?;
-        let all = tensors::read(&[file], |name| Some(name.to_owned()), &expected.collect())?;
+        let all = tensors::read(&[file], |name| Some(name.to_owned()), &expected.collect(), Hold::Copied)?;
         hashes::verify_files(folder, |name| name == PAIRS)?;
         let of = |name: &str| -> Result<Vec<[f32; 2]>> {
             let numbers: Vec<f32> = all.get(name)?.reshape(&[-1])?.to_vec_exact()?;

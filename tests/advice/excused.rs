@@ -216,11 +216,6 @@ pub const EXCUSED: &[Excused] = &[
     excused("give at least one token", "the library alone", ""),
     excused("merge them before tokens are added", "the library alone", ""),
     excused("a quantized model cannot get new tokens", "the library alone", ""),
-    excused(
-        "a tokenizer of characters has no special tokens",
-        "the library alone",
-        "a_trained_model_gets_new_special_tokens",
-    ),
     excused("there is no token to continue from", "the library alone", ""),
     excused(
         "the prompt has no tokens",
@@ -235,6 +230,11 @@ pub const EXCUSED: &[Excused] = &[
     excused(
         "makes problems and has no text",
         "commands ask first whether it is a task",
+        "",
+    ),
+    excused(
+        "has conversations and no text",
+        "commands ask first whether it is conversations",
         "",
     ),
     excused("a prompt is empty or longer than", "problems of a task fit", ""),

@@ -8,8 +8,9 @@ use std::process::{Command, Output};
 use crate::common::{Start, fail, folder, generate, mlx_gpt, stderr, stdout, succeed, train_tiny};
 use serde_json::Value;
 
-/// Two questions, alone and one after the other, in both forms of a line.
-const FILE: &str = r#"{"prompt": "ab?", "completion": "no."}
+/// Two questions, alone and one after the other, in both forms of a line; the first conversation is the one that is held out.
+const FILE: &str = r#"{"prompt": "ba?", "completion": "no."}
+{"prompt": "ab?", "completion": "no."}
 {"prompt": "c?", "completion": "yes."}
 {"messages": [{"role": "user", "content": "c?"}, {"role": "assistant", "content": "yes."}, {"role": "user", "content": "ab?"}, {"role": "assistant", "content": "no."}]}
 {"messages": [{"role": "user", "content": "ab?"}, {"role": "assistant", "content": "no."}, {"role": "user", "content": "c?"}, {"role": "assistant", "content": "yes."}]}
@@ -34,7 +35,7 @@ fn train(folder: &Path, options: &[&str]) -> Command {
 fn learned(folder: &Path) {
     succeed(&mut train(
         folder,
-        &["--embd", "32", "--steps", "150", "--lr", "0.01", "--out", "run"],
+        &["--embd", "32", "--steps", "300", "--lr", "0.01", "--out", "run"],
     ));
 }
 
@@ -94,13 +95,14 @@ fn a_model_takes_turns_through_a_pipe_and_is_evaluated() {
     );
     assert!(whole["loss"].as_f64().unwrap() < 0.1, "{whole}");
 
-    // Of its own file, one conversation of four is held out.
+    // Of its own file, one conversation of five is held out.
     let own = evaluated(path, &[]);
     assert_eq!(own["conversations"], 1);
-    assert_eq!(evaluated(path, &["--split", "all"])["tokens"], 4 + 5 + 9 + 9);
-    fs::write(path.join("wrong.jsonl"), FILE.replace("no.", "yes.")).unwrap();
+    assert_eq!(evaluated(path, &["--split", "all"])["tokens"], 4 + 4 + 5 + 9 + 9);
+    let two = "{\"prompt\": \"ab?\", \"completion\": \"yes.\"}\n{\"prompt\": \"c?\", \"completion\": \"yes.\"}\n";
+    fs::write(path.join("wrong.jsonl"), two).unwrap();
     let wrong = evaluated(path, &["--chat", "wrong.jsonl", "--accuracy"]);
-    assert_eq!((&wrong["correct"], &wrong["answers"]), (&2.into(), &4.into()));
+    assert_eq!((&wrong["correct"], &wrong["answers"]), (&1.into(), &2.into()));
     assert!(wrong["loss"].as_f64().unwrap() > 0.5, "{wrong}");
     // Other commands go on as with any model.
     succeed(&mut generate(path, &["--prompt", "ab", "--max-new-tokens", "3"]));
@@ -169,7 +171,7 @@ fn a_trained_model_is_finetuned_whole_and_then_by_adapters() {
     let steps = ["--init-from", "base", "--steps", "3", "--out", "run"];
     let report = stderr(&succeed(&mut train(path, &steps)));
     assert!(
-        report.contains("3 training conversations, 1 validation conversations"),
+        report.contains("4 training conversations, 1 validation conversations"),
         "{report}"
     );
     let config = |file: &str| -> Value {
@@ -251,7 +253,7 @@ fn conversations_that_cannot_be_learned_are_named() {
         ),
         (
             &format!("{{\"prompt\": \"{}\", \"completion\": \"b\"}}\n{good}", "a".repeat(20)),
-            "an answer begins within a context of 16 tokens; the longest has 24",
+            "an answer begins within a context of 16 tokens; the longest has 25",
         ),
     ] {
         let said = attempt(contents, &[]);

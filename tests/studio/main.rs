@@ -119,10 +119,17 @@ fn vendored_files_have_their_hashes() {
 fn what_a_training_needs_is_said_before_it_begins() {
     let folder = folder();
     let server = Server::start(folder.path(), "studio", &["--no-open"]);
-    let nano = asked(&server, "/api/needs", json!({"text": "", "preset": "nano", "steps": 10}));
+    let nano = asked(
+        &server,
+        "/api/needs",
+        json!({"text": "", "preset": "nano", "steps": 10}),
+    );
     let config = mlx_gpt::config::Preset::Nano.model_config(65);
     assert_eq!(nano["parameters"], mlx_gpt::model::init::parameter_count(&config));
-    assert!(nano["memory"].as_f64().unwrap() > 12e6, "weights, gradients and moments: {nano}");
+    assert!(
+        nano["memory"].as_f64().unwrap() > 12e6,
+        "weights, gradients and moments: {nano}"
+    );
     let text = "to be or not to be, that is the question: ".repeat(200);
     let minutes = asked(&server, "/api/needs", json!({"text": text, "minutes": 1}));
     for key in ["parameters", "memory", "steps", "loss", "band"] {

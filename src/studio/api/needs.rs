@@ -57,7 +57,9 @@ fn of_minutes(minutes: u64, corpus: &str) -> Result<Value, Failure> {
     };
     let chosen = plan(minutes, corpus).map_err(failed)?;
     let size = |key: &str| chosen[key].as_u64().unwrap_or_default() as usize;
-    let mut config = Preset::Nano.train_config(Device::Cpu).with_architecture(Architecture::Modern);
+    let mut config = Preset::Nano
+        .train_config(Device::Cpu)
+        .with_architecture(Architecture::Modern);
     config.layers = size("layers");
     config.heads = size("heads");
     config.embd = size("embd");

@@ -73,7 +73,9 @@ impl Goal {
             Self::Minutes(minutes) => vec!["--minutes".into(), minutes.to_string()],
             Self::Steps(preset, steps) => {
                 let preset = if preset == Preset::Nano { "nano" } else { "baby" };
-                ["--preset", preset, "--steps", &steps.to_string()].map(str::to_owned).into()
+                ["--preset", preset, "--steps", &steps.to_string()]
+                    .map(str::to_owned)
+                    .into()
             }
         }
     }

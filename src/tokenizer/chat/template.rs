@@ -191,7 +191,7 @@ impl ChatTemplate {
     pub fn encode_answers(&self, tokenizer: &Tokenizer, messages: &[Message]) -> Result<ChatTokens> {
         let is_answer = |message: &Message| message.role == Role::Assistant;
         let last = messages.iter().rposition(is_answer);
-        let last = last.context("it has no answer: no message of the assistant; add one")?;
+        let last = last.context("it has no answer: no message is of the assistant")?;
         let ids = self.encode(tokenizer, &messages[..=last], false)?;
         let mut answers = Vec::new();
         for index in (0..=last).filter(|&index| is_answer(&messages[index])) {
