@@ -270,6 +270,13 @@ impl Observer for TrainingReport {
         if session.out_of_patience() {
             return report_patience(session);
         }
+        if let Some(minutes) = session.config().minutes {
+            return say_unbroken(format_args!(
+                "run {} is complete at step {}, after its {minutes} minutes",
+                session.run().folder.display(),
+                session.step()
+            ));
+        }
         say_unbroken(format_args!(
             "run {} is complete at step {}; train it longer, at min-lr, with: {} train --resume {} --steps {4} (--schedule-steps {4} also extends the schedule)",
             session.run().folder.display(),

@@ -59,7 +59,11 @@ pub fn diagnose(session: &Session) -> Vec<String> {
         repeated: repeated(train, val),
         run: quoted(&session.run().folder),
     };
-    facts.findings()
+    // A run of minutes is not trained longer by more steps.
+    let findings = facts.findings().into_iter();
+    findings
+        .filter(|finding| config.minutes.is_none() || !finding.contains("--schedule-steps"))
+        .collect()
 }
 
 impl Facts {

@@ -58,7 +58,7 @@ fn progress(run: &Run) -> Result<Value> {
     let state = newest.as_deref().map(read_state_if_any).transpose()?.flatten();
     let best = state.as_ref().and_then(|state| state.best);
     Ok(json!({
-        "steps": config.steps,
+        "steps": state.as_ref().and_then(|state| state.pace).map_or(config.steps, |pace| pace.steps),
         "tokens_per_step": config.tokens_per_step(),
         "corpus": config.corpus,
         "saved": state.as_ref().map(|state| state.step),
