@@ -66,28 +66,6 @@ impl Gpt3 {
 #[cfg(test)]
 mod tests {
     use crate::config::{Device, Preset};
-    use crate::model::init::parameter_count;
-
-    /// The parameter counts of the paper's table, to the digits that it gives: 125M, 350M, 760M, 1.3B, 2.7B, 6.7B, 13B, 175B.
-    #[test]
-    fn parameter_counts_are_those_of_the_table() {
-        // Billions, and half of the last digit given. The table's 350M is 356M as counted here.
-        for (preset, table, within) in [
-            (Preset::Gpt3Small, 0.125, 0.001),
-            (Preset::Gpt3Medium, 0.350, 0.0065),
-            (Preset::Gpt3Large, 0.760, 0.005),
-            (Preset::Gpt3Xl, 1.3, 0.05),
-            (Preset::Gpt3B2_7, 2.7, 0.05),
-            (Preset::Gpt3B6_7, 6.7, 0.05),
-            (Preset::Gpt3B13, 13.0, 0.5),
-            (Preset::Gpt3B175, 175.0, 0.5),
-        ] {
-            let model = preset.model_config(50257);
-            model.validate().unwrap();
-            let billions = parameter_count(&model) as f64 / 1e9;
-            assert!((billions - table).abs() <= within, "{preset:?}: {billions} of {table}");
-        }
-    }
 
     #[test]
     fn a_step_has_the_tokens_of_the_table() {

@@ -181,4 +181,25 @@ mod tests {
         assert_eq!(count(Preset::Gpt2Large), 774_030_080);
         assert_eq!(count(Preset::Gpt2Xl), 1_557_611_200);
     }
+
+    /// Brown et al. 2020, table 2.1, to the digits that it gives: 125M, 350M, 760M, 1.3B, 2.7B, 6.7B, 13B, 175B.
+    #[test]
+    fn gpt3_has_the_parameters_of_its_table() {
+        // In billions, and half of the last digit; 350M is 356M as counted here.
+        for (preset, table, within) in [
+            (Preset::Gpt3Small, 0.125, 0.001),
+            (Preset::Gpt3Medium, 0.350, 0.0065),
+            (Preset::Gpt3Large, 0.760, 0.005),
+            (Preset::Gpt3Xl, 1.3, 0.05),
+            (Preset::Gpt3B2_7, 2.7, 0.05),
+            (Preset::Gpt3B6_7, 6.7, 0.05),
+            (Preset::Gpt3B13, 13.0, 0.5),
+            (Preset::Gpt3B175, 175.0, 0.5),
+        ] {
+            let model = preset.model_config(50257);
+            model.validate().unwrap();
+            let billions = parameter_count(&model) as f64 / 1e9;
+            assert!((billions - table).abs() <= within, "{preset:?}: {billions} of {table}");
+        }
+    }
 }
