@@ -209,7 +209,12 @@ fn measure_preferences(
         _ => data.split(Split::All)?,
     };
     let context = checkpoint.model.context;
-    let pairs = data.pairs(&records, &checkpoint.tokenizer, context)?;
+    let pairs = data.pairs(
+        &records,
+        &checkpoint.tokenizer,
+        checkpoint.chat_template.as_ref(),
+        context,
+    )?;
     let reference = match (
         state.and_then(|state| state.reference.as_deref()),
         run_of(&checkpoint.folder),

@@ -329,6 +329,7 @@ pub(super) fn sources(
             return Ok(Source::Pairs(data.pairs(
                 &data.split(split)?,
                 tokenizer,
+                template,
                 config.context,
             )?));
         }

@@ -77,10 +77,12 @@ fn examples_with_endings() {
 #[test]
 fn preference_pairs() {
     let _alone = alone();
-    let tokenizer: Tokenizer = CharTokenizer::from_text(" abcdefghij").into();
+    let tokenizer = CharTokenizer::from_text(" abcdefghij");
+    let tokenizer: Tokenizer = tokenizer.with_special_tokens(&CHAT_TOKENS).unwrap().into();
+    let template = ChatTemplate::own().unwrap();
     let read = |folder: &Path| {
         let data = PreferenceData::read(&folder.join("pairs.jsonl"))?;
-        let pairs = data.pairs(&data.records, &tokenizer, 16)?;
+        let pairs = data.pairs(&data.records, &tokenizer, Some(&template), 16)?;
         let all: Vec<usize> = (0..pairs.len()).collect();
         let batch = pairs.batch(&all, 16);
         batch.check(tokenizer.vocab_size())?;
@@ -94,8 +96,14 @@ fn preference_pairs() {
         Ok(())
     };
     let lines = "{\"prompt\": \"abc\", \"chosen\": \"d\", \"rejected\": \"hij\"}\n\n{\"prompt\": \"a b\", \"chosen\": \"c\", \"rejected\": \"d\", \"x\": [1]}\n";
-    let one = lines.lines().next().unwrap();
-    target("pairs.jsonl", "pairs.jsonl", &[lines.as_bytes(), one.as_bytes()], &read).run(&folder());
+    let messages = r#"{"chosen": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "rejected": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "c"}]}"#;
+    target(
+        "pairs.jsonl",
+        "pairs.jsonl",
+        &[lines.as_bytes(), messages.as_bytes()],
+        &read,
+    )
+    .run(&folder());
 }
 
 #[test]

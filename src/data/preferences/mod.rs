@@ -12,7 +12,7 @@
 //! let lines = r#"{"prompt": "2+3=", "chosen": "5", "rejected": "6"}"#;
 //! let data = PreferenceData::parse(lines, "pairs.jsonl")?;
 //! let tokenizer: Tokenizer = CharTokenizer::from_text("+=23456").into();
-//! let pairs = data.pairs(&data.records, &tokenizer, 8)?;
+//! let pairs = data.pairs(&data.records, &tokenizer, None, 8)?;
 //! let batch = pairs.batch(&[0], 8); // two rows: the chosen answer, then the rejected one
 //! assert_eq!((batch.rows, batch.target_count()), (2, 2));
 //! # Ok::<(), anyhow::Error>(())
@@ -29,8 +29,9 @@ use super::corpus::Split;
 use crate::disk::files;
 use crate::disk::hash::sha256;
 use crate::tokenizer::Tokenizer;
+use crate::tokenizer::chat::ChatTemplate;
 pub use pairs::{Pair, Pairs};
-pub use records::Record;
+pub use records::{Prompt, Record};
 
 /// The pairs of a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,10 +98,18 @@ impl PreferenceData {
     /// Records as tokens, in rows of at most `context` inputs.
     ///
     /// # Errors
-    /// The line of a pair that the tokenizer cannot write, or whose answers have no tokens or are longer than a row.
-    pub fn pairs(&self, records: &[Record], tokenizer: &Tokenizer, context: usize) -> Result<Pairs> {
+    /// The line of a pair that the tokenizer cannot write, or whose answers have no tokens or are longer than a row; messages
+    /// without a `template`.
+    pub fn pairs(
+        &self,
+        records: &[Record],
+        tokenizer: &Tokenizer,
+        template: Option<&ChatTemplate>,
+        context: usize,
+    ) -> Result<Pairs> {
         let encode = |record: &Record| {
-            Pair::encode(record, tokenizer, context).with_context(|| format!("{}, line {}", self.name, record.line))
+            Pair::encode(record, tokenizer, template, context)
+                .with_context(|| format!("{}, line {}", self.name, record.line))
         };
         Ok(Pairs {
             pairs: records.iter().map(encode).collect::<Result<_>>()?,

@@ -1,28 +1,41 @@
-//! Preference pairs as JSON lines: `{"prompt": "…", "chosen": "…", "rejected": "…"}`.
+//! Preference pairs as JSON lines: `{"prompt": "…", "chosen": "…", "rejected": "…"}`, all three texts or all three lists of messages.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
 use crate::disk::hash::sha256;
+use crate::tokenizer::chat::{Message, Role};
 
-/// A prompt with two answers, as texts.
+/// A prompt with two answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Its line in the file, counted from 1.
     pub line: usize,
     /// What both answers go on from.
-    pub prompt: String,
+    pub prompt: Prompt,
     /// The preferred answer.
     pub chosen: String,
     /// The other one.
     pub rejected: String,
 }
 
+/// What answers go on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prompt {
+    /// A text, which an answer follows as it is.
+    Text(String),
+    /// A conversation, whose next message, the assistant's, an answer is.
+    Messages(Vec<Message>),
+}
+
 impl Record {
     /// Whether the pair is for evaluation alone: one prompt in ten, whatever its answers.
     pub fn is_held_out(&self) -> bool {
         // Hexadecimal digits of a hash are as good as random: 26 of 256 are a tenth.
-        let first = sha256(&self.prompt);
+        let first = match &self.prompt {
+            Prompt::Text(text) => sha256(text),
+            Prompt::Messages(messages) => sha256(serde_json::to_vec(messages).unwrap_or_default()),
+        };
         u8::from_str_radix(&first[..2], 16).is_ok_and(|byte| byte < 26)
     }
 
@@ -33,11 +46,19 @@ impl Record {
                 error.column()
             )
         })?;
+        let (prompt, chosen, rejected) = match json["chosen"].is_array() {
+            true => of_messages(&json)?,
+            false => (
+                Prompt::Text(text(&json, "prompt")?),
+                text(&json, "chosen")?,
+                text(&json, "rejected")?,
+            ),
+        };
         let record = Self {
             line: number,
-            prompt: text(&json, "prompt")?,
-            chosen: text(&json, "chosen")?,
-            rejected: text(&json, "rejected")?,
+            prompt,
+            chosen,
+            rejected,
         };
         ensure!(
             record.chosen != record.rejected,
@@ -67,12 +88,48 @@ pub fn parse(text: &str, name: &str) -> Result<Vec<Record>> {
     Ok(records)
 }
 
+/// A prompt and two answers that are lists of messages. Without a `prompt` (trl's implicit prompts), it is what both answers begin with.
+fn of_messages(json: &Value) -> Result<(Prompt, String, String)> {
+    let list = |key: &str| Message::list(&json[key]).with_context(|| format!("\"{key}\""));
+    let (mut chosen, mut rejected) = (list("chosen")?, list("rejected")?);
+    let prompt = match &json["prompt"] {
+        Value::Null => {
+            let pairs = chosen.iter().zip(&rejected);
+            let common = pairs.take_while(|(a, b)| a == b).count();
+            rejected.drain(..common);
+            chosen.drain(..common).collect()
+        }
+        _ => list("prompt")?,
+    };
+    ensure!(
+        !prompt.is_empty(),
+        "the prompt has no message; begin with one of the user"
+    );
+    let answer = |key: &str, messages: Vec<Message>| match <[Message; 1]>::try_from(messages) {
+        Ok(
+            [
+                Message {
+                    role: Role::Assistant,
+                    content,
+                },
+            ],
+        ) => Ok(content),
+        _ => bail!("\"{key}\" is no answer; after the prompt, write one message of the assistant"),
+    };
+    Ok((
+        Prompt::Messages(prompt),
+        answer("chosen", chosen)?,
+        answer("rejected", rejected)?,
+    ))
+}
+
 fn text(json: &Value, key: &str) -> Result<String> {
     match &json[key] {
         Value::String(text) => Ok(text.clone()),
         Value::Null => bail!("there is no \"{key}\"; each line must be an object with prompt, chosen and rejected"),
-        Value::Array(_) => bail!("\"{key}\" is a list of messages; write prompt, chosen and rejected as texts"),
-        _ => bail!("\"{key}\" is not a text; write prompt, chosen and rejected as texts"),
+        _ => bail!(
+            "\"{key}\" is not a text; write prompt, chosen and rejected all as texts, or all as lists of messages"
+        ),
     }
 }
 
@@ -90,7 +147,19 @@ mod tests {
             (r#"{"prompt": "a", "chosen": "b"}"#, "there is no \"rejected\""),
             (
                 r#"{"prompt": "a", "chosen": [{"role": "user"}], "rejected": "c"}"#,
-                "\"chosen\" is a list of messages",
+                "\"chosen\": messages[0]: its content is no text",
+            ),
+            (
+                r#"{"prompt": "a", "chosen": [{"role": "assistant", "content": "b"}], "rejected": "c"}"#,
+                "\"rejected\": it is no list",
+            ),
+            (
+                r#"{"chosen": [{"role": "assistant", "content": "b"}], "rejected": [{"role": "assistant", "content": "c"}]}"#,
+                "the prompt has no message",
+            ),
+            (
+                r#"{"prompt": [{"role": "user", "content": "a"}], "chosen": [{"role": "user", "content": "b"}], "rejected": []}"#,
+                "\"chosen\" is no answer",
             ),
             (
                 r#"{"prompt": "a", "chosen": 1, "rejected": "c"}"#,
@@ -109,12 +178,28 @@ mod tests {
     }
 
     #[test]
+    fn messages_have_a_prompt_of_their_own_or_the_one_that_both_begin_with() {
+        let said = |role: &str, content: &str| format!(r#"{{"role": "{role}", "content": "{content}"}}"#);
+        let (user, b, c) = (said("user", "a"), said("assistant", "b"), said("assistant", "c"));
+        let explicit = format!(r#"{{"prompt": [{user}], "chosen": [{b}], "rejected": [{c}]}}"#);
+        let implicit = format!(r#"{{"chosen": [{user}, {b}], "rejected": [{user}, {c}]}}"#);
+        let records = parse(&format!("{explicit}\n{implicit}"), "x").unwrap();
+        let prompt = Prompt::Messages(vec![Message::new(Role::User, "a")]);
+        for record in records {
+            assert_eq!(
+                (&record.prompt, record.chosen.as_str(), record.rejected.as_str()),
+                (&prompt, "b", "c")
+            );
+        }
+    }
+
+    #[test]
     fn one_prompt_in_ten_is_held_out() {
         let held_out = (0..10_000).filter(|number| {
             let prompt = format!("prompt {number}");
             Record {
                 line: 1,
-                prompt,
+                prompt: Prompt::Text(prompt),
                 chosen: String::new(),
                 rejected: String::new(),
             }
