@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_text_ends_with_a_sentence_or_a_line_unless_little_is_left() {
         for (text, expected) in [
-            ("Speak, speak. First, you kn", "Speak, speak."),
+            ("Speak, speak. First, yo", "Speak, speak."),
             (
                 "To be, or not\nto be, that is the question\nWheth",
                 "To be, or not\nto be, that is the question",
