@@ -131,7 +131,7 @@ fn what_a_training_needs_is_said_before_it_begins() {
         "weights, gradients and moments: {nano}"
     );
     let text = "to be or not to be, that is the question: ".repeat(200);
-    let minutes = asked(&server, "/api/needs", json!({"text": text, "minutes": 1}));
+    let minutes = asked(&server, "/api/needs", json!({"text": text, "minutes": 10}));
     for key in ["parameters", "memory", "steps", "loss", "band"] {
         assert!(minutes[key].as_f64().unwrap() > 0.0, "{key}: {minutes}");
     }
