@@ -8,3 +8,4 @@ mod examples;
 mod layout;
 mod promises;
 mod readme;
+mod world;
