@@ -68,11 +68,11 @@ const REWARDED: Recipe = Recipe {
         };
         config.tune(config.objective());
         TrainConfig {
-            steps: 200,
-            batch_size: 512, // few answers are right at first, and say little
-            group_size: Some(16),
-            lr: 3e-4,
-            min_lr: 3e-5,
+            steps: 800,
+            lr: 5e-4,
+            min_lr: 5e-5,
+            eval_every: 100,
+            save_every: 200,
             ..config.with_optimizer(Optimizer::Adamw)
         }
     },
@@ -110,6 +110,9 @@ const FEWEST: usize = 40;
 
 fn half(config: TrainConfig) -> TrainConfig {
     TrainConfig {
+        layers: 2, // a small model, which samples its answers quickly
+        heads: 4,
+        embd: 64,
         digits: Some(2),
         context: 9, // 99+99=891; after its end nothing follows
         steps: HALFWAY,
