@@ -52,7 +52,7 @@ const BASE: Recipe = Recipe {
 /// The same, finetuned on conversations.
 const ANSWERING: Recipe = Recipe {
     folder: "day-13",
-    what: "the same, finetuned on conversations",
+    what: "GPT-2 of plays, finetuned to answer",
     change: |config| TrainConfig {
         corpus: String::new(),
         chat: Some(world::TRAIN.into()),
@@ -103,10 +103,11 @@ fn program(page: &mut Page, workspace: &Workspace) -> Result<()> {
     let (old, embedding) = (base.model.vocab_size, base.parameters.get("wte.weight")?.clone()); // [V, C]
     let before = base.parameters.clone();
     let chat = base.with_chat_template(&conversations.characters())?;
-    let first = &lines.first().context("the world is empty")?.messages;
+    let fact = lines.iter().find(|line| line.kind == "fact"); // a short one
+    let short = &fact.context("the world has no facts")?.messages;
     page.figure("template.txt", || {
-        let ids = template(&chat)?.encode(&chat.tokenizer, first, false)?;
-        Ok(format!("{}\n\n{ids:?}\n", chat_text(&said(first), false)))
+        let ids = template(&chat)?.encode(&chat.tokenizer, short, false)?;
+        Ok(format!("{}\n\n{ids:?}\n", chat_text(&said(short), false)))
     })?;
     page.claim(
         "the text of messages is that of the template in the model's folder",
@@ -150,7 +151,7 @@ fn program(page: &mut Page, workspace: &Workspace) -> Result<()> {
     )?;
 
     let library = rows(&chat, &conversations, Split::Val)?;
-    page.figure("targets.txt", || targets(&chat, first))?;
+    page.figure("targets.txt", || targets(&chat, short))?;
     page.claim(
         "targets are the library's: the assistant's tokens, each answer with its end",
         "answer_targets in src/course/day13.rs, ConversationRows in src/data/conversations/rows.rs",
@@ -200,7 +201,7 @@ fn assistant_and_end(chat: &Checkpoint) -> Result<[u32; 2]> {
     Ok([id(assistant)?, id(end)?])
 }
 
-/// A conversation's tokens with their targets, a line a token, of which only those around an answer are shown.
+/// A conversation's tokens, and below each its target.
 fn targets(chat: &Checkpoint, messages: &[Message]) -> Result<String> {
     let ids = template(chat)?.encode(&chat.tokenizer, messages, false)?;
     let [assistant, end] = assistant_and_end(chat)?;

@@ -60,7 +60,7 @@ const HALFWAY: u64 = 150;
 /// The same, rewarded for right answers.
 const REWARDED: Recipe = Recipe {
     folder: "day-14",
-    what: "the same, rewarded",
+    what: "sums of two digits, rewarded",
     change: |config| {
         let mut config = TrainConfig {
             rl: Some(Rl::Grpo),
