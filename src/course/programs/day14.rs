@@ -54,7 +54,7 @@ const HALF: Recipe = Recipe {
     band: NO_BAND,
 };
 
-/// Steps after which two sums in three are right, with one seed: with 125 it is one in four, and with 110 one in fifty.
+/// Steps after which 0.637, 0.476 and 0.372 of the sums are right, with seeds 1337, 2 and 3; with 110 steps it is one in fifty.
 const HALFWAY: u64 = 150;
 
 /// The same, rewarded for right answers.
@@ -100,7 +100,7 @@ const PREFERRING: Recipe = Recipe {
     band: NO_BAND,
 };
 
-/// By how much rewards must raise the accuracy: of one seed, it rose from 0.636 to 0.884.
+/// By how much rewards must raise the accuracy: of seed 1337, it rose from 0.637 to 0.886.
 const GAIN: f64 = 0.1;
 
 /// The pairs, below the folder of lessons.
