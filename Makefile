@@ -33,10 +33,10 @@ lessons: build ## run all ten days, and print a table of their models
 	done
 	@cargo run --quiet -- lesson compare $(ARGS)
 
-lessons-long: build ## run the days after the tenth: about half an hour, of which the calculator takes most (day 12 fetches a text)
+lessons-long: build ## run the days after the tenth: about three quarters of an hour, of which the calculator and day 13 take most (day 12 fetches a text)
 	@[ -e lessons/day-12-text.txt ] || python3 scripts/pretraining_text.py
 	@bash scripts/train_to_end.sh lessons/day-11-calculator --task calculator
-	@for day in 11 12; do \
+	@for day in 11 12 13 14; do \
 	  echo "day      $$day" >&2; \
 	  cargo run --quiet -- lesson $$day $(ARGS) > /dev/null || exit; \
 	done

@@ -1,4 +1,4 @@
-//! My GPT-2. I write `day00.rs` to `day12.rs`; this file only hands their functions to the checks. `mlx-gpt lesson check 4 --mine`
+//! My GPT-2. I write `day00.rs` to `day14.rs`; this file only hands their functions to the checks. `mlx-gpt lesson check 4 --mine`
 //! says of each function of day 4 whether it is right.
 
 #![allow(unused, reason = "a function that is not written yet uses nothing")]
@@ -16,9 +16,11 @@ mod day09;
 mod day10;
 mod day11;
 mod day12;
+mod day13;
+mod day14;
 
 use mlx_gpt_workbook::{
-    Answers, Day00, Day01, Day02, Day03, Day04, Day05, Day06, Day07, Day08, Day09, Day10, Day11, Day12,
+    Answers, Day00, Day01, Day02, Day03, Day04, Day05, Day06, Day07, Day08, Day09, Day10, Day11, Day12, Day13, Day14,
 };
 
 fn main() -> std::process::ExitCode {
@@ -126,6 +128,15 @@ fn main() -> std::process::ExitCode {
         },
         day12: Day12 {
             shared_windows: day12::shared_windows,
+        },
+        day13: Day13 {
+            add_tokens: day13::add_tokens,
+            answer_targets: day13::answer_targets,
+        },
+        day14: Day14 {
+            advantages: day14::advantages,
+            kl_k3: day14::kl_k3,
+            dpo_loss: day14::dpo_loss,
         },
     })
 }

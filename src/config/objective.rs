@@ -75,7 +75,7 @@ impl TrainConfig {
 
     /// The recipe that tunes a trained model: few steps at a low rate, without dropout, which would make the model differ from
     /// the one that answered.
-    pub(super) fn tune(&mut self, by: Objective) {
+    pub fn tune(&mut self, by: Objective) {
         self.dropout = 0.0;
         self.weight_decay = 0.0;
         self.grad_accum = 1;

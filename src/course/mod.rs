@@ -27,6 +27,8 @@ pub mod day09;
 pub mod day10;
 pub mod day11;
 pub mod day12;
+pub mod day13;
+pub mod day14;
 pub mod overview;
 pub mod programs;
 
@@ -56,6 +58,8 @@ pub const LESSONS: &[&Lesson] = &[
     &programs::day10::LESSON,
     &programs::day11::LESSON,
     &programs::day12::LESSON,
+    &programs::day13::LESSON,
+    &programs::day14::LESSON,
 ];
 
 /// The lesson of a day.

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::results::Accuracy;
 use super::workspace::Workspace;
+use super::world::Answers;
 use super::{Lesson, Recipe};
 use crate::data::tasks::TaskData;
 
@@ -60,7 +61,7 @@ pub fn losses_in_bands(lesson: &Lesson, workspace: &Workspace) -> Result<Vec<Che
         Ok(Check {
             statement: format!(
                 "the {} of {} is from {low} to {high}",
-                if recipe.is_task() {
+                if recipe.has_answers() {
                     "accuracy"
                 } else {
                     "validation loss"
@@ -112,12 +113,11 @@ fn loss_in_band(recipe: &Recipe, workspace: &Workspace) -> Result<CheckResult> {
         )));
     }
     let checkpoint = workspace.load(recipe.folder)?;
-    let measured = match TaskData::of_config(&workspace.config(recipe)?)? {
-        Some(task) => Accuracy::of(&checkpoint, &task, workspace.problems())?
-            .0
-            .total
-            .accuracy(),
-        None => workspace.measure(&checkpoint)?.0,
+    let (config, problems) = (workspace.config(recipe)?, workspace.problems());
+    let measured = match (TaskData::of_config(&config)?, &config.chat) {
+        (Some(task), _) => Accuracy::of(&checkpoint, &task, problems)?.0.total.accuracy(),
+        (None, Some(_)) => Answers::of(&checkpoint, problems)?.accuracy.total.accuracy(),
+        (None, None) => workspace.measure(&checkpoint)?.0,
     };
     let (low, high) = recipe.band;
     Ok(CheckResult::passes_if(

@@ -15,6 +15,7 @@
 //! | `pictures.rs` | heat maps, curves, points |
 //! | `gradients.rs`, `pytorch.rs` | gradients as training computes them; reference values from PyTorch |
 //! | `training.rs` | the library's training in parts |
+//! | `world.rs` | conversations about a small world, and how many of its questions a model answers |
 //! | `workbook.rs` | the learner's own package, made from the days |
 //! | `claims.rs` | results of the checks of a day's claims |
 //!
@@ -42,6 +43,7 @@ pub mod tokens;
 pub mod training;
 pub mod workbook;
 pub mod workspace;
+pub mod world;
 
 use anyhow::Result;
 
@@ -80,14 +82,15 @@ pub struct Recipe {
     /// The folder of the checkpoint that it starts from.
     pub starts_from: Option<&'static str>,
     /// Expected range of the exact validation loss after all steps, with the preset nano and the built-in corpus, for any seed; of
-    /// a task, of the accuracy. Up to infinity where none is expected.
+    /// a task or of conversations, of the accuracy. Up to infinity where none is expected.
     pub band: (f64, f64),
 }
 
 impl Recipe {
-    /// Whether it trains on a task, not on a text.
-    pub fn is_task(&self) -> bool {
-        (self.change)(Preset::Nano.train_config(Device::Cpu)).task.is_some()
+    /// Whether it trains on a task or on conversations, whose answers are right or wrong, not on a text.
+    pub fn has_answers(&self) -> bool {
+        let config = (self.change)(Preset::Nano.train_config(Device::Cpu));
+        config.task.is_some() || config.chat.is_some()
     }
 }
 

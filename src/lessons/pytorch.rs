@@ -1,5 +1,5 @@
 //! Reference values from PyTorch: logits, gradients and ten training losses of `transformers`' GPT-2, which
-//! `scripts/fixtures.py` stored for the tests.
+//! `scripts/fixtures.py` stored for the tests, and losses of preferences and rewards, which `scripts/preference_fixtures.py` did.
 
 use anyhow::{Result, bail};
 use bytemuck::pod_collect_to_vec;
@@ -11,9 +11,11 @@ use crate::config::Device;
 use crate::config::{ModelConfig, Preset, TrainConfig};
 use crate::data::batches::Batch;
 use crate::model::Parameters;
+use crate::model::init::layout;
 
 const PARAMETERS: &[u8] = include_bytes!("../../tests/fixtures/gpt2-parameters.safetensors");
 const REFERENCE: &[u8] = include_bytes!("../../tests/fixtures/gpt2-reference.safetensors");
+const PREFERENCES: &[u8] = include_bytes!("../../tests/fixtures/preferences.safetensors");
 
 /// Rows of its batch whose logits were stored.
 pub const LOGITS_ROWS: usize = 3;
@@ -99,8 +101,39 @@ impl PyTorch {
     }
 }
 
+/// The array of that name in `tests/fixtures/preferences.safetensors`, as `scripts/preference_fixtures.py` lists them: weights of a
+/// GPT-2 of [`preference_model`], rows of tokens, and losses with trl's formulas.
+///
+/// # Errors
+/// An unknown name.
+pub fn preference_answer(name: &str) -> Result<Array> {
+    array(&SafeTensors::deserialize(PREFERENCES)?.tensor(name)?)
+}
+
+/// The model of [`preference_answer`].
+///
+/// # Errors
+/// None.
+pub fn preference_model() -> Result<(ModelConfig, Parameters)> {
+    let model = ModelConfig {
+        layers: 2,
+        heads: 2,
+        embd: 16,
+        context: 10,
+        ..Preset::Nano.model_config(23)
+    };
+    let names = layout(&model).into_iter().map(|spec| spec.name);
+    let entries = names.map(|name| Ok((name.clone(), preference_answer(&name)?)));
+    let parameters = Parameters::from_entries(entries.collect::<Result<_>>()?);
+    Ok((model, parameters))
+}
+
 fn array(view: &TensorView) -> Result<Array> {
     let numbers: Vec<f32> = match view.dtype() {
+        Dtype::I32 => {
+            let ids: Vec<i32> = pod_collect_to_vec(view.data());
+            ids.into_iter().map(|id| id as f32).collect()
+        }
         Dtype::F32 => pod_collect_to_vec(view.data()),
         Dtype::F16 => {
             let halves: Vec<f16> = pod_collect_to_vec(view.data());

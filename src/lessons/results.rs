@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::workspace::Workspace;
+use super::world;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::run::Run;
 use crate::data::tasks::TaskData;
@@ -33,23 +34,24 @@ pub struct Results {
     pub steps: u64,
     /// Time of the steps, without evaluation and saving.
     pub seconds: f64,
-    /// Exact, on the validation text, in nats per token; of a task, that of the last evaluation, on held-out problems.
+    /// Exact, on the validation text or the answers of the test, in nats per token; of a task, that of the last evaluation, on
+    /// held-out problems.
     pub val_loss: f64,
     /// The same in bits per byte of text.
     pub bits_per_byte: f64,
     /// A completion of a line break; of a task, held-out problems with the model's answers.
     pub sample: String,
-    /// Of a task: how many held-out problems are solved.
+    /// Of a task or of conversations: how many held-out problems are solved.
     #[serde(default)]
     pub accuracy: Option<Accuracy>,
 }
 
-/// How many held-out problems of a task a model solves.
+/// How many held-out problems of a task a model solves, or last questions of conversations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
     /// Of all.
     pub total: Score,
-    /// Of each category, such as the number of carries.
+    /// Of each category, such as the number of carries or the kind of question.
     pub categories: Vec<(String, Score)>,
 }
 
@@ -88,15 +90,20 @@ impl Results {
                 _ => {}
             }
         }
-        let ((val_loss, bits_per_byte), accuracy, sample) = match TaskData::of_config(&config)? {
-            None => (
+        let of_answers = |loss, accuracy, sample| ((loss, loss / std::f64::consts::LN_2), Some(accuracy), sample);
+        let ((val_loss, bits_per_byte), accuracy, sample) = match (TaskData::of_config(&config)?, &config.chat) {
+            (None, Some(_)) => {
+                let world = world::Answers::of(&checkpoint, workspace.problems())?;
+                of_answers(world.loss, world.accuracy, world.sample)
+            }
+            (None, None) => (
                 workspace.measure(&checkpoint)?,
                 None,
                 workspace.sample(&checkpoint, "\n", SAMPLE)?,
             ),
-            Some(task) => {
+            (Some(task), _) => {
                 let (accuracy, sample) = Accuracy::of(&checkpoint, &task, workspace.problems())?;
-                ((last_loss, last_loss / std::f64::consts::LN_2), Some(accuracy), sample)
+                of_answers(last_loss, accuracy, sample)
             }
         };
         Ok(Self {

@@ -131,6 +131,7 @@ pub const EXCUSED: &[Excused] = &[
     ),
     excused("move lessons/day-07 away", "a minute or more", ""),
     excused("there are no weights in", "a minute or more", ""),
+    excused("too few for pairs; train it for fewer steps", "a minute or more", ""),
     // What no command of this version writes.
     excused(
         "which are the same parameter",

@@ -9,3 +9,4 @@ mod law;
 mod layout;
 mod promises;
 mod readme;
+mod world;

@@ -29,6 +29,8 @@ mod day09;
 mod day10;
 mod day11;
 mod day12;
+mod day13;
+mod day14;
 mod exercise;
 mod input;
 mod training;
@@ -53,6 +55,8 @@ pub use day09::Day09;
 pub use day10::Day10;
 pub use day11::Day11;
 pub use day12::Day12;
+pub use day13::Day13;
+pub use day14::Day14;
 use exercise::{Exercise, Outcome};
 pub use mlx_gpt::course::day07::Shape;
 pub use mlx_gpt::course::day08::Hyperparameters;
@@ -88,6 +92,10 @@ pub struct Answers {
     pub day11: Day11,
     /// Contamination.
     pub day12: Day12,
+    /// Conversations.
+    pub day13: Day13,
+    /// Preferences and rewards.
+    pub day14: Day14,
 }
 
 impl Answers {
@@ -107,6 +115,8 @@ impl Answers {
             10 => self.day10.exercises(),
             11 => self.day11.exercises(),
             12 => self.day12.exercises(),
+            13 => self.day13.exercises(),
+            14 => self.day14.exercises(),
             _ => Vec::new(),
         }
     }
@@ -137,7 +147,7 @@ pub fn main(answers: &Answers) -> ExitCode {
         ["check", day] => match day.parse() {
             Ok(day) if !answers.exercises(day).is_empty() => finish(check(answers, day)),
             _ => {
-                eprintln!("error: give a day to check, 0 to 10: cargo run -- check 4");
+                eprintln!("error: give a day to check, 0 to 14: cargo run -- check 4");
                 ExitCode::from(2)
             }
         },

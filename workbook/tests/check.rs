@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 use tempfile::TempDir;
 
-const DAYS: std::ops::RangeInclusive<u8> = 0..=12;
+const DAYS: std::ops::RangeInclusive<u8> = 0..=14;
 
 #[derive(Deserialize)]
 struct Mistakes {

@@ -13,6 +13,8 @@ pub mod day09;
 pub mod day10;
 pub mod day11;
 pub mod day12;
+pub mod day13;
+pub mod day14;
 mod drawings;
 mod encoder_decoder;
 mod fitting;

@@ -9,11 +9,14 @@ use anyhow::{Context, Result, ensure};
 use super::{Interrupted, Workspace};
 use crate::checkpoint::run::Run;
 use crate::config::{DEFAULT_CORPUS, Preset, TrainConfig};
+use crate::data::conversations::Conversations;
 use crate::data::dataset::Dataset;
+use crate::data::preferences::PreferenceData;
 use crate::data::tasks::TaskData;
 use crate::disk::durable;
 use crate::lessons::Recipe;
 use crate::lessons::results::Results;
+use crate::lessons::world;
 use crate::terminal::console::say;
 use crate::tokenizer::Tokenizer;
 use crate::train::{Outcome, Session, time_of_step, train};
@@ -39,6 +42,13 @@ impl Workspace {
             seed: self.settings.seed,
             ..self.settings.preset.train_config(self.settings.device)
         });
+        for file in [&mut config.chat, &mut config.preferences].into_iter().flatten() {
+            let path = self.folder(file);
+            *file = std::path::absolute(&path)
+                .unwrap_or(path)
+                .to_string_lossy()
+                .into_owned();
+        }
         if let Some(steps) = self.settings.steps {
             config.steps = steps;
             config.warmup = config.warmup.min(steps / 10);
@@ -51,9 +61,13 @@ impl Workspace {
     /// # Errors
     /// A corpus that cannot be trained with.
     pub fn estimate(&self, recipe: &Recipe) -> Result<Duration> {
-        let config = self.config_without_init(recipe);
-        let step = match TaskData::of_config(&config)? {
-            Some(task) => time_of_step(&config, &Dataset::Task(task))?,
+        let config = TrainConfig {
+            rl: None, // without the answers of a step, which need the model that it starts from
+            group_size: None,
+            ..self.config_without_init(recipe)
+        };
+        let step = match own_dataset(&config)? {
+            Some(dataset) => time_of_step(&config, &dataset)?,
             None => time_of_step(&config, &self.dataset)?,
         };
         Ok(step * config.steps as u32)
@@ -83,8 +97,8 @@ impl Workspace {
     /// Those of training; a folder that holds a run with different options; [`Interrupted`].
     pub fn train(&self, recipe: &Recipe) -> Result<Results> {
         let config = self.config(recipe)?;
-        match TaskData::of_config(&config)? {
-            Some(task) => self.train_on(config, recipe.folder, recipe.what, &Dataset::Task(task)),
+        match own_dataset(&config)? {
+            Some(dataset) => self.train_on(config, recipe.folder, recipe.what, &dataset),
             None => self.train_on(config, recipe.folder, recipe.what, &self.dataset),
         }
     }
@@ -143,7 +157,27 @@ impl Workspace {
         self.train_on(config, recipe.folder, recipe.what, &dataset)
     }
 
+    /// Trains on preference pairs, for a small experiment: `--steps` only makes it shorter.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train).
+    pub fn train_on_pairs(&self, recipe: &Recipe, pairs: PreferenceData) -> Result<()> {
+        let config = TrainConfig {
+            steps: self.at_most(self.whole(recipe).steps),
+            ..self.config(recipe)?
+        };
+        self.train_in(config, recipe.folder, recipe.what, &Dataset::Preferences(pairs))
+    }
+
     fn train_on(&self, config: TrainConfig, name: &str, what: &str, dataset: &Dataset) -> Result<Results> {
+        self.train_in(config, name, what, dataset)?;
+        let results = Results::of(self, name, what)?;
+        results.write(&self.folder(name))?;
+        Ok(results)
+    }
+
+    /// Trains in a folder below that of all days, or goes on there.
+    fn train_in(&self, config: TrainConfig, name: &str, what: &str, dataset: &Dataset) -> Result<()> {
         let folder = self.folder(name);
         let mut session = match Run::open(&folder) {
             Ok(run) => {
@@ -183,10 +217,7 @@ impl Workspace {
         if train(&mut session, &mut **observer)? == Outcome::Stopped || observer.requested() {
             return Err(Interrupted.into());
         }
-        drop(session);
-        let results = Results::of(self, name, what)?;
-        results.write(&folder)?;
-        Ok(results)
+        Ok(())
     }
 
     /// The same, with a checkpoint of the model before its first step.
@@ -209,4 +240,14 @@ impl Workspace {
         self.checkpoint(folder)?;
         Results::read(&self.folder(folder))
     }
+}
+
+/// What a configuration trains on, unless it is the text of all lessons.
+fn own_dataset(config: &TrainConfig) -> Result<Option<Dataset>> {
+    Ok(match (TaskData::of_config(config)?, &config.chat) {
+        (Some(task), _) => Some(Dataset::Task(task)),
+        // Before the day that writes the file, its time is estimated.
+        (None, Some(chat)) => Some(Dataset::Chat(Conversations::parse(&world::text(world::TRAIN)?, chat)?)),
+        (None, None) => None,
+    })
 }
