@@ -105,7 +105,7 @@ fn vendored_files_have_their_hashes() {
     for line in sums.lines() {
         let (hash, name) = line.split_once("  ").unwrap();
         assert_eq!(
-            mlx_gpt::disk::hash::sha256(&fs::read(vendor.join(name)).unwrap()),
+            mlx_gpt::disk::hash::sha256(fs::read(vendor.join(name)).unwrap()),
             hash,
             "{name}"
         );

@@ -369,7 +369,7 @@ fn preferring(workspace: &Workspace, pairs: PreferenceData) -> Result<String> {
 fn preferred(checkpoint: &Checkpoint, pairs: &PreferenceData) -> Result<PreferenceScore> {
     let held_out = pairs.split(Split::Val)?;
     let context = checkpoint.model.context;
-    let rows = pairs.pairs(&held_out, &checkpoint.tokenizer, context)?;
+    let rows = pairs.pairs(&held_out, &checkpoint.tokenizer, None, context)?;
     let all: Vec<usize> = (0..rows.len()).collect();
     let mut evaluator = Evaluator::of_checkpoint(checkpoint)?;
     let logprobs = pair_logprobs(&mut evaluator, &checkpoint.parameters, &rows, &all, context, |_| ())?;

@@ -1,5 +1,7 @@
 //! Preference pairs as JSON lines: `{"prompt": "…", "chosen": "…", "rejected": "…"}`, all three texts or all three lists of messages.
 
+use std::fmt;
+
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
@@ -26,6 +28,18 @@ pub enum Prompt {
     Text(String),
     /// A conversation, whose next message, the assistant's, an answer is.
     Messages(Vec<Message>),
+}
+
+/// As a person reads it.
+impl fmt::Display for Prompt {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Text(text) => formatter.write_str(text),
+            Self::Messages(messages) => messages
+                .iter()
+                .try_for_each(|message| writeln!(formatter, "{}", message.content)),
+        }
+    }
 }
 
 impl Record {
