@@ -1,6 +1,6 @@
 // `quantized_matmul` on the CPU: products of float32 with weights packed into 4 or 8 bits. MLX multiplies one number at a time, on
-// one core. Here a few rows, which generating text has, are multiplied with the packed integers themselves (packed_dot.h), in a
-// token's time little more than it takes to read them; for many rows, parts of the weights are unpacked and multiplied by the BLAS.
+// one core. Here a few rows, which generating text has, are multiplied with the packed integers themselves (packed_dot.h); for many
+// rows, parts of the weights are unpacked and multiplied by the BLAS.
 #include "blas.h"
 #include "packed_dot.h"
 #include "parts.h"

@@ -512,7 +512,10 @@ fn preferences_are_learned_and_evaluated() {
     // Pairs that have changed are not the run's.
     fs::copy(folder.join("others.jsonl"), folder.join("pairs.jsonl")).unwrap();
     let said = fail(mlx_gpt(folder).args(["train", "--resume", "run", "--steps", "90"]));
-    assert!(said.contains("has not the pairs that the run was trained on"), "{said}");
+    assert!(
+        said.contains("pairs.jsonl is not what the run was trained on"),
+        "{said}"
+    );
 }
 
 #[test]

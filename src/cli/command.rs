@@ -14,16 +14,14 @@ const SHORT_OPTIONS: [(&str, char); 5] = [
 ];
 
 /// The options of `train` and `plan` that `-h` lists; `--help` lists them all.
-const TRAIN_SHORT_HELP: [&str; 19] = [
+const TRAIN_SHORT_HELP: [&str; 17] = [
     "preset",
     "corpus",
     "tokenizer",
     "init-from",
     "out",
     "resume",
-    "config",
     "minutes",
-    "hours",
     "steps",
     "batch-size",
     "context",

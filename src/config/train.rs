@@ -242,8 +242,9 @@ pub struct TrainConfig {
     #[serde(default, skip_serializing_if = "Windows::is_random")]
     #[cfg_attr(feature = "cli", arg(skip))]
     pub windows: Windows,
-    /// Minutes from start to exit: size, batch, context, steps, rates and regularisation are chosen for them, from what this
-    /// machine does in a few seconds; what is given besides is kept
+    /// Minutes from start to exit; size, steps, rates and the rest are chosen for them
+    ///
+    /// Batch, context and regularisation, too, by what this machine does in a few seconds. What is given besides is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
         feature = "cli",

@@ -41,8 +41,8 @@ fn every_command_runs() {
         "A note to myself: measure first.\n".repeat(50),
     )
     .unwrap();
-    let talk = r#"{"prompt": "Hi", "completion": "Ho"}"#;
-    fs::write(folder.path().join("talks.jsonl"), format!("{talk}\n").repeat(4)).unwrap();
+    let talk = |answer: &str| format!("{{\"prompt\": \"Hi\", \"completion\": \"{answer}\"}}\n");
+    fs::write(folder.path().join("talks.jsonl"), talk("Ho") + &talk("Hey")).unwrap();
     let commands = commands();
     assert!(commands.len() >= 9, "the README lost its commands: {commands:?}");
     // Each in a folder with one run behind it, of the default corpus.
