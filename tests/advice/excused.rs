@@ -293,4 +293,24 @@ pub const EXCUSED: &[Excused] = &[
     excused("stop one first", "the server's, with five trainings", ""),
     excused("the tokenizer leaves nothing of it", "a tokenizer that drops text", ""),
     excused("the thread for models has ended", "an error of the program", ""),
+    excused(
+        "another training is being planned",
+        "the server's, while it measures for another",
+        "",
+    ),
+    excused(
+        "a stand-in was learned",
+        "a note of day 12 without its text, not an error",
+        "",
+    ),
+    excused(
+        "make it again with scripts/pretraining_text.py",
+        "a text of megabytes that is fetched",
+        "",
+    ),
+    excused(
+        "there was no evaluation; train the day again",
+        "the metrics of a day were removed",
+        "",
+    ),
 ];
