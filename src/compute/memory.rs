@@ -126,8 +126,11 @@ pub fn training_step_bytes(config: &TrainConfig, model: &ModelConfig, parameters
     let block = KEPT_CHANNELS * channels + weights;
     let kept = match config.recompute {
         false => layers * block,
-        // The inputs of all, and one of them in its backward pass.
-        true => layers * channels + block.min(layers * block),
+        // The inputs of all, and one of them in its backward pass, of the rows of one thread: others need not be in theirs just then.
+        true => {
+            let threads = config.compute_threads().clamp(1, config.batch_size.max(1)) as f64;
+            layers * channels + block.min(layers * block) / threads
+        }
     };
     state + tokens * (kept * number + 2.0 * vocabulary * FLOAT32)
 }
