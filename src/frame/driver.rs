@@ -67,7 +67,7 @@ impl Driver {
             frames: Some(frames),
             answers: BufReader::new(answers),
         };
-        driver.expect("ready")?;
+        driver.wait_for("ready")?;
         Ok(driver)
     }
 
@@ -84,11 +84,11 @@ impl Driver {
             // A driver that ended before has said why.
             let _ = frames.write_all(&frame.to_pbm(comment)).and_then(|()| frames.flush());
         }
-        self.expect("shown")
+        self.wait_for("shown")
     }
 
     /// Waits for that line.
-    fn expect(&mut self, line: &str) -> Result<()> {
+    fn wait_for(&mut self, line: &str) -> Result<()> {
         let mut answer = String::new();
         self.answers
             .read_line(&mut answer)
