@@ -31,7 +31,7 @@ impl TaskRows {
             let encoded = tokenizer.encode(&character.to_string()).unwrap_or_default();
             ensure!(
                 encoded.len() == 1,
-                "the tokenizer has no token for {character:?}, which task {} needs; leave --init-from out",
+                "the tokenizer has no token for {character:?}, which task {} needs; choose an --init-from that was trained on it, or leave --init-from out",
                 task.name()
             );
             ids[character as usize] = encoded[0];
