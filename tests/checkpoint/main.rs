@@ -10,5 +10,6 @@ mod gguf;
 mod hub;
 mod import;
 mod library;
+mod mapped;
 mod old_runs;
 mod quantized;
