@@ -2,63 +2,31 @@
 
 mod common;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use common::largest_difference;
-use mlx_gpt::config::{Device, ModelConfig, Objective, Optimizer, Precision, Preset, TrainConfig};
+use common::pytorch::Stored;
+use mlx_gpt::config::{Device, Objective, Optimizer, Precision, Preset, TrainConfig};
 use mlx_gpt::data::batches::{Batch, IGNORE_INDEX};
 use mlx_gpt::evaluate::Evaluator;
-use mlx_gpt::model::init::layout;
 use mlx_gpt::model::parameters::{Names, Parameters};
 use mlx_gpt::train::step::gradients::{LossAndGradFn, MicroBatch, StepBatch};
 use mlx_gpt::train::step::workers::GradientWorkers;
 use mlx_gpt::train::step::{StepReport, Stepper, TrainState};
-use mlx_rs::Array;
 
 const ROWS: usize = 6;
 const CONTEXT: usize = 10;
 /// Micro-batches, threads.
 const DIVISIONS: [(usize, usize); 6] = [(1, 1), (1, 2), (1, 3), (2, 2), (3, 1), (6, 1)];
 
-struct Stored(HashMap<String, Array>);
+const FIXTURE: &str = "masked-loss.safetensors";
 
-impl Stored {
-    fn load() -> Self {
-        common::place::device().select().unwrap();
-        Self(Array::load_safetensors(common::place::fixture("masked-loss.safetensors")).unwrap())
-    }
-
-    fn numbers(&self, name: &str) -> Vec<f32> {
-        self.0[name].reshape(&[-1]).unwrap().to_vec_exact().unwrap()
-    }
-
-    /// The batch, with PyTorch's -100 as this program's constant.
-    fn batch(&self) -> Batch {
-        let ids = |name: &str| -> Vec<u32> {
-            let ids: Vec<i32> = self.0[name].reshape(&[-1]).unwrap().to_vec_exact().unwrap();
-            ids.into_iter()
-                .map(|id| if id == -100 { IGNORE_INDEX } else { id as u32 })
-                .collect()
-        };
-        Batch {
-            inputs: ids("x"),
-            targets: ids("y"),
-            rows: ROWS,
-        }
-    }
-
-    fn model(&self) -> (ModelConfig, Parameters) {
-        let model = ModelConfig {
-            layers: 2,
-            heads: 2,
-            embd: 16,
-            context: CONTEXT,
-            ..Preset::Nano.model_config(23)
-        };
-        let specs = layout(&model).into_iter();
-        let entries = specs.map(|spec| (spec.name.clone(), self.0[&spec.name].clone()));
-        (model, Parameters::from_entries(entries.collect()))
+/// The batch that PyTorch was given.
+fn stored_batch(stored: &Stored) -> Batch {
+    Batch {
+        inputs: stored.ids("x"),
+        targets: stored.ids("y"),
+        rows: ROWS,
     }
 }
 
@@ -83,8 +51,8 @@ fn micro_batches(batch: &Batch, parts: usize) -> Vec<MicroBatch> {
 /// off by 1e-2 or more.
 #[test]
 fn loss_and_every_gradient_are_those_of_pytorch_however_the_batch_is_divided() {
-    let stored = Stored::load();
-    let (model, parameters) = stored.model();
+    let stored = Stored::load(FIXTURE);
+    let (model, parameters) = stored.model(CONTEXT);
     for (parts, threads) in DIVISIONS {
         let loss_and_grad = LossAndGradFn {
             model: model.clone(),
@@ -98,7 +66,7 @@ fn loss_and_every_gradient_are_those_of_pytorch_however_the_batch_is_divided() {
             row_tokens: CONTEXT,
             objective: Objective::NextToken,
         };
-        let batch = Arc::new(StepBatch::new(micro_batches(&stored.batch(), parts)).unwrap());
+        let batch = Arc::new(StepBatch::new(micro_batches(&stored_batch(&stored), parts)).unwrap());
         let mut workers = GradientWorkers::new(&loss_and_grad, threads).unwrap();
         let computed = workers.compute(parameters.arrays(), &[], &batch, 1.0).unwrap();
         assert_eq!(computed.len(), threads);
@@ -125,7 +93,7 @@ fn loss_and_every_gradient_are_those_of_pytorch_however_the_batch_is_divided() {
 
 /// A step of a model on `batch`, whose parameters stay as they are.
 fn step(stored: &Stored, batch: &Batch, parts: usize, threads: usize, dtype: Precision) -> anyhow::Result<StepReport> {
-    let (model, parameters) = stored.model();
+    let (model, parameters) = stored.model(CONTEXT);
     let config = TrainConfig {
         layers: model.layers,
         heads: model.heads,
@@ -144,15 +112,15 @@ fn step(stored: &Stored, batch: &Batch, parts: usize, threads: usize, dtype: Pre
 
 #[test]
 fn whole_steps_report_the_loss_of_pytorch() {
-    let stored = Stored::load();
+    let stored = Stored::load(FIXTURE);
     let expected = stored.numbers("loss")[0];
     // As one function, and in parts on two threads.
     for (parts, threads) in [(1, 1), (2, 2)] {
-        let report = step(&stored, &stored.batch(), parts, threads, Precision::Float32).unwrap();
+        let report = step(&stored, &stored_batch(&stored), parts, threads, Precision::Float32).unwrap();
         assert!((report.loss - expected).abs() <= 1e-5 * expected, "{report:?}");
     }
     // The format whose losses are scaled; it has three digits.
-    let report = step(&stored, &stored.batch(), 2, 2, Precision::Float16).unwrap();
+    let report = step(&stored, &stored_batch(&stored), 2, 2, Precision::Float16).unwrap();
     assert!(
         (report.loss - expected).abs() <= 0.01 && !report.found_inf,
         "{report:?}"
@@ -161,9 +129,9 @@ fn whole_steps_report_the_loss_of_pytorch() {
 
 #[test]
 fn evaluation_counts_the_targets_that_are_there() {
-    let stored = Stored::load();
-    let (model, parameters) = stored.model();
-    let batch = stored.batch();
+    let stored = Stored::load(FIXTURE);
+    let (model, parameters) = stored.model(CONTEXT);
+    let batch = stored_batch(&stored);
     for threads in [1, 2] {
         let mut evaluator = Evaluator::new(&model, parameters.names(), threads).unwrap();
         let halves = || micro_batches(&batch, 2).into_iter().map(|part| part.batch);
@@ -177,10 +145,10 @@ fn evaluation_counts_the_targets_that_are_there() {
 
 #[test]
 fn a_batch_without_a_target_is_an_error_of_one_line() {
-    let stored = Stored::load();
+    let stored = Stored::load(FIXTURE);
     let batch = Batch {
         targets: vec![IGNORE_INDEX; ROWS * CONTEXT],
-        ..stored.batch()
+        ..stored_batch(&stored)
     };
     for (parts, threads) in [(1, 1), (3, 2)] {
         let error = step(&stored, &batch, parts, threads, Precision::Float32).unwrap_err();

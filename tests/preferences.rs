@@ -3,16 +3,15 @@
 
 mod common;
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::learned::learned;
+use common::pytorch::Stored;
 use common::{fail, folder, largest_difference, mlx_gpt, says, stderr, stdout, succeed, train_tiny, wait_until};
-use mlx_gpt::config::{Device, ModelConfig, Objective, Optimizer, Precision, Preset, Rl, TrainConfig};
+use mlx_gpt::config::{Device, Objective, Optimizer, Precision, Preset, Rl, TrainConfig};
 use mlx_gpt::data::batches::{Batch, IGNORE_INDEX};
-use mlx_gpt::model::init::layout;
 use mlx_gpt::model::parameters::{Names, Parameters};
 use mlx_gpt::train::metrics::ObjectiveRecord;
 use mlx_gpt::train::step::gradients::{LossAndGradFn, MicroBatch, StepBatch};
@@ -21,7 +20,6 @@ use mlx_gpt::train::step::objective::dpo::DpoRows;
 use mlx_gpt::train::step::objective::grpo::{GrpoRows, advantages};
 use mlx_gpt::train::step::workers::GradientWorkers;
 use mlx_gpt::train::step::{Stepper, TrainState};
-use mlx_rs::Array;
 use serde_json::Value;
 
 const ROWS: usize = 8;
@@ -34,80 +32,50 @@ const DPO: Objective = Objective::Dpo { beta: 0.1 };
 /// Micro-batches, threads. Pairs stay together.
 const DIVISIONS: [(usize, usize); 5] = [(1, 1), (1, 2), (1, 3), (2, 2), (4, 1)];
 
-struct Stored(HashMap<String, Array>);
+const FIXTURE: &str = "preferences.safetensors";
 
-impl Stored {
-    fn load() -> Self {
-        common::place::device().select().unwrap();
-        Self(Array::load_safetensors(common::place::fixture("preferences.safetensors")).unwrap())
-    }
-
-    fn numbers(&self, name: &str) -> Vec<f32> {
-        self.0[name].reshape(&[-1]).unwrap().to_vec_exact().unwrap()
-    }
-
-    fn ids(&self, name: &str) -> Vec<u32> {
-        let ids: Vec<i32> = self.0[name].reshape(&[-1]).unwrap().to_vec_exact().unwrap();
-        let id = |id| if id == -100 { IGNORE_INDEX } else { id as u32 };
-        ids.into_iter().map(id).collect()
-    }
-
-    fn model(&self) -> (ModelConfig, Parameters) {
-        let model = ModelConfig {
-            layers: 2,
-            heads: 2,
-            embd: 16,
-            context: CONTEXT,
-            ..Preset::Nano.model_config(23)
-        };
-        let specs = layout(&model).into_iter();
-        let entries = specs.map(|spec| (spec.name.clone(), self.0[&spec.name].clone()));
-        (model, Parameters::from_entries(entries.collect()))
-    }
-
-    /// The rows as `parts` micro-batches.
-    fn micro_batches(&self, objective: Objective, parts: usize) -> Vec<MicroBatch> {
-        let (inputs, targets) = (self.ids("x"), self.ids("y"));
-        let is_target: Vec<bool> = targets.iter().map(|&id| id != IGNORE_INDEX).collect();
-        let weights: Vec<f32> = is_target
-            .chunks(CONTEXT)
-            .flat_map(|row| {
-                let share = 1.0 / (row.iter().filter(|&&is| is).count() * ROWS) as f32;
-                row.iter().map(move |&is| if is { share } else { 0.0 })
-            })
-            .collect();
-        let advantages: Vec<f32> = self.numbers("rewards").chunks(4).flat_map(advantages).collect();
-        let (old, reference) = (self.numbers("old"), self.numbers("reference"));
-        let rows = ROWS / parts;
-        (0..parts)
-            .map(|part| {
-                let of_rows = |numbers: &[f32]| numbers[part * rows..(part + 1) * rows].to_vec();
-                let tokens = part * rows * CONTEXT..(part + 1) * rows * CONTEXT;
-                MicroBatch {
-                    batch: Batch {
-                        inputs: inputs[tokens.clone()].to_vec(),
-                        targets: targets[tokens.clone()].to_vec(),
-                        rows,
-                    },
-                    dropout_keys: vec![0; 14],
-                    ngram_rows: Vec::new(),
-                    objective: Some(match objective {
-                        Objective::Dpo { .. } => ObjectiveRows::Dpo(DpoRows {
-                            reference_logprobs: of_rows(&self.numbers("dpo.reference")),
-                            target_mask: is_target[tokens].iter().map(|&is| f32::from(u8::from(is))).collect(),
-                            inverse_pairs: 2.0 / ROWS as f32,
-                        }),
-                        _ => ObjectiveRows::Grpo(GrpoRows {
-                            advantages: of_rows(&advantages),
-                            old_logprobs: old[tokens.clone()].to_vec(),
-                            reference_logprobs: reference[tokens.clone()].to_vec(),
-                            token_weights: weights[tokens].to_vec(),
-                        }),
+/// The rows as `parts` micro-batches.
+fn micro_batches(stored: &Stored, objective: Objective, parts: usize) -> Vec<MicroBatch> {
+    let (inputs, targets) = (stored.ids("x"), stored.ids("y"));
+    let is_target: Vec<bool> = targets.iter().map(|&id| id != IGNORE_INDEX).collect();
+    let weights: Vec<f32> = is_target
+        .chunks(CONTEXT)
+        .flat_map(|row| {
+            let share = 1.0 / (row.iter().filter(|&&is| is).count() * ROWS) as f32;
+            row.iter().map(move |&is| if is { share } else { 0.0 })
+        })
+        .collect();
+    let advantages: Vec<f32> = stored.numbers("rewards").chunks(4).flat_map(advantages).collect();
+    let (old, reference) = (stored.numbers("old"), stored.numbers("reference"));
+    let rows = ROWS / parts;
+    (0..parts)
+        .map(|part| {
+            let of_rows = |numbers: &[f32]| numbers[part * rows..(part + 1) * rows].to_vec();
+            let tokens = part * rows * CONTEXT..(part + 1) * rows * CONTEXT;
+            MicroBatch {
+                batch: Batch {
+                    inputs: inputs[tokens.clone()].to_vec(),
+                    targets: targets[tokens.clone()].to_vec(),
+                    rows,
+                },
+                dropout_keys: vec![0; 14],
+                ngram_rows: Vec::new(),
+                objective: Some(match objective {
+                    Objective::Dpo { .. } => ObjectiveRows::Dpo(DpoRows {
+                        reference_logprobs: of_rows(&stored.numbers("dpo.reference")),
+                        target_mask: is_target[tokens].iter().map(|&is| f32::from(u8::from(is))).collect(),
+                        inverse_pairs: 2.0 / ROWS as f32,
                     }),
-                }
-            })
-            .collect()
-    }
+                    _ => ObjectiveRows::Grpo(GrpoRows {
+                        advantages: of_rows(&advantages),
+                        old_logprobs: old[tokens.clone()].to_vec(),
+                        reference_logprobs: reference[tokens.clone()].to_vec(),
+                        token_weights: weights[tokens].to_vec(),
+                    }),
+                }),
+            }
+        })
+        .collect()
 }
 
 /// What PyTorch has for the terms of the loss, in this program's order.
@@ -127,8 +95,8 @@ fn expected_terms(stored: &Stored, objective: Objective) -> Vec<f32> {
 
 #[test]
 fn losses_terms_and_every_gradient_are_those_of_trl_however_the_rows_are_divided() {
-    let stored = Stored::load();
-    let (model, parameters) = stored.model();
+    let stored = Stored::load(FIXTURE);
+    let (model, parameters) = stored.model(CONTEXT);
     for (objective, prefix) in [(GRPO, "grpo"), (DPO, "dpo")] {
         for (parts, threads) in DIVISIONS {
             let what = format!("{prefix}, {parts} parts, {threads} threads");
@@ -144,7 +112,7 @@ fn losses_terms_and_every_gradient_are_those_of_trl_however_the_rows_are_divided
                 row_tokens: CONTEXT,
                 objective,
             };
-            let batch = Arc::new(StepBatch::new(stored.micro_batches(objective, parts)).unwrap());
+            let batch = Arc::new(StepBatch::new(micro_batches(&stored, objective, parts)).unwrap());
             let mut workers = GradientWorkers::new(&loss_and_grad, threads).unwrap();
             let computed = workers.compute(parameters.arrays(), &[], &batch, 1.0).unwrap();
             assert_eq!(computed.len(), threads, "{what}");
@@ -182,14 +150,14 @@ fn losses_terms_and_every_gradient_are_those_of_trl_however_the_rows_are_divided
 /// Through a whole step: as one function, on threads, and with scaled losses.
 #[test]
 fn whole_steps_report_losses_and_terms() {
-    let stored = Stored::load();
+    let stored = Stored::load(FIXTURE);
     for (objective, prefix) in [(GRPO, "grpo"), (DPO, "dpo")] {
         for (parts, threads, dtype, tolerance) in [
             (1, 1, Precision::Float32, 1e-5),
             (2, 2, Precision::Float32, 1e-5),
             (2, 2, Precision::Float16, 0.02),
         ] {
-            let (model, parameters) = stored.model();
+            let (model, parameters) = stored.model(CONTEXT);
             let config = TrainConfig {
                 layers: model.layers,
                 heads: model.heads,
@@ -206,7 +174,7 @@ fn whole_steps_report_losses_and_terms() {
             let mut stepper = Stepper::new(&config, &model, &parameters, &Parameters::default()).unwrap();
             let mut state = TrainState::new(parameters, Parameters::default(), Optimizer::Adamw).unwrap();
             let report = stepper
-                .step(&mut state, stored.micro_batches(objective, parts))
+                .step(&mut state, micro_batches(&stored, objective, parts))
                 .unwrap();
             let expected = stored.numbers(&format!("{prefix}.loss"))[0];
             assert!(

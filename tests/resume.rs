@@ -119,13 +119,10 @@ fn write_conversations(folder: &Path) {
     std::fs::write(folder.join("chat.jsonl"), lines).unwrap();
 }
 
-#[test]
-fn a_killed_run_on_conversations_goes_on() {
-    let folder = folder();
-    let run = folder.path().join("run");
-    write_conversations(folder.path());
-    let options = [&SAVED_OFTEN[..], &["--chat", "chat.jsonl"]].concat();
-    let mut child = spawn(folder.path(), &options);
+/// A run with these options that is killed and resumed learns what one learns that is not.
+fn assert_goes_on_after_a_kill(folder: &Path, options: &[&str]) {
+    let run = folder.join("run");
+    let mut child = spawn(folder, options);
     wait_until("step 20 saved", &mut child, || run.join("step-000020").exists());
     child.kill().unwrap();
     child.wait().unwrap();
@@ -133,12 +130,20 @@ fn a_killed_run_on_conversations_goes_on() {
         !run.join("step-000400").exists(),
         "the kill came too late to show anything"
     );
-    succeed(mlx_gpt(folder.path()).args(["train", "--resume", "run"]));
+    succeed(mlx_gpt(folder).args(["train", "--resume", "run"]));
     let whole = options
         .iter()
         .map(|&option| if option == "run" { "whole" } else { option });
-    succeed(&mut train_tiny(folder.path(), &whole.collect::<Vec<_>>()));
-    assert!(learned(&run) == learned(&folder.path().join("whole")));
+    succeed(&mut train_tiny(folder, &whole.collect::<Vec<_>>()));
+    assert!(learned(&run) == learned(&folder.join("whole")));
+}
+
+#[test]
+fn a_killed_run_on_conversations_goes_on() {
+    let folder = folder();
+    write_conversations(folder.path());
+    let options = [&SAVED_OFTEN[..], &["--chat", "chat.jsonl"]].concat();
+    assert_goes_on_after_a_kill(folder.path(), &options);
     // Another file is no way to go on.
     std::fs::write(
         folder.path().join("chat.jsonl"),
@@ -313,27 +318,13 @@ fn a_run_whose_table_decays_resumes_to_the_bit() {
 #[test]
 fn a_killed_run_with_a_table_goes_on() {
     let folder = folder();
-    let run = folder.path().join("run");
     std::fs::write(
         folder.path().join("table.toml"),
         "arch = \"modern\"\nngram_rows = 1024\n",
     )
     .unwrap();
     let options = [&SAVED_OFTEN[..], &["--config", "table.toml"]].concat();
-    let mut child = spawn(folder.path(), &options);
-    wait_until("step 20 saved", &mut child, || run.join("step-000020").exists());
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(
-        !run.join("step-000400").exists(),
-        "the kill came too late to show anything"
-    );
-    succeed(mlx_gpt(folder.path()).args(["train", "--resume", "run"]));
-    let whole = options
-        .iter()
-        .map(|&option| if option == "run" { "whole" } else { option });
-    succeed(&mut train_tiny(folder.path(), &whole.collect::<Vec<_>>()));
-    assert!(learned(&run) == learned(&folder.path().join("whole")));
+    assert_goes_on_after_a_kill(folder.path(), &options);
 }
 
 /// The numbers of the logged steps after `step`, by their keys.

@@ -6,6 +6,7 @@ pub mod disk;
 pub mod http;
 pub mod learned;
 pub mod place;
+pub mod pytorch;
 pub mod source;
 
 use std::path::{Path, PathBuf};
