@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use minijinja::syntax::SyntaxConfig;
@@ -32,7 +34,14 @@ const OWN: &str = "{% for message in messages %}{{ '<|' + message['role'] + '|>'
 const TOKEN_KEYS: [&str; 4] = ["bos_token", "eos_token", "unk_token", "pad_token"];
 
 /// Bound of what a template may compute, in minijinja's instructions: a list of a thousand messages takes some ten thousand.
-const FUEL: u64 = 5_000_000;
+const FUEL: u64 = 1_000_000;
+
+/// Bound of a template's text. The longest of well-known models, with their tools, are of some 20 KB.
+const MAX_BYTES: usize = 128 << 10;
+
+/// Stack of the thread that compiles and renders, in bytes. minijinja compiles `a.a.a.…`, and drops lists in lists, by a call
+/// in a call for each; this holds as many as the two bounds above allow. It is address space: only what is used becomes memory.
+const STACK: usize = 512 << 20;
 
 /// How a model's conversations are written.
 ///
@@ -97,8 +106,13 @@ impl ChatTemplate {
     /// A template with the standard tokens that it may name.
     ///
     /// # Errors
-    /// It is not Jinja.
+    /// It is not Jinja, or longer than any that is in use.
     pub fn new(source: String, tokens: BTreeMap<String, String>) -> Result<Self> {
+        let bytes = source.len();
+        ensure!(
+            bytes <= MAX_BYTES,
+            "the chat template has {bytes} bytes; templates of more than {MAX_BYTES} are not read"
+        );
         let mut environment = Environment::new();
         // As in transformers.
         let mut syntax = SyntaxConfig::builder();
@@ -108,8 +122,7 @@ impl ChatTemplate {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
         environment.set_fuel(Some(FUEL));
-        environment
-            .add_template_owned("chat_template", source.clone())
+        on_deep_stack(|| environment.add_template_owned("chat_template", source.clone()))?
             .map_err(|error| anyhow!("the chat template cannot be used: {}", one_line(&error)))?;
         Ok(Self {
             source,
@@ -161,12 +174,12 @@ impl ChatTemplate {
     /// # Errors
     /// The template refuses the messages, or needs what is not there.
     pub fn render(&self, messages: &[Message], prompt: bool) -> Result<String> {
-        let (messages, names) = (Value::from(Serde(messages)), Value::from(Serde(&self.tokens)));
-        let values = context! { messages, add_generation_prompt => prompt, ..names };
-        self.environment
-            .get_template("chat_template")
-            .and_then(|template| template.render(values))
-            .map_err(|error| anyhow!("the chat template refuses the messages: {}", one_line(&error)))
+        let render = || {
+            let (messages, names) = (Value::from(Serde(messages)), Value::from(Serde(&self.tokens)));
+            let values = context! { messages, add_generation_prompt => prompt, ..names };
+            self.environment.get_template("chat_template")?.render(values)
+        };
+        on_deep_stack(render)?.map_err(|error| anyhow!("the chat template refuses the messages: {}", one_line(&error)))
     }
 
     /// The tokens of messages, the same as those of `apply_chat_template` in `transformers`.
@@ -215,6 +228,15 @@ fn source(value: &Json) -> Option<String> {
         Json::Array(named) => named.iter().find(|entry| entry["name"] == "default").and_then(of),
         _ => None,
     }
+}
+
+/// Runs something on a thread with a stack of [`STACK`] bytes.
+fn on_deep_stack<T: Send>(run: impl FnOnce() -> T + Send) -> Result<T> {
+    thread::scope(|scope| {
+        let spawned = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, run);
+        let spawned = spawned.context("no thread could be started for the chat template")?;
+        Ok(spawned.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
 }
 
 /// An error of minijinja's without its details, which take several lines.
@@ -267,6 +289,33 @@ mod tests {
         assert!(error.contains("special token <|"), "{error}");
         let unanswered = template.encode_answers(&tokenizer, &conversation()[..2]).unwrap_err();
         assert!(unanswered.to_string().contains("no answer"));
+    }
+
+    #[test]
+    fn what_lies_deep_in_a_template_is_within_its_bounds() {
+        let new = |source: String| ChatTemplate::new(source, BTreeMap::new());
+        let long = |start: &str, link: &str, end: &str| {
+            let links = (MAX_BYTES - start.len() - end.len()) / link.len();
+            start.to_owned() + &link.repeat(links) + end
+        };
+        for (start, link, end) in [
+            ("{{ a", ".a", " }}"),
+            ("{{ 1", "+1", " }}"),
+            ("{{ 1", "|e", " }}"),
+            ("{{ a", "()", " }}"),
+            ("{{ ", "(", ""),
+            ("{{ ", "not ", "1 }}"),
+            ("{{ ", "-", "1 }}"),
+            ("", "{% if 1 %}", ""),
+            ("{% if 1 %}", "{% elif 1 %}", "{% endif %}"),
+        ] {
+            let _ = new(long(start, link, end)).map(|template| template.render(&[], true)); // refused or not: it returns
+        }
+        let lists = "{% set n = namespace(x=0) %}{% for i in range(90000) %}{% set n.x = [n.x] %}{% endfor %}";
+        for end in ["", "{{ n.x }}", "{{ n.x | tojson }}", "{{ n.x == [[n.x]] }}"] {
+            let _ = new(lists.to_owned() + end).unwrap().render(&[], true);
+        }
+        assert!(new(" ".repeat(MAX_BYTES + 1)).is_err());
     }
 
     #[test]
