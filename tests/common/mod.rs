@@ -11,6 +11,8 @@ pub mod source;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use mlx_gpt::checkpoint::{Checkpoint, CheckpointState, Moments};
@@ -89,9 +91,19 @@ pub fn folder() -> TempDir {
 
 /// The program, to be started in `folder`.
 pub fn mlx_gpt(folder: &Path) -> Command {
+    hear_hangups();
     let mut command = Command::new(place::program());
     command.current_dir(folder);
     command
+}
+
+/// Gives what is started here SIGHUP's default, also where the tests ignore it, as under `nohup`: to be ignored is inherited, to
+/// be handled is not.
+fn hear_hangups() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::new(AtomicBool::new(false))).unwrap();
+    });
 }
 
 /// `train` of a tiny model with more options, or with others in place of its own. `TEST_THREADS` is how many threads it has.
