@@ -369,6 +369,21 @@ fn ranks_wait_for_a_late_one_and_say_what_differs() {
 }
 
 #[test]
+fn what_one_machine_alone_does_is_refused_by_several() {
+    let folder = folder();
+    for (options, named) in [
+        (["--minutes", "1"], "--minutes and --hours are planned for one machine"),
+        (["--patience", "2"], "patience 2 is for one machine"),
+    ] {
+        let codes = run_ring(folder.path(), 2, &[&options[..], &["--out", "run"]].concat());
+        assert_eq!(codes, [Some(1); 2], "{}", said(folder.path(), 1));
+        let error = said(folder.path(), 0);
+        assert!(error.lines().last().unwrap().contains(named), "{error}");
+        assert!(!folder.path().join("run").exists());
+    }
+}
+
+#[test]
 fn an_address_that_cannot_be_used_is_named_in_a_line() {
     let folder = folder();
     let path = folder.path();

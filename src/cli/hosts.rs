@@ -1,5 +1,6 @@
 //! `mlx-gpt train --hosts`: starts the ranks of a run on the machines of a host file, in MLX's ring.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::TcpListener;
@@ -60,7 +61,7 @@ pub fn launch(hosts: &[Host], signals: &Signals) -> Result<ExitCode> {
     let ring_file = folder.path().join("ring.json");
     fs::write(&ring_file, &ring).with_context(|| format!("{} cannot be written", ring_file.display()))?;
     let program = std::env::current_exe().context("this program's own path is not known")?;
-    let options = options(std::env::args().skip(1));
+    let options = options(std::env::args_os().skip(1));
     say(format_args!("ranks    {}: {}", hosts.len(), addresses.join(", ")));
     let mut ranks = Ranks(Vec::with_capacity(hosts.len()));
     for (rank, host) in hosts.iter().enumerate() {
@@ -164,13 +165,13 @@ fn addresses(hosts: &[Host]) -> Result<Vec<String>> {
 }
 
 /// This command's arguments, without `--hosts FILE`.
-fn options(arguments: impl Iterator<Item = String>) -> Vec<String> {
+fn options(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut kept = Vec::new();
     let mut arguments = arguments.peekable();
     while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--hosts" => drop(arguments.next()),
-            other if other.starts_with("--hosts=") => {}
+        match argument.to_str() {
+            Some("--hosts") => drop(arguments.next()),
+            Some(other) if other.starts_with("--hosts=") => {}
             _ => kept.push(argument),
         }
     }
@@ -178,7 +179,7 @@ fn options(arguments: impl Iterator<Item = String>) -> Vec<String> {
 }
 
 /// The shell's command for a rank elsewhere: the same program in the same folder.
-fn remote(rank: usize, ring: &str, program: &Path, options: &[String]) -> Result<String> {
+fn remote(rank: usize, ring: &str, program: &Path, options: &[OsString]) -> Result<String> {
     let folder = std::env::current_dir().context("the current folder is not known")?;
     let options: Vec<String> = options.iter().map(|option| quoted(Path::new(option))).collect();
     Ok(format!(
@@ -327,7 +328,7 @@ mod tests {
             "--out",
             "a b",
         ];
-        let kept = options(given.iter().map(|&text| text.to_owned()));
+        let kept = options(given.iter().map(OsString::from));
         assert_eq!(kept, ["train", "--steps", "5", "--out", "a b"]);
         let command = remote(1, r#"[["10.0.0.1:1"]]"#, Path::new("/bin/mlx-gpt"), &kept).unwrap();
         assert!(command.contains("MLX_RANK=1") && command.contains("'a b'"), "{command}");

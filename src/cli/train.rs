@@ -172,6 +172,10 @@ fn train_among(
     let chosen = file.has("minutes") && file.has("steps");
     let on_time = given.has("minutes") || (file.has("minutes") && !chosen);
     ensure!(!on_time || own.is_none(), "--minutes are for models of this program");
+    ensure!(
+        !on_time || ranks.is_none(),
+        "--minutes and --hours are planned for one machine; give --steps, or start one process, without --hosts or mpirun"
+    );
     if let Some(ranks) = &ranks {
         let resumes = options.resume.is_some();
         let settings = format!("{:?} {resumes} {} {}", options.preset, given.shared(), file.shared());

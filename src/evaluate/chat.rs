@@ -1,6 +1,6 @@
 //! How well a model answers in conversations: the exact loss on all answers, and how many of the last ones it gives exactly.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::task::Score;
 use super::{Evaluation, Evaluator};
@@ -64,9 +64,10 @@ pub fn last_answers(
 ) -> Result<(Score, Vec<(usize, String)>)> {
     let (template, tokenizer) = (template(checkpoint)?, &checkpoint.tokenizer);
     let ends = checkpoint.eos_tokens();
-    let end = *ends
-        .first()
-        .context("the model has no eos token, so that its answers have no end")?;
+    ensure!(
+        !ends.is_empty(),
+        "the model has no eos token, so that its answers have no end"
+    );
     let question = |conversation: &Conversation| {
         let ChatTokens { ids, answers } = template.encode_answers(tokenizer, &conversation.messages)?;
         let last = answers.last().cloned().unwrap_or_default();
@@ -89,7 +90,7 @@ pub fn last_answers(
         prompts.push(prompt);
         expected.push(answer);
     }
-    let answers = checkpoint.generator()?.greedy(&prompts, end, progress)?;
+    let answers = checkpoint.generator()?.greedy(&prompts, &ends, progress)?;
     let (mut score, mut wrong) = (Score::default(), Vec::new());
     for ((line, expected), answer) in lines.into_iter().zip(expected).zip(answers) {
         let answer = tokenizer.decode(&answer)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::data::tasks::{Category, END, Problem};
@@ -49,8 +49,12 @@ impl Answers {
     ) -> Result<Self> {
         let encode = |problem: &Problem| tokenizer.encode(&problem.prompt);
         let prompts: Vec<Vec<u32>> = problems.iter().map(encode).collect::<Result<_>>()?;
-        let end = tokenizer.encode(&END.to_string())?[0];
-        let answers = generator.greedy(&prompts, end, progress)?;
+        let end = tokenizer.encode(&END.to_string())?;
+        ensure!(
+            end.len() == 1,
+            "the tokenizer has no token of its own for the end of a line, which ends an answer"
+        );
+        let answers = generator.greedy(&prompts, &end, progress)?;
         let decoded = problems.into_iter().zip(answers).map(|(problem, ids)| {
             let text = tokenizer.decode(&ids)?;
             Ok((problem, text))

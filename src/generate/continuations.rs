@@ -11,28 +11,33 @@ use crate::compute::memory;
 const MAX_PROMPTS: usize = 256;
 
 impl Generator {
-    /// The most likely continuation of each prompt: the tokens before the first `end`, or as many as fit into the context.
+    /// The most likely continuation of each prompt: the tokens before the first of `ends`, or as many as fit into the context.
     /// `progress` is called with the number of finished prompts.
     ///
     /// # Errors
     /// A prompt that is empty or longer than the context, logits that are not numbers, or an error of MLX's.
-    pub fn greedy(&self, prompts: &[Vec<u32>], end: u32, progress: impl FnMut(usize)) -> Result<Vec<Vec<u32>>> {
+    pub fn greedy(&self, prompts: &[Vec<u32>], ends: &[u32], progress: impl FnMut(usize)) -> Result<Vec<Vec<u32>>> {
         let mut rngs = vec![sample_rng(0, 0); prompts.len()]; // greedy sampling draws nothing
-        let all = self.continuations(prompts, end, &Sampling::GREEDY, &mut rngs, progress)?;
-        let before_end =
-            |tokens: Vec<SampledToken>| tokens.iter().map(|token| token.id).filter(|&id| id != end).collect();
+        let all = self.continuations(prompts, ends, &Sampling::GREEDY, &mut rngs, progress)?;
+        let before_end = |tokens: Vec<SampledToken>| {
+            tokens
+                .iter()
+                .map(|token| token.id)
+                .filter(|id| !ends.contains(id))
+                .collect()
+        };
         Ok(all.into_iter().map(before_end).collect())
     }
 
     /// A continuation of each prompt, sampled with the random numbers in its place of `rngs`: the tokens up to and with the first
-    /// `end`, or as many as fit into the context. Prompts of one length are computed in batches, with their key-value cache.
+    /// of `ends`, or as many as fit into the context. Prompts of one length are computed in batches, with their key-value cache.
     ///
     /// # Errors
     /// As [`greedy`](Self::greedy).
     pub fn continuations(
         &self,
         prompts: &[Vec<u32>],
-        end: u32,
+        ends: &[u32],
         sampling: &Sampling,
         rngs: &mut [ChaCha8Rng],
         mut progress: impl FnMut(usize),
@@ -50,7 +55,7 @@ impl Generator {
         let mut answers = vec![Vec::new(); prompts.len()];
         for same_length in order.chunk_by(|&a, &b| prompts[a].len() == prompts[b].len()) {
             for batch in same_length.chunks(batch_size) {
-                self.continue_batch(prompts, batch, end, sampling, rngs, &mut answers)?;
+                self.continue_batch(prompts, batch, ends, sampling, rngs, &mut answers)?;
                 progress(batch.len());
             }
         }
@@ -62,7 +67,7 @@ impl Generator {
         &self,
         prompts: &[Vec<u32>],
         batch: &[usize],
-        end: u32,
+        ends: &[u32],
         sampling: &Sampling,
         rngs: &mut [ChaCha8Rng],
         answers: &mut [Vec<SampledToken>],
@@ -83,7 +88,7 @@ impl Generator {
                 if !finished[prompt] {
                     answers[prompt].push(choice);
                 }
-                finished[prompt] |= choice.id == end;
+                finished[prompt] |= ends.contains(&choice.id);
             }
             let active: Vec<usize> = (0..rows.len()).filter(|&row| !finished[rows[row]]).collect();
             if active.is_empty() || inputs == self.config.context {

@@ -7,6 +7,7 @@ use crate::config::{BosEos, ModelConfig, TrainConfig};
 use crate::data::conversations::ConversationRows;
 use crate::data::dataset::Dataset;
 use crate::generate::Generator;
+use crate::generate::bos_eos::eos_tokens;
 use crate::model::parameters::Parameters;
 use crate::terminal::shell::quoted;
 use crate::tokenizer::Tokenizer;
@@ -83,15 +84,15 @@ pub fn sample(
     tokenizer: &Tokenizer,
     conversations: &ConversationRows,
 ) -> Result<String> {
-    let end = model.bos_eos.eos.first().copied().or(tokenizer.eos_token());
-    let Some(end) = end else {
+    let ends = eos_tokens(model, tokenizer);
+    if ends.is_empty() {
         return Ok(String::new()); // a template without one: answers have no end
-    };
+    }
     let generator = Generator::new(model, parameters)?.for_tokenizer(tokenizer);
     let questions = conversations.questions(SAMPLED);
     let fits = questions.iter().map(|(question, _)| question.to_vec());
     let prompts: Vec<Vec<u32>> = fits.filter(|question| question.len() <= model.context).collect();
-    let answers = generator.greedy(&prompts, end, |_| ())?;
+    let answers = generator.greedy(&prompts, &ends, |_| ())?;
     let mut text = String::new();
     for (prompt, answer) in prompts.iter().zip(answers) {
         text += &tokenizer.decode(&[&prompt[..], &answer].concat())?;

@@ -127,12 +127,16 @@ fn train_steps(session: &mut Session, observer: &mut dyn Observer) -> Result<Out
         if waits && spike.is_none() {
             spike = report_pending(session, &mut log, observer, pending.take())?;
         }
-        if let Some(spike) = spike
-            && spike::recover(session, observer, &spike)?
-        {
-            pending = None;
-            log.start_clock();
-            continue;
+        if let Some(spike) = spike {
+            if spike::recover(session, observer, &spike)? {
+                pending = None;
+                log.start_clock();
+                continue;
+            }
+            // The loss of the step before rose, and nothing is to go back to.
+            if waits {
+                report_pending(session, &mut log, observer, pending.take())?;
+            }
         }
         if evaluates {
             session.pause_deadline();

@@ -115,7 +115,7 @@ impl Session {
 
     /// The number of checkpoints that the run will leave from this step on, without the best one.
     pub fn checkpoints_left(&self) -> u64 {
-        kept_checkpoints(&self.config, self.state.step)
+        kept_checkpoints(&self.config, self.state.step, self.total_steps())
     }
 
     /// Size of a checkpoint on disk, without its small files: float32 weights (only the adapters', if there are any) and the
@@ -147,13 +147,13 @@ impl Session {
     }
 }
 
-/// The number of checkpoints that a run leaves from `step` on, without the best one.
-fn kept_checkpoints(config: &TrainConfig, step: u64) -> u64 {
-    let all = config.steps.div_ceil(config.save_every) - step / config.save_every;
+/// The number of checkpoints that a run of `total` steps leaves from `step` on, without the best one.
+fn kept_checkpoints(config: &TrainConfig, step: u64, total: u64) -> u64 {
+    let all = total.div_ceil(config.save_every) - step / config.save_every;
     if config.keep_last == 0 {
         return all;
     }
-    let every = [config.steps, step].map(|step| step.checked_div(config.keep_every).unwrap_or(0));
+    let every = [total, step].map(|step| step.checked_div(config.keep_every).unwrap_or(0));
     all.min(config.keep_last as u64 + every[0] - every[1])
 }
 
@@ -172,9 +172,10 @@ mod tests {
             keep_every,
             ..Preset::Nano.train_config(Device::Cpu)
         };
-        assert_eq!(kept_checkpoints(&config(0, 0), 0), 3); // after steps 10, 20 and 25
-        assert_eq!(kept_checkpoints(&config(0, 0), 5), 3);
-        assert_eq!(kept_checkpoints(&config(0, 0), 10), 2);
-        assert_eq!(kept_checkpoints(&config(1, 20), 15), 2);
+        assert_eq!(kept_checkpoints(&config(0, 0), 0, 25), 3); // after steps 10, 20 and 25
+        assert_eq!(kept_checkpoints(&config(0, 0), 5, 25), 3);
+        assert_eq!(kept_checkpoints(&config(0, 0), 10, 25), 2);
+        assert_eq!(kept_checkpoints(&config(1, 20), 15, 25), 2);
+        assert_eq!(kept_checkpoints(&config(0, 0), 40, 45), 1); // minutes that gave more steps than were planned at first
     }
 }

@@ -187,7 +187,7 @@ impl Session {
 /// The rows of each batch that this rank trains on, and how many its loss is the mean of: where ranks train apart, its own.
 ///
 /// # Errors
-/// There are fewer rows than ranks; or ranks train apart, and cannot have equally many.
+/// There are fewer rows than ranks; what only one machine does is asked of several; or ranks train apart, and cannot have equally many.
 pub(super) fn rows(config: &TrainConfig, ranks: Option<&Ranks>) -> Result<([usize; 2], usize)> {
     let Some(ranks) = ranks else {
         ensure!(
@@ -200,6 +200,11 @@ pub(super) fn rows(config: &TrainConfig, ranks: Option<&Ranks>) -> Result<([usiz
     ensure!(
         config.objective() == Objective::NextToken,
         "rl and preferences are trained on one machine; start one process, without --hosts or mpirun"
+    );
+    ensure!(
+        config.patience == 0,
+        "patience {} is for one machine; leave it out, or start one process, without --hosts or mpirun",
+        config.patience
     );
     let rows = ranks.share(config.batch_size)?;
     if config.sync_every == 0 {

@@ -212,6 +212,16 @@ pub const EXCUSED: &[Excused] = &[
     excused("start it, or correct the host file", "a wait of minutes", ""),
     excused("One rank sends no messages", RANKS, ""),
     excused("are trained on one machine; start one process", RANKS, ""),
+    excused(
+        "and --hours are planned for one machine",
+        RANKS,
+        "what_one_machine_alone_does_is_refused_by_several",
+    ),
+    excused(
+        "is for one machine; leave it out",
+        RANKS,
+        "what_one_machine_alone_does_is_refused_by_several",
+    ),
     // Callers of the library.
     excused("give a run's folder or a checkpoint's", "the library alone", ""),
     excused("give at least one token", "the library alone", ""),

@@ -166,7 +166,7 @@ fn mistyped_lessons_get_advice() {
         let said = misused(arguments);
         assert!(said.contains("did you mean `lesson check`?"), "{said}");
     }
-    assert!(misused(&["lesson", "three"]).contains("a lesson is a day, 0 to 12"));
+    assert!(misused(&["lesson", "three"]).contains("a lesson is a day, 0 to 14"));
     assert!(misused(&["lesson", "3", "4"]).contains("lessons are read one at a time"));
 }
 

@@ -48,7 +48,7 @@ Examples:
 pub struct Options {
     #[command(subcommand)]
     command: Option<LessonCommand>,
-    /// The day, 0 to 12 [default: list the days]
+    /// The day, 0 to 14 [default: list the days]
     #[arg(value_name = "DAY", value_parser = parse_day)]
     day: Option<u8>,
     /// Trailing arguments, declared so that clap validates DAY first and shows its suggestion, not "unexpected argument".
@@ -87,7 +87,7 @@ enum LessonCommand {
     },
     /// Verify the day's claims: shapes, equalities, losses; or check your own functions
     Check {
-        /// The day, 0 to 12
+        /// The day, 0 to 14
         #[arg(value_name = "DAY")]
         day: u8,
         /// Check the functions in your workbook
@@ -98,7 +98,7 @@ enum LessonCommand {
     },
     /// Check a day of your workbook at every save
     Watch {
-        /// The day, 0 to 12 [default: the one that was written last]
+        /// The day, 0 to 14 [default: the one that was written last]
         #[arg(value_name = "DAY")]
         day: Option<u8>,
         /// The workbook's folder
@@ -161,7 +161,7 @@ fn parse_day(word: &str) -> Result<u8, String> {
         .max_by(|a, b| a.0.total_cmp(&b.0));
     Err(match nearest {
         Some((likeness, name)) if likeness > 0.8 => format!("there is no such lesson; did you mean `lesson {name}`?"),
-        _ => "a lesson is a day, 0 to 12; `lesson --help` lists the commands".into(),
+        _ => "a lesson is a day, 0 to 14; `lesson --help` lists the commands".into(),
     })
 }
 

@@ -13,7 +13,7 @@ use crate::terminal::console::{self, confirm, fitting, program, quoted, say};
 /// A day of a workbook.
 #[derive(Args)]
 pub struct DayOptions {
-    /// The day, 0 to 12
+    /// The day, 0 to 14
     #[arg(value_name = "DAY")]
     day: u8,
     /// The workbook's folder

@@ -253,7 +253,7 @@ fn talk(checkpoint: &Checkpoint) -> Result<String> {
             }
             messages.drain(..2); // the oldest turn gives way
         };
-        let answer = generator.greedy(&[prompt], end, |_| ())?.concat();
+        let answer = generator.greedy(&[prompt], &[end], |_| ())?.concat();
         let answer = checkpoint.tokenizer.decode(&answer)?;
         writeln!(out, "> {question}\n{}", answer.replace('\n', "↵"))?;
         messages.push(Message::new(Role::Assistant, answer));

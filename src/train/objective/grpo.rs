@@ -125,7 +125,7 @@ impl Grpo {
         let mut rngs: Vec<_> = (0..prompts.len() as u64)
             .map(|number| sample_rng(seed, number))
             .collect();
-        let sampled = generator.continuations(&prompts, self.end, &Sampling::PLAIN, &mut rngs, |_| ())?;
+        let sampled = generator.continuations(&prompts, &[self.end], &Sampling::PLAIN, &mut rngs, |_| ())?;
         let answers = prompts.into_iter().zip(sampled).enumerate();
         answers
             .map(|(row, (prompt, mut tokens))| {
