@@ -51,7 +51,7 @@ pub struct Options {
     /// The day, 0 to 14 [default: list the days]
     #[arg(value_name = "DAY", value_parser = parse_day)]
     day: Option<u8>,
-    /// Trailing arguments, declared so that clap validates DAY first and shows its suggestion, not "unexpected argument".
+    // Declared so that clap validates DAY first and shows its suggestion, not "unexpected argument".
     #[arg(hide = true)]
     trailing: Vec<String>,
     /// Show only the day's exercises, with their answers
